@@ -21,7 +21,8 @@ from absl import flags
 
 from experiments import cli, runs
 from experiments import flags as project_flags
-from experiments.phases import Run, Trained, load_trained, model_of, phases_of
+from experiments.phases import phases_of
+from experiments.trained import Run, Trained, load_trained, model_of
 from optembed_jax import data, metrics
 from optembed_jax.bundle import Bundle
 from optembed_jax.bundle_writer import Provenance, write_bundle

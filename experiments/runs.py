@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from experiments import flags, report
-from experiments.phases import Run, phase_flags, phases_of, run_phase
+from experiments.phases import phase_flags, phases_of, run_phase
 from experiments.progress import DataProgress, Progress
+from experiments.trained import Run
 from experiments.workdir import Workdir
 from optembed_jax import data
 

@@ -1,0 +1,135 @@
+"""A run, and a model as one of its phases leaves it to the next."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.flags import Settings
+from experiments.progress import Progress
+from experiments.workdir import PHASES, Workdir
+from optembed_jax import checkpoint, data
+from optembed_jax.forward import ModelConfig, Params, Selection, init_params
+from optembed_jax.parameter_count import count_parameters
+from optembed_jax.row_score import kept_by_frequency
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What every phase works with.
+
+    Attributes:
+      settings: what the flags say.
+      prepared: the data set.
+      workdir: where results are kept.
+      progress: tells a person how far it is.
+    """
+
+    settings: Settings
+    prepared: data.PreparedData
+    workdir: Workdir
+    progress: Progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A model as a phase leaves it.
+
+    Attributes:
+      params, batch_stats: of the best epoch.
+      rows: bool ``[V]``, rows kept.
+      dims: int32 ``[F]``, columns kept.
+    """
+
+    params: Params
+    batch_stats: Any
+    rows: np.ndarray
+    dims: np.ndarray
+
+    def as_tree(self) -> dict[str, Any]:
+        """The checkpoint's structure."""
+        return {
+            "params": self.params,
+            "batch_stats": self.batch_stats,
+            "rows": jnp.asarray(self.rows),
+            "dims": jnp.asarray(self.dims, jnp.int32),
+        }
+
+    @property
+    def selection(self) -> Selection:
+        """What the model reads of its table, frozen."""
+        return Selection(rows=jnp.asarray(self.rows), dims=jnp.asarray(self.dims))
+
+
+def load_trained(run: Run, phase: str) -> Trained:
+    """The model that a finished training phase saved."""
+    model = model_of(phase, run.settings.model)
+    fields = run.prepared.fields
+    params, batch_stats = abstract(model, run)
+    like = {
+        "params": params,
+        "batch_stats": batch_stats,
+        "rows": jax.ShapeDtypeStruct((fields.num_features,), jnp.bool_),
+        "dims": jax.ShapeDtypeStruct((fields.num_fields,), jnp.int32),
+    }
+    state = checkpoint.restore(run.workdir.phase_dir(phase) / "state", like)
+    return Trained(
+        state["params"],
+        state["batch_stats"],
+        np.asarray(state["rows"]),
+        np.asarray(state["dims"]),
+    )
+
+
+def model_of(phase: str, model: ModelConfig) -> ModelConfig:
+    """The model of a phase: the baseline prunes nothing."""
+    if phase != "baseline":
+        return model
+    plain = ModelConfig()
+    return dataclasses.replace(
+        model,
+        mode="none",
+        mode_threshold=plain.mode_threshold,
+        mode_oov=plain.mode_oov,
+        mode_linear=plain.mode_linear,
+        norm=plain.norm,
+        row_keep=plain.row_keep,
+        max_table_bytes=plain.max_table_bytes,
+        row_score=plain.row_score,
+    )
+
+
+def counts(run: Run, model: ModelConfig, trained: Trained) -> dict[str, Any]:
+    """What the model keeps, in all and of each field, as a phase records it."""
+    fields = run.prepared.fields
+    count = count_parameters(model, trained.params, fields, trained.rows, trained.dims)
+    per_field = zip(
+        fields.names, fields.sizes, fields.rows_per_field(trained.rows), trained.dims, strict=True
+    )
+    return {
+        "table_parameters": count.table,
+        "linear_parameters": count.linear,
+        "oov_parameters": count.oov,
+        "network_parameters": count.network,
+        "total_parameters": count.total,
+        "rows_kept": int(trained.rows.sum()),
+        "rows_by_frequency": kept_by_frequency(run.prepared.counts, trained.rows),
+        "fields": [
+            {"name": name, "rows": rows, "rows_kept": int(kept), "dim": int(dim)}
+            for name, rows, kept, dim in per_field
+        ],
+    }
+
+
+def abstract(model: ModelConfig, run: Run) -> tuple[Params, Any]:
+    """Shapes of ``(params, batch_stats)``, without making them."""
+    return jax.eval_shape(
+        lambda key: init_params(key, model, run.prepared.fields), jax.random.key(0)
+    )
+
+
+def key_of(run: Run, phase: str) -> jax.Array:
+    """The PRNG key of a phase."""
+    return jax.random.fold_in(jax.random.key(run.settings.seed), PHASES.index(phase))
