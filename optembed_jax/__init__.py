@@ -13,6 +13,8 @@ from optembed_jax.fitness import candidate_aucs, make_fitness
 from optembed_jax.forward import ModelConfig, Params, Selection, embed, forward, init_params
 from optembed_jax.metrics import auc, auc_on_device, calibration, logloss
 from optembed_jax.parameter_count import ParameterCount, count_parameters
+from optembed_jax.racing import race
+from optembed_jax.score_cache import ScoreCache
 from optembed_jax.search import Generation, Population, SearchConfig, crossover, evolve, mutate
 from optembed_jax.threshold import (
     long_tail_slope,
@@ -38,6 +40,7 @@ __all__ = [
     "Params",
     "Phase",
     "Population",
+    "ScoreCache",
     "SearchConfig",
     "Selection",
     "Table",
@@ -66,6 +69,7 @@ __all__ = [
     "parameters_kept",
     "predict",
     "prefix_mask",
+    "race",
     "regulariser",
     "row_mask",
     "row_norm",

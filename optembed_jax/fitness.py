@@ -4,6 +4,7 @@ Many candidates are scored at once (OptEmbed, section 3.3.2): ``vmap`` runs over
 alone, so that a batch's rows are gathered once for all of them.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +16,7 @@ import numpy as np
 from optembed_jax.errors import DivergedError
 from optembed_jax.forward import ModelConfig, Params, Selection, forward
 from optembed_jax.metrics import auc_on_device
-
-Fitness = Callable[[np.ndarray], np.ndarray]
-"""Dims int32 ``[C, F]`` to fitness float64 ``[C]``, higher is better."""
+from optembed_jax.racing import Fitness
 
 
 def candidate_aucs(
@@ -59,6 +58,24 @@ def candidate_aucs(
     return jax.vmap(lambda s: auc_on_device(labels.reshape(-1), s, weights.reshape(-1)))(scores)
 
 
+@dataclasses.dataclass(frozen=True)
+class ValidationFitness:
+    """The fitness function of a search; call it with dims int32 ``[C, F]``.
+
+    Attributes:
+      parts: fitness on nested parts of the validation rows, the smallest first, all rows last;
+        for :func:`racing.race`. All rows alone where the smallest part would be too small.
+      part_rows: rows of each part.
+    """
+
+    parts: tuple[Fitness, ...]
+    part_rows: tuple[int, ...]
+
+    def __call__(self, dims: np.ndarray) -> np.ndarray:
+        """Fitness float64 ``[C]`` of candidates ``[C, F]`` on all rows."""
+        return self.parts[-1](dims)
+
+
 def make_fitness(
     model: ModelConfig,
     params: Params,
@@ -69,7 +86,8 @@ def make_fitness(
     *,
     batch_size: int = 2048,
     candidates_per_pass: int = 10,
-) -> Fitness:
+    least_part: int = 1000,
+) -> ValidationFitness:
     """The fitness function of a search: :func:`candidate_aucs` on the validation split.
 
     Args:
@@ -81,9 +99,70 @@ def make_fitness(
       labels: 0/1 ``[N]``, with both classes.
       batch_size: rows per forward pass.
       candidates_per_pass: candidates per forward pass; memory grows with the product.
+      least_part: rows that the smallest part for racing must have; with fewer there is no part.
 
     The function raises ``DivergedError`` when the supernet's logits are not numbers.
     """
+    mask = None if rows is None else jnp.asarray(rows)
+    order = stratified_order(labels)
+    sizes = part_sizes(len(ids), least_part)
+
+    def on(size: int) -> Fitness:
+        return _fitness_on(
+            model,
+            params,
+            batch_stats,
+            mask,
+            ids[order[:size]],
+            labels[order[:size]],
+            batch_size,
+            candidates_per_pass,
+        )
+
+    return ValidationFitness(tuple(on(size) for size in sizes), sizes)
+
+
+def part_sizes(num_rows: int, least_part: int) -> tuple[int, ...]:
+    """Rows of the parts for racing: an eighth, a quarter, all; or all alone.
+
+    Args:
+      num_rows: ``N``.
+      least_part: what an eighth must have.
+    """
+    if num_rows // 8 < least_part:
+        return (num_rows,)
+    return num_rows // 8, num_rows // 4, num_rows
+
+
+def stratified_order(labels: np.ndarray, seed: int = 0) -> np.ndarray:
+    """An order of the rows, every beginning of which has the classes in their share, within one.
+
+    Args:
+      labels: 0/1 ``[N]``.
+      seed: of the order within each class.
+
+    Returns:
+      int64 ``[N]``, a permutation.
+    """
+    rng = np.random.default_rng(seed)
+    quantile = np.zeros(len(labels))
+    for value in (0, 1):
+        members = rng.permutation(np.flatnonzero((np.asarray(labels) != 0) == value))
+        quantile[members] = (np.arange(len(members)) + 0.5) / max(len(members), 1)
+    return np.argsort(quantile, kind="stable")
+
+
+def _fitness_on(
+    model: ModelConfig,
+    params: Params,
+    batch_stats: Any,
+    mask: jax.Array | None,
+    ids: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int,
+    candidates_per_pass: int,
+) -> Fitness:
+    """Fitness on the given rows."""
     batch_size = min(batch_size, len(ids))
     padding = -len(ids) % batch_size
     batched_ids = jnp.asarray(np.pad(ids, ((0, padding), (0, 0)), mode="edge")).reshape(
@@ -92,7 +171,6 @@ def make_fitness(
     batched_labels = jnp.asarray(np.pad(labels, (0, padding)), jnp.float32).reshape(-1, batch_size)
     weights = jnp.asarray(np.arange(len(ids) + padding) < len(ids), jnp.float32)
     weights = weights.reshape(-1, batch_size)
-    mask = None if rows is None else jnp.asarray(rows)
     scorer = _jitted_candidate_aucs(model)
 
     def fitness(dims: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import pytest
 from optembed_jax import metrics
 from optembed_jax.errors import DivergedError
 from optembed_jax.fields import Fields
-from optembed_jax.fitness import make_fitness
+from optembed_jax.fitness import make_fitness, part_sizes, stratified_order
 from optembed_jax.forward import ModelConfig, Selection, forward, init_params
 from optembed_jax.models import MODEL_NAMES
 
@@ -110,3 +110,33 @@ def test_a_supernet_that_gives_no_numbers_is_not_searched(fields, randomise, spl
     broken = jax.tree.map(lambda leaf: leaf * jnp.nan, params)
     with pytest.raises(DivergedError, match="5 of 5 candidates have no AUC"):
         make_fitness(model, broken, stats, None, *split)(CANDIDATES)
+
+
+def test_parts_are_nested_stratified_and_end_with_all_rows(fields, randomise, draw_clicks):
+    model, params, stats = make(fields, randomise, "fm")
+    ids, labels = draw_clicks(fields, 96)
+    fitness = make_fitness(model, params, stats, None, ids, labels, batch_size=8, least_part=12)
+    assert fitness.part_rows == (12, 24, 96)
+    order = stratified_order(labels)
+    for part, size in zip(fitness.parts, fitness.part_rows, strict=True):
+        rows = order[:size]
+        assert abs(labels[rows].sum() - size * labels.mean()) <= 1
+        expected = one_by_one(model, params, stats, None, (ids[rows], labels[rows]), CANDIDATES)
+        np.testing.assert_allclose(part(CANDIDATES), expected, atol=1e-6)
+    np.testing.assert_array_equal(fitness(CANDIDATES), fitness.parts[-1](CANDIDATES))
+
+
+@pytest.mark.parametrize(
+    ("rows", "sizes"), [(8000, (1000, 2000, 8000)), (8007, (1000, 2001, 8007)), (7999, (7999,))]
+)
+def test_too_few_rows_for_a_part_leave_all_rows_alone(rows, sizes):
+    assert part_sizes(rows, 1000) == sizes
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.02, 0.5, 1.0])
+def test_every_beginning_of_a_stratified_order_has_the_classes_in_their_share(rate):
+    labels = np.random.default_rng(3).random(500) < rate
+    order = stratified_order(labels)
+    np.testing.assert_array_equal(np.sort(order), np.arange(500))
+    drift = np.cumsum(labels[order]) - labels.mean() * np.arange(1, 501)
+    assert np.abs(drift).max() <= 1
