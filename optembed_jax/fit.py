@@ -1,7 +1,6 @@
 """The training loop of all phases: shuffled epochs, early stopping, the best epoch kept."""
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -13,16 +12,9 @@ import numpy as np
 from optembed_jax import metrics
 from optembed_jax.errors import DivergedError, InputError
 from optembed_jax.forward import ModelConfig, Params, Reading
+from optembed_jax.parallel import Steps, one_device, one_device_evaluation
 from optembed_jax.row_score import ScoreState
-from optembed_jax.train import (
-    Phase,
-    TrainConfig,
-    TrainState,
-    begin_epoch,
-    bring_up_to_date,
-    eval_step,
-    train_step,
-)
+from optembed_jax.train import Phase, TrainConfig, TrainState, begin_epoch
 
 
 class Batch(Protocol):
@@ -105,9 +97,13 @@ def predict(
     *,
     phase: Phase,
     model: ModelConfig,
+    steps: Steps | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and logits, float32 ``[N]`` each, of every row of weight 1, in the reader's order."""
-    step = _jitted_eval_step(phase, model)
+    """Labels and logits, float32 ``[N]`` each, of every row of weight 1, in the reader's order.
+
+    The reader gives every process all rows; ``steps`` are as in :func:`fit`.
+    """
+    step = one_device_evaluation(phase, model) if steps is None else steps.evaluate
     labels, logits = [], []
     for batch in batches.epoch(0):
         real = batch.weights > 0
@@ -129,6 +125,7 @@ def fit(
     patience: int,
     on_step: Callable[[int, int, jax.Array], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
+    steps: Steps | None = None,
 ) -> Fitted:
     """Train until the validation AUC has not risen for ``patience`` epochs.
 
@@ -146,6 +143,8 @@ def fit(
       on_step: called as ``(step of the epoch, steps of the epoch, loss)`` after each step; the
         loss is on the device, and reading it waits for the step.
       on_epoch: called after each epoch.
+      steps: how steps run on the devices at hand, made with the same ``phase``, ``model`` and
+        ``train``; None runs them on one device. What is fitted stays where the steps have it.
 
     Raises:
       InputError: ``epochs`` or ``patience`` below 1.
@@ -153,7 +152,8 @@ def fit(
     """
     if epochs < 1 or patience < 1:
         raise InputError(f"epochs and patience must be at least 1, not {epochs} and {patience}")
-    step_fn, up_to_date = _jitted_train_step(phase, model, train), _jitted_bring_up_to_date(train)
+    steps = one_device(phase, model, train) if steps is None else steps
+    state, frozen = steps.place(state), steps.place(frozen)
     history: list[Epoch] = []
     best = state
     since_best = 0
@@ -161,16 +161,22 @@ def fit(
         state = begin_epoch(state)
         started, losses, rows = time.monotonic(), [], 0
         for index, batch in enumerate(train_batches.epoch(number)):
-            state, loss = step_fn(state, batch.ids, batch.labels, frozen)
+            state, loss = steps.train(state, batch.ids, batch.labels, frozen)
             losses.append(loss)
             rows += len(batch.labels)
             if on_step is not None:
                 on_step(index + 1, train_batches.num_batches, loss)
         mean_loss = _mean_of_finite(losses, phase, number)
-        state = up_to_date(state)
+        state = steps.bring_up_to_date(state)
         seconds = time.monotonic() - started
         labels, logits = predict(
-            state.params, state.batch_stats, validation_batches, frozen, phase=phase, model=model
+            state.params,
+            state.batch_stats,
+            validation_batches,
+            frozen,
+            phase=phase,
+            model=model,
+            steps=steps,
         )
         if not np.isfinite(logits).all():
             # The last step of the epoch did it: its own loss was still that of the step before.
@@ -221,19 +227,3 @@ def _mean_of_finite(losses: list[jax.Array], phase: Phase, epoch: int) -> float:
             "lower the learning rate"
         )
     return float(values.mean())
-
-
-@functools.lru_cache(maxsize=8)
-def _jitted_train_step(phase: Phase, model: ModelConfig, train: TrainConfig) -> Callable[..., Any]:
-    step = functools.partial(train_step, phase=phase, model=model, train=train)
-    return jax.jit(step, donate_argnums=0)
-
-
-@functools.lru_cache(maxsize=8)
-def _jitted_eval_step(phase: Phase, model: ModelConfig) -> Callable[..., jax.Array]:
-    return jax.jit(functools.partial(eval_step, phase=phase, model=model))
-
-
-@functools.lru_cache(maxsize=8)
-def _jitted_bring_up_to_date(train: TrainConfig) -> Callable[[TrainState], TrainState]:
-    return jax.jit(functools.partial(bring_up_to_date, train=train), donate_argnums=0)
