@@ -7,6 +7,7 @@ OOV vector, or nothing, which reads as zeros. A field without columns or rows ta
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from typing import ClassVar
 
 import flax.struct
@@ -153,9 +154,9 @@ def lookup(
     Returns:
       Embeddings ``[B, sum(dims)]`` and the linear term float32 ``[B]``, or None.
     """
-    positions = {field: _position(index, ids, field) for field in range(len(index.dims))}
+    places = positions(index, ids)
     parts = [
-        read_rows(rows, positions[field])
+        read_rows(rows, places[field])
         for field, rows in zip(index.fields_with_columns, table.rows, strict=True)
     ]
     empty = jnp.zeros((ids.shape[0], 0), jnp.float32)
@@ -164,18 +165,23 @@ def lookup(
     embedded = Ragged(values, tuple(dim for dim in index.dims if dim))
     if table.linear is None:
         return embedded, None
-    if not index.prunes_linear:
-        return embedded, jnp.sum(table.linear[ids].astype(jnp.float32), axis=1)
-    starts = [0, *itertools.accumulate(index.kept)]
-    behind = starts[-1]
-    if behind == 0:
+    if not len(table.linear):
         return embedded, empty.sum(axis=1)
-    packed = [
-        jnp.where(positions[field] < count, positions[field] + starts[field], behind)
-        for field, count in enumerate(index.kept)
-    ]
-    weights = table.linear.at[jnp.stack(packed, axis=1)].get(mode="fill", fill_value=0)
+    weights = table.linear.at[_linear_positions(index, ids, places)].get(mode="fill", fill_value=0)
     return embedded, jnp.sum(weights.astype(jnp.float32), axis=1)
+
+
+def positions(index: CompactIndex, ids: jax.Array) -> tuple[jax.Array, ...]:
+    """Where each id's row stands among the kept ones of its field, int32 ``[B]`` of each field.
+
+    Of a pruned id that is one behind the last.
+    """
+    return tuple(_position(index, ids, field) for field in range(len(index.dims)))
+
+
+def linear_positions(index: CompactIndex, ids: jax.Array) -> jax.Array:
+    """Where each id's linear weight stands, int32 ``[B, F]``; behind the last if it has none."""
+    return _linear_positions(index, ids, positions(index, ids))
 
 
 def quantize_table(table: CompactTable, storage: str) -> CompactTable:
@@ -208,6 +214,19 @@ def table_bytes(table: CompactTable, index: CompactIndex) -> TableBytes:
         remap=sum(int(remap.nbytes) for remap in index.remap if remap is not None),
         rows_padded=int(padded),
     )
+
+
+def _linear_positions(
+    index: CompactIndex, ids: jax.Array, places: Sequence[jax.Array]
+) -> jax.Array:
+    if not index.prunes_linear:
+        return ids
+    starts = [0, *itertools.accumulate(index.kept)]
+    packed = [
+        jnp.where(places[field] < count, places[field] + starts[field], starts[-1])
+        for field, count in enumerate(index.kept)
+    ]
+    return jnp.stack(packed, axis=1)
 
 
 def _position(index: CompactIndex, ids: jax.Array, field: int) -> jax.Array:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import optax
 
+from optembed_jax.compact_update import init_compact_row_state
 from optembed_jax.embedding import Table
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
@@ -28,7 +29,7 @@ class TrainConfig:
         by the weight ``l2``, ``rent`` by ``rent``.
       rent: of ``row_decay="rent"``, at least 0.
       table_update: ``sparse`` touches only the rows that a batch reads, ``dense`` all; ``auto`` is
-        sparse for large tables.
+        sparse for large tables. A compact table is always updated densely.
 
     Raises:
       InputError: a value outside its range.
@@ -120,27 +121,20 @@ def make_optimisers(config: TrainConfig) -> Optimisers:
 
 
 def init_optimisers(config: TrainConfig, params: Params, fields: Fields) -> Any:
-    """The states of the three optimisers; the table's is a ``RowState`` where Optax is not used.
-
-    Raises:
-      InputError: a compact table with settings that need the full one.
-    """
+    """The states of the three optimisers, the table's as :func:`_init_table_state` makes it."""
     optimisers = make_optimisers(config)
-    if not _has_row_state(config, params, fields):
+    table_state = _init_table_state(config, params, fields)
+    if table_state is None:
         return optimisers.init(params)
+    return (table_state, *optimisers.init(dataclasses.replace(params, table=None))[1:])
+
+
+def _init_table_state(config: TrainConfig, params: Params, fields: Fields) -> Any:
+    """A ``RowState`` or a ``CompactRowState``; None where Optax updates the table, densely."""
+    rule = config.row_rule
+    if not isinstance(params.table, Table):
+        return init_compact_row_state(params.table) if rule.lazy_moments else None
     sparse = updates_sparsely(config.table_update, fields.num_features)
-    row_state = init_row_state(config.row_rule, params.table, fields, sparse=sparse)
-    return (row_state, *optimisers.init(dataclasses.replace(params, table=None))[1:])
-
-
-def _has_row_state(config: TrainConfig, params: Params, fields: Fields) -> bool:
-    """Whether the rows are updated by ``row_update``; else they are by Optax, densely."""
-    lazy = config.row_rule.lazy_moments
-    if isinstance(params.table, Table):
-        return lazy or updates_sparsely(config.table_update, fields.num_features)
-    if lazy or config.table_update == "sparse":
-        raise InputError(
-            f"a compact table cannot be trained with row_decay={config.row_decay}, "
-            f"table_update={config.table_update}; use l2_coupled or decoupled, and auto or dense"
-        )
-    return False
+    if sparse or rule.lazy_moments:
+        return init_row_state(rule, params.table, fields, sparse=sparse)
+    return None

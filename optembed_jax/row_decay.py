@@ -11,7 +11,8 @@ differ in what an idle row does; each has a form that takes many idle steps at o
                 on with the moments they have. Closed form.
 ``rent``        Moments of an idle row stand still. Every step, the row's norm is lowered by
                 ``lr * rent / h``, ``h`` being the root of its mean second moment: a group
-                soft-threshold in Adam's own metric. Closed form, exact.
+                soft-threshold in Adam's own metric. Closed form, exact. Norm and mean are those
+                of the columns that were ever read; the others shrink in proportion.
 ``none``        Idle rows stand still.
 ==============  ==========================================================================
 
@@ -123,6 +124,33 @@ def visit(
     return after
 
 
+def step_all(
+    rule: RowRule,
+    rows: AdamRows,
+    gradient: jax.Array,
+    step: jax.Array,
+    is_read: jax.Array,
+    visits: jax.Array | None,
+) -> AdamRows:
+    """One step of all rows, the dense form: those that are read are visited, the others idle.
+
+    Args:
+      rule: the rule.
+      rows: after the step before.
+      gradient: of the loss, of the shape of ``rows.value``; zeros where nobody reads.
+      step: int32 scalar, the number of this step, from 1.
+      is_read: bool ``[R]``; only looked at with lazy moments, the other rules take an idle step
+        as a visit without gradient.
+      visits: as of :func:`visit`.
+    """
+    visited = visit(rule, rows, gradient, step, visits)
+    if not rule.lazy_moments:
+        return visited
+    once = jnp.ones(is_read.shape, jnp.int32)
+    idled = idle(rule, rows, once, step - once, visits)
+    return jax.tree.map(lambda a, b: jnp.where(_per_row(is_read, a), a, b), visited, idled)
+
+
 def idle(
     rule: RowRule,
     rows: AdamRows,
@@ -151,14 +179,31 @@ def idle(
 
 
 def rent_per_step(rule: RowRule, rows: AdamRows, visits: jax.Array) -> jax.Array:
-    """What each row's Euclidean norm is lowered by in one step, float32 ``[R]``.
+    """What :func:`norm_read` of each row is lowered by in one step, float32 ``[R]``.
 
-    ``lr * rent / h`` with ``h`` the root of the mean, over the columns, of the row's corrected
-    second moment; 0 for a row that was never visited.
+    ``lr * rent / h`` with ``h`` the root of the mean, over the columns that were ever read, of the
+    row's corrected second moment; 0 for a row that was never visited.
     """
-    mean = rows.nu if rows.nu.ndim == 1 else jnp.mean(rows.nu, axis=-1)
+    mean = rows.nu
+    if rows.nu.ndim == 2:
+        mean = jnp.sum(rows.nu, axis=-1) / jnp.maximum(jnp.sum(_was_read(rows), axis=-1), 1)
     h = jnp.sqrt(mean / _start(BETA2, jnp.maximum(visits, 1))) + EPSILON
     return jnp.where(visits > 0, rule.lr * rule.rent / h, 0.0)
+
+
+def norm_read(rows: AdamRows) -> jax.Array:
+    """Euclidean norm of each row over the columns that were ever read, float32 ``[R]``.
+
+    So a row under a mask of columns pays what it pays alone, and where dimensions are sampled, a
+    row that few have read yet is judged by what they have read of it.
+    """
+    return euclidean(jnp.where(_was_read(rows), rows.value, 0.0))
+
+
+def _was_read(rows: AdamRows) -> jax.Array:
+    """Which numbers ever had a gradient, bool: a second moment above the rounding of the row's."""
+    largest = rows.nu if rows.nu.ndim == 1 else jnp.max(rows.nu, axis=-1, keepdims=True)
+    return rows.nu > 1e-10 * largest
 
 
 def euclidean(value: jax.Array) -> jax.Array:
@@ -167,9 +212,10 @@ def euclidean(value: jax.Array) -> jax.Array:
 
 
 def _pay_rent(rule: RowRule, rows: AdamRows, steps: jax.Array, visits: jax.Array) -> AdamRows:
-    norm = euclidean(rows.value)
+    norm = norm_read(rows)
     owed = steps * rent_per_step(rule, rows, visits)
-    left = jnp.where(owed < norm, 1 - owed / jnp.where(norm > 0, norm, 1.0), 0.0)
+    # A norm of 0 with nothing owed, of a row that was never read, leaves all of it.
+    left = jnp.maximum(1 - owed / jnp.maximum(norm, 1e-30), 0.0)
     return dataclasses.replace(rows, value=rows.value * _per_row(left, rows.value))
 
 

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optembed_jax.fields import Fields
-from optembed_jax.row_decay import AdamRows, RowRule, euclidean, rent_per_step
+from optembed_jax.row_decay import AdamRows, RowRule, norm_read, rent_per_step
 from optembed_jax.row_update import Lookup
 from optembed_jax.threshold import row_norm
 
@@ -169,7 +169,7 @@ def sum_of_idle_norms(
     if rule.decay == "rent":
         assert visits is not None
         # Rent takes the same share of the first norm in each step, until nothing is left.
-        length = euclidean(before.value)
+        length = norm_read(before)
         share = rent_per_step(rule, before, visits) / jnp.where(length > 0, length, 1.0)
         alive = jnp.minimum(count, jnp.floor(1 / jnp.maximum(share, 1e-30)))
         return norm * (alive - share * alive * (alive + 1) / 2)

@@ -29,7 +29,7 @@ from optembed_jax.row_catch_up import (
     per_group,
     sweep,
 )
-from optembed_jax.row_decay import AdamRows, RowRule, idle, visit
+from optembed_jax.row_decay import AdamRows, RowRule, step_all, visit
 
 TABLE_UPDATES = ("auto", "sparse", "dense")
 
@@ -286,17 +286,9 @@ def _visited(rule: RowRule, lookup: Lookup, gradient: Table, step: jax.Array) ->
 
     def one_step(value: jax.Array, mu: jax.Array, nu: jax.Array, gradient: jax.Array) -> AdamRows:
         found = AdamRows(value, mu, nu)
-        visited = visit(rule, found, gradient, step, visits)
-        if lookup.rows is not None or not rule.lazy_moments:
-            return visited
-        # Densely, the rows that nobody reads idle for one step.
-        is_read = lookup.reads > 0
-        idled = idle(rule, found, jnp.ones_like(lookup.reads), rows.last, visits)
-        return jax.tree.map(
-            lambda a, b: jnp.where(is_read if a.ndim == 1 else is_read[:, None], a, b),
-            visited,
-            idled,
-        )
+        if lookup.rows is not None:
+            return visit(rule, found, gradient, step, visits)
+        return step_all(rule, found, gradient, step, lookup.reads > 0, visits)
 
     value, mu, nu = per_group(one_step, rows.value, rows.mu, rows.nu, gradient)
     if rows.value.oov is not None:

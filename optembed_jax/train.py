@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import optax
 
 from optembed_jax import row_score, threshold
+from optembed_jax.compact import CompactIndex
+from optembed_jax.compact_update import CompactRowState, update_compact
 from optembed_jax.dimension import sample_dims
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
@@ -50,7 +52,7 @@ class TrainState:
       params: table, thresholds, network.
       batch_stats: running batch statistics of the network.
       opt_state: the three optimisers' states, in the order of ``Optimisers``; the table's is
-        a ``RowState`` where rows are not updated by Optax.
+        a ``RowState`` or ``CompactRowState`` where rows are not updated by Optax.
       key: PRNG key; step ``n`` draws from ``fold_in(key, n)``, so that it need not change.
       scores: what the choice of rows by a budget goes by; None without one.
     """
@@ -84,8 +86,7 @@ def init_state(
       gather_scores: gather ``model.row_score``, by which rows are to be chosen.
 
     Raises:
-      InputError: a compact table with settings that need the full one, or norms to be averaged
-        that a sparse sweep of ``l2_coupled`` passes over.
+      InputError: norms are to be averaged that a sparse sweep of ``l2_coupled`` passes over.
     """
     init_key, step_key = jax.random.split(key)
     # Copies, because training donates the state's buffers and the start may serve again.
@@ -194,7 +195,9 @@ def train_step(
     (loss, batch_stats), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
     if batch_axis is not None:
         grads, loss = jax.lax.pmean((grads, loss), batch_axis)
-    new_params, opt_state, scores = _update(state, train, grads, lookup, row_state, ids, batch_axis)
+    new_params, opt_state, scores = _update(
+        state, train, grads, lookup, row_state, ids, selection, batch_axis
+    )
     new_state = TrainState(
         step=state.step + 1,
         params=new_params,
@@ -226,29 +229,41 @@ def _update(
     lookup: Lookup | None,
     row_state: Any,
     ids: jax.Array,
+    reading: Reading,
     batch_axis: str | None,
 ) -> tuple[Params, Any, ScoreState | None]:
     """Parameters, optimiser states and scores after a step with these gradients."""
-    optimisers, scores = make_optimisers(train), state.scores
+    rule, scores, table = train.row_rule, state.scores, state.params.table
+    if isinstance(row_state, CompactRowState):
+        assert isinstance(reading, CompactIndex)
+        table, row_state = update_compact(
+            rule, table, row_state, reading, ids, grads.table, state.step, batch_axis
+        )
+        return *_with_table(state, train, grads, table, row_state), scores
     if lookup is None:
-        params, opt_state = optimisers.update(grads, state.opt_state, state.params)
+        params, opt_state = make_optimisers(train).update(grads, state.opt_state, state.params)
         if scores is not None:
-            value, after = state.params.table.rows, params.table.rows
-            reads = count_reads(ids, value.shape[0], batch_axis)
-            scores = row_score.after_step(scores, None, reads, value, grads.table.rows, after)
+            reads = count_reads(ids, table.rows.shape[0], batch_axis)
+            scores = row_score.after_step(
+                scores, None, reads, table.rows, grads.table.rows, params.table.rows
+            )
         return params, opt_state, scores
-    rule = train.row_rule
-    table, row_state, after = write_back(
-        rule, state.params.table, row_state, lookup, grads.table, state.step
-    )
-    others, opt_state = optimisers.update(
+    table, row_state, after = write_back(rule, table, row_state, lookup, grads.table, state.step)
+    if scores is not None:
+        scores = row_score.after_lookup_step(scores, rule, lookup, grads.table.rows, after)
+    return *_with_table(state, train, grads, table, row_state), scores
+
+
+def _with_table(
+    state: TrainState, train: TrainConfig, grads: Params, table: Any, table_state: Any
+) -> tuple[Params, Any]:
+    """The new table, and what Optax makes of everything else."""
+    params, opt_state = make_optimisers(train).update(
         dataclasses.replace(grads, table=None),
         state.opt_state,
         dataclasses.replace(state.params, table=None),
     )
-    if scores is not None:
-        scores = row_score.after_lookup_step(scores, rule, lookup, grads.table.rows, after)
-    return dataclasses.replace(others, table=table), (row_state, *opt_state[1:]), scores
+    return dataclasses.replace(params, table=table), (table_state, *opt_state[1:])
 
 
 def begin_epoch(state: TrainState) -> TrainState:

@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from optembed_jax.compact import CompactTable
+from optembed_jax.compact_update import CompactRowState
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.forward import ModelConfig, Params, Selection
@@ -108,12 +109,14 @@ def test_auto_keeps_small_tables_with_optax_and_large_ones_by_rows():
     assert isinstance(lazy, RowState) and not lazy.is_sparse
 
 
-def test_a_compact_table_says_what_it_cannot_be_trained_with():
+def test_a_compact_table_is_updated_densely_by_every_rule():
     params = Params(table=CompactTable(rows=(jnp.zeros((2, 2)),)), thresholds=None, network={})
-    assert init_optimisers(TrainConfig(), params, FIELDS)
-    for options in ({"row_decay": "rent"}, {"table_update": "sparse"}):
-        with pytest.raises(InputError, match="a compact table cannot be trained with"):
-            init_optimisers(TrainConfig(**options), params, FIELDS)
+    for decay in ROW_DECAYS:
+        for update in ("auto", "sparse", "dense"):
+            state = init_optimisers(
+                TrainConfig(row_decay=decay, table_update=update), params, FIELDS
+            )
+            assert isinstance(state[0], CompactRowState) == (decay in ("rent", "none"))
 
 
 @pytest.mark.parametrize(
