@@ -1,19 +1,25 @@
 """How every main starts and fails: a person's mistake is one line and exit status 2."""
 
+import errno
 import sys
 from collections.abc import Callable
+from logging import ERROR, LogRecord
 from typing import NoReturn
 
 from absl import app, flags, logging
 
-from optembed_jax.errors import DivergedError, InputError
+from experiments import preemption
+from optembed_jax.errors import CheckpointError, DivergedError, InputError, Stopped
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run(main: Callable[[], None]) -> None:
     """Parse the flags and run ``main``.
 
     Exit status 2 and one line on stderr for an unknown or unreadable flag, a stray argument, or an
-    ``InputError``; 1 for a run that diverged; 130 for Ctrl-C.
+    ``InputError``; 1 for a run that diverged, or for which the disk had no room; 130 for Ctrl-C.
+    After SIGTERM it is 0, since what was done is saved.
     """
 
     def guarded(arguments: list[str]) -> None:
@@ -21,17 +27,30 @@ def run(main: Callable[[], None]) -> None:
             # Orbax and JAX log each step of theirs; --verbosity=0 shows it.
             if not flags.FLAGS["verbosity"].present:
                 logging.set_verbosity(logging.WARNING)
+                logging.get_absl_logger().addFilter(_is_ours_to_tell)
             if len(arguments) > 1:
                 raise InputError(f"{arguments[1]!r} is not a flag; flags look like --name=value")
-            main()
+            with preemption.handled():
+                main()
         except InputError as error:
             _fail(error, 2)
-        except DivergedError as error:
+        except (DivergedError, CheckpointError) as error:
             _fail(error, 1)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            _fail(f"{error}; make room, and the same command goes on", 1)
+        except Stopped as stopped:
+            print(f"stopped by SIGTERM: {stopped}; the same command goes on", file=sys.stderr)
         except KeyboardInterrupt:
-            _fail("stopped from the keyboard; finished phases are kept", 130)
+            _fail("stopped from the keyboard; the same command goes on from what is saved", 130)
 
     app.run(guarded, flags_parser=_parse)
+
+
+def _is_ours_to_tell(record: LogRecord) -> bool:
+    """Leaves out the tracebacks that Orbax logs of errors that it also raises."""
+    return "orbax" not in record.pathname or record.levelno < ERROR
 
 
 def _parse(arguments: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from absl import flags
 
+from experiments.preemption import every
 from optembed_jax.data.options import DataOptions
 from optembed_jax.errors import InputError
 from optembed_jax.forward import ModelConfig
@@ -132,6 +133,12 @@ EPOCHS = flags.DEFINE_integer("epochs", 20, "Most epochs of each training phase.
 PATIENCE = flags.DEFINE_integer(
     "patience", 1, "Epochs without a better validation AUC before a phase stops."
 )
+CHECKPOINT_EVERY = flags.DEFINE_string(
+    "checkpoint_every",
+    "300s",
+    "Save a training phase every so many steps, such as 500, or seconds, such as 60s; it is saved "
+    "at the end of each epoch in any case.",
+)
 RETRAIN_FROM = flags.DEFINE_string(
     "retrain_from",
     "supernet",
@@ -182,6 +189,7 @@ class Settings:
       retrain_from: ``supernet`` or ``fresh``.
       candidates_per_pass: of the search.
       retrain_rent: of the retraining; None is ``train.rent``.
+      checkpoint_every: how often training is saved, as :func:`preemption.every` takes it.
 
     Raises:
       InputError: a value outside its range.
@@ -200,6 +208,7 @@ class Settings:
     retrain_from: str
     candidates_per_pass: int
     retrain_rent: float | None = None
+    checkpoint_every: str = "300s"
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "patience", "candidates_per_pass"):
@@ -213,6 +222,7 @@ class Settings:
             )
         if self.retrain_rent is not None and not self.retrain_rent >= 0:
             raise InputError(f"retrain_rent must be at least 0, not {self.retrain_rent}")
+        every(self.checkpoint_every)
 
     @property
     def retrain(self) -> TrainConfig:
@@ -248,6 +258,7 @@ def settings() -> Settings:
         retrain_from=RETRAIN_FROM.value,
         candidates_per_pass=CANDIDATES_PER_PASS.value,
         retrain_rent=RETRAIN_RENT.value,
+        checkpoint_every=CHECKPOINT_EVERY.value,
     )
 
 

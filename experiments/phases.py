@@ -47,10 +47,11 @@ def run_phase(run: Run, phase: str) -> None:
     """Run a phase, unless it is finished with the same flags.
 
     Raises:
-      InputError: it is finished with other flags, or what it builds on is missing.
+      InputError: it was run with other flags, or what it builds on is missing.
     """
     flags = phase_flags(phase, run.settings)
     if run.workdir.check_flags(phase, flags):
+        run.workdir.clear(phase)
         run.progress.say(f"{phase}  finished before; its result is in {run.workdir.path / phase}")
         return
     if phase not in phases_of(run.settings.model.mode):
@@ -61,7 +62,7 @@ def run_phase(run: Run, phase: str) -> None:
         run.workdir.require("supernet", phase)
         run.workdir.check_flags("supernet", phase_flags("supernet", run.settings))
     started = time.monotonic()
-    folder = run.workdir.start(phase, run.settings.dataset, run.prepared.fingerprint)
+    folder = run.workdir.start(phase, flags, run.settings.dataset, run.prepared.fingerprint)
     record = _PHASES[phase](run, folder)
     record["seconds"] = round(time.monotonic() - started, 3)
     run.workdir.finish(phase, flags, record)

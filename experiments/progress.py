@@ -8,7 +8,7 @@ from typing import TextIO
 import jax
 
 from optembed_jax import data
-from optembed_jax.fit import Epoch
+from optembed_jax.resume import Epoch
 
 
 def clock(seconds: float) -> str:
@@ -52,26 +52,32 @@ class Progress:
 class TrainingProgress:
     """The callbacks of ``fit``: a live line per step, a lasting line per epoch."""
 
-    def __init__(self, progress: Progress, phase: str, epochs: int, batch_size: int) -> None:
+    def __init__(
+        self, progress: Progress, phase: str, epochs: int, batch_size: int, epoch: int = 1
+    ) -> None:
+        """Begins at ``epoch``."""
         self._progress = progress
         self._phase = phase
         self._epochs = epochs
         self._batch_size = batch_size
-        self._epoch = 1
+        self._epoch = epoch
+        self._first: int | None = None
         self._started = time.monotonic()
 
     def on_step(self, step: int, steps: int, loss: jax.Array) -> None:
         """Show the step, the rate, the loss and the time to the end of the epoch."""
-        if step == 1:
-            self._started = time.monotonic()
+        if self._first is None or step == 1:
+            # An epoch that goes on begins later; its first step may have compiled.
+            self._first, self._started = step, time.monotonic()
+        done = step - self._first
 
         def line() -> str:
             value = float(loss)  # Waits for the step, so it is read only when it is shown.
             seconds = max(time.monotonic() - self._started, 1e-9)
-            left = seconds / max(step - 1, 1) * (steps - step)
+            left = seconds / max(done, 1) * (steps - step)
             return (
                 f"{self._phase}  epoch {self._epoch}/{self._epochs}  step {step}/{steps}  "
-                f"{max(step - 1, 0) * self._batch_size / seconds:,.0f} rows/s  loss {value:.4f}  "
+                f"{done * self._batch_size / seconds:,.0f} rows/s  loss {value:.4f}  "
                 f"ETA of the epoch {clock(left)}"
             )
 

@@ -1,22 +1,29 @@
 """The phases that train: baseline, supernet and retraining, one loop for all."""
 
+import contextlib
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import preemption
 from experiments.progress import TrainingProgress
 from experiments.trained import Run, Trained, abstract, counts, key_of, load_trained, model_of
-from experiments.workdir import append_jsonl
+from experiments.workdir import append_jsonl, write_jsonl
 from optembed_jax import checkpoint, data, metrics
-from optembed_jax.fit import Epoch, Fitted, fit, predict
+from optembed_jax.checkpoint import Checkpoints
+from optembed_jax.fit import Fitted, fit, predict
 from optembed_jax.forward import ModelConfig, Params, Selection, init_params
+from optembed_jax.parallel import Steps, one_device
 from optembed_jax.parameter_count import rows_in_budget
+from optembed_jax.resume import Epoch, Position, Saving, resume
 from optembed_jax.row_score import keep_best, row_scores
 from optembed_jax.threshold import table_row_mask
-from optembed_jax.train import Phase, init_state
+from optembed_jax.train import Phase, TrainState, init_state
 
 
 def baseline(run: Run, folder: Path) -> dict[str, Any]:
@@ -27,8 +34,13 @@ def baseline(run: Run, folder: Path) -> dict[str, Any]:
 def supernet(run: Run, folder: Path) -> dict[str, Any]:
     """Train table, thresholds and network together; the record of the phase."""
     rows_in_budget(run.settings.model, run.prepared.fields)  # Before training, not after.
-    start = init_params(key_of(run, "supernet"), run.settings.model, run.prepared.fields)
-    checkpoint.save(folder / "initial", {"params": start[0], "batch_stats": start[1]})
+
+    def start() -> tuple[Params, Any]:
+        return init_params(key_of(run, "supernet"), run.settings.model, run.prepared.fields)
+
+    if not checkpoint.is_finished(folder / "initial"):
+        params, batch_stats = start()
+        checkpoint.save(folder / "initial", {"params": params, "batch_stats": batch_stats})
     return _train(run, folder, Phase.SUPERNET, start, Selection())
 
 
@@ -40,22 +52,31 @@ def retrain(run: Run, folder: Path) -> dict[str, Any]:
     if settings.model.searches_dims:
         found = run.workdir.require("search", "retrain")["dims"]
         dims = np.array([found[name] for name in fields.names], np.int32)
-    start = None
-    if settings.retrain_from == "supernet":
+
+    def start() -> tuple[Params, Any]:
         like = dict(zip(("params", "batch_stats"), abstract(settings.model, run), strict=True))
         initial = checkpoint.restore(run.workdir.phase_dir("supernet") / "initial", like)
-        start = (initial["params"], initial["batch_stats"])
+        return initial["params"], initial["batch_stats"]
+
     frozen = Selection(
         rows=jnp.asarray(supernet.rows) if settings.model.prunes_rows else None,
         dims=jnp.asarray(dims) if settings.model.searches_dims else None,
     )
-    return _train(run, folder, Phase.RETRAIN, start, frozen)
+    fresh = settings.retrain_from == "fresh"
+    return _train(run, folder, Phase.RETRAIN, None if fresh else start, frozen)
 
 
 def _train(
-    run: Run, folder: Path, phase: Phase, start: tuple[Params, Any] | None, frozen: Selection
+    run: Run,
+    folder: Path,
+    phase: Phase,
+    start: Callable[[], tuple[Params, Any]] | None,
+    frozen: Selection,
 ) -> dict[str, Any]:
-    """Train, score the test split once, save; the record of the phase."""
+    """Train on from where the phase was left, score the test split once, save; its record.
+
+    ``start`` gives ``(params, batch_stats)`` to begin with; None draws fresh ones.
+    """
     settings, prepared = run.settings, run.prepared
     model = model_of(phase.value, settings.model)
     batch_size = min(settings.batch_size, prepared.num_rows["train"])
@@ -64,37 +85,53 @@ def _train(
             f"{phase.value}  batches of {batch_size} rows: the training split has no more"
         )
     train = settings.retrain if phase == Phase.RETRAIN else settings.train
-    state = init_state(
-        key_of(run, phase.value),
-        model,
-        train,
-        prepared.fields,
-        start=start,
-        gather_scores=phase == Phase.SUPERNET and model.has_row_budget,
-    )
+    steps = one_device(phase, model, train)
+
+    def begin() -> TrainState:
+        return init_state(
+            key_of(run, phase.value),
+            model,
+            train,
+            prepared.fields,
+            start=None if start is None else start(),
+            gather_scores=phase == Phase.SUPERNET and model.has_row_budget,
+        )
 
     def reader(split: str, **options: Any) -> data.Reader:
         return data.Reader(prepared, split, batch_size, seed=settings.seed, **options)
 
-    telling = TrainingProgress(run.progress, phase.value, settings.epochs, batch_size)
+    with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
+        state, position = _begin_or_resume(run, phase, checkpoints, begin, steps)
+        write_jsonl(folder / "metrics.jsonl", map(dataclasses.asdict, position.history))
+        telling = TrainingProgress(
+            run.progress, phase.value, settings.epochs, batch_size, position.epoch
+        )
 
-    def on_epoch(epoch: Epoch) -> None:
-        append_jsonl(folder / "metrics.jsonl", dataclasses.asdict(epoch))
-        telling.on_epoch(epoch)
+        def on_epoch(epoch: Epoch) -> None:
+            append_jsonl(folder / "metrics.jsonl", dataclasses.asdict(epoch))
+            telling.on_epoch(epoch)
 
-    fitted = fit(
-        state,
-        reader("train", shuffle=True, remainder="drop"),
-        reader("validation", shuffle=False, remainder="pad"),
-        frozen,
-        phase=phase,
-        model=model,
-        train=train,
-        epochs=settings.epochs,
-        patience=settings.patience,
-        on_step=telling.on_step,
-        on_epoch=on_epoch,
-    )
+        with preemption.deferred():
+            fitted = fit(
+                state,
+                reader("train", shuffle=True, remainder="drop"),
+                reader("validation", shuffle=False, remainder="pad"),
+                frozen,
+                phase=phase,
+                model=model,
+                train=train,
+                epochs=settings.epochs,
+                patience=settings.patience,
+                on_step=telling.on_step,
+                on_epoch=on_epoch,
+                steps=steps,
+                position=position,
+                saving=Saving(
+                    checkpoints,
+                    due=preemption.every(settings.checkpoint_every),
+                    stop=preemption.requested,
+                ),
+            )
     trained = _frozen(run, phase, model, fitted, frozen)
     labels, logits = predict(
         trained.params,
@@ -103,6 +140,7 @@ def _train(
         frozen,
         phase=phase,
         model=model,
+        steps=steps,
     )
     checkpoint.save(folder / "state", trained.as_tree())
     return {
@@ -114,6 +152,28 @@ def _train(
         "best_epoch": fitted.best.number,
         "epochs": len(fitted.epochs),
     }
+
+
+def _begin_or_resume(
+    run: Run,
+    phase: Phase,
+    checkpoints: Checkpoints,
+    begin: Callable[[], TrainState],
+    steps: Steps,
+) -> tuple[TrainState, Position]:
+    """The newest good checkpoint, or the state before the first step."""
+    resumed = resume(
+        checkpoints,
+        steps.layout(jax.eval_shape(begin)),
+        on_damage=lambda problem: run.progress.say(f"{phase.value}  warning: {problem}"),
+    )
+    if resumed is None:
+        return steps.create(begin), Position()
+    _, position = resumed
+    run.progress.say(
+        f"{phase.value}  goes on from epoch {position.epoch}, after {position.batch} steps of it"
+    )
+    return resumed
 
 
 def _frozen(

@@ -1,9 +1,11 @@
 """The folder of a run: what each phase left there, and whether it still fits what is asked for.
 
 DIR/data.json                 which prepared data set the run belongs to
-DIR/<phase>/result.json       written last, so that its presence means the phase is finished
+DIR/<phase>/begun.json        the flags that the phase was begun with
+DIR/<phase>/checkpoints/      states to go on from, until the phase is finished
 DIR/<phase>/metrics.jsonl     a line per epoch or generation
-DIR/<phase>/state/            Orbax checkpoint
+DIR/<phase>/state/            the model that the phase leaves
+DIR/<phase>/result.json       written last, so that its presence means the phase is finished
 DIR/summary.json              the whole run
 """
 
@@ -11,7 +13,7 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +30,16 @@ _BUILT_ON = {
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all."""
+    _write(path, json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, sort_keys=False, allow_nan=False)
-        file.write("\n")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +62,18 @@ class Workdir:
         Raises:
           InputError: the record cannot be read.
         """
-        path = self.phase_dir(phase) / "result.json"
+        return self._read(phase, "result.json")
+
+    def begun_with(self, phase: str) -> dict[str, Any] | None:
+        """The flags that a phase was begun with; None before it was.
+
+        Raises:
+          InputError: the record cannot be read.
+        """
+        return self._read(phase, "begun.json")
+
+    def _read(self, phase: str, name: str) -> dict[str, Any] | None:
+        path = self.phase_dir(phase) / name
         if not path.exists():
             return None
         try:
@@ -86,15 +104,15 @@ class Workdir:
             )
 
     def check_flags(self, phase: str, flags: Mapping[str, Any]) -> bool:
-        """Whether the phase is finished, with these very flags.
+        """Whether the phase is finished, with these very flags; one under way must have them too.
 
         Raises:
-          InputError: it is finished with others; the message names the phase and the flags.
+          InputError: it was run with others; the message names the phase and the flags.
         """
         result = self.result(phase)
-        if result is None:
+        recorded = self.begun_with(phase) if result is None else result["flags"]
+        if recorded is None:
             return False
-        recorded = result["flags"]
         wanted = json.loads(json.dumps(flags))
         changed = [name for name in wanted if recorded.get(name) != wanted[name]]
         if changed:
@@ -103,18 +121,23 @@ class Workdir:
                 for name in changed
             )
             raise InputError(
-                f"phase {phase} in {self.path} is finished with {differences}; "
+                f"phase {phase} in {self.path} is {'begun' if result is None else 'finished'} with "
+                f"{differences}; "
                 f"use another --workdir, or remove {_and_later(phase)} there to run it again"
             )
-        return True
+        return result is not None
 
     def check_later(self, phase: str) -> None:
-        """Refuse to run a phase anew under results that were built on its earlier outcome.
+        """Refuse to run a phase anew under others that were built on its earlier outcome.
 
         Raises:
-          InputError: there are such results; the message names them.
+          InputError: there are such phases, finished or begun; the message names them.
         """
-        later = [name for name in _BUILT_ON[phase] if self.result(name) is not None]
+        later = [
+            name
+            for name in _BUILT_ON[phase]
+            if self.result(name) is not None or self.begun_with(name) is not None
+        ]
         if later:
             folders = " and ".join(f"{name}/" for name in later)
             raise InputError(
@@ -122,20 +145,30 @@ class Workdir:
                 f"remove {folders} there, or use another --workdir"
             )
 
-    def start(self, phase: str, dataset: str, fingerprint: str) -> Path:
-        """An empty folder for a phase that starts, and the data set's record beside it."""
+    def start(self, phase: str, flags: Mapping[str, Any], dataset: str, fingerprint: str) -> Path:
+        """The folder of a phase: empty where it starts, as it was left where it goes on.
+
+        The flags have passed :meth:`check_flags`; they and the data set are recorded.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         data = self.path / "data.json"
         if not data.exists():
             write_json(data, {"dataset": dataset, "fingerprint": fingerprint})
         folder = self.phase_dir(phase)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        if self.begun_with(phase) is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            write_json(folder / "begun.json", dict(flags))
         return folder
 
     def finish(self, phase: str, flags: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         """Record the outcome of a phase; from here on it is finished."""
         write_json(self.phase_dir(phase) / "result.json", {"flags": dict(flags), **record})
+        self.clear(phase)
+
+    def clear(self, phase: str) -> None:
+        """Remove what a finished phase needed only while it was under way."""
+        shutil.rmtree(self.phase_dir(phase) / "checkpoints", ignore_errors=True)
 
     def require(self, phase: str, wanted_by: str) -> dict[str, Any]:
         """The record of a phase that another one builds on.
@@ -152,10 +185,19 @@ class Workdir:
         return result
 
 
+def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write a JSONL file whole or not at all: that of a run that goes on, as far as it was."""
+    _write(path, "".join(_line(record) for record in records))
+
+
 def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
     """Add a line to a JSONL file."""
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record, allow_nan=False) + "\n")
+        file.write(_line(record))
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"
 
 
 def _as_flag(value: Any) -> str:

@@ -8,12 +8,13 @@ from optembed_jax.dimension import parameters_kept, prefix_mask, sample_dims
 from optembed_jax.embedding import Table, init_table, linear_term, select
 from optembed_jax.errors import DivergedError, InputError
 from optembed_jax.fields import Fields
-from optembed_jax.fit import Epoch, Fitted, fit, predict
+from optembed_jax.fit import Fitted, fit, predict
 from optembed_jax.fitness import candidate_aucs, make_fitness
 from optembed_jax.forward import ModelConfig, Params, Selection, embed, forward, init_params
 from optembed_jax.metrics import auc, auc_on_device, calibration, logloss
 from optembed_jax.parameter_count import ParameterCount, count_parameters
 from optembed_jax.racing import race
+from optembed_jax.resume import Epoch
 from optembed_jax.score_cache import ScoreCache
 from optembed_jax.search import Generation, Population, SearchConfig, crossover, evolve, mutate
 from optembed_jax.threshold import (

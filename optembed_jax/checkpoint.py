@@ -1,22 +1,51 @@
-"""Saved states, through Orbax (v1 API): written whole or not at all, restored onto known shapes."""
+"""Saved states, through Orbax (v1 API): written whole or not at all, checked before they are used.
 
-from typing import Any
+A saved state is a folder that Orbax writes under a temporary name and renames; then comes
+``manifest.json`` with the size and the SHA-256 of each file. A folder without it was never
+finished, and one whose files differ from it is damaged: neither is used. Orbax's own sequence of
+checkpoints (``training.Checkpointer``) knows no checksums, so :class:`Checkpoints` keeps the few
+states of a phase itself.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
 
 import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from optembed_jax.errors import InputError
+from optembed_jax.errors import CheckpointError, InputError
+
+MANIFEST = "manifest.json"
+
+State = TypeVar("State")
 
 
 def save(path: epath.PathLike, state: Any) -> None:
-    """Write a pytree of arrays, replacing what is there; a reader never sees half of it.
+    """Write a pytree of arrays, replacing what is there; a reader never takes half of it for all.
 
     Args:
       path: folder to write; its parent must exist.
-      state: pytree whose leaves are arrays; None stands for an absent part.
+      state: pytree whose leaves are arrays or PRNG keys; None stands for an absent part.
+
+    Raises:
+      CheckpointError: it cannot be written, such as to a full disk.
     """
-    ocp.save(_absolute(path), state, overwrite=True)
+    folder = _absolute(path)
+    try:
+        remove(folder)
+        ocp.save(folder, state)
+        _write_manifest(folder, {})
+    except Exception as error:  # Orbax and TensorStore raise many kinds.
+        with contextlib.suppress(OSError):  # Other threads of Orbax may still be writing.
+            for unfinished in folder.parent.glob(f"{folder.name}.orbax-checkpoint-tmp*"):
+                remove(unfinished)
+        raise CheckpointError(f"{folder} cannot be written: {error}") from error
 
 
 def restore(path: epath.PathLike, like: Any) -> Any:
@@ -25,24 +54,285 @@ def restore(path: epath.PathLike, like: Any) -> Any:
     Args:
       path: the folder.
       like: pytree of arrays or ``jax.ShapeDtypeStruct`` with the structure, shapes and dtypes that
-        are expected, such as ``jax.eval_shape`` of the function that makes the state.
+        are expected, such as ``jax.eval_shape`` of the function that makes the state. A leaf with
+        a sharding is restored to it, on whichever devices the state was saved; one without goes
+        to the first device.
 
     Returns:
-      The pytree, its leaves on the first device.
+      The pytree.
 
     Raises:
-      InputError: no readable state is there, or one of another structure or other shapes.
+      InputError: no finished state is there, it is damaged, or it has another structure or shapes.
     """
-    if not epath.Path(path).exists():
+    folder = _absolute(path)
+    if not folder.exists():
         raise InputError(f"no saved state at {path}")
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    expected = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like
-    )
+    verify(folder)
+    first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+    def expected(leaf: Any) -> jax.ShapeDtypeStruct:
+        sharding = getattr(leaf, "sharding", None) or first
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
     try:
-        return ocp.load(_absolute(path), expected)
+        return ocp.load(folder, jax.tree.map(expected, like))
     except (ValueError, KeyError, OSError) as error:
         raise InputError(f"the saved state at {path} cannot be used: {error}") from error
+
+
+def verify(path: epath.PathLike) -> dict[str, Any]:
+    """Compare a saved state with its manifest.
+
+    Returns:
+      The manifest.
+
+    Raises:
+      InputError: it is unfinished, or damaged; the message names the file.
+    """
+    folder = _absolute(path)
+    file = folder / MANIFEST
+    try:
+        text = file.read_text()
+        manifest = json.loads(text)
+        # Compared as text: no byte of the file may differ from what was written.
+        intact = text == _sealed({k: v for k, v in manifest.items() if k != "sha256"})
+    except FileNotFoundError as error:
+        raise InputError(
+            f"the saved state at {path} was never finished: it has no {MANIFEST}"
+        ) from error
+    except (ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{file} is damaged: it cannot be read ({error})") from error
+    if not intact:
+        raise InputError(f"{file} is damaged: its checksum differs")
+    for name, (size, sha256) in manifest["files"].items():
+        target = folder / name
+        if not target.exists():
+            raise InputError(f"{target} is missing")
+        if target.stat().length != size:
+            raise InputError(f"{target} has {target.stat().length} bytes, it should have {size}")
+        if _sha256(target) != sha256:
+            raise InputError(f"{target} is damaged: its checksum differs")
+    return manifest
+
+
+def is_finished(path: epath.PathLike) -> bool:
+    """Whether a state was saved there to its end; not whether it is still good."""
+    return (_absolute(path) / MANIFEST).exists()
+
+
+def remove(path: epath.PathLike) -> None:
+    """Remove a saved state, its manifest first, so that no half of it looks finished."""
+    folder = _absolute(path)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    if folder.exists():
+        folder.rmtree()
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored(Generic[State]):
+    """A checkpoint that was read.
+
+    Attributes:
+      step: its number.
+      state: its arrays.
+      position: what was saved beside them.
+    """
+
+    step: int
+    state: State
+    position: dict[str, Any]
+
+
+class Checkpoints:
+    """The states of a phase under way: the latest two, and those that they refer to.
+
+    ``FOLDER/<step>`` is a saved state whose manifest also holds the position of the data and of
+    the loop. A state is copied to the host, and written in the background: saving again, or
+    :meth:`wait`, waits for it. In a run of several processes each of them calls every method, and
+    the first one writes the manifests and removes what is no longer needed.
+
+    Attributes:
+      last: the newest finished step; None before there is one.
+    """
+
+    def __init__(self, folder: epath.PathLike) -> None:
+        self._folder = _absolute(folder)
+        self._thread = concurrent.futures.ThreadPoolExecutor(1)
+        self._pending: concurrent.futures.Future[None] | None = None
+        self._needs: dict[int, list[int]] = {}
+        self.last: int | None = None
+
+    def path(self, step: int) -> epath.Path:
+        """The folder of a step."""
+        return self._folder / str(step)
+
+    def save(
+        self, step: int, state: Any, position: Mapping[str, Any], needs: Iterable[int] = ()
+    ) -> None:
+        """Begin to save; the state may be donated as soon as this returns.
+
+        Args:
+          step: number of the checkpoint; what is there already is replaced.
+          state: pytree of arrays and PRNG keys.
+          position: JSON of where the data and the loop stand.
+          needs: steps that are of no less use than this one, and are kept with it.
+
+        Raises:
+          CheckpointError: this one, or the one before, cannot be written.
+        """
+        self.wait()
+        folder = self.path(step)
+        try:
+            if jax.process_index() == 0:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                remove(folder)
+            writing = ocp.save_async(folder, state, overwrite=True)
+        except Exception as error:  # Orbax and TensorStore raise many kinds.
+            raise self._failed(folder, error) from error
+        manifest = {"position": dict(position), "needs": sorted(needs)}
+        self._pending = self._thread.submit(self._finish, step, manifest, writing.result)
+
+    def _finish(self, step: int, manifest: dict[str, Any], written: Callable[[], Any]) -> None:
+        """In the background: wait for Orbax, then make it count, then make room."""
+        written()
+        newest = list(self._needs)[-1:]
+        needs = {known: self._needs[known] for known in newest} | {step: manifest["needs"]}
+        if jax.process_index() == 0:
+            _write_manifest(self.path(step), manifest)
+            self._keep({*needs, *(need for steps in needs.values() for need in steps)})
+        self._needs, self.last = needs, step
+
+    def restore(self, step: int, like: State) -> State:
+        """Read a step that a later one needs.
+
+        Raises:
+          InputError: it is not there, or damaged.
+        """
+        return restore(self.path(step), like)
+
+    def check(self) -> None:
+        """Raise what went wrong in the background, without waiting for anything.
+
+        Raises:
+          CheckpointError: a state cannot be written; the message names the last good one.
+        """
+        if self._pending is not None and self._pending.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until what was saved is finished.
+
+        Raises:
+          CheckpointError: it cannot be written; the message names the last good one.
+        """
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        try:
+            pending.result()
+        except Exception as error:  # Orbax and TensorStore raise many kinds.
+            raise self._failed(self._folder, error) from error
+
+    def close(self) -> None:
+        """Let what is being written finish, or fail; there is nothing to save any more."""
+        self._thread.shutdown()
+
+    def latest(
+        self, like: State, on_damage: Callable[[str], None] = lambda message: None
+    ) -> Restored[State] | None:
+        """The newest checkpoint that is good, together with all that it refers to.
+
+        Args:
+          like: as in :func:`restore`.
+          on_damage: told of each newer one that cannot be used, and why.
+
+        Returns:
+          It; None where none was ever finished.
+
+        Raises:
+          InputError: there are finished ones, and none is good; the message names them.
+        """
+        unfinished, damaged = [], []
+        for step in sorted(self._steps(), reverse=True):
+            if not is_finished(self.path(step)):
+                unfinished.append(f"checkpoint {self.path(step)} was never finished")
+                continue
+            try:
+                manifest = verify(self.path(step))
+                for need in manifest["needs"]:
+                    verify(self.path(need))
+                state = restore(self.path(step), like)
+            except InputError as error:
+                damaged.append(f"checkpoint {step} cannot be used: {error}")
+                continue
+            self._clear()
+            for problem in unfinished + damaged:
+                on_damage(f"{problem}; going on from checkpoint {step}")
+            self._needs, self.last = {step: manifest["needs"]}, step
+            return Restored(step, state, manifest["position"])
+        if damaged:
+            raise InputError(
+                f"no checkpoint in {self._folder} is good: {'; '.join(damaged)}. "
+                f"Remove {self._folder.parent} to start from the beginning"
+            )
+        self._clear()
+        for problem in unfinished:
+            on_damage(f"{problem}; starting from the beginning")
+        return None
+
+    def _steps(self) -> list[int]:
+        if not self._folder.exists():
+            return []
+        return [int(path.name) for path in self._folder.iterdir() if path.name.isdecimal()]
+
+    def _keep(self, steps: set[int]) -> None:
+        """Remove all others, and what was left unfinished."""
+        for path in self._folder.iterdir():
+            if not (path.name.isdecimal() and int(path.name) in steps):
+                remove(path)
+
+    def _clear(self) -> None:
+        """Make room: remove what was never finished."""
+        if jax.process_index() == 0 and self._folder.exists():
+            self._keep({step for step in self._steps() if is_finished(self.path(step))})
+
+    def _failed(self, folder: epath.Path, error: Exception) -> CheckpointError:
+        """The error for a person, after what was half written has made room."""
+        with contextlib.suppress(OSError):  # Other threads of Orbax may still be writing.
+            self._clear()
+        good = "there is no good one yet"
+        if self.last is not None:
+            good = f"the last good one is {self.path(self.last)}"
+        return CheckpointError(f"the checkpoint in {folder} cannot be written: {error}; {good}")
+
+
+def _write_manifest(folder: epath.Path, content: Mapping[str, Any]) -> None:
+    files = {
+        str(file.relative_to(folder)): [file.stat().length, _sha256(file)]
+        for file in _files(folder)
+    }
+    temporary = folder / f".{MANIFEST}.tmp"
+    temporary.write_text(_sealed({**content, "files": files}))
+    temporary.replace(folder / MANIFEST)
+
+
+def _files(folder: epath.Path) -> Iterator[epath.Path]:
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            yield from _files(path)
+        else:
+            yield path
+
+
+def _sealed(manifest: Mapping[str, Any]) -> str:
+    """The text of a manifest, with a checksum over all of it."""
+    digest = hashlib.sha256(json.dumps(manifest, allow_nan=False).encode()).hexdigest()
+    return json.dumps({**manifest, "sha256": digest}, indent=1) + "\n"
+
+
+def _sha256(path: epath.Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _absolute(path: epath.PathLike) -> epath.Path:

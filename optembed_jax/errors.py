@@ -11,3 +11,15 @@ class InputError(ValueError):
 
 class DivergedError(RuntimeError):
     """Training produced a loss that is not a finite number; the message says when."""
+
+
+class CheckpointError(RuntimeError):
+    """A state cannot be written, such as to a full disk; the message names the last good one."""
+
+
+class Stopped(BaseException):
+    """The run was asked to stop, and what it needs to go on is saved.
+
+    Not an ``Exception``, as with ``KeyboardInterrupt``: nothing on the way may take it for a
+    failure of its own and go on.
+    """

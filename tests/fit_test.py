@@ -1,13 +1,20 @@
+import dataclasses
 import functools
+import itertools
+import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
 from optembed_jax import metrics
-from optembed_jax.errors import DivergedError, InputError
-from optembed_jax.fit import Epoch, Fitted, fit, predict
+from optembed_jax.checkpoint import Checkpoints
+from optembed_jax.errors import CheckpointError, DivergedError, InputError, Stopped
+from optembed_jax.fit import Fitted, fit, predict
 from optembed_jax.forward import ModelConfig, Selection, forward, init_params
+from optembed_jax.parallel import one_device
+from optembed_jax.resume import Epoch, Position, Saving, resume
 from optembed_jax.train import Phase, TrainConfig, init_state, train_step
 
 MODEL = ModelConfig("deepfm", 4, (4,), dropout=0.2)
@@ -25,14 +32,17 @@ def splits(fields, draw_clicks, batches_of):
     )
 
 
-def run(splits, fields, *, seed=0, epochs=3, patience=3, train=TRAIN, **options):
-    state = init_state(jax.random.key(seed), MODEL, train, fields)
+def run(
+    splits, fields, *, seed=0, epochs=3, patience=3, model=MODEL, train=TRAIN, state=None, **options
+):
+    if state is None:
+        state = init_state(jax.random.key(seed), model, train, fields)
     return fit(
         state,
         *splits,
         Selection(),
         phase=Phase.SUPERNET,
-        model=MODEL,
+        model=model,
         train=train,
         epochs=epochs,
         patience=patience,
@@ -182,3 +192,158 @@ def test_no_epoch_and_no_patience_are_refused(fields, splits, limits):
             train=TRAIN,
             **limits,
         )
+
+
+@pytest.fixture
+def life(splits, fields, tmp_path):
+    """Runs ``fit`` from what is saved, as a process would that was started again."""
+
+    def life(stop=lambda: False, due=lambda step: False, splits=splits, **options):
+        model, train = options.get("model", MODEL), options.get("train", TRAIN)
+        checkpoints = Checkpoints(tmp_path / "checkpoints")
+
+        def begin():
+            return init_state(
+                jax.random.key(0), model, train, fields, gather_scores=model.has_row_budget
+            )
+
+        state, position = resume(checkpoints, jax.eval_shape(begin)) or (begin(), None)
+        try:
+            return run(
+                splits,
+                fields,
+                state=state,
+                position=position,
+                saving=Saving(checkpoints, due, stop),
+                **options,
+            )
+        finally:
+            checkpoints.close()
+
+    return life
+
+
+def after(polls):
+    """Asks to stop when it was asked so many times."""
+    counter = itertools.count(1)
+    return lambda: next(counter) == polls
+
+
+def assert_same_outcome(fitted, expected):
+    assert trees_equal(
+        (fitted.params, fitted.batch_stats, fitted.scores),
+        (expected.params, expected.batch_stats, expected.scores),
+    )
+    assert fitted.steps == expected.steps
+    for a, b in zip(fitted.epochs, expected.epochs, strict=True):
+        assert dataclasses.replace(a, rows_per_second=b.rows_per_second) == b
+
+
+FAST = dataclasses.replace(TRAIN, lr=0.1)
+SPARSE = {
+    "model": dataclasses.replace(MODEL, row_keep=0.5, row_score="mean_norm"),
+    "train": dataclasses.replace(FAST, table_update="sparse", row_decay="rent", rent=1e-4),
+}
+
+
+@pytest.mark.parametrize("settings", [{}, SPARSE], ids=["dense", "sparse-with-scores"])
+def test_a_run_stopped_again_and_again_ends_as_one_never_stopped(
+    fields, splits, life, tmp_path, settings
+):
+    settings = {"train": FAST, **settings, "epochs": 6, "patience": 6}
+    whole = life(**settings)
+    assert whole.best.number < 6, "the best epoch must be read again from its checkpoint"
+    assert (whole.scores is not None) == bool(settings.get("model"))
+    # Lives of 5 to 11 questions: 8 steps of an epoch and 4 batches of validation.
+    for lives, polls in enumerate(itertools.cycle([5, 11, 7, 8, 6])):
+        try:
+            shutil.rmtree(tmp_path / "checkpoints") if lives == 0 else None
+            fitted = life(stop=after(polls), **settings)
+            break
+        except Stopped as stopped:
+            assert str(tmp_path / "checkpoints") in str(stopped)
+    assert lives > 6
+    assert_same_outcome(fitted, whole)
+
+
+def test_saving_changes_nothing(fields, splits, life):
+    plain = run(splits, fields, epochs=30, patience=2)
+    saved = life(due=lambda step: step % 3 == 0, epochs=30, patience=2)
+    assert not plain.epochs[-1].best
+    assert_same_outcome(saved, plain)
+
+
+def test_a_run_killed_between_checkpoints_goes_on_from_the_last_one(life, tmp_path):
+    whole = life()
+    shutil.rmtree(tmp_path / "checkpoints")
+
+    def kill(index, total, loss):
+        if index == 7:
+            raise KeyboardInterrupt  # No more orderly than a signal, and it leaves no process.
+
+    with pytest.raises(KeyboardInterrupt):
+        life(due=lambda step: step % 3 == 0, on_step=kill)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] in (["3", "6"], ["6", "3"])
+    first = []
+    fitted = life(on_step=lambda index, total, loss: first.append(index))
+    assert first[0] == 7
+    assert_same_outcome(fitted, whole)
+
+
+def test_the_position_does_not_depend_on_where_the_epoch_was_cut():
+    history = (Epoch(1, 0.1 + 0.2, 0.7, 0.5, 3.0, True), Epoch(2, 0.3, 0.6, 0.5, 3.0, False))
+    position = Position(3, 5, 1.7, 80, 0.25, history)
+    assert Position.from_json(json.loads(json.dumps(dataclasses.asdict(position)))) == position
+    assert position.best == history[0]
+    assert not position.is_over(3, 2) and position.is_over(2, 2) and position.is_over(3, 1)
+    assert not Position().is_over(1, 1)
+
+
+def test_a_ruined_state_is_never_saved(fields, splits, life, tmp_path, batches_of):
+    bad = splits[0].labels.copy()
+    order = np.random.default_rng((0, 2)).permutation(128)
+    bad[order[16 * 5]] = np.nan  # Read in step 6 of epoch 2.
+    first = run(splits, fields, epochs=1)
+
+    class Batches(type(splits[0])):
+        def epoch(self, epoch, start=0):
+            data = splits[0] if epoch == 1 else batches_of(splits[0].ids, bad, 16, seed=0)
+            return data.epoch(epoch, start)
+
+    batches = Batches(splits[0].ids, splits[0].labels, 16, seed=0)
+    folder = tmp_path / "checkpoints"
+    with pytest.raises(
+        DivergedError,
+        match=f"supernet: the loss became nan at step 6 of epoch 2; "
+        f"the last good checkpoint: {folder}/12; lower",
+    ):
+        life(due=lambda step: step % 4 == 0, splits=(batches, splits[1]))
+    assert sorted(int(path.name) for path in folder.iterdir()) == [8, 12]
+    with pytest.raises(DivergedError, match=f"step 6 of epoch 2.*{folder}/12"):
+        life(splits=(batches, splits[1]))
+    fitted = life(epochs=2)
+    assert trees_equal(fitted.epochs[0].loss, first.epochs[0].loss)
+
+
+def test_a_step_that_ruins_the_model_is_noticed_before_it_is_saved(life, tmp_path):
+    sound = one_device(Phase.SUPERNET, MODEL, TRAIN)
+
+    def ruin(state, *batch):
+        state, loss = sound.train(state, *batch)
+        thresholds = jax.numpy.where(state.step == 4, jax.numpy.inf, state.params.thresholds)
+        params = dataclasses.replace(state.params, thresholds=thresholds)
+        return dataclasses.replace(state, params=params), loss
+
+    with pytest.raises(
+        DivergedError,
+        match="supernet: after step 4 of epoch 1 the model is no longer finite; "
+        f"the last good checkpoint: {tmp_path}/checkpoints/2; lower the learning rate",
+    ):
+        life(due=lambda step: step % 2 == 0, steps=dataclasses.replace(sound, train=ruin))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["2"]
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_training(splits, fields, tmp_path):
+    (tmp_path / "checkpoints").write_text("a file in the way")
+    with pytest.raises(CheckpointError, match=r"cannot be written.*no good one yet"):
+        run(splits, fields, saving=Saving(Checkpoints(tmp_path / "checkpoints")))

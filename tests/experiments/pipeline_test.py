@@ -3,6 +3,7 @@
 import copy
 import csv
 import json
+import shutil
 import subprocess
 import sys
 
@@ -154,7 +155,7 @@ def test_results_of_a_phase_that_is_gone_are_not_mixed_with_a_new_one(
     pipeline, start, tmp_path, capsys
 ):
     pipeline(tmp_path)
-    (tmp_path / "supernet" / "result.json").unlink()
+    shutil.rmtree(tmp_path / "supernet")
     capsys.readouterr()
     assert start(runs.pipeline_main, workdir=tmp_path, **{**SMALL, "t_lr": 0.5}) == 2
     assert "remove search/ and retrain/" in capsys.readouterr().err

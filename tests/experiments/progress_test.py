@@ -3,7 +3,7 @@ import io
 import jax.numpy as jnp
 
 from experiments.progress import Progress, TrainingProgress, clock
-from optembed_jax.fit import Epoch
+from optembed_jax.resume import Epoch
 
 
 class Terminal(io.StringIO):

@@ -1,8 +1,9 @@
 import json
+import shutil
 
 import pytest
 
-from experiments.workdir import Workdir, append_jsonl, write_json
+from experiments.workdir import Workdir, append_jsonl, write_json, write_jsonl
 from optembed_jax.errors import InputError
 
 
@@ -12,7 +13,7 @@ def workdir(tmp_path):
 
 
 def finish(workdir, phase, flags):
-    workdir.start(phase, "flights", "print")
+    workdir.start(phase, flags, "flights", "print")
     workdir.finish(phase, flags, {"val_auc": 0.7})
 
 
@@ -32,12 +33,47 @@ def test_the_message_names_what_has_to_go_for_a_rerun(workdir):
         workdir.check_flags("supernet", {"t_lr": 0.2})
 
 
-def test_a_started_phase_is_not_finished_and_leaves_nothing_of_an_earlier_try(workdir):
-    folder = workdir.start("search", "flights", "print")
+def test_a_phase_under_way_is_not_finished_and_goes_on_only_with_its_flags(workdir):
+    folder = workdir.start("search", {"top_k": 3}, "flights", "print")
     append_jsonl(folder / "metrics.jsonl", {"generation": 0})
     assert workdir.result("search") is None
-    folder = workdir.start("search", "flights", "print")
-    assert list(folder.iterdir()) == []
+    assert not workdir.check_flags("search", {"top_k": 3})
+    with pytest.raises(InputError, match=r"search .* is begun with --top_k=3 \(now 4\)"):
+        workdir.check_flags("search", {"top_k": 4})
+    assert workdir.start("search", {"top_k": 3}, "flights", "print") == folder
+    assert (folder / "metrics.jsonl").read_text() == '{"generation": 0}\n'
+
+
+def test_what_does_not_say_how_it_was_begun_is_begun_anew(workdir):
+    folder = workdir.start("search", {}, "flights", "print")
+    append_jsonl(folder / "metrics.jsonl", {"generation": 0})
+    (folder / "begun.json").unlink()
+    workdir.start("search", {}, "flights", "print")
+    assert [path.name for path in folder.iterdir()] == ["begun.json"]
+
+
+def test_a_phase_under_way_is_not_mixed_with_a_new_one_that_it_builds_on(workdir):
+    finish(workdir, "supernet", {})
+    workdir.start("search", {}, "flights", "print")
+    shutil.rmtree(workdir.phase_dir("supernet"))
+    with pytest.raises(InputError, match="no finished supernet, but search/ built on"):
+        workdir.check_later("supernet")
+
+
+def test_a_finished_phase_needs_no_checkpoints(workdir):
+    folder = workdir.start("baseline", {}, "flights", "print")
+    (folder / "checkpoints" / "12").mkdir(parents=True)
+    workdir.finish("baseline", {}, {"val_auc": 0.7})
+    assert sorted(path.name for path in folder.iterdir()) == ["begun.json", "result.json"]
+
+
+def test_metrics_of_a_run_that_goes_on_are_cut_to_where_it_was(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for number in range(3):
+        append_jsonl(path, {"epoch": number})
+    write_jsonl(path, [{"epoch": 0}])
+    append_jsonl(path, {"epoch": 1})
+    assert path.read_text() == '{"epoch": 0}\n{"epoch": 1}\n'
 
 
 def test_a_folder_of_another_data_set_is_refused(workdir):
