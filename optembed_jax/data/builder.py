@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from optembed_jax.data import blocks, pipeline, prepared, reading, sources, splits, vocabulary
+from optembed_jax.data import blocks, pipeline, prepared, reading, sources, splits
 from optembed_jax.data.columns import NUMERIC, Column
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.progress import Callback
@@ -171,27 +171,22 @@ def _manifest(
     built: pipeline.Built,
     identities: list[sources.FileIdentity],
 ) -> dict[str, Any]:
-    """Writes vocabulary and rejects into the folder and describes all of it."""
-    path = folder / prepared.VOCABULARY
-    vocabulary.write_vocabulary(path, built.vocabulary, built.counts)
+    """Writes the rejects into the folder and describes all of it."""
     files = [prepared.VOCABULARY]
     if built.rejects:
         reading.write_rejects(folder / prepared.REJECTS, built.rejects)
         files.append(prepared.REJECTS)
-    layout = built.vocabulary.layout
     fields = []
     for number, column in enumerate(data.columns):
         field = {
             "name": column.name,
             "source": column.source,
             "kind": column.kind,
-            "rows": layout.sizes[number],
-            "offset": int(layout.offsets[number]),
+            "rows": built.layout.sizes[number],
+            "offset": int(built.layout.offsets[number]),
         }
         if column.kind == NUMERIC:
-            edges = built.vocabulary.fields[number].edges
-            assert edges is not None
-            field["edges"] = edges.tolist()
+            field["edges"] = built.edges[number].tolist()
         fields.append(field)
     return prepared.seal(
         {

@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from optembed_jax.data import packing
+
 CATEGORICAL, BUCKET, NUMERIC = "categorical", "bucket", "numeric"
 
 Transform = Callable[[pa.StringArray], pa.StringArray]
@@ -90,12 +92,15 @@ class Coded:
 
 
 def code(column: pa.Array | pa.ChunkedArray) -> Coded:
-    """Codes a raw column, string ``[N]`` with nulls where missing."""
+    """Codes a raw column: string or `packing.EIGHT_BYTES` ``[N]``, null where missing."""
+    if column.type == packing.EIGHT_BYTES:
+        packed = code(packing.view(column))
+        return Coded(packed.codes, packing.unpack(packed.values))
     encoded = column.dictionary_encode(null_encoding="encode")
     if isinstance(encoded, pa.DictionaryArray):
         return Coded(encoded.indices.to_numpy(), encoded.dictionary)
     if not encoded.num_chunks:
-        return Coded(np.empty(0, np.int32), pa.array([], pa.string()))
+        return Coded(np.empty(0, np.int32), pa.array([], column.type))
     # The chunks of one column share their dictionary.
     codes = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])
     return Coded(codes, encoded.chunk(0).dictionary)

@@ -83,7 +83,9 @@ class Encoder:
         }
         # In the order it came, which the fields of some data sets go by.
         description.write_text(json.dumps(written) + "\n", encoding="utf-8")
-        write_vocabulary(vocabulary, self.vocabulary, self.counts)
+        fields = self.vocabulary.fields
+        counts = np.split(self.counts, self.vocabulary.layout.offsets[1:])
+        write_vocabulary(vocabulary, zip(fields, counts, strict=True))
 
 
 def encoder_of(prepared: PreparedData) -> Encoder:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from optembed_jax.data import packing
+from optembed_jax.data.columns import Coded, code
 from optembed_jax.data.spill import Spill
 
 VALUES_AT_ONCE = 2**21
@@ -41,8 +42,8 @@ class _Part:
 def merge_field(spill: Spill, field: int, min_count: int) -> MergedField:
     """Merges one field, and keeps the place of every block's values in the spill.
 
-    Each block's counts, int32 ``[2, values]``, are the occurrences that decide about rows, and the
-    occurrences in the training split.
+    Each block's counts, int32 ``[K, values]``, are the occurrences that decide about rows, and the
+    occurrences in the training split; K is 1 where these are the same.
 
     Args:
       spill: the blocks.
@@ -91,17 +92,26 @@ def _count_part(spill: Spill, field: int, number: int, parts: int) -> _Part:
         if parts > 1:
             chosen = np.flatnonzero(_part_of(values, parts) == number)
             values, count = values.take(pa.array(chosen)), count[:, chosen]
-        chunks.append(values)
+        chunks.append(packing.pack(values) or values)
         counts.append(count)
         positions.append(chosen)
-    unified = packing.code(chunks)
-    totals = np.zeros((2, len(unified.values)), np.int64)
+    unified = _code(chunks)
+    totals = np.zeros((len(counts[0]) if counts else 1, len(unified.values)), np.int64)
     ends = np.cumsum([len(chunk) for chunk in chunks])
     found = np.split(unified.codes, ends[:-1])
     for places, count in zip(found, counts, strict=True):
         for total, occurrences in zip(totals, count, strict=True):
             total[places] += occurrences  # a block's values are distinct: no place occurs twice
-    return _Part(unified.values, totals[0], totals[1], list(zip(positions, found, strict=True)))
+    return _Part(unified.values, totals[0], totals[-1], list(zip(positions, found, strict=True)))
+
+
+def _code(chunks: list[pa.Array]) -> Coded:
+    """Codes columns of strings, packed or not, one after another."""
+    if all(chunk.type == pa.uint64() for chunk in chunks):
+        packed = code(pa.chunked_array(chunks, pa.uint64()))
+        return Coded(packed.codes, packing.unpack(packed.values))
+    strings = [packing.unpack(c) if c.type == pa.uint64() else c for c in chunks]
+    return code(pa.chunked_array(strings, pa.string()))
 
 
 def _part_of(values: pa.Array, parts: int) -> np.ndarray:

@@ -1,60 +1,43 @@
 """Strings of exactly eight bytes as integers, which are hashed and sorted much faster.
 
 The categories of click logs are mostly hashes in hexadecimal. Where every present value of a column
-has eight bytes, merging works on integers; everywhere else it works on the strings themselves.
+has eight bytes, coding and merging work on integers; everywhere else on the strings themselves.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from optembed_jax.data.columns import Coded
-from optembed_jax.data.columns import code as code_strings
-
 _WIDTH = 8
 
-
-def code(chunks: Sequence[pa.Array]) -> Coded:
-    """Codes columns of strings, one after another; see `optembed_jax.data.columns.code`."""
-    packed = [_pack(chunk) for chunk in chunks]
-    keys = [found[0] for found in packed if found is not None]
-    if not chunks or len(keys) < len(chunks):
-        return code_strings(pa.chunked_array(chunks, pa.string()))
-    missing = np.concatenate([found[1] for found in packed if found is not None])
-    together = pa.array(np.concatenate(keys), mask=missing if missing.any() else None)
-    coded = code_strings(together)
-    return Coded(coded.codes, _unpack(coded.values))
+EIGHT_BYTES = pa.binary(_WIDTH)
+"""The type of a column of which every present value has eight bytes."""
 
 
-def sortable(values: pa.Array) -> np.ndarray | None:
-    """Numbers that sort as the values do, missing last; None where values are of other lengths."""
-    packed = _pack(values)
-    if packed is None:
-        return None
-    keys = packed[0].view(np.uint64).byteswap()  # the first byte counts most
-    keys[packed[1]] = np.iinfo(np.uint64).max  # no UTF-8 text has eight bytes 0xff
-    return keys
-
-
-def _pack(values: pa.Array) -> tuple[np.ndarray, np.ndarray] | None:
-    """Keys int64 ``[N]`` and where they are missing, bool ``[N]``; None where it cannot be."""
+def pack(values: pa.Array) -> pa.Array | None:
+    """Strings as uint64 ``[N]``, null where missing; None where one has another length."""
     _, offsets, data = values.buffers()
     ends = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
     lengths = np.diff(ends)
     missing = lengths == 0
-    present = len(values) - int(missing.sum())
-    if missing.sum() != values.null_count or not (lengths[~missing] == _WIDTH).all():
+    absent = int(np.count_nonzero(missing))
+    if absent != values.null_count or not ((lengths == _WIDTH) | missing).all():
         return None
-    keys = np.zeros(len(values), np.int64)
-    if present:
-        keys[~missing] = np.frombuffer(data, np.int64, count=present, offset=int(ends[0]))
-    return keys, missing
+    keys = np.zeros(len(values), np.uint64)
+    if len(values) > absent:
+        first = int(ends[0])
+        keys[~missing] = np.frombuffer(data, np.uint64, len(values) - absent, first)
+    return pa.array(keys, mask=missing if absent else None)
 
 
-def _unpack(keys: pa.Array) -> pa.Array:
-    """The strings of distinct keys, null where missing."""
+def view(column: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of `EIGHT_BYTES` as `pack` would give it, without a copy."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    return pa.chunked_array([chunk.view(pa.uint64()) for chunk in chunks], pa.uint64())
+
+
+def unpack(keys: pa.Array) -> pa.StringArray:
+    """The strings that `pack` or `view` made keys of, null where they are null."""
     missing = ~keys.is_valid().to_numpy(zero_copy_only=False)
     numbers = keys.fill_null(0).to_numpy()[~missing]
     offsets = np.concatenate([[0], np.cumsum(np.where(missing, 0, _WIDTH))]).astype(np.int32)
@@ -64,3 +47,15 @@ def _unpack(keys: pa.Array) -> pa.Array:
     if not missing.any():
         return strings
     return pc.if_else(pa.array(missing), pa.scalar(None, pa.string()), strings)
+
+
+def sortable(values: pa.Array) -> np.ndarray | None:
+    """Numbers that sort as the strings do, missing last; None where they cannot be packed."""
+    packed = pack(values)
+    if packed is None:
+        return None
+    keys = packed.fill_null(0).to_numpy().byteswap()  # the first byte counts most
+    if packed.null_count:
+        missing = ~packed.is_valid().to_numpy(zero_copy_only=False)
+        keys[missing] = np.iinfo(np.uint64).max  # no UTF-8 text has eight bytes 0xff
+    return keys

@@ -5,9 +5,8 @@
 3. *Encoding.* Every spilled block becomes rows of ids, scattered at random over bucket files.
 4. *Writing.* Every bucket is shuffled in memory and written as one shard.
 
-Memory holds a few blocks, the values that get rows, and a few buckets: it depends on the
-vocabulary, not on the number of rows. The result depends on data, options and seed alone, not on
-timing.
+Memory holds a few blocks, or the vocabulary of two fields, or a few buckets: never all rows, nor
+the whole vocabulary. The result depends on data, options and seed alone, not on timing.
 """
 
 import contextlib
@@ -20,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from optembed_jax.data import bins, blocks, merge, prepared, splits
-from optembed_jax.data.columns import BUCKET, NUMERIC
+from optembed_jax.data.columns import BUCKET
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.parallel import ordered_map, workers
 from optembed_jax.data.progress import Callback, Stage
@@ -28,7 +27,8 @@ from optembed_jax.data.reading import RowsRead, read_rows
 from optembed_jax.data.sources import RawData, Reject
 from optembed_jax.data.spill import Spill
 from optembed_jax.data.splits import SPLITS
-from optembed_jax.data.vocabulary import FieldVocabulary, Vocabulary
+from optembed_jax.data.vocabulary import FieldVocabulary, layout_of, write_vocabulary
+from optembed_jax.fields import Fields
 
 BUCKET_BYTES = 64 * 2**20
 _MOST_BUCKETS = 500  # they are open at the same time
@@ -40,15 +40,15 @@ class Built:
     """A prepared data set, as it came to be in a folder.
 
     Attributes:
-      vocabulary: all fields' values.
-      counts: occurrences of each row in the training split, int64 ``[V]``.
+      layout: names and sizes of the fields; their values are in the vocabulary's file.
+      edges: the inner edges of the bins of each numeric field, by its position.
       shards: the shards of each split.
       labels: rows of each split with label 0 and 1, int64 ``[3, 2]``.
       rejects: the rows that were set aside.
     """
 
-    vocabulary: Vocabulary
-    counts: np.ndarray
+    layout: Fields
+    edges: dict[int, np.ndarray]
     shards: dict[str, list[prepared.Shard]]
     labels: np.ndarray
     rejects: list[Reject]
@@ -91,48 +91,71 @@ def _build(
     threads = workers()
     read = read_rows(data, options, spill, threads, progress)
     spill.finish()
-    vocabulary, counts = _merge(data, options, spill, read, threads, progress)
-    sizes = _bucket_numbers(read.labels.sum(axis=1), len(data.columns))
-    _scatter(data, options, spill, read.time_limits, vocabulary, counts, sizes, threads, progress)
+    numeric = {
+        field: _numeric_vocabulary(data.columns[field].name, sample, options.numeric_bins)
+        for field, sample in read.samples.items()
+    }
+    sizes = _merge(data, options, spill, numeric, threads, progress)
+    layout = layout_of([column.name for column in data.columns], sizes)
+    buckets = _bucket_numbers(read.labels.sum(axis=1), len(data.columns))
+    binned = _scatter(options, spill, read, numeric, layout, buckets, threads, progress)
+    write_vocabulary(folder / prepared.VOCABULARY, _vocabulary(spill, layout, numeric, binned))
     spill.clear()
-    shards = _write(options, folder, spill.folder, shard_name, len(data.columns), sizes, progress)
+    shards = _write(options, folder, spill.folder, shard_name, layout, buckets, progress)
     spill.folder.rmdir()
-    return Built(vocabulary, np.concatenate(counts), shards, read.labels, read.rejects)
+    edges = {field: found.edges for field, found in numeric.items() if found.edges is not None}
+    return Built(layout, edges, shards, read.labels, read.rejects)
 
 
 def _merge(
     data: RawData,
     options: DataOptions,
     spill: Spill,
-    read: RowsRead,
+    numeric: dict[int, FieldVocabulary],
     threads: int,
     progress: Callback | None,
-) -> tuple[Vocabulary, list[np.ndarray]]:
-    def work(number: int) -> tuple[FieldVocabulary, np.ndarray]:
-        column = data.columns[number]
-        if column.kind == NUMERIC:
-            return _numeric_vocabulary(column.name, read.samples[number], options.numeric_bins)
-        least = 1 if column.kind == BUCKET else options.min_count
-        merged = merge.merge_field(spill, number, least)
-        return FieldVocabulary(column.name, merged.values), merged.counts
+) -> list[int]:
+    """Merges the fields, each into its vocabulary in the spill; returns their sizes."""
+
+    def work(field: int) -> int:
+        if field in numeric:
+            return numeric[field].size
+        least = 1 if data.columns[field].kind == BUCKET else options.min_count
+        merged = merge.merge_field(spill, field, least)
+        spill.write_merged(field, merged.values, merged.counts)
+        return len(merged.counts)
 
     stage = Stage(progress, "vocabulary", len(data.columns), "fields")
-    fields, counts = [], []
-    for field, count in ordered_map(work, range(len(data.columns)), threads):
-        fields.append(field)
-        counts.append(count)
-        stage.report(len(fields))
-    return Vocabulary(tuple(fields)), counts
+    # The longest first, so that no thread is left with one of them at the end.
+    fields = np.argsort([-spill.sizes(f).sum() for f in range(len(data.columns))], kind="stable")
+    sizes = [0] * len(fields)
+    found = ordered_map(work, fields.tolist(), threads)
+    for done, (field, size) in enumerate(zip(fields.tolist(), found, strict=True)):
+        sizes[field] = size
+        stage.report(done + 1)
+    return sizes
 
 
-def _numeric_vocabulary(
-    name: str, sample: bins.NumericSample, most: int
-) -> tuple[FieldVocabulary, np.ndarray]:
+def _numeric_vocabulary(name: str, sample: bins.NumericSample, most: int) -> FieldVocabulary:
     edges = bins.quantile_edges(sample.values(), most)
     names: list[str | None] = [*bins.bin_names(edges)]
     names += [None] if sample.missing else []
-    field = FieldVocabulary(name, pa.array(names, pa.string()), edges)
-    return field, np.zeros(field.size, np.int64)
+    return FieldVocabulary(name, pa.array(names, pa.string()), edges)
+
+
+def _vocabulary(
+    spill: Spill,
+    layout: Fields,
+    numeric: dict[int, FieldVocabulary],
+    binned: dict[int, np.ndarray],
+) -> Iterator[tuple[FieldVocabulary, np.ndarray]]:
+    """Each field and the training counts of its rows."""
+    for field, name in enumerate(layout.names):
+        if field in numeric:
+            yield numeric[field], binned[field]
+        else:
+            values, counts = spill.read_merged(field)
+            yield FieldVocabulary(name, values), counts
 
 
 def _bucket_numbers(rows: np.ndarray, num_fields: int) -> list[int]:
@@ -143,42 +166,43 @@ def _bucket_numbers(rows: np.ndarray, num_fields: int) -> list[int]:
 
 
 def _scatter(
-    data: RawData,
     options: DataOptions,
     spill: Spill,
-    time_limits: tuple[int, int] | None,
-    vocabulary: Vocabulary,
-    counts: list[np.ndarray],
+    read: RowsRead,
+    numeric: dict[int, FieldVocabulary],
+    layout: Fields,
     buckets: list[int],
     threads: int,
     progress: Callback | None,
-) -> None:
-    """Writes every row, label first, into one of its split's bucket files; counts numeric bins."""
-    firsts = np.concatenate([[0], np.cumsum(buckets)]).astype(np.int64)
-    offsets = vocabulary.layout.offsets
+) -> dict[int, np.ndarray]:
+    """Writes every row, label first, into one of its split's bucket files.
 
-    sizes = np.stack([spill.sizes(f) for f in range(len(data.columns))], axis=1)
+    Returns:
+      The training counts of each numeric field's rows, int64, by the field's position.
+    """
+    firsts = np.concatenate([[0], np.cumsum(buckets)]).astype(np.int64)
+    offsets, num_fields = layout.offsets, layout.num_fields
+    sizes = np.stack([spill.sizes(f) for f in range(num_fields)], axis=1)
     starts = np.cumsum(sizes, axis=0) - sizes
 
     def work(number: int) -> tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]:
         block = spill.read_rows(number)
         split = (
             block.column("split")
-            if time_limits is None
-            else splits.time_split(block.column("time"), time_limits)
+            if read.time_limits is None
+            else splits.time_split(block.column("time"), read.time_limits)
         )
         draws = splits.mix(options.data_seed * 3 + _SCATTER, block.column("row"))
         bucket = firsts[split] + (draws % np.array(buckets, np.uint64)[split]).astype(np.int64)
         order = np.argsort(bucket.astype(np.uint16), kind="stable")
-        table = np.empty((len(data.columns) + 1, len(order)), np.int32)
+        table = np.empty((num_fields + 1, len(order)), np.int32)
         table[0] = block.column("label")[order]
         binned = {}
-        for f, column in enumerate(data.columns):
+        for f in range(num_fields):
             field = block.field(f)
-            if column.kind == NUMERIC:
-                found = vocabulary.fields[f].places(field)
-                size = vocabulary.fields[f].size
-                binned[f] = np.bincount(found[split == splits.TRAIN], minlength=size)
+            if f in numeric:
+                found = numeric[f].places(field)
+                binned[f] = np.bincount(found[split == splits.TRAIN], minlength=layout.sizes[f])
                 table[f + 1] = found[order] + offsets[f]
             else:
                 ids = spill.places(f, int(starts[number, f]), int(sizes[number, f])) + offsets[f]
@@ -186,6 +210,7 @@ def _scatter(
         ends = np.searchsorted(bucket[order], np.arange(firsts[-1]), side="right")
         return np.ascontiguousarray(table.T), ends, binned
 
+    counts = {f: np.zeros(layout.sizes[f], np.int64) for f in numeric}
     files: list[BinaryIO] = []
     stage = Stage(progress, "encoding", spill.num_blocks, "blocks")
     try:
@@ -205,6 +230,7 @@ def _scatter(
     finally:
         for file in files:
             file.close()
+    return counts
 
 
 def _write(
@@ -212,7 +238,7 @@ def _write(
     folder: pathlib.Path,
     scratch: pathlib.Path,
     shard_name: Callable[[str, int, int], str],
-    num_fields: int,
+    layout: Fields,
     buckets: list[int],
     progress: Callback | None,
 ) -> dict[str, list[prepared.Shard]]:
@@ -226,7 +252,7 @@ def _write(
     def work(job: tuple[int, int, int]) -> tuple[str, prepared.Shard]:
         split, number, bucket = job
         path = scratch / f"bucket-{bucket}"
-        rows = np.fromfile(path, np.int32).reshape(-1, num_fields + 1)
+        rows = np.fromfile(path, np.int32).reshape(-1, layout.num_fields + 1)
         path.unlink()
         draw = np.random.default_rng([options.data_seed, _ORDER, split, number])
         order = draw.permutation(len(rows))
@@ -248,4 +274,4 @@ def _write(
 def _shuffled(rows: np.ndarray, order: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for start in range(0, len(order), blocks.BLOCK_ROWS):
         part = rows[order[start : start + blocks.BLOCK_ROWS]]
-        yield np.ascontiguousarray(part[:, 1:]), part[:, 0].astype(np.uint8)
+        yield part[:, 1:], part[:, 0].astype(np.uint8)

@@ -138,15 +138,16 @@ def _value_counts(
 ) -> list[np.ndarray]:
     """Occurrences of the values of each field, given as codes and number of values.
 
-    int32 ``[2, values]`` as `merge_field` wants them; nothing for a numeric field (None).
+    As `merge_field` wants them; nothing for a numeric field (None).
     """
-    training = split == splits.TRAIN
+    rest = np.flatnonzero(split != splits.TRAIN)  # the smaller part
     counts = []
     for field in fields:
         codes, size = field if field is not None else (np.empty(0, np.int32), 0)
-        trained = np.bincount(codes[training] if size else codes, minlength=size)
-        deciding = np.bincount(codes, minlength=size) if options.vocab_from == "all" else trained
-        counts.append(np.stack([deciding, trained]).astype(np.int32))
+        everything = np.bincount(codes, minlength=size)
+        trained = everything - np.bincount(codes[rest] if size else codes, minlength=size)
+        deciding = [everything] if options.vocab_from == "all" else []
+        counts.append(np.stack([*deciding, trained]).astype(np.int32))
     return counts
 
 

@@ -73,10 +73,10 @@ class Reject:
 
 @dataclasses.dataclass(frozen=True)
 class RawRows:
-    """The rows of one block, columns as strings.
+    """The rows of one block.
 
     Attributes:
-      columns: raw columns by name, string ``[N]``, null where missing.
+      columns: raw columns by name, string or `packing.EIGHT_BYTES` ``[N]``, null where missing.
       lines: line number of each row in its file, int64 ``[N]``.
       rows: number of each row over all files, int64 ``[N]``.
       text: the raw text of a row given its position in these arrays.

@@ -3,7 +3,7 @@
 The raw text is read once. Its rows wait here as small integers (numbers of values in the block's
 own dictionaries), one file per block, until the vocabulary of all blocks is known. The dictionaries
 wait apart, one file per field, because they are merged field by field: beside them the counts of
-their values, and at last the place of each value in its field's vocabulary.
+their values, and at last the place of each value in its field's vocabulary, and that vocabulary.
 """
 
 import dataclasses
@@ -51,6 +51,7 @@ class Spill:
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
         self._sizes: list[list[int]] = []
+        self._kinds = 1  # K of the counts
         self._values: dict[int, tuple[pa.ipc.RecordBatchStreamWriter, pa.OSFile]] = {}
         self._counts: dict[int, io.BufferedWriter] = {}
         self._places: dict[int, io.BufferedReader] = {}
@@ -65,9 +66,11 @@ class Spill:
         others = {"label": rows.labels, "row": rows.rows, "split": split, "time": rows.times}
         columns |= {name: values for name, values in others.items() if values is not None}
         batch = pa.RecordBatch.from_arrays([pa.array(c) for c in columns.values()], list(columns))
-        with pa.OSFile(str(self._rows(index)), "wb") as sink:  # noqa: SIM117
-            with pa.ipc.new_file(sink, batch.schema) as writer:
-                writer.write_batch(batch)
+        with (
+            pa.OSFile(str(self._rows(index)), "wb") as sink,
+            pa.ipc.new_file(sink, batch.schema) as writer,
+        ):
+            writer.write_batch(batch)
 
     def read_rows(self, index: int) -> SpilledRows:
         """Maps the rows of block `index` into memory."""
@@ -91,11 +94,12 @@ class Spill:
         self._sizes.append([len(f.values) if isinstance(f, Coded) else 0 for f in fields])
 
     def append_counts(self, counts: Sequence[np.ndarray]) -> None:
-        """Keeps, for each field of the next block, int32 ``[2, values]``; see `merge_field`."""
+        """Keeps, for each field of the next block, int32 ``[K, values]``; see `merge_field`."""
         for number, count in enumerate(counts):
             if number not in self._counts:
                 self._counts[number] = (self.folder / f"counts-{number}").open("wb")
             self._counts[number].write(np.ascontiguousarray(count, np.int32).tobytes())
+            self._kinds = len(count)
 
     def finish(self) -> None:
         """Ends the appending; may be called again."""
@@ -125,11 +129,11 @@ class Spill:
                 yield batch.column(0)
 
     def counts(self, field: int) -> Iterator[np.ndarray]:
-        """Each block's counts of a field, in order, int32 ``[2, values]``."""
+        """Each block's counts of a field, in order, int32 ``[K, values]``."""
         with (self.folder / f"counts-{field}").open("rb") as stream:
             for size in self.sizes(field).tolist():
-                content = np.frombuffer(stream.read(8 * size), np.int32)
-                yield content.reshape(2, size)
+                content = np.frombuffer(stream.read(4 * self._kinds * size), np.int32)
+                yield content.reshape(self._kinds, size)
 
     def make_places(self, field: int) -> np.ndarray:
         """A file for the place of every block's every value of a field: int32, mapped."""
@@ -145,6 +149,25 @@ class Spill:
         """Some of the places of a field, from number `start` on."""
         return np.frombuffer(os.pread(self._places[field].fileno(), 4 * size, 4 * start), np.int32)
 
+    def write_merged(self, field: int, values: pa.Array, counts: np.ndarray) -> None:
+        """Keeps a field's vocabulary: its values, and the counts of its OOV row and of each."""
+        columns = [pa.concat_arrays([pa.nulls(1, pa.string()), values]), pa.array(counts)]
+        batch = pa.RecordBatch.from_arrays(columns, ["value", "count"])
+        with (
+            pa.OSFile(str(self._merged(field)), "wb") as sink,
+            pa.ipc.new_stream(sink, batch.schema) as writer,
+        ):
+            writer.write_batch(batch)
+
+    def read_merged(self, field: int) -> tuple[pa.Array, np.ndarray]:
+        """What `write_merged` kept."""
+        with (
+            pa.OSFile(str(self._merged(field))) as source,
+            pa.ipc.open_stream(source) as reader,
+        ):
+            batch = reader.read_next_batch()
+        return batch["value"].slice(1), batch["count"].to_numpy()
+
     def close(self) -> None:
         """Closes all files; may be called again."""
         self.finish()
@@ -154,12 +177,15 @@ class Spill:
     def clear(self) -> None:
         """Deletes what is kept by field."""
         self.close()
-        for kind in ("values", "counts", "places"):
+        for kind in ("values", "counts", "places", "merged"):
             for path in self.folder.glob(f"{kind}-*"):
                 path.unlink()
 
     def _rows(self, index: int) -> pathlib.Path:
         return self.folder / f"rows-{index}"
+
+    def _merged(self, field: int) -> pathlib.Path:
+        return self.folder / f"merged-{field}"
 
 
 def _narrowest(size: int) -> type[np.integer]:

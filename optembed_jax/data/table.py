@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from optembed_jax.data import text
+from optembed_jax.data import text, whole_rows
 from optembed_jax.data.builder import BlockBuilder
 from optembed_jax.data.columnar import ParquetSource, check_columns
 from optembed_jax.data.columns import (
@@ -108,7 +108,7 @@ def _source(files: tuple[RawFile, ...], wanted: tuple[str, ...]) -> Source:
             except (pa.ArrowException, OSError) as error:
                 raise InputError(f"{file.path} cannot be read as Parquet: {error}") from error
         return ParquetSource(files, wanted)
-    headers = [text.first_line(file.path) for file in files]
+    headers = [whole_rows.first_line(file.path) for file in files]
     delimiter = _delimiter(files[0].path, headers[0])
     names = tuple(text.read_names(headers[0], delimiter))
     for file, header in zip(files, headers, strict=True):

@@ -8,7 +8,7 @@ is a value like any other. Stored as one Parquet file, a row for each id (see do
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -88,13 +88,7 @@ class Vocabulary:
         Raises:
           InputError: more rows than int32 ids can number.
         """
-        sizes = [field.size for field in self.fields]
-        if sum(sizes) >= 2**31:
-            raise InputError(
-                f"the vocabulary has {sum(sizes)} rows, more than int32 ids can number; "
-                "raise min_count"
-            )
-        return Fields(tuple(field.name for field in self.fields), tuple(sizes))
+        return layout_of([f.name for f in self.fields], [f.size for f in self.fields])
 
     def encode(self, fields: Sequence[Coded | np.ndarray]) -> np.ndarray:
         """Ids of coded fields (see `optembed_jax.data.coding.code_fields`): int32 ``[N, F]``."""
@@ -141,8 +135,23 @@ class Vocabulary:
         return self.layout.names.index(name)
 
 
-def write_vocabulary(path: pathlib.Path, vocabulary: Vocabulary, counts: np.ndarray) -> None:
-    """Writes a vocabulary and the training count of each of its rows, int64 ``[V]``, as Parquet."""
+def layout_of(names: Sequence[str], sizes: Sequence[int]) -> Fields:
+    """Names, sizes and offsets of ``F`` fields.
+
+    Raises:
+      InputError: more rows than int32 ids can number.
+    """
+    if sum(sizes) >= 2**31:
+        raise InputError(
+            f"the vocabulary has {sum(sizes)} rows, more than int32 ids can number; raise min_count"
+        )
+    return Fields(tuple(names), tuple(sizes))
+
+
+def write_vocabulary(
+    path: pathlib.Path, fields: Iterable[tuple[FieldVocabulary, np.ndarray]]
+) -> None:
+    """Writes a vocabulary as Parquet: each field, and the training counts of its rows, int64."""
     first = 0
     schema = pa.schema(
         [
@@ -156,7 +165,7 @@ def write_vocabulary(path: pathlib.Path, vocabulary: Vocabulary, counts: np.ndar
     with pq.ParquetWriter(
         path, schema, compression="zstd", use_dictionary=["field", "kind"]
     ) as writer:
-        for field in vocabulary.fields:
+        for field, counts in fields:
             values = pa.concat_arrays([pa.nulls(1, pa.string()), field.values])
             kinds = np.where(values.is_valid().to_numpy(False), 2, 1).astype(np.int8)
             kinds[0] = 0
@@ -166,7 +175,7 @@ def write_vocabulary(path: pathlib.Path, vocabulary: Vocabulary, counts: np.ndar
                 _repeated(np.zeros(field.size, np.int8), [field.name]),
                 _repeated(kinds, [OOV_KIND, MISSING_KIND, VALUE_KIND]),
                 values,
-                pa.array(counts[ids]),
+                pa.array(counts),
             ]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
             first += field.size

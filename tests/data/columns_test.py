@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from optembed_jax.data import columns
+from optembed_jax.data import columns, packing
 
 
 def strings(values):
@@ -10,9 +10,10 @@ def strings(values):
 
 
 @pytest.mark.parametrize("chunks", [1, 3])
-def test_code_gives_back_every_value(chunks):
-    values = ["b", None, "a", "b", None, "c"]
-    column = strings(values)
+@pytest.mark.parametrize("kind", [pa.string(), packing.EIGHT_BYTES])
+def test_code_gives_back_every_value(chunks, kind):
+    values = ["bbbbbbbb", None, "aaaaaaaa", "bbbbbbbb", None, "cccccccc"]
+    column = pa.array(values, kind)
     if chunks > 1:
         column = pa.chunked_array([column[:1], column[1:4], column[4:]])
     coded = columns.code(column)

@@ -136,6 +136,22 @@ def test_headers(source_of):
         read_all(source_of(b"y,a,c\n1,2,3\n", dialect=QUOTED))
 
 
+def test_lone_carriage_returns_are_no_line_ends(source_of):
+    rows, lines, _, rejects = read_all(source_of(b"1\ta\tb\r0\tc\td\n1\te\tf\r\n"))
+    assert rows == [("1", "e", "f")] and lines == [2]
+    assert [(r.line, r.reason) for r in rejects] == [(1, "a carriage return within the row")]
+
+
+@pytest.mark.parametrize("late", [b"", b"abc", b"abcdefghi", b"\xc3\xa9"])
+def test_hashes_give_the_same_values_as_other_text(source_of, late):
+    rows = [(b"1", b"%08x" % i, b"%08x" % (i % 7) if i % 5 else b"") for i in range(100)]
+    content = b"".join(b"\t".join(row) + b"\n" for row in [*rows, (b"0", late, b"00000000")])
+    found, _, _, rejects = read_all(source_of(content, block_bytes=10_000))
+    as_text = [tuple(c and c.decode() for c in row) for row in [*rows, (b"0", late, b"00000000")]]
+    found = [tuple(c.decode() if isinstance(c, bytes) else c for c in row) for row in found]
+    assert found == [tuple(c or None for c in row) for row in as_text] and not rejects
+
+
 @pytest.mark.parametrize("content", [b"", b"\n\n"])
 def test_empty_files_are_refused(source_of, content):
     with pytest.raises(InputError, match=r"is empty|holds no rows"):

@@ -43,10 +43,15 @@ def test_encode(made):
     np.testing.assert_array_equal(ids, [[3, 4, 6], [2, 4, 7], [0, 4, 8], [1, 4, 7]])
 
 
+def write(path, made, counts):
+    counts = np.split(counts, made.layout.offsets[1:])
+    vocabulary.write_vocabulary(path, zip(made.fields, counts, strict=True))
+
+
 def test_written_and_read(made, tmp_path):
     path = tmp_path / "v.parquet"
     counts = np.arange(9) * 10**10
-    vocabulary.write_vocabulary(path, made, counts)
+    write(path, made, counts)
     found = vocabulary.read_vocabulary(path, made.layout, {"n": np.array([1.0])})
     for ours, theirs in zip(made.fields, found.fields, strict=True):
         assert ours.name == theirs.name and ours.values.equals(theirs.values)
@@ -58,7 +63,7 @@ def test_the_file_is_readable_without_this_package(made, tmp_path):
     import pyarrow.parquet as pq
 
     path = tmp_path / "v.parquet"
-    vocabulary.write_vocabulary(path, made, np.zeros(9, np.int64))
+    write(path, made, np.zeros(9, np.int64))
     rows = pq.read_table(path).to_pylist()
     assert [row["id"] for row in rows] == list(range(9))
     assert rows[1] == {"id": 1, "field": "a", "kind": "value", "value": "x", "count": 0}

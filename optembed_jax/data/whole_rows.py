@@ -1,0 +1,115 @@
+"""Text files, plain or gzip, cut into texts of whole rows."""
+
+import io
+import pathlib
+import zlib
+from collections.abc import Iterator
+
+from optembed_jax.errors import InputError
+
+BOM = b"\xef\xbb\xbf"
+"""What some programs put before UTF-8 text."""
+
+_GZIP = b"\x1f\x8b"
+_LONGEST_ROW = 256 * 2**20
+
+
+def whole_rows(path: pathlib.Path, quoted: bool, size: int) -> Iterator[tuple[bytes, int]]:
+    """Cuts a file into texts of about `size` bytes that end with a row.
+
+    Empty lines at the very end of the file are left out; a last line without an end gets one.
+
+    Yields:
+      The text, and the bytes of the file consumed up to there.
+
+    Raises:
+      InputError: an empty file, damaged gzip, or no row that ends.
+    """
+    rest = b""
+    for piece, position in _pieces(path, size):
+        content, rest = _cut(rest, piece, quoted)
+        if content.endswith((b"\n\n", b"\n\r\n")) or content in (b"\n", b"\r\n"):
+            # Empty lines wait for what follows: at the very end of a file they are no rows.
+            body = len(content.rstrip(b"\r\n"))
+            end = content.index(b"\n", body) + 1 if body else 0
+            content, rest = content[:end], content[end:] + rest
+        if content:
+            yield content, position
+        elif len(rest) > _LONGEST_ROW:
+            raise InputError(
+                f"{path}: no row ends within {_LONGEST_ROW >> 20} MB; is it a text file, "
+                "and is every quote closed?"
+            )
+    rest = rest.rstrip(b"\r\n")
+    if rest:
+        yield rest + b"\n", path.stat().st_size
+
+
+def first_line(path: pathlib.Path) -> bytes:
+    """The first line of a text file, plain or gzip, with its line end.
+
+    Raises:
+      InputError: the file is empty, or damaged.
+    """
+    for content, _ in whole_rows(path, quoted=False, size=2**16):
+        return content.split(b"\n", 1)[0] + b"\n"
+    raise InputError(f"{path} is empty")
+
+
+def _pieces(path: pathlib.Path, size: int) -> Iterator[tuple[bytes, int]]:
+    """Yields the text of a file, decompressed where needed, and the bytes consumed so far."""
+    with path.open("rb") as stream:
+        magic = stream.read(len(_GZIP))
+        if not magic:
+            raise InputError(f"{path} is empty")
+        stream.seek(0)
+        if magic == _GZIP:
+            yield from _unzip(path, stream, size)
+            return
+        while piece := stream.read(size):
+            yield piece, stream.tell()
+
+
+def _unzip(path: pathlib.Path, stream: io.BufferedReader, size: int) -> Iterator[tuple[bytes, int]]:
+    unzip = zlib.decompressobj(wbits=31)
+    step = max(size // 4, 1)
+    try:
+        piece = stream.read(step)
+        while piece:
+            text = unzip.decompress(piece, size)
+            piece = unzip.unconsumed_tail
+            if unzip.eof:  # several gzip files put together are one
+                piece = unzip.unused_data or stream.read(step)
+                unzip = zlib.decompressobj(wbits=31) if piece else unzip
+            elif not piece:
+                piece = stream.read(step)
+            if text:
+                yield text, stream.tell()
+    except zlib.error as error:
+        raise InputError(f"{path} is damaged gzip, near byte {stream.tell()}: {error}") from error
+    if not unzip.eof:
+        raise InputError(f"{path} is gzip that ends too early: it is cut off")
+
+
+def _cut(rest: bytes, piece: bytes, quoted: bool) -> tuple[bytes, bytes]:
+    """Whole rows, and the beginning of a row that is not whole, of two texts together."""
+    if quoted:
+        text = rest + piece
+        end = _last_row_end(text)
+        return text[:end], text[end:]
+    end = piece.rfind(b"\n") + 1
+    if not end:
+        return b"", rest + piece
+    return b"".join((rest, memoryview(piece)[:end])), piece[end:]
+
+
+def _last_row_end(text: bytes) -> int:
+    """The position after the last line end that stands outside quotes; 0 if there is none."""
+    end = text.rfind(b"\n") + 1
+    inside = text.count(b'"', 0, end) % 2
+    while end and inside:
+        before = text.rfind(b'"', 0, end)
+        earlier = text.rfind(b"\n", 0, before) + 1
+        inside = (inside + text.count(b'"', earlier, end)) % 2
+        end = earlier
+    return end
