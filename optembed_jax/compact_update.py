@@ -48,7 +48,6 @@ def update_compact(
     ids: jax.Array,
     gradient: CompactTable,
     step: jax.Array,
-    batch_axis: str | None = None,
 ) -> tuple[CompactTable, CompactRowState]:
     """One step on the whole compact table.
 
@@ -57,10 +56,9 @@ def update_compact(
       table: in float32.
       state: before the step.
       index: of the table.
-      ids: int32 ``[B, F]``, rows of the full table.
+      ids: int32 ``[B, F]``, rows of the full table; of a batch that is split over devices, all.
       gradient: of the loss, of the table's shapes.
       step: int32 scalar, steps taken before this one.
-      batch_axis: mapped axis that the batch is split over, or None.
     """
     places, tables = positions(index, ids), (table, state.mu, state.nu, state.visits, gradient)
 
@@ -69,7 +67,7 @@ def update_compact(
         if not len(visits):
             return AdamRows(*found), visits
         reads = jnp.zeros(visits.shape, jnp.int32).at[places.reshape(-1)].add(1, mode="drop")
-        is_read = (reads if batch_axis is None else jax.lax.psum(reads, batch_axis)) > 0
+        is_read = reads > 0
         visits = visits + is_read
         before = AdamRows(*found)
         after = step_all(rule, before, gradient, step + 1, is_read, visits)

@@ -18,7 +18,7 @@ class DistinctRows:
     Attributes:
       rows: int32 ``[R]``; the unused places at the end hold distinct numbers from ``V`` on, which
         no row has, so that ``mode="drop"`` leaves them out of a scatter.
-      slots: int32, of the ids' shape: the place in ``rows`` of each id.
+      slots: int32, of the ids' shape: the place in ``rows`` of each id; ``R`` if it reads none.
     """
 
     rows: jax.Array
@@ -39,7 +39,7 @@ def distinct_rows(ids: jax.Array, scratch: jax.Array, most: int) -> tuple[Distin
     """Number the rows that a batch reads. Linear in the ids; ``V`` does not matter.
 
     Args:
-      ids: int32 ``[B, F]``, rows of the table, all in 0..V - 1.
+      ids: int32 of any shape, rows of the table; those of ``V`` and above read none.
       scratch: int32 ``[V]`` of any content; give it away (donate it) for an update in place.
       most: static ``R``, at least the number of distinct ids: :func:`most_distinct`.
 
@@ -50,10 +50,11 @@ def distinct_rows(ids: jax.Array, scratch: jax.Array, most: int) -> tuple[Distin
     places = jnp.arange(flat.size, dtype=jnp.int32)
     # Cleared and then a maximum: with duplicates, which of several plain writes stays is arbitrary
     # on an accelerator, a maximum is not.
-    scratch = scratch.at[flat].set(-1).at[flat].max(places)
-    winner = scratch[flat]
+    scratch = scratch.at[flat].set(-1, mode="drop").at[flat].max(places, mode="drop")
+    winner = scratch.at[flat].get(mode="fill", fill_value=flat.size)
     is_winner = winner == places
     number = jnp.cumsum(is_winner, dtype=jnp.int32) - 1
     unused = scratch.shape[0] + jnp.arange(most, dtype=jnp.int32)
     rows = unused.at[jnp.where(is_winner, number, most)].set(flat, mode="drop")
-    return DistinctRows(rows=rows, slots=number[winner].reshape(ids.shape)), scratch
+    slots = number.at[winner].get(mode="fill", fill_value=most)
+    return DistinctRows(rows=rows, slots=slots.reshape(ids.shape)), scratch

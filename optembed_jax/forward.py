@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from optembed_jax import compact, threshold
+from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.compact import CompactIndex
 from optembed_jax.embedding import Table, init_table, linear_term, select
 from optembed_jax.errors import InputError
@@ -202,7 +203,7 @@ def init_params(key: jax.Array, config: ModelConfig, fields: Fields) -> tuple[Pa
     )
 
 
-def backbone(config: ModelConfig, batch_axis: str | None = None) -> nn.Module:
+def backbone(config: ModelConfig, batch_axis: BatchAxis | None = None) -> nn.Module:
     """The Linen module of a config; ``batch_axis`` as in :func:`models.make_backbone`."""
     return make_backbone(
         config.model,
@@ -261,7 +262,7 @@ def forward(
     *,
     train: bool = False,
     dropout_key: jax.Array | None = None,
-    batch_axis: str | None = None,
+    batch_axis: BatchAxis | None = None,
     slots: jax.Array | None = None,
 ) -> tuple[jax.Array, Any]:
     """Logits of a batch.
@@ -274,7 +275,7 @@ def forward(
       selection: the part of the table to read, or the index of a compact one.
       train: use and update batch statistics, apply dropout.
       dropout_key: PRNG key, needed in training with dropout.
-      batch_axis: mapped axis to average batch statistics over, or None.
+      batch_axis: that the batch is split over, or None.
       slots: as in :func:`embed`.
 
     Returns:

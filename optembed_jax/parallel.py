@@ -1,18 +1,32 @@
-"""How the steps of a phase run on the devices at hand.
+"""How the steps of a phase run on the devices at hand: on one, copied to all, or dealt by rows.
 
 The steps themselves are pure functions of ``train``. A :class:`Steps` compiles them for some
-devices, and says how what they work on is put there.
+devices, and says how what they work on is put there. Whatever the devices, the numbers are those
+of one device, up to the order in which sums are taken.
+
+=====================  =====================  ==============================================
+:func:`one_device`     ``jax.jit``            the default device
+:func:`pmapped`        ``jax.pmap``           a copy of the state on each, a part of the batch
+:func:`row_sharded`    ``jax.jit`` over a     a block of the table's rows and of all that is
+                       ``Mesh``               kept per row on each; the rest as with ``pmap``
+=====================  =====================  ==============================================
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from optembed_jax.batch_axis import BatchAxis
+from optembed_jax.compact import CompactIndex
+from optembed_jax.errors import InputError
 from optembed_jax.forward import ModelConfig, Params, Reading
+from optembed_jax.row_layout import Tree, filled_up, layout, per_row, specs
+from optembed_jax.row_shards import RowShards
 from optembed_jax.train import (
     Phase,
     TrainConfig,
@@ -22,16 +36,16 @@ from optembed_jax.train import (
     train_step,
 )
 
-Tree = Any
-"""A pytree: a ``TrainState``, ``Params``, batch statistics, a ``Reading``, or a tuple of those."""
+AXIS = "devices"
+"""Name of the mapped axis."""
 
 
 def _unchanged(tree: Tree) -> Tree:
     return tree
 
 
-def _called(make: Callable[[], TrainState]) -> TrainState:
-    return make()
+def _called(make: Callable[..., TrainState], *arguments: Tree) -> TrainState:
+    return make(*arguments)
 
 
 def _on_first_device(tree: Tree) -> Tree:
@@ -51,7 +65,8 @@ class Steps:
       evaluate: ``(params, batch_stats, ids, frozen) -> logits``, as ``train.eval_step``, with the
         whole batch in every process, which all get all its logits.
       bring_up_to_date: ``state -> state``, as ``train.bring_up_to_date``; the state is donated.
-      create: makes a state where it is to stand, of a function that would make it on one device.
+      create: ``(make, *arguments) -> state``: what ``make(*arguments)`` is on one device, made
+        where it is to stand. Arrays are handed over as arguments, not closed over.
       place: puts a tree where the steps expect it, cut up or copied; what stands there stays.
       layout: the shapes and shardings that ``place`` gives a tree, as ``jax.ShapeDtypeStruct``; of
         a tree or its shapes. Restoring onto it needs no ``place``.
@@ -62,7 +77,7 @@ class Steps:
     train: Callable[[TrainState, np.ndarray, np.ndarray, Reading], tuple[TrainState, jax.Array]]
     evaluate: Callable[[Params, Any, np.ndarray, Reading], jax.Array]
     bring_up_to_date: Callable[[TrainState], TrainState]
-    create: Callable[[Callable[[], TrainState]], TrainState] = _called
+    create: Callable[..., TrainState] = _called
     place: Callable[[Tree], Tree] = _unchanged
     layout: Callable[[Tree], Tree] = _on_first_device
     to_save: Callable[[Tree], Tree] = _unchanged
@@ -76,6 +91,237 @@ def one_device(phase: Phase, model: ModelConfig, train: TrainConfig) -> Steps:
         evaluate=one_device_evaluation(phase, model),
         bring_up_to_date=_jitted_bring_up_to_date(train),
     )
+
+
+def devices_in_order() -> list[jax.Device]:
+    """All devices of all processes, process by process."""
+    return sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+
+
+def pmapped(
+    phase: Phase,
+    model: ModelConfig,
+    train: TrainConfig,
+    batch_size: int,
+    num_features: int,
+    devices: Sequence[jax.Device] | None = None,
+) -> Steps:
+    """A copy of the state on every device, each with its part of the batch.
+
+    Args:
+      phase: of training.
+      model: the model.
+      train: the optimiser settings.
+      batch_size: of a training batch, over all processes.
+      num_features: ``V``.
+      devices: as many of each process; None takes all.
+
+    Raises:
+      InputError: the batch cannot be split among the processes.
+    """
+    devices = devices_in_order() if devices is None else devices
+    axis = _batch_axis(batch_size, devices)
+    own = [device for device in devices if device.process_index == jax.process_index()]
+    local = NamedSharding(Mesh(own, (AXIS,)), PartitionSpec())
+    step = jax.pmap(
+        functools.partial(train_step, phase=phase, model=model, train=train, batch_axis=axis),
+        axis_name=AXIS,
+        in_axes=(None, 0, 0, None),
+        out_axes=None,
+        devices=devices,
+        donate_argnums=0,
+    )
+
+    def logits_of_all(params: Params, batch_stats: Any, ids: jax.Array, frozen: Reading) -> Any:
+        own = eval_step(params, batch_stats, ids, frozen, phase=phase, model=model)
+        return jax.lax.all_gather(own, AXIS, tiled=True)
+
+    evaluation = jax.pmap(
+        logits_of_all,
+        axis_name=AXIS,
+        in_axes=(None, None, 0, None),
+        out_axes=None,
+        devices=devices,
+    )
+
+    def train_on(state: TrainState, ids: np.ndarray, labels: np.ndarray, frozen: Reading) -> Any:
+        return step(state, _deal_ids(axis, ids, frozen, num_features), axis.deal(labels, 0), frozen)
+
+    def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Reading) -> Any:
+        dealt = _deal_evenly(ids, len(devices))
+        first = jax.process_index() * axis.devices
+        logits = evaluation(params, batch_stats, dealt[first : first + axis.devices], frozen)
+        return logits[: len(ids)]
+
+    def place(tree: Tree) -> Tree:
+        return jax.tree.map(lambda leaf: jax.device_put(leaf, local), tree)
+
+    def to_save(tree: Tree) -> Tree:
+        whole = NamedSharding(Mesh(devices, (AXIS,)), PartitionSpec())
+        return jax.tree.map(
+            lambda leaf: jax.make_array_from_single_device_arrays(
+                leaf.shape, whole, [shard.data for shard in leaf.addressable_shards]
+            ),
+            tree,
+        )
+
+    return Steps(
+        train=train_on,
+        evaluate=evaluate,
+        bring_up_to_date=_jitted_bring_up_to_date(train),
+        create=lambda make, *arguments: place(make(*arguments)),
+        place=place,
+        layout=lambda tree: jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=local), tree
+        ),
+        to_save=_unchanged if jax.process_count() == 1 else to_save,
+    )
+
+
+def row_sharded(
+    phase: Phase,
+    model: ModelConfig,
+    train: TrainConfig,
+    batch_size: int,
+    num_features: int,
+    devices: Sequence[jax.Device] | None = None,
+) -> Steps:
+    """The table's rows, and all that is kept per row, dealt to the devices.
+
+    Args:
+      phase: of training.
+      model: the model.
+      train: the optimiser settings.
+      batch_size: of a training batch, over all processes.
+      num_features: ``V``.
+      devices: as many of each process; None takes all.
+
+    Raises:
+      InputError: the batch cannot be split among the processes.
+    """
+    devices = devices_in_order() if devices is None else devices
+    axis = _batch_axis(batch_size, devices)
+    shards = RowShards(AXIS, len(devices), num_features)
+    mesh = Mesh(devices, (AXIS,), axis_types=(AxisType.Auto,))
+    split, everywhere = PartitionSpec(AXIS), PartitionSpec()
+    specs_of = functools.partial(specs, model, axis=AXIS)
+    layout_of = functools.partial(layout, model, mesh=mesh, shards=shards)
+
+    def mapped(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
+        # Unchecked, gradients are those of each device's own loss, which the step averages; the
+        # checked form adds them up over the devices before the step does.
+        return jax.shard_map(
+            function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
+        )
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(state: TrainState, ids: jax.Array, labels: jax.Array, frozen: Reading) -> Any:
+        one = functools.partial(
+            train_step, phase=phase, model=model, train=train, batch_axis=axis, shards=shards
+        )
+        of_state = specs_of(state)
+        in_specs = (of_state, split, split, specs_of(frozen))
+        return mapped(one, in_specs, (of_state, everywhere))(state, ids, labels, frozen)
+
+    @jax.jit
+    def evaluation(params: Params, batch_stats: Any, ids: jax.Array, frozen: Reading) -> Any:
+        def logits_of_all(*arguments: Any) -> jax.Array:
+            own = eval_step(*arguments, phase=phase, model=model, batch_axis=axis, shards=shards)
+            return jax.lax.all_gather(own, AXIS, tiled=True)
+
+        in_specs = (specs_of(params), everywhere, split, specs_of(frozen))
+        return mapped(logits_of_all, in_specs, everywhere)(params, batch_stats, ids, frozen)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def up_to_date(state: TrainState) -> TrainState:
+        of_state = specs_of(state)
+        return mapped(functools.partial(bring_up_to_date, train=train), (of_state,), of_state)(
+            state
+        )
+
+    def put(part: np.ndarray) -> jax.Array:
+        flat = part.reshape(-1, *part.shape[2:])
+        return jax.make_array_from_process_local_data(NamedSharding(mesh, split), flat)
+
+    def train_on(state: TrainState, ids: np.ndarray, labels: np.ndarray, frozen: Reading) -> Any:
+        dealt = _deal_ids(axis, ids, frozen, num_features), axis.deal(labels, 0)
+        return step(state, *map(put, dealt), frozen)
+
+    def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Reading) -> Any:
+        dealt = _deal_evenly(ids, len(devices))
+        first = jax.process_index() * axis.devices
+        logits = evaluation(params, batch_stats, put(dealt[first : first + axis.devices]), frozen)
+        return np.asarray(logits)[: len(ids)]
+
+    def create(make: Callable[..., Tree], *arguments: Tree) -> Tree:
+        shardings = jax.tree.map(
+            lambda leaf: leaf.sharding, layout_of(jax.eval_shape(make, *arguments))
+        )
+        return jax.jit(
+            lambda *arguments: filled_up(model, make(*arguments), shards), out_shardings=shardings
+        )(*arguments)
+
+    def place(tree: Tree) -> Tree:
+        wanted = layout_of(tree)
+        stands = jax.tree.map(
+            lambda leaf, like: (
+                leaf.shape == like.shape
+                and isinstance(leaf, jax.Array)
+                and leaf.sharding.is_equivalent_to(like.sharding, leaf.ndim)
+            ),
+            tree,
+            wanted,
+        )
+        return tree if all(jax.tree.leaves(stands)) else create(_unchanged, tree)
+
+    @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, everywhere))
+    def block_of(leaf: jax.Array, number: jax.Array) -> jax.Array:
+        start = number * shards.per_device
+        return jax.lax.dynamic_slice_in_dim(leaf, start, shards.per_device)
+
+    def on_host(leaf: jax.Array, rows: bool) -> np.ndarray:
+        if leaf.is_fully_addressable or leaf.is_fully_replicated:
+            array = np.asarray(leaf)
+        else:
+            # A block at a time, so that no device has to hold the whole table.
+            array = np.concatenate([block_of(leaf, k) for k in range(shards.devices)])
+        return array[:num_features] if rows else array
+
+    def whole(tree: Tree) -> Tree:
+        return jax.tree.map(on_host, tree, per_row(model, tree))
+
+    return Steps(
+        train=train_on,
+        evaluate=evaluate,
+        bring_up_to_date=up_to_date,
+        create=create,
+        place=place,
+        layout=layout_of,
+        whole=whole,
+    )
+
+
+def _batch_axis(batch_size: int, devices: Sequence[jax.Device]) -> BatchAxis:
+    processes = jax.process_count()
+    if batch_size % processes:
+        raise InputError(
+            f"a batch of {batch_size} rows does not divide among {processes} processes; "
+            f"use a batch_size that is a multiple of {processes}"
+        )
+    return BatchAxis(AXIS, batch_size, len(devices) // processes, processes)
+
+
+def _deal_ids(axis: BatchAxis, ids: np.ndarray, frozen: Reading, num_features: int) -> np.ndarray:
+    """Ids dealt to this process's devices; those that fill up read no row."""
+    # A compact table has no place behind its rows: the last example is read once more.
+    return axis.deal(ids, ids[-1] if isinstance(frozen, CompactIndex) else num_features)
+
+
+def _deal_evenly(ids: np.ndarray, devices: int) -> np.ndarray:
+    """``[n, b, F]`` of a batch ``[B, F]``, filled up with its last example."""
+    ids = np.asarray(ids)
+    missing = -len(ids) % devices
+    return np.pad(ids, ((0, missing), (0, 0)), mode="edge").reshape(devices, -1, ids.shape[1])
 
 
 @functools.lru_cache(maxsize=8)

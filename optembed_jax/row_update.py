@@ -74,7 +74,7 @@ class Lookup:
     Attributes:
       now: the rows with their moments, up to date; ``now.value`` is what the model reads, the OOV
         vectors whole. In a dense state, all ``V``.
-      slots: int32 ``[B, F]``, where each id's row stands in ``now``.
+      slots: int32 ``[..., F]``, where each id's row stands in ``now``; behind it if there is none.
       rows: int32 ``[R]``, where each row stands in the whole table, ``V`` and above for unused
         places; None in a dense state, where they are all there in order.
       reads: int32 ``[R]``, ids of the batch that read each row.
@@ -124,7 +124,6 @@ def look_up(
     state: RowState,
     ids: jax.Array,
     step: jax.Array,
-    batch_axis: str | None = None,
 ) -> tuple[Lookup, RowState]:
     """Gather what a batch reads and take the idle steps that it is behind.
 
@@ -132,17 +131,17 @@ def look_up(
       rule: the rule.
       table: before the step.
       state: before the step.
-      ids: int32 ``[B, F]``, those of column ``f`` among the rows of field ``f``.
+      ids: int32 ``[..., F]``, those of column ``f`` among the rows of field ``f``; of a batch
+        that is split over devices all, so that equal tables stay equal. Those of ``V`` and above
+        read nothing.
       step: int32 scalar, steps taken before this one.
-      batch_axis: mapped axis that the batch is split over, or None. Every device then gathers the
-        rows that all of them read, so that their tables stay equal.
 
     Returns:
       The rows, and the state to hand to :func:`write_back`.
     """
     dated = _dated(state, table, step)
     if not state.is_sparse:
-        reads = count_reads(ids, table.rows.shape[0], batch_axis)
+        reads = count_reads(ids, table.rows.shape[0])
         lookup = Lookup(
             now=dated,
             slots=ids,
@@ -152,7 +151,7 @@ def look_up(
             steps=jnp.zeros_like(reads),
         )
         return lookup, state
-    distinct, scratch = _distinct(rule, state, ids, batch_axis)
+    distinct, scratch = _distinct(rule, state, ids)
 
     def gather(of_rows: jax.Array) -> jax.Array:
         return of_rows.at[distinct.rows].get(mode="clip", unique_indices=True)
@@ -168,7 +167,7 @@ def look_up(
         now=catch_up(rule, found, step),
         slots=distinct.slots,
         rows=distinct.rows,
-        reads=count_reads(distinct.slots, distinct.rows.shape[0], batch_axis),
+        reads=count_reads(distinct.slots, distinct.rows.shape[0]),
         before=found.value.rows,
         steps=step - found.last,
     )
@@ -236,10 +235,9 @@ def synchronise(
     return _undated(state, sweep(rule, _dated(state, table, step), step, 0, blocks))
 
 
-def count_reads(slots: jax.Array, rows: int, batch_axis: str | None) -> jax.Array:
-    """How many ids ``[B, F]`` read each row, int32 ``[rows]``; over all devices of the axis."""
-    reads = jnp.zeros((rows,), jnp.int32).at[slots.reshape(-1)].add(1)
-    return reads if batch_axis is None else jax.lax.psum(reads, batch_axis)
+def count_reads(slots: jax.Array, rows: int) -> jax.Array:
+    """How many ids ``[..., F]`` read each row, int32 ``[rows]``; not those behind them."""
+    return jnp.zeros((rows,), jnp.int32).at[slots.reshape(-1)].add(1, mode="drop")
 
 
 def _dated(state: RowState, table: Table, step: jax.Array) -> DatedRows:
@@ -255,20 +253,15 @@ def _undated(state: RowState, rows: DatedRows) -> tuple[Table, RowState]:
     )
 
 
-def _distinct(
-    rule: RowRule, state: RowState, ids: jax.Array, batch_axis: str | None
-) -> tuple[DistinctRows, jax.Array]:
-    own: int | jax.Array = 0
-    everyone = ids[None]
-    if batch_axis is not None:
-        everyone, own = jax.lax.all_gather(ids, batch_axis), jax.lax.axis_index(batch_axis)
-    most = most_distinct(state.sizes, everyone.shape[0] * everyone.shape[1])
+def _distinct(rule: RowRule, state: RowState, ids: jax.Array) -> tuple[DistinctRows, jax.Array]:
+    assert state.scratch is not None
+    most = most_distinct(state.sizes, ids.size // ids.shape[-1])
+    # Of a table that is dealt to devices, a device has but its own rows to find.
+    most = min(most, state.scratch.shape[0])
     if rule.decay == "l2_coupled":
         size = block_of(rule, most)
         most = -(-most // size) * size
-    assert state.scratch is not None
-    distinct, scratch = distinct_rows(everyone, state.scratch, most)
-    return dataclasses.replace(distinct, slots=distinct.slots[own]), scratch
+    return distinct_rows(ids, state.scratch, most)
 
 
 def _sweep_part(rule: RowRule, rows: DatedRows, step: jax.Array) -> DatedRows:

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optembed_jax import row_score, threshold
+from optembed_jax import batch_read, row_score
+from optembed_jax.batch_axis import BatchAxis, draw
 from optembed_jax.compact import CompactIndex
 from optembed_jax.compact_update import CompactRowState, update_compact
 from optembed_jax.dimension import sample_dims
@@ -25,6 +26,7 @@ from optembed_jax.forward import ModelConfig, Params, Reading, Selection, forwar
 from optembed_jax.optimisers import TrainConfig, init_optimisers, make_optimisers
 from optembed_jax.row_decay import AdamRows
 from optembed_jax.row_score import ScoreState
+from optembed_jax.row_shards import RowShards
 from optembed_jax.row_update import (
     Lookup,
     RowState,
@@ -113,7 +115,12 @@ def init_state(
 
 
 def train_selection(
-    phase: Phase, model: ModelConfig, key: jax.Array, shape: tuple[int, int], frozen: Reading
+    phase: Phase,
+    model: ModelConfig,
+    key: jax.Array,
+    shape: tuple[int, ...],
+    frozen: Reading,
+    batch_axis: BatchAxis | None = None,
 ) -> Reading:
     """What a training step reads of the table.
 
@@ -123,12 +130,16 @@ def train_selection(
       key: PRNG key, for the supernet's dimensions.
       shape: ``(B, F)``.
       frozen: what retraining reads, of a full or a compact table; the other phases ignore it.
+      batch_axis: that the batch is split over, or None.
     """
     if phase == Phase.BASELINE:
         return Selection()
     if phase == Phase.RETRAIN:
         return frozen
-    dims = sample_dims(key, shape, model.latent_dim) if model.searches_dims else None
+    dims = None
+    if model.searches_dims:
+        fields, most = shape[1], model.latent_dim
+        dims = draw(batch_axis, shape[0], lambda n: sample_dims(key, (n, fields), most))
     return Selection(dims=dims, learned=model.learns_thresholds)
 
 
@@ -148,55 +159,64 @@ def train_step(
     phase: Phase,
     model: ModelConfig,
     train: TrainConfig,
-    batch_axis: str | None = None,
+    batch_axis: BatchAxis | None = None,
+    shards: RowShards | None = None,
 ) -> tuple[TrainState, jax.Array]:
     """One step on one batch. Pure; jit it with the keyword arguments static.
 
     Args:
       state: before the step.
-      ids: int32 ``[B, F]``.
+      ids: int32 ``[B, F]``; ``V`` in an example that only fills up the device's part.
       labels: float32 0/1 ``[B]``.
       frozen: what retraining reads of the table, or the index of a compact one;
         ``Selection()`` in the other phases.
       phase: of training.
       model: the model.
       train: the optimiser settings.
-      batch_axis: name of the mapped axis that the batch is split over, or None. Gradients, loss
-        and batch statistics are averaged over it; dropout and dimensions are drawn per device.
+      batch_axis: mapped axis that the batch is split over, or None. Loss, gradients, statistics
+        and draws are those of the whole batch, as on one device.
+      shards: how the rows of the table, and all that is kept per row (its optimiser's state,
+        scores, ``frozen.rows``, thresholds per feature), are dealt to the devices of that axis;
+        None: every device holds all.
 
     Returns:
       The state after the step, and the loss: mean binary cross-entropy plus, in the supernet,
       ``alpha * sum(exp(-t))``.
     """
-    key = jax.random.fold_in(state.key, state.step)
-    if batch_axis is not None:
-        key = jax.random.fold_in(key, jax.lax.axis_index(batch_axis))
-    dims_key, dropout_key = jax.random.split(key)
-    selection = train_selection(phase, model, dims_key, (ids.shape[0], ids.shape[1]), frozen)
-    params, lookup, row_state = _look_up(state, train, ids, batch_axis)
+    dims_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+    selection = train_selection(phase, model, dims_key, ids.shape, frozen, batch_axis)
+    all_ids = batch_read.ids_of_all(ids, batch_axis, shards)
+    params, lookup, row_state = _look_up(state, train, all_ids)
+    slots = None if lookup is None else lookup.slots
+    read = batch_read.read(model, params, selection, ids, all_ids, slots, batch_axis, shards)
 
     def loss_of(params: Params) -> tuple[jax.Array, Any]:
         logits, batch_stats = forward(
             model,
             params,
             state.batch_stats,
-            ids,
-            selection,
+            read.ids,
+            read.selection,
             train=True,
             dropout_key=dropout_key,
             batch_axis=batch_axis,
-            slots=None if lookup is None else lookup.slots,
+            slots=read.slots,
         )
-        loss = jnp.mean(optax.sigmoid_binary_cross_entropy(logits, labels))
-        if selection.learned and params.thresholds is not None:
-            loss += train.alpha * threshold.regulariser(params.thresholds)
+        losses = optax.sigmoid_binary_cross_entropy(logits, labels)
+        loss = jnp.mean(losses) if batch_axis is None else batch_axis.share_of_mean(losses)
         return loss, batch_stats
 
-    (loss, batch_stats), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+    (loss, batch_stats), grads = jax.value_and_grad(loss_of, has_aux=True)(read.params)
+    grads = batch_read.mean_gradients(model, grads, params, all_ids, slots, batch_axis, shards)
     if batch_axis is not None:
-        grads, loss = jax.lax.pmean((grads, loss), batch_axis)
+        loss = jax.lax.pmean(loss, batch_axis.name)
+    if selection.learned and params.thresholds is not None:
+        term, slope = batch_read.regulariser(model, params.thresholds, shards)
+        loss += train.alpha * term
+        sloped = jax.tree.map(lambda of_loss: of_loss + train.alpha * slope, grads.thresholds)
+        grads = dataclasses.replace(grads, thresholds=sloped)
     new_params, opt_state, scores = _update(
-        state, train, grads, lookup, row_state, ids, selection, batch_axis
+        state, train, grads, lookup, row_state, all_ids, selection
     )
     new_state = TrainState(
         step=state.step + 1,
@@ -210,15 +230,13 @@ def train_step(
 
 
 def _look_up(
-    state: TrainState, train: TrainConfig, ids: jax.Array, batch_axis: str | None
+    state: TrainState, train: TrainConfig, all_ids: jax.Array
 ) -> tuple[Params, Lookup | None, Any]:
     """Parameters to differentiate by: of the table, the rows that are read, where that pays."""
     row_state = state.opt_state[0]
     if not isinstance(row_state, RowState):
         return state.params, None, row_state
-    lookup, row_state = look_up(
-        train.row_rule, state.params.table, row_state, ids, state.step, batch_axis
-    )
+    lookup, row_state = look_up(train.row_rule, state.params.table, row_state, all_ids, state.step)
     return dataclasses.replace(state.params, table=lookup.now.value), lookup, row_state
 
 
@@ -228,22 +246,22 @@ def _update(
     grads: Params,
     lookup: Lookup | None,
     row_state: Any,
-    ids: jax.Array,
+    all_ids: jax.Array,
     reading: Reading,
-    batch_axis: str | None,
 ) -> tuple[Params, Any, ScoreState | None]:
     """Parameters, optimiser states and scores after a step with these gradients."""
     rule, scores, table = train.row_rule, state.scores, state.params.table
     if isinstance(row_state, CompactRowState):
         assert isinstance(reading, CompactIndex)
+        ids = all_ids.reshape(-1, all_ids.shape[-1])
         table, row_state = update_compact(
-            rule, table, row_state, reading, ids, grads.table, state.step, batch_axis
+            rule, table, row_state, reading, ids, grads.table, state.step
         )
         return *_with_table(state, train, grads, table, row_state), scores
     if lookup is None:
         params, opt_state = make_optimisers(train).update(grads, state.opt_state, state.params)
         if scores is not None:
-            reads = count_reads(ids, table.rows.shape[0], batch_axis)
+            reads = count_reads(all_ids, table.rows.shape[0])
             scores = row_score.after_step(
                 scores, None, reads, table.rows, grads.table.rows, params.table.rows
             )
@@ -310,7 +328,14 @@ def eval_step(
     *,
     phase: Phase,
     model: ModelConfig,
+    batch_axis: BatchAxis | None = None,
+    shards: RowShards | None = None,
 ) -> jax.Array:
-    """Logits float32 ``[B]`` of a batch ``[B, F]``, with running statistics and no dropout."""
+    """Logits float32 ``[B]`` of a batch ``[B, F]``, with running statistics and no dropout.
+
+    ``batch_axis`` and ``shards`` as in :func:`train_step`; of this device's examples.
+    """
     selection = eval_selection(phase, model, frozen)
-    return forward(model, params, batch_stats, ids, selection)[0]
+    all_ids = batch_read.ids_of_all(ids, batch_axis, shards)
+    read = batch_read.read(model, params, selection, ids, all_ids, None, batch_axis, shards)
+    return forward(model, read.params, batch_stats, read.ids, read.selection)[0]

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.compact_model import compact
 from optembed_jax.fields import Fields
 from optembed_jax.forward import ModelConfig, Selection
@@ -72,7 +73,9 @@ def test_four_devices_equal_one(randomise, draw_clicks):
     _, single, index = start_of(model, train, randomise)
     step = functools.partial(train_step, phase=Phase.RETRAIN, model=model, train=train)
     one, split = jax.jit(step), jax.pmap(
-        functools.partial(step, batch_axis="data"), axis_name="data", in_axes=(0, 0, 0, None)
+        functools.partial(step, batch_axis=BatchAxis("data", 16, 4)),
+        axis_name="data",
+        in_axes=(0, 0, 0, None),
     )  # fmt: skip
     many = jax.tree.map(lambda a: jnp.stack([a] * 4), single)
     ids, labels = draw_clicks(FIELDS, 5 * 16)

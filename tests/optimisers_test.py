@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.compact import CompactTable
 from optembed_jax.compact_update import CompactRowState
 from optembed_jax.errors import InputError
@@ -76,7 +77,9 @@ def test_four_devices_equal_one(decay, draw_clicks, randomise):
     ids, labels = draw_clicks(FIELDS, 5 * 16)
     step = functools.partial(train_step, phase=Phase.SUPERNET, model=model, train=train)
     one, split = jax.jit(step), jax.pmap(
-        functools.partial(step, batch_axis="data"), axis_name="data", in_axes=(0, 0, 0, None)
+        functools.partial(step, batch_axis=BatchAxis("data", 16, 4)),
+        axis_name="data",
+        in_axes=(0, 0, 0, None),
     )  # fmt: skip
     single, many = start, jax.tree.map(lambda a: jnp.stack([a] * 4), start)
     for batch in range(5):

@@ -2,10 +2,14 @@ import dataclasses
 
 import jax
 import numpy as np
+import pytest
 
+from optembed_jax.fields import Fields
 from optembed_jax.fit import fit, predict
 from optembed_jax.forward import ModelConfig, Selection
-from optembed_jax.parallel import one_device
+from optembed_jax.parallel import one_device, pmapped, row_sharded
+from optembed_jax.row_score import keep_best, row_scores
+from optembed_jax.threshold import table_row_mask
 from optembed_jax.train import Phase, TrainConfig, init_state
 
 MODEL = ModelConfig("fm", 4, ())
@@ -51,3 +55,110 @@ def test_training_and_prediction_go_through_the_steps_they_are_given(
     called.clear()
     predict(fits[0].params, fits[0].batch_stats, validation, Selection(), **how, steps=counting)
     assert called == ["evaluate"] * 3
+
+
+# 19 rows: blocks of 5 on four devices, one row short; one field of fewer rows than devices.
+FIELDS = Fields(("user", "item", "hour"), (11, 6, 2))
+BATCH = 18  # Of four devices, two have 5 examples, and the last 3.
+DEEP = ModelConfig("deepfm", 4, (6,), dropout=0.2)
+CASES = {
+    "dense": (DEEP, TrainConfig(lr=0.01, l2=1e-4, t_lr=0.2, alpha=0.1)),
+    "rent": (
+        ModelConfig("fnn", 4, (6,), mode_threshold="feature", mode_oov="oov"),
+        TrainConfig(lr=0.01, t_lr=0.2, alpha=0.1, row_decay="rent", table_update="sparse"),
+    ),
+    "l2": (
+        dataclasses.replace(DEEP, row_keep=0.5, row_score="taylor"),
+        TrainConfig(lr=0.01, l2=1e-3, table_update="sparse"),
+    ),
+}
+WAYS = [
+    (pmapped, 2, "dense"),
+    (pmapped, 4, "dense"),
+    (pmapped, 4, "rent"),
+    (row_sharded, 2, "rent"),
+    (row_sharded, 4, "dense"),
+    (row_sharded, 4, "rent"),
+    (row_sharded, 4, "l2"),
+]
+
+
+def steps_on(way, devices, model, train, phase=Phase.SUPERNET):
+    if way is one_device:
+        return one_device(phase, model, train)
+    return way(phase, model, train, BATCH, FIELDS.num_features, jax.devices()[:devices])
+
+
+def run(steps, model, train, clicks, count):
+    state = steps.create(first_state_of(model, train), jax.random.key(1))
+    losses, after_one = [], None
+    ids, labels = clicks
+    for step in range(count):
+        rows = slice(step * BATCH, (step + 1) * BATCH)
+        state, loss = steps.train(state, ids[rows], labels[rows], Selection())
+        losses.append(float(loss))
+        if step == 0:
+            after_one = steps.whole(dataclasses.replace(state, key=None))
+    return after_one, losses, steps.bring_up_to_date(state)
+
+
+def first_state_of(model, train):
+    def make(key):
+        return init_state(key, model, train, FIELDS, gather_scores=model.has_row_budget)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def clicks():
+    rng = np.random.default_rng(0)
+    ids = np.stack([rng.integers(0, size, 50 * BATCH) for size in FIELDS.sizes], axis=1)
+    return (ids + FIELDS.offsets).astype(np.int32), (rng.random(50 * BATCH) < 0.4).astype(
+        np.float32
+    )
+
+
+@pytest.fixture(scope="module")
+def on_one_device(clicks):
+    return {
+        name: run(one_device(Phase.SUPERNET, *case), *case, clicks, 50)
+        for name, case in CASES.items()
+    }
+
+
+@pytest.mark.parametrize(("way", "devices", "case"), WAYS)
+def test_any_devices_train_as_one_does(clicks, on_one_device, way, devices, case):
+    model, train = CASES[case]
+    steps = steps_on(way, devices, model, train)
+    after_one, losses, state = run(steps, model, train, clicks, 50)
+    expected_one, expected_losses, expected = on_one_device[case]
+    # Adam's first moments are a tenth of the gradients. Of the network's new values, those of a
+    # bias before a BatchNorm are Adam's step on the rounding of a gradient of nothing.
+    for part in ("opt_state", "batch_stats", "scores"):
+        assert_close(getattr(after_one, part), getattr(expected_one, part), 1e-7)
+    assert_close(after_one.params.thresholds, expected_one.params.thresholds, 1e-7)
+    assert_close(after_one.params.table, expected_one.params.table, 1e-5)
+    np.testing.assert_allclose(losses, expected_losses, rtol=0, atol=1e-4)
+    trained = steps.whole((state.params, state.scores)), (expected.params, expected.scores)
+    kept, expected_kept = (rows_kept(model, *parts) for parts in trained)
+    assert 0 < expected_kept.sum() < FIELDS.num_features
+    np.testing.assert_array_equal(kept, expected_kept)
+
+
+def assert_close(tree, expected, atol):
+    for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(expected), strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=atol)
+
+
+def rows_kept(model, params, scores):
+    if scores is not None:
+        return keep_best(row_scores(scores, params.table.rows, FIELDS, 50), 9)
+    mask = table_row_mask(
+        params.table.rows,
+        params.thresholds,
+        FIELDS.field_of_row,
+        model.mode_threshold,
+        model.norm,
+    )
+    return np.asarray(mask)

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.forward import ModelConfig, Selection, forward, init_params
@@ -312,7 +313,9 @@ def test_four_devices_equal_one_on_the_whole_batch(fields, draw_clicks, randomis
     ids, labels = draw_clicks(fields, 32)
     one, one_loss = step_of(phase, model, FREE)(state, ids, labels, Selection())
     mapped = jax.pmap(
-        functools.partial(train_step, phase=phase, model=model, train=FREE, batch_axis="devices"),
+        functools.partial(
+            train_step, phase=phase, model=model, train=FREE, batch_axis=BatchAxis("devices", 32, 4)
+        ),
         axis_name="devices",
     )
     replicated = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), state)
@@ -338,7 +341,11 @@ def test_devices_draw_dimensions_of_their_own(fields, randomise):
     state.params.network["logit"]["Dense_0"]["kernel"] = jnp.ones((192, 1))
     mapped = jax.pmap(
         functools.partial(
-            train_step, phase=Phase.SUPERNET, model=model, train=FREE, batch_axis="devices"
+            train_step,
+            phase=Phase.SUPERNET,
+            model=model,
+            train=FREE,
+            batch_axis=BatchAxis("devices", 4, 4),
         ),
         axis_name="devices",
     )

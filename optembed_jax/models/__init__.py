@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 
+from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.errors import InputError
 from optembed_jax.models.dcn import DCN
 from optembed_jax.models.dcnv2 import DCNV2
@@ -33,7 +34,7 @@ def make_backbone(
     mlp_dims: Sequence[int],
     dropout: float = 0.0,
     cross_layers: int | None = None,
-    batch_axis: str | None = None,
+    batch_axis: BatchAxis | None = None,
 ) -> nn.Module:
     """The backbone of a given name.
 
@@ -42,7 +43,7 @@ def make_backbone(
       mlp_dims: hidden units of the perceptron; FM has none.
       dropout: of the perceptron.
       cross_layers: of DCN and DCN-V2; None takes each one's own default (6 and 3).
-      batch_axis: mapped axis to average batch statistics over, or None.
+      batch_axis: that the batch is split over, or None.
 
     Raises:
       InputError: no such model.

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.models.layers import MLP, Embedded, Logit, flatten_fields, xavier_uniform
 
 
@@ -26,7 +27,7 @@ class DCN(nn.Module):
     mlp_dims: Sequence[int]
     cross_layers: int = 6
     dropout: float = 0.0
-    batch_axis: str | None = None
+    batch_axis: BatchAxis | None = None
 
     @nn.compact
     def __call__(self, embedded: Embedded, linear: None = None, *, train: bool) -> jax.Array:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 
+from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.models.layers import MLP, Embedded, Logit, flatten_fields
 
 
@@ -13,7 +14,7 @@ class FNN(nn.Module):
 
     mlp_dims: Sequence[int]
     dropout: float = 0.0
-    batch_axis: str | None = None
+    batch_axis: BatchAxis | None = None
 
     @nn.compact
     def __call__(self, embedded: Embedded, linear: None = None, *, train: bool) -> jax.Array:

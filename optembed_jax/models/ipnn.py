@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.models.layers import MLP, Embedded, Logit, flatten_fields, inner_products
 
 
@@ -14,7 +15,7 @@ class IPNN(nn.Module):
 
     mlp_dims: Sequence[int]
     dropout: float = 0.0
-    batch_axis: str | None = None
+    batch_axis: BatchAxis | None = None
 
     @nn.compact
     def __call__(self, embedded: Embedded, linear: None = None, *, train: bool) -> jax.Array:

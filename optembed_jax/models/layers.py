@@ -8,6 +8,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from optembed_jax.batch_axis import BatchAxis
+from optembed_jax.models.whole_batch import Dropout, batch_norm
+
 
 @flax.struct.dataclass
 class Ragged:
@@ -59,26 +62,21 @@ class MLP(nn.Module):
     Attributes:
       widths: units of each hidden layer; empty leaves the input as it is.
       dropout: share of units zeroed in training, in [0, 1).
-      batch_axis: name of a mapped axis over which batch statistics are averaged, or None.
+      batch_axis: that the batch is split over, or None.
     """
 
     widths: Sequence[int]
     dropout: float = 0.0
-    batch_axis: str | None = None
+    batch_axis: BatchAxis | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """``[B, K]`` to ``[B, widths[-1]]``."""
-        for width in self.widths:
+        for number, width in enumerate(self.widths):
             x = nn.Dense(width, kernel_init=xavier_uniform)(x)
-            x = nn.BatchNorm(
-                use_running_average=not train,
-                momentum=0.9,
-                epsilon=1e-5,
-                axis_name=self.batch_axis,
-            )(x)
+            x = batch_norm(x, self.batch_axis, train=train, name=f"BatchNorm_{number}")
             x = nn.relu(x)
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = Dropout(self.dropout, self.batch_axis)(x, train=train)
         return x
 
 

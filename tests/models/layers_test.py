@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.models.layers import MLP, Logit, flatten_fields, fm_interaction, inner_products
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
@@ -131,7 +132,7 @@ def test_batch_statistics_average_over_devices_to_those_of_the_whole_batch(varia
     # Averaged are the means and the means of squares, so that even the variance is exact.
     whole = np.random.default_rng(1).normal(2, 3, size=(20, 5)).astype(np.float32)
     mapped = jax.pmap(
-        lambda part: MLP((6,), batch_axis="batch").apply(
+        lambda part: MLP((6,), batch_axis=BatchAxis("batch", 20, 4)).apply(
             variables, part, train=True, mutable=["batch_stats"]
         ),
         axis_name="batch",

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import pytest
 
 from optembed_jax import models
+from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.errors import InputError
 from optembed_jax.models import make_backbone
 
@@ -26,10 +27,11 @@ def test_every_name_has_its_class():
 
 @pytest.mark.parametrize("name", [name for name in models.MODEL_NAMES if name != "fm"])
 def test_options_reach_the_backbone(name):
-    module = make_backbone(name, mlp_dims=[8, 4], dropout=0.2, batch_axis="devices")
+    axis = BatchAxis("devices", 8, 4)
+    module = make_backbone(name, mlp_dims=[8, 4], dropout=0.2, batch_axis=axis)
     assert module.mlp_dims == (8, 4)
     assert module.dropout == 0.2
-    assert module.batch_axis == "devices"
+    assert module.batch_axis == axis
 
 
 @pytest.mark.parametrize(("name", "default"), [("dcn", 6), ("dcnv2", 3)])

@@ -1,0 +1,74 @@
+"""Which arrays of a state have a line for each row of the table, and where each array stands."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from optembed_jax.forward import ModelConfig
+from optembed_jax.row_shards import RowShards
+
+Tree = Any
+"""A pytree: a ``TrainState``, ``Params``, batch statistics, a ``Reading``, or a tuple of those."""
+
+
+_PER_ROW = {
+    *("rows", "linear"),  # Table, also as moments; Selection
+    *("last", "visits", "scratch"),  # RowState
+    *("reads", "total"),  # ScoreState
+}
+
+
+def per_row(model: ModelConfig, tree: Tree) -> Tree:
+    """Whether each leaf of a tree has the table's rows as its first axis: a bool in its place.
+
+    Args:
+      model: the model, which says what thresholds there are.
+      tree: whose table, if any, is a full one.
+    """
+    attributes = _PER_ROW | ({"thresholds"} if model.mode_threshold == "feature" else set())
+
+    def is_per_row(path: tuple[Any, ...], _: Any) -> bool:
+        return bool(path) and getattr(path[-1], "name", None) in attributes
+
+    return jax.tree_util.tree_map_with_path(is_per_row, tree)
+
+
+def specs(model: ModelConfig, tree: Tree, axis: str) -> Tree:
+    """``PartitionSpec`` of each leaf: rows over the axis, all else everywhere."""
+    return jax.tree.map(
+        lambda rows: PartitionSpec(axis) if rows else PartitionSpec(), per_row(model, tree)
+    )
+
+
+def layout(model: ModelConfig, tree: Tree, mesh: Mesh, shards: RowShards) -> Tree:
+    """``jax.ShapeDtypeStruct`` with sharding of each leaf, its rows filled up to even blocks."""
+
+    def of(leaf: Any, rows: bool) -> jax.ShapeDtypeStruct:
+        shape = (shards.padded, *leaf.shape[1:]) if rows else leaf.shape
+        spec = PartitionSpec(shards.axis) if rows else PartitionSpec()
+        return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
+
+    return jax.tree.map(of, tree, per_row(model, tree))
+
+
+def filled_up(model: ModelConfig, tree: Tree, shards: RowShards) -> Tree:
+    """The tree with zeros behind the table's rows, so that they make even blocks."""
+
+    def of(leaf: jax.Array, rows: bool) -> jax.Array:
+        missing = shards.padded - leaf.shape[0] if rows else 0
+        return jnp.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1)) if missing else leaf
+
+    return jax.tree.map(of, tree, per_row(model, tree))
+
+
+def bytes_of(model: ModelConfig, tree: Tree) -> tuple[int, int]:
+    """Bytes of the leaves that have the table's rows, and of all others; shapes are enough."""
+    of_rows = others = 0
+    for leaf, rows in zip(
+        jax.tree.leaves(tree), jax.tree.leaves(per_row(model, tree)), strict=True
+    ):
+        size = leaf.size * leaf.dtype.itemsize
+        of_rows, others = of_rows + rows * size, others + (not rows) * size
+    return of_rows, others

@@ -1,0 +1,93 @@
+"""A table dealt to devices by rows: each id's row is fetched from the device that holds it.
+
+Device ``k`` of ``n`` holds the ``k``-th block of ``ceil(V / n)`` rows, the last one filled up with
+zeros, of the table and of everything that is kept per row. All devices see the ids of the whole
+batch; each reads what it has of them, and a sum that leaves each device its own examples
+(``psum_scatter``) brings the rows to where they are needed. Gradients go the way back. What is sent
+depends on the batch alone; the table never moves.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class RowShards:
+    """How rows are dealt; hashable, static under jit.
+
+    Attributes:
+      axis: name of the mapped axis, ``n`` devices long.
+      devices: ``n``.
+      rows: ``V``.
+    """
+
+    axis: str
+    devices: int
+    rows: int
+
+    @property
+    def per_device(self) -> int:
+        """Rows of a device's block."""
+        return -(-self.rows // self.devices)
+
+    @property
+    def padded(self) -> int:
+        """Rows of all blocks."""
+        return self.per_device * self.devices
+
+    def places(self, ids: jax.Array) -> jax.Array:
+        """Where each id's row stands in this device's block; behind it if it is another's."""
+        place = ids - jax.lax.axis_index(self.axis) * self.per_device
+        is_own = (place >= 0) & (place < self.per_device) & (ids < self.rows)
+        return jnp.where(is_own, place, self.per_device)
+
+    def is_real(self) -> jax.Array:
+        """Which rows of this device's block are rows of the table, bool ``[per_device]``."""
+        first = jax.lax.axis_index(self.axis) * self.per_device
+        return first + jnp.arange(self.per_device) < self.rows
+
+    def fetch(self, tree: Any, places: jax.Array) -> Any:
+        """What this device's examples read.
+
+        Args:
+          tree: arrays ``[R, ...]`` of this device's rows.
+          places: int32 ``[n, b, F]``, where the rows of every device's ids stand among them; ``R``
+            and above if another device has it.
+
+        Returns:
+          Arrays ``[b * F, ...]``, example by example; zeros for ids that no device has.
+        """
+
+        def of(rows: jax.Array) -> jax.Array:
+            # Signs and zeros of a float, and bits of a mask, both survive a sum with zeros.
+            numbers = rows.astype(jnp.int32) if rows.dtype == jnp.bool_ else rows
+            found = numbers.at[places].get(mode="fill", fill_value=0)
+            own = jax.lax.psum_scatter(found, self.axis)
+            return own.reshape(-1, *rows.shape[1:]).astype(rows.dtype)
+
+        return jax.tree.map(of, tree)
+
+    def give_back(self, tree: Any, places: jax.Array, rows: int) -> Any:
+        """The sum over all devices of gradients of what was fetched, at each of this one's rows.
+
+        Args:
+          tree: arrays ``[b * F, ...]``, of what :meth:`fetch` returned.
+          places: as in :meth:`fetch`.
+          rows: ``R``.
+
+        Returns:
+          Arrays ``[R, ...]``.
+        """
+
+        def of(gradient: jax.Array) -> jax.Array:
+            everyone = jax.lax.all_gather(gradient, self.axis)
+            shape = gradient.shape[1:]
+            flat = everyone.reshape(-1, *shape)
+            return (
+                jnp.zeros((rows, *shape), flat.dtype).at[places.reshape(-1)].add(flat, mode="drop")
+            )
+
+        return jax.tree.map(of, tree)
