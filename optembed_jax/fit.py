@@ -276,9 +276,7 @@ def _save(loop: _Loop, state: TrainState, position: Position) -> None:
             f"after step {position.batch} of epoch {position.epoch} the model is no longer finite"
         )
     needs = [loop.best_step(position)] if position.history else []
-    loop.saving.checkpoints.save(
-        step, loop.steps.to_save(state), dataclasses.asdict(position), needs
-    )
+    loop.saving.checkpoints.save(step, state, dataclasses.asdict(position), needs)
 
 
 def _validate(loop: _Loop, state: TrainState, position: Position) -> Epoch:

@@ -70,7 +70,6 @@ class Steps:
       place: puts a tree where the steps expect it, cut up or copied; what stands there stays.
       layout: the shapes and shardings that ``place`` gives a tree, as ``jax.ShapeDtypeStruct``; of
         a tree or its shapes. Restoring onto it needs no ``place``.
-      to_save: a placed tree, in a form that every process can hand to Orbax.
       whole: a copy of a placed tree as one device would have it, on the host, in every process.
     """
 
@@ -80,7 +79,6 @@ class Steps:
     create: Callable[..., TrainState] = _called
     place: Callable[[Tree], Tree] = _unchanged
     layout: Callable[[Tree], Tree] = _on_first_device
-    to_save: Callable[[Tree], Tree] = _unchanged
     whole: Callable[[Tree], Tree] = jax.device_get
 
 
@@ -108,6 +106,9 @@ def pmapped(
 ) -> Steps:
     """A copy of the state on every device, each with its part of the batch.
 
+    In a run of several processes, arrays of ``pmap`` belong to their process, and could be neither
+    saved nor restored together; there the same step is compiled by ``jit`` over all devices.
+
     Args:
       phase: of training.
       model: the model.
@@ -119,10 +120,11 @@ def pmapped(
     Raises:
       InputError: the batch cannot be split among the processes.
     """
+    if jax.process_count() > 1:
+        return _on_mesh(phase, model, train, batch_size, num_features, devices, is_sharded=False)
     devices = devices_in_order() if devices is None else devices
     axis = _batch_axis(batch_size, devices)
-    own = [device for device in devices if device.process_index == jax.process_index()]
-    local = NamedSharding(Mesh(own, (AXIS,)), PartitionSpec())
+    everywhere = NamedSharding(Mesh(devices, (AXIS,)), PartitionSpec())
     step = jax.pmap(
         functools.partial(train_step, phase=phase, model=model, train=train, batch_axis=axis),
         axis_name=AXIS,
@@ -149,21 +151,10 @@ def pmapped(
 
     def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Reading) -> Any:
         dealt = _deal_evenly(ids, len(devices))
-        first = jax.process_index() * axis.devices
-        logits = evaluation(params, batch_stats, dealt[first : first + axis.devices], frozen)
-        return logits[: len(ids)]
+        return evaluation(params, batch_stats, dealt, frozen)[: len(ids)]
 
     def place(tree: Tree) -> Tree:
-        return jax.tree.map(lambda leaf: jax.device_put(leaf, local), tree)
-
-    def to_save(tree: Tree) -> Tree:
-        whole = NamedSharding(Mesh(devices, (AXIS,)), PartitionSpec())
-        return jax.tree.map(
-            lambda leaf: jax.make_array_from_single_device_arrays(
-                leaf.shape, whole, [shard.data for shard in leaf.addressable_shards]
-            ),
-            tree,
-        )
+        return jax.tree.map(lambda leaf: jax.device_put(leaf, everywhere), tree)
 
     return Steps(
         train=train_on,
@@ -172,9 +163,8 @@ def pmapped(
         create=lambda make, *arguments: place(make(*arguments)),
         place=place,
         layout=lambda tree: jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=local), tree
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), tree
         ),
-        to_save=_unchanged if jax.process_count() == 1 else to_save,
     )
 
 
@@ -199,12 +189,26 @@ def row_sharded(
     Raises:
       InputError: the batch cannot be split among the processes.
     """
+    return _on_mesh(phase, model, train, batch_size, num_features, devices, is_sharded=True)
+
+
+def _on_mesh(
+    phase: Phase,
+    model: ModelConfig,
+    train: TrainConfig,
+    batch_size: int,
+    num_features: int,
+    devices: Sequence[jax.Device] | None,
+    *,
+    is_sharded: bool,
+) -> Steps:
+    """The steps over all devices of all processes, with the rows dealt to them or not."""
     devices = devices_in_order() if devices is None else devices
     axis = _batch_axis(batch_size, devices)
-    shards = RowShards(AXIS, len(devices), num_features)
+    shards = RowShards(AXIS, len(devices), num_features) if is_sharded else None
     mesh = Mesh(devices, (AXIS,), axis_types=(AxisType.Auto,))
     split, everywhere = PartitionSpec(AXIS), PartitionSpec()
-    specs_of = functools.partial(specs, model, axis=AXIS)
+    specs_of = functools.partial(specs, model, axis=AXIS if is_sharded else None)
     layout_of = functools.partial(layout, model, mesh=mesh, shards=shards)
 
     def mapped(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
@@ -251,7 +255,7 @@ def row_sharded(
         dealt = _deal_evenly(ids, len(devices))
         first = jax.process_index() * axis.devices
         logits = evaluation(params, batch_stats, put(dealt[first : first + axis.devices]), frozen)
-        return np.asarray(logits)[: len(ids)]
+        return logits[: len(ids)]
 
     def create(make: Callable[..., Tree], *arguments: Tree) -> Tree:
         shardings = jax.tree.map(
@@ -275,16 +279,16 @@ def row_sharded(
         return tree if all(jax.tree.leaves(stands)) else create(_unchanged, tree)
 
     @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, everywhere))
-    def block_of(leaf: jax.Array, number: jax.Array) -> jax.Array:
-        start = number * shards.per_device
-        return jax.lax.dynamic_slice_in_dim(leaf, start, shards.per_device)
+    def block_of(leaf: jax.Array, number: int) -> jax.Array:
+        size = leaf.shape[0] // len(devices)
+        return jax.lax.dynamic_slice_in_dim(leaf, number * size, size)
 
     def on_host(leaf: jax.Array, rows: bool) -> np.ndarray:
         if leaf.is_fully_addressable or leaf.is_fully_replicated:
             array = np.asarray(leaf)
         else:
             # A block at a time, so that no device has to hold the whole table.
-            array = np.concatenate([block_of(leaf, k) for k in range(shards.devices)])
+            array = np.concatenate([block_of(leaf, k) for k in range(len(devices))])
         return array[:num_features] if rows else array
 
     def whole(tree: Tree) -> Tree:

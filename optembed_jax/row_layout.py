@@ -35,29 +35,30 @@ def per_row(model: ModelConfig, tree: Tree) -> Tree:
     return jax.tree_util.tree_map_with_path(is_per_row, tree)
 
 
-def specs(model: ModelConfig, tree: Tree, axis: str) -> Tree:
-    """``PartitionSpec`` of each leaf: rows over the axis, all else everywhere."""
+def specs(model: ModelConfig, tree: Tree, axis: str | None) -> Tree:
+    """``PartitionSpec`` of each leaf: rows over the axis, if there is one, all else everywhere."""
     return jax.tree.map(
         lambda rows: PartitionSpec(axis) if rows else PartitionSpec(), per_row(model, tree)
     )
 
 
-def layout(model: ModelConfig, tree: Tree, mesh: Mesh, shards: RowShards) -> Tree:
+def layout(model: ModelConfig, tree: Tree, mesh: Mesh, shards: RowShards | None) -> Tree:
     """``jax.ShapeDtypeStruct`` with sharding of each leaf, its rows filled up to even blocks."""
 
     def of(leaf: Any, rows: bool) -> jax.ShapeDtypeStruct:
-        shape = (shards.padded, *leaf.shape[1:]) if rows else leaf.shape
-        spec = PartitionSpec(shards.axis) if rows else PartitionSpec()
+        shape, spec = leaf.shape, PartitionSpec()
+        if rows and shards is not None:
+            shape, spec = (shards.padded, *leaf.shape[1:]), PartitionSpec(shards.axis)
         return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
 
     return jax.tree.map(of, tree, per_row(model, tree))
 
 
-def filled_up(model: ModelConfig, tree: Tree, shards: RowShards) -> Tree:
+def filled_up(model: ModelConfig, tree: Tree, shards: RowShards | None) -> Tree:
     """The tree with zeros behind the table's rows, so that they make even blocks."""
 
     def of(leaf: jax.Array, rows: bool) -> jax.Array:
-        missing = shards.padded - leaf.shape[0] if rows else 0
+        missing = shards.padded - leaf.shape[0] if rows and shards is not None else 0
         return jnp.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1)) if missing else leaf
 
     return jax.tree.map(of, tree, per_row(model, tree))

@@ -1,6 +1,6 @@
 """A table dealt to devices by rows: each id's row is fetched from the device that holds it.
 
-Device ``k`` of ``n`` holds the ``k``-th block of ``ceil(V / n)`` rows, the last one filled up with
+Device ``k`` of ``n`` holds the ``k``-th of ``n`` equal blocks of rows, the last ones filled up with
 zeros, of the table and of everything that is kept per row. All devices see the ids of the whole
 batch; each reads what it has of them, and a sum that leaves each device its own examples
 (``psum_scatter``) brings the rows to where they are needed. Gradients go the way back. What is sent
@@ -8,6 +8,7 @@ depends on the batch alone; the table never moves.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -29,14 +30,19 @@ class RowShards:
     rows: int
 
     @property
-    def per_device(self) -> int:
-        """Rows of a device's block."""
-        return -(-self.rows // self.devices)
+    def padded(self) -> int:
+        """Rows of all blocks.
+
+        The same for 1, 2, 4, 8 and, of a large table, up to 512 devices, so that a state saved on
+        some can be restored onto others.
+        """
+        multiple = math.lcm(512 if self.rows >= 2**16 else 8, self.devices)
+        return -(-self.rows // multiple) * multiple
 
     @property
-    def padded(self) -> int:
-        """Rows of all blocks."""
-        return self.per_device * self.devices
+    def per_device(self) -> int:
+        """Rows of a device's block."""
+        return self.padded // self.devices
 
     def places(self, ids: jax.Array) -> jax.Array:
         """Where each id's row stands in this device's block; behind it if it is another's."""

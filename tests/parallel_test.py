@@ -1,9 +1,12 @@
 import dataclasses
+import functools
 
 import jax
 import numpy as np
 import pytest
 
+from experiments.benchmarks.collectives import counted
+from optembed_jax import checkpoint
 from optembed_jax.fields import Fields
 from optembed_jax.fit import fit, predict
 from optembed_jax.forward import ModelConfig, Selection
@@ -162,3 +165,68 @@ def rows_kept(model, params, scores):
         model.norm,
     )
     return np.asarray(mask)
+
+
+def test_each_device_holds_its_block_and_no_program_gathers_the_table():
+    fields = Fields(("a", "b"), (4000, 90))
+    model = ModelConfig("fm", 8, (), mode="all")
+    train = TrainConfig(row_decay="rent", table_update="sparse")
+    steps = row_sharded(Phase.SUPERNET, model, train, 16, fields.num_features)
+    state = steps.create(
+        functools.partial(init_state, model=model, train=train, fields=fields), jax.random.key(0)
+    )
+    rows = state.params.table.rows
+    assert {shard.data.shape for shard in rows.addressable_shards} == {(1024, 8)}
+    ids = np.tile(fields.oov_ids, (16, 1))
+    params, labels = state.params, np.zeros(16, np.float32)
+    programs = {
+        "train": jax.jit(lambda state: steps.train(state, ids, labels, Selection())).lower(state),
+        "evaluate": jax.jit(lambda p: steps.evaluate(p, {}, ids, Selection())).lower(params),
+        "bring_up_to_date": jax.jit(steps.bring_up_to_date).lower(state),
+    }
+    for name, program in programs.items():
+        sent = counted(program.compile().as_text())
+        assert bool(sent) == (name != "bring_up_to_date"), name
+        # What travels: the rows of 16 examples. The table has 4,090.
+        assert max((size for _, size in sent), default=0) <= 16 * 2 * 8 * 4, (name, sent)
+
+
+def test_what_four_devices_saved_two_go_on_with(clicks, tmp_path):
+    model, train = CASES["rent"]
+    ids, labels = (array[:BATCH] for array in clicks)
+    found = {}
+    for devices in (4, 2):
+        steps = steps_on(row_sharded, devices, model, train)
+        if devices == 4:
+            state = steps.create(first_state_of(model, train), jax.random.key(1))
+            state, _ = steps.train(state, ids, labels, Selection())
+            checkpoint.save(tmp_path / "state", state)
+        else:
+            like = steps.layout(jax.eval_shape(first_state_of(model, train), jax.random.key(1)))
+            state = checkpoint.restore(tmp_path / "state", like)
+            assert len(state.params.table.rows.sharding.device_set) == 2
+        state, loss = steps.train(state, ids, labels, Selection())
+        found[devices] = float(loss), steps.whole(state.params.table)
+    assert found[4][0] == pytest.approx(found[2][0], abs=1e-6)
+    assert_close(found[2][1], found[4][1], 1e-5)
+
+
+@pytest.mark.parametrize("way", [pmapped, row_sharded])
+def test_retraining_and_prediction_read_frozen_masks_wherever_they_lie(way, batches_of, clicks):
+    model, train = CASES["l2"]
+    frozen = Selection(rows=np.arange(19) % 3 != 0, dims=np.array([4, 1, 2], np.int32))
+    validation = batches_of(clicks[0][:50], clicks[1][:50], 14)  # The last one is padded.
+    found = []
+    for how in (one_device, way):
+        steps = steps_on(how, 4, model, train, Phase.RETRAIN)
+        reading = steps.place(frozen)
+        state = steps.create(first_state_of(model, train), jax.random.key(1))
+        state, loss = steps.train(state, *(array[:BATCH] for array in clicks), reading)
+        state = steps.bring_up_to_date(state)
+        how_read = {"phase": Phase.RETRAIN, "model": model, "steps": steps}
+        # Of initial parameters, since the network's after a step of Adam may differ.
+        first = steps.create(first_state_of(model, train), jax.random.key(1))
+        answers = predict(first.params, first.batch_stats, validation, reading, **how_read)
+        found.append((float(loss), *answers, steps.whole(state.params.table.rows)[:19]))
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
