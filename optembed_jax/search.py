@@ -1,34 +1,38 @@
-"""Evolutionary search over the fields' dimensions (OptEmbed, section 3.3.2 and algorithm 2).
+"""The search, generation by generation: a searcher proposes and selects, and all is remembered.
 
-Pure in (key, population, fitness). Deliberate departures from the reference, all of them defects
-there: parents are never edited in place; the best ``top_k`` ever seen are the parents (elitism);
-crossover cuts between fields, not at a number drawn from the dimensions; every dimension from 1 to
-``D`` can be drawn; nothing is scored twice; the winner is the candidate that earned the score.
+A *searcher* is a pure function ``(key, population, score) -> population``. It asks ``score`` for
+the fitness of whatever it proposes and returns who lives on; the ones in ``searchers`` are built
+in, and any other function of that form will do. Around it stands what every search needs: nothing
+is scored twice, a state that can be saved between any two generations and continued to the
+identical outcome, and an end when nothing is gained any more.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from optembed_jax.dimension import sample_dims
 from optembed_jax.errors import InputError
-from optembed_jax.fitness import Fitness
+from optembed_jax.racing import Fitness, race
+from optembed_jax.score_cache import ScoreCache
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchConfig:
-    """Settings of the evolution; the defaults are the paper's.
+    """Settings of the built-in searchers; those of the evolution are the paper's.
 
     Attributes:
-      generations: how often offspring are made, at least 0; generation 0 is random.
+      generations: how often offspring are made, at least 0; generation 0 is the first population.
       mutation_num: offspring by mutation in each generation, at least 0.
       crossover_num: offspring by crossover in each generation, at least 0. Generation 0 has
-        ``mutation_num + crossover_num`` random candidates, at least 1.
+        ``mutation_num + crossover_num`` candidates, at least 1.
       m_prob: probability that a mutation redraws a field's dimension, in [0, 1].
       top_k: parents kept, at least 1; while fewer have been scored, all of them are parents.
+      search_patience: stop when so many generations together have gained less than
+        ``search_tolerance``; 0 never stops early.
+      search_tolerance: AUC, at least 0.
 
     Raises:
       InputError: a value outside its range.
@@ -39,6 +43,8 @@ class SearchConfig:
     crossover_num: int = 10
     m_prob: float = 0.1
     top_k: int = 15
+    search_patience: int = 6
+    search_tolerance: float = 1e-4
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -46,6 +52,7 @@ class SearchConfig:
             ("mutation_num", 0),
             ("crossover_num", 0),
             ("top_k", 1),
+            ("search_patience", 0),
         ):
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be at least {least}, not {getattr(self, name)}")
@@ -53,6 +60,13 @@ class SearchConfig:
             raise InputError("mutation_num and crossover_num are both 0: nothing to search with")
         if not 0 <= self.m_prob <= 1:
             raise InputError(f"m_prob must be in [0, 1], not {self.m_prob}")
+        if not self.search_tolerance >= 0:
+            raise InputError(f"search_tolerance must be at least 0, not {self.search_tolerance}")
+
+    @property
+    def offspring(self) -> int:
+        """Candidates of a generation."""
+        return self.mutation_num + self.crossover_num
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,191 +74,199 @@ class Population:
     """Scored candidates, best first.
 
     Attributes:
-      dims: int32 ``[K, F]``.
-      fitness: float64 ``[K]``, not rising.
+      dims: int32 ``[K, G]``: dimensions, ``G = F``, or any other genes (``search_space``).
+      fitness: float64 ``[K]``, on all rows.
     """
 
     dims: np.ndarray
     fitness: np.ndarray
 
+    @classmethod
+    def empty(cls, num_genes: int) -> "Population":
+        """Nobody yet, with ``G`` genes."""
+        return cls(np.zeros((0, num_genes), np.int32), np.zeros((0,), np.float64))
+
+    def __len__(self) -> int:
+        return len(self.dims)
+
     @property
     def winner(self) -> np.ndarray:
-        """Dims int32 ``[F]`` of the best candidate."""
+        """The genes int32 ``[G]`` of the best candidate."""
         return self.dims[0]
 
 
 @dataclasses.dataclass(frozen=True)
 class Generation:
-    """A generation and what came of it.
+    """What came of a generation.
 
     Attributes:
-      number: 0 is the random one.
-      parents: the best ``top_k`` seen so far.
-      scored: candidates scored in this generation, all new.
+      number: 0 is the first population.
+      best: highest fitness in the population.
+      mean: mean fitness of the population.
+      merit: what decides whether the search goes on; the best fitness, or a front's area.
+      scored: candidates scored in this generation, all new, those that fell out of a race too.
       evaluations: candidates scored so far.
+      winner: int32 ``[G]``, the first of the population.
     """
 
     number: int
-    parents: Population
+    best: float
+    mean: float
+    merit: float
     scored: int
     evaluations: int
+    winner: np.ndarray
 
 
-def mutate(
-    key: jax.Array, parents: jax.Array, count: int, probability: float, max_dim: int
-) -> jax.Array:
-    """Offspring by mutation: a random parent with each field redrawn with some probability.
+@dataclasses.dataclass(frozen=True)
+class SearchState:
+    """All that a search is between two generations; with its key it decides everything to come.
 
-    Args:
-      key: PRNG key.
-      parents: int32 ``[K, F]``.
-      count: offspring to make.
-      probability: that a field is redrawn, from 1..``max_dim``.
-      max_dim: ``D``.
-
-    Returns:
-      int32 ``[count, F]``.
+    Attributes:
+      population: who lives.
+      cache: everything scored so far.
+      history: the generations so far.
     """
-    parent_key, where_key, what_key = jax.random.split(key, 3)
-    chosen = parents[jax.random.randint(parent_key, (count,), 0, parents.shape[0])]
-    redraw = jax.random.bernoulli(where_key, probability, chosen.shape)
-    return jnp.where(redraw, sample_dims(what_key, chosen.shape, max_dim), chosen)
+
+    population: Population
+    cache: ScoreCache
+    history: tuple[Generation, ...] = ()
+
+    @classmethod
+    def start(cls, num_genes: int) -> "SearchState":
+        """Before generation 0."""
+        return cls(Population.empty(num_genes), ScoreCache.empty(num_genes))
 
 
-def crossover(key: jax.Array, parents: jax.Array, count: int) -> jax.Array:
-    """Offspring by one-point crossover over fields: one parent's head, another's tail.
+class Scorer:
+    """What a searcher asks about candidates. It looks up what was scored before.
 
-    The cut lies between two fields, so that both parents contribute; with a single field, or a
-    single parent, a copy of a parent results.
-
-    Args:
-      key: PRNG key.
-      parents: int32 ``[K, F]``.
-      count: offspring to make.
-
-    Returns:
-      int32 ``[count, F]``.
+    Attributes:
+      cache: everything scored so far, and in this generation.
     """
-    num_parents, num_fields = parents.shape
-    first_key, other_key, cut_key = jax.random.split(key, 3)
-    first = jax.random.randint(first_key, (count,), 0, num_parents)
-    step = jax.random.randint(other_key, (count,), 1, max(num_parents, 2))
-    second = (first + step) % num_parents  # Another one than the first.
-    cut = jax.random.randint(cut_key, (count, 1), 1, max(num_fields, 2))
-    return jnp.where(jnp.arange(num_fields) < cut, parents[first], parents[second])
+
+    def __init__(self, fitness: Fitness, cache: ScoreCache) -> None:
+        self.cache = cache
+        self._fitness = fitness
+        self._parts = tuple(getattr(fitness, "parts", (fitness,)))
+
+    def known(self, candidates: np.ndarray) -> np.ndarray:
+        """Which candidates ``[C, G]`` were scored before, or fell out of a race: bool ``[C]``."""
+        return self.cache.known(candidates)
+
+    def __call__(self, candidates: np.ndarray) -> np.ndarray:
+        """Fitness float64 ``[C]`` of candidates int32 ``[C, G]`` on all rows."""
+        return self._ask(candidates, self._fitness)
+
+    def race(self, candidates: np.ndarray, keep: int = 1) -> np.ndarray:
+        """The same of those that win a race, at least ``keep``; NaN of the others.
+
+        Without parts of the rows to race on, everybody is scored on all rows.
+        """
+        return self._ask(candidates, lambda new: race(self._parts, new, keep))
+
+    def _ask(self, candidates: np.ndarray, ask: Fitness) -> np.ndarray:
+        candidates = np.asarray(candidates, np.int32)
+        known = self.cache.lookup(candidates)
+        missing = candidates[np.isnan(known)]
+        new = np.array(list({row.tobytes(): row for row in missing}.values()), np.int32)
+        if len(new):
+            self.cache = self.cache.extend(new, ask(new))
+        return self.cache.lookup(candidates)
 
 
-def select(dims: np.ndarray, fitness: np.ndarray, top_k: int) -> Population:
-    """The best ``top_k``; equals are ordered by fewer columns, then by dims, field by field.
+class Searcher(Protocol):
+    """Proposes candidates and selects who lives on; pure in its arguments."""
 
-    Args:
-      dims: int32 ``[K, F]``, distinct.
-      fitness: float64 ``[K]``.
-      top_k: how many to keep.
-    """
-    tie_breaks = [*dims.T[::-1], dims.sum(axis=1)]
-    order = np.lexsort((*tie_breaks, -fitness))[:top_k]
-    return Population(dims=dims[order], fitness=fitness[order])
+    def __call__(self, key: jax.Array, population: Population, score: Scorer) -> Population:
+        """The next population.
+
+        Args:
+          key: PRNG key of the generation.
+          population: of the generation before; empty before the first one.
+          score: gives the fitness of candidates.
+
+        Returns:
+          Candidates that were scored on all rows, best first, at least one.
+        """
 
 
-def propose(
+Merit = Callable[[Population], float]
+"""How good a population is, for the decision to stop early."""
+
+
+def best_fitness(population: Population) -> float:
+    """The merit of a search for one winner."""
+    return float(population.fitness.max())
+
+
+def advance(
     key: jax.Array,
-    parents: Population,
-    config: SearchConfig,
-    max_dim: int,
-    seen: set[bytes],
-    *,
-    redraws: int = 10,
-) -> np.ndarray:
-    """New candidates for a generation; none has been seen before, none occurs twice.
-
-    Duplicates are redrawn; what mutation and crossover cannot fill after ``redraws`` rounds is
-    drawn at random, and left out when even that finds nothing new (the space is nearly exhausted).
+    state: SearchState,
+    searcher: Searcher,
+    fitness: Fitness,
+    merit: Merit = best_fitness,
+) -> SearchState:
+    """One generation. Pure.
 
     Args:
-      key: PRNG key.
-      parents: of the offspring.
-      config: settings of the evolution.
-      max_dim: ``D``.
-      seen: ``dims.tobytes()`` of every candidate so far; extended by what is returned.
-      redraws: rounds of each kind.
-
-    Returns:
-      int32 ``[n, F]``, ``n`` at most ``mutation_num + crossover_num``.
+      key: PRNG key of the whole search; generation ``n`` draws from ``fold_in(key, n)``.
+      state: before it.
+      searcher: proposes and selects.
+      fitness: scores candidates; its ``parts``, where it has them, are raced on.
+      merit: of the new population, for the history.
     """
-    pool = jnp.asarray(parents.dims)
-    total = config.mutation_num + config.crossover_num
-    fresh: list[np.ndarray] = []
-    missing = {"mutation": config.mutation_num, "crossover": config.crossover_num, "random": 0}
-    for draw in range(2 * redraws):
-        mutation_key, crossover_key, random_key = jax.random.split(jax.random.fold_in(key, draw), 3)
-        if draw == redraws:
-            missing = {"mutation": 0, "crossover": 0, "random": total - len(fresh)}
-        if missing["mutation"]:
-            offspring = mutate(mutation_key, pool, config.mutation_num, config.m_prob, max_dim)
-            missing["mutation"] -= _take_new(offspring, missing["mutation"], seen, fresh)
-        if missing["crossover"]:
-            offspring = crossover(crossover_key, pool, config.crossover_num)
-            missing["crossover"] -= _take_new(offspring, missing["crossover"], seen, fresh)
-        if missing["random"]:
-            offspring = sample_dims(random_key, (total, pool.shape[1]), max_dim)
-            missing["random"] -= _take_new(offspring, missing["random"], seen, fresh)
-        if len(fresh) == total:
-            break
-    return np.array(fresh, np.int32).reshape(-1, pool.shape[1])
+    number = len(state.history)
+    scorer = Scorer(fitness, state.cache)
+    population = searcher(jax.random.fold_in(key, number), state.population, scorer)
+    generation = Generation(
+        number=number,
+        best=float(population.fitness.max()),
+        mean=float(population.fitness.mean()),
+        merit=merit(population),
+        scored=len(scorer.cache) - len(state.cache),
+        evaluations=len(scorer.cache),
+        winner=population.winner,
+    )
+    return SearchState(population, scorer.cache, (*state.history, generation))
 
 
-def _take_new(candidates: jax.Array, limit: int, seen: set[bytes], fresh: list[np.ndarray]) -> int:
-    """Append up to ``limit`` unseen candidates to ``fresh`` and to ``seen``; return how many."""
-    taken = 0
-    for candidate in np.asarray(candidates, np.int32):
-        if taken < limit and candidate.tobytes() not in seen:
-            seen.add(candidate.tobytes())
-            fresh.append(candidate)
-            taken += 1
-    return taken
+def is_finished(state: SearchState, config: SearchConfig) -> bool:
+    """Whether the search has made all its generations, or the last ones were in vain."""
+    history, patience = state.history, config.search_patience
+    if len(history) > config.generations:
+        return True
+    if patience == 0 or len(history) <= patience:
+        return False
+    return history[-1].merit - history[-1 - patience].merit < config.search_tolerance
 
 
 def evolve(
     key: jax.Array,
+    searcher: Searcher,
     fitness: Fitness,
-    num_fields: int,
-    max_dim: int,
+    state: SearchState,
     config: SearchConfig,
-) -> Iterator[Generation]:
-    """Run the evolution; the last generation's ``parents.winner`` is the result.
+    merit: Merit = best_fitness,
+) -> Iterator[SearchState]:
+    """Run a searcher from a state, generation by generation, to its end.
 
-    It ends early when a generation finds nothing new to score: the space is exhausted.
+    It also ends when a generation finds nothing new to score: the space is exhausted.
 
     Args:
-      key: PRNG key; generation ``n`` draws from ``fold_in(key, n)``.
+      key: PRNG key; the same one when an interrupted search goes on.
+      searcher: proposes and selects.
       fitness: scores candidates.
-      num_fields: ``F``.
-      max_dim: ``D``.
-      config: settings of the evolution.
+      state: ``SearchState.start(num_genes)``, or one that was reached before.
+      config: when to stop.
+      merit: by which early stopping goes.
 
     Yields:
-      Generation 0 (random candidates) and then each further one.
+      The state after each generation.
     """
-    seen: set[bytes] = set()
-    nobody = Population(np.zeros((0, num_fields), np.int32), np.zeros((0,), np.float64))
-    parents = nobody
-    for number in range(config.generations + 1):
-        generation_key = jax.random.fold_in(key, number)
-        if number == 0:
-            total = config.mutation_num + config.crossover_num
-            fresh: list[np.ndarray] = []
-            draws = sample_dims(generation_key, (total, num_fields), max_dim)
-            _take_new(draws, total, seen, fresh)
-            candidates = np.array(fresh, np.int32)
-        else:
-            candidates = propose(generation_key, parents, config, max_dim, seen)
-            if not len(candidates):
-                return
-        scores = fitness(candidates)
-        parents = select(
-            np.concatenate([parents.dims, candidates]),
-            np.concatenate([parents.fitness, scores]),
-            config.top_k,
-        )
-        yield Generation(number, parents, len(candidates), len(seen))
+    while not is_finished(state, config):
+        after = advance(key, state, searcher, fitness, merit)
+        if state.history and not after.history[-1].scored:
+            return
+        state = after
+        yield state

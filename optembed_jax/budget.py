@@ -1,0 +1,88 @@
+"""Table budgets: what dimensions cost over the rows that are kept, and how to stay below a limit.
+
+The cost of a table is ``sum_f rows_f * d_f`` parameters, where ``rows_f`` are the rows that field
+``f`` keeps (one more where its pruned ids read a vector). Some hardware stores dimensions as
+multiples of 8: with ``multiple=8`` a dimension of 3 is paid for as 8.
+"""
+
+import jax
+import numpy as np
+
+from optembed_jax.errors import InputError
+from optembed_jax.host_random import generator
+
+BYTES_PER_PARAMETER = 4
+"""Of float32."""
+
+
+def padded(dims: np.ndarray, multiple: int = 1) -> np.ndarray:
+    """Dimensions as they are paid for: rounded up to a multiple; int64, of the same shape."""
+    return -(-np.asarray(dims, np.int64) // multiple) * multiple
+
+
+def table_parameters(rows: np.ndarray, dims: np.ndarray, multiple: int = 1) -> np.ndarray:
+    """Parameters of tables.
+
+    Args:
+      rows: int ``[..., F]``, rows kept.
+      dims: int ``[..., F]``, columns of those rows.
+      multiple: dimensions are rounded up to a multiple of it.
+
+    Returns:
+      int64 ``[...]``.
+    """
+    return (np.asarray(rows, np.int64) * padded(dims, multiple)).sum(axis=-1)
+
+
+def check_limit(rows: np.ndarray, limit: int, multiple: int = 1) -> None:
+    """Refuse a limit below the smallest table, in which each field has one dimension.
+
+    Args:
+      rows: int ``[F]``, rows kept.
+      limit: parameters.
+      multiple: dimensions are rounded up to a multiple of it.
+
+    Raises:
+      InputError: it is below; the message says how much is needed.
+    """
+    least = int(table_parameters(rows, np.ones(len(rows), np.int64), multiple))
+    if limit < least:
+        counted = "" if multiple == 1 else f", counted as {multiple},"
+        raise InputError(
+            f"a budget of {limit:,} parameters ({BYTES_PER_PARAMETER * limit:,} bytes) is below "
+            f"the smallest table: its {int(np.sum(rows)):,} rows with one dimension each{counted} "
+            f"are {least:,} parameters ({BYTES_PER_PARAMETER * least:,} bytes); raise the budget, "
+            "or keep fewer rows"
+        )
+
+
+def repair(
+    key: jax.Array, dims: np.ndarray, rows: np.ndarray, limit: int, multiple: int = 1
+) -> np.ndarray:
+    """Lower the dimensions of candidates until they fit, one step of one field at a time.
+
+    The field is drawn with a chance in proportion to the parameters that it could still give up,
+    so that what is over the limit is saved where it is spent. What fits is left as it is, and
+    nothing is ever raised: filling up what remains traps an evolution at tight limits.
+
+    Args:
+      key: PRNG key.
+      dims: int32 ``[C, F]``, each at least 1.
+      rows: int ``[C, F]``, rows kept; every smallest table must fit.
+      limit: parameters.
+      multiple: dimensions are rounded up to a multiple of it; they are lowered to multiples.
+
+    Returns:
+      int32 ``[C, F]``, none over the limit.
+    """
+    rng = generator(key)
+    dims, rows = np.array(dims, np.int32), np.asarray(rows, np.int64)
+    over = np.flatnonzero(table_parameters(rows, dims, multiple) > limit)
+    while len(over):
+        could_give = rows[over] * (padded(dims[over], multiple) - multiple)
+        reach = np.cumsum(could_give, axis=1)
+        drawn = rng.random(len(over)) * reach[:, -1]
+        field = (reach <= drawn[:, None]).sum(axis=1)
+        dims[over, field] = padded(dims[over, field], multiple) - multiple
+        over = over[table_parameters(rows[over], dims[over], multiple) > limit]
+    return dims

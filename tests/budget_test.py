@@ -1,0 +1,81 @@
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optembed_jax import budget
+from optembed_jax.errors import InputError
+
+ROWS = np.array([100, 7, 0, 30])
+
+
+def by_hand(rows, dims, multiple):
+    return sum(
+        row * multiple * ((dim + multiple - 1) // multiple)
+        for row, dim in zip(rows, dims, strict=True)
+    )
+
+
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_parameters_are_rows_times_dimensions_as_they_are_paid_for(multiple):
+    dims = np.array([[1, 8, 9, 16], [3, 16, 1, 7]], np.int32)
+    found = budget.table_parameters(ROWS, dims, multiple)
+    assert found.tolist() == [by_hand(ROWS, candidate, multiple) for candidate in dims.tolist()]
+    assert found.dtype == np.int64
+
+
+def test_padding_rounds_up():
+    assert budget.padded(np.array([0, 1, 8, 9, 16]), 8).tolist() == [0, 8, 8, 16, 16]
+    assert budget.padded(np.array([3]), 1).tolist() == [3]
+
+
+def test_parameters_beyond_32_bits_are_counted():
+    assert budget.table_parameters(np.array([2**31]), np.array([64], np.int32)) == 2**37
+
+
+def test_a_limit_below_the_smallest_table_is_refused_with_what_is_needed():
+    budget.check_limit(ROWS, 137)
+    with pytest.raises(InputError, match=r"budget of 136 parameters \(544 bytes\).* are 137 param"):
+        budget.check_limit(ROWS, 136)
+    budget.check_limit(ROWS, 8 * 137, 8)
+    with pytest.raises(InputError, match="137 rows with one dimension each, counted as 8, are 1,0"):
+        budget.check_limit(ROWS, 8 * 137 - 1, 8)
+
+
+@given(
+    seed=st.integers(0, 2**31 - 1),
+    limit=st.integers(137, 137 * 16),
+    multiple=st.sampled_from([1, 4]),
+)
+@settings(max_examples=40, deadline=None)
+def test_repair_only_lowers_and_only_what_does_not_fit(seed, limit, multiple):
+    limit *= multiple
+    dims = np.random.default_rng(seed).integers(1, 17, (6, 4)).astype(np.int32)
+    before = dims.copy()
+    rows = np.broadcast_to(ROWS, dims.shape)
+    found = budget.repair(jax.random.key(seed), dims, rows, limit, multiple)
+    np.testing.assert_array_equal(dims, before)
+    assert found.dtype == np.int32 and found.min() >= 1
+    assert (found <= dims).all()
+    cost = budget.table_parameters(rows, found, multiple)
+    assert (cost <= limit).all()
+    fits = budget.table_parameters(rows, dims, multiple) <= limit
+    np.testing.assert_array_equal(found[fits], dims[fits])
+    # Nothing is lowered further than by the step that made it fit.
+    assert (cost[~fits] > limit - 100 * multiple).all()
+
+
+def test_repair_saves_where_parameters_are_spent():
+    dims = np.full((300, 2), 16, np.int32)
+    rows = np.broadcast_to([900, 100], dims.shape)
+    found = budget.repair(jax.random.key(0), dims, rows, 8000)
+    assert found[:, 0].mean() < found[:, 1].mean()
+    assert len(np.unique(found, axis=0)) > 3, "the draws differ from candidate to candidate"
+    again = budget.repair(jax.random.key(0), dims, rows, 8000)
+    np.testing.assert_array_equal(found, again)
+
+
+def test_repair_of_nobody():
+    nobody = np.zeros((0, 4), np.int32)
+    assert budget.repair(jax.random.key(0), nobody, nobody, 5).shape == (0, 4)
