@@ -13,7 +13,10 @@ from typing import Any
 
 from absl import flags
 
+from experiments.pick import check_pick
 from experiments.preemption import every
+from experiments.search_options import SearchOptions
+from optembed_jax.budget import BYTES_PER_PARAMETER
 from optembed_jax.data.options import DataOptions
 from optembed_jax.errors import InputError
 from optembed_jax.forward import ModelConfig
@@ -24,6 +27,7 @@ _DATA = DataOptions()
 _MODEL = ModelConfig()
 _TRAIN = TrainConfig()
 _SEARCH = SearchConfig()
+_OPTIONS = SearchOptions()
 
 # --- the run
 WORKDIR = flags.DEFINE_string(
@@ -102,13 +106,19 @@ flags.DEFINE_float(
     "learned thresholds keep.",
 )
 flags.DEFINE_integer(
-    "max_table_bytes", _MODEL.max_table_bytes, "The same as bytes of float32 rows of latent_dim."
+    "max_table_bytes",
+    _OPTIONS.max_table_bytes,
+    "Size of the final table as float32, over the rows kept; the vectors of --mode_oov=oov count. "
+    "Where dimensions are searched, the search keeps to it; in mode feature, the rows do.",
+)
+flags.DEFINE_integer(
+    "max_table_parameters", _OPTIONS.max_table_parameters, "The same in numbers, not in bytes."
 )
 flags.DEFINE_string(
     "row_score",
     _MODEL.row_score,
-    "What --row_keep and --max_table_bytes choose by: norm, mean_norm (over the last epoch), "
-    "taylor, frequency or frequency_per_field.",
+    "What --row_keep chooses by, and --max_table_bytes in mode feature: norm, mean_norm (over the "
+    "last epoch), taylor, frequency or frequency_per_field.",
 )
 
 # --- training: one flag for each attribute of TrainConfig, and those of the loop
@@ -148,12 +158,46 @@ RETRAIN_RENT = flags.DEFINE_float(
     "retrain_rent", None, "--rent of retraining, often a milder one; None takes the same."
 )
 
-# --- search: one flag for each attribute of SearchConfig
+# --- search: one flag for each attribute of SearchOptions and SearchConfig
+flags.DEFINE_string(
+    "search",
+    _OPTIONS.search,
+    "paper (no budget), budget, pareto (a front of AUC against size), random, or a simple rule: "
+    "uniform, log_v, inverse_log_v, corner. auto: budget where there is one, else paper.",
+)
+flags.DEFINE_integer(
+    "pad_dims_to",
+    _OPTIONS.pad_dims_to,
+    "Count dimensions as multiples of it, as hardware stores them.",
+)
+flags.DEFINE_list(
+    "keep_rates",
+    [str(rate) for rate in _OPTIONS.keep_rates],
+    "Shares of the rows, such as 1,0.5,0.2: the search chooses one of them, too.",
+)
+PICK = flags.DEFINE_string(
+    "pick",
+    "best",
+    "Which table of a front to retrain: best, knee, its number, or the best of at most a size, "
+    "such as 200kB.",
+)
+VERIFY_SEEDS = flags.DEFINE_integer(
+    "verify_seeds",
+    0,
+    "Retrain the winner and the best simple rule with so many seeds, and say which is better.",
+)
 flags.DEFINE_integer("generations", _SEARCH.generations, "Generations after the random one.")
 flags.DEFINE_integer("mutation_num", _SEARCH.mutation_num, "Offspring by mutation.")
 flags.DEFINE_integer("crossover_num", _SEARCH.crossover_num, "Offspring by crossover.")
 flags.DEFINE_float("m_prob", _SEARCH.m_prob, "Probability that a mutation redraws a field.")
 flags.DEFINE_integer("top_k", _SEARCH.top_k, "Parents kept from all generations so far.")
+flags.DEFINE_integer(
+    "search_patience",
+    _SEARCH.search_patience,
+    "Stop the search when so many generations have gained less than --search_tolerance; 0 never. "
+    "--search=paper never stops early.",
+)
+flags.DEFINE_float("search_tolerance", _SEARCH.search_tolerance, "AUC, of --search_patience.")
 CANDIDATES_PER_PASS = flags.DEFINE_integer(
     "candidates_per_pass", 10, "Candidates scored at once; memory grows with it."
 )
@@ -184,12 +228,15 @@ class Settings:
       data: how it is prepared.
       data_dir: where it is kept.
       model, train, search: of the method.
+      search_options: what is searched for.
       batch_size, epochs, patience: of the training loop.
       seed: of the run.
       retrain_from: ``supernet`` or ``fresh``.
       candidates_per_pass: of the search.
       retrain_rent: of the retraining; None is ``train.rent``.
       checkpoint_every: how often training is saved, as :func:`preemption.every` takes it.
+      pick: which table of a front to retrain, as ``pick.pick`` reads it.
+      verify_seeds: seeds to verify the search with; 0 does not.
 
     Raises:
       InputError: a value outside its range.
@@ -209,6 +256,9 @@ class Settings:
     candidates_per_pass: int
     retrain_rent: float | None = None
     checkpoint_every: str = "300s"
+    search_options: SearchOptions = _OPTIONS
+    pick: str = "best"
+    verify_seeds: int = 0
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "patience", "candidates_per_pass"):
@@ -223,6 +273,14 @@ class Settings:
         if self.retrain_rent is not None and not self.retrain_rent >= 0:
             raise InputError(f"retrain_rent must be at least 0, not {self.retrain_rent}")
         every(self.checkpoint_every)
+        check_pick(self.pick)
+        if self.verify_seeds < 0:
+            raise InputError(f"verify_seeds must be at least 0, not {self.verify_seeds}")
+        if self.verify_seeds and not self.model.searches_dims:
+            raise InputError(
+                f"verify_seeds checks a search, and mode {self.model.mode!r} has none; use mode "
+                "all or embed"
+            )
 
     @property
     def retrain(self) -> TrainConfig:
@@ -244,6 +302,11 @@ def settings() -> Settings:
         model["mlp_dims"] = tuple(int(width) for width in model["mlp_dims"])
     except ValueError as error:
         raise InputError(f"mlp_dims must be whole numbers, such as 128,64: {error}") from error
+    options = _search_options()
+    if options is None:
+        model["max_table_bytes"] = _row_budget()
+    else:
+        model["max_table_bytes"] = None  # The search keeps to it.
     return Settings(
         dataset=DATASET.value,
         data=data_options(),
@@ -259,7 +322,31 @@ def settings() -> Settings:
         candidates_per_pass=CANDIDATES_PER_PASS.value,
         retrain_rent=RETRAIN_RENT.value,
         checkpoint_every=CHECKPOINT_EVERY.value,
+        search_options=options or _OPTIONS,
+        pick=PICK.value,
+        verify_seeds=VERIFY_SEEDS.value,
     )
+
+
+def _search_options() -> SearchOptions | None:
+    """What is searched for; None in a mode that does not search."""
+    if flags.FLAGS["mode"].value not in ("all", "embed"):
+        return None
+    values = _values_of(SearchOptions)
+    try:
+        values["keep_rates"] = tuple(float(rate) for rate in values["keep_rates"])
+    except ValueError as error:
+        raise InputError(f"keep_rates must be numbers, such as 1,0.5,0.2: {error}") from error
+    return SearchOptions(**values)
+
+
+def _row_budget() -> int | None:
+    """Bytes that the rows may have, in a mode without a search."""
+    limit = SearchOptions(
+        max_table_bytes=flags.FLAGS["max_table_bytes"].value,
+        max_table_parameters=flags.FLAGS["max_table_parameters"].value,
+    ).limit
+    return None if limit is None else BYTES_PER_PARAMETER * limit
 
 
 def workdir() -> Path:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments import search_phase, training_phases
+from experiments import search_phase, training_phases, verify_phase
 from experiments.flags import Settings
 from experiments.trained import Run
-from experiments.workdir import PHASES
 from optembed_jax.errors import InputError
 
 _PHASES: Mapping[str, Callable[[Run, Path], dict[str, Any]]] = {
@@ -17,14 +16,22 @@ _PHASES: Mapping[str, Callable[[Run, Path], dict[str, Any]]] = {
     "supernet": training_phases.supernet,
     "search": search_phase.search,
     "retrain": training_phases.retrain,
+    "verify": verify_phase.verify,
 }
 
 
 def phases_of(mode: str) -> tuple[str, ...]:
-    """The phases that a mode goes through."""
+    """The phases that a mode goes through to its final model."""
     if mode == "none":
         return ("baseline",)
-    return PHASES if mode in ("all", "embed") else ("baseline", "supernet", "retrain")
+    found = ("search",) if mode in ("all", "embed") else ()
+    return ("baseline", "supernet", *found, "retrain")
+
+
+def phases_asked(settings: Settings) -> tuple[str, ...]:
+    """The phases that a run goes through: verification only where it is asked for."""
+    phases = phases_of(settings.model.mode)
+    return (*phases, "verify") if settings.verify_seeds else phases
 
 
 def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
@@ -32,10 +39,13 @@ def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
     model, train = dataclasses.asdict(settings.model), dataclasses.asdict(settings.train)
     loop = {name: getattr(settings, name) for name in ("batch_size", "epochs", "patience", "seed")}
     if phase == "search":
-        return {**dataclasses.asdict(settings.search), "seed": settings.seed}
-    if phase == "retrain":
+        options = dataclasses.asdict(settings.search_options)
+        return {**dataclasses.asdict(settings.search), **options, "seed": settings.seed}
+    if phase in ("retrain", "verify"):
         retrain = dataclasses.asdict(settings.retrain)
-        return {**retrain, **loop, "retrain_from": settings.retrain_from}
+        wish = {"pick": settings.pick} if settings.model.searches_dims else {}
+        seeds = {"verify_seeds": settings.verify_seeds} if phase == "verify" else {}
+        return {**retrain, **loop, "retrain_from": settings.retrain_from, **wish, **seeds}
     if phase == "supernet":
         return {**model, **train, **loop}
     of_rows = ("row_keep", "max_table_bytes", "row_score", "norm", "t_lr", "alpha")
@@ -54,11 +64,14 @@ def run_phase(run: Run, phase: str) -> None:
         run.workdir.clear(phase)
         run.progress.say(f"{phase}  finished before; its result is in {run.workdir.path / phase}")
         return
-    if phase not in phases_of(run.settings.model.mode):
+    if phase not in phases_asked(run.settings):
+        if phase == "verify":
+            raise InputError("say over how many seeds to verify: --verify_seeds=N")
         raise InputError(f"mode {run.settings.model.mode!r} has no {phase} phase")
-    if phase == "retrain" and "search" in phases_of(run.settings.model.mode):
+    if phase in ("retrain", "verify") and run.settings.model.searches_dims:
         run.workdir.require("search", phase)
-    if phase in ("search", "retrain"):
+        run.workdir.check_flags("search", phase_flags("search", run.settings))
+    if phase in ("search", "retrain", "verify"):
         run.workdir.require("supernet", phase)
         run.workdir.check_flags("supernet", phase_flags("supernet", run.settings))
     started = time.monotonic()

@@ -5,6 +5,7 @@ import importlib.metadata
 import platform
 from typing import Any
 
+from experiments import front
 from experiments.flags import Settings
 from experiments.workdir import PHASES, Workdir, write_json
 
@@ -19,7 +20,7 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
     """
     results = {phase: workdir.result(phase) for phase in PHASES}
     finished = {phase: result for phase, result in results.items() if result is not None}
-    last = finished[list(finished)[-1]]
+    last = [result for result in finished.values() if "fields" in result][-1]
     summary = {
         "dataset": settings.dataset,
         "model": settings.model.model,
@@ -31,10 +32,13 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
             **dataclasses.asdict(settings.model),
             **dataclasses.asdict(settings.train),
             **dataclasses.asdict(settings.search),
+            **(dataclasses.asdict(settings.search_options) if settings.model.searches_dims else {}),
             "batch_size": settings.batch_size,
             "epochs": settings.epochs,
             "patience": settings.patience,
             "retrain_from": settings.retrain_from,
+            "pick": settings.pick,
+            "verify_seeds": settings.verify_seeds,
             "seed": settings.seed,
         },
         **{
@@ -64,9 +68,9 @@ def phase_table(summary: dict[str, Any]) -> str:
         ]
     ]
     for phase in PHASES:
-        if phase not in summary:
+        result = summary.get(phase, {})
+        if "table_parameters" not in result:
             continue
-        result = summary[phase]
         table = result["table_parameters"]
         lines.append(
             [
@@ -101,6 +105,21 @@ def field_table(summary: dict[str, Any], width: int = 20) -> str:
             ]
         )
     return _aligned(lines)
+
+
+def findings(summary: dict[str, Any]) -> list[str]:
+    """What else is worth telling: the front of the search, and what verification found."""
+    found = []
+    if "front" in summary.get("search", {}):
+        found.append(front.table(summary["search"]["front"]))
+    if "verify" in summary:
+        result = summary["verify"]
+        seeds = len(result["seeds"])
+        found.append(
+            f"verdict over {seeds} seed{'s' if seeds > 1 else ''} (test AUC, at most "
+            f"{result['budget_parameters']:,} table parameters): {result['verdict']}"
+        )
+    return found
 
 
 def _aligned(lines: list[list[str]]) -> str:

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from experiments import flags, report
-from experiments.phases import phase_flags, phases_of, run_phase
+from experiments.phases import phase_flags, phases_asked, run_phase
 from experiments.progress import DataProgress, Progress
+from experiments.search_setup import check_budget
 from experiments.trained import Run
 from experiments.workdir import Workdir
 from optembed_jax import data
@@ -19,7 +20,8 @@ def open_run() -> Run:
     )
     workdir.check_data(settings.dataset, prepared.fingerprint)
     # Before anything runs, so that a contradiction costs no time.
-    for phase in phases_of(settings.model.mode):
+    check_budget(settings.model, settings.search_options, prepared.fields)
+    for phase in phases_asked(settings):
         if not workdir.check_flags(phase, phase_flags(phase, settings)):
             workdir.check_later(phase)
     rows = prepared.num_rows
@@ -37,7 +39,8 @@ def phase_main(phase: str) -> Callable[[], None]:
     def main() -> None:
         run = open_run()
         run_phase(run, phase)
-        print(report.phase_table(report.summarise(run.workdir, run.settings)))
+        summary = report.summarise(run.workdir, run.settings)
+        print("\n\n".join([report.phase_table(summary), *report.findings(summary)]))
 
     return main
 
@@ -45,8 +48,9 @@ def phase_main(phase: str) -> Callable[[], None]:
 def pipeline_main() -> None:
     """The main of all phases."""
     run = open_run()
-    for phase in phases_of(run.settings.model.mode):
+    for phase in phases_asked(run.settings):
         run_phase(run, phase)
     summary = report.summarise(run.workdir, run.settings)
-    print(f"\n{report.phase_table(summary)}\n\n{report.field_table(summary)}\n")
+    parts = [report.phase_table(summary), report.field_table(summary), *report.findings(summary)]
+    print("\n" + "\n\n".join(parts) + "\n")
     print(f"summary: {run.workdir.path / 'summary.json'}")

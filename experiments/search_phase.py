@@ -5,68 +5,138 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from experiments import front, pick
+from experiments.pick import Point
 from experiments.progress import clock
-from experiments.trained import Run, counts, key_of, load_trained
-from experiments.workdir import append_jsonl
-from optembed_jax.fitness import make_fitness
-from optembed_jax.search import Generation, evolve
+from experiments.search_setup import (
+    Masks,
+    fitness_of,
+    masks_of,
+    rule_names,
+    searcher_of,
+    space_of,
+    supernet_of,
+)
+from experiments.trained import Run, Trained, counts, key_of
+from experiments.workdir import append_jsonl, write_jsonl
+from optembed_jax import array_file, search_record
+from optembed_jax.errors import InputError
+from optembed_jax.fields import Fields
+from optembed_jax.racing import Fitness
+from optembed_jax.search import Generation, Population, SearchState, evolve
+from optembed_jax.search_space import SearchSpace
+from optembed_jax.searchers import front as front_of
 
 
 def search(run: Run, folder: Path) -> dict[str, Any]:
-    """Search; the record of the phase."""
-    settings, fields = run.settings, run.prepared.fields
-    supernet = load_trained(run, "supernet")
-    ids, labels = run.prepared.arrays("validation")
-    fitness = make_fitness(
-        settings.model,
-        supernet.params,
-        supernet.batch_stats,
-        supernet.rows if settings.model.prunes_rows else None,
-        ids,
-        labels,
-        batch_size=settings.batch_size,
-        candidates_per_pass=settings.candidates_per_pass,
-    )
-    started, history = time.monotonic(), []
-    generations = evolve(
-        key_of(run, "search"),
-        fitness,
-        fields.num_fields,
-        settings.model.latent_dim,
-        settings.search,
-    )
-    for generation in generations:
-        record = _generation_record(generation)
-        history.append(record)
-        append_jsonl(folder / "metrics.jsonl", record)
-        seconds = time.monotonic() - started
-        run.progress.say(_generation_line(generation, settings.search.generations, seconds))
-    winner = generation.parents
-    trained = dataclasses.replace(supernet, dims=winner.winner)
+    """Search, or go on with a search that was interrupted; the record of the phase."""
+    settings, fields, options = run.settings, run.prepared.fields, run.settings.search_options
+    supernet = supernet_of(run)
+    masks = masks_of(run, supernet)
+    space = space_of(run, masks, options.limit)
+    fitness = fitness_of(run, supernet, masks, space)
+    searcher, config, merit = searcher_of(options, settings.search, space)
+    state = _begin_or_resume(run, folder, space)
+    key, started, before = key_of(run, "search"), time.monotonic(), len(state.history)
+    for after in evolve(key, searcher, fitness, state, config, merit):
+        state = after
+        array_file.save(folder / "search.safetensors", search_record.to_arrays(state))
+        append_jsonl(folder / "metrics.jsonl", _generation_record(state.history[-1], space))
+        seconds = (time.monotonic() - started) / (len(state.history) - before)
+        run.progress.say(_generation_line(state.history[-1], config.generations, seconds))
+    record: dict[str, Any] = {
+        "strategy": options.strategy,
+        "evaluations": state.history[-1].evaluations,
+        "history": [_generation_record(generation, space) for generation in state.history],
+    }
+    winner = Population(state.population.dims[:1], state.population.fitness[:1])
+    if options.strategy == "pareto":
+        winner = front_of(space, state.cache.dims, state.cache.fitness)
+        rules = _rule_points(space, masks, fields, fitness)
+        found = front.points(space, masks, fields, winner)
+        front.save(folder, found, rules)
+        record["front"] = found
+        run.progress.say(f"search  front of {len(found)} tables: {folder / 'front.svg'}")
+    best = front.points(space, masks, fields, winner)[-1]
+    trained = chosen(supernet, masks, best, fields)
     return {
-        "val_auc": float(winner.fitness[0]),
+        "val_auc": best["val_auc"],
         **counts(run, settings.model, trained),
-        "dims": dict(zip(fields.names, winner.winner.tolist(), strict=True)),
-        "evaluations": generation.evaluations,
-        "history": history,
+        **{name: best[name] for name in ("dims", "keep_rate", "mask")},
+        **record,
     }
 
 
-def _generation_record(generation: Generation) -> dict[str, Any]:
+def chosen(supernet: Trained, masks: Masks, point: Point, fields: Fields) -> Trained:
+    """The supernet with the rows and dimensions of a point."""
+    mask = masks.rows[point["mask"]]
+    return dataclasses.replace(
+        supernet,
+        rows=supernet.rows if mask is None else mask,
+        dims=np.array([point["dims"][name] for name in fields.names], np.int32),
+    )
+
+
+def picked(run: Run, wanted_by: str) -> Point:
+    """The point that ``--pick`` chooses of what the search found.
+
+    Raises:
+      InputError: there is no finished search, or it found no front to choose from.
+    """
+    result = run.workdir.require("search", wanted_by)
+    if "front" in result:
+        return pick.pick(result["front"], run.settings.pick)
+    if run.settings.pick != "best":
+        raise InputError(
+            f"--pick={run.settings.pick} chooses from a front; the search in {run.workdir.path} "
+            f"was --search={result['strategy']}, which found one winner. Use --search=pareto"
+        )
+    return {name: result[name] for name in ("val_auc", "dims", "mask", "table_parameters")}
+
+
+def _begin_or_resume(run: Run, folder: Path, space: SearchSpace) -> SearchState:
+    """The state after the last generation that was saved, or before the first one."""
+    path = folder / "search.safetensors"
+    state = SearchState.start(len(space.limits))
+    if path.exists():
+        state = search_record.from_arrays(array_file.load(path))
+        run.progress.say(f"search  goes on after generation {state.history[-1].number}")
+    records = [_generation_record(generation, space) for generation in state.history]
+    write_jsonl(folder / "metrics.jsonl", records)
+    return state
+
+
+def _rule_points(space: SearchSpace, masks: Masks, fields: Fields, fitness: Fitness) -> list[Point]:
+    """The simple rules at some sizes, to show beside the front."""
+    smallest, largest = space.size_range
+    found = []
+    for limit in np.geomspace(smallest, largest, 6).round().astype(int).tolist():
+        for rule, candidates in rule_names(space, limit):
+            scored = Population(candidates, fitness(candidates))
+            found += [
+                {"rule": rule, **point} for point in front.points(space, masks, fields, scored)
+            ]
+    return found
+
+
+def _generation_record(generation: Generation, space: SearchSpace) -> dict[str, Any]:
     return {
         "generation": generation.number,
-        "best_auc": float(generation.parents.fitness[0]),
-        "mean_parent_auc": float(generation.parents.fitness.mean()),
+        "best_auc": generation.best,
+        "mean_parent_auc": generation.mean,
+        "merit": generation.merit,
         "scored": generation.scored,
         "evaluations": generation.evaluations,
-        "best_dims": generation.parents.winner.tolist(),
+        "best_dims": space.dims(generation.winner).tolist(),
     }
 
 
 def _generation_line(generation: Generation, generations: int, seconds: float) -> str:
-    left = seconds / (generation.number + 1) * (generations - generation.number)
+    left = seconds * (generations - generation.number)
     return (
         f"search  generation {generation.number}/{generations}  "
-        f"{generation.evaluations / max(seconds, 1e-9):,.1f} candidates/s  "
-        f"best AUC {generation.parents.fitness[0]:.4f}  ETA {clock(left)}"
+        f"{generation.scored / max(seconds, 1e-9):,.1f} candidates/s  "
+        f"best AUC {generation.best:.4f}  ETA {clock(left)} at most"
     )

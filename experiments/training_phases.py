@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import preemption
+from experiments import preemption, search_phase, search_setup
 from experiments.progress import TrainingProgress
 from experiments.trained import Run, Trained, abstract, counts, key_of, load_trained, model_of
 from experiments.workdir import append_jsonl, write_jsonl
-from optembed_jax import checkpoint, data, metrics
+from optembed_jax import array_file, checkpoint, data, metrics
 from optembed_jax.checkpoint import Checkpoints
 from optembed_jax.fit import Fitted, fit, predict
 from optembed_jax.forward import ModelConfig, Params, Selection, init_params
@@ -46,12 +46,17 @@ def supernet(run: Run, folder: Path) -> dict[str, Any]:
 
 def retrain(run: Run, folder: Path) -> dict[str, Any]:
     """Train again with the rows and dimensions that were found; the record of the phase."""
-    settings, fields = run.settings, run.prepared.fields
-    supernet = load_trained(run, "supernet")
-    dims = supernet.dims
-    if settings.model.searches_dims:
-        found = run.workdir.require("search", "retrain")["dims"]
-        dims = np.array([found[name] for name in fields.names], np.int32)
+    kept = load_trained(run, "supernet")
+    if run.settings.model.searches_dims:
+        point = search_phase.picked(run, "retrain")
+        masks = search_setup.masks_of(run, kept)
+        kept = search_phase.chosen(kept, masks, point, run.prepared.fields)
+    return retrain_as(run, folder, kept)
+
+
+def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:
+    """Train again with the rows and dimensions of a model; the record of the training."""
+    settings = run.settings
 
     def start() -> tuple[Params, Any]:
         like = dict(zip(("params", "batch_stats"), abstract(settings.model, run), strict=True))
@@ -59,8 +64,8 @@ def retrain(run: Run, folder: Path) -> dict[str, Any]:
         return initial["params"], initial["batch_stats"]
 
     frozen = Selection(
-        rows=jnp.asarray(supernet.rows) if settings.model.prunes_rows else None,
-        dims=jnp.asarray(dims) if settings.model.searches_dims else None,
+        rows=jnp.asarray(kept.rows) if settings.model.prunes_rows else None,
+        dims=jnp.asarray(kept.dims) if settings.model.searches_dims else None,
     )
     fresh = settings.retrain_from == "fresh"
     return _train(run, folder, Phase.RETRAIN, None if fresh else start, frozen)
@@ -132,7 +137,7 @@ def _train(
                     stop=preemption.requested,
                 ),
             )
-    trained = _frozen(run, phase, model, fitted, frozen)
+    trained = _frozen(run, folder, phase, model, fitted, frozen)
     labels, logits = predict(
         trained.params,
         trained.batch_stats,
@@ -177,7 +182,7 @@ def _begin_or_resume(
 
 
 def _frozen(
-    run: Run, phase: Phase, model: ModelConfig, fitted: Fitted, frozen: Selection
+    run: Run, folder: Path, phase: Phase, model: ModelConfig, fitted: Fitted, frozen: Selection
 ) -> Trained:
     """The trained model with the rows and columns that it reads from now on."""
     fields, params = run.prepared.fields, fitted.params
@@ -194,6 +199,8 @@ def _frozen(
         rows = np.asarray(mask)
     if phase == Phase.SUPERNET and fitted.scores is not None:
         scores = row_scores(fitted.scores, params.table.rows, fields, fitted.steps)
+        # The search may try other shares of the rows.
+        array_file.save(folder / "row_scores.safetensors", {"scores": scores})
         rows = keep_best(scores, rows_in_budget(model, fields))
     if frozen.rows is not None:
         rows = np.asarray(frozen.rows)

@@ -19,21 +19,23 @@ from typing import Any
 
 from optembed_jax.errors import InputError
 
-PHASES = ("baseline", "supernet", "search", "retrain")
+PHASES = ("baseline", "supernet", "search", "retrain", "verify")
 _BUILT_ON = {
     "baseline": (),
-    "supernet": ("search", "retrain"),
-    "search": ("retrain",),
+    "supernet": ("search", "retrain", "verify"),
+    "search": ("retrain", "verify"),
     "retrain": (),
+    "verify": (),
 }
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all."""
-    _write(path, json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n")
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(text, encoding="utf-8")
@@ -187,7 +189,7 @@ class Workdir:
 
 def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write a JSONL file whole or not at all: that of a run that goes on, as far as it was."""
-    _write(path, "".join(_line(record) for record in records))
+    write_text(path, "".join(_line(record) for record in records))
 
 
 def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:

@@ -29,7 +29,7 @@ def test_a_phase_is_finished_only_with_the_flags_it_ran_with(workdir):
 
 def test_the_message_names_what_has_to_go_for_a_rerun(workdir):
     finish(workdir, "supernet", {"t_lr": 0.1})
-    with pytest.raises(InputError, match="supernet/, search/ and retrain/"):
+    with pytest.raises(InputError, match="supernet/, search/, retrain/ and verify/"):
         workdir.check_flags("supernet", {"t_lr": 0.2})
 
 
