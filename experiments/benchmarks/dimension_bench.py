@@ -1,0 +1,119 @@
+"""What the comparisons of dimensions share: a model, its supernet, and retraining at given dims."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmarks.row_pruning_data import Problem, Split
+from optembed_jax import metrics
+from optembed_jax.fit import Fitted, fit, predict
+from optembed_jax.fitness import ValidationFitness, make_fitness
+from optembed_jax.forward import ModelConfig, Selection
+from optembed_jax.search_space import SearchSpace
+from optembed_jax.train import Phase, TrainConfig, init_state
+
+LATENT_DIM, BATCH_SIZE, EPOCHS, PATIENCE = 16, 1024, 12, 2
+TRAIN = TrainConfig(lr=1e-3, l2=1e-5)
+VALIDATION_ROWS = 10_000
+"""Validation rows of a data set that has more: the first ones of the prepared, shuffled order."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """A data set, a backbone and a seed.
+
+    Attributes:
+      problem: the data.
+      backbone: name of the model.
+      seed: of initial values, of the order of the training rows, and of searches.
+    """
+
+    problem: Problem
+    backbone: str
+    seed: int
+
+    @property
+    def model(self) -> ModelConfig:
+        """Every row is kept; only dimensions differ."""
+        return ModelConfig(
+            self.backbone, latent_dim=LATENT_DIM, mlp_dims=(128, 64), dropout=0.3, mode="embed"
+        )
+
+    @property
+    def full_parameters(self) -> int:
+        """Of the table with all columns."""
+        return LATENT_DIM * self.problem.fields.num_features
+
+    def space(self, share: float = 1.0) -> SearchSpace:
+        """Dimensions for a share of the full table's parameters."""
+        rows = np.array([self.problem.fields.sizes], np.int64)
+        return SearchSpace(rows, LATENT_DIM, int(share * self.full_parameters))
+
+    def key(self, use: int) -> jax.Array:
+        """A PRNG key for each use."""
+        return jax.random.fold_in(jax.random.key(self.seed), use)
+
+
+def supernet_fitness(bench: Bench) -> ValidationFitness:
+    """Train the supernet; its judgement of candidates."""
+    fitted = _train(bench, Phase.SUPERNET, Selection(), bench.seed)
+    return make_fitness(
+        bench.model, fitted.params, fitted.batch_stats, None, *_rows(bench, "validation")
+    )
+
+
+def retrained(bench: Bench, dims: np.ndarray, seed: int | None = None) -> dict[str, Any]:
+    """A fresh model at given dimensions, and what it came to.
+
+    Args:
+      bench: what to train on.
+      dims: int32 ``[F]``.
+      seed: of initial values and the order of rows; None is the bench's.
+    """
+    # Dimensions are data, not shapes, so that one compiled step serves every retraining.
+    frozen = Selection(dims=jnp.asarray(dims, jnp.int32))
+    fitted = _train(bench, Phase.RETRAIN, frozen, bench.seed if seed is None else seed)
+    labels, logits = predict(
+        fitted.params,
+        fitted.batch_stats,
+        _split(bench, "test"),
+        frozen,
+        phase=Phase.RETRAIN,
+        model=bench.model,
+    )
+    return {
+        "val_auc": fitted.best.val_auc,
+        "test_auc": metrics.auc(labels, logits),
+        "test_logloss": metrics.logloss(labels, logits),
+        "best_epoch": fitted.best.number,
+        "epochs": len(fitted.epochs),
+    }
+
+
+def _train(bench: Bench, phase: Phase, frozen: Selection, seed: int) -> Fitted:
+    key = jax.random.fold_in(jax.random.key(seed), list(Phase).index(phase))
+    return fit(
+        init_state(key, bench.model, TRAIN, bench.problem.fields),
+        _split(bench, "train", seed),
+        _split(bench, "validation"),
+        frozen,
+        phase=phase,
+        model=bench.model,
+        train=TRAIN,
+        epochs=EPOCHS,
+        patience=PATIENCE,
+    )
+
+
+def _split(bench: Bench, name: str, seed: int | None = None) -> Split:
+    ids, labels = _rows(bench, name)
+    return Split(ids, labels, BATCH_SIZE if name == "train" else 4 * BATCH_SIZE, seed)
+
+
+def _rows(bench: Bench, name: str) -> tuple[np.ndarray, np.ndarray]:
+    ids, labels = bench.problem.arrays[name]
+    count = VALIDATION_ROWS if name == "validation" else len(ids)
+    return ids[:count], labels[:count]

@@ -1,0 +1,189 @@
+"""What searched dimensions are worth: against simple rules, random search and the full table.
+
+    python -m experiments.benchmarks.dimension_search --runs=FILE.jsonl --json=FILE
+        [--raw_dir=MOVIELENS] [--datasets=flights,synthetic] [--models=fnn] [--seeds=5]
+
+At 12.5, 25 and 50 % of the full table's parameters every method chooses dimensions, and a fresh
+model is trained with them; all of one data set, backbone and seed share the supernet and start from
+the same initial values. Every finished training is appended to ``--runs``, and what stands there is
+not run again: the same command goes on where it was stopped, and with ``--report_only`` it only
+reads. docs/search.md has what came out.
+"""
+
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from experiments import cli
+from experiments.benchmarks import dimension_search_report, runs_file
+from experiments.benchmarks.dimension_bench import LATENT_DIM, Bench, retrained, supernet_fitness
+from experiments.benchmarks.row_pruning_data import DATASETS, load
+from experiments.benchmarks.runs_file import Record
+from optembed_jax.dimension_rules import DIMENSION_RULES
+from optembed_jax.errors import InputError
+from optembed_jax.racing import Fitness
+from optembed_jax.search import SearchConfig, Searcher, SearchState, best_fitness, evolve
+from optembed_jax.search_space import SearchSpace
+from optembed_jax.searchers import Evolution, ParetoEvolution, RandomSearch, front
+
+_RUNS = flags.DEFINE_string("runs", None, "JSONL file to which finished trainings are appended.")
+_JSON = flags.DEFINE_string("json", None, "File for the means and spreads.")
+_DATASETS = flags.DEFINE_list("datasets", list(DATASETS), "Data sets to compare on.")
+_MODELS = flags.DEFINE_list("models", ["fnn", "deepfm"], "Backbones to compare with.")
+_SEEDS = flags.DEFINE_integer("seeds", 5, "Seeds of each.", lower_bound=1)
+_RAW_DIR = flags.DEFINE_string("raw_dir", None, "Folder of MovieLens.")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", "~/.cache/optembed_jax", "Folder in which prepared data sets are kept."
+)
+_REPORT_ONLY = flags.DEFINE_bool("report_only", False, "Run nothing, report what --runs holds.")
+
+SHARES = (0.125, 0.25, 0.5)
+KEY = ("dataset", "model", "seed", "method", "share")
+CONFIG = SearchConfig()
+
+Chosen = dict[tuple[str, float], tuple[np.ndarray, dict[str, Any]]]
+"""(method, share) to dimensions int32 ``[F]`` and what else is known of the choice."""
+
+
+def choices(bench: Bench, fitness: Fitness) -> Chosen:
+    """The dimensions that each method chooses at each share of the parameters."""
+    chosen: Chosen = {("full table", 1.0): (bench.space().limits, {})}
+    frontier, pareto_facts = _pareto(bench, fitness)
+    for number, share in enumerate(SHARES):
+        space = bench.space(share)
+        for rule in DIMENSION_RULES:
+            dims = space.rule_candidates((space.limit,), (rule,))[0]
+            chosen[rule, share] = dims, {"fitness": float(fitness(dims[None])[0])}
+        seeds = space.rule_candidates((space.limit,))
+        key = bench.key(number)
+        dims, facts = _run(key, Evolution(space, CONFIG, seeds), fitness, space, CONFIG)
+        chosen["search, budget", share] = dims, facts
+        # As many evaluations as the evolution had, to the last whole generation.
+        equal = SearchConfig(
+            generations=max(round(facts["evaluations"] / CONFIG.offspring) - 1, 0),
+            search_patience=0,
+        )
+        dims, facts = _run(key, RandomSearch(space, equal), fitness, space, equal)
+        chosen["random search", share] = dims, facts
+        fits = space.parameters(frontier.dims) <= space.limit
+        best = int(np.flatnonzero(fits)[-1])
+        chosen["search, pareto", share] = (
+            frontier.dims[best],
+            {"fitness": float(frontier.fitness[best]), **pareto_facts},
+        )
+    return chosen
+
+
+def _run(
+    key: Any, searcher: Searcher, fitness: Fitness, space: SearchSpace, config: SearchConfig
+) -> tuple[np.ndarray, dict[str, Any]]:
+    started = time.monotonic()
+    for state in evolve(
+        key, searcher, fitness, SearchState.start(len(space.limits)), config, best_fitness
+    ):
+        last = state
+    facts = {
+        "fitness": float(last.population.fitness[0]),
+        "evaluations": last.history[-1].evaluations,
+        "search_seconds": round(time.monotonic() - started, 2),
+    }
+    return last.population.winner, facts
+
+
+def _pareto(bench: Bench, fitness: Fitness) -> tuple[Any, dict[str, Any]]:
+    """One front for all budgets."""
+    space = bench.space()
+    limits = tuple(int(share * bench.full_parameters) for share in (0.0625, *SHARES, 0.75, 1.0))
+    searcher = ParetoEvolution(space, CONFIG, space.rule_candidates(limits))
+    started = time.monotonic()
+    start = SearchState.start(len(space.limits))
+    for state in evolve(bench.key(len(SHARES)), searcher, fitness, start, CONFIG, searcher.merit):
+        last = state
+    facts = {
+        "evaluations": last.history[-1].evaluations,
+        "search_seconds": round(time.monotonic() - started, 2),
+    }
+    return front(space, last.cache.dims, last.cache.fitness), facts
+
+
+def unit(bench: Bench, wanted: Callable[[str, float], bool]) -> Iterator[Record]:
+    """All methods on one data set with one backbone and seed."""
+    fitness = supernet_fitness(bench)
+    trained: dict[bytes, dict[str, Any]] = {}
+    for (method, share), (dims, facts) in choices(bench, fitness).items():
+        if not wanted(method, share):
+            continue
+        started = time.monotonic()
+        outcome = trained.get(dims.tobytes())
+        if outcome is None:  # Methods that agree share the training: it would be the same one.
+            outcome = trained[dims.tobytes()] = retrained(bench, dims)
+        yield {
+            "dataset": bench.problem.name,
+            "model": bench.backbone,
+            "seed": bench.seed,
+            "method": method,
+            "share": share,
+            **outcome,
+            **facts,
+            "table_parameters": int(bench.space().parameters(dims)),
+            "full_parameters": LATENT_DIM * bench.problem.fields.num_features,
+            "dims": dims.tolist(),
+            "seconds": round(time.monotonic() - started, 2),
+        }
+
+
+def missing_runs(finished: set[tuple[Any, ...]]) -> Iterator[Record]:
+    """Train what is not finished, seed by seed."""
+    data_dir = pathlib.Path(_DATA_DIR.value).expanduser()
+    problems = {name: load(name, data_dir, _RAW_DIR.value) for name in _DATASETS.value}
+    expected = 1 + len(SHARES) * (len(DIMENSION_RULES) + 3)
+    for seed in range(_SEEDS.value):
+        for name, problem in problems.items():
+            for backbone in _MODELS.value:
+                at = (name, backbone, seed)
+                if sum(key[:3] == at for key in finished) >= expected:
+                    continue
+
+                def wanted(method: str, share: float, at: tuple[Any, ...] = at) -> bool:
+                    return (*at, method, share) not in finished
+
+                yield from unit(Bench(problem, backbone, seed), wanted)
+
+
+def main() -> None:
+    """Run what is missing, then report."""
+    if not _RUNS.value:
+        raise InputError("say where finished trainings are kept: --runs=FILE.jsonl")
+    path = pathlib.Path(_RUNS.value)
+    records = runs_file.read(path, KEY)
+    if not _REPORT_ONLY.value:
+        started, before = time.monotonic(), len(records)
+        finished = {tuple(record[name] for name in KEY) for record in records}
+        for record in runs_file.append(path, missing_runs(finished)):
+            records.append(record)
+            each = (time.monotonic() - started) / (len(records) - before)
+            print(_line(record, each), flush=True)
+    summary = dimension_search_report.summarise(records)
+    print(dimension_search_report.tables(summary))
+    if _JSON.value:
+        written = json.dumps(summary, indent=1) + "\n"
+        pathlib.Path(_JSON.value).write_text(written, encoding="utf-8")
+
+
+def _line(record: Record, seconds_each: float) -> str:
+    share = record["table_parameters"] / record["full_parameters"]
+    return (
+        f"{record['dataset']:<9} {record['model']:<6} seed {record['seed']}  "
+        f"{record['method']:<14} {record['share']:6.1%} ({share:6.1%})  "
+        f"AUC {record['test_auc']:.4f}  epoch {record['best_epoch']}/{record['epochs']}  "
+        f"{record['seconds']:.1f} s ({seconds_each:.1f} s each so far)"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,46 @@
+"""Long comparisons that can be stopped: a JSONL file with a line per finished run."""
+
+import json
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from optembed_jax.errors import InputError
+
+Record = dict[str, Any]
+
+
+def read(path: pathlib.Path, key: Sequence[str]) -> list[Record]:
+    """The finished runs; a last line that was cut off is left out.
+
+    Args:
+      path: the file; it need not be there.
+      key: the names that tell runs apart.
+
+    Raises:
+      InputError: another line is not a record with these names.
+    """
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    records = []
+    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
+        try:
+            record = json.loads(line)
+            _ = [record[name] for name in key]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}, line {number}: not a finished run ({error})") from error
+        records.append(record)
+    return records
+
+
+def append(path: pathlib.Path, records: Iterable[Record]) -> Iterator[Record]:
+    """Pass records on, each once it is in the file."""
+    with path.open("a", encoding="utf-8") as file:
+        # A line that was cut off is ended, so that the next one does not continue it.
+        if path.stat().st_size and path.read_bytes()[-1:] != b"\n":
+            file.write("\n")
+        for record in records:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            yield record
