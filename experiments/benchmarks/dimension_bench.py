@@ -65,16 +65,20 @@ def supernet_fitness(bench: Bench) -> ValidationFitness:
     )
 
 
-def retrained(bench: Bench, dims: np.ndarray, seed: int | None = None) -> dict[str, Any]:
+def retrained(
+    bench: Bench, dims: np.ndarray, seed: int | None = None, rows: np.ndarray | None = None
+) -> dict[str, Any]:
     """A fresh model at given dimensions, and what it came to.
 
     Args:
       bench: what to train on.
       dims: int32 ``[F]``.
       seed: of initial values and the order of rows; None is the bench's.
+      rows: bool ``[V]``, rows kept; None keeps all.
     """
     # Dimensions are data, not shapes, so that one compiled step serves every retraining.
-    frozen = Selection(dims=jnp.asarray(dims, jnp.int32))
+    mask = None if rows is None else jnp.asarray(rows)
+    frozen = Selection(rows=mask, dims=jnp.asarray(dims, jnp.int32))
     fitted = _train(bench, Phase.RETRAIN, frozen, bench.seed if seed is None else seed)
     labels, logits = predict(
         fitted.params,
