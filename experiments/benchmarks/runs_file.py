@@ -37,9 +37,8 @@ def read(path: pathlib.Path, key: Sequence[str]) -> list[Record]:
 def append(path: pathlib.Path, records: Iterable[Record]) -> Iterator[Record]:
     """Pass records on, each once it is in the file."""
     with path.open("a", encoding="utf-8") as file:
-        # A line that was cut off is ended, so that the next one does not continue it.
-        if path.stat().st_size and path.read_bytes()[-1:] != b"\n":
-            file.write("\n")
+        # A line that was cut off is removed, so that the next one does not continue it.
+        file.truncate(path.read_bytes().rfind(b"\n") + 1)
         for record in records:
             file.write(json.dumps(record) + "\n")
             file.flush()

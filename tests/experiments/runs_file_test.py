@@ -1,0 +1,33 @@
+import pytest
+
+from experiments.benchmarks import runs_file
+from optembed_jax.errors import InputError
+
+KEY = ("data", "seed")
+
+
+def test_finished_runs_are_kept_and_a_cut_line_is_not(tmp_path):
+    path = tmp_path / "runs.jsonl"
+    assert runs_file.read(path, KEY) == []
+    first, second = ({"data": "a", "seed": seed, "auc": 0.5} for seed in (0, 1))
+    assert list(runs_file.append(path, [first])) == [first]
+    with path.open("a") as file:
+        file.write('{"data": "a", "se')  # Killed while it wrote.
+    assert runs_file.read(path, KEY) == [first]
+    assert list(runs_file.append(path, [second])) == [second]
+    assert runs_file.read(path, KEY) == [first, second]
+
+
+def test_each_run_is_in_the_file_before_the_next_one_begins(tmp_path):
+    path = tmp_path / "runs.jsonl"
+    records = [{"data": "a", "seed": seed} for seed in range(3)]
+    for number, _ in enumerate(runs_file.append(path, iter(records)), 1):
+        assert runs_file.read(path, KEY) == records[:number]
+
+
+@pytest.mark.parametrize("line", ["no json", "[1]", '{"data": "a"}', "3"])
+def test_a_damaged_line_is_named(tmp_path, line):
+    path = tmp_path / "runs.jsonl"
+    path.write_text('{"data": "a", "seed": 0}\n' + line + "\n")
+    with pytest.raises(InputError, match=r"runs\.jsonl, line 2: not a finished run"):
+        runs_file.read(path, KEY)
