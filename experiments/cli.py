@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from experiments import preemption
+from experiments import preemption, processes
 from optembed_jax.errors import CheckpointError, DivergedError, InputError, Stopped
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -30,7 +30,7 @@ def run(main: Callable[[], None]) -> None:
                 logging.get_absl_logger().addFilter(_is_ours_to_tell)
             if len(arguments) > 1:
                 raise InputError(f"{arguments[1]!r} is not a flag; flags look like --name=value")
-            with preemption.handled():
+            with preemption.handled(), processes.lost_peers_told():
                 main()
         except InputError as error:
             _fail(error, 2)

@@ -18,6 +18,7 @@ from experiments.preemption import every
 from experiments.search_options import SearchOptions
 from optembed_jax.budget import BYTES_PER_PARAMETER
 from optembed_jax.data.options import DataOptions
+from optembed_jax.device_choice import PARALLELISMS
 from optembed_jax.errors import InputError
 from optembed_jax.forward import ModelConfig
 from optembed_jax.search import SearchConfig
@@ -158,6 +159,22 @@ RETRAIN_RENT = flags.DEFINE_float(
     "retrain_rent", None, "--rent of retraining, often a milder one; None takes the same."
 )
 
+# --- devices and processes
+PARALLELISM = flags.DEFINE_string(
+    "parallelism",
+    "auto",
+    "pmap: a copy of the table on every device; sharded: its rows dealt to them; auto: pmap if "
+    "that fits, on accelerators and in runs of several processes.",
+)
+DISTRIBUTED = flags.DEFINE_string(
+    "distributed", "auto", "Several processes: auto (Cloud TPU pods, or a given address), on, off."
+)
+COORDINATOR_ADDRESS = flags.DEFINE_string(
+    "coordinator_address", None, "host:port of the first process, where it is not found by itself."
+)
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Beside --coordinator_address.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+
 # --- search: one flag for each attribute of SearchOptions and SearchConfig
 flags.DEFINE_string(
     "search",
@@ -234,6 +251,7 @@ class Settings:
       retrain_from: ``supernet`` or ``fresh``.
       candidates_per_pass: of the search.
       retrain_rent: of the retraining; None is ``train.rent``.
+      parallelism: how steps are spread over devices, see ``device_choice.choose``.
       checkpoint_every: how often training is saved, as :func:`preemption.every` takes it.
       pick: which table of a front to retrain, as ``pick.pick`` reads it.
       verify_seeds: seeds to verify the search with; 0 does not.
@@ -259,6 +277,7 @@ class Settings:
     search_options: SearchOptions = _OPTIONS
     pick: str = "best"
     verify_seeds: int = 0
+    parallelism: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "patience", "candidates_per_pass"):
@@ -280,6 +299,10 @@ class Settings:
             raise InputError(
                 f"verify_seeds checks a search, and mode {self.model.mode!r} has none; use mode "
                 "all or embed"
+            )
+        if self.parallelism not in PARALLELISMS:
+            raise InputError(
+                f"parallelism must be one of {', '.join(PARALLELISMS)}, not {self.parallelism!r}"
             )
 
     @property
@@ -325,6 +348,7 @@ def settings() -> Settings:
         search_options=options or _OPTIONS,
         pick=PICK.value,
         verify_seeds=VERIFY_SEEDS.value,
+        parallelism=PARALLELISM.value,
     )
 
 

@@ -1,8 +1,9 @@
 """A run from flags to results: the data set is prepared, phases are run, the summary is written."""
 
+import io
 from collections.abc import Callable
 
-from experiments import flags, report
+from experiments import flags, processes, report
 from experiments.phases import phase_flags, phases_asked, run_phase
 from experiments.progress import DataProgress, Progress
 from experiments.search_setup import check_budget
@@ -14,7 +15,13 @@ from optembed_jax import data
 def open_run() -> Run:
     """Check the flags and the workdir, prepare the data set; nothing is written to the workdir."""
     settings, workdir = flags.settings(), Workdir(flags.workdir())
-    progress = Progress()
+    processes.connect(
+        flags.DISTRIBUTED.value,
+        flags.COORDINATOR_ADDRESS.value,
+        flags.NUM_PROCESSES.value,
+        flags.PROCESS_ID.value,
+    )
+    progress = Progress(None if processes.is_first() else io.StringIO())
     prepared = data.prepare(
         settings.dataset, settings.data, settings.data_dir, DataProgress(progress)
     )
@@ -40,7 +47,7 @@ def phase_main(phase: str) -> Callable[[], None]:
         run = open_run()
         run_phase(run, phase)
         summary = report.summarise(run.workdir, run.settings)
-        print("\n\n".join([report.phase_table(summary), *report.findings(summary)]))
+        processes.say("\n\n".join([report.phase_table(summary), *report.findings(summary)]))
 
     return main
 
@@ -52,5 +59,5 @@ def pipeline_main() -> None:
         run_phase(run, phase)
     summary = report.summarise(run.workdir, run.settings)
     parts = [report.phase_table(summary), report.field_table(summary), *report.findings(summary)]
-    print("\n" + "\n\n".join(parts) + "\n")
-    print(f"summary: {run.workdir.path / 'summary.json'}")
+    processes.say("\n" + "\n\n".join(parts) + "\n")
+    processes.say(f"summary: {run.workdir.path / 'summary.json'}")

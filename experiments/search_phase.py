@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import front, pick
+from experiments import front, pick, processes
 from experiments.pick import Point
 from experiments.progress import clock
 from experiments.search_setup import (
@@ -42,7 +42,8 @@ def search(run: Run, folder: Path) -> dict[str, Any]:
     key, started, before = key_of(run, "search"), time.monotonic(), len(state.history)
     for after in evolve(key, searcher, fitness, state, config, merit):
         state = after
-        array_file.save(folder / "search.safetensors", search_record.to_arrays(state))
+        if processes.is_first():
+            array_file.save(folder / "search.safetensors", search_record.to_arrays(state))
         append_jsonl(folder / "metrics.jsonl", _generation_record(state.history[-1], space))
         seconds = (time.monotonic() - started) / (len(state.history) - before)
         run.progress.say(_generation_line(state.history[-1], config.generations, seconds))

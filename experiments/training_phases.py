@@ -10,15 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import preemption, search_phase, search_setup
+from experiments import preemption, processes, search_phase, search_setup
 from experiments.progress import TrainingProgress
 from experiments.trained import Run, Trained, abstract, counts, key_of, load_trained, model_of
 from experiments.workdir import append_jsonl, write_jsonl
 from optembed_jax import array_file, checkpoint, data, metrics
 from optembed_jax.checkpoint import Checkpoints
+from optembed_jax.device_choice import choose, make_steps
 from optembed_jax.fit import Fitted, fit, predict
 from optembed_jax.forward import ModelConfig, Params, Selection, init_params
-from optembed_jax.parallel import Steps, one_device
+from optembed_jax.parallel import Steps
 from optembed_jax.parameter_count import rows_in_budget
 from optembed_jax.resume import Epoch, Position, Saving, resume
 from optembed_jax.row_score import keep_best, row_scores
@@ -90,15 +91,18 @@ def _train(
             f"{phase.value}  batches of {batch_size} rows: the training split has no more"
         )
     train = settings.retrain if phase == Phase.RETRAIN else settings.train
-    steps = one_device(phase, model, train)
+    choice = choose(settings.parallelism, model, train, prepared.fields)
+    if choice.kind != "one":
+        run.progress.say(f"{phase.value}  {choice}")
+    steps = make_steps(choice.kind, phase, model, train, batch_size, prepared.fields.num_features)
 
-    def begin() -> TrainState:
+    def begin(start: tuple[Params, Any] | None) -> TrainState:
         return init_state(
             key_of(run, phase.value),
             model,
             train,
             prepared.fields,
-            start=None if start is None else start(),
+            start=start,
             gather_scores=phase == Phase.SUPERNET and model.has_row_budget,
         )
 
@@ -106,7 +110,7 @@ def _train(
         return data.Reader(prepared, split, batch_size, seed=settings.seed, **options)
 
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
-        state, position = _begin_or_resume(run, phase, checkpoints, begin, steps)
+        state, position = _begin_or_resume(run, phase, checkpoints, begin, start, steps)
         write_jsonl(folder / "metrics.jsonl", map(dataclasses.asdict, position.history))
         telling = TrainingProgress(
             run.progress, phase.value, settings.epochs, batch_size, position.epoch
@@ -119,7 +123,13 @@ def _train(
         with preemption.deferred():
             fitted = fit(
                 state,
-                reader("train", shuffle=True, remainder="drop"),
+                reader(
+                    "train",
+                    shuffle=True,
+                    remainder="drop",
+                    process_index=jax.process_index(),
+                    process_count=jax.process_count(),
+                ),
                 reader("validation", shuffle=False, remainder="pad"),
                 frozen,
                 phase=phase,
@@ -133,20 +143,24 @@ def _train(
                 position=position,
                 saving=Saving(
                     checkpoints,
-                    due=preemption.every(settings.checkpoint_every),
-                    stop=preemption.requested,
+                    due=processes.agreed_due(settings.checkpoint_every),
+                    stop=processes.agreed(preemption.requested),
                 ),
             )
-    trained = _frozen(run, folder, phase, model, fitted, frozen)
     labels, logits = predict(
-        trained.params,
-        trained.batch_stats,
+        fitted.params,
+        fitted.batch_stats,
         reader("test", shuffle=False, remainder="pad"),
-        frozen,
+        steps.place(frozen),
         phase=phase,
         model=model,
         steps=steps,
     )
+    if choice.kind != "one":
+        on_host = (fitted.params, fitted.batch_stats, fitted.scores)
+        params, batch_stats, scores = steps.whole(on_host)
+        fitted = dataclasses.replace(fitted, params=params, batch_stats=batch_stats, scores=scores)
+    trained = _frozen(run, folder, phase, model, fitted, frozen)
     checkpoint.save(folder / "state", trained.as_tree())
     return {
         "val_auc": fitted.best.val_auc,
@@ -163,17 +177,19 @@ def _begin_or_resume(
     run: Run,
     phase: Phase,
     checkpoints: Checkpoints,
-    begin: Callable[[], TrainState],
+    begin: Callable[[tuple[Params, Any] | None], TrainState],
+    start: Callable[[], tuple[Params, Any]] | None,
     steps: Steps,
 ) -> tuple[TrainState, Position]:
     """The newest good checkpoint, or the state before the first step."""
+    like = None if start is None else abstract(run.settings.model, run)
     resumed = resume(
         checkpoints,
-        steps.layout(jax.eval_shape(begin)),
+        steps.layout(jax.eval_shape(begin, like)),
         on_damage=lambda problem: run.progress.say(f"{phase.value}  warning: {problem}"),
     )
     if resumed is None:
-        return steps.create(begin), Position()
+        return steps.create(begin, None if start is None else start()), Position()
     _, position = resumed
     run.progress.say(
         f"{phase.value}  goes on from epoch {position.epoch}, after {position.batch} steps of it"
@@ -200,7 +216,8 @@ def _frozen(
     if phase == Phase.SUPERNET and fitted.scores is not None:
         scores = row_scores(fitted.scores, params.table.rows, fields, fitted.steps)
         # The search may try other shares of the rows.
-        array_file.save(folder / "row_scores.safetensors", {"scores": scores})
+        if processes.is_first():
+            array_file.save(folder / "row_scores.safetensors", {"scores": scores})
         rows = keep_best(scores, rows_in_budget(model, fields))
     if frozen.rows is not None:
         rows = np.asarray(frozen.rows)

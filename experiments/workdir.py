@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments import processes
 from optembed_jax.errors import InputError
 
 PHASES = ("baseline", "supernet", "search", "retrain", "verify")
@@ -36,6 +37,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
+    if not processes.is_first():
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(text, encoding="utf-8")
@@ -152,6 +155,12 @@ class Workdir:
 
         The flags have passed :meth:`check_flags`; they and the data set are recorded.
         """
+        if processes.is_first():
+            self._start(phase, flags, dataset, fingerprint)
+        processes.wait(f"{phase} begins")
+        return self.phase_dir(phase)
+
+    def _start(self, phase: str, flags: Mapping[str, Any], dataset: str, fingerprint: str) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         data = self.path / "data.json"
         if not data.exists():
@@ -161,16 +170,17 @@ class Workdir:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             write_json(folder / "begun.json", dict(flags))
-        return folder
 
     def finish(self, phase: str, flags: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         """Record the outcome of a phase; from here on it is finished."""
         write_json(self.phase_dir(phase) / "result.json", {"flags": dict(flags), **record})
         self.clear(phase)
+        processes.wait(f"{phase} ends")
 
     def clear(self, phase: str) -> None:
         """Remove what a finished phase needed only while it was under way."""
-        shutil.rmtree(self.phase_dir(phase) / "checkpoints", ignore_errors=True)
+        if processes.is_first():
+            shutil.rmtree(self.phase_dir(phase) / "checkpoints", ignore_errors=True)
 
     def require(self, phase: str, wanted_by: str) -> dict[str, Any]:
         """The record of a phase that another one builds on.
@@ -194,6 +204,8 @@ def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
     """Add a line to a JSONL file."""
+    if not processes.is_first():
+        return
     with path.open("a", encoding="utf-8") as file:
         file.write(_line(record))
 

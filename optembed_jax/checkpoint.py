@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 import jax
+import numpy as np
 from etils import epath
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from optembed_jax.errors import CheckpointError, InputError
@@ -38,9 +40,13 @@ def save(path: epath.PathLike, state: Any) -> None:
     """
     folder = _absolute(path)
     try:
-        remove(folder)
-        ocp.save(folder, state)
-        _write_manifest(folder, {})
+        if jax.process_index() == 0:
+            remove(folder)
+        _meet(f"before {folder}")
+        ocp.save(folder, _of_all_processes(state))
+        if jax.process_index() == 0:
+            _write_manifest(folder, {})
+        _meet(f"after {folder}")
     except Exception as error:  # Orbax and TensorStore raise many kinds.
         with contextlib.suppress(OSError):  # Other threads of Orbax may still be writing.
             for unfinished in folder.parent.glob(f"{folder.name}.orbax-checkpoint-tmp*"):
@@ -68,7 +74,10 @@ def restore(path: epath.PathLike, like: Any) -> Any:
     if not folder.exists():
         raise InputError(f"no saved state at {path}")
     verify(folder)
-    first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    first: jax.sharding.Sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    if jax.process_count() > 1:
+        mesh = jax.sharding.Mesh(jax.devices(), ("devices",))
+        first = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
     def expected(leaf: Any) -> jax.ShapeDtypeStruct:
         sharding = getattr(leaf, "sharding", None) or first
@@ -232,6 +241,7 @@ class Checkpoints:
             pending.result()
         except Exception as error:  # Orbax and TensorStore raise many kinds.
             raise self._failed(self._folder, error) from error
+        _meet(f"saved in {self._folder}")
 
     def close(self) -> None:
         """Let what is being written finish, or fail; there is nothing to save any more."""
@@ -304,6 +314,26 @@ class Checkpoints:
         if self.last is not None:
             good = f"the last good one is {self.path(self.last)}"
         return CheckpointError(f"the checkpoint in {folder} cannot be written: {error}; {good}")
+
+
+def _meet(what: str) -> None:
+    """Wait for the other processes, if there are any."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+def _of_all_processes(state: Any) -> Any:
+    """What one process alone holds, and all alike, as NumPy arrays, which the first one writes."""
+    if jax.process_count() == 1:
+        return state
+    return jax.tree.map(
+        lambda leaf: (
+            np.asarray(leaf)
+            if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
+            else leaf
+        ),
+        state,
+    )
 
 
 def _write_manifest(folder: epath.Path, content: Mapping[str, Any]) -> None:

@@ -9,9 +9,9 @@ import jax
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.forward import ModelConfig
-from optembed_jax.parallel import devices_in_order
+from optembed_jax.parallel import Steps, devices_in_order, one_device, pmapped, row_sharded
 from optembed_jax.row_layout import bytes_of
-from optembed_jax.train import TrainConfig, init_state
+from optembed_jax.train import Phase, TrainConfig, init_state
 
 PARALLELISMS = ("auto", "pmap", "sharded")
 
@@ -73,12 +73,34 @@ def choose(parallelism: str, model: ModelConfig, train: TrainConfig, fields: Fie
     copied, dealt = state_bytes(model, train, fields, 1), state_bytes(model, train, fields, devices)
     memory, memory_is_of = device_memory()
     kind: Kind = "sharded" if parallelism == "sharded" else "pmap"
-    if parallelism == "auto" and copied > SHARE * memory and devices > 1:
+    if parallelism == "auto" and not _are_worth_it():
+        kind = "one"
+    elif parallelism == "auto" and copied > SHARE * memory and devices > 1:
         kind = "sharded"
     if kind == "pmap" and devices == 1:
         kind = "one"
     taken = dealt if kind == "sharded" else copied
     return Choice(kind, devices, taken, memory, memory_is_of, asked=parallelism != "auto")
+
+
+def make_steps(
+    kind: Kind,
+    phase: Phase,
+    model: ModelConfig,
+    train: TrainConfig,
+    batch_size: int,
+    num_features: int,
+) -> Steps:
+    """The steps of a phase, of a :class:`Choice` of ``kind``; the others as in ``pmapped``."""
+    if kind == "one":
+        return one_device(phase, model, train)
+    make = pmapped if kind == "pmap" else row_sharded
+    return make(phase, model, train, batch_size, num_features)
+
+
+def _are_worth_it() -> bool:
+    """Whether devices add anything: those of one CPU share its cores and its memory."""
+    return jax.process_count() > 1 or jax.devices()[0].platform != "cpu"
 
 
 def state_bytes(model: ModelConfig, train: TrainConfig, fields: Fields, devices: int) -> int:

@@ -37,6 +37,8 @@ def test_the_bytes_are_those_that_a_device_holds():
 
 def test_auto_copies_what_fits_and_deals_what_does_not(monkeypatch):
     whole = state_bytes(MODEL, TRAIN, FIELDS, 1)
+    assert choose("auto", MODEL, TRAIN, FIELDS).kind == "one"  # Of one CPU.
+    monkeypatch.setattr(device_choice, "_are_worth_it", lambda: True)
     found = {}
     for memory in (2 * whole, whole):
         monkeypatch.setattr(device_choice, "device_memory", lambda m=memory: (m, "cpu memory"))
