@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Makes a spot TPU VM (or a slice of several), installs the project on every worker, and runs the
+# pipeline on all of them. The same command again goes on where a preempted run stopped.
+#
+#   TPU=optembed ZONE=us-west4-a SHARED=10.0.0.2:/share experiments/cloud/launch_tpu_vm.sh \
+#       --flagfile=experiments/configs/demo.flags --workdir=/mnt/shared/runs/demo
+set -euo pipefail
+
+: "${TPU:?name of the TPU}" "${ZONE:?its zone}" "${SHARED:?an NFS export that all workers mount}"
+TYPE="${TYPE:-v5litepod-8}"
+VERSION="${VERSION:-v2-alpha-tpuv5-lite}"
+[ $# -gt 0 ] || { echo "error: say what to run: flags of experiments.pipeline" >&2; exit 2; }
+
+on_all() {
+  gcloud compute tpus tpu-vm ssh "$TPU" --zone="$ZONE" --worker=all --command="$1"
+}
+
+state="$(gcloud compute tpus tpu-vm describe "$TPU" --zone="$ZONE" --format='value(state)' 2>/dev/null || true)"
+if [ "$state" = PREEMPTED ] || [ "$state" = TERMINATED ]; then
+  gcloud compute tpus tpu-vm delete "$TPU" --zone="$ZONE" --quiet
+  state=""
+fi
+if [ -z "$state" ]; then
+  gcloud compute tpus tpu-vm create "$TPU" --zone="$ZONE" --accelerator-type="$TYPE" \
+    --version="$VERSION" --spot
+fi
+
+root="$(git -C "$(dirname "$0")" rev-parse --show-toplevel)"
+archive="$(mktemp)"
+trap 'rm -f "$archive"' EXIT
+git -C "$root" archive --format=tar.gz HEAD >"$archive"
+gcloud compute tpus tpu-vm scp "$archive" "$TPU:optembed.tar.gz" --zone="$ZONE" --worker=all
+on_all "mkdir -p optembed && tar -xzf optembed.tar.gz -C optembed \
+  && sudo apt-get install --yes nfs-common python3-venv && sudo mkdir -p /mnt/shared \
+  && (mountpoint -q /mnt/shared || sudo mount -t nfs '$SHARED' /mnt/shared) \
+  && cd optembed && python3 -m venv .venv \
+  && .venv/bin/pip install --quiet --constraint constraints.txt '.[tpu]'"
+printf -v flags '%q ' "$@"
+on_all "cd optembed && .venv/bin/python -m experiments.pipeline $flags"
