@@ -4,6 +4,7 @@ Each life of a run is a process of its own. A server that has imported everythin
 nothing, forks it: a life costs no imports.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -16,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from experiments import preemption
-from experiments.workdir import PHASES
 from optembed_jax.checkpoint import MANIFEST
 from optembed_jax.errors import InputError, Stopped
 
+PHASES = ("baseline", "supernet", "search", "retrain")
 SERVER = """
 import json, os, resource, sys
 import experiments.pipeline
@@ -74,10 +75,8 @@ class Life:
         self._pid = int(server.stdout.readline())
 
     def send(self, number):
-        try:
+        with contextlib.suppress(ProcessLookupError):  # It may just have ended.
             os.kill(self._pid, number)
-        except ProcessLookupError:
-            pass  # It had just ended.
         return self.wait()
 
     def wait(self):
@@ -147,8 +146,7 @@ def begin(tmp_path_factory):
         return Life(server, workdir, folder / "log", limit, **flags)
 
     yield begin
-    server.stdin.close()
-    server.wait()
+    server.communicate()
 
 
 def outcome(workdir):
@@ -183,10 +181,10 @@ def test_killed_at_20_moments_it_ends_as_if_it_had_not_been(begin, whole, tmp_pa
     while sum(kills.values()) < 20 or workdir.exists():
         life = begin(workdir)
         if sum(kills.values()) < 20:
-            # The phase that was killed least of those that this run still has before it.
-            target = min(
-                (phase for phase in PHASES if not life.has_finished(phase)), key=kills.__getitem__
-            )
+            # The phase that was killed least of those that this run still has before it; none
+            # may be left, where it was killed before its summary.
+            ahead = [phase for phase in PHASES if not life.has_finished(phase)]
+            target = min(ahead or PHASES[-1:], key=kills.__getitem__)
             life.until(lambda life=life, target=target: life.has_begun(target))
             if rng.random() < 0.3:
                 life.until(life.writes)
