@@ -53,6 +53,8 @@ def connect(
         return
     # Forced host devices, or tests: the processes talk through sockets.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # It would take SIGTERM for itself, which ``preemption`` waits for.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             coordinator_address,
