@@ -26,17 +26,22 @@ from optembed_jax.data.parallel import workers
 from optembed_jax.data.prepared import MANIFEST, read_manifest
 
 _ROWS = flags.DEFINE_integer("rows", 5_000_000, "Rows to prepare.", lower_bound=1_000)
+_TEXT = flags.DEFINE_string(
+    "text",
+    None,
+    "A file that criteo_text.py made of --rows rows, instead of making one; it is kept.",
+)
 _JSON = flags.DEFINE_string("json", None, "File for the figures.")
 _SCRATCH = flags.DEFINE_string("scratch", None, "Folder for the text and the prepared data.")
 
 
-def measure(rows: int, folder: pathlib.Path) -> dict[str, Any]:
-    """Makes the text in a folder, prepares it there, and gives the figures."""
-    (folder / "raw").mkdir()
-    text = folder / "raw" / "train.txt"
-    write_text(text, rows)
+def measure(rows: int, text: pathlib.Path | None, folder: pathlib.Path) -> dict[str, Any]:
+    """Prepares text in a folder, where it is made first unless there is some; the figures."""
+    if text is None:
+        text = folder / "train.txt"
+        write_text(text, rows)
     command = [sys.executable, "-m", "experiments.prepare_data", "--dataset=criteo_display"]
-    command += [f"--raw_dir={text.parent}", f"--data_dir={folder / 'prepared'}"]
+    command += [f"--raw_dir={text}", f"--data_dir={folder / 'prepared'}"]
     load = os.getloadavg()[0]
     begun = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -46,6 +51,9 @@ def measure(rows: int, folder: pathlib.Path) -> dict[str, Any]:
         raise SystemExit(f"error: {' '.join(command)} failed")
     (manifest_path,) = (folder / "prepared").rglob(MANIFEST)
     manifest = read_manifest(manifest_path.parent)
+    found_rows = sum(manifest["num_rows"].values())
+    if found_rows != rows:
+        raise SystemExit(f"error: {text} has {found_rows} rows, not --rows={rows}")
     written = sum(shard["size"] for found in manifest["shards"].values() for shard in found)
     return {
         "rows": rows,
@@ -67,7 +75,8 @@ def main() -> None:
     """Measures, prints a table, and writes the JSON file."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="prepare-", dir=_SCRATCH.value))
     try:
-        figures = measure(_ROWS.value, folder)
+        text = pathlib.Path(_TEXT.value) if _TEXT.value else None
+        figures = measure(_ROWS.value, text, folder)
     finally:
         shutil.rmtree(folder)
     for name, value in figures.items():

@@ -1,10 +1,12 @@
 """The blocks' dictionaries of a field merged into its vocabulary, in bounded memory.
 
 A field with more values than fit is merged in parts: the values are divided by their last two
-bytes, and each part is counted on its own. What stays in memory to the end is only what gets rows.
+bytes, in files, and each part is counted on its own. What stays in memory to the end is only what
+gets rows.
 """
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +16,7 @@ from optembed_jax.data import packing
 from optembed_jax.data.columns import Coded, code
 from optembed_jax.data.spill import Spill
 
-VALUES_AT_ONCE = 2**21
+VALUES_AT_ONCE = 2**19
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +57,7 @@ def merge_field(spill: Spill, field: int, min_count: int) -> MergedField:
     parts = max(1, -(-int(starts[-1]) // VALUES_AT_ONCE))
     kept_values, kept_counts, kept_training = [], [], []
     kept, oov = 0, 0
-    for number in range(parts):
-        part = _count_part(spill, field, number, parts)
+    for part in _parts(spill, field, parts):
         keep = part.vocabulary_counts >= min_count
         order = np.full(len(keep), -1, np.int32)
         order[keep] = kept + np.arange(keep.sum(), dtype=np.int32)
@@ -85,13 +86,19 @@ def _by_count(counts: np.ndarray, values: pa.Array) -> np.ndarray:
     return by_value[np.argsort(-counts[by_value], kind="stable")]
 
 
-def _count_part(spill: Spill, field: int, number: int, parts: int) -> _Part:
+def _parts(spill: Spill, field: int, parts: int) -> Iterator[_Part]:
+    if parts == 1:
+        blocks = zip(spill.values(field), spill.counts(field), strict=True)
+        yield _count((values, count, slice(None)) for values, count in blocks)
+        return
+    spill.divide(field, parts, _part_of)
+    for number in range(parts):
+        yield _count(spill.part(field, number))
+
+
+def _count(blocks: Iterable[tuple[pa.Array, np.ndarray, np.ndarray | slice]]) -> _Part:
     chunks, counts, positions = [], [], []
-    for values, count in zip(spill.values(field), spill.counts(field), strict=True):
-        chosen: np.ndarray | slice = slice(None)
-        if parts > 1:
-            chosen = np.flatnonzero(_part_of(values, parts) == number)
-            values, count = values.take(pa.array(chosen)), count[:, chosen]
+    for values, count, chosen in blocks:
         chunks.append(packing.pack(values) or values)
         counts.append(count)
         positions.append(chosen)

@@ -6,11 +6,12 @@ wait apart, one file per field, because they are merged field by field: beside t
 their values, and at last the place of each value in its field's vocabulary, and that vocabulary.
 """
 
+import contextlib
 import dataclasses
 import io
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -135,6 +136,45 @@ class Spill:
                 content = np.frombuffer(stream.read(4 * self._kinds * size), np.int32)
                 yield content.reshape(self._kinds, size)
 
+    def divide(self, field: int, parts: int, rule: Callable[[pa.Array, int], np.ndarray]) -> None:
+        """Divides a field's values, with their counts, into parts that can be read one by one.
+
+        Args:
+          field: the field's position.
+          parts: how many.
+          rule: given values and `parts`, the part of each value, integers ``[N]``.
+        """
+        counts = [(f"count{k}", pa.int32()) for k in range(self._kinds)]
+        schema = pa.schema([("value", pa.string()), ("position", pa.int32()), *counts])
+        with contextlib.ExitStack() as open_files:
+            writers = []
+            for number in range(parts):
+                sink = open_files.enter_context(pa.OSFile(str(self._part(field, number)), "wb"))
+                writers.append(open_files.enter_context(pa.ipc.new_stream(sink, schema)))
+            for values, count in zip(self.values(field), self.counts(field), strict=True):
+                part = rule(values, parts)
+                positions = np.argsort(part, kind="stable").astype(np.int32)
+                columns = [values.take(pa.array(positions)), positions, *count[:, positions]]
+                batch = pa.RecordBatch.from_arrays([pa.array(c) for c in columns], schema=schema)
+                ends = np.cumsum(np.bincount(part, minlength=parts)).tolist()
+                for writer, start, end in zip(writers, [0, *ends], ends, strict=False):
+                    writer.write_batch(batch.slice(start, end - start))
+
+    def part(self, field: int, number: int) -> Iterator[tuple[pa.Array, np.ndarray, np.ndarray]]:
+        """Reads a part of a divided field, and deletes it.
+
+        Yields:
+          For each block, in order: the values that are in the part, their counts int32
+          ``[K, values]``, and their positions in the block's dictionary, int32.
+        """
+        path = self._part(field, number)
+        with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as reader:
+            for batch in reader:
+                value, position, *counts = batch.columns
+                # Copies: the columns of a batch share one buffer, which one of them would keep.
+                yield value, np.stack([c.to_numpy() for c in counts]), np.array(position)
+        path.unlink()
+
     def make_places(self, field: int) -> np.ndarray:
         """A file for the place of every block's every value of a field: int32, mapped."""
         size = int(self.sizes(field).sum())
@@ -183,6 +223,9 @@ class Spill:
 
     def _rows(self, index: int) -> pathlib.Path:
         return self.folder / f"rows-{index}"
+
+    def _part(self, field: int, number: int) -> pathlib.Path:
+        return self.folder / f"part-{field}-{number}"
 
     def _merged(self, field: int) -> pathlib.Path:
         return self.folder / f"merged-{field}"
