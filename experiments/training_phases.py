@@ -16,13 +16,16 @@ from experiments.trained import Run, Trained, abstract, counts, key_of, load_tra
 from experiments.workdir import append_jsonl, write_jsonl
 from optembed_jax import array_file, checkpoint, data, metrics
 from optembed_jax.checkpoint import Checkpoints
+from optembed_jax.compact import CompactIndex
+from optembed_jax.compact_model import compact, expand
 from optembed_jax.device_choice import choose, make_steps
 from optembed_jax.fit import Fitted, fit, predict
-from optembed_jax.forward import ModelConfig, Params, Selection, init_params
+from optembed_jax.forward import ModelConfig, Params, Reading, Selection, init_params
 from optembed_jax.parallel import Steps
 from optembed_jax.parameter_count import rows_in_budget
 from optembed_jax.resume import Epoch, Position, Saving, resume
 from optembed_jax.row_score import keep_best, row_scores
+from optembed_jax.row_update import updates_sparsely
 from optembed_jax.threshold import table_row_mask
 from optembed_jax.train import Phase, TrainState, init_state
 
@@ -56,20 +59,37 @@ def retrain(run: Run, folder: Path) -> dict[str, Any]:
 
 
 def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:
-    """Train again with the rows and dimensions of a model; the record of the training."""
-    settings = run.settings
+    """Train again with the rows and dimensions of a model; the record of the training.
 
-    def start() -> tuple[Params, Any]:
-        like = dict(zip(("params", "batch_stats"), abstract(settings.model, run), strict=True))
-        initial = checkpoint.restore(run.workdir.phase_dir("supernet") / "initial", like)
-        return initial["params"], initial["batch_stats"]
+    On arrays that hold only those, which gives what masks give (``compact_model``).
+    """
+    settings, fields = run.settings, run.prepared.fields
+    full, batch_stats = _retraining_start(run)
+    rows = kept.rows if settings.model.prunes_rows else None
+    dims = kept.dims if settings.model.searches_dims else None
+    devices = choose(settings.parallelism, settings.model, settings.retrain, fields)
+    many = updates_sparsely(settings.retrain.table_update, int(kept.rows.sum()))
+    if many or devices.kind != "one":
+        # A step on all of so many rows costs more than masks waste; and several devices have
+        # steps for full tables only.
+        frozen = Selection(
+            rows=None if rows is None else jnp.asarray(rows),
+            dims=None if dims is None else jnp.asarray(dims),
+        )
+        return _train(run, folder, Phase.RETRAIN, lambda: (full, batch_stats), frozen, kept)
+    small, index = compact(settings.model, full, fields, rows, dims)
+    return _train(run, folder, Phase.RETRAIN, lambda: (small, batch_stats), index, kept, full)
 
-    frozen = Selection(
-        rows=jnp.asarray(kept.rows) if settings.model.prunes_rows else None,
-        dims=jnp.asarray(kept.dims) if settings.model.searches_dims else None,
-    )
-    fresh = settings.retrain_from == "fresh"
-    return _train(run, folder, Phase.RETRAIN, None if fresh else start, frozen)
+
+def _retraining_start(run: Run) -> tuple[Params, Any]:
+    """``(params, batch_stats)`` that retraining begins with, of the full model, on the host."""
+    model = run.settings.model
+    if run.settings.retrain_from == "fresh":
+        init_key, _ = jax.random.split(key_of(run, "retrain"))
+        return jax.device_get(init_params(init_key, model, run.prepared.fields))
+    like = dict(zip(("params", "batch_stats"), abstract(model, run), strict=True))
+    initial = checkpoint.restore(run.workdir.phase_dir("supernet") / "initial", like)
+    return jax.device_get((initial["params"], initial["batch_stats"]))
 
 
 def _train(
@@ -77,11 +97,14 @@ def _train(
     folder: Path,
     phase: Phase,
     start: Callable[[], tuple[Params, Any]] | None,
-    frozen: Selection,
+    frozen: Reading,
+    kept: Trained | None = None,
+    full: Params | None = None,
 ) -> dict[str, Any]:
     """Train on from where the phase was left, score the test split once, save; its record.
 
-    ``start`` gives ``(params, batch_stats)`` to begin with; None draws fresh ones.
+    ``start`` gives ``(params, batch_stats)`` to begin with; None draws fresh ones. ``kept`` has the
+    rows and dimensions of a retraining; ``full`` is what its compact parameters were cut from.
     """
     settings, prepared = run.settings, run.prepared
     model = model_of(phase.value, settings.model)
@@ -160,7 +183,11 @@ def _train(
         on_host = (fitted.params, fitted.batch_stats, fitted.scores)
         params, batch_stats, scores = steps.whole(on_host)
         fitted = dataclasses.replace(fitted, params=params, batch_stats=batch_stats, scores=scores)
-    trained = _frozen(run, folder, phase, model, fitted, frozen)
+    trained = _frozen(run, folder, phase, model, fitted, kept)
+    if full is not None and isinstance(frozen, CompactIndex):
+        rows = trained.rows if model.prunes_rows else None
+        whole = expand(model, fitted.params, frozen, prepared.fields, rows, full)
+        trained = dataclasses.replace(trained, params=whole)
     checkpoint.save(folder / "state", trained.as_tree())
     return {
         "val_auc": fitted.best.val_auc,
@@ -182,7 +209,7 @@ def _begin_or_resume(
     steps: Steps,
 ) -> tuple[TrainState, Position]:
     """The newest good checkpoint, or the state before the first step."""
-    like = None if start is None else abstract(run.settings.model, run)
+    like = None if start is None else jax.eval_shape(start)
     resumed = resume(
         checkpoints,
         steps.layout(jax.eval_shape(begin, like)),
@@ -198,7 +225,7 @@ def _begin_or_resume(
 
 
 def _frozen(
-    run: Run, folder: Path, phase: Phase, model: ModelConfig, fitted: Fitted, frozen: Selection
+    run: Run, folder: Path, phase: Phase, model: ModelConfig, fitted: Fitted, kept: Trained | None
 ) -> Trained:
     """The trained model with the rows and columns that it reads from now on."""
     fields, params = run.prepared.fields, fitted.params
@@ -219,8 +246,6 @@ def _frozen(
         if processes.is_first():
             array_file.save(folder / "row_scores.safetensors", {"scores": scores})
         rows = keep_best(scores, rows_in_budget(model, fields))
-    if frozen.rows is not None:
-        rows = np.asarray(frozen.rows)
-    if frozen.dims is not None:
-        dims = np.asarray(frozen.dims)
+    if kept is not None:
+        rows, dims = kept.rows, kept.dims
     return Trained(params, fitted.batch_stats, rows, dims)
