@@ -11,9 +11,9 @@ from optembed_jax.embedding import Table, init_table, linear_term, select
 from optembed_jax.errors import DivergedError, InputError
 from optembed_jax.fields import Fields
 from optembed_jax.fit import Fitted, fit, predict
-from optembed_jax.fitness import candidate_aucs, make_fitness
+from optembed_jax.fitness import ValidationFitness, make_fitness
 from optembed_jax.forward import ModelConfig, Params, Selection, embed, forward, init_params
-from optembed_jax.metrics import auc, auc_on_device, calibration, logloss
+from optembed_jax.metrics import auc, auc_on_device, calibration, logloss, logloss_on_device
 from optembed_jax.parameter_count import ParameterCount, count_parameters
 from optembed_jax.racing import race
 from optembed_jax.resume import Epoch
@@ -75,10 +75,10 @@ __all__ = [
     "Table",
     "TrainConfig",
     "TrainState",
+    "ValidationFitness",
     "auc",
     "auc_on_device",
     "calibration",
-    "candidate_aucs",
     "count_parameters",
     "crossover",
     "embed",
@@ -92,6 +92,7 @@ __all__ = [
     "init_table",
     "linear_term",
     "logloss",
+    "logloss_on_device",
     "long_tail_slope",
     "long_tail_step",
     "make_fitness",

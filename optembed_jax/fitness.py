@@ -1,7 +1,8 @@
-"""Fitness of candidates: the validation AUC of the frozen supernet under given dimensions.
+"""Fitness of candidates: how well the frozen supernet does under given dimensions (section 3.3.2).
 
-Many candidates are scored at once (OptEmbed, section 3.3.2): ``vmap`` runs over their dimensions
-alone, so that a batch's rows are gathered once for all of them.
+Either its AUC with the batch statistics it was trained with, or minus its logloss with statistics
+taken anew for each candidate: fewer columns shift every unit, which the ranking of the rows
+survives and the logloss does not.
 """
 
 import dataclasses
@@ -13,49 +14,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optembed_jax.errors import DivergedError
-from optembed_jax.forward import ModelConfig, Params, Selection, forward
-from optembed_jax.metrics import auc_on_device
+from optembed_jax.candidate_logits import (
+    GROUP,
+    Candidates,
+    arrange,
+    candidate_logits,
+    recalibrated_affines,
+    shared_affines,
+)
+from optembed_jax.errors import DivergedError, InputError
+from optembed_jax.folded_mlp import UnitAffine
+from optembed_jax.forward import ModelConfig, Params
+from optembed_jax.metrics import auc_on_device, logloss_on_device
 from optembed_jax.racing import Fitness
 
-
-def candidate_aucs(
-    params: Params,
-    batch_stats: Any,
-    rows: jax.Array | None,
-    ids: jax.Array,
-    labels: jax.Array,
-    weights: jax.Array,
-    dims: jax.Array,
-    *,
-    model: ModelConfig,
-) -> jax.Array:
-    """AUC of each candidate on the same rows. Pure; jit it with ``model`` static.
-
-    Args:
-      params: of the supernet.
-      batch_stats: of the supernet, used as they are.
-      rows: bool ``[V]``, the frozen row mask; None keeps every row.
-      ids: int32 ``[M, B, F]``, ``M`` batches.
-      labels: float32 0/1 ``[M, B]``.
-      weights: float32 ``[M, B]``, 0 for padding.
-      dims: int32 ``[C, F]``, one candidate per line.
-      model: the model.
-
-    Returns:
-      float32 ``[C]``.
-    """
-
-    def batch_logits(batch_ids: jax.Array) -> jax.Array:
-        def logits_of(candidate: jax.Array) -> jax.Array:
-            selection = Selection(rows=rows, dims=candidate)
-            return forward(model, params, batch_stats, batch_ids, selection)[0]
-
-        return jax.vmap(logits_of)(dims)
-
-    logits = jax.lax.map(batch_logits, ids)  # [M, C, B]
-    scores = jnp.moveaxis(logits, 1, 0).reshape(dims.shape[0], -1)
-    return jax.vmap(lambda s: auc_on_device(labels.reshape(-1), s, weights.reshape(-1)))(scores)
+MEASURES = ("auc", "logloss")
+_NAMES = {"auc": "AUC", "logloss": "logloss"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,11 +58,13 @@ def make_fitness(
     ids: np.ndarray,
     labels: np.ndarray,
     *,
-    batch_size: int = 2048,
-    candidates_per_pass: int = 10,
+    measure: str = "auc",
+    candidates_per_pass: int = 32,
+    batch_size: int | None = None,
     least_part: int = 1000,
+    calibration_rows: int = 8192,
 ) -> ValidationFitness:
-    """The fitness function of a search: :func:`candidate_aucs` on the validation split.
+    """The fitness function of a search, on the validation split.
 
     Args:
       model: the model.
@@ -97,29 +73,41 @@ def make_fitness(
       rows: bool ``[V]``, the frozen row mask; None keeps every row.
       ids: int32 ``[N, F]``, the validation split.
       labels: 0/1 ``[N]``, with both classes.
-      batch_size: rows per forward pass.
-      candidates_per_pass: candidates per forward pass; memory grows with the product.
+      measure: ``auc``, with the batch statistics as they are, or ``logloss``, recalibrated for
+        each candidate; its negative is the fitness.
+      candidates_per_pass: candidates scored together, at least 1; more have more in common.
+      batch_size: rows scored together; None takes :func:`default_batch_size`.
       least_part: rows that the smallest part for racing must have; with fewer there is no part.
+      calibration_rows: rows over which batch statistics are recalibrated at the most.
 
     The function raises ``DivergedError`` when the supernet's logits are not numbers.
+
+    Raises:
+      InputError: an unknown measure.
     """
-    mask = None if rows is None else jnp.asarray(rows)
+    if measure not in MEASURES:
+        raise InputError(f"fitness must be one of {', '.join(MEASURES)}, not {measure!r}")
     order = stratified_order(labels)
     sizes = part_sizes(len(ids), least_part)
+    scorer = _Scorer(
+        model=model,
+        params=params,
+        batch_stats=batch_stats,
+        rows=None if rows is None else jnp.asarray(rows),
+        ids=ids[order],
+        is_positive=np.asarray(labels)[order] != 0,
+        measure=measure,
+        steps=-(-candidates_per_pass // GROUP) * GROUP,
+        batch_size=_fit_batches(batch_size or default_batch_size(model), sizes[0]),
+        calibration_rows=calibration_rows,
+    )
+    return ValidationFitness(tuple(functools.partial(scorer, size) for size in sizes), sizes)
 
-    def on(size: int) -> Fitness:
-        return _fitness_on(
-            model,
-            params,
-            batch_stats,
-            mask,
-            ids[order[:size]],
-            labels[order[:size]],
-            batch_size,
-            candidates_per_pass,
-        )
 
-    return ValidationFitness(tuple(on(size) for size in sizes), sizes)
+def default_batch_size(model: ModelConfig) -> int:
+    """Rows whose activations, in the widest layer, fit a processor's cache: 512 to 4,096."""
+    widest = max((model.latent_dim, *model.mlp_dims))
+    return int(np.clip(2**19 // widest, 512, 4096))
 
 
 def part_sizes(num_rows: int, least_part: int) -> tuple[int, ...]:
@@ -152,54 +140,89 @@ def stratified_order(labels: np.ndarray, seed: int = 0) -> np.ndarray:
     return np.argsort(quantile, kind="stable")
 
 
-def _fitness_on(
-    model: ModelConfig,
-    params: Params,
-    batch_stats: Any,
-    mask: jax.Array | None,
-    ids: np.ndarray,
-    labels: np.ndarray,
-    batch_size: int,
-    candidates_per_pass: int,
-) -> Fitness:
-    """Fitness on the given rows."""
-    batch_size = min(batch_size, len(ids))
-    padding = -len(ids) % batch_size
-    batched_ids = jnp.asarray(np.pad(ids, ((0, padding), (0, 0)), mode="edge")).reshape(
-        -1, batch_size, ids.shape[1]
-    )
-    batched_labels = jnp.asarray(np.pad(labels, (0, padding)), jnp.float32).reshape(-1, batch_size)
-    weights = jnp.asarray(np.arange(len(ids) + padding) < len(ids), jnp.float32)
-    weights = weights.reshape(-1, batch_size)
-    scorer = _jitted_candidate_aucs(model)
+def _fit_batches(batch_size: int, smallest_part: int) -> int:
+    """A batch size not above the given one that leaves the smallest part little padding."""
+    batches = -(-smallest_part // batch_size)
+    return -(-smallest_part // batches)
 
-    def fitness(dims: np.ndarray) -> np.ndarray:
-        aucs = []
-        for start in range(0, len(dims), candidates_per_pass):
-            chunk = dims[start : start + candidates_per_pass]
-            # A short last chunk is filled up, so that one compiled program serves all.
-            filled = np.pad(chunk, ((0, candidates_per_pass - len(chunk)), (0, 0)), mode="edge")
-            scores = scorer(
-                params,
-                batch_stats,
-                mask,
-                batched_ids,
-                batched_labels,
-                weights,
-                jnp.asarray(filled, jnp.int32),
-            )
-            aucs.append(np.asarray(scores, np.float64)[: len(chunk)])
-        fitness = np.concatenate(aucs) if aucs else np.zeros((0,), np.float64)
+
+@dataclasses.dataclass(frozen=True)
+class _Scorer:
+    """What scoring reads; the rows are in stratified order. Attributes as of `make_fitness`."""
+
+    model: ModelConfig
+    params: Params
+    batch_stats: Any
+    rows: jax.Array | None
+    ids: np.ndarray
+    is_positive: np.ndarray
+    measure: str
+    steps: int
+    batch_size: int
+    calibration_rows: int
+
+    def __call__(self, num_rows: int, dims: np.ndarray) -> np.ndarray:
+        """Fitness float64 ``[C]`` on the first ``num_rows`` rows."""
+        starts = range(0, len(dims), self.steps)
+        passes = [self._score(num_rows, dims[start : start + self.steps]) for start in starts]
+        fitness = np.concatenate([np.zeros((0,)), *passes])
         if np.isnan(fitness).any():
+            unscored = int(np.isnan(fitness).sum())
             raise DivergedError(
-                f"{int(np.isnan(fitness).sum())} of {len(fitness)} candidates have no AUC: the "
+                f"{unscored} of {len(fitness)} candidates have no {_NAMES[self.measure]}: the "
                 "supernet's logits are not numbers, or the labels are of one class"
             )
         return fitness
 
-    return fitness
+    def _score(self, num_rows: int, dims: np.ndarray) -> np.ndarray:
+        """One pass over the rows, of at most ``steps`` candidates."""
+        candidates = arrange(self.model, dims, self.steps)
+        logits = self._logits(num_rows, candidates, self._affines(num_rows, candidates))
+        positive = self.is_positive[:num_rows]
+        measured = _jitted_measure(self.measure)
+        fitness = np.empty(len(dims))
+        for place, own in zip(candidates.steps.order, logits[: len(dims)], strict=False):
+            fitness[place] = measured(own[positive], own[~positive])
+        return fitness
+
+    def _logits(
+        self, num_rows: int, candidates: Candidates, affines: tuple[UnitAffine, ...]
+    ) -> np.ndarray:
+        """float32 ``[C, num_rows]``, in the walk's order."""
+        score = _jitted_logits(self.model)
+        on_device = jax.device_put(candidates)
+        found = []
+        for start in range(0, num_rows, self.batch_size):
+            batch = self.ids[start : min(start + self.batch_size, num_rows)]
+            filled = np.pad(batch, ((0, self.batch_size - len(batch)), (0, 0)), mode="edge")
+            found.append(score(self.params, self.rows, jnp.asarray(filled), on_device, affines))
+        return np.concatenate([np.asarray(logits) for logits in found], axis=1)[:, :num_rows]
+
+    def _affines(self, num_rows: int, candidates: Candidates) -> tuple[UnitAffine, ...]:
+        if self.measure == "auc" or not self.batch_stats:
+            return shared_affines(self.params, self.batch_stats, self.steps)
+        ids = jnp.asarray(self.ids[: min(num_rows, self.calibration_rows)])
+        recalibrate = _jitted_affines(self.model)
+        own = [
+            recalibrate(self.params, self.rows, ids, jnp.asarray(dims))
+            for dims in candidates.dims[: candidates.steps.count]
+        ]
+        own += [own[-1]] * (self.steps - len(own))
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
 
 
 @functools.lru_cache(maxsize=8)
-def _jitted_candidate_aucs(model: ModelConfig) -> Callable[..., jax.Array]:
-    return jax.jit(functools.partial(candidate_aucs, model=model))
+def _jitted_logits(model: ModelConfig) -> Callable[..., jax.Array]:
+    return jax.jit(functools.partial(candidate_logits, model=model))
+
+
+@functools.lru_cache(maxsize=8)
+def _jitted_affines(model: ModelConfig) -> Callable[..., tuple[UnitAffine, ...]]:
+    return jax.jit(functools.partial(recalibrated_affines, model=model))
+
+
+@functools.lru_cache(maxsize=2)
+def _jitted_measure(measure: str) -> Callable[..., jax.Array]:
+    if measure == "auc":
+        return jax.jit(auc_on_device)
+    return jax.jit(lambda positives, negatives: -logloss_on_device(positives, negatives))

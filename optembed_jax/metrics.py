@@ -1,7 +1,7 @@
 """Quality of click probabilities: exact AUC with ties, logloss, calibration.
 
-The NumPy forms work in float64 on the scores of a whole split; ``auc_on_device`` gives the same AUC
-inside jit, for the search.
+The NumPy forms work in float64 on the scores of a whole split; ``auc_on_device`` and
+``logloss_on_device`` give the same inside jit, for the search.
 """
 
 import jax
@@ -38,40 +38,56 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     return float((below.sum() + not_above.sum()) / (2.0 * positives * negatives))
 
 
-def auc_on_device(labels: jax.Array, scores: jax.Array, weights: jax.Array) -> jax.Array:
-    """:func:`auc` of the rows of weight 1, under jit and vmap; equal to it within 1e-6.
+def auc_on_device(positives: jax.Array, negatives: jax.Array) -> jax.Array:
+    """:func:`auc` under jit and vmap, of the scores of each class; equal to it within 1e-6.
 
-    Every count is an exact integer; only the mean over positives is rounded.
+    Only the negatives are sorted, as integers in the order of the floats, which is several times
+    as fast as sorting floats with their labels. Every count is exact; only their mean is rounded.
 
     Args:
-      labels: float 0/1 ``[N]``.
-      scores: float32 ``[N]``.
-      weights: float ``[N]``: 1 counts the row, 0 leaves it out.
+      positives: float32 ``[P]``, scores of the rows of label 1, in any order.
+      negatives: float32 ``[Q]``, scores of the rows of label 0.
 
     Returns:
-      float32 scalar; NaN when a class is absent or a counted score is NaN.
+      float32 scalar; NaN when a class is absent or a score is NaN.
     """
-    counted = weights > 0
-    is_positive = counted & (labels > 0)
-    is_negative = counted & (labels <= 0)
-    order = jnp.argsort(scores)
-    ordered = scores[order]
-    negatives_before = jnp.concatenate(
-        [jnp.zeros((1,), jnp.int32), jnp.cumsum(is_negative[order].astype(jnp.int32))]
-    )
-    # Positions of each run of equal scores: negatives in it count half.
-    starts = jnp.concatenate([jnp.array([True]), ordered[1:] != ordered[:-1]])
-    position = jnp.arange(ordered.size)
-    run_start = jax.lax.cummax(jnp.where(starts, position, 0))
-    ends = jnp.concatenate([starts[1:], jnp.array([True])])
-    run_end = jax.lax.cummin(jnp.where(ends, position + 1, ordered.size), reverse=True)
-    twice_below = negatives_before[run_start] + negatives_before[run_end]
-    positive_in_order = is_positive[order]
-    positives = is_positive.sum().astype(jnp.float32)
-    negatives = is_negative.sum().astype(jnp.float32)
-    share = twice_below.astype(jnp.float32) / (2.0 * negatives)
-    area = jnp.sum(jnp.where(positive_in_order, share, 0.0)) / positives
-    return jnp.where(jnp.any(counted & jnp.isnan(scores)), jnp.nan, area)
+    ordered = jnp.sort(_sortable(negatives))
+    sought = _sortable(positives)
+    below = jnp.searchsorted(ordered, sought, side="left")
+    not_above = jnp.searchsorted(ordered, sought, side="right")
+    area = _mean((below + not_above).astype(jnp.float32)) / (2.0 * negatives.size)
+    is_number = ~(jnp.isnan(positives).any() | jnp.isnan(negatives).any())
+    return jnp.where(is_number, area, jnp.nan)
+
+
+def _sortable(scores: jax.Array) -> jax.Array:
+    """uint32 in the order of the float32 scores, with one zero."""
+    # Not by adding 0.0, which XLA takes for no change.
+    one_zero = jnp.where(scores == 0, 0.0, scores)
+    bits = jax.lax.bitcast_convert_type(one_zero, jnp.uint32)
+    sign = jnp.uint32(1 << 31)
+    return jnp.where(bits >= sign, ~bits, bits | sign)
+
+
+def _mean(values: jax.Array) -> jax.Array:
+    """Mean of float32 ``[N]``, summed as a tree so that rounding does not grow with ``N``."""
+    total = values
+    while total.size > 1:
+        total = jnp.pad(total, (0, -total.size % 32)).reshape(-1, 32).sum(axis=1)
+    return total.sum() / values.size
+
+
+def logloss_on_device(positives: jax.Array, negatives: jax.Array) -> jax.Array:
+    """:func:`logloss` under jit and vmap, of the logits of each class.
+
+    Args:
+      positives: float32 ``[P]``, logits of the rows of label 1.
+      negatives: float32 ``[Q]``, logits of the rows of label 0.
+
+    Returns:
+      float32 scalar, in nats.
+    """
+    return _mean(jax.nn.softplus(jnp.concatenate([-positives, negatives])))
 
 
 def logloss(labels: np.ndarray, logits: np.ndarray) -> float:
