@@ -20,13 +20,14 @@ from optembed_jax.budget import BYTES_PER_PARAMETER
 from optembed_jax.data.options import DataOptions
 from optembed_jax.device_choice import PARALLELISMS
 from optembed_jax.errors import InputError
-from optembed_jax.forward import ModelConfig
+from optembed_jax.forward import DEFAULT_ROW_KEEP, DEFAULT_ROW_SCORE, ModelConfig
 from optembed_jax.search import SearchConfig
 from optembed_jax.train import TrainConfig
 
 _DATA = DataOptions()
-_MODEL = ModelConfig()
-_TRAIN = TrainConfig()
+# The library's defaults are the paper's; the commands' are what docs/row_pruning.md found best.
+_MODEL = ModelConfig(mode_threshold="budget", mode_oov="oov")
+_TRAIN = TrainConfig(row_decay="rent")
 _SEARCH = SearchConfig()
 _OPTIONS = SearchOptions()
 
@@ -94,7 +95,12 @@ flags.DEFINE_string(
     _MODEL.mode,
     "What is pruned: all (rows and dimensions), feature (rows), embed (dimensions), none.",
 )
-flags.DEFINE_string("mode_threshold", _MODEL.mode_threshold, "A threshold per field or feature.")
+flags.DEFINE_string(
+    "mode_threshold",
+    _MODEL.mode_threshold,
+    "Rows are kept by a budget (--row_keep), or by a threshold that is learned for each field or "
+    "feature (the paper).",
+)
 flags.DEFINE_string("mode_oov", _MODEL.mode_oov, "Pruned ids read zero or a learned oov vector.")
 flags.DEFINE_string(
     "mode_linear", _MODEL.mode_linear, "keep or prune the linear weights of pruned rows."
@@ -103,8 +109,8 @@ flags.DEFINE_integer("norm", _MODEL.norm, "Order of the row norm, 1 or 2.")
 flags.DEFINE_float(
     "row_keep",
     _MODEL.row_keep,
-    "Share of the rows to keep, in (0, 1]: those of the best --row_score, instead of those that "
-    "learned thresholds keep.",
+    "Of a budget: share of the rows to keep, in (0, 1], exactly; those of the best --row_score. "
+    f"None: {DEFAULT_ROW_KEEP}, or in mode feature what --max_table_bytes pays for.",
 )
 flags.DEFINE_integer(
     "max_table_bytes",
@@ -119,7 +125,7 @@ flags.DEFINE_string(
     "row_score",
     _MODEL.row_score,
     "What --row_keep chooses by, and --max_table_bytes in mode feature: norm, mean_norm (over the "
-    "last epoch), taylor, frequency or frequency_per_field.",
+    f"last epoch), taylor, frequency or frequency_per_field. None: {DEFAULT_ROW_SCORE}.",
 )
 
 # --- training: one flag for each attribute of TrainConfig, and those of the loop

@@ -37,6 +37,7 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
             "epochs": settings.epochs,
             "patience": settings.patience,
             "retrain_from": settings.retrain_from,
+            "retrain_rent": settings.retrain.rent,
             "pick": settings.pick,
             "verify_seeds": settings.verify_seeds,
             "seed": settings.seed,
@@ -104,6 +105,21 @@ def field_table(summary: dict[str, Any], width: int = 20) -> str:
                 f"{bar:<{width}} {100 * share:5.1f} %",
             ]
         )
+    return _aligned(lines)
+
+
+def frequency_table(summary: dict[str, Any]) -> str:
+    """Of the rows seen so often in the training split, how many the last phase keeps."""
+    bands = [
+        summary[phase]["rows_by_frequency"]
+        for phase in PHASES
+        if "rows_by_frequency" in summary.get(phase, {})
+    ]
+    lines = [["seen in training", "rows", "rows kept", "share kept"]]
+    for band in bands[-1]:
+        rows, kept = band["rows"], band["rows_kept"]
+        share = f"{100 * kept / rows:.1f} %" if rows else "-"
+        lines.append([f"{band['seen']} times", f"{rows:,}", f"{kept:,}", share])
     return _aligned(lines)
 
 

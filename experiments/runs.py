@@ -47,7 +47,8 @@ def phase_main(phase: str) -> Callable[[], None]:
         run = open_run()
         run_phase(run, phase)
         summary = report.summarise(run.workdir, run.settings)
-        processes.say("\n\n".join([report.phase_table(summary), *report.findings(summary)]))
+        parts = [report.phase_table(summary), report.frequency_table(summary)]
+        processes.say("\n\n".join([*parts, *report.findings(summary)]))
 
     return main
 
@@ -58,6 +59,11 @@ def pipeline_main() -> None:
     for phase in phases_asked(run.settings):
         run_phase(run, phase)
     summary = report.summarise(run.workdir, run.settings)
-    parts = [report.phase_table(summary), report.field_table(summary), *report.findings(summary)]
+    parts = [
+        report.phase_table(summary),
+        report.field_table(summary),
+        report.frequency_table(summary),
+        *report.findings(summary),
+    ]
     processes.say("\n" + "\n\n".join(parts) + "\n")
     processes.say(f"summary: {run.workdir.path / 'summary.json'}")

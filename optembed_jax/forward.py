@@ -30,6 +30,9 @@ from optembed_jax.row_score import ROW_SCORES
 
 MODES = ("all", "feature", "embed", "none")
 
+DEFAULT_ROW_KEEP, DEFAULT_ROW_SCORE = 0.2, "taylor"
+"""Of a budget that does not say; how they were chosen is in docs/row_pruning.md."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
@@ -43,14 +46,16 @@ class ModelConfig:
       cross_layers: of DCN and DCN-V2; None takes each one's own default.
       mode: what is pruned: ``all`` rows and dimensions (OptEmbed), ``feature`` rows only
         (OptEmbed-E), ``embed`` dimensions only (OptEmbed-D), ``none`` nothing (the base model).
-      mode_threshold: one threshold per ``field`` or per ``feature``.
+      mode_threshold: a threshold is learned per ``field`` or per ``feature`` (the paper), or a
+        ``budget`` sets one for all rows.
       mode_oov: a pruned id reads a ``zero`` vector, or its field's learned one (``oov``).
       mode_linear: ``keep`` the linear weights of pruned rows (the paper), or ``prune`` them too.
       norm: order of the row norm, 1 or 2.
-      row_keep: share of the rows to keep, in (0, 1]; the rows of the best score are kept then,
-        and no thresholds are learned. None leaves the choice to the thresholds.
-      max_table_bytes: the same, as bytes of float32 rows and OOV vectors at ``D`` columns.
-      row_score: by which a budget chooses, one of ``row_score.ROW_SCORES``.
+      row_keep: of a budget: share of the rows to keep, in (0, 1]. None is ``DEFAULT_ROW_KEEP``, or
+        all that ``max_table_bytes`` pays for.
+      max_table_bytes: of a budget: bytes of float32 rows and OOV vectors at ``D`` columns.
+      row_score: of a budget: what rows are chosen by, one of ``row_score.ROW_SCORES``. None is
+        ``DEFAULT_ROW_SCORE``.
 
     Raises:
       InputError: a value outside its range.
@@ -68,12 +73,12 @@ class ModelConfig:
     norm: int = 1
     row_keep: float | None = None
     max_table_bytes: int | None = None
-    row_score: str = "norm"
+    row_score: str | None = None
 
     def __post_init__(self) -> None:
         _one_of("model", self.model, MODEL_NAMES)
         _one_of("mode", self.mode, MODES)
-        _one_of("mode_threshold", self.mode_threshold, ("field", "feature"))
+        _one_of("mode_threshold", self.mode_threshold, ("field", "feature", "budget"))
         _one_of("mode_oov", self.mode_oov, ("zero", "oov"))
         _one_of("mode_linear", self.mode_linear, ("keep", "prune"))
         _one_of("norm", self.norm, (1, 2))
@@ -88,20 +93,26 @@ class ModelConfig:
         self._check_budget()
 
     def _check_budget(self) -> None:
-        _one_of("row_score", self.row_score, ROW_SCORES)
+        given = [
+            f"{name}={getattr(self, name)}"
+            for name in ("row_keep", "max_table_bytes", "row_score")
+            if getattr(self, name) is not None
+        ]
         if self.row_keep is not None and not 0 < self.row_keep <= 1:
             raise InputError(f"row_keep must be in (0, 1], not {self.row_keep}")
         if self.max_table_bytes is not None and self.max_table_bytes < 1:
             raise InputError(f"max_table_bytes must be at least 1, not {self.max_table_bytes}")
-        if self.has_row_budget and not self.prunes_rows:
+        if self.row_score is not None:
+            _one_of("row_score", self.row_score, ROW_SCORES)
+        if given and not self.prunes_rows:
             raise InputError(
-                f"row_keep and max_table_bytes prune rows, which mode {self.mode!r} does not; "
+                f"{given[0]} is for pruning rows, which mode {self.mode!r} does not; "
                 "use mode all or feature"
             )
-        if self.row_score != "norm" and not self.has_row_budget:
+        if given and not self.has_row_budget:
             raise InputError(
-                f"row_score={self.row_score} needs a budget, row_keep or max_table_bytes; "
-                "learned thresholds compare norms"
+                f"{given[0]} is of a budget, but mode_threshold={self.mode_threshold} learns which "
+                "rows to keep; use mode_threshold=budget"
             )
 
     @property
@@ -112,7 +123,12 @@ class ModelConfig:
     @property
     def has_row_budget(self) -> bool:
         """Whether a budget says how many rows are kept."""
-        return self.row_keep is not None or self.max_table_bytes is not None
+        return self.prunes_rows and self.mode_threshold == "budget"
+
+    @property
+    def budget_score(self) -> str:
+        """What a budget chooses rows by."""
+        return DEFAULT_ROW_SCORE if self.row_score is None else self.row_score
 
     @property
     def learns_thresholds(self) -> bool:

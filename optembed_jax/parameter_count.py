@@ -12,7 +12,7 @@ import numpy as np
 from optembed_jax.dimension import parameters_kept
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.forward import ModelConfig, Params
+from optembed_jax.forward import DEFAULT_ROW_KEEP, ModelConfig, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,15 +77,20 @@ def rows_in_budget(model: ModelConfig, fields: Fields) -> int:
       InputError: it pays for less than one row.
     """
     count = fields.num_features
-    if model.row_keep is not None:
-        count = min(count, round(model.row_keep * fields.num_features))
+    if not model.has_row_budget:
+        return count
+    keep = model.row_keep
+    if keep is None and model.max_table_bytes is None:
+        keep = DEFAULT_ROW_KEEP
+    if keep is not None:
+        count = min(count, round(keep * fields.num_features))
     if model.max_table_bytes is not None:
         row_bytes = 4 * model.latent_dim
         oov_bytes = fields.num_fields * row_bytes if model.mode_oov == "oov" else 0
         count = min(count, (model.max_table_bytes - oov_bytes) // row_bytes)
     if count < 1:
         raise InputError(
-            f"row_keep={model.row_keep}, max_table_bytes={model.max_table_bytes} leave none of the "
+            f"row_keep={keep}, max_table_bytes={model.max_table_bytes} leave none of the "
             f"{fields.num_features:,} rows of {4 * model.latent_dim} bytes; raise them"
         )
     return count

@@ -85,7 +85,7 @@ def init_state(
       fields: the data set's fields.
       start: ``(params, batch_stats)`` to start from, such as the supernet's initial ones in
         retraining (section 3.4), copied; None draws fresh ones.
-      gather_scores: gather ``model.row_score``, by which rows are to be chosen.
+      gather_scores: gather ``model.budget_score``, by which rows are to be chosen.
 
     Raises:
       InputError: norms are to be averaged that a sparse sweep of ``l2_coupled`` passes over.
@@ -98,12 +98,12 @@ def init_state(
     opt_state, scores = init_optimisers(train, params, fields), None
     if gather_scores:
         is_swept = isinstance(opt_state[0], RowState) and train.row_decay == "l2_coupled"
-        if is_swept and model.row_score == "mean_norm":
+        if is_swept and model.budget_score == "mean_norm":
             raise InputError(
                 "row_score=mean_norm cannot be gathered by sparse updates with "
                 "row_decay=l2_coupled; use table_update=dense or another row_decay"
             )
-        scores = row_score.init_scores(model.row_score, fields.num_features, model.norm)
+        scores = row_score.init_scores(model.budget_score, fields.num_features, model.norm)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

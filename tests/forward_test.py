@@ -38,7 +38,7 @@ def numpy_mask(config, params, ids):
     [
         ({"model": "autoint"}, "model must be one of fm, fnn, .*, not 'autoint'"),
         ({"mode": "all2"}, "mode must be one of all, feature, embed, none, not 'all2'"),
-        ({"mode_threshold": "row"}, "mode_threshold must be one of field, feature"),
+        ({"mode_threshold": "row"}, "mode_threshold must be one of field, feature, budget"),
         ({"mode_oov": "mean"}, "mode_oov must be one of zero, oov"),
         ({"mode_linear": "drop"}, "mode_linear must be one of keep, prune"),
         ({"norm": 3}, "norm must be one of 1, 2, not 3"),

@@ -58,7 +58,7 @@ def test_norms_of_rows_that_stand_still():
 
 def trained(fields, draw_clicks, randomise, score, decay, update):
     """Two epochs of 4 steps, and the tables after each step of the second."""
-    model = ModelConfig("fm", 4, (), mode="feature", row_keep=0.5, row_score=score)
+    model = ModelConfig("fm", 4, (), mode="feature", mode_threshold="budget", row_score=score)
     train = TrainConfig(lr=0.01, l2=0.01, rent=0.05, row_decay=decay, table_update=update)
     state = init_state(jax.random.key(0), model, train, fields, gather_scores=True)
     state = state.replace(params=randomise(state.params))
@@ -91,7 +91,7 @@ def test_the_mean_norm_is_that_of_the_last_epoch(fields, draw_clicks, randomise,
 
 
 def test_a_mean_norm_that_a_sweep_would_pass_over_is_refused(fields):
-    model = ModelConfig("fm", 4, (), mode="feature", row_keep=0.5, row_score="mean_norm")
+    model = ModelConfig("fm", 4, (), mode="feature", mode_threshold="budget", row_score="mean_norm")
     train = TrainConfig(row_decay="l2_coupled", table_update="sparse")
     with pytest.raises(InputError, match="use table_update=dense or another row_decay"):
         init_state(jax.random.key(0), model, train, fields, gather_scores=True)
@@ -114,7 +114,7 @@ def test_sparse_and_dense_gather_the_same_taylor_terms(fields, draw_clicks, rand
 
 def test_one_step_of_taylor_by_hand(fields):
     # FM with one example: dlogit / de_f is the sum of the other fields' rows.
-    model = ModelConfig("fm", 4, (), mode="feature", row_keep=0.5, row_score="taylor")
+    model = ModelConfig("fm", 4, (), mode="feature", mode_threshold="budget", row_score="taylor")
     train = TrainConfig(table_update="sparse", row_decay="none")
     state = init_state(jax.random.key(0), model, train, fields, gather_scores=True)
     ids = np.asarray([[1, 6, 10]], np.int32)
@@ -144,7 +144,7 @@ def test_the_cut_is_exact_whatever_ties_there_are(keep):
 
 @pytest.mark.parametrize("score", ["norm", "mean_norm"])
 def test_the_loop_hands_back_the_scores_of_the_best_epoch(fields, draw_clicks, batches_of, score):
-    model = ModelConfig("fm", 4, (), mode="feature", row_keep=0.5, row_score=score)
+    model = ModelConfig("fm", 4, (), mode="feature", mode_threshold="budget", row_score=score)
     train = TrainConfig(lr=0.01, rent=0.01, row_decay="rent", table_update="sparse")
     state = init_state(jax.random.key(0), model, train, fields, gather_scores=True)
     batches = batches_of(*draw_clicks(fields, 64), 8, seed=0)

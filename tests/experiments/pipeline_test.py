@@ -197,6 +197,28 @@ def test_every_mode_runs_its_phases(pipeline, tmp_path, flags, phases):
         assert all(field["rows"] == field["rows_kept"] for field in summary["fields"])
 
 
+@pytest.mark.parametrize(
+    ("budget", "kept"),
+    [
+        *(({"row_keep": keep}, keep) for keep in (0.5, 0.2, 0.1, 0.05)),
+        ({"max_table_bytes": 16 * 31}, 31),
+    ],
+    ids=["50 %", "20 %", "10 %", "5 %", "bytes"],
+)
+def test_a_budget_is_kept_to_one_row(start, tmp_path, capsys, budget, kept):
+    flags = small(model="fm", mode="feature", epochs=1, mode_threshold="budget", **budget)
+    assert start(runs.phase_main("supernet"), workdir=tmp_path, **flags) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    rows = sum(field["rows"] for field in summary["fields"])
+    found = summary["supernet"]["rows_kept"]
+    assert found == (kept if "max_table_bytes" in budget else round(kept * rows))
+    assert summary["supernet"]["table_parameters"] == 4 * found
+    bands = summary["supernet"]["rows_by_frequency"]
+    assert sum(band["rows"] for band in bands) == rows
+    assert sum(band["rows_kept"] for band in bands) == found
+    assert "100+ times" in capsys.readouterr().out
+
+
 @pytest.fixture
 def write_table(tmp_path):
     """A CSV of random categories with an effect each, missing cells, and a number."""

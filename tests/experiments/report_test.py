@@ -17,6 +17,11 @@ SUMMARY = {
         "table_parameters": 2000,
         "total_parameters": 3000,
         "seconds": 61,
+        "rows_by_frequency": [
+            {"seen": "0", "rows": 0, "rows_kept": 0},
+            {"seen": "2-9", "rows": 900, "rows_kept": 450},
+            {"seen": "100+", "rows": 100, "rows_kept": 50},
+        ],
     },
     "fields": [
         {"name": "user", "rows": 800, "rows_kept": 400, "dim": 4},
@@ -40,6 +45,14 @@ def test_fields_show_the_share_that_is_kept():
     user, hour = report.field_table(SUMMARY, width=8).splitlines()[2:]
     assert user.split() == ["user", "800", "400", "4", "##", "25.0", "%"]
     assert hour.split() == ["hour", "200", "0", "8", "0.0", "%"]
+
+
+def test_people_see_how_often_the_kept_rows_were_seen():
+    heading, _, none, some, many = report.frequency_table(SUMMARY).splitlines()
+    assert heading.split() == ["seen", "in", "training", "rows", "rows", "kept", "share", "kept"]
+    assert none.split() == ["0", "times", "0", "0", "-"]
+    assert some.split() == ["2-9", "times", "900", "450", "50.0", "%"]
+    assert many.split() == ["100+", "times", "100", "50", "50.0", "%"]
 
 
 def test_columns_are_aligned():

@@ -1,0 +1,141 @@
+"""What each way of pruning rows costs in AUC and logloss, at equal numbers of parameters kept.
+
+    python -m experiments.benchmarks.row_pruning --runs=FILE.jsonl --json=FILE [--plot=FILE.svg]
+        [--raw_dir=MOVIELENS] [--datasets=flights,synthetic] [--models=fnn] [--methods=REGEX]
+
+Every finished training is appended to ``--runs``, and what stands there is not run again: the same
+command goes on where it was stopped, and with ``--report_only`` it only reads. The methods are
+those of ``row_pruning_methods``; docs/row_pruning.md has what came out.
+"""
+
+import json
+import pathlib
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from absl import flags
+
+from experiments import cli
+from experiments.benchmarks import row_pruning_report
+from experiments.benchmarks.row_pruning_data import DATASETS, Problem, load
+from experiments.benchmarks.row_pruning_methods import METHODS, Bench, Record
+from optembed_jax.errors import InputError
+
+_RUNS = flags.DEFINE_string("runs", None, "JSONL file to which finished trainings are appended.")
+_JSON = flags.DEFINE_string("json", None, "File for the means and spreads.")
+_PLOT = flags.DEFINE_string("plot", None, "File for the plot, .svg or .png.")
+_DATASETS = flags.DEFINE_list("datasets", list(DATASETS), "Data sets to compare on.")
+_MODELS = flags.DEFINE_list("models", ["fnn", "deepfm"], "Backbones to compare with.")
+_METHODS = flags.DEFINE_string(
+    "methods", "", "Only methods whose name matches this regular expression, such as ^frequency."
+)
+_SEEDS = flags.DEFINE_integer("seeds", 5, "Seeds of each.", lower_bound=1)
+_RAW_DIR = flags.DEFINE_string("raw_dir", None, "Folder of MovieLens.")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", "~/.cache/optembed_jax", "Folder in which prepared data sets are kept."
+)
+_REPORT_ONLY = flags.DEFINE_bool("report_only", False, "Run nothing, report what --runs holds.")
+
+
+def read_runs(path: pathlib.Path) -> list[Record]:
+    """The finished trainings; a last line that was cut off is left out.
+
+    Raises:
+      InputError: another line is not a record.
+    """
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    lines = text[: text.rfind("\n") + 1].splitlines()
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            _ = key_of(record)
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}, line {number}: not a finished training ({error})") from error
+        records.append(record)
+    return records
+
+
+def key_of(record: Record) -> tuple[Any, ...]:
+    """What tells trainings apart."""
+    return tuple(record[name] for name in ("dataset", "model", "seed", "method", "keep"))
+
+
+def missing_runs(
+    problems: dict[str, Problem],
+    models: list[str],
+    seeds: int,
+    chosen: re.Pattern[str],
+    finished: set[tuple[Any, ...]],
+) -> Iterator[Record]:
+    """Train what is not finished, method by method; every data set and model before a new seed."""
+    benches = [
+        Bench(problem, model, seed)
+        for seed in range(seeds)
+        for problem in problems.values()
+        for model in models
+    ]
+    for method in METHODS:
+        for bench in benches:
+            at = (bench.problem.name, bench.backbone, bench.seed)
+
+            def wanted(label: str, keep: float | None, at: tuple[Any, ...] = at) -> bool:
+                return bool(chosen.search(label)) and (*at, label, keep) not in finished
+
+            yield from method(bench, wanted)
+
+
+def main() -> None:
+    """Run what is missing, then report."""
+    if not _RUNS.value:
+        raise InputError("say where finished trainings are kept: --runs=FILE.jsonl")
+    try:
+        chosen = re.compile(_METHODS.value)
+    except re.error as error:
+        raise InputError(f"--methods={_METHODS.value}: {error}") from error
+    path = pathlib.Path(_RUNS.value)
+    records = read_runs(path)
+    if not _REPORT_ONLY.value:
+        _run_missing(path, records, chosen)
+    summary = row_pruning_report.summarise(records)
+    print(row_pruning_report.tables(summary))
+    if _JSON.value:
+        written = json.dumps(summary, indent=1) + "\n"
+        pathlib.Path(_JSON.value).write_text(written, encoding="utf-8")
+    if _PLOT.value:
+        row_pruning_report.plot(summary, pathlib.Path(_PLOT.value))
+
+
+def _run_missing(path: pathlib.Path, records: list[Record], chosen: re.Pattern[str]) -> None:
+    data_dir = pathlib.Path(_DATA_DIR.value).expanduser()
+    problems = {name: load(name, data_dir, _RAW_DIR.value) for name in _DATASETS.value}
+    finished = {key_of(record) for record in records}
+    started, count = time.monotonic(), 0
+    with path.open("a", encoding="utf-8") as file:
+        # A line that was cut off is ended, so that the next one does not continue it.
+        if path.stat().st_size and path.read_bytes()[-1:] != b"\n":
+            file.write("\n")
+        for record in missing_runs(problems, _MODELS.value, _SEEDS.value, chosen, finished):
+            records.append(record)
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            count += 1
+            print(_line(record, (time.monotonic() - started) / count), flush=True)
+
+
+def _line(record: Record, seconds_each: float) -> str:
+    share = record["table_parameters"] / record["full_parameters"]
+    return (
+        f"{record['dataset']:<9} {record['model']:<6} seed {record['seed']}  "
+        f"{record['method']:<36} {share:6.1%}  AUC {record['test_auc']:.4f}  "
+        f"logloss {record['test_logloss']:.4f}  epoch {record['best_epoch']}/{record['epochs']}  "
+        f"{record['seconds']:.1f} s ({seconds_each:.1f} s each so far)"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
