@@ -19,10 +19,12 @@ class DistinctRows:
       rows: int32 ``[R]``; the unused places at the end hold distinct numbers from ``V`` on, which
         no row has, so that ``mode="drop"`` leaves them out of a scatter.
       slots: int32, of the ids' shape: the place in ``rows`` of each id; ``R`` if it reads none.
+      count: int32 scalar, how many there are.
     """
 
     rows: jax.Array
     slots: jax.Array
+    count: jax.Array
 
 
 def most_distinct(sizes: Sequence[int], batch: int) -> int:
@@ -57,4 +59,5 @@ def distinct_rows(ids: jax.Array, scratch: jax.Array, most: int) -> tuple[Distin
     unused = scratch.shape[0] + jnp.arange(most, dtype=jnp.int32)
     rows = unused.at[jnp.where(is_winner, number, most)].set(flat, mode="drop")
     slots = number.at[winner].get(mode="fill", fill_value=most)
-    return DistinctRows(rows=rows, slots=slots.reshape(ids.shape)), scratch
+    count = jnp.sum(is_winner, dtype=jnp.int32)
+    return DistinctRows(rows=rows, slots=slots.reshape(ids.shape), count=count), scratch

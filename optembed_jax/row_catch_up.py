@@ -15,7 +15,7 @@ from optembed_jax.embedding import Table
 from optembed_jax.row_decay import AdamRows, RowRule, idle
 
 _CACHED_ROWS = 256  # With their moments, they fit a core's cache while idle steps are taken.
-_BLOCK_ROWS = 16_384
+_BLOCK_ROWS = 4096  # Few enough for a core's cache, enough for a loop's overhead not to show.
 
 
 @flax.struct.dataclass
@@ -38,13 +38,20 @@ class DatedRows:
 
 
 def catch_up(rule: RowRule, rows: DatedRows, step: jax.Array) -> DatedRows:
-    """The rows after ``step`` (int32 scalar), those that are later left as they are."""
-    if rule.decay != "l2_coupled":
-        return _advanced(rule, rows, step)
-    size = block_of(rule, rows.last.shape[0])
-    blocks = jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), _without_oov(rows))
-    done = jax.lax.map(lambda block: _advanced(rule, block, step), blocks)
-    return _with_oov_of(rows, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), done))
+    """The rows after ``step`` (int32 scalar), those that are later left as they are.
+
+    Meant for :func:`block_of` rows at a time.
+    """
+    steps = jnp.maximum(step - rows.last, 0)
+    value, mu, nu = per_group(
+        lambda value, mu, nu: idle(rule, AdamRows(value, mu, nu), steps, rows.last, rows.visits),
+        rows.value,
+        rows.mu,
+        rows.nu,
+    )
+    # Of the old value, not the step alone, so that XLA reads it before it writes in its place.
+    last = jnp.maximum(rows.last, step)
+    return DatedRows(value=value, mu=mu, nu=nu, last=last, visits=rows.visits)
 
 
 def sweep(
@@ -75,7 +82,7 @@ def sweep(
         # Without the branch XLA reads the whole arrays on, past the writing, and so copies them.
         done = jax.lax.cond(
             jnp.any(found.last < step),
-            lambda block: _advanced(rule, block, step),
+            lambda block: catch_up(rule, block, step),
             lambda block: block,
             found,
         )
@@ -86,11 +93,11 @@ def sweep(
         mu, nu = jax.tree.map(write, (rows.mu, rows.nu), (done.mu, done.nu))
         return dataclasses.replace(rows, mu=mu, nu=nu)
 
-    return _with_oov_of(rows, jax.lax.fori_loop(0, blocks, one_block, _without_oov(rows)))
+    return with_oov_of(rows, jax.lax.fori_loop(0, blocks, one_block, without_oov(rows)))
 
 
 def block_of(rule: RowRule, rows: int) -> int:
-    """Rows to bring up to date at once: where that is a loop, as many as stay in cache."""
+    """Rows to work on at once, of ``rows``: as many as stay in cache."""
     return min(_CACHED_ROWS if rule.decay == "l2_coupled" else _BLOCK_ROWS, rows)
 
 
@@ -121,25 +128,14 @@ def per_group(function: Callable[..., AdamRows], *tables: Table) -> tuple[Table,
     return part("value", tables[0]), part("mu", tables[1]), part("nu", tables[2])
 
 
-def _advanced(rule: RowRule, rows: DatedRows, step: jax.Array) -> DatedRows:
-    steps = jnp.maximum(step - rows.last, 0)
-    value, mu, nu = per_group(
-        lambda value, mu, nu: idle(rule, AdamRows(value, mu, nu), steps, rows.last, rows.visits),
-        rows.value,
-        rows.mu,
-        rows.nu,
-    )
-    # Of the old value, not the step alone, so that XLA reads it before it writes in its place.
-    last = jnp.maximum(rows.last, step)
-    return DatedRows(value=value, mu=mu, nu=nu, last=last, visits=rows.visits)
-
-
-def _without_oov(rows: DatedRows) -> DatedRows:
+def without_oov(rows: DatedRows) -> DatedRows:
+    """The rows alone."""
     value, mu, nu = (dataclasses.replace(t, oov=None) for t in (rows.value, rows.mu, rows.nu))
     return dataclasses.replace(rows, value=value, mu=mu, nu=nu)
 
 
-def _with_oov_of(old: DatedRows, rows: DatedRows) -> DatedRows:
+def with_oov_of(old: DatedRows, rows: DatedRows) -> DatedRows:
+    """The rows, with the OOV vectors of others."""
     value, mu, nu = (
         dataclasses.replace(new, oov=before.oov)
         for new, before in zip(

@@ -17,6 +17,7 @@ that training never read come last, in the whole table or, with the last score, 
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import flax.struct
 import jax
@@ -25,7 +26,7 @@ import numpy as np
 
 from optembed_jax.fields import Fields
 from optembed_jax.row_decay import AdamRows, RowRule, norm_read, rent_per_step
-from optembed_jax.row_update import Lookup
+from optembed_jax.row_update import RowStep
 from optembed_jax.threshold import row_norm
 
 ROW_SCORES = ("norm", "mean_norm", "taylor", "frequency", "frequency_per_field")
@@ -81,38 +82,30 @@ def begin_epoch(scores: ScoreState, step: jax.Array) -> ScoreState:
     return dataclasses.replace(scores, total=jnp.zeros_like(scores.total), since=jnp.copy(step))
 
 
-def after_lookup_step(
-    scores: ScoreState, rule: RowRule, lookup: Lookup, gradient: jax.Array, after: jax.Array
-) -> ScoreState:
-    """Gather from a step on looked-up rows.
+def score_of_step(scores: ScoreState, rule: RowRule) -> Callable[[RowStep], jax.Array] | None:
+    """What a step adds to the score of each row that it reads, float32 ``[R]``; None for nothing.
 
     Args:
-      scores: before the step.
+      scores: before the step; only its kind matters.
       rule: by which rows are updated.
-      lookup: what the batch read.
-      gradient: float ``[R, D]``, of the loss, with respect to the rows that were read.
-      after: float ``[R, D]``, the rows after the step.
     """
-    now = lookup.now
-    idle_norms = jnp.zeros(lookup.reads.shape)
-    if lookup.rows is not None and scores.kind == "mean_norm":
-        before = AdamRows(lookup.before, now.mu.rows, now.nu.rows)
-        idle_norms = sum_of_idle_norms(
-            rule, before, now.value.rows, lookup.steps, now.visits, scores.order
+
+    def norm(step: RowStep) -> jax.Array:
+        after = row_norm(step.after, scores.order)
+        if step.found is None or step.steps is None:
+            return after
+        return after + sum_of_idle_norms(
+            rule, step.found, step.value, step.steps, step.visits, scores.order
         )
-    return after_step(
-        scores, lookup.rows, lookup.reads, now.value.rows, gradient, after, idle_norms
-    )
+
+    def taylor(step: RowStep) -> jax.Array:
+        return jnp.abs(jnp.sum(step.gradient * step.value, axis=-1))
+
+    return {"mean_norm": norm, "taylor": taylor}.get(scores.kind)
 
 
 def after_step(
-    scores: ScoreState,
-    rows: jax.Array | None,
-    reads: jax.Array,
-    value: jax.Array,
-    gradient: jax.Array,
-    after: jax.Array,
-    idle_norms: jax.Array | float = 0.0,
+    scores: ScoreState, rows: jax.Array | None, reads: jax.Array, terms: jax.Array | None
 ) -> ScoreState:
     """Gather from a step.
 
@@ -121,10 +114,7 @@ def after_step(
       rows: int32 ``[R]``, the distinct rows of the step, out of range where unused; None for all
         rows of the table in order.
       reads: int32 ``[R]``, ids that read each.
-      value: float ``[R, D]``, as they were read.
-      gradient: float ``[R, D]``.
-      after: float ``[R, D]``, after the step.
-      idle_norms: float ``[R]``, :func:`sum_of_idle_norms` since they were last read.
+      terms: float32 ``[R]``, of :func:`score_of_step`.
     """
 
     def add(whole: jax.Array, term: jax.Array) -> jax.Array:
@@ -133,10 +123,8 @@ def after_step(
         return whole.at[rows].add(term, mode="drop", unique_indices=True)
 
     total = scores.total
-    if scores.kind == "mean_norm" and total is not None:
-        total = add(total, row_norm(after, scores.order) + idle_norms)
-    if scores.kind == "taylor" and total is not None:
-        total = add(total, jnp.abs(jnp.sum(gradient * value, axis=-1)))
+    if total is not None and terms is not None:
+        total = add(total, terms)
     return dataclasses.replace(scores, reads=add(scores.reads, reads), total=total)
 
 

@@ -13,6 +13,7 @@ tables, where that is faster, and to compare with.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import flax.struct
 import jax
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 from optembed_jax.distinct_rows import DistinctRows, distinct_rows, most_distinct
 from optembed_jax.embedding import Table
 from optembed_jax.fields import Fields
+from optembed_jax.row_blocks import Part, Tree, for_blocks, taken
 from optembed_jax.row_catch_up import (
     DatedRows,
     block_of,
@@ -28,6 +30,7 @@ from optembed_jax.row_catch_up import (
     map_rows,
     per_group,
     sweep,
+    without_oov,
 )
 from optembed_jax.row_decay import AdamRows, RowRule, step_all, visit
 
@@ -72,22 +75,46 @@ class Lookup:
     """The rows that a batch reads, gathered and up to date.
 
     Attributes:
-      now: the rows with their moments, up to date; ``now.value`` is what the model reads, the OOV
-        vectors whole. In a dense state, all ``V``.
-      slots: int32 ``[..., F]``, where each id's row stands in ``now``; behind it if there is none.
+      value: what the model reads, ``R`` rows up to date, the OOV vectors whole. In a dense state,
+        the table.
+      slots: int32 ``[..., F]``, where each id's row stands in ``value``; behind it if there is
+        none.
       rows: int32 ``[R]``, where each row stands in the whole table, ``V`` and above for unused
         places; None in a dense state, where they are all there in order.
-      reads: int32 ``[R]``, ids of the batch that read each row.
-      before: float32 ``[R, D]``, the embeddings before their idle steps.
-      steps: int32 ``[R]``, those idle steps.
+      count: int32 scalar, how many of the places are used, the first ones.
     """
 
-    now: DatedRows
+    value: Table
     slots: jax.Array
     rows: jax.Array | None
-    reads: jax.Array
-    before: jax.Array
-    steps: jax.Array
+    count: jax.Array
+
+    @property
+    def reads(self) -> jax.Array:
+        """Ids of the batch that read each row, int32 ``[R]``."""
+        return count_reads(self.slots, self.value.rows.shape[0])
+
+
+@flax.struct.dataclass
+class RowStep:
+    """What a step did to some rows, for those who keep a score of them.
+
+    Attributes:
+      found: embeddings ``[R, D]`` with their moments, as they were before their idle steps; None
+        where there are none.
+      steps: int32 ``[R]``, those idle steps, or None.
+      visits: int32 ``[R]``, visits until then; None where the rule does not ask for it.
+      value: ``[R, D]``, as the model read them.
+      gradient: ``[R, D]``.
+      after: ``[R, D]``, after the step.
+    """
+
+    found: AdamRows | None
+    steps: jax.Array | None
+    visits: jax.Array | None
+    value: jax.Array
+    gradient: jax.Array
+    after: jax.Array
 
 
 def updates_sparsely(table_update: str, num_features: int) -> bool:
@@ -125,7 +152,7 @@ def look_up(
     ids: jax.Array,
     step: jax.Array,
 ) -> tuple[Lookup, RowState]:
-    """Gather what a batch reads and take the idle steps that it is behind.
+    """Gather what a batch reads, after the idle steps that it is behind.
 
     Args:
       rule: the rule.
@@ -139,38 +166,19 @@ def look_up(
     Returns:
       The rows, and the state to hand to :func:`write_back`.
     """
-    dated = _dated(state, table, step)
     if not state.is_sparse:
-        reads = count_reads(ids, table.rows.shape[0])
-        lookup = Lookup(
-            now=dated,
-            slots=ids,
-            rows=None,
-            reads=reads,
-            before=table.rows,
-            steps=jnp.zeros_like(reads),
-        )
-        return lookup, state
+        return Lookup(table, ids, None, jnp.int32(table.rows.shape[0])), state
     distinct, scratch = _distinct(rule, state, ids)
+    dated, most = without_oov(_dated(state, table, step)), distinct.rows.shape[0]
 
-    def gather(of_rows: jax.Array) -> jax.Array:
-        return of_rows.at[distinct.rows].get(mode="clip", unique_indices=True)
+    def one_block(part: Part, value: Table) -> Table:
+        now = catch_up(rule, taken(dated, part.of(distinct.rows), step), step)
+        return jax.tree.map(part.put, value, now.value)
 
-    found = DatedRows(
-        value=map_rows(gather, table),
-        mu=map_rows(gather, state.mu),
-        nu=map_rows(gather, state.nu),
-        last=jnp.where(distinct.rows < table.rows.shape[0], gather(dated.last), step),
-        visits=None if dated.visits is None else gather(dated.visits),
-    )
-    lookup = Lookup(
-        now=catch_up(rule, found, step),
-        slots=distinct.slots,
-        rows=distinct.rows,
-        reads=count_reads(distinct.slots, distinct.rows.shape[0]),
-        before=found.value.rows,
-        steps=step - found.last,
-    )
+    empty = map_rows(lambda a: jnp.zeros((most, *a.shape[1:]), a.dtype), dated.value)
+    value = for_blocks(distinct.count, block_of(rule, most), one_block, empty)
+    value = dataclasses.replace(value, oov=table.oov)
+    lookup = Lookup(value, distinct.slots, distinct.rows, distinct.count)
     return lookup, dataclasses.replace(state, scratch=scratch)
 
 
@@ -181,7 +189,8 @@ def write_back(
     lookup: Lookup,
     gradient: Table,
     step: jax.Array,
-) -> tuple[Table, RowState, jax.Array]:
+    score: Callable[[RowStep], jax.Array] | None = None,
+) -> tuple[Table, RowState, jax.Array | None]:
     """Take the step on the rows that were looked up, and put them back.
 
     Args:
@@ -189,33 +198,25 @@ def write_back(
       table: before the step; donate it, and the state, for an update in place.
       state: as :func:`look_up` returned it.
       lookup: what the batch read.
-      gradient: of the loss with respect to ``lookup.table``.
+      gradient: of the loss with respect to ``lookup.value``.
       step: int32 scalar, steps taken before this one.
+      score: makes a number per row, float32 ``[R]``, of what the step does to it; None for none.
 
     Returns:
-      The table and the state after the step, and the rows that were looked up after it, float32
-      ``[R, D]``.
+      The table and the state after the step, and the scores of the rows that were looked up.
     """
-    after = _visited(rule, lookup, gradient, step + 1)
-    if lookup.rows is None:
-        new_state = dataclasses.replace(state, mu=after.mu, nu=after.nu, visits=after.visits)
-        return after.value, new_state, after.value.rows
-    rows = lookup.rows
-
-    def scatter(whole: jax.Array, of_rows: jax.Array) -> jax.Array:
-        return whole.at[rows].set(of_rows, mode="drop", unique_indices=True)
-
     old = _dated(state, table, step)
-    new = DatedRows(
-        value=map_rows(scatter, table, after.value),
-        mu=map_rows(scatter, state.mu, after.mu),
-        nu=map_rows(scatter, state.nu, after.nu),
-        last=scatter(old.last, after.last),
-        visits=jax.tree.map(scatter, old.visits, after.visits),
-    )
-    if rule.decay == "l2_coupled":
+    if lookup.rows is None:
+        new = _step_densely(rule, old, lookup.reads > 0, gradient, step + 1)
+        terms = None
+        if score is not None:
+            terms = score(RowStep(None, None, None, table.rows, gradient.rows, new.value.rows))
+    else:
+        new, terms = _step_sparsely(rule, old, lookup, gradient, step, score)
+    if rule.decay == "l2_coupled" and lookup.rows is not None:
         new = _sweep_part(rule, new, step + 1)
-    return *_undated(state, new), after.value.rows
+    new = _with_oov_stepped(rule, old, new, gradient.oov, step + 1)
+    return *_undated(state, new), terms
 
 
 def synchronise(
@@ -248,8 +249,9 @@ def _dated(state: RowState, table: Table, step: jax.Array) -> DatedRows:
 
 
 def _undated(state: RowState, rows: DatedRows) -> tuple[Table, RowState]:
+    last = None if state.last is None else rows.last
     return rows.value, dataclasses.replace(
-        state, mu=rows.mu, nu=rows.nu, last=rows.last, visits=rows.visits
+        state, mu=rows.mu, nu=rows.nu, last=last, visits=rows.visits
     )
 
 
@@ -258,10 +260,45 @@ def _distinct(rule: RowRule, state: RowState, ids: jax.Array) -> tuple[DistinctR
     most = most_distinct(state.sizes, ids.size // ids.shape[-1])
     # Of a table that is dealt to devices, a device has but its own rows to find.
     most = min(most, state.scratch.shape[0])
-    if rule.decay == "l2_coupled":
-        size = block_of(rule, most)
-        most = -(-most // size) * size
-    return distinct_rows(ids, state.scratch, most)
+    size = block_of(rule, most)
+    return distinct_rows(ids, state.scratch, -(-most // size) * size)
+
+
+def _step_sparsely(
+    rule: RowRule,
+    old: DatedRows,
+    lookup: Lookup,
+    gradient: Table,
+    step: jax.Array,
+    score: Callable[[RowStep], jax.Array] | None,
+) -> tuple[DatedRows, jax.Array | None]:
+    """All rows after the step, those of the lookup having taken it, and their scores."""
+    assert lookup.rows is not None
+    rows = lookup.rows
+    value, gradient = (dataclasses.replace(t, oov=None) for t in (lookup.value, gradient))
+
+    def one_block(part: Part, carried: Tree) -> Tree:
+        dated, terms = carried
+        places, slopes = part.of(rows), jax.tree.map(part.of, gradient)
+        found = taken(dated, places, step)
+        now = dataclasses.replace(catch_up(rule, found, step), value=jax.tree.map(part.of, value))
+        after = _visited(rule, now, slopes, step + 1)
+        if score is not None:
+            before = AdamRows(found.value.rows, found.mu.rows, found.nu.rows)
+            of_step = RowStep(
+                before, step - found.last, found.visits, now.value.rows, slopes.rows,
+                after.value.rows,
+            )  # fmt: skip
+            terms = part.put(terms, score(of_step))
+
+        def scatter(whole: jax.Array, lines: jax.Array) -> jax.Array:
+            return whole.at[places].set(lines, mode="drop", unique_indices=True)
+
+        return jax.tree.map(scatter, dated, after), terms
+
+    terms = None if score is None else jnp.zeros(rows.shape, jnp.float32)
+    size = block_of(rule, rows.shape[0])
+    return for_blocks(lookup.count, size, one_block, (without_oov(old), terms))
 
 
 def _sweep_part(rule: RowRule, rows: DatedRows, step: jax.Array) -> DatedRows:
@@ -272,27 +309,58 @@ def _sweep_part(rule: RowRule, rows: DatedRows, step: jax.Array) -> DatedRows:
     return sweep(rule, rows, step, step % SWEEP_STEPS * per_part, per_part)
 
 
-def _visited(rule: RowRule, lookup: Lookup, gradient: Table, step: jax.Array) -> DatedRows:
-    """The rows after the step numbered ``step``, which reads them; densely, all rows after it."""
-    rows = lookup.now
-    visits = None if rows.visits is None else rows.visits + (lookup.reads > 0)
-
-    def one_step(value: jax.Array, mu: jax.Array, nu: jax.Array, gradient: jax.Array) -> AdamRows:
-        found = AdamRows(value, mu, nu)
-        if lookup.rows is not None:
-            return visit(rule, found, gradient, step, visits)
-        return step_all(rule, found, gradient, step, lookup.reads > 0, visits)
-
-    value, mu, nu = per_group(one_step, rows.value, rows.mu, rows.nu, gradient)
-    if rows.value.oov is not None:
-        # The OOV vectors are few: a step for all of them. They stand in for rows, and pay no rent.
-        assert rows.mu.oov is not None and rows.nu.oov is not None and gradient.oov is not None
-        own_rule = RowRule("none", rule.lr) if rule.lazy_moments else rule
-        steps = jnp.broadcast_to(step, rows.value.oov.shape[:1])
-        vectors = AdamRows(rows.value.oov, rows.mu.oov, rows.nu.oov)
-        oov = visit(own_rule, vectors, gradient.oov, step, steps)
-        value = dataclasses.replace(value, oov=oov.value)
-        mu, nu = dataclasses.replace(mu, oov=oov.mu), dataclasses.replace(nu, oov=oov.nu)
+def _visited(rule: RowRule, rows: DatedRows, gradient: Table, step: jax.Array) -> DatedRows:
+    """The rows after the step numbered ``step``, which reads them."""
+    visits = None if rows.visits is None else rows.visits + 1
+    value, mu, nu = per_group(
+        lambda value, mu, nu, gradient: visit(
+            rule, AdamRows(value, mu, nu), gradient, step, visits
+        ),
+        rows.value,
+        rows.mu,
+        rows.nu,
+        gradient,
+    )
     # Of the old value, not the step alone, so that XLA reads it before it writes in its place.
     last = jnp.maximum(rows.last, step)
     return DatedRows(value=value, mu=mu, nu=nu, last=last, visits=visits)
+
+
+def _step_densely(
+    rule: RowRule, rows: DatedRows, is_read: jax.Array, gradient: Table, step: jax.Array
+) -> DatedRows:
+    """All rows after the step numbered ``step``, which reads some of them."""
+    visits = None if rows.visits is None else rows.visits + is_read
+    value, mu, nu = per_group(
+        lambda value, mu, nu, gradient: step_all(
+            rule, AdamRows(value, mu, nu), gradient, step, is_read, visits
+        ),
+        rows.value,
+        rows.mu,
+        rows.nu,
+        gradient,
+    )
+    return dataclasses.replace(rows, value=value, mu=mu, nu=nu, visits=visits)
+
+
+def _with_oov_stepped(
+    rule: RowRule, old: DatedRows, rows: DatedRows, gradient: jax.Array | None, step: jax.Array
+) -> DatedRows:
+    """The rows, and the OOV vectors after a step: they are few, and all take it.
+
+    They stand in for rows, and pay no rent.
+    """
+    if old.value.oov is None:
+        return rows
+    assert old.mu.oov is not None and old.nu.oov is not None and gradient is not None
+    own_rule = RowRule("none", rule.lr) if rule.lazy_moments else rule
+    steps = jnp.broadcast_to(step, old.value.oov.shape[:1])
+    vectors = AdamRows(old.value.oov, old.mu.oov, old.nu.oov)
+    after = visit(own_rule, vectors, gradient, step, steps)
+    value, mu, nu = (
+        dataclasses.replace(table, oov=oov)
+        for table, oov in zip(
+            (rows.value, rows.mu, rows.nu), (after.value, after.mu, after.nu), strict=True
+        )
+    )
+    return dataclasses.replace(rows, value=value, mu=mu, nu=nu)

@@ -30,6 +30,7 @@ from optembed_jax.row_shards import RowShards
 from optembed_jax.row_update import (
     Lookup,
     RowState,
+    RowStep,
     count_reads,
     look_up,
     synchronise,
@@ -237,7 +238,7 @@ def _look_up(
     if not isinstance(row_state, RowState):
         return state.params, None, row_state
     lookup, row_state = look_up(train.row_rule, state.params.table, row_state, all_ids, state.step)
-    return dataclasses.replace(state.params, table=lookup.now.value), lookup, row_state
+    return dataclasses.replace(state.params, table=lookup.value), lookup, row_state
 
 
 def _update(
@@ -258,17 +259,21 @@ def _update(
             rule, table, row_state, reading, ids, grads.table, state.step
         )
         return *_with_table(state, train, grads, table, row_state), scores
+    score = None if scores is None else row_score.score_of_step(scores, rule)
     if lookup is None:
         params, opt_state = make_optimisers(train).update(grads, state.opt_state, state.params)
         if scores is not None:
-            reads = count_reads(all_ids, table.rows.shape[0])
-            scores = row_score.after_step(
-                scores, None, reads, table.rows, grads.table.rows, params.table.rows
-            )
+            reads, terms = count_reads(all_ids, table.rows.shape[0]), None
+            if score is not None:
+                value, after = table.rows, params.table.rows
+                terms = score(RowStep(None, None, None, value, grads.table.rows, after))
+            scores = row_score.after_step(scores, None, reads, terms)
         return params, opt_state, scores
-    table, row_state, after = write_back(rule, table, row_state, lookup, grads.table, state.step)
+    table, row_state, terms = write_back(
+        rule, table, row_state, lookup, grads.table, state.step, score
+    )
     if scores is not None:
-        scores = row_score.after_lookup_step(scores, rule, lookup, grads.table.rows, after)
+        scores = row_score.after_step(scores, lookup.rows, lookup.reads, terms)
     return *_with_table(state, train, grads, table, row_state), scores
 
 

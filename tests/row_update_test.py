@@ -38,7 +38,7 @@ def one_step(rule, table, state, step, ids, weights):
             read += jnp.sum(table.oov * jnp.sum(weights, axis=0))
         return read
 
-    table, state, _ = write_back(rule, table, state, lookup, jax.grad(loss)(lookup.now.value), step)
+    table, state, _ = write_back(rule, table, state, lookup, jax.grad(loss)(lookup.value), step)
     return table, state
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
+from experiments.benchmarks.click_log import NUM_FIELDS, fields_of
 from optembed_jax.bundle_writer import write_bundle
 from optembed_jax.compact import lookup, table_bytes
 from optembed_jax.compact_model import compact, tree_bytes
@@ -37,15 +38,7 @@ _MODELS = flags.DEFINE_list("models", ["deepfm"], "Backbones, each with the firs
 _REPEATS = flags.DEFINE_integer("repeats", 15, "Timed turns of each.", lower_bound=3)
 _JSON = flags.DEFINE_string("json", None, "File for the figures.")
 
-NUM_FIELDS, DIM, BATCH = 39, 64, 2048
-
-
-def field_sizes(rows: int) -> tuple[int, ...]:
-    """Sizes that fall off by a power of their rank and add up to ``rows``."""
-    weights = 1.0 / np.arange(1, NUM_FIELDS + 1) ** 1.2
-    sizes = np.maximum((weights / weights.sum() * rows).astype(int), 4)
-    sizes[0] += rows - sizes.sum()
-    return tuple(int(size) for size in sizes)
+DIM, BATCH = 64, 2048
 
 
 def drawn_dims(share: float, rng: np.random.Generator) -> np.ndarray:
@@ -63,7 +56,7 @@ def drawn_dims(share: float, rng: np.random.Generator) -> np.ndarray:
 def measure(model: str, rows: int, keep: float, columns: float, repeats: int) -> dict[str, Any]:
     """All figures of one table."""
     rng = np.random.default_rng(0)
-    fields = Fields(tuple(f"f{n}" for n in range(NUM_FIELDS)), field_sizes(rows))
+    fields = fields_of(rows)
     config = ModelConfig(model=model, latent_dim=DIM)
     params, batch_stats = init_params(jax.random.key(0), config, fields)
     mask, dims = rng.random(rows) < keep, drawn_dims(columns, rng)
