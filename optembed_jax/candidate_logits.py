@@ -160,12 +160,14 @@ def interactions(columns: jax.Array, candidates: Candidates) -> jax.Array:
     by_field = columns.reshape(num_fields, rows // num_fields, batch)
     squares = jnp.square(columns)
 
+    def of_one(dims: jax.Array) -> jax.Array:
+        mask = prefix_mask(dims, by_field.shape[1], columns.dtype)
+        total = jnp.einsum("fd,fdb->db", mask, by_field)
+        return 0.5 * (jnp.sum(jnp.square(total), axis=0) - mask.reshape(rows) @ squares)
+
     def add_group(group: jax.Array, found: jax.Array) -> jax.Array:
         dims = jax.lax.dynamic_slice_in_dim(candidates.dims, group * GROUP, GROUP)
-        mask = prefix_mask(dims, by_field.shape[1], columns.dtype)
-        total = jnp.einsum("cfd,fdb->dcb", mask, by_field)
-        own = mask.reshape(GROUP, rows) @ squares
-        pairs = 0.5 * (jnp.sum(jnp.square(total), axis=0) - own)
+        pairs = jax.vmap(of_one)(dims)
         return jax.lax.dynamic_update_slice_in_dim(found, pairs, group * GROUP, axis=0)
 
     groups = -(-candidates.steps.count // GROUP)
