@@ -53,8 +53,12 @@ def merge_field(spill: Spill, field: int, min_count: int) -> MergedField:
       min_count: values seen less often share the OOV row.
     """
     starts = np.concatenate([[0], np.cumsum(spill.sizes(field))]).astype(np.int64)
-    places = spill.make_places(field)
+    spill.make_places(field)
     parts = max(1, -(-int(starts[-1]) // VALUES_AT_ONCE))
+    # The file is mapped some blocks at a time, so that it never is in memory as a whole.
+    at_once = max(1, VALUES_AT_ONCE // max(1, int(np.diff(starts).max(initial=1))))
+    ends = [*range(at_once, spill.num_blocks, at_once), spill.num_blocks]
+    windows = list(zip([0, *ends], ends, strict=False))
     kept_values, kept_counts, kept_training = [], [], []
     kept, oov = 0, 0
     for part in _parts(spill, field, parts):
@@ -66,15 +70,19 @@ def merge_field(spill: Spill, field: int, min_count: int) -> MergedField:
         kept_counts.append(part.vocabulary_counts[keep])
         kept_training.append(part.training_counts[keep])
         oov += int(part.training_counts[~keep].sum())
-        for block, (positions, found) in enumerate(part.pieces):
-            places[starts[block] : starts[block + 1]][positions] = order[found]
+        for first, last in windows:
+            places = spill.map_places(field, int(starts[first]), int(starts[last] - starts[first]))
+            for block in range(first, last):
+                positions, found = part.pieces[block]
+                begin, end = starts[block : block + 2] - starts[first]
+                places[begin:end][positions] = order[found]
     values, counts = pa.concat_arrays(kept_values), np.concatenate(kept_counts)
     by_count = _by_count(counts, values)
     rank = np.zeros(kept + 1, np.int32)  # the last stands for -1: no row
     rank[by_count] = 1 + np.arange(kept, dtype=np.int32)
-    for start in range(0, len(places), VALUES_AT_ONCE):
-        some = places[start : start + VALUES_AT_ONCE]
-        some[:] = rank[some]
+    for first, last in windows:
+        places = spill.map_places(field, int(starts[first]), int(starts[last] - starts[first]))
+        places[:] = rank[places]
     training = np.concatenate(kept_training)[by_count]
     return MergedField(values.take(pa.array(by_count)), np.concatenate([[oov], training]))
 

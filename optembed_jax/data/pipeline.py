@@ -91,11 +91,13 @@ def _build(
     threads = workers()
     read = read_rows(data, options, spill, threads, progress)
     spill.finish()
+    pa.default_memory_pool().release_unused()  # what reading needed is of no use to what follows
     numeric = {
         field: _numeric_vocabulary(data.columns[field].name, sample, options.numeric_bins)
         for field, sample in read.samples.items()
     }
     sizes = _merge(data, options, spill, numeric, threads, progress)
+    pa.default_memory_pool().release_unused()
     layout = layout_of([column.name for column in data.columns], sizes)
     buckets = _bucket_numbers(read.labels.sum(axis=1), len(data.columns))
     binned = _scatter(options, spill, read, numeric, layout, buckets, threads, progress)

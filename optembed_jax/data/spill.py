@@ -175,15 +175,20 @@ class Spill:
                 yield value, np.stack([c.to_numpy() for c in counts]), np.array(position)
         path.unlink()
 
-    def make_places(self, field: int) -> np.ndarray:
-        """A file for the place of every block's every value of a field: int32, mapped."""
-        size = int(self.sizes(field).sum())
-        path = self.folder / f"places-{field}"
+    def make_places(self, field: int) -> None:
+        """A file for the place of every block's every value of a field, int32."""
+        path = self._place_file(field)
         with path.open("wb") as stream:
             # Allocated now: writing to a mapped hole of a full disk would kill the process.
-            os.posix_fallocate(stream.fileno(), 0, max(4 * size, 1))
+            size = 4 * int(self.sizes(field).sum())
+            os.posix_fallocate(stream.fileno(), 0, max(size, 1))
         self._places[field] = path.open("rb")
-        return np.memmap(path, np.int32, "r+", shape=(size,)) if size else np.zeros(0, np.int32)
+
+    def map_places(self, field: int, start: int, size: int) -> np.ndarray:
+        """Some of the places of a field, from number `start` on, to be written: mapped."""
+        if not size:
+            return np.zeros(0, np.int32)
+        return np.memmap(self._place_file(field), np.int32, "r+", 4 * start, (size,))
 
     def places(self, field: int, start: int, size: int) -> np.ndarray:
         """Some of the places of a field, from number `start` on."""
@@ -223,6 +228,9 @@ class Spill:
 
     def _rows(self, index: int) -> pathlib.Path:
         return self.folder / f"rows-{index}"
+
+    def _place_file(self, field: int) -> pathlib.Path:
+        return self.folder / f"places-{field}"
 
     def _part(self, field: int, number: int) -> pathlib.Path:
         return self.folder / f"part-{field}-{number}"
