@@ -11,6 +11,14 @@ BOM = b"\xef\xbb\xbf"
 """What some programs put before UTF-8 text."""
 
 _GZIP = b"\x1f\x8b"
+_OTHERS = {
+    b"PK\x03\x04": "a zip archive; unpack it (gzip can stay as it is)",
+    b"\x28\xb5\x2f\xfd": "compressed by Zstandard; unpack it (gzip can stay as it is)",
+    b"\xfd7zXZ\x00": "compressed by xz; unpack it (gzip can stay as it is)",
+    b"BZh91AY&SY": "compressed by bzip2; unpack it (gzip can stay as it is)",
+    b"\xff\xfe": "UTF-16 text; save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text; save it as UTF-8",
+}
 _LONGEST_ROW = 256 * 2**20
 
 
@@ -59,11 +67,14 @@ def first_line(path: pathlib.Path) -> bytes:
 def _pieces(path: pathlib.Path, size: int) -> Iterator[tuple[bytes, int]]:
     """Yields the text of a file, decompressed where needed, and the bytes consumed so far."""
     with path.open("rb") as stream:
-        magic = stream.read(len(_GZIP))
-        if not magic:
+        begin = stream.read(16)
+        if not begin:
             raise InputError(f"{path} is empty")
+        for magic, what in _OTHERS.items():
+            if begin.startswith(magic):
+                raise InputError(f"{path} is {what}")
         stream.seek(0)
-        if magic == _GZIP:
+        if begin.startswith(_GZIP):
             yield from _unzip(path, stream, size)
             return
         while piece := stream.read(size):

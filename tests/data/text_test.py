@@ -1,4 +1,6 @@
+import bz2
 import gzip
+import lzma
 import tracemalloc
 
 import numpy as np
@@ -134,6 +136,20 @@ def test_headers(source_of):
         InputError, match=r"0\.txt line 1: the header should name .* 'b' is missing"
     ):
         read_all(source_of(b"y,a,c\n1,2,3\n", dialect=QUOTED))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK\x03\x04rest", "is a zip archive; unpack it"),
+        (bz2.compress(b"1\ta\tb\n"), "is compressed by bzip2"),
+        (lzma.compress(b"1\ta\tb\n"), "is compressed by xz"),
+        ("1\ta\tb\n".encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
+    ],
+)
+def test_files_of_another_kind_are_told(source_of, content, message):
+    with pytest.raises(InputError, match=message):
+        read_all(source_of(content))
 
 
 def test_lone_carriage_returns_are_no_line_ends(source_of):
