@@ -151,7 +151,7 @@ def test_a_split_with_one_class_is_refused(write_table, columns, prepare, label)
         (b"", "is empty"),
         (b"clicked,city,shop,price\n", "holds no rows"),
         (b"clicked,city,shop,city,price\n1,2,3,4,5\n", "more than one column 'city'"),
-        (b"\xff\xfe,city\n", "not UTF-8"),
+        (b"\xff,city\n", "not UTF-8"),
         (b"PAR1 but not really", "cannot be read as Parquet"),
     ],
 )
