@@ -170,15 +170,17 @@ def _train(
                     stop=processes.agreed(preemption.requested),
                 ),
             )
-    labels, logits = predict(
-        fitted.params,
-        fitted.batch_stats,
-        reader("test", shuffle=False, remainder="pad"),
-        steps.place(frozen),
-        phase=phase,
-        model=model,
-        steps=steps,
-    )
+    is_cut = fitted.scores is not None
+    if not is_cut:
+        test = predict(
+            fitted.params,
+            fitted.batch_stats,
+            reader("test", shuffle=False, remainder="pad"),
+            steps.place(frozen),
+            phase=phase,
+            model=model,
+            steps=steps,
+        )
     if choice.kind != "one":
         on_host = (fitted.params, fitted.batch_stats, fitted.scores)
         params, batch_stats, scores = steps.whole(on_host)
@@ -188,12 +190,27 @@ def _train(
         rows = trained.rows if model.prunes_rows else None
         whole = expand(model, fitted.params, frozen, prepared.fields, rows, full)
         trained = dataclasses.replace(trained, params=whole)
+    val_auc = fitted.best.val_auc
+    if is_cut:
+        # A budget cuts after training: what is scored is what is kept, not what was trained.
+        validation, test = (
+            predict(
+                trained.params,
+                trained.batch_stats,
+                reader(split, shuffle=False, remainder="pad"),
+                trained.selection,
+                phase=Phase.RETRAIN,
+                model=model,
+            )
+            for split in ("validation", "test")
+        )
+        val_auc = metrics.auc(*validation)
     checkpoint.save(folder / "state", trained.as_tree())
     return {
-        "val_auc": fitted.best.val_auc,
-        "test_auc": metrics.auc(labels, logits),
-        "test_logloss": metrics.logloss(labels, logits),
-        "test_calibration": metrics.calibration(labels, logits),
+        "val_auc": val_auc,
+        "test_auc": metrics.auc(*test),
+        "test_logloss": metrics.logloss(*test),
+        "test_calibration": metrics.calibration(*test),
         **counts(run, model, trained),
         "best_epoch": fitted.best.number,
         "epochs": len(fitted.epochs),

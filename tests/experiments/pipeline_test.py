@@ -217,6 +217,9 @@ def test_a_budget_is_kept_to_one_row(start, tmp_path, capsys, budget, kept):
     bands = summary["supernet"]["rows_by_frequency"]
     assert sum(band["rows"] for band in bands) == rows
     assert sum(band["rows_kept"] for band in bands) == found
+    # What is scored is what is kept, not the whole table that was trained.
+    trained = json.loads((tmp_path / "supernet" / "metrics.jsonl").read_text())
+    assert summary["supernet"]["val_auc"] != trained["val_auc"]
     assert "100+ times" in capsys.readouterr().out
 
 
