@@ -242,7 +242,9 @@ def assert_same_outcome(fitted, expected):
 
 FAST = dataclasses.replace(TRAIN, lr=0.1)
 SPARSE = {
-    "model": dataclasses.replace(MODEL, row_keep=0.5, row_score="mean_norm"),
+    "model": dataclasses.replace(
+        MODEL, mode_threshold="budget", row_keep=0.5, row_score="mean_norm"
+    ),
     "train": dataclasses.replace(FAST, table_update="sparse", row_decay="rent", rent=1e-4),
 }
 

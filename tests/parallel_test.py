@@ -71,7 +71,7 @@ CASES = {
         TrainConfig(lr=0.01, t_lr=0.2, alpha=0.1, row_decay="rent", table_update="sparse"),
     ),
     "l2": (
-        dataclasses.replace(DEEP, row_keep=0.5, row_score="taylor"),
+        dataclasses.replace(DEEP, mode_threshold="budget", row_keep=0.5, row_score="taylor"),
         TrainConfig(lr=0.01, l2=1e-3, table_update="sparse"),
     ),
 }

@@ -24,6 +24,7 @@ SMALL = {
     "batch_size": 256,
     "epochs": 2,
     "row_keep": 0.5,
+    "mode_oov": "zero",
     "row_score": "frequency",
     "generations": 4,
     "mutation_num": 4,
