@@ -220,8 +220,10 @@ def test_sigterm_saves_and_ends_with_status_0_in_each_phase(begin, whole, tmp_pa
         if (tmp_path / "summary.json").exists():
             continue
         stopped += 1
-        last = life.log.splitlines()[-1]
-        assert ("stopped by SIGTERM: " in last) and "the same command goes on" in last
+        # asyncio may tell of a task that was still reading after it.
+        told = [line for line in life.log.splitlines() if line.startswith("stopped by SIGTERM: ")]
+        last = told[-1] if told else ""
+        assert "the same command goes on" in last
         assert "Traceback" not in life.log, (seed, phase, life.log)
     assert stopped >= 3, seed
     life = begin(tmp_path)
