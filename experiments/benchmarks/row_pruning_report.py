@@ -104,7 +104,7 @@ def plot(summary: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    matplotlib.rcParams.update({"svg.hashsalt": "optembed", "font.size": 8})
+    matplotlib.rcParams.update({"svg.hashsalt": "optembed", "svg.fonttype": "none", "font.size": 8})
     pairs = _pairs(summary["cells"])
     datasets = list(dict.fromkeys(dataset for dataset, _ in pairs))
     models = list(dict.fromkeys(model for _, model in pairs))
@@ -164,7 +164,7 @@ def _draw(axis: Any, cells: list[Cell]) -> None:
             label="unpruned, tuned L2",
         )
     axis.set_xscale("log")
-    axis.set_xlim(1, 120)
+    axis.set_xlim(0.5, 130)
     axis.set_xticks([1, 5, 10, 20, 50, 100], ["1", "5", "10", "20", "50", "100"])
     axis.minorticks_off()
     axis.grid(alpha=0.3)
