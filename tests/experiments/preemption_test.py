@@ -178,13 +178,17 @@ def test_killed_at_20_moments_it_ends_as_if_it_had_not_been(begin, whole, tmp_pa
     seed = random.SystemRandom().randrange(2**32)
     rng, kills, writing, runs = random.Random(seed), dict.fromkeys(PHASES, 0), 0, 0
     workdir = tmp_path / "run"
-    while sum(kills.values()) < 20 or workdir.exists():
+
+    def wanted():
+        """Kills are: 20, or more until each phase has met one and a write has."""
+        enough = sum(kills.values()) >= 20 and min(kills.values()) > 0 and writing > 0
+        return not enough and sum(kills.values()) < 60
+
+    while wanted() or workdir.exists():
         life = begin(workdir)
-        if sum(kills.values()) < 20:
-            # The phase that was killed least of those that this run still has before it; none
-            # may be left, where it was killed before its summary.
-            ahead = [phase for phase in PHASES if not life.has_finished(phase)]
-            target = min(ahead or PHASES[-1:], key=kills.__getitem__)
+        # The phase that was killed least; a run that has it behind it is left to end.
+        target = min(PHASES, key=kills.__getitem__)
+        if wanted() and not life.has_finished(target):
             life.until(lambda life=life, target=target: life.has_begun(target))
             if rng.random() < 0.3:
                 life.until(life.writes)
@@ -203,7 +207,7 @@ def test_killed_at_20_moments_it_ends_as_if_it_had_not_been(begin, whole, tmp_pa
             runs += 1
         elif not workdir.exists():
             workdir.mkdir()  # Killed before it began anything; it still has to come to an end.
-    assert sum(1 for times in kills.values() if times) > 1, (seed, kills, writing)
+    assert min(kills.values()) > 0 and writing > 0, (seed, kills, writing)
 
 
 def test_sigterm_saves_and_ends_with_status_0_in_each_phase(begin, whole, tmp_path):
@@ -220,10 +224,8 @@ def test_sigterm_saves_and_ends_with_status_0_in_each_phase(begin, whole, tmp_pa
         if (tmp_path / "summary.json").exists():
             continue
         stopped += 1
-        # asyncio may tell of a task that was still reading after it.
-        told = [line for line in life.log.splitlines() if line.startswith("stopped by SIGTERM: ")]
-        last = told[-1] if told else ""
-        assert "the same command goes on" in last
+        last = life.log.splitlines()[-1]
+        assert last.startswith("stopped by SIGTERM: ") and "the same command goes on" in last
         assert "Traceback" not in life.log, (seed, phase, life.log)
     assert stopped >= 3, seed
     life = begin(tmp_path)
