@@ -1,7 +1,11 @@
 """When a run is saved, and when it stops: SIGTERM, as machines that are taken away send it."""
 
+import asyncio
 import contextlib
+import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -20,20 +24,53 @@ class _Request:
 def handled() -> Iterator[None]:
     """Within it SIGTERM raises ``Stopped``, or is :func:`deferred`.
 
-    All that is written is written whole or not at all, so that a run can be stopped anywhere.
+    All that is written is written whole or not at all, so that a run can be stopped anywhere. Where
+    what is raised would be printed and forgotten, SIGTERM comes again a little later: in callbacks
+    of the garbage collector, such as JAX has one, in finalisers, and in an event loop, such as
+    Orbax reads with.
     """
+    again: list[threading.Timer] = []
+
+    def come_again() -> None:
+        timer = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGTERM))
+        timer.daemon = True
+        again.append(timer)
+        timer.start()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         _Request.made = True
-        if not _Request.deferred:
+        if _Request.deferred:
+            return
+        if _in_event_loop():
+            come_again()
+        else:
             raise Stopped("SIGTERM")
 
+    def on_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+        if issubclass(unraisable.exc_type, Stopped):
+            come_again()
+        else:
+            hook_before(unraisable)
+
     _Request.made = False
+    hook_before, sys.unraisablehook = sys.unraisablehook, on_unraisable
     before = signal.signal(signal.SIGTERM, on_signal)
     try:
         yield
     finally:
+        for timer in again:
+            timer.cancel()
+            timer.join()
         signal.signal(signal.SIGTERM, before)
+        sys.unraisablehook = hook_before
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

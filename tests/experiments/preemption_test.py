@@ -4,7 +4,9 @@ Each life of a run is a process of its own. A server that has imported everythin
 nothing, forks it: a life costs no imports.
 """
 
+import asyncio
 import contextlib
+import gc
 import json
 import os
 import random
@@ -231,6 +233,38 @@ def test_sigterm_saves_and_ends_with_status_0_in_each_phase(begin, whole, tmp_pa
     life = begin(tmp_path)
     assert life.wait() == 0, life.log
     assert outcome(tmp_path) == expected, seed
+
+
+def test_sigterm_within_a_collection_of_garbage_is_not_lost(capsys):
+    def on_collection(phase, info):
+        gc.callbacks.remove(on_collection)
+        signal.raise_signal(signal.SIGTERM)
+
+    reached = []
+    with pytest.raises(Stopped), preemption.handled():
+        gc.callbacks.append(on_collection)
+        gc.collect()  # Python would print what is raised in it, and go on.
+        reached.append("after the collection")
+        time.sleep(5)
+        reached.append("not stopped")
+    assert reached == ["after the collection"]
+    assert capsys.readouterr().err == ""
+
+
+def test_sigterm_within_an_event_loop_is_not_lost(caplog):
+    async def read():
+        # The loop would log what is raised in a callback, and go on.
+        asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGTERM)
+        await asyncio.sleep(0.1)
+        reached.append("after the read")
+
+    reached = []
+    with pytest.raises(Stopped), preemption.handled():
+        asyncio.run(read())
+        time.sleep(5)
+        reached.append("not stopped")
+    assert reached == ["after the read"]
+    assert not caplog.records
 
 
 def checkpoints_of(workdir, phase="baseline"):
