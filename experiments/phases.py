@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments import search_phase, training_phases, verify_phase
-from experiments.flags import Settings
-from experiments.trained import Run
+from experiments.settings import Settings
+from experiments.trained import OF_PRUNING, Run
 from optembed_jax.errors import InputError
 
 _PHASES: Mapping[str, Callable[[Run, Path], dict[str, Any]]] = {
@@ -48,8 +48,7 @@ def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
         return {**retrain, **loop, "retrain_from": settings.retrain_from, **wish, **seeds}
     if phase == "supernet":
         return {**model, **train, **loop}
-    of_rows = ("row_keep", "max_table_bytes", "row_score", "norm", "t_lr", "alpha")
-    of_pruning = ("mode", "mode_threshold", "mode_oov", "mode_linear", *of_rows)
+    of_pruning = ("mode", *OF_PRUNING, "t_lr", "alpha")
     return {k: v for k, v in {**model, **train, **loop}.items() if k not in of_pruning}
 
 

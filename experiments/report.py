@@ -6,7 +6,7 @@ import platform
 from typing import Any
 
 from experiments import front
-from experiments.flags import Settings
+from experiments.settings import Settings
 from experiments.workdir import PHASES, Workdir, write_json
 
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")

@@ -7,13 +7,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.flags import Settings
 from experiments.progress import Progress
+from experiments.settings import Settings
 from experiments.workdir import PHASES, Workdir
 from optembed_jax import checkpoint, data
 from optembed_jax.forward import ModelConfig, Params, Selection, init_params
 from optembed_jax.parameter_count import count_parameters
 from optembed_jax.row_score import kept_by_frequency
+
+OF_PRUNING = (
+    "mode_threshold",
+    "mode_oov",
+    "mode_linear",
+    "norm",
+    "row_keep",
+    "max_table_bytes",
+    "row_score",
+)
+"""Settings of the model that say nothing where nothing is pruned."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,15 +100,7 @@ def model_of(phase: str, model: ModelConfig) -> ModelConfig:
         return model
     plain = ModelConfig()
     return dataclasses.replace(
-        model,
-        mode="none",
-        mode_threshold=plain.mode_threshold,
-        mode_oov=plain.mode_oov,
-        mode_linear=plain.mode_linear,
-        norm=plain.norm,
-        row_keep=plain.row_keep,
-        max_table_bytes=plain.max_table_bytes,
-        row_score=plain.row_score,
+        model, mode="none", **{name: getattr(plain, name) for name in OF_PRUNING}
     )
 
 

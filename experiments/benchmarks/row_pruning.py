@@ -18,9 +18,10 @@ from typing import Any
 from absl import flags
 
 from experiments import cli
-from experiments.benchmarks import row_pruning_report
+from experiments.benchmarks import row_pruning_report, runs_file
 from experiments.benchmarks.row_pruning_data import DATASETS, Problem, load
-from experiments.benchmarks.row_pruning_methods import METHODS, Bench, Record
+from experiments.benchmarks.row_pruning_methods import METHODS, Bench
+from experiments.benchmarks.runs_file import Record
 from optembed_jax.errors import InputError
 
 _RUNS = flags.DEFINE_string("runs", None, "JSONL file to which finished trainings are appended.")
@@ -39,30 +40,8 @@ _DATA_DIR = flags.DEFINE_string(
 _REPORT_ONLY = flags.DEFINE_bool("report_only", False, "Run nothing, report what --runs holds.")
 
 
-def read_runs(path: pathlib.Path) -> list[Record]:
-    """The finished trainings; a last line that was cut off is left out.
-
-    Raises:
-      InputError: another line is not a record.
-    """
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8")
-    lines = text[: text.rfind("\n") + 1].splitlines()
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            _ = key_of(record)
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}, line {number}: not a finished training ({error})") from error
-        records.append(record)
-    return records
-
-
-def key_of(record: Record) -> tuple[Any, ...]:
-    """What tells trainings apart."""
-    return tuple(record[name] for name in ("dataset", "model", "seed", "method", "keep"))
+KEY = ("dataset", "model", "seed", "method", "keep")
+"""What tells trainings apart."""
 
 
 def missing_runs(
@@ -98,7 +77,7 @@ def main() -> None:
     except re.error as error:
         raise InputError(f"--methods={_METHODS.value}: {error}") from error
     path = pathlib.Path(_RUNS.value)
-    records = read_runs(path)
+    records = runs_file.read(path, KEY)
     if not _REPORT_ONLY.value:
         _run_missing(path, records, chosen)
     summary = row_pruning_report.summarise(records)
@@ -113,18 +92,12 @@ def main() -> None:
 def _run_missing(path: pathlib.Path, records: list[Record], chosen: re.Pattern[str]) -> None:
     data_dir = pathlib.Path(_DATA_DIR.value).expanduser()
     problems = {name: load(name, data_dir, _RAW_DIR.value) for name in _DATASETS.value}
-    finished = {key_of(record) for record in records}
-    started, count = time.monotonic(), 0
-    with path.open("a", encoding="utf-8") as file:
-        # A line that was cut off is ended, so that the next one does not continue it.
-        if path.stat().st_size and path.read_bytes()[-1:] != b"\n":
-            file.write("\n")
-        for record in missing_runs(problems, _MODELS.value, _SEEDS.value, chosen, finished):
-            records.append(record)
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-            count += 1
-            print(_line(record, (time.monotonic() - started) / count), flush=True)
+    finished = {tuple(record[name] for name in KEY) for record in records}
+    started = time.monotonic()
+    missing = missing_runs(problems, _MODELS.value, _SEEDS.value, chosen, finished)
+    for count, record in enumerate(runs_file.append(path, missing), 1):
+        records.append(record)
+        print(_line(record, (time.monotonic() - started) / count), flush=True)
 
 
 def _line(record: Record, seconds_each: float) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from experiments.benchmarks.quotient_remainder import fit_hashed
 from experiments.benchmarks.row_pruning_data import Problem, Split
+from experiments.benchmarks.runs_file import Record
 from optembed_jax import metrics
 from optembed_jax.fit import Fitted, fit, predict
 from optembed_jax.forward import ModelConfig, Selection
@@ -45,7 +46,6 @@ _FREQUENCY = ("frequency", "frequency_per_field")
 
 _ALL = Selection()
 
-Record = dict[str, Any]
 Wanted = Callable[[str, float | None], bool]
 """Whether a method at a keep rate (None where nobody chooses it) has still to be run."""
 
