@@ -30,7 +30,9 @@ from optembed_jax.compact import quantize_table
 from optembed_jax.compact_model import compact, tree_bytes
 from optembed_jax.data.encoder import encoder_of
 from optembed_jax.errors import InputError
-from optembed_jax.forward import ModelConfig, Params, Reading, forward
+from optembed_jax.fit import predict
+from optembed_jax.forward import ModelConfig, Params, forward
+from optembed_jax.train import Phase
 
 flags.adopt_module_key_flags(project_flags)
 
@@ -49,31 +51,37 @@ def main() -> None:
     result = run.workdir.require(phase, "export")
     model = model_of(phase, run.settings.model)
     trained = load_trained(run, phase)
-    small, index = compact(model, trained.params, run.prepared.fields, *_frozen(model, trained))
+    fields = run.prepared.fields
+    small, index = compact(model, trained.params, fields, *trained.pruned(model))
     recorded = {k: v for k, v in result.items() if k.endswith(("_auc", "_logloss", "_calibration"))}
-    ids, labels = run.prepared.arrays("validation")
-    storage = project_flags.STORAGE.value
-    if storage != "float32":
-        plain = small
-        small = dataclasses.replace(small, table=quantize_table(small.table, storage))
-        recorded |= _check_drop(model, plain, small, trained.batch_stats, index, ids, labels)
-    live = _logits(model, small, trained.batch_stats, index, ids[:CHECKED_ROWS])
+
+    def validate(params: Params) -> tuple[np.ndarray, np.ndarray]:
+        reader = data.Reader(run.prepared, "validation", BATCH, shuffle=False, remainder="pad")
+        return predict(params, trained.batch_stats, reader, index, phase=Phase.RETRAIN, model=model)
+
+    if project_flags.STORAGE.value != "float32":
+        small, change = _quantised(small, lambda params: metrics.auc(*validate(params)))
+        recorded |= change
+    _, live = validate(small)
+    ids, _ = run.prepared.arrays("validation")
     bundle = write_bundle(
         target,
         model,
         small,
         trained.batch_stats,
         index,
-        run.prepared.fields,
+        fields,
         encoder=encoder_of(run.prepared),
         provenance=Provenance(
             {"name": run.settings.dataset, "fingerprint": run.prepared.fingerprint},
             recorded,
             summary["flags"],
         ),
-        check=(ids[:CHECKED_ROWS], live),
+        check=(ids[:CHECKED_ROWS], live[:CHECKED_ROWS]),
     )
-    run.progress.say(f"bundle  {target}  gives the live model's logits on {len(live):,} rows")
+    run.progress.say(
+        f"bundle  {target}  gives the live model's logits on {len(ids[:CHECKED_ROWS]):,} rows"
+    )
     test_ids, test_labels = run.prepared.arrays("test")
     found = metrics.auc(test_labels, bundle.logits(test_ids))
     print(f"test AUC  retrained model {result['test_auc']:.6f}  loaded bundle {found:.6f}")
@@ -95,27 +103,15 @@ def _summary_of(workdir: Path) -> dict[str, Any]:
     return summary
 
 
-def _frozen(model: ModelConfig, trained: Trained) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Rows and dims where the mode prunes them, else None."""
-    rows = trained.rows if model.prunes_rows else None
-    return rows, trained.dims if model.searches_dims else None
+def _quantised(small: Params, auc_of: Callable[[Params], float]) -> tuple[Params, dict[str, float]]:
+    """The model in the storage of the flags, and its validation AUC before and after.
 
-
-def _check_drop(
-    model: ModelConfig,
-    plain: Params,
-    small: Params,
-    batch_stats: Any,
-    index: Reading,
-    ids: np.ndarray,
-    labels: np.ndarray,
-) -> dict[str, float]:
-    """Validation AUC before and after quantisation; refuses too large a drop."""
-    before, after = (
-        metrics.auc(labels, _logits(model, params, batch_stats, index, ids))
-        for params in (plain, small)
-    )
+    Raises:
+      InputError: it drops too much.
+    """
     storage, allowed = project_flags.STORAGE.value, project_flags.MAX_AUC_DROP.value
+    quantised = dataclasses.replace(small, table=quantize_table(small.table, storage))
+    before, after = auc_of(small), auc_of(quantised)
     print(
         f"validation AUC  float32 {before:.6f}  {storage} {after:.6f}  change {after - before:+.6f}"
     )
@@ -124,20 +120,7 @@ def _check_drop(
             f"--storage={storage} costs {before - after:.6f} of validation AUC, more than "
             f"--max_auc_drop={allowed}; nothing was written"
         )
-    return {"val_auc_float32": before, "val_auc_stored": after}
-
-
-def _logits(
-    model: ModelConfig, params: Params, batch_stats: Any, reading: Reading, ids: np.ndarray
-) -> np.ndarray:
-    """Logits of the live model, batch by batch."""
-    step = jax.jit(lambda p, batch: forward(model, p, batch_stats, batch, reading)[0])
-    parts = []
-    for start in range(0, len(ids), BATCH):
-        batch = ids[start : start + BATCH]
-        padded = np.pad(batch, ((0, BATCH - len(batch)), (0, 0)), mode="edge")
-        parts.append(np.asarray(step(params, padded))[: len(batch)])
-    return np.concatenate(parts)
+    return quantised, {"val_auc_float32": before, "val_auc_stored": after}
 
 
 def _comparison(

@@ -73,6 +73,11 @@ class Trained:
         """What the model reads of its table, frozen."""
         return Selection(rows=jnp.asarray(self.rows), dims=jnp.asarray(self.dims))
 
+    def pruned(self, model: ModelConfig) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Rows and dims where the mode of ``model`` prunes them, else None, as ``compact`` asks."""
+        rows = self.rows if model.prunes_rows else None
+        return rows, self.dims if model.searches_dims else None
+
 
 def load_trained(run: Run, phase: str) -> Trained:
     """The model that a finished training phase saved."""

@@ -65,8 +65,7 @@ def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:
     """
     settings, fields = run.settings, run.prepared.fields
     full, batch_stats = _retraining_start(run)
-    rows = kept.rows if settings.model.prunes_rows else None
-    dims = kept.dims if settings.model.searches_dims else None
+    rows, dims = kept.pruned(settings.model)
     devices = choose(settings.parallelism, settings.model, settings.retrain, fields)
     many = updates_sparsely(settings.retrain.table_update, int(kept.rows.sum()))
     if many or devices.kind != "one":
@@ -187,7 +186,7 @@ def _train(
         fitted = dataclasses.replace(fitted, params=params, batch_stats=batch_stats, scores=scores)
     trained = _frozen(run, folder, phase, model, fitted, kept)
     if full is not None and isinstance(frozen, CompactIndex):
-        rows = trained.rows if model.prunes_rows else None
+        rows, _ = trained.pruned(model)
         whole = expand(model, fitted.params, frozen, prepared.fields, rows, full)
         trained = dataclasses.replace(trained, params=whole)
     val_auc = fitted.best.val_auc

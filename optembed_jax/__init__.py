@@ -2,51 +2,60 @@
 
 Everything here is a pure function over arrays or a frozen dataclass, so that it composes with
 ``jit``, ``vmap``, ``grad`` and ``pmap`` in a notebook. The data layer is ``optembed_jax.data``.
+Where JAX is not installed, ``optembed_jax.numpy_bundle`` can be imported all the same.
 """
 
-from optembed_jax.budget import table_parameters
-from optembed_jax.dimension import parameters_kept, prefix_mask, sample_dims
-from optembed_jax.dimension_rules import DIMENSION_RULES, rule_dims
-from optembed_jax.embedding import Table, init_table, linear_term, select
-from optembed_jax.errors import DivergedError, InputError
-from optembed_jax.fields import Fields
-from optembed_jax.fit import Fitted, fit, predict
-from optembed_jax.fitness import ValidationFitness, make_fitness
-from optembed_jax.forward import ModelConfig, Params, Selection, embed, forward, init_params
-from optembed_jax.metrics import auc, auc_on_device, calibration, logloss, logloss_on_device
-from optembed_jax.parameter_count import ParameterCount, count_parameters
-from optembed_jax.racing import race
-from optembed_jax.resume import Epoch
-from optembed_jax.score_cache import ScoreCache
-from optembed_jax.search import (
-    Generation,
-    Population,
-    Scorer,
-    SearchConfig,
-    Searcher,
-    SearchState,
-    evolve,
-)
-from optembed_jax.search_space import SearchSpace
-from optembed_jax.searchers import (
-    Evolution,
-    GivenCandidates,
-    ParetoEvolution,
-    RandomSearch,
-    front,
-)
-from optembed_jax.threshold import (
-    long_tail_slope,
-    long_tail_step,
-    regulariser,
-    row_mask,
-    row_norm,
-    table_row_mask,
-)
-from optembed_jax.train import Phase, TrainConfig, TrainState, eval_step, init_state, train_step
-from optembed_jax.variation import crossover, mutate
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_missing: ImportError | None = None
+try:
+    from optembed_jax.budget import table_parameters
+    from optembed_jax.dimension import parameters_kept, prefix_mask, sample_dims
+    from optembed_jax.dimension_rules import DIMENSION_RULES, rule_dims
+    from optembed_jax.embedding import Table, init_table, linear_term, select
+    from optembed_jax.errors import DivergedError, InputError
+    from optembed_jax.fields import Fields
+    from optembed_jax.fit import Fitted, fit, predict
+    from optembed_jax.fitness import ValidationFitness, make_fitness
+    from optembed_jax.forward import ModelConfig, Params, Selection, embed, forward, init_params
+    from optembed_jax.metrics import auc, auc_on_device, calibration, logloss, logloss_on_device
+    from optembed_jax.parameter_count import ParameterCount, count_parameters
+    from optembed_jax.racing import race
+    from optembed_jax.resume import Epoch
+    from optembed_jax.score_cache import ScoreCache
+    from optembed_jax.search import (
+        Generation,
+        Population,
+        Scorer,
+        SearchConfig,
+        Searcher,
+        SearchState,
+        evolve,
+    )
+    from optembed_jax.search_space import SearchSpace
+    from optembed_jax.searchers import (
+        Evolution,
+        GivenCandidates,
+        ParetoEvolution,
+        RandomSearch,
+        front,
+    )
+    from optembed_jax.threshold import (
+        long_tail_slope,
+        long_tail_step,
+        regulariser,
+        row_mask,
+        row_norm,
+        table_row_mask,
+    )
+    from optembed_jax.train import Phase, TrainConfig, TrainState, eval_step, init_state, train_step
+    from optembed_jax.variation import crossover, mutate
+except ModuleNotFoundError as error:
+    # Not names that are loaded when asked for: `fit` and `forward` are modules too, and whoever
+    # imports one of those puts it in the function's place.
+    _missing = error
 
 __all__ = [
     "DIMENSION_RULES",
@@ -111,3 +120,15 @@ __all__ = [
     "table_row_mask",
     "train_step",
 ]
+
+if not TYPE_CHECKING:  # To a type checker every name would be there.
+
+    def __getattr__(name: str) -> Any:
+        """Say what is missing; asked only for names that are not there."""
+        if _missing is not None and name in __all__:
+            raise ImportError(
+                f"optembed_jax.{name} needs a package that is not installed: {_missing}; "
+                "`pip install optembed-jax` installs all of them, and without them bundles are "
+                "served by optembed_jax.numpy_bundle"
+            ) from _missing
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """The bundle: a compact model as a folder, verified on load, and served.
 
-The files are described in :mod:`optembed_numpy.bundle_format`, and written by
+The files are described in :mod:`optembed_jax.bundle_format`, and written by
 :mod:`optembed_jax.bundle_writer`.
 """
 
@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 
+from optembed_jax import bundle_format as layout
+from optembed_jax.bundle_format import BundleError
 from optembed_jax.compact_model import tree_bytes
 from optembed_jax.data.encoder import Encoder, RawColumns, read_encoder
 from optembed_jax.errors import InputError
@@ -22,11 +24,6 @@ from optembed_jax.fields import Fields
 from optembed_jax.forward import ModelConfig
 from optembed_jax.quantize import STORAGES
 from optembed_jax.serving import load_forward
-from optembed_numpy import bundle_format as layout
-
-
-class BundleError(InputError, layout.BundleError):
-    """A bundle cannot be read, is damaged, or is not what its manifest says."""
 
 
 class Bundle:
@@ -59,13 +56,10 @@ class Bundle:
           BundleError: anything in it is missing, changed, too new, or not as described.
         """
         folder = pathlib.Path(path).expanduser()
-        try:
-            files = layout.read_files(folder)
-            manifest = layout.read_manifest(folder, files)
-            tensors = layout.read_tensors(folder, files, manifest)
-            layout.check_table(folder, manifest, tensors)
-        except layout.BundleError as error:
-            raise BundleError(str(error)) from error
+        files = layout.read_files(folder)
+        manifest = layout.read_manifest(folder, files)
+        tensors = layout.read_tensors(folder, files, manifest)
+        layout.check_table(folder, manifest, tensors)
         _check_manifest(folder, manifest)
         for name, described in manifest["tensors"].items():
             if described["dtype"] == "BF16":

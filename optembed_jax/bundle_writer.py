@@ -15,8 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
+from optembed_jax import bundle_format as layout
 from optembed_jax import model_card
-from optembed_jax.bundle import Bundle, BundleError
+from optembed_jax.bundle import Bundle
+from optembed_jax.bundle_format import BundleError
 from optembed_jax.compact import CompactIndex, CompactTable, table_bytes
 from optembed_jax.compact_model import fold_for_serving, tree_bytes
 from optembed_jax.data.encoder import Encoder
@@ -24,7 +26,6 @@ from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.forward import ModelConfig, Params
 from optembed_jax.serving import export_forward, weights_of
-from optembed_numpy import bundle_format as layout
 
 TOLERANCE = 1e-5
 """Largest difference in a logit that a written bundle may have from the live model, relative to

@@ -11,6 +11,7 @@ import pytest
 
 from optembed_jax import data
 from optembed_jax.bundle import Bundle, BundleError
+from optembed_jax.bundle_format import format_sums
 from optembed_jax.bundle_writer import Provenance, write_bundle
 from optembed_jax.compact import quantize_table
 from optembed_jax.compact_model import compact
@@ -18,8 +19,7 @@ from optembed_jax.data.encoder import encoder_of
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.forward import ModelConfig, Selection, forward, init_params
-from optembed_numpy import NumpyBundle
-from optembed_numpy.bundle_format import format_sums
+from optembed_jax.numpy_bundle import NumpyBundle
 
 FIELDS = Fields(("user", "item", "hour"), (9, 300, 3))
 CONFIG = ModelConfig(model="deepfm", latent_dim=4, mlp_dims=(6,), mode_oov="oov")

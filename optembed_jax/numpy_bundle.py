@@ -1,10 +1,10 @@
 """A bundle served with NumPy alone: no JAX, no compiler, the same scores.
 
-    from optembed_numpy import NumpyBundle
+    from optembed_jax.numpy_bundle import NumpyBundle
     probabilities = NumpyBundle.load("bundle").predict(ids)
 
-It needs ``numpy`` and ``safetensors``. The formulas are those of ``optembed_jax.models``, written
-again; what they read was checked by ``bundle_format``.
+It needs ``numpy`` and ``safetensors``, and imports no more. The formulas are those of
+``optembed_jax.models``, written again; what they read was checked by ``bundle_format``.
 """
 
 import itertools
@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from optembed_numpy import bundle_format as layout
-from optembed_numpy.bundle_format import BundleError
+from optembed_jax import bundle_format as layout
+from optembed_jax.bundle_format import BundleError
+from optembed_jax.errors import InputError
 
 
 class NumpyBundle:
@@ -66,7 +67,7 @@ class NumpyBundle:
         """Click probabilities float32 ``[N]`` of ids, integers ``[N, F]``.
 
         Raises:
-          ValueError: another shape or type, or an id outside its field's block.
+          InputError: another shape or type, or an id outside its field's block.
         """
         logits = self.logits(ids, batch_size=batch_size).astype(np.float64)
         return (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)
@@ -75,13 +76,13 @@ class NumpyBundle:
         """Logits float32 ``[N]``."""
         ids = np.asarray(ids)
         if ids.ndim != 2 or ids.shape[1] != len(self._fields):
-            raise ValueError(f"ids have shape {ids.shape}, expected [N, {len(self._fields)}]")
+            raise InputError(f"ids have shape {ids.shape}, expected [N, {len(self._fields)}]")
         if not np.issubdtype(ids.dtype, np.integer):
-            raise ValueError(f"ids are {ids.dtype}, expected integers")
+            raise InputError(f"ids are {ids.dtype}, expected integers")
         wrong = (ids < self._offsets[:-1]) | (ids >= self._offsets[1:])
         if wrong.any():
             row, field = np.argwhere(wrong)[0]
-            raise ValueError(
+            raise InputError(
                 f"row {row}: id {ids[row, field]} is not one of field "
                 f"{self._fields[field]['name']!r}"
             )

@@ -25,6 +25,8 @@ import numpy as np
 import safetensors
 from numpy.typing import DTypeLike
 
+from optembed_jax.errors import InputError
+
 FORMAT = "optembed-bundle"
 FORMAT_VERSION = 1
 
@@ -51,7 +53,7 @@ DTYPES: Mapping[str, DTypeLike] = {
 """Element types in a bundle, and how NumPy sees them."""
 
 
-class BundleError(ValueError):
+class BundleError(InputError):
     """A bundle cannot be read, is damaged, or is not what its manifest says."""
 
 

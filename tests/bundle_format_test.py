@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from optembed_numpy import bundle_format as layout
-from optembed_numpy.bundle_format import BundleError
+from optembed_jax import bundle_format as layout
+from optembed_jax.bundle_format import BundleError
 
 FILES = {"manifest.json": b"{}", "weights.safetensors": b"w", "forward.jax_export": b"f"}
 FILES |= {"README.md": b"r"}

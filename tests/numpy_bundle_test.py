@@ -5,14 +5,15 @@ import jax
 import numpy as np
 import pytest
 
+import optembed_jax
 from optembed_jax.bundle import Bundle
+from optembed_jax.bundle_format import BundleError, format_sums
 from optembed_jax.bundle_writer import write_bundle
 from optembed_jax.compact_model import compact
 from optembed_jax.fields import Fields
-from optembed_jax.forward import ModelConfig, init_params
+from optembed_jax.forward import ModelConfig, forward, init_params
 from optembed_jax.models import MODEL_NAMES
-from optembed_numpy import BundleError, NumpyBundle
-from optembed_numpy.bundle_format import format_sums
+from optembed_jax.numpy_bundle import NumpyBundle
 
 FIELDS = Fields(("user", "item", "hour"), (9, 30, 3))
 ROWS = (np.random.default_rng(0).random(42) < 0.5) & (FIELDS.field_of_row != 2)
@@ -51,19 +52,40 @@ def test_nothing_and_everything_kept(write, draw_ids, rows):
     np.testing.assert_allclose(NumpyBundle.load(path).logits(ids), expected, atol=1e-5)
 
 
-def test_needs_no_jax(write, draw_ids):
+def test_needs_no_jax_and_says_what_does(write, draw_ids):
     path = write(model="dcn")
     ids = draw_ids(FIELDS, 3)
-    code = (
-        "import sys\n"
-        "for name in ('jax', 'jaxlib', 'flax', 'pyarrow', 'optembed_jax'):\n"
-        "    sys.modules[name] = None\n"
-        "from optembed_numpy import NumpyBundle\n"
-        f"print(*NumpyBundle.load({str(path)!r}).logits({ids.tolist()!r}))\n"
-    )
+    others = "jax jaxlib flax optax orbax pyarrow scipy absl etils matplotlib tensorflow_datasets"
+    code = f"""
+import sys
+for name in {others.split()!r}:
+    sys.modules[name] = None  # An import of it raises ModuleNotFoundError.
+from optembed_jax.numpy_bundle import NumpyBundle
+print(*NumpyBundle.load({str(path)!r}).logits({ids.tolist()!r}))
+import optembed_jax
+for ask in (lambda: optembed_jax.fit, lambda: optembed_jax.nothing):
+    try:
+        ask()
+    except (ImportError, AttributeError) as error:
+        print(type(error).__name__, error)
+try:
+    from optembed_jax import forward
+except ImportError as error:
+    print(error)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    found = np.array(done.stdout.split(), np.float32)
+    scores, fit, nothing, forward = done.stdout.splitlines()
+    found = np.array(scores.split(), np.float32)
     np.testing.assert_allclose(found, Bundle.load(path).logits(ids), atol=1e-5)
+    assert fit.startswith("ImportError optembed_jax.fit needs a package that is not installed: ")
+    assert nothing == "AttributeError module 'optembed_jax' has no attribute 'nothing'"
+    assert forward.startswith("optembed_jax.forward needs a package that is not installed: ")
+
+
+def test_with_jax_every_public_name_is_there():
+    assert all(hasattr(optembed_jax, name) for name in optembed_jax.__all__)
+    assert optembed_jax.forward is forward and optembed_jax.Fields is Fields
+    assert not hasattr(optembed_jax, "nothing")
 
 
 def test_refuses_wrong_ids(write):
