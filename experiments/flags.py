@@ -202,6 +202,12 @@ PICK = flags.DEFINE_string(
     "Which table of a front to retrain: best, knee, its number, or the best of at most a size, "
     "such as 200kB.",
 )
+FINALISTS = flags.DEFINE_bool(
+    "finalists",
+    True,
+    "Retrain the simple rules beside the winner of a search, and keep what validates best; off for "
+    "--search=paper.",
+)
 VERIFY_SEEDS = flags.DEFINE_integer(
     "verify_seeds",
     0,
@@ -274,6 +280,7 @@ def settings() -> Settings:
         checkpoint_every=CHECKPOINT_EVERY.value,
         search_options=options or _OPTIONS,
         pick=PICK.value,
+        finalists=FINALISTS.value,
         verify_seeds=VERIFY_SEEDS.value,
         parallelism=PARALLELISM.value,
     )

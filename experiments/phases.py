@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments import search_phase, training_phases, verify_phase
+from experiments import retrain_phase, search_phase, training_phases, verify_phase
 from experiments.settings import Settings
 from experiments.trained import OF_PRUNING, Run
 from optembed_jax.errors import InputError
@@ -15,7 +15,7 @@ _PHASES: Mapping[str, Callable[[Run, Path], dict[str, Any]]] = {
     "baseline": training_phases.baseline,
     "supernet": training_phases.supernet,
     "search": search_phase.search,
-    "retrain": training_phases.retrain,
+    "retrain": retrain_phase.retrain,
     "verify": verify_phase.verify,
 }
 
@@ -43,7 +43,9 @@ def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
         return {**dataclasses.asdict(settings.search), **options, "seed": settings.seed}
     if phase in ("retrain", "verify"):
         retrain = dataclasses.asdict(settings.retrain)
-        wish = {"pick": settings.pick} if settings.model.searches_dims else {}
+        wish: dict[str, Any] = {}
+        if settings.model.searches_dims:
+            wish = {"pick": settings.pick, "finalists": settings.has_finalists}
         seeds = {"verify_seeds": settings.verify_seeds} if phase == "verify" else {}
         return {**retrain, **loop, "retrain_from": settings.retrain_from, **wish, **seeds}
     if phase == "supernet":
@@ -73,6 +75,9 @@ def run_phase(run: Run, phase: str) -> None:
     if phase in ("search", "retrain", "verify"):
         run.workdir.require("supernet", phase)
         run.workdir.check_flags("supernet", phase_flags("supernet", run.settings))
+    if phase == "verify":
+        run.workdir.require("retrain", phase)
+        run.workdir.check_flags("retrain", phase_flags("retrain", run.settings))
     started = time.monotonic()
     folder = run.workdir.start(phase, flags, run.settings.dataset, run.prepared.fingerprint)
     record = _PHASES[phase](run, folder)

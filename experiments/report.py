@@ -39,6 +39,7 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
             "retrain_from": settings.retrain_from,
             "retrain_rent": settings.retrain.rent,
             "pick": settings.pick,
+            "finalists": settings.has_finalists,
             "verify_seeds": settings.verify_seeds,
             "seed": settings.seed,
         },
@@ -124,10 +125,12 @@ def frequency_table(summary: dict[str, Any]) -> str:
 
 
 def findings(summary: dict[str, Any]) -> list[str]:
-    """What else is worth telling: the front of the search, and what verification found."""
+    """What else is worth telling: the search's front, the short list, what verification found."""
     found = []
     if "front" in summary.get("search", {}):
         found.append(front.table(summary["search"]["front"]))
+    if "finalists" in summary.get("retrain", {}):
+        found.append(finalist_table(summary["retrain"]))
     if "verify" in summary:
         result = summary["verify"]
         seeds = len(result["seeds"])
@@ -136,6 +139,22 @@ def findings(summary: dict[str, Any]) -> list[str]:
             f"{result['budget_parameters']:,} table parameters): {result['verdict']}"
         )
     return found
+
+
+def finalist_table(retrained: dict[str, Any]) -> str:
+    """A line per table that was retrained, and which one was kept."""
+    lines = [["retrained", "val AUC", "table parameters", ""]]
+    for finalist in retrained["finalists"]:
+        same = [rule for rule in finalist["rules"] if rule != finalist["name"]]
+        lines.append(
+            [
+                " = ".join([finalist["name"], *same]),
+                f"{finalist['val_auc']:.4f}",
+                f"{finalist['table_parameters']:,}",
+                "kept" if finalist["name"] == retrained["kept"] else "",
+            ]
+        )
+    return _aligned(lines)
 
 
 def _aligned(lines: list[list[str]]) -> str:

@@ -8,6 +8,7 @@ from experiments.preemption import every
 from experiments.search_options import SearchOptions
 from optembed_jax.data.options import DataOptions
 from optembed_jax.device_choice import PARALLELISMS
+from optembed_jax.dimension_rules import DIMENSION_RULES
 from optembed_jax.errors import InputError
 from optembed_jax.forward import ModelConfig
 from optembed_jax.search import SearchConfig
@@ -32,6 +33,7 @@ class Settings:
       parallelism: how steps are spread over devices, see ``device_choice.choose``.
       checkpoint_every: how often training is saved, as :func:`preemption.every` takes it.
       pick: which table of a front to retrain, as ``pick.pick`` reads it.
+      finalists: whether the simple rules are retrained beside the winner of a search.
       verify_seeds: seeds to verify the search with; 0 does not.
 
     Raises:
@@ -54,6 +56,7 @@ class Settings:
     checkpoint_every: str = "300s"
     search_options: SearchOptions = dataclasses.field(default_factory=SearchOptions)
     pick: str = "best"
+    finalists: bool = True
     verify_seeds: int = 0
     parallelism: str = "auto"
 
@@ -82,6 +85,15 @@ class Settings:
             raise InputError(
                 f"parallelism must be one of {', '.join(PARALLELISMS)}, not {self.parallelism!r}"
             )
+
+    @property
+    def has_finalists(self) -> bool:
+        """``finalists``, where a search has a winner that may be wrong.
+
+        The paper's search retrains its winner alone, and so does a simple rule that was asked for.
+        """
+        searched = self.search_options.strategy not in ("paper", *DIMENSION_RULES)
+        return self.finalists and self.model.searches_dims and searched
 
     @property
     def retrain(self) -> TrainConfig:

@@ -1,6 +1,7 @@
 """A run, and a model as one of its phases leaves it to the next."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -79,8 +80,8 @@ class Trained:
         return rows, self.dims if model.searches_dims else None
 
 
-def load_trained(run: Run, phase: str) -> Trained:
-    """The model that a finished training phase saved."""
+def load_trained(run: Run, phase: str, folder: Path | None = None) -> Trained:
+    """The model that a finished training phase saved, or a training of it in another folder."""
     model = model_of(phase, run.settings.model)
     fields = run.prepared.fields
     params, batch_stats = abstract(model, run)
@@ -90,7 +91,7 @@ def load_trained(run: Run, phase: str) -> Trained:
         "rows": jax.ShapeDtypeStruct((fields.num_features,), jnp.bool_),
         "dims": jax.ShapeDtypeStruct((fields.num_fields,), jnp.int32),
     }
-    state = checkpoint.restore(run.workdir.phase_dir(phase) / "state", like)
+    state = checkpoint.restore((folder or run.workdir.phase_dir(phase)) / "state", like)
     return Trained(
         state["params"],
         state["batch_stats"],

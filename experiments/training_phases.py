@@ -1,4 +1,4 @@
-"""The phases that train: baseline, supernet and retraining, one loop for all."""
+"""Training: the phases baseline and supernet, and retraining a table, one loop for all."""
 
 import contextlib
 import dataclasses
@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import preemption, processes, search_phase, search_setup
+from experiments import preemption, processes
 from experiments.progress import TrainingProgress
-from experiments.trained import Run, Trained, abstract, counts, key_of, load_trained, model_of
+from experiments.trained import Run, Trained, abstract, counts, key_of, model_of
 from experiments.workdir import append_jsonl, write_jsonl
 from optembed_jax import array_file, checkpoint, data, metrics
 from optembed_jax.checkpoint import Checkpoints
@@ -46,16 +46,6 @@ def supernet(run: Run, folder: Path) -> dict[str, Any]:
         params, batch_stats = start()
         checkpoint.save(folder / "initial", {"params": params, "batch_stats": batch_stats})
     return _train(run, folder, Phase.SUPERNET, start, Selection())
-
-
-def retrain(run: Run, folder: Path) -> dict[str, Any]:
-    """Train again with the rows and dimensions that were found; the record of the phase."""
-    kept = load_trained(run, "supernet")
-    if run.settings.model.searches_dims:
-        point = search_phase.picked(run, "retrain")
-        masks = search_setup.masks_of(run, kept)
-        kept = search_phase.chosen(kept, masks, point, run.prepared.fields)
-    return retrain_as(run, folder, kept)
 
 
 def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:

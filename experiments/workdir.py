@@ -3,6 +3,7 @@
 DIR/data.json                 which prepared data set the run belongs to
 DIR/<phase>/begun.json        the flags that the phase was begun with
 DIR/<phase>/checkpoints/      states to go on from, until the phase is finished
+DIR/retrain/finalists/        the tables of a short list, until the best of them is known
 DIR/<phase>/metrics.jsonl     a line per epoch or generation
 DIR/<phase>/state/            the model that the phase leaves
 DIR/<phase>/result.json       written last, so that its presence means the phase is finished
@@ -25,9 +26,11 @@ _BUILT_ON = {
     "baseline": (),
     "supernet": ("search", "retrain", "verify"),
     "search": ("retrain", "verify"),
-    "retrain": (),
+    "retrain": ("verify",),
     "verify": (),
 }
+UNDER_WAY = "finalists"
+"""Where a phase trains several tables of which it keeps one."""
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -180,7 +183,8 @@ class Workdir:
     def clear(self, phase: str) -> None:
         """Remove what a finished phase needed only while it was under way."""
         if processes.is_first():
-            shutil.rmtree(self.phase_dir(phase) / "checkpoints", ignore_errors=True)
+            for leftover in ("checkpoints", UNDER_WAY):
+                shutil.rmtree(self.phase_dir(phase) / leftover, ignore_errors=True)
 
     def require(self, phase: str, wanted_by: str) -> dict[str, Any]:
         """The record of a phase that another one builds on.

@@ -8,11 +8,39 @@ from experiments.benchmarks.runs_file import Record
 from optembed_jax.dimension_rules import DIMENSION_RULES
 from optembed_jax.paired_difference import paired_difference
 
-_METHODS = ("search, budget", "search, pareto", "random search", *DIMENSION_RULES)
+_SEARCHES = ("search, budget", "search, pareto", "random search")
+_RULES_ALONE = "best rule by validation"
+_WITH_RULES = {method: f"{method}, short list" for method in _SEARCHES}
+_METHODS = (*_WITH_RULES.values(), _RULES_ALONE, *_SEARCHES, *DIMENSION_RULES)
+_AGAINST_RULE = (*_WITH_RULES.values(), "search, budget", "search, pareto")
+
+
+def with_short_lists(records: list[Record]) -> list[Record]:
+    """The records, and those of what a short list keeps: of each search and all rules, or of the
+    rules alone, the training with the best validation AUC at each share and seed.
+
+    Nothing is trained for it. ``trainings`` is how many tables were.
+    """
+    by_place: dict[tuple[Any, ...], dict[str, Record]] = {}
+    for record in records:
+        place = tuple(record[name] for name in ("dataset", "model", "seed", "share"))
+        by_place.setdefault(place, {})[record["method"]] = record
+    found = list(records)
+    for methods in by_place.values():
+        rules = [methods[rule] for rule in DIMENSION_RULES if rule in methods]
+        if len(rules) < len(DIMENSION_RULES):
+            continue
+        lists = {name: [methods[m], *rules] for m, name in _WITH_RULES.items() if m in methods}
+        for name, tables in {**lists, _RULES_ALONE: rules}.items():
+            kept = max(tables, key=lambda record: record["val_auc"])
+            distinct = {tuple(record["dims"]) for record in tables}
+            found.append({**kept, "method": name, "trainings": len(distinct)})
+    return found
 
 
 def summarise(records: list[Record]) -> dict[str, Any]:
     """Means, standard deviations and paired differences of every data set and backbone."""
+    records = with_short_lists(records)
     places = list(dict.fromkeys((record["dataset"], record["model"]) for record in records))
     return {
         f"{dataset} {model}": _place(
@@ -24,9 +52,11 @@ def summarise(records: list[Record]) -> dict[str, Any]:
 
 def _place(records: list[Record]) -> dict[str, Any]:
     auc: dict[tuple[str, float], dict[int, float]] = {}
+    trainings: dict[tuple[str, float], list[int]] = {}
     for record in records:
-        by_seed = auc.setdefault((record["method"], record["share"]), {})
-        by_seed[record["seed"]] = record["test_auc"]
+        at = record["method"], record["share"]
+        auc.setdefault(at, {})[record["seed"]] = record["test_auc"]
+        trainings.setdefault(at, []).append(record.get("trainings", 1))
     found: dict[str, Any] = {"full table": _spread(auc.get(("full table", 1.0), {}))}
     for share in sorted({share for _, share in auc if share < 1}):
         methods = {m: auc[m, share] for m in _METHODS if (m, share) in auc}
@@ -35,7 +65,11 @@ def _place(records: list[Record]) -> dict[str, Any]:
         found[f"{share:.1%}"] = {
             "best_rule": best,
             "methods": {
-                method: {**_spread(values), **_against(values, methods[best])}
+                method: {
+                    **_spread(values),
+                    "trainings": float(np.mean(trainings[method, share])),
+                    **_against(values, methods[best]),
+                }
                 for method, values in methods.items()
             },
         }
@@ -82,9 +116,14 @@ def _table(place: str, found: dict[str, Any]) -> str:
             for share in shares
         ]
         lines.append(f"| {method} | {' | '.join(cells)} |")
-    for method in ("search, budget", "search, pareto"):
+    for method in _AGAINST_RULE:
         verdicts = [found[s]["methods"].get(method, {}).get("verdict", "-") for s in shares]
         lines.append(f"| {method}, against the best rule | {' | '.join(verdicts)} |")
+    default = _WITH_RULES["search, budget"]
+    tables_each = [found[s]["methods"].get(default, {}).get("trainings", 0.0) for s in shares]
+    lines.append(
+        f"| tables in the list of the first | {' | '.join(f'{n:.1f}' for n in tables_each)} |"
+    )
     return "\n".join(lines)
 
 

@@ -3,78 +3,18 @@
 import csv
 import json
 import shutil
-import sys
 
 import pytest
-from absl import flags as absl_flags
-from absl.testing import flagsaver
 
-from experiments import cli, runs, search_phase
+from experiments import search_phase
 from optembed_jax import array_file
 
-SMALL = {
-    "dataset": "synthetic",
-    "synthetic_rows": 3000,
-    "synthetic_field_size": 30,
-    "synthetic_signal_fields": 3,
-    "synthetic_noise_fields": 1,
-    "model": "fnn",
-    "latent_dim": 8,
-    "mlp_dims": "8",
-    "batch_size": 256,
-    "epochs": 2,
-    "row_keep": 0.5,
-    "mode_oov": "zero",
-    "row_score": "frequency",
-    "generations": 4,
-    "mutation_num": 4,
-    "crossover_num": 4,
-    "top_k": 4,
-}
-FULL = 8 * 4 * 31
 HALF = 4 * 31 // 2
 """Rows that the supernet keeps."""
+FULL = 8 * 4 * 31
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """Runs a main as a command line would, and returns its exit status."""
-    data_dir = tmp_path_factory.mktemp("prepared")
-
-    def start(phase, workdir, **flags):
-        given = {"data_dir": data_dir, "workdir": workdir, **SMALL, **flags}
-        with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
-            patch.setattr(sys, "argv", ["main", *(f"--{k}={v}" for k, v in given.items())])
-            absl_flags.FLAGS.unparse_flags()
-            with pytest.raises(SystemExit) as exit_info:
-                cli.run(runs.phase_main(phase))
-        return exit_info.value.code or 0
-
-    return start
-
-
-@pytest.fixture(scope="module")
-def supernet(start, tmp_path_factory):
-    """A run with only a supernet."""
-    workdir = tmp_path_factory.mktemp("run")
-    assert start("supernet", workdir) == 0
-    return workdir
-
-
-@pytest.fixture
-def workdir(supernet, tmp_path):
-    """A copy of it, to go on with."""
-    shutil.copytree(supernet, tmp_path / "run")
-    return tmp_path / "run"
-
-
-def result(workdir, phase):
-    found = json.loads((workdir / phase / "result.json").read_text())
-    found.pop("seconds")
-    return found
-
-
-def test_one_number_bounds_the_final_table(start, workdir):
+def test_one_number_bounds_the_final_table(start, workdir, result):
     limit = 3 * HALF
     assert start("search", workdir, max_table_bytes=4 * limit) == 0
     found = result(workdir, "search")
@@ -82,7 +22,14 @@ def test_one_number_bounds_the_final_table(start, workdir):
     assert found["table_parameters"] <= limit
     assert found["rows_kept"] == HALF
     assert start("retrain", workdir, max_table_bytes=4 * limit) == 0
-    assert result(workdir, "retrain")["table_parameters"] == found["table_parameters"]
+    retrained = result(workdir, "retrain")
+    assert all(table["table_parameters"] <= limit for table in retrained["finalists"])
+    winner, kept = (
+        next(t for t in retrained["finalists"] if t["name"] == name)
+        for name in ("search", retrained["kept"])
+    )
+    assert winner["dims"] == found["dims"]
+    assert retrained["table_parameters"] == kept["table_parameters"]
     # Another budget is another search, of the same supernet.
     shutil.rmtree(workdir / "search")
     shutil.rmtree(workdir / "retrain")
@@ -90,7 +37,9 @@ def test_one_number_bounds_the_final_table(start, workdir):
     assert result(workdir, "search")["table_parameters"] == HALF
 
 
-def test_a_killed_search_goes_on_to_the_identical_winner(start, workdir, tmp_path, monkeypatch):
+def test_a_killed_search_goes_on_to_the_identical_winner(
+    start, workdir, result, tmp_path, monkeypatch
+):
     shutil.copytree(workdir, tmp_path / "other")
     budget = {"max_table_parameters": 4 * HALF, "search_patience": 0}
     assert start("search", workdir, **budget) == 0
@@ -112,8 +61,8 @@ def test_a_killed_search_goes_on_to_the_identical_winner(start, workdir, tmp_pat
     assert metrics[0] == metrics[1] and len(metrics[0].splitlines()) == 5
 
 
-def test_a_front_over_rows_and_dimensions_and_a_choice_of_it(start, workdir, capsys):
-    pareto = {"search": "pareto", "keep_rates": "1,0.5,0.25"}
+def test_a_front_over_rows_and_dimensions_and_a_choice_of_it(start, workdir, result, capsys):
+    pareto = {"search": "pareto", "keep_rates": "1,0.5,0.25", "finalists": False}
     assert start("search", workdir, **pareto) == 0
     assert " knee" in capsys.readouterr().out
     found = result(workdir, "search")
@@ -138,15 +87,22 @@ def test_a_front_over_rows_and_dimensions_and_a_choice_of_it(start, workdir, cap
     assert "--pick=" in capsys.readouterr().err
 
 
-def test_the_verdict(start, workdir, capsys):
+def test_the_verdict(start, workdir, result, capsys):
     flags = {"max_table_parameters": 3 * HALF, "verify_seeds": 2}
     assert start("search", workdir, **flags) == 0
     assert start("verify", workdir, **{**flags, "verify_seeds": 0}) == 2
     assert "--verify_seeds=N" in capsys.readouterr().err
+    assert start("verify", workdir, **flags) == 2
+    assert "verify needs the retrain" in capsys.readouterr().err
+    assert start("retrain", workdir, **flags) == 0
     assert start("verify", workdir, **flags) == 0
     found = result(workdir, "verify")
     assert found["seeds"] == [1, 2] and found["budget_parameters"] == 3 * HALF
     assert found["verdict"] in capsys.readouterr().out
+    # The best rule is the one that retraining found.
+    rules = [t for t in result(workdir, "retrain")["finalists"] if t["rules"]]
+    best = max(rules, key=lambda table: table["val_auc"])
+    assert found["rule"] in best["rules"] and found["rule_val_auc"] == best["val_auc"]
     summary = json.loads((workdir / "summary.json").read_text())
     assert summary["verify"]["verdict"] == found["verdict"]
     assert "dims" in summary["search"] and len(summary["fields"]) == 4
@@ -154,6 +110,22 @@ def test_the_verdict(start, workdir, capsys):
         pairs = zip(found["winner_test_auc"], found["rule_test_auc"], strict=True)
         assert found["difference"] == pytest.approx(sum(a - b for a, b in pairs) / 2)
     assert not list((workdir / "verify").rglob("state"))
+
+
+def test_without_a_short_list_verification_finds_the_best_rule_itself(start, workdir, result):
+    # The paper's search: no budget, and its winner is retrained alone.
+    flags = {"verify_seeds": 1}
+    for phase in ("search", "retrain", "verify"):
+        assert start(phase, workdir, **flags) == 0
+    assert "finalists" not in result(workdir, "retrain")
+    found = result(workdir, "verify")
+    assert found["budget_parameters"] == result(workdir, "search")["table_parameters"]
+    trained = {
+        path.parent.name: json.loads(path.read_text())["val_auc"]
+        for path in (workdir / "verify").glob("*_0/result.json")
+    }
+    assert trained[f"{found['rule']}_0"] == max(trained.values()) == found["rule_val_auc"]
+    assert len(found["winner_test_auc"]) == len(found["rule_test_auc"]) == 1
 
 
 def test_what_cannot_be_searched_is_one_clear_line(start, workdir, capsys):

@@ -1,0 +1,75 @@
+"""A small supernet, and mains started on it as commands: what tests of the search begin with."""
+
+import json
+import shutil
+import sys
+
+import pytest
+from absl import flags as absl_flags
+from absl.testing import flagsaver
+
+from experiments import cli, runs
+
+SMALL = {
+    "dataset": "synthetic",
+    "synthetic_rows": 3000,
+    "synthetic_field_size": 30,
+    "synthetic_signal_fields": 3,
+    "synthetic_noise_fields": 1,
+    "model": "fnn",
+    "latent_dim": 8,
+    "mlp_dims": "8",
+    "batch_size": 256,
+    "epochs": 2,
+    "row_keep": 0.5,
+    "mode_oov": "zero",
+    "row_score": "frequency",
+    "generations": 4,
+    "mutation_num": 4,
+    "crossover_num": 4,
+    "top_k": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """Runs a main as a command line would, and returns its exit status."""
+    data_dir = tmp_path_factory.mktemp("prepared")
+
+    def start(phase, workdir, **flags):
+        given = {"data_dir": data_dir, "workdir": workdir, **SMALL, **flags}
+        with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
+            patch.setattr(sys, "argv", ["main", *(f"--{k}={v}" for k, v in given.items())])
+            absl_flags.FLAGS.unparse_flags()
+            with pytest.raises(SystemExit) as exit_info:
+                cli.run(runs.phase_main(phase))
+        return exit_info.value.code or 0
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def supernet(start, tmp_path_factory):
+    """A run with only a supernet."""
+    workdir = tmp_path_factory.mktemp("run")
+    assert start("supernet", workdir) == 0
+    return workdir
+
+
+@pytest.fixture
+def workdir(supernet, tmp_path):
+    """A copy of it, to go on with."""
+    shutil.copytree(supernet, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def result():
+    """Reads what a finished phase recorded, without the seconds: ``result(workdir, phase)``."""
+
+    def read(workdir, phase):
+        found = json.loads((workdir / phase / "result.json").read_text())
+        found.pop("seconds")
+        return found
+
+    return read
