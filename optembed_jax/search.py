@@ -43,7 +43,7 @@ class SearchConfig:
     crossover_num: int = 10
     m_prob: float = 0.1
     top_k: int = 15
-    search_patience: int = 6
+    search_patience: int = 10
     search_tolerance: float = 1e-4
 
     def __post_init__(self) -> None:

@@ -49,16 +49,22 @@ CONFIG = SearchConfig()
 Chosen = dict[tuple[str, float], tuple[np.ndarray, dict[str, Any]]]
 """(method, share) to dimensions int32 ``[F]`` and what else is known of the choice."""
 
+Wanted = Callable[[str, float], bool]
+"""Whether a method at a share is not finished yet."""
 
-def choices(bench: Bench, fitness: Fitness) -> Chosen:
-    """The dimensions that each method chooses at each share of the parameters."""
+
+def choices(bench: Bench, fitness: Fitness, wanted: Wanted) -> Chosen:
+    """The dimensions that each method chooses at each share of the parameters, where wanted."""
     chosen: Chosen = {("full table", 1.0): (bench.space().limits, {})}
-    frontier, pareto_facts = _pareto(bench, fitness)
+    if any(wanted("search, pareto", share) for share in SHARES):
+        chosen |= _pareto(bench, fitness)
     for number, share in enumerate(SHARES):
         space = bench.space(share)
         for rule in DIMENSION_RULES:
             dims = space.rule_candidates((space.limit,), (rule,))[0]
             chosen[rule, share] = dims, {"fitness": float(fitness(dims[None])[0])}
+        if not (wanted("search, budget", share) or wanted("random search", share)):
+            continue
         seeds = space.rule_candidates((space.limit,))
         key = bench.key(number)
         dims, facts = _run(key, Evolution(space, CONFIG, seeds), fitness, space, CONFIG)
@@ -70,12 +76,6 @@ def choices(bench: Bench, fitness: Fitness) -> Chosen:
         )
         dims, facts = _run(key, RandomSearch(space, equal), fitness, space, equal)
         chosen["random search", share] = dims, facts
-        fits = space.parameters(frontier.dims) <= space.limit
-        best = int(np.flatnonzero(fits)[-1])
-        chosen["search, pareto", share] = (
-            frontier.dims[best],
-            {"fitness": float(frontier.fitness[best]), **pareto_facts},
-        )
     return chosen
 
 
@@ -95,8 +95,8 @@ def _run(
     return last.population.winner, facts
 
 
-def _pareto(bench: Bench, fitness: Fitness) -> tuple[Any, dict[str, Any]]:
-    """One front for all budgets."""
+def _pareto(bench: Bench, fitness: Fitness) -> Chosen:
+    """The best table of one front at each share."""
     space = bench.space()
     limits = tuple(int(share * bench.full_parameters) for share in (0.0625, *SHARES, 0.75, 1.0))
     searcher = ParetoEvolution(space, CONFIG, space.rule_candidates(limits))
@@ -108,14 +108,20 @@ def _pareto(bench: Bench, fitness: Fitness) -> tuple[Any, dict[str, Any]]:
         "evaluations": last.history[-1].evaluations,
         "search_seconds": round(time.monotonic() - started, 2),
     }
-    return front(space, last.cache.dims, last.cache.fitness), facts
+    frontier = front(space, last.cache.dims, last.cache.fitness)
+    chosen: Chosen = {}
+    for share in SHARES:
+        best = np.flatnonzero(space.parameters(frontier.dims) <= bench.space(share).limit)[-1]
+        found = {"fitness": float(frontier.fitness[best]), **facts}
+        chosen["search, pareto", share] = frontier.dims[best], found
+    return chosen
 
 
-def unit(bench: Bench, wanted: Callable[[str, float], bool]) -> Iterator[Record]:
+def unit(bench: Bench, wanted: Wanted) -> Iterator[Record]:
     """All methods on one data set with one backbone and seed."""
     fitness = supernet_fitness(bench)
     trained: dict[bytes, dict[str, Any]] = {}
-    for (method, share), (dims, facts) in choices(bench, fitness).items():
+    for (method, share), (dims, facts) in choices(bench, fitness, wanted).items():
         if not wanted(method, share):
             continue
         started = time.monotonic()

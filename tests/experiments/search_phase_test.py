@@ -128,6 +128,29 @@ def test_without_a_short_list_verification_finds_the_best_rule_itself(start, wor
     assert len(found["winner_test_auc"]) == len(found["rule_test_auc"]) == 1
 
 
+@pytest.mark.parametrize(
+    "offspring", [{"mutation_num": 1, "crossover_num": 0}, {"mutation_num": 0, "crossover_num": 1}]
+)
+def test_one_candidate_a_generation_and_more_parents_than_candidates(
+    start, workdir, result, offspring
+):
+    for flags in (
+        {"search": "paper"},
+        {"search": "budget", "max_table_parameters": 3 * HALF},
+        {"search": "pareto"},
+        {"search": "random", "top_k": 50},
+    ):
+        assert start("search", workdir, **{"top_k": 1, **offspring, **flags}) == 0, flags
+        found = result(workdir, "search")
+        seeds = found["history"][0]["scored"]
+        assert seeds == 1 or flags["search"] in ("budget", "pareto")  # These begin with the rules.
+        # A copy of the only parent is replaced by a random draw: something new each time.
+        assert found["evaluations"] == seeds + 4
+        best = [generation["best_auc"] for generation in found["history"]]
+        assert best == sorted(best) and len(best) == 5
+        shutil.rmtree(workdir / "search")
+
+
 def test_what_cannot_be_searched_is_one_clear_line(start, workdir, capsys):
     for flags, named in (
         ({"max_table_parameters": HALF - 1}, "are 62 parameters (248 bytes); raise the budget"),
