@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 
+from optembed_jax import bundle_content
 from optembed_jax import bundle_format as layout
 from optembed_jax.bundle_format import BundleError
 from optembed_jax.compact_model import tree_bytes
@@ -22,8 +23,9 @@ from optembed_jax.data.encoder import Encoder, RawColumns, read_encoder
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.forward import ModelConfig
-from optembed_jax.quantize import STORAGES
 from optembed_jax.serving import load_forward
+
+_FEWER_BITS = 0.1  # Accelerators may multiply in 8 or 10 bits: enough to tell another model.
 
 
 class Bundle:
@@ -50,7 +52,8 @@ class Bundle:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Bundle":
-        """Read a bundle after checking checksums, versions, shapes and the module.
+        """Read a bundle after checking checksums, versions, shapes, the module, and what it gives
+        for the samples.
 
         Raises:
           BundleError: anything in it is missing, changed, too new, or not as described.
@@ -59,7 +62,7 @@ class Bundle:
         files = layout.read_files(folder)
         manifest = layout.read_manifest(folder, files)
         tensors = layout.read_tensors(folder, files, manifest)
-        layout.check_table(folder, manifest, tensors)
+        bundle_content.check_content(folder, files, manifest, tensors)
         _check_manifest(folder, manifest)
         for name, described in manifest["tensors"].items():
             if described["dtype"] == "BF16":
@@ -68,7 +71,10 @@ class Bundle:
             exported = load_forward(files[layout.FORWARD], tensors, len(manifest["fields"]))
         except ValueError as error:
             raise BundleError(f"{folder / layout.FORWARD} cannot be used: {error}") from error
-        return cls(folder, manifest, tensors, exported)
+        bundle = cls(folder, manifest, tensors, exported)
+        tolerance = bundle_content.TOLERANCE if jax.default_backend() == "cpu" else _FEWER_BITS
+        bundle_content.check_samples(folder, manifest, bundle.logits, tolerance)
+        return bundle
 
     @functools.cached_property
     def encoder(self) -> Encoder:
@@ -164,7 +170,5 @@ def _check_manifest(path: pathlib.Path, manifest: Mapping[str, Any]) -> None:
         model = {**manifest["model"], "mlp_dims": tuple(manifest["model"]["mlp_dims"])}
         ModelConfig(**model)
         _fields_of(manifest)
-        if manifest["storage"] not in STORAGES:
-            raise InputError(f"storage {manifest['storage']!r}")
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path / layout.MANIFEST} is not valid: {error}") from error

@@ -11,7 +11,8 @@ A bundle is a folder that is complete in itself::
     README.md            the model card
 
 Reading goes from the outside in: the list of files, then their checksums, then the manifest, then
-the tensors against the manifest. Nothing is unpickled and nothing is executed here.
+the tensors against the manifest; what they mean is compared in ``bundle_content``. Nothing is
+unpickled and nothing is executed here.
 """
 
 import hashlib
@@ -51,6 +52,8 @@ DTYPES: Mapping[str, DTypeLike] = {
     "I8": np.int8,
 }
 """Element types in a bundle, and how NumPy sees them."""
+
+_DEEPEST = 12  # levels of a manifest: enough for flags, and far from where recursion ends
 
 
 class BundleError(InputError):
@@ -101,6 +104,8 @@ def read_manifest(path: pathlib.Path, files: Mapping[str, bytes]) -> dict[str, A
         raise BundleError(
             f"{path / MANIFEST} is not the manifest of a bundle: {error!r}"
         ) from error
+    if not _is_shallow(manifest, _DEEPEST):
+        raise BundleError(f"{path / MANIFEST} is nested deeper than any manifest")
     if kind != FORMAT or type(version) is not int or version < 1:
         raise BundleError(f"{path / MANIFEST} says format {kind!r}, version {version!r}")
     if version > FORMAT_VERSION:
@@ -123,7 +128,8 @@ def read_tensors(
       Arrays by name; bfloat16 as the uint16 of its bits.
 
     Raises:
-      BundleError: the file is no safetensors, or holds other names, shapes or types.
+      BundleError: the file is no safetensors, holds other names, shapes or types, or a value that
+        is infinite or no number.
     """
     try:
         entries = safetensors.deserialize(files[WEIGHTS])
@@ -146,6 +152,8 @@ def read_tensors(
         if entry["dtype"] not in DTYPES:
             raise BundleError(f"{path / WEIGHTS}: tensor {name!r} has type {entry['dtype']}")
         array = np.frombuffer(entry["data"], DTYPES[entry["dtype"]])
+        if not _is_finite(array, entry["dtype"]):
+            raise BundleError(f"{path / WEIGHTS}: tensor {name!r} holds a value that is no number")
         tensors[name] = array.reshape(entry["shape"])
     return tensors
 
@@ -158,50 +166,18 @@ def describe_tensors(weights: bytes) -> dict[str, Any]:
     }
 
 
-def check_table(
-    path: pathlib.Path, manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
-) -> None:
-    """Compare the table's tensors with what the manifest says of the fields.
-
-    Raises:
-      BundleError: a field's rows, columns or remap are not as described.
-    """
-    try:
-        for number, field in enumerate(manifest["fields"]):
-            _check_field(number, field, tensors)
-        kept = sum(field["rows_kept"] for field in manifest["fields"])
-        rows = sum(field["rows"] for field in manifest["fields"])
-        expected = kept if manifest["prunes_linear"] else rows
-        if "linear" in tensors and tensors["linear"].shape != (expected,):
-            raise ValueError(f"linear has shape {tensors['linear'].shape}, not ({expected},)")
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{path}: the manifest does not fit the table: {error}") from error
+def _is_finite(array: np.ndarray, dtype: str) -> bool:
+    if dtype == "BF16":  # Its exponent has the place of float32's upper half.
+        return bool(((array & 0x7F80) != 0x7F80).all())
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
-def _check_field(number: int, field: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
-    name, rows, kept, dim = field["name"], field["rows"], field["rows_kept"], field["dim"]
-    if not (isinstance(name, str) and all(type(n) is int for n in (rows, kept, dim))):
-        raise ValueError(f"field {name!r} is described by other types than expected")
-    stored = kept + bool(field["has_oov_row"])
-    if not (0 <= kept <= rows and rows >= 1 and dim >= 0):
-        raise ValueError(f"field {name!r} keeps {kept} of {rows} rows and {dim} columns")
-    table, remap = tensors.get(f"rows/{number}"), tensors.get(f"remap/{number}")
-    if (None if table is None else table.shape) != ((stored, dim) if dim else None):
-        raise ValueError(f"field {name!r} should have {stored} rows of {dim} columns")
-    scale = tensors.get(f"scale/{number}")
-    if scale is not None and scale.shape != (stored,):
-        raise ValueError(f"field {name!r} should have {stored} scales")
-    if (remap is not None) != (0 < kept < rows):
-        raise ValueError(f"field {name!r} keeps {kept} of {rows} rows, which its remap denies")
-    if remap is not None and (remap.shape != (rows,) or not _is_remap(remap, kept)):
-        raise ValueError(f"the remap of field {name!r} does not lead to its {kept} rows")
-
-
-def _is_remap(remap: np.ndarray, kept: int) -> bool:
-    """Whether the kept rows come in order, once each, and all others lead behind them."""
-    return bool(
-        np.array_equal(remap[remap != kept], np.arange(kept)) and remap.max(initial=0) <= kept
-    )
+def _is_shallow(value: Any, levels: int) -> bool:
+    """Whether JSON is nested at most so deep."""
+    if not isinstance(value, dict | list):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(item, levels - 1) for item in inner)
 
 
 def _parse_sums(path: pathlib.Path, content: bytes) -> dict[str, str]:

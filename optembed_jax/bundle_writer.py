@@ -15,16 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
+from optembed_jax import bundle_content, model_card
 from optembed_jax import bundle_format as layout
-from optembed_jax import model_card
 from optembed_jax.bundle import Bundle
 from optembed_jax.bundle_format import BundleError
-from optembed_jax.compact import CompactIndex, CompactTable, table_bytes
-from optembed_jax.compact_model import fold_for_serving, tree_bytes
+from optembed_jax.compact import CompactIndex, CompactTable
+from optembed_jax.compact_model import fold_for_serving
 from optembed_jax.data.encoder import Encoder
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.forward import ModelConfig, Params
+from optembed_jax.numpy_bundle import NumpyBundle
 from optembed_jax.serving import export_forward, weights_of
 
 TOLERANCE = 1e-5
@@ -91,7 +92,7 @@ def write_bundle(
                 files[name] = (folder / name).read_bytes()
         manifest = json.loads(files[layout.MANIFEST])
         manifest["files"] = sorted(set(files) - {layout.MANIFEST})
-        manifest["bytes"] |= {"disk": {name: len(files[name]) for name in manifest["files"]}}
+        manifest["bytes"]["disk"] = bundle_content.disk_bytes(files)
         files[layout.CARD] = model_card.render(manifest).encode()
         files[layout.MANIFEST] = (json.dumps(manifest, indent=1, allow_nan=False) + "\n").encode()
         for name, content in files.items():
@@ -101,7 +102,8 @@ def write_bundle(
         _compare(loaded, check)
         if encoder is not None and loaded.encoder.vocabulary.layout != fields:
             raise BundleError("the vocabulary that was written has other fields than the model")
-    return Bundle.load(target)
+    loaded.path = target
+    return loaded
 
 
 def _content(
@@ -117,9 +119,11 @@ def _content(
         raise InputError("a bundle holds a compact model; call compact_model.compact first")
     params = fold_for_serving(params)
     weights = weights_of(params, batch_stats, index)
+    for name, array in weights.items():
+        if not np.isfinite(array).all():
+            raise InputError(f"{name} holds values that are not finite; such a model serves nobody")
     described = _describe_fields(fields, index, weights)
     serialised = safetensors.numpy.save(weights)
-    count = table_bytes(params.table, index)
     manifest = {
         "format": layout.FORMAT,
         "format_version": layout.FORMAT_VERSION,
@@ -128,11 +132,7 @@ def _content(
         "fields": described,
         "prunes_linear": index.prunes_linear,
         "tensors": layout.describe_tensors(serialised),
-        "bytes": {
-            **dataclasses.asdict(count),
-            "network": tree_bytes((params.network, batch_stats)),
-            "full_table": 4 * fields.num_features * config.latent_dim,
-        },
+        "bytes": bundle_content.count_bytes(described, weights, config.latent_dim),
         "dataset": dict(provenance.dataset),
         "metrics": dict(provenance.metrics),
         "flags": dict(provenance.flags),
@@ -141,6 +141,10 @@ def _content(
             for name in ("optembed-jax", "jax", "flax", "numpy", "safetensors")
         },
     }
+    # By formulas and a library of their own, and in float32 wherever it runs.
+    ids = bundle_content.draw_samples(described)
+    logits = NumpyBundle(pathlib.Path(), manifest, weights).logits(ids)
+    manifest["samples"] = {"ids": ids.tolist(), "logits": logits.tolist()}
     return {
         layout.MANIFEST: json.dumps(manifest).encode(),
         layout.WEIGHTS: serialised,
@@ -178,9 +182,8 @@ def _compare(bundle: Bundle, check: tuple[np.ndarray, np.ndarray] | None) -> Non
         return
     ids, expected = check
     found = bundle.logits(ids)
-    difference = np.abs(found - expected) / np.maximum(np.abs(expected), 1.0)
-    if not (difference <= TOLERANCE).all():
-        row = int(np.argmax(np.where(np.isnan(difference), np.inf, difference)))
+    row = bundle_content.most_different(found, expected, TOLERANCE)
+    if row is not None:
         raise BundleError(
             f"the bundle gives {found[row]} for row {row}, the live model {expected[row]}; "
             "nothing was written"

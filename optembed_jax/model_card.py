@@ -64,5 +64,6 @@ def render(manifest: Mapping[str, Any]) -> str:
 def _table(header: list[str], lines: list[list[str]]) -> list[str]:
     if not lines:
         return ["None were recorded."]
-    rule = ["---"] * len(header)
-    return ["| " + " | ".join(cells).replace("\n", " ") + " |" for cells in [header, rule, *lines]]
+    rows = [header, ["---"] * len(header), *lines]
+    cells = [[cell.replace("\n", " ").replace("|", "\\|") for cell in row] for row in rows]
+    return ["| " + " | ".join(row) + " |" for row in cells]

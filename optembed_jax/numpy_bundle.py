@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from optembed_jax import bundle_content
 from optembed_jax import bundle_format as layout
-from optembed_jax.bundle_format import BundleError
 from optembed_jax.errors import InputError
 
 
@@ -41,7 +41,7 @@ class NumpyBundle:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "NumpyBundle":
-        """Read a bundle after checking checksums, versions and shapes.
+        """Read a bundle after checking checksums, versions, shapes, and scores of its samples.
 
         Raises:
           BundleError: anything in it is missing, changed, too new, or not as described.
@@ -50,17 +50,12 @@ class NumpyBundle:
         files = layout.read_files(folder)
         manifest = layout.read_manifest(folder, files)
         tensors = layout.read_tensors(folder, files, manifest)
-        layout.check_table(folder, manifest, tensors)
+        bundle_content.check_content(folder, files, manifest, tensors)
         for name, described in manifest["tensors"].items():
             if described["dtype"] == "BF16":
                 tensors[name] = (tensors[name].astype(np.uint32) << 16).view(np.float32)
         bundle = cls(folder, manifest, tensors)
-        try:
-            bundle.logits(bundle._offsets[None, :-1])
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise BundleError(
-                f"{folder}: the weights are not those of its model: {error}"
-            ) from error
+        bundle_content.check_samples(folder, manifest, bundle.logits)
         return bundle
 
     def predict(self, ids: np.ndarray, *, batch_size: int = 2048) -> np.ndarray:

@@ -87,17 +87,3 @@ def test_reads_described_tensors(tmp_path):
         layout.read_tensors(
             tmp_path, {"weights.safetensors": wide}, {"tensors": layout.describe_tensors(wide)}
         )
-
-
-def test_remaps_lead_to_every_kept_row_once(tmp_path):
-    field = {"name": "a", "rows": 4, "rows_kept": 2, "dim": 3, "has_oov_row": False}
-    manifest = {"fields": [field], "prunes_linear": False}
-    rows = np.zeros((2, 3), np.float32)
-    layout.check_table(
-        tmp_path, manifest, {"rows/0": rows, "remap/0": np.array([2, 0, 2, 1], np.uint8)}
-    )
-    for wrong in ([2, 1, 2, 0], [0, 0, 2, 1], [2, 0, 3, 1], [2, 2, 2, 2], [2, 0, 1]):
-        with pytest.raises(BundleError, match="does not lead to its 2 rows"):
-            layout.check_table(
-                tmp_path, manifest, {"rows/0": rows, "remap/0": np.array(wrong, np.uint8)}
-            )

@@ -1,8 +1,7 @@
-"""Loading, refusing, serving, and 1,000 bundles with something wrong in them."""
+"""Loading, refusing and serving; thousands of changed bundles are in bundle_mutations_test.py."""
 
 import hashlib
 import json
-import random
 import shutil
 
 import jax
@@ -152,28 +151,6 @@ def test_refuses_a_newer_format(copy):
 
 
 @pytest.mark.parametrize(
-    ("edit", "message"),
-    [
-        (lambda m: m["tensors"]["rows/0"].update(shape=[1, 1]), r"disagree about \['rows/0'\]"),
-        (lambda m: m["tensors"].pop("linear"), r"disagree about \['linear'\]"),
-        (lambda m: m["fields"][0].update(rows=10), "the remap of field 'user'"),
-        (lambda m: m["fields"][1].update(rows_kept=4), "field 'item' should have 5 rows"),
-        (lambda m: m["fields"][2].update(dim=3), "field 'hour' should have"),
-        (lambda m: m["fields"].pop(), "linear has shape"),
-        (lambda m: m.update(prunes_linear=True), "linear has shape"),
-        (lambda m: m["model"].update(model="mlp"), "model must be one of"),
-        (lambda m: m["model"].update(extra=1), "is not valid"),
-        (lambda m: m.update(format="zip"), "says format 'zip'"),
-        (lambda m: m.update(files=["weights.safetensors"]), "lists the files"),
-        (lambda m: m.update(storage="int4"), "storage"),
-    ],
-)
-def test_refuses_a_manifest_that_lies(copy, edit, message):
-    edit_manifest(copy, edit)
-    refuse(copy, message)
-
-
-@pytest.mark.parametrize(
     "name", ["../outside", "/etc/hostname", "sub/weights.safetensors", "..", "a\\b", "weights"]
 )
 def test_refuses_a_path_that_escapes(copy, name):
@@ -198,117 +175,14 @@ def test_refuses_a_module_of_another_model(copy, model, tmp_path):
     params = params.replace(table=params.table.replace(linear=None))
     write_bundle(other, small, params, batch_stats, index, FIELDS)
     shutil.copy(other / "forward.jax_export", copy)
-    reseal(copy)
+    size = (copy / "forward.jax_export").stat().st_size
+    edit_manifest(copy, lambda m: m["bytes"]["disk"].update({"forward.jax_export": size}))
     refuse(copy, "it takes other arrays than the weights")
 
 
 def test_refuses_what_is_no_bundle(tmp_path):
     refuse(tmp_path / "nowhere", "is not a folder")
     refuse(tmp_path, "SHA256SUMS cannot be read")
-
-
-def mutate(rng, files):
-    """One random change of one file, never a change to the same content."""
-    name = rng.choice(sorted(files))
-    content = bytearray(files[name])
-    kind = rng.choice(
-        ["flip", "byte", "cut", "append", "insert", "remove", "empty", "swap", "twice"]
-    )
-    if kind == "flip":
-        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-    elif kind == "byte":
-        content[rng.randrange(len(content))] ^= rng.randrange(1, 256)
-    elif kind == "cut":
-        del content[rng.randrange(len(content)) :]
-    elif kind == "append":
-        content += rng.choice([b"\n", b" ", b"\0", b"{}", rng.randbytes(20)])
-    elif kind == "insert":
-        content.insert(rng.randrange(len(content)), rng.randrange(256))
-    elif kind == "empty":
-        content = bytearray()
-    elif kind == "swap":
-        content = bytearray(files[rng.choice([n for n in files if n != name])])
-    elif kind == "twice":
-        content += bytes(content)
-    changed = {**files, name: bytes(content)}
-    if kind == "remove":
-        del changed[name]
-    return changed
-
-
-def write(path, files):
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir()
-    for name, content in files.items():
-        (path / name).write_bytes(content)
-
-
-def test_changed_bundles_are_refused(written, tmp_path):
-    rng = random.Random(0)
-    files = {path.name: path.read_bytes() for path in written.iterdir()}
-    for number in range(900):
-        write(tmp_path / "fuzzed", mutate(rng, files))
-        for loader in (Bundle, NumpyBundle):
-            with pytest.raises(ValueError) as caught:
-                loader.load(tmp_path / "fuzzed")
-            assert type(caught.value).__name__ == "BundleError", (number, caught.value)
-
-
-def random_json(rng):
-    return rng.choice(
-        [None, True, -1, 0, 1, 7, 10**30, 0.5, "", "x", "../x", [], {}, [1, "a"], {"a": 1}, [[2]]]
-    )
-
-
-def edit_somewhere(rng, value):
-    """The JSON value with one part of it replaced, removed or added."""
-    if isinstance(value, dict) and value and rng.random() < 0.85:
-        key = rng.choice(sorted(value))
-        if rng.random() < 0.15:
-            return {k: v for k, v in value.items() if k != key}
-        return {**value, key: edit_somewhere(rng, value[key])}
-    if isinstance(value, list) and value and rng.random() < 0.85:
-        place = rng.randrange(len(value))
-        if rng.random() < 0.15:
-            return value[:place] + value[place + 1 :]
-        return [*value[:place], edit_somewhere(rng, value[place]), *value[place + 1 :]]
-    return random_json(rng)
-
-
-def test_resealed_lies_are_refused_or_served_but_never_crash(written, model, tmp_path, capfd):
-    """Checksums that a liar renews leave the checks of content: none may end in a traceback."""
-    rng = random.Random(1)
-    ids, logits = model[-2:]
-    files = {path.name: path.read_bytes() for path in written.iterdir()}
-    sums = files.pop("SHA256SUMS")
-    manifest = json.loads(files["manifest.json"])
-    told = ("dataset", "metrics", "flags", "versions", "bytes")
-    accepted = compared = 0
-    for number in range(160):
-        if number % 2:
-            changed = mutate(rng, files)
-        else:
-            lie = edit_somewhere(rng, manifest)
-            changed = {**files, "manifest.json": json.dumps(lie).encode()}
-        write(tmp_path / "fuzzed", {**changed, "SHA256SUMS": format_sums(changed)})
-        try:
-            bundle = Bundle.load(tmp_path / "fuzzed")
-        except BundleError:
-            continue
-        accepted += 1
-        differs = [name for name in files if changed.get(name) != files[name]]
-        if differs == ["manifest.json"] and number % 2 == 0:
-            # Only what the bundle tells about itself can differ without being noticed.
-            plain = {k: v for k, v in bundle.manifest.items() if k not in told}
-            same = {k: v for k, v in manifest.items() if k not in told}
-            if plain["model"] == same["model"] and plain["fields"] == same["fields"]:
-                if compared == 5:  # Each compiles its module.
-                    continue
-                compared += 1
-                np.testing.assert_allclose(bundle.logits(ids), logits, atol=1e-6)
-    assert accepted < 100
-    assert sums != format_sums(changed)
-    capfd.readouterr()  # What MLIR prints about damaged modules.
 
 
 @pytest.mark.parametrize("storage", ["float16", "bfloat16", "int8"])

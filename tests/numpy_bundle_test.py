@@ -105,5 +105,5 @@ def test_refuses_the_manifest_of_another_model(write):
     (path / "manifest.json").write_text(text.replace('"model": "fnn"', '"model": "ipnn"'))
     files = {p.name: p.read_bytes() for p in path.iterdir() if p.name != "SHA256SUMS"}
     (path / "SHA256SUMS").write_bytes(format_sums(files))
-    with pytest.raises(BundleError, match="the weights are not those of its model"):
+    with pytest.raises(BundleError, match="the manifest's samples cannot be scored"):
         NumpyBundle.load(path)
