@@ -18,9 +18,8 @@ from experiments import cli
 from experiments.benchmarks import runs_file
 from experiments.benchmarks.dimension_bench import LATENT_DIM, Bench, retrained
 from experiments.benchmarks.row_pruning_data import load
-from experiments.benchmarks.runs_file import Record
+from experiments.benchmarks.runs_file import Finished, Record
 from optembed_jax.dimension_rules import rule_dims
-from optembed_jax.errors import InputError
 from optembed_jax.row_score import keep_best
 
 _RUNS = flags.DEFINE_string("runs", None, "JSONL file to which finished trainings are appended.")
@@ -35,7 +34,7 @@ SHARES, KEEP_RATES, RULES = (0.125, 0.25), (1.0, 0.5, 0.25, 0.125), ("uniform", 
 KEY = ("dataset", "seed", "share", "keep", "rule")
 
 
-def unit(bench: Bench, finished: set[tuple[Any, ...]]) -> Iterator[Record]:
+def unit(bench: Bench, finished: Finished) -> Iterator[Record]:
     """All splits on one data set with one seed."""
     problem = bench.problem
     for share in SHARES:
@@ -56,19 +55,23 @@ def unit(bench: Bench, finished: set[tuple[Any, ...]]) -> Iterator[Record]:
                 yield {**dict(zip(KEY, key, strict=True)), **outcome, "dims": dims.tolist()}
 
 
-def main() -> None:
-    """Run what is missing, then print a line for each split."""
-    if not _RUNS.value:
-        raise InputError("say where finished trainings are kept: --runs=FILE.jsonl")
-    path, data_dir = pathlib.Path(_RUNS.value), pathlib.Path(_DATA_DIR.value).expanduser()
-    records = runs_file.read(path, KEY)
-    finished = {tuple(record[name] for name in KEY) for record in records}
+def missing_runs(finished: Finished) -> Iterator[Record]:
+    """Train what is not finished, seed by seed."""
+    data_dir = pathlib.Path(_DATA_DIR.value).expanduser()
     problems = [load(name, data_dir, _RAW_DIR.value) for name in _DATASETS.value]
     for seed in range(_SEEDS.value):
         for problem in problems:
-            for record in runs_file.append(path, unit(Bench(problem, "fnn", seed), finished)):
-                records.append(record)
-                print(*(record[name] for name in (*KEY, "test_auc")), flush=True)
+            yield from unit(Bench(problem, "fnn", seed), finished)
+
+
+def main() -> None:
+    """Run what is missing, then print a line for each split."""
+    records = runs_file.complete(
+        _RUNS.value,
+        KEY,
+        missing_runs,
+        lambda record: "  ".join(str(record[name]) for name in (*KEY, "test_auc")),
+    )
     splits: dict[tuple[Any, ...], list[float]] = {}
     for record in records:
         place = tuple(record[name] for name in ("dataset", "share", "keep", "rule"))

@@ -23,9 +23,8 @@ from experiments import cli
 from experiments.benchmarks import dimension_search_report, runs_file
 from experiments.benchmarks.dimension_bench import LATENT_DIM, Bench, retrained, supernet_fitness
 from experiments.benchmarks.row_pruning_data import DATASETS, load
-from experiments.benchmarks.runs_file import Record
+from experiments.benchmarks.runs_file import Finished, Record
 from optembed_jax.dimension_rules import DIMENSION_RULES
-from optembed_jax.errors import InputError
 from optembed_jax.racing import Fitness
 from optembed_jax.search import SearchConfig, Searcher, SearchState, best_fitness, evolve
 from optembed_jax.search_space import SearchSpace
@@ -143,7 +142,7 @@ def unit(bench: Bench, wanted: Wanted) -> Iterator[Record]:
         }
 
 
-def missing_runs(finished: set[tuple[Any, ...]]) -> Iterator[Record]:
+def missing_runs(finished: Finished) -> Iterator[Record]:
     """Train what is not finished, seed by seed."""
     data_dir = pathlib.Path(_DATA_DIR.value).expanduser()
     problems = {name: load(name, data_dir, _RAW_DIR.value) for name in _DATASETS.value}
@@ -163,17 +162,8 @@ def missing_runs(finished: set[tuple[Any, ...]]) -> Iterator[Record]:
 
 def main() -> None:
     """Run what is missing, then report."""
-    if not _RUNS.value:
-        raise InputError("say where finished trainings are kept: --runs=FILE.jsonl")
-    path = pathlib.Path(_RUNS.value)
-    records = runs_file.read(path, KEY)
-    if not _REPORT_ONLY.value:
-        started, before = time.monotonic(), len(records)
-        finished = {tuple(record[name] for name in KEY) for record in records}
-        for record in runs_file.append(path, missing_runs(finished)):
-            records.append(record)
-            each = (time.monotonic() - started) / (len(records) - before)
-            print(_line(record, each), flush=True)
+    missing = (lambda finished: iter(())) if _REPORT_ONLY.value else missing_runs
+    records = runs_file.complete(_RUNS.value, KEY, missing, _line)
     summary = dimension_search_report.summarise(records)
     print(dimension_search_report.tables(summary))
     if _JSON.value:
@@ -181,13 +171,13 @@ def main() -> None:
         pathlib.Path(_JSON.value).write_text(written, encoding="utf-8")
 
 
-def _line(record: Record, seconds_each: float) -> str:
+def _line(record: Record) -> str:
     share = record["table_parameters"] / record["full_parameters"]
     return (
         f"{record['dataset']:<9} {record['model']:<6} seed {record['seed']}  "
         f"{record['method']:<14} {record['share']:6.1%} ({share:6.1%})  "
         f"AUC {record['test_auc']:.4f}  epoch {record['best_epoch']}/{record['epochs']}  "
-        f"{record['seconds']:.1f} s ({seconds_each:.1f} s each so far)"
+        f"{record['seconds']:.1f} s"
     )
 
 

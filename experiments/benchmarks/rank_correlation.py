@@ -12,7 +12,6 @@ same command goes on where it was stopped.
 
 import json
 import pathlib
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,8 +24,7 @@ from experiments import cli
 from experiments.benchmarks import runs_file
 from experiments.benchmarks.dimension_bench import Bench, retrained, supernet_fitness
 from experiments.benchmarks.row_pruning_data import load
-from experiments.benchmarks.runs_file import Record
-from optembed_jax.errors import InputError
+from experiments.benchmarks.runs_file import Finished, Record
 
 _RUNS = flags.DEFINE_string("runs", None, "JSONL file to which finished trainings are appended.")
 _JSON = flags.DEFINE_string("json", None, "File for the figures.")
@@ -54,7 +52,7 @@ def candidates(bench: Bench, count: int) -> np.ndarray:
     )
 
 
-def unit(bench: Bench, count: int, seeds: int, finished: set[tuple[Any, ...]]) -> Iterator[Record]:
+def unit(bench: Bench, count: int, seeds: int, finished: Finished) -> Iterator[Record]:
     """Retrain every candidate with every seed, and rate it once."""
     at = (bench.problem.name, bench.backbone)
     missing = [
@@ -106,25 +104,31 @@ def figures(records: list[Record]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Run what is missing, then report."""
-    if not _RUNS.value:
-        raise InputError("say where finished trainings are kept: --runs=FILE.jsonl")
-    path, data_dir = pathlib.Path(_RUNS.value), pathlib.Path(_DATA_DIR.value).expanduser()
-    records = runs_file.read(path, KEY)
-    finished = {tuple(record[name] for name in KEY) for record in records}
-    found = {}
+def missing_runs(finished: Finished) -> Iterator[Record]:
+    """Train what is not finished, place by place."""
+    data_dir = pathlib.Path(_DATA_DIR.value).expanduser()
     for name in _DATASETS.value:
         problem = load(name, data_dir, _RAW_DIR.value)
         for backbone in _MODELS.value:
-            started = time.monotonic()
-            runs = unit(Bench(problem, backbone, 0), _CANDIDATES.value, _SEEDS.value, finished)
-            for done, record in enumerate(runs_file.append(path, runs), 1):
-                records.append(record)
-                each = (time.monotonic() - started) / done
-                print(f"{name} {backbone} {done} trainings, {each:.1f} s each", flush=True)
-            own = [r for r in records if (r["dataset"], r["model"]) == (name, backbone)]
-            found[f"{name} {backbone}"] = figures(own)
+            bench = Bench(problem, backbone, 0)
+            yield from unit(bench, _CANDIDATES.value, _SEEDS.value, finished)
+
+
+def main() -> None:
+    """Run what is missing, then report."""
+    records = runs_file.complete(
+        _RUNS.value,
+        KEY,
+        missing_runs,
+        lambda record: "  ".join(str(record[name]) for name in (*KEY, "test_auc")),
+    )
+    found = {
+        f"{name} {backbone}": figures(
+            [r for r in records if (r["dataset"], r["model"]) == (name, backbone)]
+        )
+        for name in _DATASETS.value
+        for backbone in _MODELS.value
+    }
     for place, values in found.items():
         print(place)
         for figure, value in values.items():

@@ -2,12 +2,49 @@
 
 import json
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from optembed_jax.errors import InputError
 
 Record = dict[str, Any]
+
+Finished = set[tuple[Any, ...]]
+"""The keys of finished runs."""
+
+
+def complete(
+    file: str | None,
+    key: Sequence[str],
+    missing: Callable[[Finished], Iterator[Record]],
+    line: Callable[[Record], str],
+) -> list[Record]:
+    """Run what is missing, and print a line for each run.
+
+    Args:
+      file: the JSONL file, as ``--runs`` names it.
+      key: the names that tell runs apart.
+      missing: makes the runs that are not finished.
+      line: of a run.
+
+    Returns:
+      All finished runs.
+
+    Raises:
+      InputError: no file is named, or it holds something else.
+    """
+    if not file:
+        raise InputError("say where finished runs are kept: --runs=FILE.jsonl")
+    path = pathlib.Path(file)
+    records = read(path, key)
+    finished = {tuple(record[name] for name in key) for record in records}
+    started = time.monotonic()
+    for count, record in enumerate(append(path, missing(finished)), 1):
+        records.append(record)
+        seconds = (time.monotonic() - started) / count
+        print(f"{line(record)} ({seconds:.1f} s each so far)", flush=True)
+    return records
 
 
 def read(path: pathlib.Path, key: Sequence[str]) -> list[Record]:

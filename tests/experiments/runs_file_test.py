@@ -25,6 +25,32 @@ def test_each_run_is_in_the_file_before_the_next_one_begins(tmp_path):
         assert runs_file.read(path, KEY) == records[:number]
 
 
+def test_only_what_is_missing_is_run(tmp_path, capsys):
+    path = tmp_path / "runs.jsonl"
+    begun = []
+
+    def missing(finished):
+        for seed in range(3):
+            if ("a", seed) not in finished:
+                begun.append(seed)
+                if begun == [0, 1]:
+                    raise KeyboardInterrupt
+                yield {"data": "a", "seed": seed}
+
+    def complete(file):
+        return runs_file.complete(file, KEY, missing, lambda record: f"seed {record['seed']}")
+
+    with pytest.raises(KeyboardInterrupt):
+        complete(str(path))
+    assert complete(str(path)) == [{"data": "a", "seed": seed} for seed in range(3)]
+    assert begun == [0, 1, 1, 2]
+    assert [line[:6] for line in capsys.readouterr().out.splitlines()] == [
+        f"seed {seed}" for seed in range(3)
+    ]
+    with pytest.raises(InputError, match="--runs=FILE"):
+        complete(None)
+
+
 @pytest.mark.parametrize("line", ["no json", "[1]", '{"data": "a"}', "3"])
 def test_a_damaged_line_is_named(tmp_path, line):
     path = tmp_path / "runs.jsonl"
