@@ -126,6 +126,8 @@ def check_content(
     """
     try:
         fields, latent_dim = manifest["fields"], manifest["model"]["latent_dim"]
+        if not isinstance(manifest["model"]["model"], str):
+            raise ValueError(f"the model is {manifest['model']['model']!r}")
         if not fields or type(latent_dim) is not int or latent_dim < 1:
             raise ValueError(f"there are {len(fields)} fields of up to {latent_dim} columns")
         for number, field in enumerate(fields):

@@ -11,7 +11,7 @@ def manifest_of(tensors, fields, **others):
     """A true manifest of some arrays."""
     types = {"float32": "F32", "int8": "I8", "uint16": "BF16"}
     manifest = {
-        "model": {"latent_dim": 4, "mlp_dims": []},
+        "model": {"model": "fm", "latent_dim": 4, "mlp_dims": []},
         "fields": fields,
         "prunes_linear": False,
         "storage": "float32",

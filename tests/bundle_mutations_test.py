@@ -231,6 +231,7 @@ LIES = {
     "storage": (lambda m: m.update(storage="int4"), "storage 'int4'"),
     "fewer bits": (lambda m: m.update(storage="int8"), "is F32, not of storage int8"),
     "smaller": (lambda m: m["bytes"].update(rows=8), "bytes are"),
+    "no model": (lambda m: m["model"].pop("model"), "does not fit the arrays: 'model'"),
     "another width": (lambda m: m["model"].update(mlp_dims=[7]), r"layers of \[6\], not \[7\]"),
     "a larger full table": (lambda m: m["bytes"].update(full_table=10**9), "bytes are"),
     "files": (lambda m: m.update(files=["weights.safetensors"]), "lists the files"),

@@ -1,4 +1,4 @@
-"""Export and predict, end to end, on a small run."""
+"""Export and predict, end to end, on a small run; real data are in predict_test.py."""
 
 import gzip
 import json

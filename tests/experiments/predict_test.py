@@ -1,0 +1,100 @@
+"""Export and predict on real data, from raw files to scores; small cases are in export_test.py."""
+
+import json
+import sys
+
+import numpy as np
+import pyarrow.csv
+import pytest
+from absl import flags as absl_flags
+from absl.testing import flagsaver
+
+from experiments import cli, export, predict, runs
+from optembed_jax import data
+from optembed_jax.bundle import Bundle
+from optembed_jax.numpy_bundle import NumpyBundle
+
+SETTINGS = {
+    "latent_dim": 8,
+    "mlp_dims": "16",
+    "row_keep": 0.2,
+    "batch_size": 2048,
+    "epochs": 1,
+    "generations": 1,
+    "mutation_num": 2,
+    "crossover_num": 2,
+    "top_k": 2,
+}
+
+
+def start(main, **flags):
+    with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
+        patch.setattr(sys, "argv", ["main", *(f"--{k}={v}" for k, v in flags.items())])
+        absl_flags.FLAGS.unparse_flags()
+        with pytest.raises(SystemExit) as exit_info:
+            cli.run(main)
+    assert not exit_info.value.code
+
+
+@pytest.fixture(scope="module", params=["flights", "movielens"])
+def made(request, tmp_path_factory):
+    """A folder with a run, its bundle, raw rows and their scores; and the prepared data."""
+    folder = tmp_path_factory.mktemp(request.param)
+    source = {"dataset": request.param}
+    if request.param == "movielens":
+        source["raw_dir"] = request.getfixturevalue("movielens_dir")
+    names = {"data_dir": folder / "data", "workdir": folder / "run"}
+    start(runs.pipeline_main, **names, **source, **SETTINGS)
+    start(export.main, **names, bundle=folder / "bundle", sample=folder / "rows.csv")
+    files = {"input": folder / "rows.csv", "output": folder / "scores.csv"}
+    start(predict.main, bundle=folder / "bundle", **files)
+    (prepared,) = folder.glob(f"data/{request.param}/*/*")
+    return folder, data.load(prepared)
+
+
+def auc_by_ranks(labels, logits):
+    """Mann and Whitney's statistic, of the mean ranks of equal logits."""
+    _, place, count = np.unique(logits, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(count) - (count - 1) / 2)[place]
+    clicks = int(labels.sum())
+    return (ranks[labels > 0].sum() - clicks * (clicks + 1) / 2) / (clicks * (len(labels) - clicks))
+
+
+def test_the_loaded_bundle_has_the_auc_of_the_retrained_model(made):
+    folder, prepared = made
+    recorded = json.loads((folder / "run" / "summary.json").read_text())["retrain"]["test_auc"]
+    ids, labels = prepared.arrays("test")
+    for loader in (Bundle, NumpyBundle):
+        found = auc_by_ranks(labels, loader.load(folder / "bundle").logits(ids))
+        assert abs(found - recorded) < 1e-6
+    assert recorded > 0.6
+
+
+def test_the_bundle_is_smaller_than_the_baseline_by_what_was_pruned(made):
+    folder, _ = made
+    summary = json.loads((folder / "run" / "summary.json").read_text())
+    baseline, fields = summary["baseline"], summary["fields"]
+    manifest = Bundle.load(folder / "bundle").manifest
+    size = manifest["bytes"]
+    assert size["full_table"] == 4 * baseline["table_parameters"]
+    # Kept rows, and the vector that pruned ids of a field read.
+    stored = [f["rows_kept"] * f["dim"] + (f["rows_kept"] < f["rows"]) * f["dim"] for f in fields]
+    assert size["rows"] == 4 * sum(stored)
+    assert size["rows"] < 0.25 * size["full_table"]
+    served = ("weights.safetensors", "forward.jax_export", "manifest.json", "README.md")
+    on_disk = sum((folder / "bundle" / name).stat().st_size for name in served)
+    assert on_disk < 4 * baseline["total_parameters"]
+
+
+def test_raw_rows_score_as_the_ids_of_the_prepared_data(made):
+    folder, prepared = made
+    rows = pyarrow.csv.read_csv(folder / "rows.csv")
+    ids = prepared.encode(rows)
+    # Each of them is a row of some split.
+    splits = [prepared.arrays(split)[0] for split in ("train", "validation", "test")]
+    known = {row.tobytes() for row in np.concatenate(splits).astype(np.int32)}
+    assert len(ids) == 1000 and all(row.tobytes() in known for row in ids.astype(np.int32))
+    written = pyarrow.csv.read_csv(folder / "scores.csv")["probability"].to_numpy()
+    expected = Bundle.load(folder / "bundle").predict(ids)
+    np.testing.assert_array_equal(written.astype(np.float32), expected)
+    assert np.ptp(expected) > 0.05
