@@ -44,6 +44,23 @@ def test_flags_become_settings():
 
 
 @pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, False),  # Without a budget the search is the paper's.
+        ({"max_table_parameters": 100}, True),
+        ({"max_table_parameters": 100, "finalists": False}, False),
+        ({"search": "pareto"}, True),
+        ({"search": "random"}, True),
+        ({"search": "corner", "max_table_parameters": 100}, False),
+        ({"mode": "feature", "max_table_parameters": 100}, False),
+    ],
+)
+def test_a_short_list_is_retrained_where_a_searched_winner_may_be_wrong(values, expected):
+    with flagsaver.flagsaver(**values):
+        assert flags.settings().has_finalists == expected
+
+
+@pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"latent_dim": 0}, "latent_dim must be at least 1"),
