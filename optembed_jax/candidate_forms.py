@@ -31,11 +31,13 @@ class Form:
         ``[F * D, B]``, which of them are kept (0/1 ``[F * D]``), and what the first layer gave
         ``[H, B]``, to ``[B]``.
       products: whether inner products are inputs too.
+      branches: whether ``logit`` chooses between programs by the candidate.
     """
 
     kernel: Callable[[Network], jax.Array]
     logit: Callable[..., jax.Array]
     products: bool = False
+    branches: bool = False
 
 
 def _perceptron_kernel(network: Network, hidden_start: int = 0) -> jax.Array:
@@ -156,5 +158,5 @@ FORMS = {
     "deepfm": Form(_perceptron_kernel, _plain_logit),
     "ipnn": Form(_perceptron_kernel, _plain_logit, products=True),
     "dcn": Form(_dcn_kernel, _dcn_logit),
-    "dcnv2": Form(_dcnv2_kernel, _dcnv2_logit),
+    "dcnv2": Form(_dcnv2_kernel, _dcnv2_logit, branches=True),
 }

@@ -1,19 +1,25 @@
 """Logits of many candidates on the same rows, each backbone in the form that is fastest for it.
 
+Scoring is ``vmap`` over candidates of the function that scores one: of FM's interactions, and of
+all that comes behind the first layer. That layer, most of the work, is the one thing that
+candidates share, so its products are made for one candidate from those for the one before.
+
 Every form is exact: it equals one plain forward pass per candidate up to rounding.
 
 =======  ===========================================================================
-FM       the sums over fields of a group of candidates at once, as matrix products
+FM       the sums over fields, as matrix products
 FNN      the first layer by differences (:mod:`first_layer`), BatchNorm folded
 DeepFM   both
 IPNN     as FNN; inner products are read from a bank that holds them for every dim
 DCN      as FNN; a cross layer needs one number of the input, which is one more unit
          of the first layer, and all of it is ``alpha * x0 + constant``
 DCN-V2   as FNN; the first cross layer's units are units of the first layer too,
-         later ones are computed on the candidate's own columns
+         later ones are computed on the candidate's own columns, one candidate after
+         the other: how many columns it has decides which program runs
 =======  ===========================================================================
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -31,7 +37,12 @@ from optembed_jax.input_bank import column_bank, column_inputs, product_bank, pr
 from optembed_jax.models.layers import inner_products
 
 GROUP = 8
-"""Candidates whose FM interactions are computed at once."""
+"""Candidates whose FM interactions ``vmap`` computes at once."""
+READ_AT_ONCE = 4
+"""Candidates whose logits ``vmap`` computes at once; a divisor of ``GROUP``.
+
+What the first layer gave for more of them would not fit a processor's cache.
+"""
 
 
 @flax.struct.dataclass
@@ -104,12 +115,23 @@ def candidate_logits(
     form = FORMS[model.model]
     bank = jnp.concatenate([columns, product_bank(embedded)]) if form.products else columns
 
-    def readout(step: jax.Array, pre: jax.Array) -> jax.Array:
-        own = jax.tree.map(lambda leaf: leaf[step], affines)
-        kept = prefix_mask(candidates.dims[step], model.latent_dim).reshape(-1)
+    def logit_of_one(dims: jax.Array, own: Any, pre: jax.Array) -> jax.Array:
+        kept = prefix_mask(dims, model.latent_dim).reshape(-1)
         return form.logit(params.network, own, columns, kept, pre)
 
-    return logits + along(candidates.steps, form.kernel(params.network), bank, readout)
+    over_candidates = _in_turn(logit_of_one) if form.branches else jax.vmap(logit_of_one)
+
+    def readout(steps: jax.Array, pre: jax.Array) -> jax.Array:
+        own = jax.tree.map(lambda leaf: leaf[steps], affines)
+        return over_candidates(candidates.dims[steps], own, pre)
+
+    kernel = form.kernel(params.network)
+    return logits + along(candidates.steps, kernel, bank, readout, READ_AT_ONCE)
+
+
+def _in_turn(logit_of_one: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """What ``vmap`` would give, for a function that branches: ``vmap`` computes every branch."""
+    return lambda *of_each: jax.lax.map(lambda of_one: logit_of_one(*of_one), of_each)
 
 
 def shared_affines(params: Params, batch_stats: Any, steps: int) -> tuple[UnitAffine, ...]:

@@ -98,17 +98,20 @@ def along(
     kernel: jax.Array,
     bank: jax.Array,
     readout: Callable[[jax.Array, jax.Array], jax.Array],
+    group: int,
 ) -> jax.Array:
-    """Go through all candidates; what each one's first layer gives is read out at once.
+    """Go through all candidates; what the first layer gives is read out a group at a time.
 
     Args:
-      steps: the walk.
+      steps: the walk, padded to a multiple of ``group``.
       kernel: float ``[J, H]``.
       bank: float ``[R, B]``.
-      readout: of the number of the step and the layer's products float ``[H, B]``, to ``[B]``.
+      readout: of the numbers of the steps ``[G]`` and the layer's products float ``[G, H, B]``, to
+        ``[G, B]``.
+      group: ``G``.
 
     Returns:
-      float ``[C, B]`` in the walk's order; padding is zero.
+      float ``[C, B]`` in the walk's order; padding is arbitrary.
     """
     max_terms = steps.rows.shape[1]
 
@@ -123,11 +126,21 @@ def along(
 
     branches = [branch(size) for size in term_buckets(max_terms)]
 
-    def go(step: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        pre, found = carry
+    def go(pre: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
         pre = jax.lax.switch(steps.branch[step], branches, step, pre)
-        return pre, found.at[step].set(readout(step, pre))
+        return pre, pre
+
+    def read_group(
+        number: jax.Array, carry: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        pre, found = carry
+        first = number * group
+        numbers = first + jnp.arange(group)
+        pre, products = jax.lax.scan(go, pre, numbers)
+        read = readout(numbers, products)
+        return pre, jax.lax.dynamic_update_slice_in_dim(found, read, first, axis=0)
 
     start = jnp.zeros((kernel.shape[1], bank.shape[1]), bank.dtype)
     found = jnp.zeros((len(steps.rows), bank.shape[1]), bank.dtype)
-    return jax.lax.fori_loop(0, steps.count, go, (start, found))[1]
+    groups = -(-steps.count // group)
+    return jax.lax.fori_loop(0, groups, read_group, (start, found))[1]

@@ -1,0 +1,358 @@
+"""What a candidate costs, what a whole search costs, and what the savings lose.
+
+    python -m experiments.benchmarks.search --json=FILE [--stages=candidate,search,loss]
+
+Ours is what the search phase does: ``make_fitness``, races, early stop. On the other side stands
+one jitted forward pass per candidate and batch, with the same AUC on the device; its search makes
+all its generations and scores each proposal on all validation rows. Three stages:
+
+- ``candidate``: 39 fields, D = 64, MLP [1024, 512, 256], every backbone. The candidates are the
+  proposals of one generation, the middle one of an evolution and the random first one. The two
+  sides take turns; figures are medians. Weights are random: they do not change what anything costs.
+- ``search``: a budget search of 30 generations by a trained supernet (DeepFM, D = 32, MLP
+  [256, 128]) on clicks with planted effects; each side begins with nothing compiled, from the same
+  first generation. Both are timed from ``make_fitness`` to the winner.
+- ``loss``: five such pairs with seeds of their own, the winners compared by their fitness on all
+  rows. It is no timing, so both sides score by the fast forms, which are exact.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from experiments import cli
+from experiments.benchmarks.click_log import fields_of, zipf_batches
+from optembed_jax.errors import InputError
+from optembed_jax.fields import Fields
+from optembed_jax.fitness import make_fitness
+from optembed_jax.forward import ModelConfig, Params, Selection, forward, init_params
+from optembed_jax.metrics import auc_on_device
+from optembed_jax.models import MODEL_NAMES
+from optembed_jax.optimisers import TrainConfig
+from optembed_jax.racing import Fitness
+from optembed_jax.search import Population, SearchConfig, SearchState, evolve
+from optembed_jax.search_space import SearchSpace
+from optembed_jax.searchers import Evolution
+from optembed_jax.train import Phase, bring_up_to_date, init_state, train_step
+
+STAGES = ("candidate", "search", "loss")
+_STAGES = flags.DEFINE_list("stages", ["candidate", "search"], f"Of {', '.join(STAGES)}.")
+_MODELS = flags.DEFINE_list("models", ["all"], "Backbones of stage candidate, or all.")
+_REPEATS = flags.DEFINE_integer("repeats", 3, "Timed turns of each side.", lower_bound=1)
+_SEEDS = flags.DEFINE_integer("seeds", 5, "Pairs of searches in stage loss.", lower_bound=1)
+_JSON = flags.DEFINE_string("json", None, "File for the figures.")
+
+BATCH = 2048
+BUDGET = 0.25
+"""Of the whole table's parameters."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How large a measurement is.
+
+    Attributes:
+      table_rows: ``V``.
+      validation_rows: on which candidates are scored.
+      dim: ``D``.
+      mlp_dims: of the perceptron.
+      training_steps: of the supernet.
+    """
+
+    table_rows: int
+    validation_rows: int
+    dim: int
+    mlp_dims: tuple[int, ...]
+    training_steps: int = 0
+
+    def model(self, name: str) -> ModelConfig:
+        """A supernet of that backbone; every row is kept."""
+        return ModelConfig(name, self.dim, self.mlp_dims, mode="embed")
+
+    def space(self, share: float | None = BUDGET) -> SearchSpace:
+        """Dimensions for a share of the whole table, or, with None, any."""
+        rows = np.array([fields_of(self.table_rows).sizes], np.int64)
+        limit = None if share is None else int(share * self.dim * self.table_rows)
+        return SearchSpace(rows, self.dim, limit)
+
+
+OF_CANDIDATE = Size(100_000, 8192, 64, (1024, 512, 256))
+FEWER_ROWS = {"ipnn": 4096, "dcnv2": 1024}
+"""Of the backbones that take several times as long as the others."""
+OF_SEARCH = Size(100_000, 8192, 32, (256, 128), training_steps=150)
+
+
+@dataclasses.dataclass(frozen=True)
+class Supernet:
+    """A model, and the validation rows on which it judges candidates.
+
+    Attributes:
+      model: the model.
+      params, batch_stats: its values.
+      ids: int32 ``[N, F]``.
+      labels: float32 ``[N]``.
+    """
+
+    model: ModelConfig
+    params: Params
+    batch_stats: Any
+    ids: np.ndarray
+    labels: np.ndarray
+
+
+def drawn_supernet(size: Size, name: str) -> Supernet:
+    """Random weights and labels."""
+    fields, model = fields_of(size.table_rows), size.model(name)
+    params, batch_stats = init_params(jax.random.key(0), model, fields)
+    (ids, labels), *_ = zipf_batches(fields, size.validation_rows, 1)
+    return Supernet(model, params, batch_stats, ids, labels)
+
+
+def trained_supernet(size: Size, seed: int) -> Supernet:
+    """A DeepFM trained on planted clicks, each training row seen once."""
+    fields, model = fields_of(size.table_rows), size.model("deepfm")
+    (held_out, _), *_ = zipf_batches(fields, size.validation_rows, 1)
+    batches = zipf_batches(fields, BATCH, size.training_steps)
+    train = TrainConfig(lr=3e-3)
+    state = init_state(jax.random.key(seed), model, train, fields)
+    step = jax.jit(
+        lambda state, ids, labels: train_step(
+            state, ids, labels, Selection(), phase=Phase.SUPERNET, model=model, train=train
+        )[0],
+        donate_argnums=0,
+    )
+    for number, (ids, _) in enumerate(batches):
+        state = step(state, ids, planted_clicks(fields, ids, seed, number))
+    state = bring_up_to_date(state, train=train)
+    labels = planted_clicks(fields, held_out, seed, -1)
+    return Supernet(model, state.params, state.batch_stats, held_out, labels)
+
+
+def planted_clicks(fields: Fields, ids: np.ndarray, seed: int, draw: int) -> np.ndarray:
+    """Labels float32 ``[B]``: an effect of each row, and products of up to 8 hidden columns.
+
+    The columns that a field has fall from 8 to none in the order of the fields, so some fields need
+    many columns and a third of them few.
+    """
+    rng = np.random.default_rng((seed, 0))
+    effects = rng.normal(0, 0.25, fields.num_features)
+    hidden = rng.normal(0, 0.35, (fields.num_features, 8))
+    rank = np.linspace(8, 0, len(fields.sizes)).round()
+    columns = hidden[ids] * (np.arange(8) < rank[:, None])
+    total, squares = columns.sum(axis=1), np.square(columns).sum(axis=1)
+    logits = effects[ids].sum(axis=1) + 0.5 * (np.square(total) - squares).sum(axis=1) - 1.0
+    noise = np.random.default_rng((seed, 1, draw + 1)).random(len(ids))
+    return (noise < 1 / (1 + np.exp(-logits))).astype(np.float32)
+
+
+def one_by_one(net: Supernet) -> Fitness:
+    """A jitted forward pass for each candidate and batch, and the AUC on the device."""
+    logits_of = jax.jit(
+        lambda params, stats, ids, dims: forward(
+            net.model, params, stats, ids, Selection(dims=dims)
+        )[0]
+    )
+    measure = jax.jit(auc_on_device)
+    positive = net.labels != 0
+    batches = [
+        jnp.asarray(net.ids[start : start + BATCH]) for start in range(0, len(net.ids), BATCH)
+    ]
+
+    def fitness(candidates: np.ndarray) -> np.ndarray:
+        found = []
+        for dims in candidates:
+            own = [
+                logits_of(net.params, net.batch_stats, ids, jnp.asarray(dims)) for ids in batches
+            ]
+            logits = np.concatenate([np.asarray(part) for part in own])
+            found.append(float(measure(logits[positive], logits[~positive])))
+        return np.array(found)
+
+    return fitness
+
+
+def ours(net: Supernet) -> Any:
+    """The fitness of the search phase."""
+    return make_fitness(net.model, net.params, net.batch_stats, None, net.ids, net.labels)
+
+
+def generation(space: SearchSpace, number: int) -> np.ndarray:
+    """What an evolution proposes in a generation, int32 ``[20, F]``; its fitness is a made-up one.
+
+    Each field has a best dimension, so that parents become alike as they do in a real search.
+    """
+    best = np.random.default_rng(0).integers(1, space.max_dim, space.num_fields)
+    proposed: list[np.ndarray] = []
+
+    def distance(candidates: np.ndarray) -> np.ndarray:
+        proposed.append(candidates)
+        return -np.abs(candidates - best).mean(axis=1)
+
+    config = SearchConfig(generations=number, search_patience=0)
+    nobody = np.zeros((0, space.num_fields), np.int32)
+    _search(0, Evolution(space, config, nobody, race=False), distance, config)
+    return proposed[-1]
+
+
+def measure_candidate(size: Size, name: str, number: int, repeats: int) -> dict[str, Any]:
+    """Seconds per candidate per 100,000 rows of both sides, taking turns."""
+    net = drawn_supernet(size, name)
+    candidates = generation(size.space(None), number)
+    sides: dict[str, tuple[Fitness, np.ndarray]] = {
+        "jit": (one_by_one(net), candidates[::7]),
+        "ours": (ours(net), candidates),
+    }
+    difference = np.abs(sides["ours"][0](candidates)[::7] - sides["jit"][0](candidates[::7])).max()
+    taken: dict[str, list[float]] = {side: [] for side in sides}
+    for _ in range(repeats):
+        for side, (fitness, asked) in sides.items():
+            seconds, _ = _timed(functools.partial(fitness, asked))
+            taken[side].append(seconds / len(asked) / len(net.ids) * 100_000)
+    medians = {side: statistics.median(values) for side, values in taken.items()}
+    return {
+        "model": name,
+        "generation": number,
+        "jit_seconds": round(medians["jit"], 3),
+        "our_seconds": round(medians["ours"], 3),
+        "candidate_speedup": round(medians["jit"] / medians["ours"], 3),
+        "largest_auc_difference": float(difference),
+    }
+
+
+def budget_search(net: Supernet, size: Size, fitness: Fitness, seed: int, *, saves: bool) -> Any:
+    """A search under the budget; ``saves``: with races and early stop, as the main does it."""
+    space = size.space()
+    config = SearchConfig() if saves else SearchConfig(search_patience=0)
+    seeds = space.rule_candidates((space.limit,))
+    return _search(seed, Evolution(space, config, seeds, race=saves), fitness, config)
+
+
+def measure_search(size: Size, seed: int) -> dict[str, Any]:
+    """Wall time of both searches, compilation included."""
+    net = trained_supernet(size, seed)
+    jax.clear_caches()
+    our_seconds, winner = _timed(lambda: budget_search(net, size, ours(net), seed, saves=True))
+    jax.clear_caches()
+    full_seconds, full = _timed(
+        lambda: budget_search(net, size, one_by_one(net), seed, saves=False)
+    )
+    return {
+        "full_seconds": round(full_seconds, 1),
+        "our_seconds": round(our_seconds, 1),
+        "search_speedup": round(full_seconds / our_seconds, 3),
+        **_compared(winner, full),
+    }
+
+
+def measure_loss(size: Size, seed: int) -> dict[str, Any]:
+    """Both winners' fitness on all validation rows."""
+    net = trained_supernet(size, seed)
+    fitness = ours(net)
+    return {"seed": seed} | _compared(
+        budget_search(net, size, fitness, seed, saves=True),
+        budget_search(net, size, fitness, seed, saves=False),
+    )
+
+
+def _compared(our: SearchState, full: SearchState) -> dict[str, Any]:
+    return {
+        "our_generations": len(our.history) - 1,
+        "our_evaluations": our.history[-1].evaluations,
+        "full_evaluations": full.history[-1].evaluations,
+        "our_auc": _best(our.population),
+        "full_auc": _best(full.population),
+        "loss": _best(full.population) - _best(our.population),
+    }
+
+
+def _best(population: Population) -> float:
+    return float(population.fitness[0])
+
+
+def _search(seed: int, searcher: Evolution, fitness: Fitness, config: SearchConfig) -> SearchState:
+    state = SearchState.start(searcher.space.num_fields)
+    for after in evolve(jax.random.key(seed), searcher, fitness, state, config):
+        state = after
+    return state
+
+
+def _timed(function: Callable[[], Any]) -> tuple[float, Any]:
+    started = time.perf_counter()
+    result = function()
+    return time.perf_counter() - started, result
+
+
+def main() -> None:
+    """Measure the stages, print a line for each figure, write the JSON."""
+    models = list(MODEL_NAMES) if _MODELS.value == ["all"] else _MODELS.value
+    if unknown := [name for name in models if name not in MODEL_NAMES]:
+        raise InputError(f"--models={unknown[0]}: must be all or of {', '.join(MODEL_NAMES)}")
+    if unknown := [name for name in _STAGES.value if name not in STAGES]:
+        raise InputError(f"--stages={unknown[0]}: must be of {', '.join(STAGES)}")
+    written: dict[str, Any] = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}",
+        "load": os.getloadavg()[0],
+    }
+    if "candidate" in _STAGES.value:
+        headliner = "deepfm" if "deepfm" in models else models[0]
+        others = [name for name in models if name != headliner]
+        tables = []
+        for name, number in [(headliner, 15), *((name, 15) for name in others), (headliner, 0)]:
+            rows = FEWER_ROWS.get(name, OF_CANDIDATE.validation_rows)
+            size = dataclasses.replace(OF_CANDIDATE, validation_rows=rows)
+            tables.append(measure_candidate(size, name, number, _REPEATS.value))
+            print(_candidate_line(tables[-1]), flush=True)
+        headline = tables[0]
+        written |= {"candidate_speedup": headline["candidate_speedup"], "candidates": tables}
+    if "search" in _STAGES.value:
+        search = measure_search(OF_SEARCH, seed=0)
+        print(
+            f"search   each proposal in full {search['full_seconds']:.1f} s, "
+            f"ours {search['our_seconds']:.1f} s ({search['search_speedup']:.2f}x)  "
+            f"{_outcome(search)}",
+            flush=True,
+        )
+        written |= {"search_speedup": search["search_speedup"], "search": search}
+    if "loss" in _STAGES.value:
+        losses = []
+        for seed in range(_SEEDS.value):
+            losses.append(measure_loss(OF_SEARCH, seed))
+            print(f"seed {seed}   {_outcome(losses[-1])}", flush=True)
+        mean = float(np.mean([figures["loss"] for figures in losses]))
+        print(f"fitness_loss {mean:+.2e}")
+        written |= {"fitness_loss": mean, "losses": losses}
+    if _JSON.value:
+        pathlib.Path(_JSON.value).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+
+
+def _candidate_line(figures: dict[str, Any]) -> str:
+    return (
+        f"{figures['model']:<7}  generation {figures['generation']:>2}  "
+        f"jit per candidate {figures['jit_seconds']:5.2f} s, ours {figures['our_seconds']:5.2f} s "
+        f"per 100,000 rows ({figures['candidate_speedup']:.2f}x)  "
+        f"AUC equal to {figures['largest_auc_difference']:.0e}"
+    )
+
+
+def _outcome(figures: dict[str, Any]) -> str:
+    return (
+        f"AUC {figures['full_auc']:.5f} and ours {figures['our_auc']:.5f} "
+        f"(loss {figures['loss']:+.1e}) after {figures['full_evaluations']} and "
+        f"{figures['our_evaluations']} candidates"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
