@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments import retrain_phase, search_phase, training_phases, verify_phase
+from experiments import processes, retrain_phase, search_phase, training_phases, verify_phase
 from experiments.settings import Settings
 from experiments.trained import OF_PRUNING, Run
 from optembed_jax.errors import InputError
@@ -78,6 +78,7 @@ def run_phase(run: Run, phase: str) -> None:
     if phase == "verify":
         run.workdir.require("retrain", phase)
         run.workdir.check_flags("retrain", phase_flags("retrain", run.settings))
+    processes.stop_if_asked(f"the {phase} phase")
     started = time.monotonic()
     folder = run.workdir.start(phase, flags, run.settings.dataset, run.prepared.fingerprint)
     record = _PHASES[phase](run, folder)

@@ -75,13 +75,13 @@ def _in_event_loop() -> bool:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Within it SIGTERM waits to be asked for, by :func:`requested`, or for the end."""
-    _Request.deferred = True
+    """Within it SIGTERM waits to be asked for, by :func:`requested`, or for the outermost end."""
+    before, _Request.deferred = _Request.deferred, True
     try:
         yield
     finally:
-        _Request.deferred = False
-    if _Request.made:
+        _Request.deferred = before
+    if _Request.made and not before:
         raise Stopped("SIGTERM")
 
 

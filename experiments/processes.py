@@ -13,7 +13,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from experiments import preemption
-from optembed_jax.errors import InputError
+from optembed_jax.errors import InputError, Stopped
 
 HEARTBEAT_SECONDS = 20
 """How long a process may be silent before the others give up on it."""
@@ -61,6 +61,8 @@ def connect(
             num_processes,
             process_id,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            # One that failed alone must not wait at its exit for others that wait for it.
+            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
         raise InputError(f"the processes did not find each other: {error}") from error
@@ -94,8 +96,7 @@ def agreed(ask: Callable[[], bool]) -> Callable[[], bool]:
         calls, said = calls + 1, said or ask()
         if calls % _ASKED_EVERY:
             return False
-        answer = bool(multihost_utils.process_allgather(said).any())
-        said = False
+        answer, said = agreed_now(said), False
         return answer
 
     return together
@@ -108,6 +109,33 @@ def agreed_due(interval: str) -> Callable[[int], bool]:
         return due
     ask = agreed(lambda: due(0))
     return lambda step: ask()
+
+
+@contextlib.contextmanager
+def stopping_together() -> Iterator[None]:
+    """Within it, of several processes, SIGTERM stops none before :func:`stop_if_asked` stops all.
+
+    One that stopped alone would leave the others waiting for it.
+    """
+    with preemption.deferred() if jax.process_count() > 1 else contextlib.nullcontext():
+        yield
+
+
+def stop_if_asked(before: str) -> None:
+    """Stop all processes if SIGTERM was sent to one of them; to call where all come past.
+
+    A process of its own stops wherever SIGTERM finds it.
+
+    Raises:
+      Stopped: there are several processes, and one was asked to stop.
+    """
+    if jax.process_count() > 1 and agreed_now(preemption.requested()):
+        raise Stopped(f"before {before}")
+
+
+def agreed_now(said: bool) -> bool:
+    """Whether one of the processes says so; they wait for each other."""
+    return bool(multihost_utils.process_allgather(said).any())
 
 
 @contextlib.contextmanager

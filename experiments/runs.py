@@ -45,7 +45,8 @@ def phase_main(phase: str) -> Callable[[], None]:
 
     def main() -> None:
         run = open_run()
-        run_phase(run, phase)
+        with processes.stopping_together():
+            run_phase(run, phase)
         summary = report.summarise(run.workdir, run.settings)
         parts = [report.phase_table(summary), report.frequency_table(summary)]
         processes.say("\n\n".join([*parts, *report.findings(summary)]))
@@ -56,8 +57,9 @@ def phase_main(phase: str) -> Callable[[], None]:
 def pipeline_main() -> None:
     """The main of all phases."""
     run = open_run()
-    for phase in phases_asked(run.settings):
-        run_phase(run, phase)
+    with processes.stopping_together():
+        for phase in phases_asked(run.settings):
+            run_phase(run, phase)
     summary = report.summarise(run.workdir, run.settings)
     parts = [
         report.phase_table(summary),

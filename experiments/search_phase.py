@@ -47,6 +47,7 @@ def search(run: Run, folder: Path) -> dict[str, Any]:
         append_jsonl(folder / "metrics.jsonl", _generation_record(state.history[-1], space))
         seconds = (time.monotonic() - started) / (len(state.history) - before)
         run.progress.say(_generation_line(state.history[-1], config.generations, seconds))
+        processes.stop_if_asked("the next generation")
     record: dict[str, Any] = {
         "strategy": options.strategy,
         "evaluations": state.history[-1].evaluations,

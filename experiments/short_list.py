@@ -104,6 +104,7 @@ def train_each(
                 f"{phase}  table {number + 1} of {len(trainings)}: {finalist.name}, seed {seed}"
                 f"{'' if left is None else f'  ETA {clock(left)}'}"
             )
+            processes.stop_if_asked(f"training {finalist.name}")
             started = time.monotonic()
             if processes.is_first():
                 place.mkdir(parents=True, exist_ok=True)

@@ -222,10 +222,13 @@ class Checkpoints:
     def check(self) -> None:
         """Raise what went wrong in the background, without waiting for anything.
 
+        Nor for the other processes, whose writing may not be done yet when this one's is.
+
         Raises:
           CheckpointError: a state cannot be written; the message names the last good one.
         """
-        if self._pending is not None and self._pending.done():
+        pending = self._pending
+        if pending is not None and pending.done() and pending.exception() is not None:
             self.wait()
 
     def wait(self) -> None:

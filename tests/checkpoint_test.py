@@ -1,5 +1,6 @@
 import resource
 import signal
+import time
 
 import jax
 import jax.numpy as jnp
@@ -134,6 +135,22 @@ def test_no_byte_of_a_saved_state_can_change_unnoticed(tmp_path):
             checkpoint.restore(tmp_path / "state", SMALL)
         file.write_bytes(whole)
     checkpoint.restore(tmp_path / "state", SMALL)
+
+
+def test_a_check_meets_no_other_process_even_when_the_writing_is_done(checkpoints, monkeypatch):
+    # Theirs may not be done, and then they would not come.
+    met = []
+    monkeypatch.setattr(checkpoint, "_meet", met.append)
+    checkpoints.save(1, SMALL, {})
+    deadline = time.monotonic() + 60
+    while checkpoints.last != 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.1)  # The thread sets it just before it is done.
+    checkpoints.check()
+    assert not met
+    checkpoints.wait()
+    assert len(met) == 1
 
 
 def test_the_latest_two_are_kept_and_what_they_need(checkpoints):
