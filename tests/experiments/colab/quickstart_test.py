@@ -1,0 +1,56 @@
+"""The notebook runs from top to bottom, as a person would run it, on small settings."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from optembed_jax.budget import table_parameters
+
+NOTEBOOK = pathlib.Path(__file__).parents[3] / "experiments/colab/quickstart.ipynb"
+SMALL = {
+    "BATCH_SIZE": 8_192,
+    "EPOCHS": 1,
+    "LATENT_DIM": 4,
+    "MLP_DIMS": (8,),
+    "VALIDATION_ROWS": 1_024,
+    "GENERATIONS": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def notebook():
+    return json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+
+
+def test_it_is_stored_without_outputs(notebook):
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    cells = notebook["cells"]
+    assert len({cell["id"] for cell in cells}) == len(cells)
+    for cell in cells:
+        assert cell["cell_type"] in ("markdown", "code")
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+
+
+def test_its_cells_run_in_order(notebook, tmp_path, capsys):
+    names = {}
+    changed = SMALL | {"DATA_DIR": str(tmp_path)}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+        if cell["id"] == "settings":
+            assert set(changed) <= set(names)  # or what is changed here is no setting any more
+            names.update(changed)
+    names["plt"].close("all")
+
+    # What a reader is told on the way is so.
+    told = capsys.readouterr().out
+    assert "V = 9,151 rows" in told and "test AUC: full table" in told
+    assert 0.5 < names["full_auc"] < 1 and 0.5 < names["small_auc"] < 1
+    assert 0 < names["kept"] < 1 and np.abs(names["slope_of_thresholds"]).max() > 0
+    assert np.abs(names["slope_of_rows"]).max() > 0
+    assert table_parameters(names["rows_kept"], names["winner"]) <= names["limit"]
+    assert names["a"].shape == (1_024,)
+    np.testing.assert_allclose(names["a"], names["b"], atol=1e-5)
