@@ -50,7 +50,12 @@ def init_table(key: jax.Array, fields: Fields, dim: int, *, linear: bool, oov: b
 
 
 def select(
-    rows: jax.Array, mask: jax.Array | None, dims: jax.Array | None, oov: jax.Array | None
+    rows: jax.Array,
+    mask: jax.Array | None,
+    dims: jax.Array | None,
+    oov: jax.Array | None,
+    *,
+    is_masked: bool = False,
 ) -> jax.Array:
     """What the backbone sees of looked-up rows.
 
@@ -60,13 +65,15 @@ def select(
       dims: int ``[F]`` or ``[B, F]``, columns kept; None keeps every column.
       oov: float ``[F, D]``, read instead of a pruned row; None reads zeros. It is cut to the same
         ``dims`` as the rows of its field.
+      is_masked: ``rows`` are zeros already where the mask is.
 
     Returns:
       float ``[B, F, D]``.
     """
     if mask is not None:
         keep = mask[..., None]
-        rows = rows * keep if oov is None else rows * keep + oov * (1.0 - keep)
+        rows = rows if is_masked else rows * keep
+        rows = rows if oov is None else rows + oov * (1.0 - keep)
     if dims is not None:
         rows = rows * prefix_mask(dims, rows.shape[-1], rows.dtype)
     return rows

@@ -255,18 +255,25 @@ def embed(
         return compact.lookup(params.table, selection, ids)
     table: Table = params.table
     places = ids if slots is None else slots
-    rows = table.rows[places]
-    mask = None
+    rows, mask = table.rows[places], None
     if selection.learned:
         if params.thresholds is None:
             raise ValueError(f"mode {config.mode!r} has no thresholds to learn rows from")
-        mask = threshold.row_mask(rows, params.thresholds, ids, config.mode_threshold, config.norm)
+        of_mask = (params.thresholds, ids, config.mode_threshold, config.norm)
+        if slots is None:
+            mask = threshold.row_mask(rows, *of_mask)
+        else:
+            # Each row is judged once, before it is read, so that gradients are summed up by row
+            # before they come to its mask.
+            once = threshold.mask_once(table.rows, slots, *of_mask)
+            rows, mask = (table.rows * once[:, None])[slots], once[slots]
     elif selection.rows is not None:
         mask = selection.rows[ids].astype(rows.dtype)
     linear = None
     if table.linear is not None:
         linear = linear_term(table.linear, places, mask if config.mode_linear == "prune" else None)
-    return select(rows, mask, selection.dims, table.oov), linear
+    is_masked = selection.learned and slots is not None
+    return select(rows, mask, selection.dims, table.oov, is_masked=is_masked), linear
 
 
 def forward(

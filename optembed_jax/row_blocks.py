@@ -17,6 +17,8 @@ from optembed_jax.row_catch_up import DatedRows
 Tree = Any
 """A pytree."""
 
+_CACHE_LINE = 16  # float32, 64 bytes.
+
 
 @dataclasses.dataclass(frozen=True)
 class Part:
@@ -47,10 +49,37 @@ def for_blocks(
 
 def taken(dated: DatedRows, rows: jax.Array, step: jax.Array) -> DatedRows:
     """Some rows of all; in unused places some row or other, up to date with ``step``."""
+    most = dated.last.shape[0]
+    places = jnp.minimum(rows, most - 1)
+    lines = jax.tree.map(_as_lines, dated)
 
-    def gather(whole: jax.Array) -> jax.Array:
-        return whole.at[rows].get(mode="clip", unique_indices=True)
+    def gather(lines: DatedRows) -> DatedRows:
+        return jax.tree.map(lambda whole: _gather(whole, places), lines)
 
-    taken = jax.tree.map(gather, dated)
-    last = jnp.where(rows < dated.last.shape[0], taken.last, step)
+    def nothing(lines: DatedRows) -> DatedRows:
+        return jax.tree.map(jnp.zeros_like, jax.eval_shape(gather, lines))
+
+    # Always so: the branch keeps XLA from gathering anew where the rows are used, number by number.
+    found = jax.lax.cond(rows[0] < most, gather, nothing, lines)
+    taken = jax.tree.map(
+        lambda lines, whole: lines.reshape(rows.size, *whole.shape[1:]), found, dated
+    )
+    last = jnp.where(rows < most, taken.last, step)
     return dataclasses.replace(taken, last=last)
+
+
+def _as_lines(whole: jax.Array) -> jax.Array:
+    """``[V, D]`` as ``[V, D / 16, 16]``, cache lines, where they come out even."""
+    if whole.ndim == 1 or whole.shape[1] % _CACHE_LINE:
+        return whole
+    return whole.reshape(len(whole), -1, _CACHE_LINE)
+
+
+def _gather(whole: jax.Array, rows: jax.Array) -> jax.Array:
+    """Some rows of :func:`_as_lines`, line by line.
+
+    So a core asks memory for many lines before the first is there. Of rows, copied whole one after
+    another, each would have to be waited for.
+    """
+    places = (rows,) if whole.ndim < 3 else (rows[:, None], jnp.arange(whole.shape[1]))
+    return whole.at[places].get(mode="promise_in_bounds")

@@ -175,7 +175,10 @@ def look_up(
         now = catch_up(rule, taken(dated, part.of(distinct.rows), step), step)
         return jax.tree.map(part.put, value, now.value)
 
-    empty = map_rows(lambda a: jnp.zeros((most, *a.shape[1:]), a.dtype), dated.value)
+    # Not of zeros, which XLA would share with other arrays of them, and so keep and copy.
+    empty = map_rows(
+        lambda a: jnp.broadcast_to(step.astype(a.dtype), (most, *a.shape[1:])), dated.value
+    )
     value = for_blocks(distinct.count, block_of(rule, most), one_block, empty)
     value = dataclasses.replace(value, oov=table.oov)
     lookup = Lookup(value, distinct.slots, distinct.rows, distinct.count)

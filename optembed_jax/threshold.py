@@ -24,14 +24,31 @@ def row_norm(rows: jax.Array, order: int = 1) -> jax.Array:
       ValueError: another order.
     """
     if order == 1:
-        # Not jnp.abs, whose derivative at 0 is 1: a zero row would be pushed to the negative side.
-        return jnp.sum(rows * jax.lax.stop_gradient(jnp.sign(rows)), axis=-1)
+        return _absolute_sum(rows)
     if order == 2:
         squares = jnp.sum(jnp.square(rows), axis=-1)
         # The square root has an infinite slope at 0; the inner where keeps it out of the gradient.
         is_zero = squares == 0
         return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, squares)))
     raise ValueError(f"the norm's order is 1 or 2, not {order}")
+
+
+@jax.custom_vjp
+def _absolute_sum(rows: jax.Array) -> jax.Array:
+    # Of its own derivative, because that of jnp.abs at 0 is 1: a zero row would be pushed to the
+    # negative side. Signs are found again where they are needed, not stored.
+    return jnp.sum(jnp.abs(rows), axis=-1)
+
+
+def _absolute_sum_forward(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return _absolute_sum(rows), rows
+
+
+def _absolute_sum_backward(rows: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
+    return (cotangent[..., None] * jnp.sign(rows),)
+
+
+_absolute_sum.defvjp(_absolute_sum_forward, _absolute_sum_backward)
 
 
 @jax.custom_vjp
@@ -92,6 +109,35 @@ def row_mask(
       float ``[B, F]`` of zeros and ones, with straight-through gradients to rows and thresholds.
     """
     return long_tail_step(row_norm(rows, order) - threshold_of(thresholds, ids, level))
+
+
+def mask_once(
+    rows: jax.Array,
+    slots: jax.Array,
+    thresholds: jax.Array,
+    ids: jax.Array,
+    level: str,
+    order: int = 1,
+) -> jax.Array:
+    """:func:`row_mask` of rows that several ids read, each judged once.
+
+    Args:
+      rows: float ``[R, D]``, rows that are read, and others.
+      slots: int32 ``[B, F]``, where each id's row stands among them; behind them if there is none.
+      thresholds: ``[F]`` or ``[V]``, see :func:`threshold_of`.
+      ids: int32 ``[B, F]``.
+      level: ``field`` or ``feature``.
+      order: of the norm, 1 or 2.
+
+    Returns:
+      float ``[R]`` of zeros and ones, with the same gradients; of rows that are not read, whatever.
+    """
+    numbers = ids
+    if level == "field":
+        numbers = jnp.broadcast_to(jnp.arange(ids.shape[-1], dtype=ids.dtype), ids.shape)
+    # Who reads a row agree on its threshold.
+    number = jnp.zeros(rows.shape[:1], ids.dtype).at[slots].set(numbers, mode="drop")
+    return long_tail_step(row_norm(rows, order) - thresholds[number])
 
 
 def table_row_mask(

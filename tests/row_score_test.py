@@ -90,6 +90,16 @@ def test_the_mean_norm_is_that_of_the_last_epoch(fields, draw_clicks, randomise,
     assert found[4] == 0
 
 
+def test_the_mean_norm_under_sparse_decoupled_is_near_that_of_each_step(
+    fields, draw_clicks, randomise
+):
+    # Between two visits norms are taken to change evenly, which moments that fade do not quite do.
+    found, _, tables = trained(fields, draw_clicks, randomise, "mean_norm", "decoupled", "sparse")
+    expected = np.mean([np.abs(table).sum(axis=1) for table in tables], axis=0)
+    np.testing.assert_allclose(np.delete(found, 4), np.delete(expected, 4), rtol=0.02)
+    assert found[4] == 0
+
+
 def test_a_mean_norm_that_a_sweep_would_pass_over_is_refused(fields):
     model = ModelConfig("fm", 4, (), mode="feature", mode_threshold="budget", row_score="mean_norm")
     train = TrainConfig(row_decay="l2_coupled", table_update="sparse")

@@ -415,3 +415,24 @@ def test_one_field_of_one_column_trains(draw_clicks, randomise):
     after, loss = step_of(Phase.SUPERNET, model, FREE)(state, ids, labels, Selection())
     assert np.isfinite(loss)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.params))
+
+
+@pytest.mark.parametrize("score", ["taylor", "mean_norm"])
+def test_the_whole_step_holds_no_copy_of_a_table_of_5_million_rows(score):
+    fields = Fields(tuple(f"f{i}" for i in range(10)), (500_000,) * 10)
+    model = ModelConfig(
+        "deepfm", 16, (8,), mode_threshold="budget", mode_oov="oov", row_score=score
+    )
+    train = TrainConfig(row_decay="rent")
+    start = functools.partial(
+        init_state, model=model, train=train, fields=fields, gather_scores=True
+    )
+    state = jax.eval_shape(start, jax.random.key(0))
+    step = functools.partial(train_step, phase=Phase.SUPERNET, model=model, train=train)
+    ids, labels = (
+        jax.ShapeDtypeStruct(*of) for of in (((64, 10), jnp.int32), ((64,), jnp.float32))
+    )
+    compiled = jax.jit(step, donate_argnums=0).lower(state, ids, labels, Selection()).compile()
+    memory = compiled.memory_analysis()
+    assert memory.alias_size_in_bytes > 3 * 5_000_000 * 16 * 4
+    assert memory.temp_size_in_bytes < 5_000_000 * 4, "not even one number per row"

@@ -8,8 +8,12 @@ NUM_FIELDS = 39
 """As many as Criteo has."""
 
 
+FEWEST_ROWS = 10 * NUM_FIELDS
+"""Below, the smallest fields would leave nothing for the largest."""
+
+
 def field_sizes(rows: int) -> tuple[int, ...]:
-    """Sizes that fall off by a power of their rank and add up to ``rows``."""
+    """Sizes that fall off by a power of their rank and add up to ``rows``, from FEWEST_ROWS up."""
     weights = 1.0 / np.arange(1, NUM_FIELDS + 1) ** 1.2
     sizes = np.maximum((weights / weights.sum() * rows).astype(int), 4)
     sizes[0] += rows - sizes.sum()

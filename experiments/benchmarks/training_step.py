@@ -33,7 +33,7 @@ import optax
 from absl import flags
 
 from experiments import cli
-from experiments.benchmarks.click_log import NUM_FIELDS, fields_of, zipf_batches
+from experiments.benchmarks.click_log import FEWEST_ROWS, NUM_FIELDS, fields_of, zipf_batches
 from optembed_jax.errors import InputError
 from optembed_jax.forward import ModelConfig, Params, Selection, embed
 from optembed_jax.models import MODEL_NAMES
@@ -94,11 +94,15 @@ def make_step(side: Side) -> Callable[[np.ndarray, np.ndarray], Any]:
     make = functools.partial(init_state, model=model, train=side.train, fields=fields)
     # Not jitted: the table is drawn before the moments are there, and a smaller peak is enough.
     holder = [make(jax.random.key(0))]
-    step = embedding_step if side.kind.endswith("embedding") else full_step
-    jitted = jax.jit(functools.partial(step, model=model, train=side.train), donate_argnums=0)
+    is_part = side.kind.endswith("embedding")
+    step = functools.partial(embedding_step if is_part else full_step, model=model)
+    jitted = jax.jit(functools.partial(step, train=side.train), donate_argnums=0)
+    of_network = jnp.linspace(-1e-4, 1e-4, BATCH * NUM_FIELDS * DIM)
+    of_network = of_network.reshape(BATCH, NUM_FIELDS, DIM)
 
     def take(ids: np.ndarray, labels: np.ndarray) -> None:
-        holder[0] = jax.block_until_ready(jitted(holder[0], ids, labels))
+        given = of_network if is_part else labels
+        holder[0] = jax.block_until_ready(jitted(holder[0], ids, given))
 
     return take
 
@@ -110,12 +114,12 @@ def full_step(state: Any, ids: jax.Array, labels: jax.Array, model: Any, train: 
     )[0]
 
 
-def embedding_step(state: Any, ids: jax.Array, labels: jax.Array, model: Any, train: Any) -> Any:
-    """The same, of table and thresholds alone; the labels are not read."""
-    del labels
+def embedding_step(
+    state: Any, ids: jax.Array, of_network: jax.Array, model: Any, train: Any
+) -> Any:
+    """The same, of table and thresholds alone, under a given gradient of what they read."""
     key = jax.random.fold_in(state.key, state.step)
     selection = train_selection(Phase.SUPERNET, model, key, ids.shape, Selection(), None)
-    of_network = jnp.linspace(-1e-4, 1e-4, ids.size * DIM).reshape(*ids.shape, DIM)
     row_state, table, slots, lookup = state.opt_state[0], state.params.table, None, None
     if isinstance(row_state, RowState):
         lookup, row_state = look_up(train.row_rule, table, row_state, ids, state.step)
@@ -203,15 +207,29 @@ def measure(model: str, rows: int, decay: str, sides: list[str], repeats: int) -
     figures: dict[str, Any] = {"model": model, "rows": rows, "row_decay": decay}
     for name, of_side in found.items():
         figures[f"{name}_ms"], figures[f"{name}_peak_bytes"] = of_side["ms"], of_side["peak_bytes"]
-    for name, over, under in (
-        ("step_speedup", "torch_ms", "ours_ms"),
-        ("embedding_speedup", "dense_embedding_ms", "embedding_ms"),
-        ("growth_from_10k", "ours_ms", "ours_10k_ms"),
-        ("memory_ratio", "ours_peak_bytes", "torch_peak_bytes"),
-    ):
-        if over in figures and under in figures:
-            figures[name] = round(figures[over] / figures[under], 3)
-    return figures
+    return figures | ratios(figures)
+
+
+def ratios(figures: dict[str, Any]) -> dict[str, float]:
+    """What the figures come to, as far as both sides of a ratio were measured."""
+    return {
+        name: round(figures[over] / figures[under], 3)
+        for name, over, under in (
+            ("step_speedup", "torch_ms", "ours_ms"),
+            ("embedding_speedup", "dense_embedding_ms", "embedding_ms"),
+            ("growth_from_10k", "ours_ms", "ours_10k_ms"),
+            ("memory_ratio", "ours_peak_bytes", "torch_peak_bytes"),
+        )
+        if over in figures and under in figures
+    }
+
+
+def installed(sides: list[str]) -> list[str]:
+    """The sides without PyTorch, and a line that says so, where it is not installed."""
+    if "torch" not in sides or importlib.util.find_spec("torch") is not None:
+        return sides
+    print("PyTorch is not installed, and left out: pip install 'optembed-jax[bench]'")
+    return [name for name in sides if name != "torch"]
 
 
 def main() -> None:
@@ -220,18 +238,16 @@ def main() -> None:
     models = list(MODEL_NAMES) if models == ["all"] else models
     if unknown := [name for name in models if name not in MODEL_NAMES]:
         raise InputError(f"--models={unknown[0]}: must be all or of {', '.join(MODEL_NAMES)}")
-    if any(not text.isdigit() or int(text) < NUM_FIELDS * 4 for text in _ROWS.value):
-        raise InputError(f"--rows={','.join(_ROWS.value)}: numbers from {NUM_FIELDS * 4} up")
-    if "torch" in sides and importlib.util.find_spec("torch") is None:
-        print("PyTorch is not installed, and left out: pip install 'optembed-jax[bench]'")
-        sides = [name for name in sides if name != "torch"]
+    if any(not text.isdigit() or int(text) < FEWEST_ROWS for text in _ROWS.value):
+        raise InputError(f"--rows={','.join(_ROWS.value)}: numbers from {FEWEST_ROWS} up")
+    sides = installed(sides)
     if _HUGE_PAGES.value:
         os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
     found = []
     for model in models:
         for rows in map(int, _ROWS.value):
             found.append(measure(model, rows, _DECAY.value, sides, _REPEATS.value))
-            print(_line(found[-1]), flush=True)
+            print(line_of(found[-1]), flush=True)
     written = found[0] | {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}",
         "load": os.getloadavg()[0],
@@ -242,7 +258,9 @@ def main() -> None:
         pathlib.Path(_JSON.value).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 
 
-def _line(figures: dict[str, Any]) -> str:
+def line_of(figures: dict[str, Any]) -> str:
+    """A line of the table; a dash for what was not measured."""
+
     def shown(key: str, form: str) -> str:
         return format(figures[key], form) if key in figures else "-"
 

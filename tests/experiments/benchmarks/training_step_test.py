@@ -1,0 +1,114 @@
+import functools
+import importlib.util
+
+import jax
+import numpy as np
+import pytest
+from absl import flags as absl_flags
+from absl.testing import flagsaver
+
+from experiments.benchmarks import training_step
+from experiments.benchmarks.click_log import NUM_FIELDS, field_sizes, fields_of, zipf_batches
+from optembed_jax.errors import InputError
+from optembed_jax.forward import ModelConfig
+from optembed_jax.optimisers import TrainConfig
+from optembed_jax.train import bring_up_to_date, init_state
+
+ROWS, DIM, BATCH = 400, 4, 16
+
+
+def after_steps(train, steps):
+    """Table, and thresholds, after steps of the embedding part under a given gradient."""
+    model = ModelConfig("deepfm", DIM, (8,))
+    step = functools.partial(training_step.embedding_step, model=model, train=train)
+    take = jax.jit(step, donate_argnums=0)
+    state = init_state(jax.random.key(0), model, train, fields_of(ROWS))
+    of_network = np.random.default_rng(0).normal(0, 1e-2, (BATCH, NUM_FIELDS, DIM))
+    batches = zipf_batches(fields_of(ROWS), BATCH, 4)
+    for number in range(steps):
+        state = take(state, batches[number % 4][0], np.asarray(of_network, np.float32))
+    state = jax.jit(functools.partial(bring_up_to_date, train=train))(state)
+    return state.params
+
+
+def test_both_embedding_parts_do_the_same_work():
+    settings = {"row_decay": "l2_coupled", "l2": 1e-3, "t_lr": 1e-2}
+    ours = after_steps(TrainConfig(table_update="sparse", **settings), 6)
+    dense = after_steps(TrainConfig(table_update="dense", **settings), 6)
+    for name in ("rows", "linear"):
+        np.testing.assert_allclose(
+            getattr(ours.table, name), getattr(dense.table, name), rtol=0, atol=1e-5
+        )
+    np.testing.assert_allclose(ours.thresholds, dense.thresholds, rtol=1e-3, atol=1e-6)
+    assert np.asarray(ours.thresholds).any()
+
+
+@pytest.mark.parametrize("kind", ["ours", "dense", "ours_embedding", "dense_embedding", "torch"])
+def test_each_side_takes_steps(kind, monkeypatch):
+    if kind == "torch":
+        pytest.importorskip("torch")
+    for name, value in (("BATCH", BATCH), ("DIM", DIM), ("MLP_DIMS", (8,))):
+        monkeypatch.setattr(training_step, name, value)
+    step = training_step.make_step(training_step.Side(kind, "deepfm", ROWS, "rent"))
+    for ids, labels in zipf_batches(fields_of(ROWS), BATCH, 2):
+        step(ids, labels)
+
+
+def test_only_ours_is_sparse_and_only_from_many_rows():
+    ours, dense = (
+        training_step.Side(kind, "fm", 10**6, "rent").train for kind in ("ours", "dense")
+    )
+    assert (ours.row_decay, ours.table_update) == ("rent", "auto")
+    assert (dense.row_decay, dense.table_update) == ("l2_coupled", "dense")
+
+
+def test_ratios_are_of_what_was_measured():
+    figures = {"ours_ms": 200.0, "ours_10k_ms": 160.0, "torch_ms": 700.0, "ours_peak_bytes": 5}
+    assert training_step.ratios(figures) == {"step_speedup": 3.5, "growth_from_10k": 1.25}
+    parts = {"embedding_ms": 20.0, "dense_embedding_ms": 90.0, "torch_peak_bytes": 10}
+    assert training_step.ratios(figures | parts) == {
+        "step_speedup": 3.5, "embedding_speedup": 4.5, "growth_from_10k": 1.25, "memory_ratio": 0.5,
+    }  # fmt: skip
+
+
+def test_without_pytorch_its_columns_say_so(monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert training_step.installed(["torch", "dense"]) == ["dense"]
+    assert "optembed-jax[bench]" in capsys.readouterr().out
+    assert training_step.installed(["embedding"]) == ["embedding"]
+    assert not capsys.readouterr().out
+    line = training_step.line_of(
+        {"model": "fm", "rows": 1000, "row_decay": "rent", "ours_ms": 12.4, "growth_from_10k": 1.1}
+    )
+    assert "ours 12 ms, torch - (-x)" in line
+    assert "growth 1.10; memory -" in line
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [("--models=gpt", "--models=gpt: must be all or of fm"), ("--rows=389", "numbers from 390 up")],
+)
+def test_bad_flags_are_refused_before_anything_is_measured(flag, message):
+    with flagsaver.flagsaver():
+        absl_flags.FLAGS.unparse_flags()
+        absl_flags.FLAGS(["training_step", flag])
+        with pytest.raises(InputError, match=message):
+            training_step.main()
+
+
+@pytest.mark.parametrize("rows", [390, 400, 1_000_000])
+def test_field_sizes_fall_off_and_add_up(rows):
+    sizes = field_sizes(rows)
+    assert sum(sizes) == rows
+    assert len(sizes) == NUM_FIELDS
+    assert min(sizes) >= 4
+    assert list(sizes) == sorted(sizes, reverse=True)
+
+
+def test_ids_are_of_their_fields_and_few_come_up_often():
+    fields = fields_of(5000)
+    ((ids, labels),) = zipf_batches(fields, 64, 1)
+    for field, (offset, size) in enumerate(zip(fields.offsets, fields.sizes, strict=True)):
+        assert ((ids[:, field] >= offset) & (ids[:, field] < offset + size)).all()
+    assert len(np.unique(ids)) < 0.8 * ids.size
+    assert set(np.unique(labels)) <= {0.0, 1.0}
