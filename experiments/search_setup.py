@@ -1,13 +1,17 @@
 """A search as the flags describe it: what may be chosen, how it is scored, and who searches."""
 
 import dataclasses
+import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments.search_options import SearchOptions
 from experiments.trained import Run, Trained, load_trained
 from optembed_jax import array_file, budget
+from optembed_jax.candidate_devices import over_devices, rows_read
+from optembed_jax.device_choice import choose
 from optembed_jax.dimension_rules import DIMENSION_RULES
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
@@ -80,22 +84,31 @@ def space_of(run: Run, masks: Masks, limit: int | None) -> SearchSpace:
 
 
 def fitness_of(run: Run, supernet: Trained, masks: Masks, space: SearchSpace) -> ValidationFitness:
-    """The supernet's validation AUC of candidates."""
+    """The supernet's validation AUC of candidates, by the devices that train."""
     settings = run.settings
     ids, labels = run.prepared.arrays("validation")
-    by_mask = [
-        make_fitness(
+
+    def on(device: jax.Device, mask: np.ndarray | None) -> ValidationFitness:
+        params, rows, places = rows_read(supernet.params, mask, ids)
+        params, batch_stats = jax.device_put((params, supernet.batch_stats), device)
+        return make_fitness(
             settings.model,
-            supernet.params,
-            supernet.batch_stats,
-            mask,
-            ids,
+            params,
+            batch_stats,
+            rows,
+            places,
             labels,
             batch_size=settings.batch_size,
             candidates_per_pass=settings.candidates_per_pass,
         )
-        for mask in masks.rows
-    ]
+
+    devices = jax.local_devices()
+    choice = choose(settings.parallelism, settings.model, settings.train, run.prepared.fields)
+    if choice.kind == "one":
+        devices = devices[:1]
+    else:
+        run.progress.say(f"search  candidates dealt to {choice.devices} devices")
+    by_mask = [over_devices(functools.partial(on, mask=mask), devices) for mask in masks.rows]
     return by_mask[0] if len(by_mask) == 1 else over_masks(space, by_mask)
 
 
@@ -156,4 +169,4 @@ def supernet_of(run: Run) -> Trained:
             f"keep_rates choose rows, which mode {run.settings.model.mode!r} does not prune; "
             "use mode all"
         )
-    return load_trained(run, "supernet")
+    return load_trained(run, "supernet", on_host=True)

@@ -80,8 +80,13 @@ class Trained:
         return rows, self.dims if model.searches_dims else None
 
 
-def load_trained(run: Run, phase: str, folder: Path | None = None) -> Trained:
-    """The model that a finished training phase saved, or a training of it in another folder."""
+def load_trained(
+    run: Run, phase: str, folder: Path | None = None, *, on_host: bool = False
+) -> Trained:
+    """The model that a finished training phase saved, or a training of it in another folder.
+
+    ``on_host`` as in ``checkpoint.restore``.
+    """
     model = model_of(phase, run.settings.model)
     fields = run.prepared.fields
     params, batch_stats = abstract(model, run)
@@ -91,7 +96,9 @@ def load_trained(run: Run, phase: str, folder: Path | None = None) -> Trained:
         "rows": jax.ShapeDtypeStruct((fields.num_features,), jnp.bool_),
         "dims": jax.ShapeDtypeStruct((fields.num_fields,), jnp.int32),
     }
-    state = checkpoint.restore((folder or run.workdir.phase_dir(phase)) / "state", like)
+    state = checkpoint.restore(
+        (folder or run.workdir.phase_dir(phase)) / "state", like, on_host=on_host
+    )
     return Trained(
         state["params"],
         state["batch_stats"],

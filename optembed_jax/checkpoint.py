@@ -54,7 +54,7 @@ def save(path: epath.PathLike, state: Any) -> None:
         raise CheckpointError(f"{folder} cannot be written: {error}") from error
 
 
-def restore(path: epath.PathLike, like: Any) -> Any:
+def restore(path: epath.PathLike, like: Any, *, on_host: bool = False) -> Any:
     """Read what :func:`save` wrote.
 
     Args:
@@ -63,6 +63,7 @@ def restore(path: epath.PathLike, like: Any) -> Any:
         are expected, such as ``jax.eval_shape`` of the function that makes the state. A leaf with
         a sharding is restored to it, on whichever devices the state was saved; one without goes
         to the first device.
+      on_host: read arrays as NumPy ones, and put nothing on a device.
 
     Returns:
       The pytree.
@@ -79,7 +80,9 @@ def restore(path: epath.PathLike, like: Any) -> Any:
         mesh = jax.sharding.Mesh(jax.devices(), ("devices",))
         first = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
-    def expected(leaf: Any) -> jax.ShapeDtypeStruct:
+    def expected(leaf: Any) -> Any:
+        if on_host:  # Of no size, whatever its shape.
+            return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
         sharding = getattr(leaf, "sharding", None) or first
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 

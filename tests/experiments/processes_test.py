@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -192,6 +193,18 @@ def assert_trained_alike(workdir, one):
 
 def test_four_processes_train_sharded_as_one_does(four, one):
     assert_trained_alike(four, one)
+
+
+def test_four_processes_search_together_for_what_one_finds_in_their_supernet(start, four):
+    alone = four.with_name("searched_alone")
+    shutil.copytree(four, alone, ignore=shutil.ignore_patterns("search", "retrain"))
+    start(alone.name).succeed()
+    found, expected = (
+        array_file.load(path / "search" / "search.safetensors") for path in (four, alone)
+    )
+    assert found.keys() == expected.keys()
+    for name in found:
+        np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-6)
 
 
 def test_when_one_of_four_is_killed_the_others_say_so_and_all_go_on_as_if_not(start, four):
