@@ -17,7 +17,7 @@ def retrain(run: Run, folder: Path) -> dict[str, Any]:
     the model with the best validation AUC is the one that the phase leaves.
     """
     if not run.settings.model.searches_dims:
-        return retrain_as(run, folder, load_trained(run, "supernet"))
+        return retrain_as(run, folder, load_trained(run, "supernet", on_host=True))
     winner = winner_of(run, "retrain")
     if not run.settings.has_finalists:
         return retrain_as(run, folder, winner)
@@ -31,7 +31,8 @@ def retrain(run: Run, folder: Path) -> dict[str, Any]:
                 other.forget()
     best = best_of(finished)
     # Copied, not moved: a kill from here on finds everything where it was.
-    checkpoint.save(folder / "state", load_trained(run, "retrain", best.folder).as_tree())
+    model = load_trained(run, "retrain", best.folder, on_host=True)
+    checkpoint.save(folder / "state", model.as_tree())
     write_text(folder / "metrics.jsonl", (best.folder / "metrics.jsonl").read_text("utf-8"))
     run.progress.say(f"retrain  kept: {best.finalist.name}, the best validation AUC")
     return {

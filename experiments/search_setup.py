@@ -4,7 +4,6 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.search_options import SearchOptions
@@ -23,7 +22,7 @@ from optembed_jax.row_score import keep_best
 from optembed_jax.search import Merit, SearchConfig, Searcher, best_fitness
 from optembed_jax.search_space import SearchSpace
 from optembed_jax.searchers import Evolution, GivenCandidates, ParetoEvolution, RandomSearch
-from optembed_jax.threshold import row_norm
+from optembed_jax.threshold import by_block, row_norm
 
 FRONT_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
 """Of the largest table: sizes at which a front starts from the simple rules."""
@@ -63,8 +62,8 @@ def _margins(model: ModelConfig, supernet: Trained, fields: Fields) -> np.ndarra
     thresholds = np.asarray(supernet.params.thresholds, np.float64)
     if model.mode_threshold == "field":
         thresholds = thresholds[fields.field_of_row]
-    norms = row_norm(jnp.asarray(supernet.params.table.rows), model.norm)
-    return np.asarray(norms, np.float64) - thresholds
+    norm = functools.partial(row_norm, order=model.norm)
+    return by_block(norm, supernet.params.table.rows).astype(np.float64) - thresholds
 
 
 def space_of(run: Run, masks: Masks, limit: int | None) -> SearchSpace:

@@ -18,7 +18,7 @@ from optembed_jax import array_file, checkpoint, data, metrics
 from optembed_jax.checkpoint import Checkpoints
 from optembed_jax.compact import CompactIndex
 from optembed_jax.compact_model import compact, expand
-from optembed_jax.device_choice import choose, make_steps
+from optembed_jax.device_choice import Choice, choose, make_steps
 from optembed_jax.fit import Fitted, fit, predict
 from optembed_jax.forward import ModelConfig, Params, Reading, Selection, init_params
 from optembed_jax.parallel import Steps
@@ -26,75 +26,28 @@ from optembed_jax.parameter_count import rows_in_budget
 from optembed_jax.resume import Epoch, Position, Saving, resume
 from optembed_jax.row_score import keep_best, row_scores
 from optembed_jax.row_update import updates_sparsely
-from optembed_jax.threshold import table_row_mask
-from optembed_jax.train import Phase, TrainState, init_state
+from optembed_jax.threshold import by_block, table_row_mask
+from optembed_jax.train import Phase, TrainConfig, TrainState, init_state
 
 
-def baseline(run: Run, folder: Path) -> dict[str, Any]:
-    """Train the plain model; the record of the phase."""
-    return _train(run, folder, Phase.BASELINE, None, Selection())
+@dataclasses.dataclass(frozen=True)
+class _Devices:
+    """How a phase is spread over devices: the choice, its steps, and what they were made of."""
 
+    choice: Choice
+    steps: Steps
+    model: ModelConfig
+    train: TrainConfig
+    batch_size: int
 
-def supernet(run: Run, folder: Path) -> dict[str, Any]:
-    """Train table, thresholds and network together; the record of the phase."""
-    rows_in_budget(run.settings.model, run.prepared.fields)  # Before training, not after.
-
-    def start() -> tuple[Params, Any]:
-        return init_params(key_of(run, "supernet"), run.settings.model, run.prepared.fields)
-
-    if not checkpoint.is_finished(folder / "initial"):
-        params, batch_stats = start()
-        checkpoint.save(folder / "initial", {"params": params, "batch_stats": batch_stats})
-    return _train(run, folder, Phase.SUPERNET, start, Selection())
-
-
-def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:
-    """Train again with the rows and dimensions of a model; the record of the training.
-
-    On arrays that hold only those, which gives what masks give (``compact_model``).
-    """
-    settings, fields = run.settings, run.prepared.fields
-    full, batch_stats = _retraining_start(run)
-    rows, dims = kept.pruned(settings.model)
-    devices = choose(settings.parallelism, settings.model, settings.retrain, fields)
-    many = updates_sparsely(settings.retrain.table_update, int(kept.rows.sum()))
-    if many or devices.kind != "one":
-        # A step on all of so many rows costs more than masks waste; and several devices have
-        # steps for full tables only.
-        frozen = Selection(
-            rows=None if rows is None else jnp.asarray(rows),
-            dims=None if dims is None else jnp.asarray(dims),
+    def steps_of(self, phase: Phase, num_features: int) -> Steps:
+        """The steps of another phase on the same devices."""
+        return make_steps(
+            self.choice.kind, phase, self.model, self.train, self.batch_size, num_features
         )
-        return _train(run, folder, Phase.RETRAIN, lambda: (full, batch_stats), frozen, kept)
-    small, index = compact(settings.model, full, fields, rows, dims)
-    return _train(run, folder, Phase.RETRAIN, lambda: (small, batch_stats), index, kept, full)
 
 
-def _retraining_start(run: Run) -> tuple[Params, Any]:
-    """``(params, batch_stats)`` that retraining begins with, of the full model, on the host."""
-    model = run.settings.model
-    if run.settings.retrain_from == "fresh":
-        init_key, _ = jax.random.split(key_of(run, "retrain"))
-        return jax.device_get(init_params(init_key, model, run.prepared.fields))
-    like = dict(zip(("params", "batch_stats"), abstract(model, run), strict=True))
-    initial = checkpoint.restore(run.workdir.phase_dir("supernet") / "initial", like)
-    return jax.device_get((initial["params"], initial["batch_stats"]))
-
-
-def _train(
-    run: Run,
-    folder: Path,
-    phase: Phase,
-    start: Callable[[], tuple[Params, Any]] | None,
-    frozen: Reading,
-    kept: Trained | None = None,
-    full: Params | None = None,
-) -> dict[str, Any]:
-    """Train on from where the phase was left, score the test split once, save; its record.
-
-    ``start`` gives ``(params, batch_stats)`` to begin with; None draws fresh ones. ``kept`` has the
-    rows and dimensions of a retraining; ``full`` is what its compact parameters were cut from.
-    """
+def _devices_for(run: Run, phase: Phase) -> _Devices:
     settings, prepared = run.settings, run.prepared
     model = model_of(phase.value, settings.model)
     batch_size = min(settings.batch_size, prepared.num_rows["train"])
@@ -106,15 +59,103 @@ def _train(
     choice = choose(settings.parallelism, model, train, prepared.fields)
     if choice.kind != "one":
         run.progress.say(f"{phase.value}  {choice}")
-    steps = make_steps(choice.kind, phase, model, train, batch_size, prepared.fields.num_features)
+    rows = prepared.fields.num_features
+    steps = make_steps(choice.kind, phase, model, train, batch_size, rows)
+    return _Devices(choice, steps, model, train, batch_size)
 
-    def begin(start: tuple[Params, Any] | None) -> TrainState:
+
+def baseline(run: Run, folder: Path) -> dict[str, Any]:
+    """Train the plain model; the record of the phase."""
+    devices = _devices_for(run, Phase.BASELINE)
+    return _train(run, folder, Phase.BASELINE, devices, _Start(), Selection())
+
+
+def supernet(run: Run, folder: Path) -> dict[str, Any]:
+    """Train table, thresholds and network together; the record of the phase."""
+    model, fields = run.settings.model, run.prepared.fields
+    rows_in_budget(model, fields)  # Before training, not after.
+    devices = _devices_for(run, Phase.SUPERNET)
+    start = _Start(lambda: init_params(key_of(run, "supernet"), model, fields))
+    if not checkpoint.is_finished(folder / "initial"):
+        params, batch_stats = devices.steps.whole(devices.steps.create(start.make))
+        checkpoint.save(folder / "initial", {"params": params, "batch_stats": batch_stats})
+    return _train(run, folder, Phase.SUPERNET, devices, start, Selection())
+
+
+def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:
+    """Train again with the rows and dimensions of a model; the record of the training.
+
+    On arrays that hold only those, which gives what masks give (``compact_model``).
+    """
+    settings, fields = run.settings, run.prepared.fields
+    devices, start = _devices_for(run, Phase.RETRAIN), _retraining_start(run)
+    rows, dims = kept.pruned(settings.model)
+    many = updates_sparsely(settings.retrain.table_update, int(kept.rows.sum()))
+    if many or devices.choice.kind != "one":
+        # A step on all of so many rows costs more than masks waste; and several devices have
+        # steps for full tables only.
+        frozen = Selection(
+            rows=None if rows is None else jnp.asarray(rows),
+            dims=None if dims is None else jnp.asarray(dims),
+        )
+        return _train(run, folder, Phase.RETRAIN, devices, start, frozen, kept)
+    full, batch_stats = start.given if start.make is None else jax.device_get(start.make())
+    small, index = compact(settings.model, full, fields, rows, dims)
+    start = _Start(given=(small, batch_stats))
+    return _train(run, folder, Phase.RETRAIN, devices, start, index, kept, full)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """Parameters and batch statistics that training begins with; without either, fresh ones.
+
+    Attributes:
+      make: makes them, where they are to stand.
+      given: arrays, on the host.
+    """
+
+    make: Callable[[], tuple[Params, Any]] | None = None
+    given: Any = None
+
+
+def _retraining_start(run: Run) -> _Start:
+    """What retraining begins with, of the full model."""
+    model, fields = run.settings.model, run.prepared.fields
+    if run.settings.retrain_from == "fresh":
+        init_key, _ = jax.random.split(key_of(run, "retrain"))
+        return _Start(lambda: init_params(init_key, model, fields))
+    like = dict(zip(("params", "batch_stats"), abstract(model, run), strict=True))
+    place = run.workdir.phase_dir("supernet") / "initial"
+    initial = checkpoint.restore(place, like, on_host=True)
+    return _Start(given=(initial["params"], initial["batch_stats"]))
+
+
+def _train(
+    run: Run,
+    folder: Path,
+    phase: Phase,
+    devices: _Devices,
+    start: _Start,
+    frozen: Reading,
+    kept: Trained | None = None,
+    full: Params | None = None,
+) -> dict[str, Any]:
+    """Train on from where the phase was left, score the test split once, save; its record.
+
+    ``kept`` has the rows and dimensions of a retraining; ``full`` is what its compact parameters
+    were cut from.
+    """
+    settings, prepared = run.settings, run.prepared
+    steps, model, train = devices.steps, devices.model, devices.train
+    batch_size = devices.batch_size
+
+    def begin(given: tuple[Params, Any] | None) -> TrainState:
         return init_state(
             key_of(run, phase.value),
             model,
             train,
             prepared.fields,
-            start=start,
+            start=given if start.make is None else start.make(),
             gather_scores=phase == Phase.SUPERNET and model.has_row_budget,
         )
 
@@ -122,7 +163,7 @@ def _train(
         return data.Reader(prepared, split, batch_size, seed=settings.seed, **options)
 
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
-        state, position = _begin_or_resume(run, phase, checkpoints, begin, start, steps)
+        state, position = _begin_or_resume(run, phase, checkpoints, begin, start.given, steps)
         write_jsonl(folder / "metrics.jsonl", map(dataclasses.asdict, position.history))
         telling = TrainingProgress(
             run.progress, phase.value, settings.epochs, batch_size, position.epoch
@@ -159,41 +200,39 @@ def _train(
                     stop=processes.agreed(preemption.requested),
                 ),
             )
-    is_cut = fitted.scores is not None
-    if not is_cut:
-        test = predict(
-            fitted.params,
-            fitted.batch_stats,
-            reader("test", shuffle=False, remainder="pad"),
+    on_devices = fitted
+    if devices.choice.kind != "one":
+        on_host = steps.whole((fitted.params, fitted.batch_stats, fitted.scores))
+        params, batch_stats, scores = on_host
+        fitted = dataclasses.replace(fitted, params=params, batch_stats=batch_stats, scores=scores)
+    trained = _frozen(run, folder, phase, model, fitted, kept)
+
+    def predicted(split: str, of: Phase, steps: Steps, frozen: Reading) -> Any:
+        return predict(
+            on_devices.params,
+            on_devices.batch_stats,
+            reader(split, shuffle=False, remainder="pad"),
             steps.place(frozen),
-            phase=phase,
+            phase=of,
             model=model,
             steps=steps,
         )
-    if choice.kind != "one":
-        on_host = (fitted.params, fitted.batch_stats, fitted.scores)
-        params, batch_stats, scores = steps.whole(on_host)
-        fitted = dataclasses.replace(fitted, params=params, batch_stats=batch_stats, scores=scores)
-    trained = _frozen(run, folder, phase, model, fitted, kept)
+
+    val_auc = fitted.best.val_auc
+    if fitted.scores is None:
+        test = predicted("test", phase, steps, frozen)
+    else:
+        # A budget cuts after training: what is scored is what is kept, not what was trained.
+        cut = devices.steps_of(Phase.RETRAIN, prepared.fields.num_features)
+        validation, test = (
+            predicted(split, Phase.RETRAIN, cut, trained.selection)
+            for split in ("validation", "test")
+        )
+        val_auc = metrics.auc(*validation)
     if full is not None and isinstance(frozen, CompactIndex):
         rows, _ = trained.pruned(model)
         whole = expand(model, fitted.params, frozen, prepared.fields, rows, full)
         trained = dataclasses.replace(trained, params=whole)
-    val_auc = fitted.best.val_auc
-    if is_cut:
-        # A budget cuts after training: what is scored is what is kept, not what was trained.
-        validation, test = (
-            predict(
-                trained.params,
-                trained.batch_stats,
-                reader(split, shuffle=False, remainder="pad"),
-                trained.selection,
-                phase=Phase.RETRAIN,
-                model=model,
-            )
-            for split in ("validation", "test")
-        )
-        val_auc = metrics.auc(*validation)
     checkpoint.save(folder / "state", trained.as_tree())
     return {
         "val_auc": val_auc,
@@ -211,18 +250,17 @@ def _begin_or_resume(
     phase: Phase,
     checkpoints: Checkpoints,
     begin: Callable[[tuple[Params, Any] | None], TrainState],
-    start: Callable[[], tuple[Params, Any]] | None,
+    given: tuple[Params, Any] | None,
     steps: Steps,
 ) -> tuple[TrainState, Position]:
     """The newest good checkpoint, or the state before the first step."""
-    like = None if start is None else jax.eval_shape(start)
     resumed = resume(
         checkpoints,
-        steps.layout(jax.eval_shape(begin, like)),
+        steps.layout(jax.eval_shape(begin, given)),
         on_damage=lambda problem: run.progress.say(f"{phase.value}  warning: {problem}"),
     )
     if resumed is None:
-        return steps.create(begin, None if start is None else start()), Position()
+        return steps.create(begin, steps.place(given)), Position()
     _, position = resumed
     run.progress.say(
         f"{phase.value}  goes on from epoch {position.epoch}, after {position.batch} steps of it"
@@ -238,14 +276,15 @@ def _frozen(
     rows = np.ones(fields.num_features, bool)
     dims = np.full(fields.num_fields, model.latent_dim, np.int32)
     if phase == Phase.SUPERNET and params.thresholds is not None:
-        mask = table_row_mask(
+        per_row = params.thresholds
+        if model.mode_threshold == "field":
+            per_row = np.asarray(per_row)[fields.field_of_row]
+        rows = by_block(
+            lambda table, own, field: table_row_mask(table, own, field, "feature", model.norm),
             params.table.rows,
-            params.thresholds,
-            jnp.asarray(fields.field_of_row),
-            model.mode_threshold,
-            model.norm,
+            per_row,
+            fields.field_of_row,
         )
-        rows = np.asarray(mask)
     if phase == Phase.SUPERNET and fitted.scores is not None:
         scores = row_scores(fitted.scores, params.table.rows, fields, fitted.steps)
         # The search may try other shares of the rows.

@@ -25,7 +25,14 @@ from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.compact import CompactIndex
 from optembed_jax.errors import InputError
 from optembed_jax.forward import ModelConfig, Params, Reading
-from optembed_jax.row_layout import Tree, filled_up, layout, per_row, specs
+from optembed_jax.row_layout import (
+    Tree,
+    filled_from_host,
+    filled_up,
+    layout,
+    per_row,
+    specs,
+)
 from optembed_jax.row_shards import RowShards
 from optembed_jax.train import (
     Phase,
@@ -67,7 +74,8 @@ class Steps:
       bring_up_to_date: ``state -> state``, as ``train.bring_up_to_date``; the state is donated.
       create: ``(make, *arguments) -> state``: what ``make(*arguments)`` is on one device, made
         where it is to stand. Arrays are handed over as arguments, not closed over.
-      place: puts a tree where the steps expect it, cut up or copied; what stands there stays.
+      place: puts a tree where the steps expect it, cut up or copied; what stands there stays. Of
+        a NumPy array, a device gets no more than its part.
       layout: the shapes and shardings that ``place`` gives a tree, as ``jax.ShapeDtypeStruct``; of
         a tree or its shapes. Restoring onto it needs no ``place``.
       whole: a copy of a placed tree as one device would have it, on the host, in every process.
@@ -267,10 +275,16 @@ def _on_mesh(
 
     def place(tree: Tree) -> Tree:
         wanted = layout_of(tree)
+        tree = jax.tree.map(
+            lambda leaf, like: (
+                filled_from_host(leaf, like) if isinstance(leaf, np.ndarray) else leaf
+            ),
+            tree,
+            wanted,
+        )
         stands = jax.tree.map(
             lambda leaf, like: (
                 leaf.shape == like.shape
-                and isinstance(leaf, jax.Array)
                 and leaf.sharding.is_equivalent_to(like.sharding, leaf.ndim)
             ),
             tree,

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from optembed_jax.forward import ModelConfig
@@ -73,3 +74,17 @@ def bytes_of(model: ModelConfig, tree: Tree) -> tuple[int, int]:
         size = leaf.size * leaf.dtype.itemsize
         of_rows, others = of_rows + rows * size, others + (not rows) * size
     return of_rows, others
+
+
+def filled_from_host(leaf: np.ndarray, like: jax.ShapeDtypeStruct) -> jax.Array:
+    """An array of the host put where a layout wants it, zeros behind its rows, block by block."""
+
+    def block(place: tuple[slice, ...] | None) -> np.ndarray:
+        own = leaf if place is None else leaf[place]
+        if not place or leaf.shape == like.shape:
+            return own
+        wanted = len(range(*place[0].indices(like.shape[0])))
+        return np.pad(own, [(0, wanted - len(own))] + [(0, 0)] * (leaf.ndim - 1))
+
+    assert like.sharding is not None
+    return jax.make_array_from_callback(like.shape, like.sharding, block)

@@ -17,6 +17,7 @@ that training never read come last, in the whole table or, with the last score, 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import flax.struct
@@ -27,7 +28,7 @@ import numpy as np
 from optembed_jax.fields import Fields
 from optembed_jax.row_decay import AdamRows, RowRule, norm_read, rent_per_step
 from optembed_jax.row_update import RowStep
-from optembed_jax.threshold import row_norm
+from optembed_jax.threshold import by_block, row_norm
 
 ROW_SCORES = ("norm", "mean_norm", "taylor", "frequency", "frequency_per_field")
 
@@ -180,7 +181,8 @@ def row_scores(scores: ScoreState, table_rows: jax.Array, fields: Fields, step: 
     if scores.kind == "frequency_per_field":
         return _share_of_field_below(reads, fields)
     if scores.kind == "norm":
-        value = np.asarray(row_norm(table_rows, scores.order), np.float64)
+        norm = functools.partial(row_norm, order=scores.order)
+        value = by_block(norm, table_rows).astype(np.float64)
     else:
         value = np.asarray(scores.total, np.float64)
         if scores.kind == "mean_norm":

@@ -6,8 +6,11 @@ constant tail up to distance 1, nothing beyond. Through it the loss reaches both
 the rows. The regulariser ``alpha * sum(exp(-t))`` pushes thresholds up; the data push back.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def row_norm(rows: jax.Array, order: int = 1) -> jax.Array:
@@ -162,6 +165,24 @@ def table_row_mask(
     """
     per_row = thresholds[field_of_row] if level == "field" else thresholds
     return row_norm(table, order) - per_row > 0
+
+
+def by_block(
+    function: Callable[..., jax.Array], *arrays: np.ndarray | jax.Array, rows: int = 2**16
+) -> np.ndarray:
+    """What a function of rows gives, so many rows at a time: no device has to hold a table.
+
+    Args:
+      function: of arrays ``[R, ...]``, row by row, to an array ``[R, ...]``.
+      arrays: ``[V, ...]`` each; at least one.
+      rows: of a block.
+
+    Returns:
+      ``[V, ...]``, on the host.
+    """
+    starts = range(0, max(len(arrays[0]), 1), rows)
+    blocks = [function(*(array[start : start + rows] for array in arrays)) for start in starts]
+    return np.concatenate([np.asarray(block) for block in blocks])
 
 
 def regulariser(thresholds: jax.Array) -> jax.Array:

@@ -208,3 +208,19 @@ def test_rows_judged_once_have_the_mask_and_gradients_of_each_id(fields, looked_
         assert np.asarray(by_hand).any()
         np.testing.assert_allclose(gradient, by_hand, rtol=1e-5, atol=1e-5)
     assert not np.asarray(found[0][-2:]).any()
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 5, 9])
+def test_a_function_of_rows_is_the_same_by_blocks(count):
+    table = np.random.default_rng(0).normal(size=(count, 3)).astype(np.float32)
+    bound = np.linspace(0, 3, count, dtype=np.float32)
+    sizes = []
+
+    def exceeds(rows, own):
+        sizes.append(len(rows))
+        return threshold.row_norm(rows) > own
+
+    found = threshold.by_block(exceeds, table, bound, rows=4)
+    assert isinstance(found, np.ndarray) and found.dtype == bool
+    np.testing.assert_array_equal(found, np.abs(table).sum(axis=1) > bound)
+    assert max(sizes) <= 4 and sum(sizes) == count

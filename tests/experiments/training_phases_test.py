@@ -1,6 +1,7 @@
 """Retraining in the pipeline runs on compact arrays, and gives what masks give."""
 
 import dataclasses
+import gc
 import json
 
 import jax
@@ -10,10 +11,12 @@ import pytest
 from absl import flags as absl_flags
 from absl.testing import flagsaver
 
-from experiments import runs, training_phases
+from experiments import runs, search_phase, training_phases
 from experiments.phases import run_phase
 from experiments.trained import load_trained
+from optembed_jax import checkpoint
 from optembed_jax.compact import CompactTable
+from optembed_jax.row_shards import RowShards
 
 SMALL = {
     "dataset": "synthetic",
@@ -104,3 +107,64 @@ def test_retraining_compact_gives_what_masks_give(open_run, monkeypatch, model, 
     # Where a gradient is nearly zero, Adam takes its rounding for a direction: a step is .001.
     np.testing.assert_allclose(compact[columns], masked[columns], atol=1e-4)
     assert jnp.isfinite(models[0].params.table.rows).all()
+
+
+COLUMNS = 5
+"""D of one test alone: it tells its tables from what others left."""
+
+
+def largest_table():
+    """Rows of the largest table, or part of one, that a device holds."""
+    tables = [array for array in jax.live_arrays() if array.shape[1:] == (COLUMNS,)]
+    shards = [shard for array in tables for shard in array.addressable_shards]
+    return max((shard.data.shape[0] for shard in shards), default=0)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--mode_threshold=budget", "--row_keep=0.4", "--row_score=norm", "--retrain_from=fresh"),
+        ("--mode_threshold=field", "--retrain_from=supernet", "--row_decay=l2_coupled"),
+    ],
+)
+def test_no_device_holds_a_table_that_is_dealt_by_rows(open_run, monkeypatch, flags):
+    run = open_run(
+        "--parallelism=sharded",
+        f"--latent_dim={COLUMNS}",
+        "--model=fm",
+        "--synthetic_field_size=400",
+        "--nofinalists",
+        *flags,
+    )
+    held = []
+
+    def watch(module, name):
+        watched = getattr(module, name)
+
+        def call(*arguments, **options):
+            held.append(largest_table())
+            outcome = watched(*arguments, **options)
+            held.append(largest_table())
+            return outcome
+
+        monkeypatch.setattr(module, name, call)
+
+    for name in ("init_state", "fit", "predict", "_frozen", "choose", "counts"):
+        watch(training_phases, name)
+    watch(checkpoint, "save")
+    watch(checkpoint, "restore")
+    watch(search_phase, "evolve")
+    watch(search_phase, "chosen")
+    features = run.prepared.fields.num_features
+    block = RowShards("", 4, features).per_device
+    assert block * 3 < features
+    run_phase(run, "supernet")
+    assert max(held) == block
+    held.clear()
+    run_phase(run, "search")
+    # A device's copy is of the rows that validation reads.
+    assert max(held) == len(np.unique(run.prepared.arrays("validation")[0])) < features
+    gc.collect()
+    held.clear()
+    run_phase(run, "retrain")
+    assert max(held) == block
