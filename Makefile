@@ -31,6 +31,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/shellcheck experiments/cloud/launch_tpu_vm.sh
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal

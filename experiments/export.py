@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 from absl import flags
+from etils import epath
 
 from experiments import cli, runs
 from experiments import flags as project_flags
@@ -25,6 +26,7 @@ from experiments.phases import phases_of
 from experiments.trained import Run, Trained, load_trained, model_of
 from optembed_jax import data, metrics
 from optembed_jax.bundle import Bundle
+from optembed_jax.bundle_format import SUMS
 from optembed_jax.bundle_writer import Provenance, write_bundle
 from optembed_jax.compact import quantize_table
 from optembed_jax.compact_model import compact, tree_bytes
@@ -32,6 +34,7 @@ from optembed_jax.data.encoder import encoder_of
 from optembed_jax.errors import InputError
 from optembed_jax.fit import predict
 from optembed_jax.forward import ModelConfig, Params, forward
+from optembed_jax.object_store import delivered, in_file_system, path_of
 from optembed_jax.train import Phase
 
 flags.adopt_module_key_flags(project_flags)
@@ -43,7 +46,8 @@ SAMPLE_ROWS = 1000
 
 def main() -> None:
     """Load the run's last phase, compact it, write and verify the bundle, compare with the full."""
-    workdir, target = project_flags.workdir(), project_flags.required(project_flags.BUNDLE)
+    workdir = project_flags.workdir()
+    target = path_of(project_flags.required(project_flags.BUNDLE))
     summary = _summary_of(workdir)
     project_flags.adopt(summary["flags"])
     run = runs.open_run()
@@ -64,34 +68,36 @@ def main() -> None:
         recorded |= change
     _, live = validate(small)
     ids, _ = run.prepared.arrays("validation")
-    bundle = write_bundle(
-        target,
-        model,
-        small,
-        trained.batch_stats,
-        index,
-        fields,
-        encoder=encoder_of(run.prepared),
-        provenance=Provenance(
-            {"name": run.settings.dataset, "fingerprint": run.prepared.fingerprint},
-            recorded,
-            summary["flags"],
-        ),
-        check=(ids[:CHECKED_ROWS], live[:CHECKED_ROWS]),
-    )
+    with delivered(target, SUMS) as folder:
+        bundle = write_bundle(
+            folder,
+            model,
+            small,
+            trained.batch_stats,
+            index,
+            fields,
+            encoder=encoder_of(run.prepared),
+            provenance=Provenance(
+                {"name": run.settings.dataset, "fingerprint": run.prepared.fingerprint},
+                recorded,
+                summary["flags"],
+            ),
+            check=(ids[:CHECKED_ROWS], live[:CHECKED_ROWS]),
+        )
+        disk = sum(file.stat().st_size for file in folder.iterdir())
     run.progress.say(
         f"bundle  {target}  gives the live model's logits on {len(ids[:CHECKED_ROWS]):,} rows"
     )
     test_ids, test_labels = run.prepared.arrays("test")
     found = metrics.auc(test_labels, bundle.logits(test_ids))
     print(f"test AUC  retrained model {result['test_auc']:.6f}  loaded bundle {found:.6f}")
-    print(_comparison(run, model, trained, bundle, ids))
+    print(_comparison(run, model, trained, bundle, ids, disk))
     if project_flags.SAMPLE.value:
-        rows = _write_sample(run, Path(project_flags.SAMPLE.value).expanduser())
+        rows = _write_sample(run, in_file_system(project_flags.SAMPLE.value, "--sample"))
         run.progress.say(f"sample  {rows:,} raw rows in {project_flags.SAMPLE.value}")
 
 
-def _summary_of(workdir: Path) -> dict[str, Any]:
+def _summary_of(workdir: epath.Path) -> dict[str, Any]:
     path = workdir / "summary.json"
     try:
         summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -124,9 +130,9 @@ def _quantised(small: Params, auc_of: Callable[[Params], float]) -> tuple[Params
 
 
 def _comparison(
-    run: Run, model: ModelConfig, trained: Trained, bundle: Bundle, ids: np.ndarray
+    run: Run, model: ModelConfig, trained: Trained, bundle: Bundle, ids: np.ndarray, disk: int
 ) -> str:
-    """Size and speed of the bundle against the full model with its masks."""
+    """Size and speed of the bundle against the full model with its masks; ``disk`` in bytes."""
     batch = np.resize(ids, (BATCH, ids.shape[1]))
     step = jax.jit(
         lambda params, ids: forward(model, params, trained.batch_stats, ids, trained.selection)[0]
@@ -136,7 +142,6 @@ def _comparison(
     )
     table = trained.params.table
     full = tree_bytes((table, trained.params.network, trained.batch_stats))
-    disk = sum(file.stat().st_size for file in bundle.path.iterdir())
     size = bundle.manifest["bytes"]
     lines = [
         ("", "full, masked", "compact", "ratio"),

@@ -8,10 +8,10 @@ the values.
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from absl import flags
+from etils.epath import Path
 
 from experiments.search_options import SearchOptions
 from experiments.settings import Settings
@@ -19,6 +19,7 @@ from optembed_jax.budget import BYTES_PER_PARAMETER
 from optembed_jax.data.options import DataOptions
 from optembed_jax.errors import InputError
 from optembed_jax.forward import DEFAULT_ROW_KEEP, DEFAULT_ROW_SCORE, ModelConfig
+from optembed_jax.object_store import in_file_system, path_of
 from optembed_jax.search import SearchConfig
 from optembed_jax.train import TrainConfig
 
@@ -31,7 +32,9 @@ _OPTIONS = SearchOptions()
 
 # --- the run
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run: states, metrics and summary.json. Made when absent."
+    "workdir",
+    None,
+    "Folder of the run: states, metrics and summary.json. Made when absent. May be gs://.",
 )
 SEED = flags.DEFINE_integer("seed", 0, "Seed of initial values, shuffling, dropout and search.")
 
@@ -230,7 +233,9 @@ CANDIDATES_PER_PASS = flags.DEFINE_integer(
 )
 
 # --- serving: export and predict
-BUNDLE = flags.DEFINE_string("bundle", None, "Folder of the bundle to write or to serve.")
+BUNDLE = flags.DEFINE_string(
+    "bundle", None, "Folder of the bundle to write or to serve. May be gs://."
+)
 STORAGE = flags.DEFINE_string(
     "storage", "float32", "export: float32, float16, bfloat16 or int8 rows (a scale for each)."
 )
@@ -248,6 +253,9 @@ OUTPUT = flags.DEFINE_string("output", None, "predict: CSV to write, a probabili
 
 def data_options() -> DataOptions:
     """What the data flags say."""
+    for name in ("raw_dir", "table_file", "train_file", "validation_file", "test_file"):
+        if flags.FLAGS[name].value:
+            in_file_system(flags.FLAGS[name].value, f"--{name}")
     return DataOptions(**_values_of(DataOptions))
 
 
@@ -266,7 +274,7 @@ def settings() -> Settings:
     return Settings(
         dataset=DATASET.value,
         data=data_options(),
-        data_dir=Path(DATA_DIR.value).expanduser(),
+        data_dir=in_file_system(DATA_DIR.value, "--data_dir"),
         model=ModelConfig(**model),
         train=TrainConfig(**_values_of(TrainConfig)),
         search=SearchConfig(**_values_of(SearchConfig)),
@@ -308,10 +316,10 @@ def _row_budget() -> int | None:
 
 
 def workdir() -> Path:
-    """The ``--workdir``, which has to be given."""
+    """The ``--workdir``, which has to be given; it may be in a bucket."""
     if not WORKDIR.value:
         raise InputError("say where the run is to be kept: --workdir=DIR")
-    return Path(WORKDIR.value).expanduser()
+    return path_of(WORKDIR.value)
 
 
 def required(flag: flags.FlagHolder[str | None]) -> str:

@@ -3,11 +3,11 @@
 import csv
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib.figure
 import numpy as np
+from etils.epath import Path
 
 from experiments.pick import Point
 from experiments.search_setup import Masks

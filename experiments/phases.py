@@ -3,8 +3,9 @@
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
+
+from etils.epath import Path
 
 from experiments import processes, retrain_phase, search_phase, training_phases, verify_phase
 from experiments.settings import Settings

@@ -21,6 +21,7 @@ from experiments import flags as project_flags
 from experiments.progress import Progress
 from optembed_jax.bundle import Bundle
 from optembed_jax.errors import InputError
+from optembed_jax.object_store import fetched, in_file_system, path_of
 
 flags.adopt_module_key_flags(project_flags)
 
@@ -30,11 +31,12 @@ SCHEMA = pa.schema([("probability", pa.float32())])
 
 def main() -> None:
     """Stream the input through the bundle."""
-    source = Path(project_flags.required(project_flags.INPUT)).expanduser()
-    target = Path(project_flags.required(project_flags.OUTPUT)).expanduser().absolute()
-    bundle = Bundle.load(project_flags.required(project_flags.BUNDLE))
-    progress, started = Progress(), time.monotonic()
-    rows = score_file(bundle, source, target, project_flags.BATCH_SIZE.value, progress)
+    source = in_file_system(project_flags.required(project_flags.INPUT), "--input")
+    target = in_file_system(project_flags.required(project_flags.OUTPUT), "--output").absolute()
+    with fetched(path_of(project_flags.required(project_flags.BUNDLE))) as folder:
+        bundle = Bundle.load(folder)
+        progress, started = Progress(), time.monotonic()
+        rows = score_file(bundle, source, target, project_flags.BATCH_SIZE.value, progress)
     seconds = time.monotonic() - started
     progress.say(f"{rows:,} rows scored in {seconds:.1f} s, {rows / seconds:,.0f} rows/s: {target}")
 

@@ -1,7 +1,8 @@
 """The retraining phase: the table that was found, or the best of a short list of tables."""
 
-from pathlib import Path
 from typing import Any
+
+from etils.epath import Path
 
 from experiments.short_list import Training, best_of, short_list, train_each, winner_of
 from experiments.trained import Run, load_trained

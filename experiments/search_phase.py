@@ -2,10 +2,10 @@
 
 import dataclasses
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils.epath import Path
 
 from experiments import front, pick, processes
 from experiments.pick import Point

@@ -7,13 +7,12 @@ from the same initial values and in the same order of rows.
 
 import dataclasses
 import json
-import shutil
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils.epath import Path
 
 from experiments import processes
 from experiments.progress import clock
@@ -114,7 +113,7 @@ def train_each(
             write_json(result, {**record, "seconds": round(time.monotonic() - started, 3)})
             processes.wait(f"{result} is written")
         if processes.is_first():
-            shutil.rmtree(place / "checkpoints", ignore_errors=True)
+            (place / "checkpoints").rmtree(missing_ok=True)
         record = json.loads(result.read_text(encoding="utf-8"))
         spent.append(record.pop("seconds"))
         yield Training(finalist, place, record)

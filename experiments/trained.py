@@ -1,12 +1,12 @@
 """A run, and a model as one of its phases leaves it to the next."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils.epath import Path
 
 from experiments.progress import Progress
 from experiments.settings import Settings

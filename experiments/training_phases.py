@@ -3,12 +3,12 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils.epath import Path
 
 from experiments import preemption, processes
 from experiments.progress import TrainingProgress

@@ -1,7 +1,8 @@
 """Whether the search was worth it: its winner and the best simple rule, retrained over seeds."""
 
-from pathlib import Path
 from typing import Any
+
+from etils.epath import Path
 
 from experiments.short_list import Finalist, short_list, train_each, winner_of
 from experiments.trained import Run

@@ -12,14 +12,14 @@ DIR/summary.json              the whole run
 
 import dataclasses
 import json
-import os
-import shutil
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
+
+from etils.epath import Path, PathLike
 
 from experiments import processes
 from optembed_jax.errors import InputError
+from optembed_jax.object_store import in_bucket, write_whole
 
 PHASES = ("baseline", "supernet", "search", "retrain", "verify")
 _BUILT_ON = {
@@ -33,21 +33,15 @@ UNDER_WAY = "finalists"
 """Where a phase trains several tables of which it keeps one."""
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: PathLike, value: Any) -> None:
     """Write JSON whole or not at all."""
     write_text(path, json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n")
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: PathLike, text: str) -> None:
     """Write a text file whole or not at all."""
-    if not processes.is_first():
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    if processes.is_first():
+        write_whole(path, text.encode())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,14 +49,14 @@ class Workdir:
     """A run's folder.
 
     Attributes:
-      path: the folder; made by the first phase that starts.
+      path: the folder, in a file system or a bucket; made by the first phase that starts.
     """
 
     path: Path
 
     def phase_dir(self, phase: str) -> Path:
         """The folder of a phase."""
-        return self.path / phase
+        return Path(self.path) / phase
 
     def result(self, phase: str) -> dict[str, Any] | None:
         """What a finished phase recorded; None while it is not finished.
@@ -170,8 +164,8 @@ class Workdir:
             write_json(data, {"dataset": dataset, "fingerprint": fingerprint})
         folder = self.phase_dir(phase)
         if self.begun_with(phase) is None:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
+            folder.rmtree(missing_ok=True)
+            folder.mkdir(parents=True)
             write_json(folder / "begun.json", dict(flags))
 
     def finish(self, phase: str, flags: Mapping[str, Any], record: Mapping[str, Any]) -> None:
@@ -184,7 +178,7 @@ class Workdir:
         """Remove what a finished phase needed only while it was under way."""
         if processes.is_first():
             for leftover in ("checkpoints", UNDER_WAY):
-                shutil.rmtree(self.phase_dir(phase) / leftover, ignore_errors=True)
+                (self.phase_dir(phase) / leftover).rmtree(missing_ok=True)
 
     def require(self, phase: str, wanted_by: str) -> dict[str, Any]:
         """The record of a phase that another one builds on.
@@ -201,16 +195,19 @@ class Workdir:
         return result
 
 
-def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+def write_jsonl(path: PathLike, records: Iterable[Mapping[str, Any]]) -> None:
     """Write a JSONL file whole or not at all: that of a run that goes on, as far as it was."""
     write_text(path, "".join(_line(record) for record in records))
 
 
-def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
+def append_jsonl(path: PathLike, record: Mapping[str, Any]) -> None:
     """Add a line to a JSONL file."""
     if not processes.is_first():
         return
-    with path.open("a", encoding="utf-8") as file:
+    if in_bucket(path):  # Where nothing can be added to: such files have a line per epoch.
+        write_whole(path, Path(path).read_bytes() + _line(record).encode())
+        return
+    with Path(path).open("a") as file:
         file.write(_line(record))
 
 

@@ -22,6 +22,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from optembed_jax.errors import CheckpointError, InputError
+from optembed_jax.object_store import in_bucket, write_whole
 
 MANIFEST = "manifest.json"
 
@@ -347,9 +348,7 @@ def _write_manifest(folder: epath.Path, content: Mapping[str, Any]) -> None:
         str(file.relative_to(folder)): [file.stat().length, _sha256(file)]
         for file in _files(folder)
     }
-    temporary = folder / f".{MANIFEST}.tmp"
-    temporary.write_text(_sealed({**content, "files": files}))
-    temporary.replace(folder / MANIFEST)
+    write_whole(folder / MANIFEST, _sealed({**content, "files": files}).encode())
 
 
 def _files(folder: epath.Path) -> Iterator[epath.Path]:
@@ -372,5 +371,5 @@ def _sha256(path: epath.Path) -> str:
 
 
 def _absolute(path: epath.PathLike) -> epath.Path:
-    """Orbax refuses relative paths."""
-    return epath.Path(path).absolute()
+    """Orbax refuses relative paths; those of a bucket are absolute, which epath does not know."""
+    return epath.Path(path) if in_bucket(path) else epath.Path(path).absolute()

@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import pathlib
+import subprocess
+import sys
 import tempfile
 
 # Before JAX is imported: the number of devices is fixed by then.
@@ -147,3 +149,23 @@ def movielens_dir():
             f"no ratings.csv in {folder}; unpack MovieLens latest-small and set OPTEMBED_MOVIELENS"
         )
     return folder
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """The name of a folder in a bucket, ``gs://``..., that a server of the tests' own keeps.
+
+    What the clients are told is in the environment, so that commands find the server as well.
+    """
+    pytest.importorskip("gcsfs", reason="gs:// paths need the extra gcp")
+    program = [sys.executable, str(pathlib.Path(__file__).with_name("gcs_server.py"))]
+    server = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    address = f"http://127.0.0.1:{int(server.stdout.readline())}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", address)  # gcsfs and google-cloud-storage
+        patch.setenv("FSSPEC_GCS_TOKEN", "anon")
+        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # asks Google itself
+        patch.setenv("TENSORSTORE_GCS_HTTP_URL", address)
+        patch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "token")
+        yield "gs://bucket/tests"
+    server.communicate()

@@ -2,11 +2,15 @@
 # Makes a spot TPU VM (or a slice of several), installs the project on every worker, and runs the
 # pipeline on all of them. The same command again goes on where a preempted run stopped.
 #
-#   TPU=optembed ZONE=us-west4-a SHARED=10.0.0.2:/share experiments/cloud/launch_tpu_vm.sh \
-#       --flagfile=experiments/configs/demo.flags --workdir=/mnt/shared/runs/demo
+#   TPU=optembed ZONE=us-west4-a experiments/cloud/launch_tpu_vm.sh \
+#       --flagfile=experiments/configs/demo.flags --workdir=gs://BUCKET/runs/demo
+#
+# With SHARED=HOST:/EXPORT an NFS export is mounted on every worker as /mnt/shared, for a --workdir
+# or a --data_dir there.
 set -euo pipefail
 
-: "${TPU:?name of the TPU}" "${ZONE:?its zone}" "${SHARED:?an NFS export that all workers mount}"
+: "${TPU:?name of the TPU}" "${ZONE:?its zone}"
+SHARED="${SHARED:-}"
 TYPE="${TYPE:-v5litepod-8}"
 VERSION="${VERSION:-v2-alpha-tpuv5-lite}"
 [ $# -gt 0 ] || { echo "error: say what to run: flags of experiments.pipeline" >&2; exit 2; }
@@ -31,9 +35,11 @@ trap 'rm -f "$archive"' EXIT
 git -C "$root" archive --format=tar.gz HEAD >"$archive"
 gcloud compute tpus tpu-vm scp "$archive" "$TPU:optembed.tar.gz" --zone="$ZONE" --worker=all
 on_all "mkdir -p optembed && tar -xzf optembed.tar.gz -C optembed \
-  && sudo apt-get install --yes nfs-common python3-venv && sudo mkdir -p /mnt/shared \
-  && (mountpoint -q /mnt/shared || sudo mount -t nfs '$SHARED' /mnt/shared) \
-  && cd optembed && python3 -m venv .venv \
-  && .venv/bin/pip install --quiet --constraint constraints.txt '.[tpu]'"
+  && sudo apt-get install --yes nfs-common python3-venv && cd optembed && python3 -m venv .venv \
+  && .venv/bin/pip install --quiet --constraint constraints.txt '.[tpu,gcp]'"
+if [ -n "$SHARED" ]; then
+  on_all "sudo mkdir -p /mnt/shared \
+    && (mountpoint -q /mnt/shared || sudo mount -t nfs '$SHARED' /mnt/shared)"
+fi
 printf -v flags '%q ' "$@"
 on_all "cd optembed && .venv/bin/python -m experiments.pipeline $flags"
