@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from optembed_jax.data import bins, blocks, merge, prepared, splits
 from optembed_jax.data.columns import BUCKET
+from optembed_jax.data.free_memory import give_back
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.parallel import ordered_map, workers
 from optembed_jax.data.progress import Callback, Stage
@@ -91,18 +92,20 @@ def _build(
     threads = workers()
     read = read_rows(data, options, spill, threads, progress)
     spill.finish()
-    pa.default_memory_pool().release_unused()  # what reading needed is of no use to what follows
+    give_back()  # what reading needed is of no use to what follows
     numeric = {
         field: _numeric_vocabulary(data.columns[field].name, sample, options.numeric_bins)
         for field, sample in read.samples.items()
     }
     sizes = _merge(data, options, spill, numeric, threads, progress)
-    pa.default_memory_pool().release_unused()
+    give_back()
     layout = layout_of([column.name for column in data.columns], sizes)
     buckets = _bucket_numbers(read.labels.sum(axis=1), len(data.columns))
     binned = _scatter(options, spill, read, numeric, layout, buckets, threads, progress)
+    give_back()
     write_vocabulary(folder / prepared.VOCABULARY, _vocabulary(spill, layout, numeric, binned))
     spill.clear()
+    give_back()
     shards = _write(options, folder, spill.folder, shard_name, layout, buckets, progress)
     spill.folder.rmdir()
     edges = {field: found.edges for field, found in numeric.items() if found.edges is not None}

@@ -31,26 +31,45 @@ def rows():
 
 
 def prepare(tmp_path, **options):
-    return data.prepare(
-        "avazu", data.DataOptions(raw_dir=str(tmp_path), min_count=1, **options), tmp_path / "out"
-    )
+    options = data.DataOptions(**{"raw_dir": str(tmp_path), "min_count": 1, **options})
+    return data.prepare("avazu", options, tmp_path / "out")
 
 
-def test_fields_and_round_trip(tmp_path, write_table, rows, decode, all_rows, check_layout):
-    write_table([HEADER, *rows], "train.csv", end="\r\n")
-    prepared = prepare(tmp_path, vocab_from="all")
-    check_layout(prepared)
-    assert prepared.fields.num_fields == 24
-    assert prepared.fields.names == ("hour", "weekday", "is_weekend", *PLAIN)
-    expected = []
+def as_fields(rows):
+    """The values of each of the 24 fields, as text."""
     for row in rows:
         moment = datetime.datetime.strptime(row[2], "%y%m%d%H")
         day = moment.isoweekday()
         parts = (f"{moment.hour:02d}", str(day), str(int(day > 5)))
-        expected.append((*parts, *row[3:], float(row[1])))
-    ids, labels = all_rows(prepared)
-    found = [(*row, label) for row, label in zip(decode(prepared, ids), labels, strict=True)]
-    assert sorted(found) == sorted(expected)
+        yield (*parts, *(None if v is None else str(v) for v in row[3:]))
+
+
+@pytest.mark.parametrize("min_count", [1, 2])
+def test_fields_and_round_trip(tmp_path, write_table, rows, awkward, check_round_trip, min_count):
+    rows = awkward(rows, 3)
+    write_table([HEADER, *rows], "train.csv", end="\r\n")
+    prepared = prepare(tmp_path, min_count=min_count)
+    assert prepared.fields.num_fields == 24
+    assert prepared.fields.names == ("hour", "weekday", "is_weekend", *PLAIN)
+    columns = list(zip(*as_fields(rows), strict=True))
+    labels = [row[1] for row in rows]
+    check_round_trip(prepared, columns, ["categorical"] * 24, labels, min_count)
+
+
+def test_split_index_files(tmp_path, write_table, rows, decode):
+    """Row numbers count from 0 after the header, over all parts."""
+    write_table([HEADER, *rows[:350]], "train_0.csv")
+    write_table([HEADER, *rows[350:]], "train_1.csv")
+    index = np.random.default_rng(0).permutation(len(rows))
+    (tmp_path / "x4").mkdir()
+    chosen = dict(zip(("test", "validation", "train"), np.split(index, [60, 120]), strict=True))
+    for name, part in chosen.items():
+        (tmp_path / f"x4/{name}.txt").write_text("\n".join(map(str, part)) + "\n")
+    prepared = prepare(tmp_path, vocab_from="all", split_index=str(tmp_path / "x4"))
+    fields = list(as_fields(rows))
+    for split, part in chosen.items():
+        found = decode(prepared, prepared.arrays(split)[0])
+        assert sorted(found) == sorted(fields[row] for row in part)
 
 
 def test_split_by_time(tmp_path, write_table, rows):

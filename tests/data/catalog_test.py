@@ -187,6 +187,17 @@ def test_every_kind_of_damage_is_named(copy):
     data.load(copy)
 
 
+def test_damage_since_the_last_run_is_found_before_the_next_one_begins(tmp_path):
+    shard = data_files(data.prepare("synthetic", SMALL, tmp_path).path)[0]
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(InputError, match=f"{shard.name} is damaged: .*; delete the folder"):
+        data.prepare("synthetic", SMALL, tmp_path)
+    shard.unlink()
+    with pytest.raises(InputError, match=f"{shard.name} is missing; delete the folder"):
+        data.prepare("synthetic", SMALL, tmp_path)
+
+
 def test_a_manifest_that_was_edited_is_refused(copy):
     path = copy / "prepared.json"
     manifest = json.loads(path.read_text())
@@ -290,3 +301,23 @@ def test_every_data_set_describes_itself():
     for name, builder in catalog.DATASETS.items():
         assert builder.name == name
         assert builder.DESCRIPTION and builder.CITATION and str(builder.VERSION) == "1.0.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "instructions"),
+    [
+        ("criteo_display", "Put train.txt"),
+        ("avazu", "Put train.csv"),
+        ("kdd12", "Put training.txt"),
+        ("movielens", "Unpack a MovieLens archive"),
+    ],
+)
+def test_missing_raw_files_say_what_to_put_where(tmp_path, name, instructions):
+    (tmp_path / "raw").mkdir()
+    for folder, message in ((None, "raw_dir is not set"), (str(tmp_path / "raw"), "holds no")):
+        with pytest.raises(InputError, match=message) as caught:
+            data.prepare(name, data.DataOptions(raw_dir=folder), tmp_path / "out")
+        assert instructions in str(caught.value)
+    builder = catalog.DATASETS[name]
+    assert builder.HOMEPAGE.startswith("https://") and builder.LICENSE
+    assert not (tmp_path / "out").exists()

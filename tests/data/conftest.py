@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pytest
 
+from optembed_jax.data import splits
+
 
 @pytest.fixture
 def write_table(tmp_path):
@@ -48,6 +50,26 @@ def criteo_rows():
         return rows + rows[:5]
 
     return make
+
+
+@pytest.fixture
+def awkward():
+    """What raw files hold now and then, put into four neighbouring columns: `awkward(rows, first)`.
+
+    Missing cells, a field with one value, negative and huge integers, a value seen once, and rows
+    that occur twice.
+    """
+
+    def put(rows, first):
+        rows = [list(row) for row in rows]
+        for number, row in enumerate(rows):
+            row[first] = None if number % 9 == 0 else row[first]
+            row[first + 1] = 7
+            row[first + 2] = (-5, 10**30, row[first + 2], row[first + 2])[number % 4]
+        rows[5][first + 3] = 987_654_321
+        return rows + rows[:7]
+
+    return put
 
 
 @pytest.fixture
@@ -126,5 +148,32 @@ def check_layout():
             np.testing.assert_allclose(labels.mean(), prepared.label_rate[split], rtol=1e-6)
         seen = np.bincount(prepared.arrays("train")[0].ravel(), minlength=fields.num_features)
         np.testing.assert_array_equal(prepared.counts, seen)
+
+    return check
+
+
+@pytest.fixture
+def check_round_trip(naive, decode, all_rows, check_layout):
+    """Every row comes back, each value as it was or, where it is too rare, as its field's OOV row.
+
+    `check(prepared, columns, kinds, labels, min_count, everything)`: the values of each field by
+    row, as text, and whether all rows count for the vocabulary or those of training.
+    """
+
+    def check(prepared, columns, kinds, labels, min_count, everything=False):
+        check_layout(prepared)
+        training = splits.random_split(np.arange(len(labels)), 0) == splits.TRAIN
+        vocabularies = naive(columns, kinds, training | everything, min_count)
+        assert prepared.fields.sizes == tuple(1 + len(known) for known in vocabularies)
+        for field, known in zip(prepared.vocabulary.fields, vocabularies, strict=True):
+            assert field.values.to_pylist() == known
+        shown = [
+            [value if value in set(known) else "<oov>" for value in column]
+            for column, known in zip(columns, vocabularies, strict=True)
+        ]
+        expected = [(*row, float(label)) for *row, label in zip(*shown, labels, strict=True)]
+        ids, read = all_rows(prepared)
+        found = [(*row, label) for row, label in zip(decode(prepared, ids), read, strict=True)]
+        assert sorted(found, key=repr) == sorted(expected, key=repr)
 
     return check

@@ -1,4 +1,5 @@
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -184,3 +185,16 @@ def test_a_shard_that_becomes_unreadable_is_named(prepared, tmp_path):
     shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
     with pytest.raises(InputError, match=f"{shard.name} cannot be read"):
         list(Reader(copy, "train", 100, shuffle=False).epoch(0))
+
+
+def test_memory_holds_some_windows_whatever_the_size_of_the_split(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "WINDOW_BLOCKS", 1)
+    big = data.DataOptions(synthetic_rows=120_000, synthetic_field_size=20)
+    made = Reader(data.prepare("synthetic", big, tmp_path), "train", 256)
+    list(made.epoch(0, made.num_batches - 2))  # what is loaded once, is
+    tracemalloc.start()
+    rows = sum(len(batch.ids) for batch in made.epoch(0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # A window is 1,024 rows, and there are 94; about three at once are loaded and shuffled.
+    assert peak < 12 * 1_024 * 8 * 4 < rows * 8 * 4 / 7
