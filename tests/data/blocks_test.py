@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from optembed_jax.data import blocks
+from optembed_jax.errors import InputError
 
 
 def parts(count, fields=3, seed=0):
@@ -52,3 +53,32 @@ def test_num_blocks():
 def test_a_folder_that_is_missing_is_an_error(tmp_path):
     with pytest.raises(OSError, match="could not be written"):
         blocks.write_shard(tmp_path / "nowhere" / "shard", parts(1))
+
+
+def test_no_byte_that_flips_while_it_is_read_changes_rows_silently(tmp_path):
+    path, fields = tmp_path / "shard", 39
+    expected = list(parts(3, fields))
+    blocks.write_shard(path, expected)
+    reader = blocks.ShardReader(path, fields)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    noticed = 0
+    for _ in range(200):
+        place = int(rng.integers(len(whole)))
+        with path.open("r+b") as stream:  # in place: the reader has the file open
+            stream.seek(place)
+            stream.write(bytes([whole[place] ^ (1 << int(rng.integers(8)))]))
+        try:
+            for (ids, labels), (same, as_well) in zip(
+                reader.read([0, 1, 2]), expected, strict=True
+            ):
+                np.testing.assert_array_equal(ids, same)
+                np.testing.assert_array_equal(labels, as_well)
+        except InputError as error:
+            assert "shard cannot be read: " in str(error)
+            noticed += 1
+        with path.open("r+b") as stream:
+            stream.seek(place)
+            stream.write(whole[place : place + 1])
+    assert noticed > 100  # ArrayRecord has checksums of its own; some bytes only fill up
+    reader.read([0, 1, 2])
