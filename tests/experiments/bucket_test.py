@@ -41,12 +41,13 @@ FLAGS = {
     "model": "fm",
     "latent_dim": 4,
     "batch_size": 256,
-    "epochs": 2,
-    "generations": 2,
+    "epochs": 1,
+    "generations": 1,
     "mutation_num": 3,
     "crossover_num": 3,
     "top_k": 3,
     "max_table_parameters": 40,
+    "finalists": False,
     "checkpoint_every": 3,
 }
 
