@@ -194,6 +194,11 @@ flags.DEFINE_integer(
     _OPTIONS.pad_dims_to,
     "Count dimensions as multiples of it, as hardware stores them.",
 )
+flags.DEFINE_string(
+    "fitness",
+    _OPTIONS.fitness,
+    "auc, or logloss with batch statistics of each candidate's own: how the supernet judges.",
+)
 flags.DEFINE_list(
     "keep_rates",
     [str(rate) for rate in _OPTIONS.keep_rates],
@@ -227,9 +232,11 @@ flags.DEFINE_integer(
     "Stop the search when so many generations have gained less than --search_tolerance; 0 never. "
     "--search=paper never stops early.",
 )
-flags.DEFINE_float("search_tolerance", _SEARCH.search_tolerance, "AUC, of --search_patience.")
+flags.DEFINE_float(
+    "search_tolerance", _SEARCH.search_tolerance, "In units of --fitness, of --search_patience."
+)
 CANDIDATES_PER_PASS = flags.DEFINE_integer(
-    "candidates_per_pass", 10, "Candidates scored at once; memory grows with it."
+    "candidates_per_pass", 32, "Candidates scored at once; memory grows with it."
 )
 
 # --- serving: export and predict

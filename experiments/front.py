@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.figure
@@ -20,15 +20,30 @@ from optembed_jax.search_space import SearchSpace
 from optembed_jax.searchers import objectives
 
 
-def points(space: SearchSpace, masks: Masks, fields: Fields, found: Population) -> list[Point]:
-    """Candidates as records, in their order; ``index`` is the place in it."""
+def points(
+    space: SearchSpace,
+    masks: Masks,
+    fields: Fields,
+    found: Population,
+    judged: Mapping[str, np.ndarray],
+) -> list[Point]:
+    """Candidates as records, in their order; ``index`` is the place in it.
+
+    Args:
+      space: of the candidates.
+      masks: that they choose from.
+      fields: names of the dimensions.
+      found: the candidates.
+      judged: float ``[K]`` each: what the supernet says of them, ``val_auc`` and, where it was
+        searched for, ``val_logloss``.
+    """
     sizes, numbers = space.parameters(found.dims), space.mask(found.dims)
     knee_at = knee(objectives(space, found.dims, found.fitness))
     beside = space.rows[numbers].sum(axis=1)
     return [
         {
             "index": index,
-            "val_auc": float(found.fitness[index]),
+            **{name: float(values[index]) for name, values in judged.items()},
             "table_parameters": int(sizes[index]),
             "table_bytes": BYTES_PER_PARAMETER * int(sizes[index]),
             "rows": int(beside[index]),
@@ -55,17 +70,20 @@ def save(folder: Path, front: Sequence[Point], rules: Sequence[Point]) -> None:
 
 
 def _picture(front: Sequence[Point], rules: Sequence[Point]) -> str:
-    """Validation AUC against size."""
+    """What was searched for, on the validation rows, against size."""
+    judged, name = ("val_logloss", "logloss") if "val_logloss" in front[0] else ("val_auc", "AUC")
     figure = matplotlib.figure.Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot(
-        xlabel="table, bytes (float32)", ylabel="validation AUC of the supernet", xscale="log"
+        xlabel="table, bytes (float32)",
+        ylabel=f"validation {name} of the supernet",
+        xscale="log",
     )
     for rule in dict.fromkeys(point["rule"] for point in rules):
         of_rule = [point for point in rules if point["rule"] == rule]
-        _draw(axes, of_rule, "x", label=rule)
-    _draw(axes, front, "o-", label="front", color="black", markersize=3)
+        _draw(axes, of_rule, judged, "x", label=rule)
+    _draw(axes, front, judged, "o-", label="front", color="black", markersize=3)
     at = next(point for point in front if point["knee"])
-    axes.annotate("knee", (at["table_bytes"], at["val_auc"]), (8, -14), textcoords="offset points")
+    axes.annotate("knee", (at["table_bytes"], at[judged]), (8, -14), textcoords="offset points")
     axes.legend()
     axes.grid(alpha=0.3)
     file = io.BytesIO()
@@ -73,19 +91,23 @@ def _picture(front: Sequence[Point], rules: Sequence[Point]) -> str:
     return file.getvalue().decode()
 
 
-def _draw(axes: Any, some: Sequence[Point], style: str, **options: Any) -> None:
-    sizes, aucs = [p["table_bytes"] for p in some], [p["val_auc"] for p in some]
-    axes.plot(sizes, aucs, style, **options)
+def _draw(axes: Any, some: Sequence[Point], judged: str, style: str, **options: Any) -> None:
+    sizes, values = [p["table_bytes"] for p in some], [p[judged] for p in some]
+    axes.plot(sizes, values, style, **options)
 
 
 def table(front: Sequence[Point], most: int = 12) -> str:
     """Some lines of the front, the smallest table first; the ends and the knee are among them."""
     shown = set(np.linspace(0, len(front) - 1, min(most, len(front))).round().astype(int).tolist())
-    lines = [f"{'pick':>5} {'table bytes':>14} {'parameters':>12} {'rows':>10} {'val AUC':>9}"]
+    has_logloss = "val_logloss" in front[0]
+    head = f"{'pick':>5} {'table bytes':>14} {'parameters':>12} {'rows':>10} {'val AUC':>9}"
+    lines = [head + (f" {'logloss':>9}" if has_logloss else "")]
     for point in front:
         if point["index"] in shown or point["knee"]:
+            logloss = f" {point['val_logloss']:>9.4f}" if has_logloss else ""
             lines.append(
                 f"{point['index']:>5} {point['table_bytes']:>14,} {point['table_parameters']:>12,} "
-                f"{point['rows']:>10,} {point['val_auc']:>9.4f}{'  knee' if point['knee'] else ''}"
+                f"{point['rows']:>10,} {point['val_auc']:>9.4f}{logloss}"
+                f"{'  knee' if point['knee'] else ''}"
             )
     return "\n".join(lines)

@@ -5,6 +5,7 @@ import dataclasses
 from optembed_jax.budget import BYTES_PER_PARAMETER
 from optembed_jax.dimension_rules import DIMENSION_RULES
 from optembed_jax.errors import InputError
+from optembed_jax.fitness import MEASURES
 
 STRATEGIES = ("auto", "paper", "budget", "pareto", "random", *DIMENSION_RULES)
 
@@ -20,6 +21,8 @@ class SearchOptions:
       max_table_parameters: of the final table, over the rows kept; None does not bound them.
       max_table_bytes: the same in bytes of float32; the smaller one holds.
       pad_dims_to: dimensions are paid for as multiples of it.
+      fitness: by which the supernet judges candidates on the validation rows: ``auc``, or
+        ``logloss`` with batch statistics that are taken anew for each candidate.
       keep_rates: shares of the rows to choose from, too; without any the supernet's rows are kept.
 
     Raises:
@@ -30,11 +33,14 @@ class SearchOptions:
     max_table_parameters: int | None = None
     max_table_bytes: int | None = None
     pad_dims_to: int = 1
+    fitness: str = "auc"
     keep_rates: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.search not in STRATEGIES:
             raise InputError(f"search must be one of {', '.join(STRATEGIES)}, not {self.search!r}")
+        if self.fitness not in MEASURES:
+            raise InputError(f"fitness must be one of {', '.join(MEASURES)}, not {self.fitness!r}")
         for name in ("max_table_parameters", "max_table_bytes"):
             value = getattr(self, name)
             if value is not None and value < 1:

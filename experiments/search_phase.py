@@ -24,7 +24,6 @@ from experiments.workdir import append_jsonl, write_jsonl
 from optembed_jax import array_file, search_record
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.racing import Fitness
 from optembed_jax.search import Generation, Population, SearchState, evolve
 from optembed_jax.search_space import SearchSpace
 from optembed_jax.searchers import front as front_of
@@ -36,7 +35,7 @@ def search(run: Run, folder: Path) -> dict[str, Any]:
     supernet = supernet_of(run)
     masks = masks_of(run, supernet)
     space = space_of(run, masks, options.limit)
-    fitness = fitness_of(run, supernet, masks, space)
+    fitness = fitness_of(run, supernet, masks, space, options.fitness)
     searcher, config, merit = searcher_of(options, settings.search, space)
     state = _begin_or_resume(run, folder, space)
     key, started, before = key_of(run, "search"), time.monotonic(), len(state.history)
@@ -44,27 +43,41 @@ def search(run: Run, folder: Path) -> dict[str, Any]:
         state = after
         if processes.is_first():
             array_file.save(folder / "search.safetensors", search_record.to_arrays(state))
-        append_jsonl(folder / "metrics.jsonl", _generation_record(state.history[-1], space))
+        last = _generation_record(state.history[-1], space, options.fitness)
+        append_jsonl(folder / "metrics.jsonl", last)
         seconds = (time.monotonic() - started) / (len(state.history) - before)
-        run.progress.say(_generation_line(state.history[-1], config.generations, seconds))
+        run.progress.say(_generation_line(last, config.generations, seconds))
         processes.stop_if_asked("the next generation")
     record: dict[str, Any] = {
         "strategy": options.strategy,
+        "fitness": options.fitness,
         "evaluations": state.history[-1].evaluations,
-        "history": [_generation_record(generation, space) for generation in state.history],
+        "history": [_generation_record(g, space, options.fitness) for g in state.history],
     }
+
+    def as_points(found: Population) -> list[Point]:
+        judged = {"val_auc": found.fitness}
+        if options.fitness == "logloss":
+            in_auc = fitness_of(run, supernet, masks, space, "auc")
+            judged = {"val_auc": in_auc(found.dims), "val_logloss": -found.fitness}
+        return front.points(space, masks, fields, found, judged)
+
     winner = Population(state.population.dims[:1], state.population.fitness[:1])
     if options.strategy == "pareto":
         winner = front_of(space, state.cache.dims, state.cache.fitness)
-        rules = _rule_points(space, masks, fields, fitness)
-        found = front.points(space, masks, fields, winner)
+        rules = [
+            {"rule": rule, **point}
+            for rule, candidates in _rules(space)
+            for point in as_points(Population(candidates, fitness(candidates)))
+        ]
+        found = as_points(winner)
         front.save(folder, found, rules)
         record["front"] = found
         run.progress.say(f"search  front of {len(found)} tables: {folder / 'front.svg'}")
-    best = front.points(space, masks, fields, winner)[-1]
+    best = as_points(winner)[-1]
     trained = chosen(supernet, masks, best, fields)
     return {
-        "val_auc": best["val_auc"],
+        **{name: best[name] for name in ("val_auc", "val_logloss") if name in best},
         **counts(run, settings.model, trained),
         **{name: best[name] for name in ("dims", "keep_rate", "mask")},
         **record,
@@ -105,29 +118,25 @@ def _begin_or_resume(run: Run, folder: Path, space: SearchSpace) -> SearchState:
     if path.exists():
         state = search_record.from_arrays(array_file.load(path))
         run.progress.say(f"search  goes on after generation {state.history[-1].number}")
-    records = [_generation_record(generation, space) for generation in state.history]
+    measure = run.settings.search_options.fitness
+    records = [_generation_record(generation, space, measure) for generation in state.history]
     write_jsonl(folder / "metrics.jsonl", records)
     return state
 
 
-def _rule_points(space: SearchSpace, masks: Masks, fields: Fields, fitness: Fitness) -> list[Point]:
+def _rules(space: SearchSpace) -> list[tuple[str, np.ndarray]]:
     """The simple rules at some sizes, to show beside the front."""
     smallest, largest = space.size_range
-    found = []
-    for limit in np.geomspace(smallest, largest, 6).round().astype(int).tolist():
-        for rule, candidates in rule_names(space, limit):
-            scored = Population(candidates, fitness(candidates))
-            found += [
-                {"rule": rule, **point} for point in front.points(space, masks, fields, scored)
-            ]
-    return found
+    sizes = np.geomspace(smallest, largest, 6).round().astype(int).tolist()
+    return [named for limit in sizes for named in rule_names(space, limit)]
 
 
-def _generation_record(generation: Generation, space: SearchSpace) -> dict[str, Any]:
+def _generation_record(generation: Generation, space: SearchSpace, measure: str) -> dict[str, Any]:
+    sign = 1 if measure == "auc" else -1
     return {
         "generation": generation.number,
-        "best_auc": generation.best,
-        "mean_parent_auc": generation.mean,
+        f"best_{measure}": sign * generation.best,
+        f"mean_parent_{measure}": sign * generation.mean,
         "merit": generation.merit,
         "scored": generation.scored,
         "evaluations": generation.evaluations,
@@ -135,10 +144,11 @@ def _generation_record(generation: Generation, space: SearchSpace) -> dict[str, 
     }
 
 
-def _generation_line(generation: Generation, generations: int, seconds: float) -> str:
-    left = seconds * (generations - generation.number)
+def _generation_line(record: dict[str, Any], generations: int, seconds: float) -> str:
+    left = seconds * (generations - record["generation"])
+    best = next(f"{key} {record[key]:.4f}" for key in ("best_auc", "best_logloss") if key in record)
     return (
-        f"search  generation {generation.number}/{generations}  "
-        f"{generation.scored / max(seconds, 1e-9):,.1f} candidates/s  "
-        f"best AUC {generation.best:.4f}  ETA {clock(left)} at most"
+        f"search  generation {record['generation']}/{generations}  "
+        f"{record['scored'] / max(seconds, 1e-9):,.1f} candidates/s  "
+        f"{best.replace('_auc', ' AUC').replace('_', ' ')}  ETA {clock(left)} at most"
     )

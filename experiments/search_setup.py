@@ -82,8 +82,13 @@ def space_of(run: Run, masks: Masks, limit: int | None) -> SearchSpace:
     )
 
 
-def fitness_of(run: Run, supernet: Trained, masks: Masks, space: SearchSpace) -> ValidationFitness:
-    """The supernet's validation AUC of candidates, by the devices that train."""
+def fitness_of(
+    run: Run, supernet: Trained, masks: Masks, space: SearchSpace, measure: str
+) -> ValidationFitness:
+    """The supernet's judgement of candidates on the validation rows, by the devices that train.
+
+    By ``measure``: ``auc`` or ``logloss``.
+    """
     settings = run.settings
     ids, labels = run.prepared.arrays("validation")
 
@@ -97,7 +102,7 @@ def fitness_of(run: Run, supernet: Trained, masks: Masks, space: SearchSpace) ->
             rows,
             places,
             labels,
-            batch_size=settings.batch_size,
+            measure=measure,
             candidates_per_pass=settings.candidates_per_pass,
         )
 

@@ -32,7 +32,7 @@ class SearchConfig:
       top_k: parents kept, at least 1; while fewer have been scored, all of them are parents.
       search_patience: stop when so many generations together have gained less than
         ``search_tolerance``; 0 never stops early.
-      search_tolerance: AUC, at least 0.
+      search_tolerance: in units of the fitness, such as AUC, at least 0.
 
     Raises:
       InputError: a value outside its range.

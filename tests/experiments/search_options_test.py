@@ -24,6 +24,7 @@ def test_one_number_is_a_budget_and_the_smaller_of_two_holds():
         ({"max_table_parameters": 0}, "max_table_parameters must be at least 1, not 0"),
         ({"max_table_bytes": -4}, "max_table_bytes must be at least 1"),
         ({"pad_dims_to": 0}, "pad_dims_to must be at least 1"),
+        ({"fitness": "lift"}, "fitness must be one of auc, logloss, not 'lift'"),
         ({"keep_rates": (0.5, 1.5)}, r"keep_rates must be in \(0, 1\], not 1.5"),
         ({"keep_rates": (0.5, 0.5)}, "keep_rates must differ"),
     ],

@@ -87,6 +87,21 @@ def test_a_front_over_rows_and_dimensions_and_a_choice_of_it(start, workdir, res
     assert "--pick=" in capsys.readouterr().err
 
 
+def test_a_search_by_logloss(start, workdir, result, capsys):
+    by_logloss = {"search": "pareto", "fitness": "logloss", "generations": 1}
+    assert start("search", workdir, **by_logloss) == 0
+    assert "best logloss 0." in capsys.readouterr().err
+    found = result(workdir, "search")
+    assert found["fitness"] == "logloss" and 0.5 < found["val_auc"] < 1
+    losses = [point["val_logloss"] for point in found["front"]]
+    assert losses == sorted(losses, reverse=True), "a larger table is there only for a lower loss"
+    assert found["val_logloss"] == losses[-1] == found["history"][-1]["best_logloss"]
+    assert "validation logloss" in (workdir / "search" / "front.svg").read_text()
+    # Another measure is another search.
+    assert start("search", workdir, **{**by_logloss, "fitness": "auc"}) == 2
+    assert "fitness" in capsys.readouterr().err
+
+
 def test_the_verdict(start, workdir, result, capsys):
     flags = {"max_table_parameters": 3 * HALF, "verify_seeds": 2}
     assert start("search", workdir, **flags) == 0
