@@ -11,36 +11,18 @@ medians. The embedding part is what happens to the table: look-up, masks, their 
 update; the network's place is taken by a fixed gradient.
 """
 
-import dataclasses
-import functools
-import importlib.util
 import json
-import multiprocessing
 import os
 import pathlib
 import platform
-import resource
-import statistics
-import time
-from collections.abc import Callable
-from multiprocessing.connection import Connection
-from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
 from absl import flags
 
 from experiments import cli
-from experiments.benchmarks.click_log import FEWEST_ROWS, NUM_FIELDS, fields_of, zipf_batches
-from optembed_jax.errors import InputError
-from optembed_jax.forward import ModelConfig, Params, Selection, embed
-from optembed_jax.models import MODEL_NAMES
-from optembed_jax.optimisers import TrainConfig, make_optimisers
+from experiments.benchmarks.step_comparison import asked, installed, line_of, measure
+from optembed_jax.optimisers import TrainConfig
 from optembed_jax.row_decay import ROW_DECAYS
-from optembed_jax.row_update import RowState, look_up, write_back
-from optembed_jax.train import Phase, init_state, train_selection, train_step
 
 _ROWS = flags.DEFINE_list("rows", ["1000000"], "Rows of the table, V.")
 _MODELS = flags.DEFINE_list("models", ["deepfm"], "Backbones, or all; PyTorch has deepfm.")
@@ -52,202 +34,17 @@ _HUGE_PAGES = flags.DEFINE_bool(
 )
 _JSON = flags.DEFINE_string("json", None, "File for the figures.")
 
-DIM, MLP_DIMS, BATCH, SMALL, WARM_UP = 64, (1024, 512, 256), 2048, 10_000, 3
-
-
-@dataclasses.dataclass(frozen=True)
-class Side:
-    """Something to be timed, in a process of its own.
-
-    Attributes:
-      kind: ``ours``, ``dense`` (Optax), ``torch``, or the embedding part of the first two.
-      model: backbone.
-      rows: of the table.
-      row_decay: of our side.
-    """
-
-    kind: str
-    model: str
-    rows: int
-    row_decay: str
-
-    @property
-    def train(self) -> TrainConfig:
-        """Settings of the optimisers, the reference's for DeepFM on Criteo roughly."""
-        if self.kind in ("dense", "dense_embedding"):
-            return TrainConfig(row_decay="l2_coupled", table_update="dense")
-        return TrainConfig(row_decay=self.row_decay)
-
-
-def make_step(side: Side) -> Callable[[np.ndarray, np.ndarray], Any]:
-    """A function that takes a step on a batch and waits for it."""
-    if side.kind == "torch":
-        from experiments.benchmarks import torch_supernet
-
-        config = side.train
-        return torch_supernet.make_step(
-            side.rows, NUM_FIELDS, DIM, MLP_DIMS,
-            lr=config.lr, l2=config.l2, t_lr=config.t_lr, alpha=config.alpha,
-        )  # fmt: skip
-    fields = fields_of(side.rows)
-    model = ModelConfig(model=side.model, latent_dim=DIM, mlp_dims=MLP_DIMS)
-    make = functools.partial(init_state, model=model, train=side.train, fields=fields)
-    # Not jitted: the table is drawn before the moments are there, and a smaller peak is enough.
-    holder = [make(jax.random.key(0))]
-    is_part = side.kind.endswith("embedding")
-    step = functools.partial(embedding_step if is_part else full_step, model=model)
-    jitted = jax.jit(functools.partial(step, train=side.train), donate_argnums=0)
-    of_network = jnp.linspace(-1e-4, 1e-4, BATCH * NUM_FIELDS * DIM)
-    of_network = of_network.reshape(BATCH, NUM_FIELDS, DIM)
-
-    def take(ids: np.ndarray, labels: np.ndarray) -> None:
-        given = of_network if is_part else labels
-        holder[0] = jax.block_until_ready(jitted(holder[0], ids, given))
-
-    return take
-
-
-def full_step(state: Any, ids: jax.Array, labels: jax.Array, model: Any, train: Any) -> Any:
-    """The supernet's step."""
-    return train_step(
-        state, ids, labels, Selection(), phase=Phase.SUPERNET, model=model, train=train
-    )[0]
-
-
-def embedding_step(
-    state: Any, ids: jax.Array, of_network: jax.Array, model: Any, train: Any
-) -> Any:
-    """The same, of table and thresholds alone, under a given gradient of what they read."""
-    key = jax.random.fold_in(state.key, state.step)
-    selection = train_selection(Phase.SUPERNET, model, key, ids.shape, Selection(), None)
-    row_state, table, slots, lookup = state.opt_state[0], state.params.table, None, None
-    if isinstance(row_state, RowState):
-        lookup, row_state = look_up(train.row_rule, table, row_state, ids, state.step)
-        table, slots = lookup.value, lookup.slots
-
-    def loss_of(table: Any, thresholds: jax.Array) -> jax.Array:
-        embedded, linear = embed(model, Params(table, thresholds, None), ids, selection, slots)
-        assert isinstance(embedded, jax.Array)
-        return jnp.sum(embedded * of_network) + (0 if linear is None else 1e-4 * jnp.sum(linear))
-
-    slopes, of_thresholds = jax.grad(loss_of, argnums=(0, 1))(table, state.params.thresholds)
-    if lookup is not None:
-        table, row_state, _ = write_back(
-            train.row_rule, state.params.table, row_state, lookup, slopes, state.step
-        )
-    else:
-        updates, row_state = make_optimisers(train).table.update(slopes, row_state, table)
-        table = optax.apply_updates(table, updates)
-    thresholds = state.params.thresholds - train.t_lr * of_thresholds
-    params = dataclasses.replace(state.params, table=table, thresholds=thresholds)
-    opt_state = (row_state, *state.opt_state[1:])
-    return dataclasses.replace(state, step=state.step + 1, params=params, opt_state=opt_state)
-
-
-def work(side: Side, connection: Connection) -> None:
-    """A process: a step for each message, answered by its milliseconds; then its peak memory."""
-    batches = zipf_batches(fields_of(side.rows), BATCH, 8)
-    step, taken = make_step(side), 0
-    while connection.recv():
-        started = time.perf_counter()
-        step(*batches[taken % len(batches)])
-        connection.send(1000 * (time.perf_counter() - started))
-        taken += 1
-    connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-
-
-def alternate(sides: dict[str, Side], repeats: int) -> dict[str, dict[str, float]]:
-    """Median milliseconds and peak bytes of each side, taking turns."""
-    spawn = multiprocessing.get_context("spawn")
-    pipes: dict[str, Connection] = {}
-    taken: dict[str, list[float]] = {name: [] for name in sides}
-    processes = []
-    for name, side in sides.items():
-        ours, theirs = spawn.Pipe()
-        processes.append(spawn.Process(target=work, args=(side, theirs), daemon=True))
-        processes[-1].start()
-        theirs.close()
-        pipes[name] = ours
-    for turn in range(repeats + WARM_UP):
-        for name, pipe in pipes.items():
-            pipe.send(True)
-            milliseconds = pipe.recv()
-            if turn >= WARM_UP:
-                taken[name].append(milliseconds)
-    found = {}
-    for name, pipe in pipes.items():
-        pipe.send(False)
-        found[name] = {"ms": round(statistics.median(taken[name]), 2), "peak_bytes": pipe.recv()}
-    for process in processes:
-        process.join()
-    return found
-
-
-def measure(model: str, rows: int, decay: str, sides: list[str], repeats: int) -> dict[str, Any]:
-    """All figures of one table."""
-    side = functools.partial(Side, model=model, row_decay=decay)
-    wanted = {"ours": side("ours", rows=rows)}
-    if rows != SMALL:
-        wanted["ours_10k"] = side("ours", rows=SMALL)
-    # Not all at once: at five million rows they would need more memory than small machines have.
-    # A ratio is taken of sides that took turns; ours beside dense Optax is a measurement apart.
-    found: dict[str, dict[str, float]] = {}
-    if "torch" in sides and model == "deepfm":
-        wanted["torch"] = side("torch", rows=rows)
-    found |= alternate(wanted, repeats)
-    if "dense" in sides:
-        beside = {"ours_beside_dense": wanted["ours"], "dense": side("dense", rows=rows)}
-        found |= alternate(beside, repeats)
-    if "embedding" in sides:
-        parts = {
-            "embedding": side("ours_embedding", rows=rows),
-            "dense_embedding": side("dense_embedding", rows=rows),
-        }
-        found |= alternate(parts, repeats)
-    figures: dict[str, Any] = {"model": model, "rows": rows, "row_decay": decay}
-    for name, of_side in found.items():
-        figures[f"{name}_ms"], figures[f"{name}_peak_bytes"] = of_side["ms"], of_side["peak_bytes"]
-    return figures | ratios(figures)
-
-
-def ratios(figures: dict[str, Any]) -> dict[str, float]:
-    """What the figures come to, as far as both sides of a ratio were measured."""
-    return {
-        name: round(figures[over] / figures[under], 3)
-        for name, over, under in (
-            ("step_speedup", "torch_ms", "ours_ms"),
-            ("embedding_speedup", "dense_embedding_ms", "embedding_ms"),
-            ("growth_from_10k", "ours_ms", "ours_10k_ms"),
-            ("memory_ratio", "ours_peak_bytes", "torch_peak_bytes"),
-        )
-        if over in figures and under in figures
-    }
-
-
-def installed(sides: list[str]) -> list[str]:
-    """The sides without PyTorch, and a line that says so, where it is not installed."""
-    if "torch" not in sides or importlib.util.find_spec("torch") is not None:
-        return sides
-    print("PyTorch is not installed, and left out: pip install 'optembed-jax[bench]'")
-    return [name for name in sides if name != "torch"]
-
 
 def main() -> None:
     """Measure every table, print a line for each, write the JSON."""
-    sides, models = _SIDES.value, _MODELS.value
-    models = list(MODEL_NAMES) if models == ["all"] else models
-    if unknown := [name for name in models if name not in MODEL_NAMES]:
-        raise InputError(f"--models={unknown[0]}: must be all or of {', '.join(MODEL_NAMES)}")
-    if any(not text.isdigit() or int(text) < FEWEST_ROWS for text in _ROWS.value):
-        raise InputError(f"--rows={','.join(_ROWS.value)}: numbers from {FEWEST_ROWS} up")
-    sides = installed(sides)
+    tables = asked(_MODELS.value, _ROWS.value)
+    sides = installed(_SIDES.value)
     if _HUGE_PAGES.value:
         os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
     found = []
-    for model in models:
-        for rows in map(int, _ROWS.value):
-            found.append(measure(model, rows, _DECAY.value, sides, _REPEATS.value))
-            print(line_of(found[-1]), flush=True)
+    for model, rows in tables:
+        found.append(measure(model, rows, _DECAY.value, sides, _REPEATS.value))
+        print(line_of(found[-1]), flush=True)
     written = found[0] | {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}",
         "load": os.getloadavg()[0],
@@ -256,23 +53,6 @@ def main() -> None:
     }
     if _JSON.value:
         pathlib.Path(_JSON.value).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
-
-
-def line_of(figures: dict[str, Any]) -> str:
-    """A line of the table; a dash for what was not measured."""
-
-    def shown(key: str, form: str) -> str:
-        return format(figures[key], form) if key in figures else "-"
-
-    return (
-        f"{figures['model']:<7} V {figures['rows']:>9,} {figures['row_decay']}: "
-        f"ours {shown('ours_ms', '.0f')} ms, torch {shown('torch_ms', '.0f')} "
-        f"({shown('step_speedup', '.2f')}x); ours {shown('ours_beside_dense_ms', '.0f')}, "
-        f"dense Optax {shown('dense_ms', '.0f')}; "
-        f"embedding {shown('embedding_ms', '.0f')}, dense {shown('dense_embedding_ms', '.0f')} "
-        f"({shown('embedding_speedup', '.2f')}x); growth {shown('growth_from_10k', '.2f')}; "
-        f"memory {shown('memory_ratio', '.2f')}"
-    )
 
 
 if __name__ == "__main__":

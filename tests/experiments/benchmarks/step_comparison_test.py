@@ -4,10 +4,8 @@ import importlib.util
 import jax
 import numpy as np
 import pytest
-from absl import flags as absl_flags
-from absl.testing import flagsaver
 
-from experiments.benchmarks import training_step
+from experiments.benchmarks import step_comparison
 from experiments.benchmarks.click_log import NUM_FIELDS, field_sizes, fields_of, zipf_batches
 from optembed_jax.errors import InputError
 from optembed_jax.forward import ModelConfig
@@ -20,7 +18,7 @@ ROWS, DIM, BATCH = 400, 4, 16
 def after_steps(train, steps):
     """Table, and thresholds, after steps of the embedding part under a given gradient."""
     model = ModelConfig("deepfm", DIM, (8,))
-    step = functools.partial(training_step.embedding_step, model=model, train=train)
+    step = functools.partial(step_comparison.embedding_step, model=model, train=train)
     take = jax.jit(step, donate_argnums=0)
     state = init_state(jax.random.key(0), model, train, fields_of(ROWS))
     of_network = np.random.default_rng(0).normal(0, 1e-2, (BATCH, NUM_FIELDS, DIM))
@@ -48,15 +46,15 @@ def test_each_side_takes_steps(kind, monkeypatch):
     if kind == "torch":
         pytest.importorskip("torch")
     for name, value in (("BATCH", BATCH), ("DIM", DIM), ("MLP_DIMS", (8,))):
-        monkeypatch.setattr(training_step, name, value)
-    step = training_step.make_step(training_step.Side(kind, "deepfm", ROWS, "rent"))
+        monkeypatch.setattr(step_comparison, name, value)
+    step = step_comparison.make_step(step_comparison.Side(kind, "deepfm", ROWS, "rent"))
     for ids, labels in zipf_batches(fields_of(ROWS), BATCH, 2):
         step(ids, labels)
 
 
 def test_only_ours_is_sparse_and_only_from_many_rows():
     ours, dense = (
-        training_step.Side(kind, "fm", 10**6, "rent").train for kind in ("ours", "dense")
+        step_comparison.Side(kind, "fm", 10**6, "rent").train for kind in ("ours", "dense")
     )
     assert (ours.row_decay, ours.table_update) == ("rent", "auto")
     assert (dense.row_decay, dense.table_update) == ("l2_coupled", "dense")
@@ -64,36 +62,36 @@ def test_only_ours_is_sparse_and_only_from_many_rows():
 
 def test_ratios_are_of_what_was_measured():
     figures = {"ours_ms": 200.0, "ours_10k_ms": 160.0, "torch_ms": 700.0, "ours_peak_bytes": 5}
-    assert training_step.ratios(figures) == {"step_speedup": 3.5, "growth_from_10k": 1.25}
+    assert step_comparison.ratios(figures) == {"step_speedup": 3.5, "growth_from_10k": 1.25}
     parts = {"embedding_ms": 20.0, "dense_embedding_ms": 90.0, "torch_peak_bytes": 10}
-    assert training_step.ratios(figures | parts) == {
+    assert step_comparison.ratios(figures | parts) == {
         "step_speedup": 3.5, "embedding_speedup": 4.5, "growth_from_10k": 1.25, "memory_ratio": 0.5,
     }  # fmt: skip
 
 
 def test_without_pytorch_its_columns_say_so(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert training_step.installed(["torch", "dense"]) == ["dense"]
+    assert step_comparison.installed(["torch", "dense"]) == ["dense"]
     assert "optembed-jax[bench]" in capsys.readouterr().out
-    assert training_step.installed(["embedding"]) == ["embedding"]
+    assert step_comparison.installed(["embedding"]) == ["embedding"]
     assert not capsys.readouterr().out
-    line = training_step.line_of(
+    line = step_comparison.line_of(
         {"model": "fm", "rows": 1000, "row_decay": "rent", "ours_ms": 12.4, "growth_from_10k": 1.1}
     )
     assert "ours 12 ms, torch - (-x)" in line
     assert "growth 1.10; memory -" in line
 
 
-@pytest.mark.parametrize(
-    ("flag", "message"),
-    [("--models=gpt", "--models=gpt: must be all or of fm"), ("--rows=389", "numbers from 390 up")],
-)
-def test_bad_flags_are_refused_before_anything_is_measured(flag, message):
-    with flagsaver.flagsaver():
-        absl_flags.FLAGS.unparse_flags()
-        absl_flags.FLAGS(["training_step", flag])
-        with pytest.raises(InputError, match=message):
-            training_step.main()
+def test_tables_are_those_that_flags_name_or_none():
+    assert step_comparison.asked(["fm", "fnn"], ["400", "1000"]) == [
+        ("fm", 400), ("fm", 1000), ("fnn", 400), ("fnn", 1000),
+    ]  # fmt: skip
+    assert len(step_comparison.asked(["all"], ["400"])) == 6
+    with pytest.raises(InputError, match="--models=gpt: must be all or of fm"):
+        step_comparison.asked(["gpt"], ["400"])
+    for few in ("389", "-5", "many"):
+        with pytest.raises(InputError, match=f"--rows={few}: numbers from 390 up"):
+            step_comparison.asked(["fm"], [few])
 
 
 @pytest.mark.parametrize("rows", [390, 400, 1_000_000])
