@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from optembed_jax import metrics
 from optembed_jax.candidate_logits import arrange, candidate_logits, shared_affines
 from optembed_jax.fields import Fields
 from optembed_jax.forward import ModelConfig, Selection, forward, init_params
@@ -22,6 +23,18 @@ plain = jax.jit(
 )
 
 
+measured = jax.jit(metrics.auc_on_device)
+
+
+def labels_of(ids):
+    """0/1 ``[B]``, the same of rows that read the same.
+
+    Rows that differ only in pruned ids have one logit but for its last bit, by which forms may
+    differ: across classes, that bit would be half a pair of the AUC.
+    """
+    return np.where(ROWS[ids], ids, -1) @ np.array([1, 3, 7, 2]) // 3 % 2
+
+
 def populations(dim):
     """Generations of all kinds: drawn, all equal, all different, a single one."""
     rng = np.random.default_rng(1)
@@ -38,7 +51,7 @@ def populations(dim):
     ("name", "dim", "oov", "widths"),
     [
         *((name, 4, "oov", (5, 3)) for name in MODEL_NAMES),
-        *((name, 1, "zero", (5,)) for name in MODEL_NAMES),
+        *((name, 1, oov, (5,)) for name in MODEL_NAMES for oov in ("zero", "oov")),
         *((name, 4, "zero", ()) for name in MODEL_NAMES if name != "fm"),
     ],
 )
@@ -47,7 +60,9 @@ def test_every_form_equals_one_forward_pass_per_candidate(
 ):
     model = ModelConfig(name, dim, widths, cross_layers=2, mode_oov=oov)
     params, stats = randomise(init_params(jax.random.key(0), model, FIELDS), seed=4)
-    ids = jnp.asarray(draw_ids(FIELDS, 17))
+    ids = draw_ids(FIELDS, 17)
+    positive = labels_of(ids) != 0
+    ids = jnp.asarray(ids)
     for dims in populations(dim):
         dims = dims.astype(np.int32)
         candidates = arrange(model, dims, STEPS)
@@ -58,3 +73,8 @@ def test_every_form_equals_one_forward_pass_per_candidate(
         for step, place in enumerate(order):
             expected = plain(params, stats, ids, jnp.asarray(dims[place]), model=model)
             np.testing.assert_allclose(found[step], expected, rtol=1e-6, atol=1e-5)
+            np.testing.assert_allclose(
+                measured(found[step][positive], found[step][~positive]),
+                metrics.auc(positive, np.asarray(expected)),
+                atol=1e-6,
+            )
