@@ -1,5 +1,8 @@
+import contextlib
 import dataclasses
 import functools
+import itertools
+import shutil
 
 import jax
 import numpy as np
@@ -7,10 +10,13 @@ import pytest
 
 from experiments.benchmarks.collectives import counted
 from optembed_jax import checkpoint
+from optembed_jax.checkpoint import Checkpoints
+from optembed_jax.errors import Stopped
 from optembed_jax.fields import Fields
 from optembed_jax.fit import fit, predict
 from optembed_jax.forward import ModelConfig, Selection
 from optembed_jax.parallel import one_device, pmapped, row_sharded
+from optembed_jax.resume import Saving, resume
 from optembed_jax.row_score import keep_best, row_scores
 from optembed_jax.threshold import table_row_mask
 from optembed_jax.train import Phase, TrainConfig, init_state
@@ -233,6 +239,48 @@ def test_what_four_devices_saved_two_go_on_with(clicks, tmp_path):
         found[devices] = float(loss), steps.whole(state.params.table)
     assert found[4][0] == pytest.approx(found[2][0], abs=1e-6)
     assert_close(found[2][1], found[4][1], 1e-5)
+
+
+def test_training_stopped_on_four_devices_goes_on_with_two_and_with_one(
+    clicks, batches_of, tmp_path
+):
+    model, train = CASES["rent"]
+    ids, labels = clicks
+    training = batches_of(ids[: 12 * BATCH], labels[: 12 * BATCH], BATCH, seed=0)
+    validation = batches_of(ids[12 * BATCH : 16 * BATCH], labels[12 * BATCH : 16 * BATCH], BATCH)
+
+    def life(devices, folder, stop=lambda: False):
+        steps = steps_on(row_sharded, devices, model, train)
+        first, key = first_state_of(model, train), jax.random.key(1)
+        with contextlib.closing(Checkpoints(tmp_path / folder)) as checkpoints:
+            found = resume(checkpoints, steps.layout(jax.eval_shape(first, key)))
+            state, position = found or (steps.create(first, key), None)
+            assert len(state.params.table.rows.sharding.device_set) == devices
+            fitted = fit(
+                state,
+                training,
+                validation,
+                Selection(),
+                phase=Phase.SUPERNET,
+                model=model,
+                train=train,
+                epochs=3,
+                patience=3,
+                steps=steps,
+                position=position,
+                saving=Saving(checkpoints, stop=stop),
+            )
+            return [epoch.loss for epoch in fitted.epochs], position
+
+    expected, _ = life(4, "never stopped")
+    asked = itertools.count(1)
+    with pytest.raises(Stopped):
+        life(4, "stopped", stop=lambda: next(asked) == 21)  # Within the second epoch.
+    for devices in (2, 1):
+        shutil.copytree(tmp_path / "stopped", tmp_path / f"on {devices}")
+        losses, position = life(devices, f"on {devices}")
+        assert position.epoch == 2 and 0 < position.batch < 12
+        np.testing.assert_allclose(losses, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("way", [pmapped, row_sharded])
