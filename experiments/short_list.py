@@ -21,7 +21,7 @@ from experiments.search_setup import Masks, masks_of, rule_names, space_of, supe
 from experiments.trained import Run, Trained
 from experiments.training_phases import retrain_as
 from experiments.workdir import write_json
-from optembed_jax import checkpoint
+from optembed_jax import state_manifest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Training:
     def forget(self) -> None:
         """Remove the trained model; the record stays."""
         if processes.is_first():
-            checkpoint.remove(self.folder / "state")
+            state_manifest.remove(self.folder / "state")
 
 
 def train_each(

@@ -14,7 +14,7 @@ from experiments import preemption, processes
 from experiments.progress import TrainingProgress
 from experiments.trained import Run, Trained, abstract, counts, key_of, model_of
 from experiments.workdir import append_jsonl, write_jsonl
-from optembed_jax import array_file, checkpoint, data, metrics
+from optembed_jax import array_file, checkpoint, data, metrics, state_manifest
 from optembed_jax.checkpoint import Checkpoints
 from optembed_jax.compact import CompactIndex
 from optembed_jax.compact_model import compact, expand
@@ -76,7 +76,7 @@ def supernet(run: Run, folder: Path) -> dict[str, Any]:
     rows_in_budget(model, fields)  # Before training, not after.
     devices = _devices_for(run, Phase.SUPERNET)
     start = _Start(lambda: init_params(key_of(run, "supernet"), model, fields))
-    if not checkpoint.is_finished(folder / "initial"):
+    if not state_manifest.is_finished(folder / "initial"):
         params, batch_stats = devices.steps.whole(devices.steps.create(start.make))
         checkpoint.save(folder / "initial", {"params": params, "batch_stats": batch_stats})
     return _train(run, folder, Phase.SUPERNET, devices, start, Selection())

@@ -1,18 +1,14 @@
 """Saved states, through Orbax (v1 API): written whole or not at all, checked before they are used.
 
-A saved state is a folder that Orbax writes under a temporary name and renames; then comes
-``manifest.json`` with the size and the SHA-256 of each file. A folder without it was never
-finished, and one whose files differ from it is damaged: neither is used. Orbax's own sequence of
-checkpoints (``training.Checkpointer``) knows no checksums, so :class:`Checkpoints` keeps the few
-states of a phase itself.
+A saved state is a folder that Orbax writes, and a manifest (:mod:`state_manifest`). Orbax's own
+sequence of checkpoints (``training.Checkpointer``) knows no checksums, so :class:`Checkpoints`
+keeps the few states of a phase itself.
 """
 
 import concurrent.futures
 import contextlib
 import dataclasses
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import jax
@@ -21,10 +17,9 @@ from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
+from optembed_jax import state_manifest
 from optembed_jax.errors import CheckpointError, InputError
-from optembed_jax.object_store import in_bucket, write_whole
-
-MANIFEST = "manifest.json"
+from optembed_jax.object_store import absolute
 
 State = TypeVar("State")
 
@@ -39,19 +34,19 @@ def save(path: epath.PathLike, state: Any) -> None:
     Raises:
       CheckpointError: it cannot be written, such as to a full disk.
     """
-    folder = _absolute(path)
+    folder = absolute(path)
     try:
         if jax.process_index() == 0:
-            remove(folder)
+            state_manifest.remove(folder)
         _meet(f"before {folder}")
         ocp.save(folder, _of_all_processes(state))
         if jax.process_index() == 0:
-            _write_manifest(folder, {})
+            state_manifest.write(folder, {})
         _meet(f"after {folder}")
     except Exception as error:  # Orbax and TensorStore raise many kinds.
         with contextlib.suppress(OSError):  # Other threads of Orbax may still be writing.
             for unfinished in folder.parent.glob(f"{folder.name}.orbax-checkpoint-tmp*"):
-                remove(unfinished)
+                state_manifest.remove(unfinished)
         raise CheckpointError(f"{folder} cannot be written: {error}") from error
 
 
@@ -72,10 +67,10 @@ def restore(path: epath.PathLike, like: Any, *, on_host: bool = False) -> Any:
     Raises:
       InputError: no finished state is there, it is damaged, or it has another structure or shapes.
     """
-    folder = _absolute(path)
+    folder = absolute(path)
     if not folder.exists():
         raise InputError(f"no saved state at {path}")
-    verify(folder)
+    state_manifest.verify(folder)
     first: jax.sharding.Sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     if jax.process_count() > 1:
         mesh = jax.sharding.Mesh(jax.devices(), ("devices",))
@@ -88,57 +83,38 @@ def restore(path: epath.PathLike, like: Any, *, on_host: bool = False) -> Any:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
     try:
+        _check_shapes(ocp.metadata(folder).metadata, like)
         return ocp.load(folder, jax.tree.map(expected, like))
     except (ValueError, KeyError, OSError) as error:
         raise InputError(f"the saved state at {path} cannot be used: {error}") from error
 
 
-def verify(path: epath.PathLike) -> dict[str, Any]:
-    """Compare a saved state with its manifest.
-
-    Returns:
-      The manifest.
+def _check_shapes(saved: Any, like: Any) -> None:
+    """Before a read begins: Orbax leaves reads behind that it drops when another one fails.
 
     Raises:
-      InputError: it is unfinished, or damaged; the message names the file.
+      ValueError: an array is missing, unknown, or of another shape or dtype.
     """
-    folder = _absolute(path)
-    file = folder / MANIFEST
-    try:
-        text = file.read_text()
-        manifest = json.loads(text)
-        # Compared as text: no byte of the file may differ from what was written.
-        intact = text == _sealed({k: v for k, v in manifest.items() if k != "sha256"})
-    except FileNotFoundError as error:
-        raise InputError(
-            f"the saved state at {path} was never finished: it has no {MANIFEST}"
-        ) from error
-    except (ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"{file} is damaged: it cannot be read ({error})") from error
-    if not intact:
-        raise InputError(f"{file} is damaged: its checksum differs")
-    for name, (size, sha256) in manifest["files"].items():
-        target = folder / name
-        if not target.exists():
-            raise InputError(f"{target} is missing")
-        if target.stat().length != size:
-            raise InputError(f"{target} has {target.stat().length} bytes, it should have {size}")
-        if _sha256(target) != sha256:
-            raise InputError(f"{target} is damaged: its checksum differs")
-    return manifest
 
+    def arrays(tree: Any) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+        leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+        return {
+            jax.tree_util.keystr(path, simple=True, separator="."): (tuple(leaf.shape), leaf.dtype)
+            for path, leaf in leaves
+        }
 
-def is_finished(path: epath.PathLike) -> bool:
-    """Whether a state was saved there to its end; not whether it is still good."""
-    return (_absolute(path) / MANIFEST).exists()
+    def data_of(leaf: Any) -> Any:
+        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return jax.eval_shape(jax.random.key_data, leaf) if is_key else leaf
 
-
-def remove(path: epath.PathLike) -> None:
-    """Remove a saved state, its manifest first, so that no half of it looks finished."""
-    folder = _absolute(path)
-    (folder / MANIFEST).unlink(missing_ok=True)
-    if folder.exists():
-        folder.rmtree()
+    found, wanted = arrays(saved), arrays(jax.tree.map(data_of, like))
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            there, asked = (
+                f"{array[1]}{list(array[0])}" if array else "nothing"
+                for array in (found.get(name), wanted.get(name))
+            )
+            raise ValueError(f"{name} is {there}, and {asked} is expected")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +145,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: epath.PathLike) -> None:
-        self._folder = _absolute(folder)
+        self._folder = absolute(folder)
         self._thread = concurrent.futures.ThreadPoolExecutor(1)
         self._pending: concurrent.futures.Future[None] | None = None
         self._needs: dict[int, list[int]] = {}
@@ -198,7 +174,7 @@ class Checkpoints:
         try:
             if jax.process_index() == 0:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                remove(folder)
+                state_manifest.remove(folder)
             writing = ocp.save_async(folder, state, overwrite=True)
         except Exception as error:  # Orbax and TensorStore raise many kinds.
             raise self._failed(folder, error) from error
@@ -211,7 +187,7 @@ class Checkpoints:
         newest = list(self._needs)[-1:]
         needs = {known: self._needs[known] for known in newest} | {step: manifest["needs"]}
         if jax.process_index() == 0:
-            _write_manifest(self.path(step), manifest)
+            state_manifest.write(self.path(step), manifest)
             self._keep({*needs, *(need for steps in needs.values() for need in steps)})
         self._needs, self.last = needs, step
 
@@ -271,13 +247,13 @@ class Checkpoints:
         """
         unfinished, damaged = [], []
         for step in sorted(self._steps(), reverse=True):
-            if not is_finished(self.path(step)):
+            if not state_manifest.is_finished(self.path(step)):
                 unfinished.append(f"checkpoint {self.path(step)} was never finished")
                 continue
             try:
-                manifest = verify(self.path(step))
+                manifest = state_manifest.verify(self.path(step))
                 for need in manifest["needs"]:
-                    verify(self.path(need))
+                    state_manifest.verify(self.path(need))
                 state = restore(self.path(step), like)
             except InputError as error:
                 damaged.append(f"checkpoint {step} cannot be used: {error}")
@@ -306,12 +282,14 @@ class Checkpoints:
         """Remove all others, and what was left unfinished."""
         for path in self._folder.iterdir():
             if not (path.name.isdecimal() and int(path.name) in steps):
-                remove(path)
+                state_manifest.remove(path)
 
     def _clear(self) -> None:
         """Make room: remove what was never finished."""
         if jax.process_index() == 0 and self._folder.exists():
-            self._keep({step for step in self._steps() if is_finished(self.path(step))})
+            self._keep(
+                {step for step in self._steps() if state_manifest.is_finished(self.path(step))}
+            )
 
     def _failed(self, folder: epath.Path, error: Exception) -> CheckpointError:
         """The error for a person, after what was half written has made room."""
@@ -341,35 +319,3 @@ def _of_all_processes(state: Any) -> Any:
         ),
         state,
     )
-
-
-def _write_manifest(folder: epath.Path, content: Mapping[str, Any]) -> None:
-    files = {
-        str(file.relative_to(folder)): [file.stat().length, _sha256(file)]
-        for file in _files(folder)
-    }
-    write_whole(folder / MANIFEST, _sealed({**content, "files": files}).encode())
-
-
-def _files(folder: epath.Path) -> Iterator[epath.Path]:
-    for path in sorted(folder.iterdir()):
-        if path.is_dir():
-            yield from _files(path)
-        else:
-            yield path
-
-
-def _sealed(manifest: Mapping[str, Any]) -> str:
-    """The text of a manifest, with a checksum over all of it."""
-    digest = hashlib.sha256(json.dumps(manifest, allow_nan=False).encode()).hexdigest()
-    return json.dumps({**manifest, "sha256": digest}, indent=1) + "\n"
-
-
-def _sha256(path: epath.Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _absolute(path: epath.PathLike) -> epath.Path:
-    """Orbax refuses relative paths; those of a bucket are absolute, which epath does not know."""
-    return epath.Path(path) if in_bucket(path) else epath.Path(path).absolute()

@@ -73,6 +73,11 @@ def in_bucket(path: epath.PathLike) -> bool:
     return os.fspath(path).startswith(_BUCKET)
 
 
+def absolute(path: epath.PathLike) -> epath.Path:
+    """The path from the root on; one in a bucket is, which epath does not know."""
+    return epath.Path(path) if in_bucket(path) else epath.Path(path).absolute()
+
+
 def write_whole(path: epath.PathLike, content: bytes) -> None:
     """Write a file whole or not at all, replacing what is there.
 

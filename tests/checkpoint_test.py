@@ -1,3 +1,4 @@
+import gc
 import resource
 import signal
 import time
@@ -7,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optembed_jax import checkpoint
-from optembed_jax.checkpoint import MANIFEST, Checkpoints
+from optembed_jax import checkpoint, state_manifest
+from optembed_jax.checkpoint import Checkpoints
 from optembed_jax.errors import CheckpointError, InputError
 from optembed_jax.forward import ModelConfig, init_params
+from optembed_jax.state_manifest import MANIFEST
 
 
 def state_of(fields, **config):
@@ -98,8 +100,15 @@ def test_a_state_that_is_not_there_is_named(tmp_path):
 
 def test_a_state_of_another_shape_is_refused(tmp_path):
     checkpoint.save(tmp_path / "state", {"x": jnp.zeros(3)})
-    with pytest.raises(InputError, match="cannot be used"):
-        checkpoint.restore(tmp_path / "state", {"x": jnp.zeros(4)})
+    for like, found in (
+        ({"x": jnp.zeros(4)}, r"x is float32\[3\], and float32\[4\] is expected"),
+        ({"x": jnp.zeros(3, jnp.int32)}, r"x is float32\[3\], and int32\[3\] is expected"),
+        ({"y": {"z": jnp.zeros(3)}}, r"x is float32\[3\], and nothing is expected"),
+        ({"x": jnp.zeros(3), "y": jax.random.key(0)}, r"y is nothing, and uint32\[2\] is expected"),
+    ):
+        with pytest.raises(InputError, match=f"cannot be used: {found}"):
+            checkpoint.restore(tmp_path / "state", like)
+    gc.collect()  # No read was begun and dropped, of which Python would warn here.
 
 
 def test_a_state_without_its_contents_is_refused(tmp_path):
@@ -262,7 +271,7 @@ def test_a_checkpoint_that_was_never_finished_is_passed_over(checkpoints, tmp_pa
     checkpoints.wait()
     left = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert left == {"1", "4"}
-    checkpoint.remove(tmp_path / "checkpoints" / "1")
+    state_manifest.remove(tmp_path / "checkpoints" / "1")
     (tmp_path / "checkpoints" / "4" / MANIFEST).unlink()
     assert checkpoints.latest(SMALL, told.append) is None
     assert told[-1].endswith("4 was never finished; starting from the beginning")

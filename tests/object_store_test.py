@@ -11,8 +11,8 @@ from optembed_jax.errors import InputError
 # A process of its own, as every client of a bucket keeps threads and an event loop.
 CHECKED = """
 import jax, jax.numpy as jnp, numpy as np, pathlib, sys
-from optembed_jax import array_file, checkpoint, object_store
-from optembed_jax.checkpoint import MANIFEST, Checkpoints
+from optembed_jax import array_file, object_store, state_manifest
+from optembed_jax.checkpoint import Checkpoints
 from optembed_jax.errors import InputError
 
 folder = object_store.path_of(sys.argv[1])
@@ -56,8 +56,8 @@ found = Checkpoints(folder / "checkpoints").latest(like)
 assert (found.step, found.position) == (3, {"batch": 3})
 assert (np.asarray(found.state["x"]) == np.asarray(state["x"] + 3)).all()
 assert jax.random.bits(found.state["key"]) == jax.random.bits(state["key"])
-files = [path for path in checkpoint._files(folder / "checkpoints" / "3") if path.name != MANIFEST]
-file = max(files, key=lambda path: path.stat().length)
+files = state_manifest.verify(folder / "checkpoints" / "3")["files"]
+file = folder / "checkpoints" / "3" / max(files, key=lambda name: files[name][0])
 object_store.write_whole(file, file.read_bytes()[:-1] + b"?")
 told = []
 assert Checkpoints(folder / "checkpoints").latest(like, told.append).step == 2

@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from experiments import preemption
-from optembed_jax.checkpoint import MANIFEST
 from optembed_jax.errors import InputError, Stopped
+from optembed_jax.state_manifest import MANIFEST
 
 PHASES = ("baseline", "supernet", "search", "retrain")
 SERVER = """
