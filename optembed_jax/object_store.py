@@ -8,6 +8,7 @@ cannot be added to. Where a file system needs a temporary name and a rename, a b
 import contextlib
 import importlib.util
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from etils import epath
 from optembed_jax.errors import InputError
 
 _BUCKET = "gs://"
+_NAME = re.compile(r"[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9]")  # As Google has it, and TensorStore.
 
 
 def path_of(text: epath.PathLike) -> epath.Path:
@@ -31,7 +33,8 @@ def path_of(text: epath.PathLike) -> epath.Path:
         return epath.Path(named).expanduser()
     if f"{scheme}://" != _BUCKET:
         raise InputError(f"{named}: paths are those of a file system, or begin with {_BUCKET}")
-    if not rest.strip("/").partition("/")[2]:
+    bucket, _, folder = rest.partition("/")
+    if not _NAME.fullmatch(bucket) or not folder.strip("/"):
         raise InputError(f"{named} names no folder of a bucket, such as gs://BUCKET/FOLDER")
     if importlib.util.find_spec("gcsfs") is None:
         raise InputError(

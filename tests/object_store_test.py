@@ -92,7 +92,9 @@ def test_folders_of_a_file_system_are_where_they_are(tmp_path):
     assert object_store.path_of("~/x").is_absolute() and not object_store.in_bucket(path)
 
 
-@pytest.mark.parametrize("name", ["s3://bucket/x", "http://host/x", "gs://", "gs://bucket/"])
+@pytest.mark.parametrize(
+    "name", ["s3://bucket/x", "http://host/x", "gs://", "gs://bucket/", "gs://b/x"]
+)
 def test_what_names_no_folder_is_refused(name):
     with pytest.raises(InputError, match=r"begin with gs:|names no folder of a bucket"):
         object_store.path_of(name)
@@ -100,8 +102,10 @@ def test_what_names_no_folder_is_refused(name):
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"^gs://b/x needs .*pip install 'optembed-jax\[gcp\]'$"):
-        object_store.path_of("gs://b/x")
+    with pytest.raises(
+        InputError, match=r"^gs://bucket/x needs .*pip install 'optembed-jax\[gcp\]'$"
+    ):
+        object_store.path_of("gs://bucket/x")
 
 
 def test_what_is_read_as_files_says_how_to_get_it_out_of_a_bucket(tmp_path):
