@@ -15,7 +15,7 @@ from optembed_jax.embedding import Table
 from optembed_jax.row_decay import AdamRows, RowRule, idle
 
 _CACHED_ROWS = 256  # With their moments, they fit a core's cache while idle steps are taken.
-_BLOCK_ROWS = 4096  # Few enough for a core's cache, enough for a loop's overhead not to show.
+_BLOCK_ROWS = 2048  # Few enough for a core's cache, enough for a loop's overhead not to show.
 
 
 @flax.struct.dataclass
