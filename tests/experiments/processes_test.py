@@ -17,6 +17,7 @@ import pytest
 from experiments import preemption, processes
 from optembed_jax import array_file
 from optembed_jax.errors import InputError, Stopped
+from optembed_jax.row_score import keep_best
 
 FLAGS = {
     "dataset": "synthetic",
@@ -185,6 +186,9 @@ def assert_trained_alike(workdir, one):
         for path in (workdir, one)
     ]
     np.testing.assert_allclose(*scores, rtol=1e-3, atol=1e-6)
+    kept = [keep_best(each, b["supernet"]["rows_kept"]) for each in scores]
+    assert 0 < kept[0].sum() < len(kept[0])
+    np.testing.assert_array_equal(*kept)
     if a["search"]["dims"] == b["search"]["dims"]:
         np.testing.assert_allclose(
             losses(workdir, "retrain"), losses(one, "retrain"), rtol=0, atol=1e-4
