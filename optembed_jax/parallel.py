@@ -114,7 +114,8 @@ def pmapped(
 ) -> Steps:
     """A copy of the state on every device, each with its part of the batch.
 
-    In a run of several processes, arrays of ``pmap`` belong to their process, and could be neither
+    Only what works on a batch is mapped by ``pmap``; its copies stand as those of a mesh do. In a
+    run of several processes, arrays of ``pmap`` belong to their process, and could be neither
     saved nor restored together; there the same step is compiled by ``jit`` over all devices.
 
     Args:
@@ -128,11 +129,11 @@ def pmapped(
     Raises:
       InputError: the batch cannot be split among the processes.
     """
+    on_mesh = _on_mesh(phase, model, train, batch_size, num_features, devices, is_sharded=False)
     if jax.process_count() > 1:
-        return _on_mesh(phase, model, train, batch_size, num_features, devices, is_sharded=False)
+        return on_mesh
     devices = devices_in_order() if devices is None else devices
     axis = _batch_axis(batch_size, devices)
-    everywhere = NamedSharding(Mesh(devices, (AXIS,)), PartitionSpec())
     step = jax.pmap(
         functools.partial(train_step, phase=phase, model=model, train=train, batch_axis=axis),
         axis_name=AXIS,
@@ -161,19 +162,7 @@ def pmapped(
         dealt = _deal_evenly(ids, len(devices))
         return evaluation(params, batch_stats, dealt, frozen)[: len(ids)]
 
-    def place(tree: Tree) -> Tree:
-        return jax.tree.map(lambda leaf: jax.device_put(leaf, everywhere), tree)
-
-    return Steps(
-        train=train_on,
-        evaluate=evaluate,
-        bring_up_to_date=_jitted_bring_up_to_date(train),
-        create=lambda make, *arguments: place(make(*arguments)),
-        place=place,
-        layout=lambda tree: jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), tree
-        ),
-    )
+    return dataclasses.replace(on_mesh, train=train_on, evaluate=evaluate)
 
 
 def row_sharded(
