@@ -14,7 +14,7 @@ import pyarrow as pa
 def give_back() -> None:
     """Gives back what neither Arrow nor NumPy use; with other C libraries than glibc, Arrow's only.
 
-    Takes some milliseconds, so it is for the ends of stages.
+    Takes some milliseconds, so it is for ends of stages and the like.
     """
     pa.default_memory_pool().release_unused()
     trim = malloc_trim()

@@ -70,12 +70,8 @@ def merge_field(spill: Spill, field: int, min_count: int) -> MergedField:
         kept_counts.append(part.vocabulary_counts[keep])
         kept_training.append(part.training_counts[keep])
         oov += int(part.training_counts[~keep].sum())
-        for first, last in windows:
-            places = spill.map_places(field, int(starts[first]), int(starts[last] - starts[first]))
-            for block in range(first, last):
-                positions, found = part.pieces[block]
-                begin, end = starts[block : block + 2] - starts[first]
-                places[begin:end][positions] = order[found]
+        _write_places(spill, field, starts, windows, part, order)
+        del part  # before the next one is made
     values, counts = pa.concat_arrays(kept_values), np.concatenate(kept_counts)
     by_count = _by_count(counts, values)
     rank = np.zeros(kept + 1, np.int32)  # the last stands for -1: no row
@@ -85,6 +81,23 @@ def merge_field(spill: Spill, field: int, min_count: int) -> MergedField:
         places[:] = rank[places]
     training = np.concatenate(kept_training)[by_count]
     return MergedField(values.take(pa.array(by_count)), np.concatenate([[oov], training]))
+
+
+def _write_places(
+    spill: Spill,
+    field: int,
+    starts: np.ndarray,
+    windows: list[tuple[int, int]],
+    part: _Part,
+    order: np.ndarray,
+) -> None:
+    """Writes, for each block's values of a part, their numbers in `order`."""
+    for first, last in windows:
+        places = spill.map_places(field, int(starts[first]), int(starts[last] - starts[first]))
+        for block in range(first, last):
+            positions, found = part.pieces[block]
+            begin, end = starts[block : block + 2] - starts[first]
+            places[begin:end][positions] = order[found]
 
 
 def _by_count(counts: np.ndarray, values: pa.Array) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from optembed_jax.data import bins, splits
 from optembed_jax.data.coding import CodedRows, code_rows
 from optembed_jax.data.columns import NUMERIC, Coded
+from optembed_jax.data.free_memory import give_back
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.parallel import ordered_map
 from optembed_jax.data.progress import Callback, Stage
@@ -16,6 +17,8 @@ from optembed_jax.data.sources import Block, RawData, Reject
 from optembed_jax.data.spill import Spill, SpilledRows
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.errors import InputError
+
+_BLOCKS_TO_TRIM = 8  # after so many blocks free memory is given back, lest it add up
 
 
 @dataclasses.dataclass
@@ -83,9 +86,8 @@ def read_rows(
     stage = Stage(progress, "reading", data.source.size, "bytes")
     result = RowsRead([], _samples(data, options), np.zeros((3, 2), np.int64))
     times = splits.TimeCounts()
-    for coded, split, counts, position in ordered_map(
-        work, enumerate(data.source.blocks()), threads
-    ):
+    found = ordered_map(work, enumerate(data.source.blocks()), threads)
+    for number, (coded, split, counts, position) in enumerate(found):
         _tolerate(result.rejects, coded.rejects, options.max_bad_rows)
         spill.append_values(coded.fields)
         if split is None or counts is None:
@@ -96,6 +98,8 @@ def read_rows(
             numeric = {f: v for f, v in enumerate(coded.fields) if isinstance(v, np.ndarray)}
             _account(result, numeric, coded.rows, coded.labels, split)
         stage.report(position, len(coded.labels))
+        if number % _BLOCKS_TO_TRIM == _BLOCKS_TO_TRIM - 1:
+            give_back()
     if by_time:
         _split_by_time(result, times, spill, len(data.columns), options, threads)
     _check_labels(result.labels, data)
