@@ -2,7 +2,7 @@
 
 It speaks as much of the JSON API (https://cloud.google.com/storage/docs/json_api) as gcsfs,
 google-cloud-storage and TensorStore ask for: objects are written whole, read in ranges, listed by
-prefix, copied and deleted, each with a generation. Run as a program it prints its port.
+prefix and deleted, each with a generation. Run as a program it prints its port.
 """
 
 import http.server
@@ -84,9 +84,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         bucket, name = found[2], urllib.parse.unquote(found[3] or "")
         if found[1] == "/upload":
             return self.upload(bucket, query, body)
-        if self.command == "POST":
-            source, _, target = found[3].partition("/rewriteTo/b/")
-            return self.copy(bucket, *map(urllib.parse.unquote, (source, target.split("/o/")[1])))
         if "/o" not in path:
             return self.answer(200, {"kind": "storage#bucket", "id": bucket, "name": bucket})
         if not name:
@@ -138,13 +135,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if "upload_id" in query:
             return self.resume(bucket, UPLOADS[query["upload_id"]], body)
         name = query.get("name")
-        if query["uploadType"] == "multipart":
-            boundary = re.search(r'boundary="?([^";]+)', self.headers["Content-Type"])[1].encode()
-            _, about, media, _ = body.split(b"--" + boundary)
-            about, media = (
-                re.split(rb"\r?\n\r?\n", part, maxsplit=1)[1] for part in (about, media)
-            )
-            name, body = json.loads(about)["name"], re.sub(rb"\r?\n\Z", b"", media)
         if query["uploadType"] == "resumable":
             name = name or json.loads(body)["name"]
             number = str(next(GENERATIONS))
@@ -162,12 +152,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(308, Range=f"bytes=0-{len(upload[1]) - 1}")
         OBJECTS[upload[0]] = upload[1], next(GENERATIONS)
         return self.answer(200, described(bucket, upload[0]))
-
-    def copy(self, bucket, source, target):
-        if source not in OBJECTS:
-            return self.refuse(404)
-        OBJECTS[target] = OBJECTS[source][0], next(GENERATIONS)
-        return self.answer(200, {"done": True, "resource": described(bucket, target)})
 
 
 class Server(http.server.ThreadingHTTPServer):
