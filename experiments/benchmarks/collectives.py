@@ -18,6 +18,7 @@ from typing import Any
 from absl import flags
 
 from experiments import cli
+from experiments.benchmarks.json_flag import JSON
 
 _DEVICES = flags.DEFINE_integer("devices", 4, "Forced CPU devices.")
 _PER_DEVICE = flags.DEFINE_integer("per_device", 512, "Examples of a device.")
@@ -25,7 +26,6 @@ _FIELDS = flags.DEFINE_integer("fields", 39, "Fields of equal size.")
 _ROWS = flags.DEFINE_list("rows", ["200000", "4000000"], "Rows of the table, V.")
 _DIM = flags.DEFINE_integer("dim", 32, "D.")
 _DECAY = flags.DEFINE_string("decay", "rent", "row_decay.")
-_JSON = flags.DEFINE_string("json", None, "Also write the table here.")
 
 _COLLECTIVE = re.compile(
     r"= (?P<result>.*?) (?P<kind>all-gather|all-reduce|reduce-scatter|all-to-all|"
@@ -119,8 +119,8 @@ def main() -> None:
         print(f"  1/n and network    {record['quarter'] / 1e6:12.3f} MB")
         print(f"  updated in place   {record['in_place_bytes'] / 1e6:12.3f} MB")
         print(f"  temporary          {record['temporary_bytes'] / 1e6:12.3f} MB")
-    if _JSON.value:
-        Path(_JSON.value).write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+    if JSON.value:
+        Path(JSON.value).write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

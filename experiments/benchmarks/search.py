@@ -34,6 +34,7 @@ from absl import flags
 
 from experiments import cli
 from experiments.benchmarks.click_log import fields_of, zipf_batches
+from experiments.benchmarks.json_flag import JSON
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.fitness import make_fitness
@@ -52,7 +53,6 @@ _STAGES = flags.DEFINE_list("stages", ["candidate", "search"], f"Of {', '.join(S
 _MODELS = flags.DEFINE_list("models", ["all"], "Backbones of stage candidate, or all.")
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Timed turns of each side.", lower_bound=1)
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Pairs of searches in stage loss.", lower_bound=1)
-_JSON = flags.DEFINE_string("json", None, "File for the figures.")
 
 BATCH = 2048
 BUDGET = 0.25
@@ -333,8 +333,8 @@ def main() -> None:
         mean = float(np.mean([figures["loss"] for figures in losses]))
         print(f"fitness_loss {mean:+.2e}")
         written |= {"fitness_loss": mean, "losses": losses}
-    if _JSON.value:
-        pathlib.Path(_JSON.value).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    if JSON.value:
+        pathlib.Path(JSON.value).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 
 
 def _candidate_line(figures: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ def misled(start, workdir, monkeypatch):
     shutil.rmtree(workdir / "supernet")
     assert start("supernet", workdir, **BUDGET) == 0
 
-    def fitness_of(run, supernet, masks, space):
+    def fitness_of(run, supernet, masks, space, measure):
         return lambda dims: np.asarray(dims[:, -1], np.float64) - dims[:, :-1].sum(axis=1) / 100
 
     with monkeypatch.context() as patch:
