@@ -7,8 +7,6 @@ All other flags are taken from the run.
 
 import dataclasses
 import json
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from experiments import cli, runs
 from experiments import flags as project_flags
 from experiments.phases import phases_of
 from experiments.trained import Run, Trained, load_trained, model_of
+from experiments.turns import alternate
 from optembed_jax import data, metrics
 from optembed_jax.bundle import Bundle
 from optembed_jax.bundle_format import SUMS
@@ -137,8 +136,8 @@ def _comparison(
     step = jax.jit(
         lambda params, ids: forward(model, params, trained.batch_stats, ids, trained.selection)[0]
     )
-    full_ms, small_ms = _alternate(
-        lambda: np.asarray(step(trained.params, batch)), lambda: bundle.logits(batch)
+    times = alternate(
+        {"full": lambda: step(trained.params, batch), "compact": lambda: bundle.logits(batch)}, 20
     )
     table = trained.params.table
     full = tree_bytes((table, trained.params.network, trained.batch_stats))
@@ -148,7 +147,7 @@ def _comparison(
         ("table rows, bytes", tree_bytes(table.rows), size["rows"], ""),
         ("model in memory, bytes", full, bundle.nbytes, ""),
         ("on disk with vocabulary, bytes", "", disk, ""),
-        (f"forward of {BATCH:,} rows, ms", full_ms, small_ms, ""),
+        (f"forward of {BATCH:,} rows, ms", times["full"], times["compact"], ""),
     ]
     return "\n".join(_line(*line) for line in lines)
 
@@ -161,18 +160,6 @@ def _line(name: str, full: Any, small: Any, ratio: str) -> str:
         for v in (full, small)
     ]
     return f"{name:<32}{shown[0]:>16}{shown[1]:>16}{ratio:>9}"
-
-
-def _alternate(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[float, float]:
-    """Median milliseconds of both, taking turns so that neither has the quieter machine."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for turn in range(22):
-        for function, taken in zip((first, second), times, strict=True):
-            started = time.perf_counter()
-            function()
-            if turn >= 2:  # The first ones compile.
-                taken.append(1000 * (time.perf_counter() - started))
-    return statistics.median(times[0]), statistics.median(times[1])
 
 
 def _write_sample(run: Run, path: Path) -> int:

@@ -12,10 +12,7 @@ import json
 import os
 import pathlib
 import platform
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,11 +21,12 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
-from experiments.benchmarks.click_log import NUM_FIELDS, fields_of
+from experiments.benchmarks.click_log import fields_of
+from experiments.benchmarks.kept_shape import DIM, drawn_dims, shares
+from experiments.turns import alternate
 from optembed_jax.bundle_writer import write_bundle
 from optembed_jax.compact import lookup, table_bytes
 from optembed_jax.compact_model import compact, tree_bytes
-from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.forward import ModelConfig, Selection, embed, forward, init_params
 
@@ -38,19 +36,7 @@ _MODELS = flags.DEFINE_list("models", ["deepfm"], "Backbones, each with the firs
 _REPEATS = flags.DEFINE_integer("repeats", 15, "Timed turns of each.", lower_bound=3)
 _JSON = flags.DEFINE_string("json", None, "File for the figures.")
 
-DIM, BATCH = 64, 2048
-
-
-def drawn_dims(share: float, rng: np.random.Generator) -> np.ndarray:
-    """Different dims whose mean is ``share`` of ``DIM``, to the nearest column."""
-    if share >= 1:
-        return np.full(NUM_FIELDS, DIM)
-    dims = np.clip(rng.normal(share * DIM, share * DIM / 2, NUM_FIELDS).round(), 1, DIM).astype(int)
-    wanted = round(share * DIM * NUM_FIELDS)
-    while dims.sum() != wanted:
-        field = rng.integers(NUM_FIELDS)
-        dims[field] = np.clip(dims[field] + np.sign(wanted - dims.sum()), 1, DIM)
-    return dims
+BATCH = 2048
 
 
 def measure(model: str, rows: int, keep: float, columns: float, repeats: int) -> dict[str, Any]:
@@ -104,41 +90,17 @@ def measure(model: str, rows: int, keep: float, columns: float, repeats: int) ->
     }
 
 
-def alternate(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median milliseconds of each, taking turns."""
-    taken: dict[str, list[float]] = {name: [] for name in functions}
-    for turn in range(repeats + 2):
-        for name, function in functions.items():
-            started = time.perf_counter()
-            jax.block_until_ready(function())
-            if turn >= 2:
-                taken[name].append(1000 * (time.perf_counter() - started))
-    return {name: statistics.median(values) for name, values in taken.items()}
-
-
 def _blocks(fields: Fields) -> list[tuple[int, int]]:
     return list(zip(fields.offsets.tolist(), fields.sizes, strict=True))
 
 
-def _shares(text: str) -> tuple[float, float]:
-    try:
-        keep, columns = (float(share) for share in text.split(":"))
-    except ValueError as error:
-        raise InputError(
-            f"--keep={text}: give shares of rows and columns, such as 0.3:0.41"
-        ) from error
-    if not (0 < keep <= 1 and 0 < columns <= 1):
-        raise InputError(f"--keep={text}: shares are above 0 and at most 1")
-    return keep, columns
-
-
 def main() -> None:
     """Measure every table, print a line for each, write the JSON."""
-    shares = [_shares(text) for text in _KEEP.value]
+    kept = [shares(text) for text in _KEEP.value]
     found = []
     for model in _MODELS.value:
         for rows in map(int, _ROWS.value):
-            for keep, columns in shares if model == _MODELS.value[0] else shares[:1]:
+            for keep, columns in kept if model == _MODELS.value[0] else kept[:1]:
                 found.append(measure(model, rows, keep, columns, _REPEATS.value))
                 print(_line(found[-1]), flush=True)
     headline = found[0]

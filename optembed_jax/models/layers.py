@@ -1,6 +1,5 @@
 """What the backbones share: their input, the perceptron, FM interaction, inner products, logit."""
 
-import itertools
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -29,11 +28,12 @@ class Ragged:
 
     def padded_fields(self) -> list[jax.Array]:
         """``[B, max(dims)]`` of each field, zeros behind its columns."""
-        width = max(self.dims, default=0)
-        return [
-            jnp.pad(self.values[:, end - dim : end], ((0, 0), (0, width - dim)))
-            for dim, end in zip(self.dims, itertools.accumulate(self.dims), strict=True)
-        ]
+        if not self.dims:
+            return []
+        width = max(self.dims)
+        # Not slices: the gradient of each would be an array as large as all fields, to be added up.
+        parts = jax.lax.split(self.values, self.dims, axis=1)
+        return [jnp.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts]
 
     def padded(self) -> jax.Array:
         """``[B, len(dims), max(dims)]``, zeros behind each field's columns."""

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from optembed_jax.batch_axis import BatchAxis
-from optembed_jax.models.layers import MLP, Logit, flatten_fields, fm_interaction, inner_products
+from optembed_jax.models.layers import (
+    MLP,
+    Logit,
+    Ragged,
+    flatten_fields,
+    fm_interaction,
+    inner_products,
+)
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -126,6 +133,32 @@ def test_interactions_equal_the_pairs(embedded, numpy_pair_sum):
     for column, (f, g) in enumerate(pairs):
         expected = (embedded[:, f] * embedded[:, g]).sum(-1)
         np.testing.assert_allclose(products[:, column], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("function", [fm_interaction, inner_products])
+def test_ragged_fields_are_fields_without_their_zeros(function):
+    dims = (3, 1, 4, 2)
+    values = np.random.default_rng(0).normal(size=(5, sum(dims))).astype(np.float32)
+    dense = np.zeros((5, len(dims), 4), np.float32)
+    for field, part in enumerate(np.split(values, np.cumsum(dims)[:-1], axis=1)):
+        dense[:, field, : dims[field]] = part
+    np.testing.assert_allclose(
+        function(Ragged(values, dims)), function(jnp.asarray(dense)), rtol=1e-5, atol=1e-5
+    )
+    assert function(Ragged(values[:, :0], ())).sum() == 0
+
+
+def test_the_gradient_of_ragged_fields_makes_no_array_of_all_fields_for_each():
+    dims = (3, 1, 4, 2, 5, 1, 1, 3)
+
+    def total(values):
+        return jnp.sum(fm_interaction(Ragged(values, dims)))
+
+    values = jax.ShapeDtypeStruct((7, sum(dims)), jnp.float32)
+    lowered = jax.jit(jax.grad(total)).lower(values).as_text()
+    assert "stablehlo.concatenate" in lowered
+    pads = [line for line in lowered.splitlines() if "stablehlo.pad" in line]
+    assert pads and not any(f"-> tensor<7x{sum(dims)}xf32>" in line for line in pads)
 
 
 def test_batch_statistics_average_over_devices_to_those_of_the_whole_batch(variables):
