@@ -18,6 +18,7 @@ from optembed_jax import array_file, checkpoint, data, metrics, state_manifest
 from optembed_jax.checkpoint import Checkpoints
 from optembed_jax.compact import CompactIndex
 from optembed_jax.compact_model import compact, expand
+from optembed_jax.compact_update import trains_compact
 from optembed_jax.device_choice import Choice, choose, make_steps
 from optembed_jax.fit import Fitted, fit, predict
 from optembed_jax.forward import ModelConfig, Params, Reading, Selection, init_params
@@ -25,7 +26,6 @@ from optembed_jax.parallel import Steps
 from optembed_jax.parameter_count import rows_in_budget
 from optembed_jax.resume import Epoch, Position, Saving, resume
 from optembed_jax.row_score import keep_best, row_scores
-from optembed_jax.row_update import updates_sparsely
 from optembed_jax.threshold import by_block, table_row_mask
 from optembed_jax.train import Phase, TrainConfig, TrainState, init_state
 
@@ -90,9 +90,10 @@ def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:
     settings, fields = run.settings, run.prepared.fields
     devices, start = _devices_for(run, Phase.RETRAIN), _retraining_start(run)
     rows, dims = kept.pruned(settings.model)
-    many = updates_sparsely(settings.retrain.table_update, int(kept.rows.sum()))
-    if many or devices.choice.kind != "one":
-        # A step on all of so many rows costs more than masks waste; and several devices have
+    numbers = int(fields.rows_per_field(kept.rows) @ kept.dims)
+    pays = trains_compact(settings.retrain.table_update, numbers)
+    if not pays or devices.choice.kind != "one":
+        # A step on all of so many numbers costs more than masks waste; and several devices have
         # steps for full tables only.
         frozen = Selection(
             rows=None if rows is None else jnp.asarray(rows),

@@ -14,6 +14,20 @@ import jax.numpy as jnp
 from optembed_jax.compact import CompactIndex, CompactTable, linear_positions, positions
 from optembed_jax.row_decay import AdamRows, RowRule, step_all, visit
 
+MOST_NUMBERS = 10_000_000
+"""Numbers of a compact table up to which ``auto`` trains it: its dense step of 8 million was faster
+than the sparse step of the masked table of a million rows (docs/serving.md)."""
+
+
+def trains_compact(table_update: str, numbers: int) -> bool:
+    """Whether retraining runs on a compact table of so many numbers, or with masks on the full one.
+
+    Args:
+      table_update: ``auto``, ``sparse`` or ``dense``; only masked tables are updated sparsely.
+      numbers: rows kept times their dims, over all fields.
+    """
+    return table_update == "dense" or (table_update == "auto" and numbers <= MOST_NUMBERS)
+
 
 @flax.struct.dataclass
 class CompactRowState:

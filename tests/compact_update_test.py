@@ -8,6 +8,7 @@ import pytest
 
 from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.compact_model import compact
+from optembed_jax.compact_update import MOST_NUMBERS, trains_compact
 from optembed_jax.fields import Fields
 from optembed_jax.forward import ModelConfig, Selection
 from optembed_jax.optimisers import TrainConfig
@@ -100,3 +101,8 @@ def test_nothing_kept_is_nothing_to_update(draw_clicks):
     step = functools.partial(train_step, phase=Phase.RETRAIN, model=model, train=train)
     state, _ = jax.eval_shape(step, state, ids, labels, index)
     assert sum(leaf.size for leaf in jax.tree.leaves(state.params.table)) == 0
+
+
+def test_very_large_tables_are_trained_with_masks():
+    assert trains_compact("auto", MOST_NUMBERS) and not trains_compact("auto", MOST_NUMBERS + 1)
+    assert trains_compact("dense", 10**12) and not trains_compact("sparse", 1)

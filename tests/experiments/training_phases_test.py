@@ -78,7 +78,7 @@ def test_retraining_compact_gives_what_masks_give(open_run, monkeypatch, model, 
     kept = dataclasses.replace(kept, dims=np.array([4, 1, 2], np.int32))
     records, models = [], []
     for masked in (False, True):
-        monkeypatch.setattr(training_phases, "updates_sparsely", lambda update, rows, m=masked: m)
+        monkeypatch.setattr(training_phases, "trains_compact", lambda *_, m=masked: not m)
         folder = run.workdir.path / f"again_{masked}"
         folder.mkdir()
         records.append(training_phases.retrain_as(run, folder, kept))
