@@ -60,7 +60,7 @@ class Side:
         step = functools.partial(train_step, phase=Phase.RETRAIN, model=model, train=train)
         jitted = jax.jit(step, donate_argnums=0)
         self._step = jitted.lower(state, *batches[0], reading).compile()
-        plan = self._step.memory_analysis()
+        plan: Any = self._step.memory_analysis()
         new = plan.output_size_in_bytes - plan.alias_size_in_bytes
         self.bytes_of_step = int(plan.argument_size_in_bytes + plan.temp_size_in_bytes + new)
         self._state, self._reading, self._batches = state, reading, batches
