@@ -26,11 +26,10 @@ def retrain(run: Run, folder: Path) -> dict[str, Any]:
     trainings = [(finalist, run.settings.seed) for finalist in finalists]
     finished: list[Training] = []
     for training in train_each(run, folder / UNDER_WAY, "retrain", trainings):
-        finished.append(training)
-        for other in finished:
-            if other is not best_of(finished):
-                other.forget()
-    best = best_of(finished)
+        before, finished = finished, [*finished, training]
+        best = best_of(finished)
+        if before:
+            (best_of(before) if best is training else training).forget()
     # Copied, not moved: a kill from here on finds everything where it was.
     model = load_trained(run, "retrain", best.folder, on_host=True)
     checkpoint.save(folder / "state", model.as_tree())

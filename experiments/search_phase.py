@@ -46,7 +46,7 @@ def search(run: Run, folder: Path) -> dict[str, Any]:
         last = _generation_record(state.history[-1], space, options.fitness)
         append_jsonl(folder / "metrics.jsonl", last)
         seconds = (time.monotonic() - started) / (len(state.history) - before)
-        run.progress.say(_generation_line(last, config.generations, seconds))
+        run.progress.say(_generation_line(last, options.fitness, config.generations, seconds))
         processes.stop_if_asked("the next generation")
     record: dict[str, Any] = {
         "strategy": options.strategy,
@@ -55,10 +55,12 @@ def search(run: Run, folder: Path) -> dict[str, Any]:
         "history": [_generation_record(g, space, options.fitness) for g in state.history],
     }
 
+    by_logloss = options.fitness == "logloss"
+    in_auc = fitness_of(run, supernet, masks, space, "auc") if by_logloss else fitness
+
     def as_points(found: Population) -> list[Point]:
         judged = {"val_auc": found.fitness}
-        if options.fitness == "logloss":
-            in_auc = fitness_of(run, supernet, masks, space, "auc")
+        if by_logloss:
             judged = {"val_auc": in_auc(found.dims), "val_logloss": -found.fitness}
         return front.points(space, masks, fields, found, judged)
 
@@ -144,11 +146,11 @@ def _generation_record(generation: Generation, space: SearchSpace, measure: str)
     }
 
 
-def _generation_line(record: dict[str, Any], generations: int, seconds: float) -> str:
+def _generation_line(record: dict[str, Any], measure: str, generations: int, seconds: float) -> str:
     left = seconds * (generations - record["generation"])
-    best = next(f"{key} {record[key]:.4f}" for key in ("best_auc", "best_logloss") if key in record)
+    name = "AUC" if measure == "auc" else measure
     return (
         f"search  generation {record['generation']}/{generations}  "
         f"{record['scored'] / max(seconds, 1e-9):,.1f} candidates/s  "
-        f"{best.replace('_auc', ' AUC').replace('_', ' ')}  ETA {clock(left)} at most"
+        f"best {name} {record[f'best_{measure}']:.4f}  ETA {clock(left)} at most"
     )

@@ -92,27 +92,32 @@ def fitness_of(
     settings = run.settings
     ids, labels = run.prepared.arrays("validation")
 
-    def on(device: jax.Device, mask: np.ndarray | None) -> ValidationFitness:
-        params, rows, places = rows_read(supernet.params, mask, ids)
-        params, batch_stats = jax.device_put((params, supernet.batch_stats), device)
-        return make_fitness(
-            settings.model,
-            params,
-            batch_stats,
-            rows,
-            places,
-            labels,
-            measure=measure,
-            candidates_per_pass=settings.candidates_per_pass,
-        )
-
     devices = jax.local_devices()
     choice = choose(settings.parallelism, settings.model, settings.train, run.prepared.fields)
     if choice.kind == "one":
         devices = devices[:1]
     else:
         run.progress.say(f"search  candidates dealt to {choice.devices} devices")
-    by_mask = [over_devices(functools.partial(on, mask=mask), devices) for mask in masks.rows]
+
+    def under(mask: np.ndarray | None) -> ValidationFitness:
+        read, rows, places = rows_read(supernet.params, mask, ids)
+
+        def on(device: jax.Device) -> ValidationFitness:
+            params, batch_stats = jax.device_put((read, supernet.batch_stats), device)
+            return make_fitness(
+                settings.model,
+                params,
+                batch_stats,
+                rows,
+                places,
+                labels,
+                measure=measure,
+                candidates_per_pass=settings.candidates_per_pass,
+            )
+
+        return over_devices(on, devices)
+
+    by_mask = [under(mask) for mask in masks.rows]
     return by_mask[0] if len(by_mask) == 1 else over_masks(space, by_mask)
 
 

@@ -7,16 +7,19 @@ from typing import Any
 
 import jax
 
-_COMPILING = 2  # turns that are not timed
 
+def alternate(
+    functions: Mapping[str, Callable[[], Any]], repeats: int, untimed: int = 2
+) -> dict[str, float]:
+    """Median milliseconds of each over ``repeats`` turns, what it returns waited for.
 
-def alternate(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median milliseconds of each over ``repeats`` turns, what it returns waited for."""
+    The ``untimed`` turns before them are for compiling.
+    """
     taken: dict[str, list[float]] = {name: [] for name in functions}
-    for turn in range(repeats + _COMPILING):
+    for turn in range(repeats + untimed):
         for name, function in functions.items():
             started = time.perf_counter()
             jax.block_until_ready(function())
-            if turn >= _COMPILING:
+            if turn >= untimed:
                 taken[name].append(1000 * (time.perf_counter() - started))
     return {name: statistics.median(values) for name, values in taken.items()}

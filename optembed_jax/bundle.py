@@ -59,10 +59,7 @@ class Bundle:
           BundleError: anything in it is missing, changed, too new, or not as described.
         """
         folder = pathlib.Path(path).expanduser()
-        files = layout.read_files(folder)
-        manifest = layout.read_manifest(folder, files)
-        tensors = layout.read_tensors(folder, files, manifest)
-        bundle_content.check_content(folder, files, manifest, tensors)
+        files, manifest, tensors = bundle_content.read_content(folder)
         _check_manifest(folder, manifest)
         for name, described in manifest["tensors"].items():
             if described["dtype"] == "BF16":

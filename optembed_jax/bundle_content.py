@@ -113,6 +113,21 @@ def most_different(found: np.ndarray, expected: np.ndarray, tolerance: float) ->
     return int(np.argmax(np.where(np.isnan(difference), np.inf, difference)))
 
 
+def read_content(
+    path: pathlib.Path,
+) -> tuple[dict[str, bytes], dict[str, Any], dict[str, np.ndarray]]:
+    """The files, the manifest and the tensors of a bundle, after all checks but of its samples.
+
+    Raises:
+      BundleError: anything in it is missing, changed, too new, or not as described.
+    """
+    files = layout.read_files(path)
+    manifest = layout.read_manifest(path, files)
+    tensors = layout.read_tensors(path, files, manifest)
+    check_content(path, files, manifest, tensors)
+    return files, manifest, tensors
+
+
 def check_content(
     path: pathlib.Path,
     files: Mapping[str, bytes],

@@ -19,7 +19,7 @@ import hashlib
 import json
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -133,10 +133,7 @@ def read_tensors(
     """
     try:
         entries = safetensors.deserialize(files[WEIGHTS])
-        found = {
-            name: {"dtype": entry["dtype"], "shape": list(entry["shape"])}
-            for name, entry in entries
-        }
+        found = _described(entries)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise BundleError(f"{path / WEIGHTS} cannot be read: {error}") from error
     described = manifest.get("tensors")
@@ -160,9 +157,12 @@ def read_tensors(
 
 def describe_tensors(weights: bytes) -> dict[str, Any]:
     """Type and shape of each tensor of a safetensors file, as the manifest holds them."""
+    return _described(sorted(safetensors.deserialize(weights), key=lambda item: item[0]))
+
+
+def _described(entries: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
     return {
-        name: {"dtype": entry["dtype"], "shape": list(entry["shape"])}
-        for name, entry in sorted(safetensors.deserialize(weights), key=lambda item: item[0])
+        name: {"dtype": entry["dtype"], "shape": list(entry["shape"])} for name, entry in entries
     }
 
 

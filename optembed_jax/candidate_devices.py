@@ -57,15 +57,14 @@ def _dealt(
         found = np.concatenate(list(threads.map(on, of_each, devices, own)))
     if processes == 1:
         return found
-    # Bytes, so that no float64 is made a float32; the shares of the first are the longest.
-    longest = sum(len(share) for share in shares[: len(devices)])
-    padded = np.pad(found, (0, longest - len(found)))
-    told = np.asarray(multihost_utils.process_allgather(padded.view(np.uint8)))
-    every = np.ascontiguousarray(told.reshape(processes, -1)).view(np.float64)
     counts = [
         sum(len(share) for share in shares[first : first + len(devices)])
         for first in range(0, len(shares), len(devices))
     ]
+    # Bytes, so that no float64 is made a float32.
+    padded = np.pad(found, (0, max(counts) - len(found)))
+    told = np.asarray(multihost_utils.process_allgather(padded.view(np.uint8)))
+    every = np.ascontiguousarray(told.reshape(processes, -1)).view(np.float64)
     return np.concatenate([row[:count] for row, count in zip(every, counts, strict=True)])
 
 
@@ -83,8 +82,11 @@ def rows_read(
       Parameters with a table of ``U`` rows and no thresholds, the mask bool ``[U]`` or None, and
       ids int32 ``[N, F]``; they give what the arguments give.
     """
-    read, places = np.unique(ids, return_inverse=True)
     table = params.table
+    is_read = np.zeros(len(table.rows), bool)
+    is_read[ids] = True
+    read = np.flatnonzero(is_read)
+    place_of = np.cumsum(is_read, dtype=np.int32) - 1
     small = dataclasses.replace(
         table,
         rows=np.asarray(table.rows)[read],
@@ -93,5 +95,5 @@ def rows_read(
     return (
         dataclasses.replace(params, table=small, thresholds=None),
         None if rows is None else rows[read],
-        places.reshape(ids.shape).astype(np.int32),
+        place_of[ids],
     )

@@ -71,6 +71,12 @@ def restore(path: epath.PathLike, like: Any, *, on_host: bool = False) -> Any:
     if not folder.exists():
         raise InputError(f"no saved state at {path}")
     state_manifest.verify(folder)
+    return _read(path, like, on_host=on_host)
+
+
+def _read(path: epath.PathLike, like: Any, *, on_host: bool = False) -> Any:
+    """What :func:`restore` gives, of a state that was verified."""
+    folder = absolute(path)
     first: jax.sharding.Sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     if jax.process_count() > 1:
         mesh = jax.sharding.Mesh(jax.devices(), ("devices",))
@@ -254,7 +260,7 @@ class Checkpoints:
                 manifest = state_manifest.verify(self.path(step))
                 for need in manifest["needs"]:
                     state_manifest.verify(self.path(need))
-                state = restore(self.path(step), like)
+                state = _read(self.path(step), like)
             except InputError as error:
                 damaged.append(f"checkpoint {step} cannot be used: {error}")
                 continue

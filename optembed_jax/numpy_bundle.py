@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from optembed_jax import bundle_content
-from optembed_jax import bundle_format as layout
 from optembed_jax.errors import InputError
 
 
@@ -47,10 +46,7 @@ class NumpyBundle:
           BundleError: anything in it is missing, changed, too new, or not as described.
         """
         folder = pathlib.Path(path).expanduser()
-        files = layout.read_files(folder)
-        manifest = layout.read_manifest(folder, files)
-        tensors = layout.read_tensors(folder, files, manifest)
-        bundle_content.check_content(folder, files, manifest, tensors)
+        _, manifest, tensors = bundle_content.read_content(folder)
         for name, described in manifest["tensors"].items():
             if described["dtype"] == "BF16":
                 tensors[name] = (tensors[name].astype(np.uint32) << 16).view(np.float32)

@@ -66,12 +66,7 @@ def missing_runs(finished: Finished) -> Iterator[Record]:
 
 def main() -> None:
     """Run what is missing, then print a line for each split."""
-    records = runs_file.complete(
-        _RUNS.value,
-        KEY,
-        missing_runs,
-        lambda record: "  ".join(str(record[name]) for name in (*KEY, "test_auc")),
-    )
+    records = runs_file.complete(_RUNS.value, KEY, missing_runs, runs_file.plain_line(KEY))
     splits: dict[tuple[Any, ...], list[float]] = {}
     for record in records:
         place = tuple(record[name] for name in ("dataset", "share", "keep", "rule"))

@@ -9,16 +9,14 @@ it. Beside them, what the compiler says that a device holds.
 """
 
 import functools
-import json
 import os
 import re
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from experiments import cli
-from experiments.benchmarks.json_flag import JSON
+from experiments.benchmarks import json_file
 
 _DEVICES = flags.DEFINE_integer("devices", 4, "Forced CPU devices.")
 _PER_DEVICE = flags.DEFINE_integer("per_device", 512, "Examples of a device.")
@@ -119,8 +117,7 @@ def main() -> None:
         print(f"  1/n and network    {record['quarter'] / 1e6:12.3f} MB")
         print(f"  updated in place   {record['in_place_bytes'] / 1e6:12.3f} MB")
         print(f"  temporary          {record['temporary_bytes'] / 1e6:12.3f} MB")
-    if JSON.value:
-        Path(JSON.value).write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+    json_file.write(records)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ not run again: the same command goes on where it was stopped, and with ``--repor
 reads. docs/search.md has what came out.
 """
 
-import json
 import pathlib
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
-from experiments.benchmarks import dimension_search_report, runs_file
+from experiments.benchmarks import dimension_search_report, json_file, runs_file
 from experiments.benchmarks.dimension_bench import LATENT_DIM, Bench, retrained, supernet_fitness
 from experiments.benchmarks.row_pruning_data import DATASETS, load
 from experiments.benchmarks.runs_file import Finished, Record
@@ -31,7 +30,6 @@ from optembed_jax.search_space import SearchSpace
 from optembed_jax.searchers import Evolution, ParetoEvolution, RandomSearch, front
 
 _RUNS = flags.DEFINE_string("runs", None, "JSONL file to which finished trainings are appended.")
-_JSON = flags.DEFINE_string("json", None, "File for the means and spreads.")
 _DATASETS = flags.DEFINE_list("datasets", list(DATASETS), "Data sets to compare on.")
 _MODELS = flags.DEFINE_list("models", ["fnn", "deepfm"], "Backbones to compare with.")
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Seeds of each.", lower_bound=1)
@@ -162,13 +160,11 @@ def missing_runs(finished: Finished) -> Iterator[Record]:
 
 def main() -> None:
     """Run what is missing, then report."""
-    missing = (lambda finished: iter(())) if _REPORT_ONLY.value else missing_runs
+    missing = None if _REPORT_ONLY.value else missing_runs
     records = runs_file.complete(_RUNS.value, KEY, missing, _line)
     summary = dimension_search_report.summarise(records)
     print(dimension_search_report.tables(summary))
-    if _JSON.value:
-        written = json.dumps(summary, indent=1) + "\n"
-        pathlib.Path(_JSON.value).write_text(written, encoding="utf-8")
+    json_file.write(summary)
 
 
 def _line(record: Record) -> str:

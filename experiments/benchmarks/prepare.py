@@ -7,7 +7,6 @@ Makes text of Criteo's shape (criteo_text.py; not timed), prepares it in a proce
 peak memory. Needs about 450 bytes of disk per row under --scratch; all of it is deleted at the end.
 """
 
-import json
 import os
 import pathlib
 import platform
@@ -21,6 +20,7 @@ from typing import Any
 from absl import flags
 
 from experiments import cli
+from experiments.benchmarks import json_file
 from experiments.benchmarks.criteo_text import write_text
 from optembed_jax.data.parallel import workers
 from optembed_jax.data.prepared import MANIFEST, read_manifest
@@ -31,7 +31,6 @@ _TEXT = flags.DEFINE_string(
     None,
     "A file that criteo_text.py made of --rows rows, instead of making one; it is kept.",
 )
-_JSON = flags.DEFINE_string("json", None, "File for the figures.")
 _SCRATCH = flags.DEFINE_string("scratch", None, "Folder for the text and the prepared data.")
 
 
@@ -81,8 +80,7 @@ def main() -> None:
         shutil.rmtree(folder)
     for name, value in figures.items():
         print(f"{name:<18}{value:>16,}" if isinstance(value, int) else f"{name:<18}{value:>16}")
-    if _JSON.value:
-        pathlib.Path(_JSON.value).write_text(json.dumps(figures, indent=1) + "\n")
+    json_file.write(figures)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ the ceiling: how well one half of the retrainings ranks the candidates as the ot
 same command goes on where it was stopped.
 """
 
-import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -21,13 +20,12 @@ from absl import flags
 from scipy.stats import kendalltau
 
 from experiments import cli
-from experiments.benchmarks import runs_file
+from experiments.benchmarks import json_file, runs_file
 from experiments.benchmarks.dimension_bench import Bench, retrained, supernet_fitness
 from experiments.benchmarks.row_pruning_data import load
 from experiments.benchmarks.runs_file import Finished, Record
 
 _RUNS = flags.DEFINE_string("runs", None, "JSONL file to which finished trainings are appended.")
-_JSON = flags.DEFINE_string("json", None, "File for the figures.")
 _DATASETS = flags.DEFINE_list("datasets", ["flights", "movielens"], "Data sets.")
 _MODELS = flags.DEFINE_list("models", ["fnn"], "Backbones.")
 _CANDIDATES = flags.DEFINE_integer("candidates", 24, "Random candidates.", lower_bound=3)
@@ -116,12 +114,7 @@ def missing_runs(finished: Finished) -> Iterator[Record]:
 
 def main() -> None:
     """Run what is missing, then report."""
-    records = runs_file.complete(
-        _RUNS.value,
-        KEY,
-        missing_runs,
-        lambda record: "  ".join(str(record[name]) for name in (*KEY, "test_auc")),
-    )
+    records = runs_file.complete(_RUNS.value, KEY, missing_runs, runs_file.plain_line(KEY))
     found = {
         f"{name} {backbone}": figures(
             [r for r in records if (r["dataset"], r["model"]) == (name, backbone)]
@@ -133,8 +126,7 @@ def main() -> None:
         print(place)
         for figure, value in values.items():
             print(f"  {figure:<24}{value:>8}" if value > 1 else f"  {figure:<24}{value:>8.4f}")
-    if _JSON.value:
-        pathlib.Path(_JSON.value).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    json_file.write(found)
 
 
 if __name__ == "__main__":

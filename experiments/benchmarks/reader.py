@@ -8,7 +8,6 @@ with full shuffling, and times DeepFM's supernet step of the paper's sizes on th
 """
 
 import functools
-import json
 import os
 import pathlib
 import statistics
@@ -21,6 +20,7 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
+from experiments.benchmarks import json_file
 from experiments.benchmarks.criteo_text import write_text
 from optembed_jax import data
 from optembed_jax.forward import ModelConfig, Selection
@@ -29,7 +29,6 @@ from optembed_jax.train import Phase, TrainConfig, init_state, train_step
 _ROWS = flags.DEFINE_integer("rows", 1_000_000, "Rows to prepare.", lower_bound=10_000)
 _EPOCHS = flags.DEFINE_integer("epochs", 5, "Epochs to read; the median counts.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 10, "Training steps to time; the median counts.")
-_JSON = flags.DEFINE_string("json", None, "File for the figures.")
 _SCRATCH = flags.DEFINE_string("scratch", None, "Folder for the text and the prepared data.")
 _BATCH = 2048
 
@@ -92,8 +91,7 @@ def main() -> None:
         figures = measure(_ROWS.value, _EPOCHS.value, _STEPS.value, pathlib.Path(folder))
     for name, value in figures.items():
         print(f"{name:<20}{value:>16,}" if isinstance(value, int) else f"{name:<20}{value:>16}")
-    if _JSON.value:
-        pathlib.Path(_JSON.value).write_text(json.dumps(figures, indent=1) + "\n")
+    json_file.write(figures)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,6 @@ own count of its buffers: the state, the batch, and the largest temporaries at a
 """
 
 import functools
-import json
-import os
-import pathlib
-import platform
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +18,7 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
+from experiments.benchmarks import json_file
 from experiments.benchmarks.click_log import fields_of, zipf_batches
 from experiments.benchmarks.kept_shape import DIM, drawn_dims, shares
 from experiments.turns import alternate
@@ -36,7 +33,6 @@ _KEEP = flags.DEFINE_list("keep", ["0.3:0.41"], "Shares rows:columns.")
 _MODEL = flags.DEFINE_string("model", "deepfm", "Backbone.")
 _DECAY = flags.DEFINE_enum("row_decay", "rent", ROW_DECAYS, "What rows pay.")
 _REPEATS = flags.DEFINE_integer("repeats", 11, "Timed turns of each.", lower_bound=3)
-_JSON = flags.DEFINE_string("json", None, "File for the figures.")
 
 BATCH = 2048
 
@@ -117,12 +113,10 @@ def main() -> None:
     written = {
         "step_speedup": found[0]["step_speedup"],
         "memory_ratio": found[0]["memory_ratio"],
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}",
-        "load": os.getloadavg()[0],
+        **json_file.machine(),
         "tables": found,
     }
-    if _JSON.value:
-        pathlib.Path(_JSON.value).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    json_file.write(written)
 
 
 def _line(figures: dict[str, Any]) -> str:

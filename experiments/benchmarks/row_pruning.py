@@ -8,24 +8,21 @@ command goes on where it was stopped, and with ``--report_only`` it only reads. 
 those of ``row_pruning_methods``; docs/row_pruning.md has what came out.
 """
 
-import json
 import pathlib
 import re
-import time
 from collections.abc import Iterator
 from typing import Any
 
 from absl import flags
 
 from experiments import cli
-from experiments.benchmarks import row_pruning_report, runs_file
+from experiments.benchmarks import json_file, row_pruning_report, runs_file
 from experiments.benchmarks.row_pruning_data import DATASETS, Problem, load
 from experiments.benchmarks.row_pruning_methods import METHODS, Bench
-from experiments.benchmarks.runs_file import Record
+from experiments.benchmarks.runs_file import Finished, Record
 from optembed_jax.errors import InputError
 
 _RUNS = flags.DEFINE_string("runs", None, "JSONL file to which finished trainings are appended.")
-_JSON = flags.DEFINE_string("json", None, "File for the means and spreads.")
 _PLOT = flags.DEFINE_string("plot", None, "File for the plot, .svg or .png.")
 _DATASETS = flags.DEFINE_list("datasets", list(DATASETS), "Data sets to compare on.")
 _MODELS = flags.DEFINE_list("models", ["fnn", "deepfm"], "Backbones to compare with.")
@@ -49,7 +46,7 @@ def missing_runs(
     models: list[str],
     seeds: int,
     chosen: re.Pattern[str],
-    finished: set[tuple[Any, ...]],
+    finished: Finished,
 ) -> Iterator[Record]:
     """Train what is not finished, method by method; every data set and model before a new seed."""
     benches = [
@@ -70,43 +67,31 @@ def missing_runs(
 
 def main() -> None:
     """Run what is missing, then report."""
-    if not _RUNS.value:
-        raise InputError("say where finished trainings are kept: --runs=FILE.jsonl")
     try:
         chosen = re.compile(_METHODS.value)
     except re.error as error:
         raise InputError(f"--methods={_METHODS.value}: {error}") from error
-    path = pathlib.Path(_RUNS.value)
-    records = runs_file.read(path, KEY)
-    if not _REPORT_ONLY.value:
-        _run_missing(path, records, chosen)
+
+    def missing(finished: Finished) -> Iterator[Record]:
+        data_dir = pathlib.Path(_DATA_DIR.value).expanduser()
+        problems = {name: load(name, data_dir, _RAW_DIR.value) for name in _DATASETS.value}
+        return missing_runs(problems, _MODELS.value, _SEEDS.value, chosen, finished)
+
+    records = runs_file.complete(_RUNS.value, KEY, None if _REPORT_ONLY.value else missing, _line)
     summary = row_pruning_report.summarise(records)
     print(row_pruning_report.tables(summary))
-    if _JSON.value:
-        written = json.dumps(summary, indent=1) + "\n"
-        pathlib.Path(_JSON.value).write_text(written, encoding="utf-8")
+    json_file.write(summary)
     if _PLOT.value:
         row_pruning_report.plot(summary, pathlib.Path(_PLOT.value))
 
 
-def _run_missing(path: pathlib.Path, records: list[Record], chosen: re.Pattern[str]) -> None:
-    data_dir = pathlib.Path(_DATA_DIR.value).expanduser()
-    problems = {name: load(name, data_dir, _RAW_DIR.value) for name in _DATASETS.value}
-    finished = {tuple(record[name] for name in KEY) for record in records}
-    started = time.monotonic()
-    missing = missing_runs(problems, _MODELS.value, _SEEDS.value, chosen, finished)
-    for count, record in enumerate(runs_file.append(path, missing), 1):
-        records.append(record)
-        print(_line(record, (time.monotonic() - started) / count), flush=True)
-
-
-def _line(record: Record, seconds_each: float) -> str:
+def _line(record: Record) -> str:
     share = record["table_parameters"] / record["full_parameters"]
     return (
         f"{record['dataset']:<9} {record['model']:<6} seed {record['seed']}  "
         f"{record['method']:<36} {share:6.1%}  AUC {record['test_auc']:.4f}  "
         f"logloss {record['test_logloss']:.4f}  epoch {record['best_epoch']}/{record['epochs']}  "
-        f"{record['seconds']:.1f} s ({seconds_each:.1f} s each so far)"
+        f"{record['seconds']:.1f} s"
     )
 
 

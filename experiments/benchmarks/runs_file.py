@@ -17,7 +17,7 @@ Finished = set[tuple[Any, ...]]
 def complete(
     file: str | None,
     key: Sequence[str],
-    missing: Callable[[Finished], Iterator[Record]],
+    missing: Callable[[Finished], Iterator[Record]] | None,
     line: Callable[[Record], str],
 ) -> list[Record]:
     """Run what is missing, and print a line for each run.
@@ -25,7 +25,7 @@ def complete(
     Args:
       file: the JSONL file, as ``--runs`` names it.
       key: the names that tell runs apart.
-      missing: makes the runs that are not finished.
+      missing: makes the runs that are not finished; None only reads.
       line: of a run.
 
     Returns:
@@ -38,6 +38,8 @@ def complete(
         raise InputError("say where finished runs are kept: --runs=FILE.jsonl")
     path = pathlib.Path(file)
     records = read(path, key)
+    if missing is None:
+        return records
     finished = {tuple(record[name] for name in key) for record in records}
     started = time.monotonic()
     for count, record in enumerate(append(path, missing(finished)), 1):
@@ -45,6 +47,11 @@ def complete(
         seconds = (time.monotonic() - started) / count
         print(f"{line(record)} ({seconds:.1f} s each so far)", flush=True)
     return records
+
+
+def plain_line(key: Sequence[str]) -> Callable[[Record], str]:
+    """A line of what tells a run apart, and of its test AUC."""
+    return lambda record: "  ".join(str(record[name]) for name in (*key, "test_auc"))
 
 
 def read(path: pathlib.Path, key: Sequence[str]) -> list[Record]:

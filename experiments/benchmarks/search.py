@@ -18,11 +18,6 @@ all its generations and scores each proposal on all validation rows. Three stage
 
 import dataclasses
 import functools
-import json
-import os
-import pathlib
-import platform
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -33,14 +28,15 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
+from experiments.benchmarks import json_file
+from experiments.benchmarks.backbones import backbones
 from experiments.benchmarks.click_log import fields_of, zipf_batches
-from experiments.benchmarks.json_flag import JSON
+from experiments.turns import alternate
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.fitness import make_fitness
 from optembed_jax.forward import ModelConfig, Params, Selection, forward, init_params
 from optembed_jax.metrics import auc_on_device
-from optembed_jax.models import MODEL_NAMES
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.racing import Fitness
 from optembed_jax.search import Population, SearchConfig, SearchState, evolve
@@ -215,12 +211,11 @@ def measure_candidate(size: Size, name: str, number: int, repeats: int) -> dict[
         "ours": (ours(net), candidates),
     }
     difference = np.abs(sides["ours"][0](candidates)[::7] - sides["jit"][0](candidates[::7])).max()
-    taken: dict[str, list[float]] = {side: [] for side in sides}
-    for _ in range(repeats):
-        for side, (fitness, asked) in sides.items():
-            seconds, _ = _timed(functools.partial(fitness, asked))
-            taken[side].append(seconds / len(asked) / len(net.ids) * 100_000)
-    medians = {side: statistics.median(values) for side, values in taken.items()}
+    turns = {side: functools.partial(fitness, asked) for side, (fitness, asked) in sides.items()}
+    medians = {
+        side: milliseconds / 1000 / len(sides[side][1]) / len(net.ids) * 100_000
+        for side, milliseconds in alternate(turns, repeats, untimed=0).items()
+    }
     return {
         "model": name,
         "generation": number,
@@ -296,15 +291,10 @@ def _timed(function: Callable[[], Any]) -> tuple[float, Any]:
 
 def main() -> None:
     """Measure the stages, print a line for each figure, write the JSON."""
-    models = list(MODEL_NAMES) if _MODELS.value == ["all"] else _MODELS.value
-    if unknown := [name for name in models if name not in MODEL_NAMES]:
-        raise InputError(f"--models={unknown[0]}: must be all or of {', '.join(MODEL_NAMES)}")
+    models = backbones(_MODELS.value)
     if unknown := [name for name in _STAGES.value if name not in STAGES]:
         raise InputError(f"--stages={unknown[0]}: must be of {', '.join(STAGES)}")
-    written: dict[str, Any] = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}",
-        "load": os.getloadavg()[0],
-    }
+    written: dict[str, Any] = json_file.machine()
     if "candidate" in _STAGES.value:
         headliner = "deepfm" if "deepfm" in models else models[0]
         others = [name for name in models if name != headliner]
@@ -333,8 +323,7 @@ def main() -> None:
         mean = float(np.mean([figures["loss"] for figures in losses]))
         print(f"fitness_loss {mean:+.2e}")
         written |= {"fitness_loss": mean, "losses": losses}
-    if JSON.value:
-        pathlib.Path(JSON.value).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    json_file.write(written)
 
 
 def _candidate_line(figures: dict[str, Any]) -> str:

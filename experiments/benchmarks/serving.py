@@ -8,10 +8,7 @@ from disk. Both take turns in one process; figures are medians. Weights are rand
 change what anything costs.
 """
 
-import json
-import os
 import pathlib
-import platform
 import tempfile
 from typing import Any
 
@@ -21,6 +18,7 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
+from experiments.benchmarks import json_file
 from experiments.benchmarks.click_log import fields_of
 from experiments.benchmarks.kept_shape import DIM, drawn_dims, shares
 from experiments.turns import alternate
@@ -34,7 +32,6 @@ _ROWS = flags.DEFINE_list("rows", ["1000000", "5000000"], "Rows of the table, V.
 _KEEP = flags.DEFINE_list("keep", ["0.3:0.41", "0.1:0.41", "0.5:0.5"], "Shares rows:columns.")
 _MODELS = flags.DEFINE_list("models", ["deepfm"], "Backbones, each with the first --keep.")
 _REPEATS = flags.DEFINE_integer("repeats", 15, "Timed turns of each.", lower_bound=3)
-_JSON = flags.DEFINE_string("json", None, "File for the figures.")
 
 BATCH = 2048
 
@@ -107,12 +104,10 @@ def main() -> None:
     written = {
         "forward_speedup": headline["forward_speedup"],
         "bytes_over_parameters": max(figures["bytes_over_parameters"] for figures in found),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}",
-        "load": os.getloadavg()[0],
+        **json_file.machine(),
         "tables": found,
     }
-    if _JSON.value:
-        pathlib.Path(_JSON.value).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    json_file.write(written)
 
 
 def _line(figures: dict[str, Any]) -> str:

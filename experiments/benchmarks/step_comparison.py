@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.benchmarks.backbones import backbones
 from experiments.benchmarks.click_log import FEWEST_ROWS, NUM_FIELDS, fields_of, zipf_batches
 from optembed_jax.errors import InputError
 from optembed_jax.forward import ModelConfig, Params, Selection, embed
-from optembed_jax.models import MODEL_NAMES
 from optembed_jax.optimisers import TrainConfig, make_optimisers
 from optembed_jax.row_update import RowState, look_up, write_back
 from optembed_jax.train import Phase, init_state, train_selection, train_step
@@ -213,9 +213,7 @@ def asked(models: list[str], rows: list[str]) -> list[tuple[str, int]]:
     Raises:
       InputError: there is no such model, or a number of rows that no click log has.
     """
-    models = list(MODEL_NAMES) if models == ["all"] else models
-    if unknown := [name for name in models if name not in MODEL_NAMES]:
-        raise InputError(f"--models={unknown[0]}: must be all or of {', '.join(MODEL_NAMES)}")
+    models = backbones(models)
     if any(not text.isdigit() or int(text) < FEWEST_ROWS for text in rows):
         raise InputError(f"--rows={','.join(rows)}: numbers from {FEWEST_ROWS} up")
     return [(model, int(text)) for model in models for text in rows]

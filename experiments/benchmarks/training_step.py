@@ -11,15 +11,12 @@ medians. The embedding part is what happens to the table: look-up, masks, their 
 update; the network's place is taken by a fixed gradient.
 """
 
-import json
 import os
-import pathlib
-import platform
 
-import jax
 from absl import flags
 
 from experiments import cli
+from experiments.benchmarks import json_file
 from experiments.benchmarks.step_comparison import asked, installed, line_of, measure
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.row_decay import ROW_DECAYS
@@ -32,7 +29,6 @@ _SIDES = flags.DEFINE_list("sides", ["torch", "dense", "embedding"], "What to co
 _HUGE_PAGES = flags.DEFINE_bool(
     "huge_pages", False, "Let glibc ask for huge pages in every process (GLIBC_TUNABLES)."
 )
-_JSON = flags.DEFINE_string("json", None, "File for the figures.")
 
 
 def main() -> None:
@@ -46,13 +42,11 @@ def main() -> None:
         found.append(measure(model, rows, _DECAY.value, sides, _REPEATS.value))
         print(line_of(found[-1]), flush=True)
     written = found[0] | {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}",
-        "load": os.getloadavg()[0],
+        **json_file.machine(),
         "huge_pages": _HUGE_PAGES.value,
         "tables": found,
     }
-    if _JSON.value:
-        pathlib.Path(_JSON.value).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    json_file.write(written)
 
 
 if __name__ == "__main__":

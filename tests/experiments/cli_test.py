@@ -8,19 +8,6 @@ from experiments import cli
 from optembed_jax.errors import DivergedError, InputError
 
 
-@pytest.fixture
-def status_of(monkeypatch):
-    def status_of(main, *arguments):
-        monkeypatch.setattr(sys, "argv", ["main", *arguments])
-        with flagsaver.flagsaver():
-            absl_flags.FLAGS.unparse_flags()
-            with pytest.raises(SystemExit) as exit_info:
-                cli.run(main)
-        return exit_info.value.code or 0
-
-    return status_of
-
-
 def raising(error):
     def main():
         raise error
@@ -36,8 +23,8 @@ def raising(error):
         (KeyboardInterrupt(), 130),
     ],
 )
-def test_an_expected_end_is_one_line_and_a_status(status_of, capsys, error, status):
-    assert status_of(raising(error)) == status
+def test_an_expected_end_is_one_line_and_a_status(command, capsys, error, status):
+    assert command(raising(error)) == status
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
 
@@ -51,15 +38,15 @@ def test_an_expected_end_is_one_line_and_a_status(status_of, capsys, error, stat
         ("--flagfile=nowhere.flags", "nowhere.flags"),
     ],
 )
-def test_an_unusable_argument_is_named(status_of, capsys, argument, named):
-    assert status_of(lambda: pytest.fail("ran all the same"), argument) == 2
+def test_an_unusable_argument_is_named(command, capsys, argument, named):
+    assert command(lambda: pytest.fail("ran all the same"), argument) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and named in line
 
 
-def test_a_main_that_succeeds_exits_with_0(status_of):
+def test_a_main_that_succeeds_exits_with_0(command):
     ran = []
-    assert status_of(lambda: ran.append(1)) == 0
+    assert command(lambda: ran.append(1)) == 0
     assert ran == [1]
 
 

@@ -1,4 +1,4 @@
-"""A small supernet, and mains started on it as commands: what tests of the search begin with."""
+"""Mains started as commands, and a small supernet that tests of the search begin with."""
 
 import json
 import shutil
@@ -31,19 +31,30 @@ SMALL = {
 }
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
+@pytest.fixture(scope="session")
+def command():
     """Runs a main as a command line would, and returns its exit status."""
+
+    def command(main, *arguments, **flags):
+        given = [*arguments, *(f"--{name}={value}" for name, value in flags.items())]
+        with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
+            patch.setattr(sys, "argv", ["main", *given])
+            absl_flags.FLAGS.unparse_flags()
+            with pytest.raises(SystemExit) as exit_info:
+                cli.run(main)
+        return exit_info.value.code or 0
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def start(command, tmp_path_factory):
+    """Runs a phase with small settings, as :func:`command` does."""
     data_dir = tmp_path_factory.mktemp("prepared")
 
     def start(phase, workdir, **flags):
         given = {"data_dir": data_dir, "workdir": workdir, **SMALL, **flags}
-        with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
-            patch.setattr(sys, "argv", ["main", *(f"--{k}={v}" for k, v in given.items())])
-            absl_flags.FLAGS.unparse_flags()
-            with pytest.raises(SystemExit) as exit_info:
-                cli.run(runs.phase_main(phase))
-        return exit_info.value.code or 0
+        return command(runs.phase_main(phase), **given)
 
     return start
 

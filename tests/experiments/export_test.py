@@ -2,15 +2,12 @@
 
 import gzip
 import json
-import sys
 
 import numpy as np
 import pyarrow.csv
 import pytest
-from absl import flags as absl_flags
-from absl.testing import flagsaver
 
-from experiments import cli, export, predict, runs
+from experiments import export, predict, runs
 from optembed_jax import data
 from optembed_jax.bundle import Bundle
 
@@ -33,25 +30,14 @@ FLAGS = {
 }
 
 
-def start(monkeypatch, main, **flags):
-    """Runs a main as a command line would, and returns its exit status."""
-    monkeypatch.setattr(sys, "argv", ["main", *(f"--{k}={v}" for k, v in flags.items())])
-    with flagsaver.flagsaver():
-        absl_flags.FLAGS.unparse_flags()
-        with pytest.raises(SystemExit) as exit_info:
-            cli.run(main)
-    return exit_info.value.code or 0
-
-
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(command, tmp_path_factory):
     """A run, its bundle, a sample of raw rows, and the folder of prepared data."""
     folder = tmp_path_factory.mktemp("serving")
     names = {"data_dir": folder / "data", "workdir": folder / "run"}
-    with pytest.MonkeyPatch.context() as patch:
-        assert start(patch, runs.pipeline_main, **names, **FLAGS) == 0
-        written = {"bundle": folder / "bundle", "sample": folder / "rows.csv"}
-        assert start(patch, export.main, **names, **written) == 0
+    assert command(runs.pipeline_main, **names, **FLAGS) == 0
+    written = {"bundle": folder / "bundle", "sample": folder / "rows.csv"}
+    assert command(export.main, **names, **written) == 0
     return folder
 
 
@@ -73,7 +59,7 @@ def test_the_bundle_has_the_auc_of_the_retrained_model(made):
     assert bundle.manifest["flags"]["latent_dim"] == 4
 
 
-def test_raw_rows_score_as_their_ids(made, monkeypatch, tmp_path):
+def test_raw_rows_score_as_their_ids(made, command, tmp_path):
     for name in ("rows.csv", "rows.csv.gz", "rows.tsv"):
         content = (made / "rows.csv").read_bytes()
         if name.endswith("gz"):
@@ -81,8 +67,7 @@ def test_raw_rows_score_as_their_ids(made, monkeypatch, tmp_path):
         if name.endswith("tsv"):
             content = content.replace(b",", b"\t")
         (tmp_path / name).write_bytes(content)
-        status = start(
-            monkeypatch,
+        status = command(
             predict.main,
             bundle=made / "bundle",
             input=tmp_path / name,
@@ -96,12 +81,12 @@ def test_raw_rows_score_as_their_ids(made, monkeypatch, tmp_path):
         np.testing.assert_array_equal(scores.astype(np.float32), expected)
 
 
-def test_rows_are_streamed_in_blocks(made, monkeypatch, tmp_path):
+def test_rows_are_streamed_in_blocks(made, command, monkeypatch, tmp_path):
     monkeypatch.setattr(predict, "BLOCK_BYTES", 2000)
     arguments = {"bundle": made / "bundle", "input": made / "rows.csv"}
-    assert start(monkeypatch, predict.main, **arguments, output=tmp_path / "small.csv") == 0
+    assert command(predict.main, **arguments, output=tmp_path / "small.csv") == 0
     monkeypatch.setattr(predict, "BLOCK_BYTES", 2**24)
-    assert start(monkeypatch, predict.main, **arguments, output=tmp_path / "large.csv") == 0
+    assert command(predict.main, **arguments, output=tmp_path / "large.csv") == 0
     found = [
         pyarrow.csv.read_csv(tmp_path / f"{name}.csv")["probability"].to_numpy()
         for name in ("small", "large")
@@ -124,44 +109,44 @@ def refused(capsys):
     ],
 )
 def test_refuses_unusable_rows_and_leaves_nothing(
-    made, monkeypatch, tmp_path, capsys, content, message
+    made, command, tmp_path, capsys, content, message
 ):
     (tmp_path / "rows.csv").write_bytes(content)
     arguments = {"bundle": made / "bundle", "input": tmp_path / "rows.csv"}
-    assert start(monkeypatch, predict.main, **arguments, output=tmp_path / "scores.csv") == 2
+    assert command(predict.main, **arguments, output=tmp_path / "scores.csv") == 2
     assert message in refused(capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
 
 
-def test_refuses_rows_cut_off_or_of_other_text(made, monkeypatch, tmp_path, capsys):
+def test_refuses_rows_cut_off_or_of_other_text(made, command, tmp_path, capsys):
     good = (made / "rows.csv").read_bytes()
     for content in (good + b'"1","2"\n', good + b"\xff,\xff\n"):
         (tmp_path / "rows.csv").write_bytes(content)
         arguments = {"bundle": made / "bundle", "input": tmp_path / "rows.csv"}
-        assert start(monkeypatch, predict.main, **arguments, output=tmp_path / "out.csv") == 2
+        assert command(predict.main, **arguments, output=tmp_path / "out.csv") == 2
         assert "cannot be read" in refused(capsys)
         assert not (tmp_path / "out.csv").exists()
 
 
-def test_refusals_of_flags(made, monkeypatch, tmp_path, capsys):
-    assert start(monkeypatch, predict.main, bundle=made / "bundle") == 2
+def test_refusals_of_flags(made, command, tmp_path, capsys):
+    assert command(predict.main, bundle=made / "bundle") == 2
     assert "--input is missing" in refused(capsys)
     arguments = {"input": made / "rows.csv", "output": tmp_path / "out.csv"}
-    assert start(monkeypatch, predict.main, bundle=tmp_path / "none", **arguments) == 2
+    assert command(predict.main, bundle=tmp_path / "none", **arguments) == 2
     assert "no bundle at" in refused(capsys)
     arguments["input"] = tmp_path / "none.csv"
-    assert start(monkeypatch, predict.main, bundle=made / "bundle", **arguments) == 2
+    assert command(predict.main, bundle=made / "bundle", **arguments) == 2
     assert "cannot be read" in refused(capsys)
-    assert start(monkeypatch, export.main, workdir=tmp_path, bundle=tmp_path / "b") == 2
+    assert command(export.main, workdir=tmp_path, bundle=tmp_path / "b") == 2
     assert "no finished run" in refused(capsys)
 
 
-def test_quantised_export(made, monkeypatch, tmp_path, capsys):
+def test_quantised_export(made, command, tmp_path, capsys):
     arguments = {"data_dir": made / "data", "workdir": made / "run", "bundle": tmp_path / "b"}
-    status = start(monkeypatch, export.main, **arguments, storage="int8", max_auc_drop=-1.0)
+    status = command(export.main, **arguments, storage="int8", max_auc_drop=-1.0)
     assert status == 2
     assert "costs" in refused(capsys)
     assert not (tmp_path / "b").exists()
-    assert start(monkeypatch, export.main, **arguments, storage="int8", max_auc_drop=0.1) == 0
+    assert command(export.main, **arguments, storage="int8", max_auc_drop=0.1) == 0
     metrics = Bundle.load(tmp_path / "b").manifest["metrics"]
     assert metrics["val_auc_float32"] - metrics["val_auc_stored"] <= 0.1

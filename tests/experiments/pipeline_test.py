@@ -9,10 +9,8 @@ import sys
 
 import numpy as np
 import pytest
-from absl import flags as absl_flags
-from absl.testing import flagsaver
 
-from experiments import cli, runs
+from experiments import runs
 
 SMALL = {
     "dataset": "synthetic",
@@ -49,19 +47,9 @@ def data_dir(tmp_path_factory):
 
 
 @pytest.fixture
-def start(monkeypatch, data_dir):
-    """Runs a main as a command line would, and returns its exit status."""
-
-    def start(main, **flags):
-        arguments = [f"--{name}={value}" for name, value in {"data_dir": data_dir, **flags}.items()]
-        monkeypatch.setattr(sys, "argv", ["main", *arguments])
-        with flagsaver.flagsaver():
-            absl_flags.FLAGS.unparse_flags()
-            with pytest.raises(SystemExit) as exit_info:
-                cli.run(main)
-        return exit_info.value.code or 0
-
-    return start
+def start(command, data_dir):
+    """Runs a main on the module's data, as :func:`command` does."""
+    return lambda main, **flags: command(main, **{"data_dir": data_dir, **flags})
 
 
 @pytest.fixture

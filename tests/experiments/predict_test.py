@@ -1,15 +1,12 @@
 """Export and predict on real data, from raw files to scores; small cases are in export_test.py."""
 
 import json
-import sys
 
 import numpy as np
 import pyarrow.csv
 import pytest
-from absl import flags as absl_flags
-from absl.testing import flagsaver
 
-from experiments import cli, export, predict, runs
+from experiments import export, predict, runs
 from optembed_jax import data
 from optembed_jax.bundle import Bundle
 from optembed_jax.numpy_bundle import NumpyBundle
@@ -27,27 +24,18 @@ SETTINGS = {
 }
 
 
-def start(main, **flags):
-    with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
-        patch.setattr(sys, "argv", ["main", *(f"--{k}={v}" for k, v in flags.items())])
-        absl_flags.FLAGS.unparse_flags()
-        with pytest.raises(SystemExit) as exit_info:
-            cli.run(main)
-    assert not exit_info.value.code
-
-
 @pytest.fixture(scope="module", params=["flights", "movielens"])
-def made(request, tmp_path_factory):
+def made(request, command, tmp_path_factory):
     """A folder with a run, its bundle, raw rows and their scores; and the prepared data."""
     folder = tmp_path_factory.mktemp(request.param)
     source = {"dataset": request.param}
     if request.param == "movielens":
         source["raw_dir"] = request.getfixturevalue("movielens_dir")
     names = {"data_dir": folder / "data", "workdir": folder / "run"}
-    start(runs.pipeline_main, **names, **source, **SETTINGS)
-    start(export.main, **names, bundle=folder / "bundle", sample=folder / "rows.csv")
+    assert command(runs.pipeline_main, **names, **source, **SETTINGS) == 0
+    assert command(export.main, **names, bundle=folder / "bundle", sample=folder / "rows.csv") == 0
     files = {"input": folder / "rows.csv", "output": folder / "scores.csv"}
-    start(predict.main, bundle=folder / "bundle", **files)
+    assert command(predict.main, bundle=folder / "bundle", **files) == 0
     (prepared,) = folder.glob(f"data/{request.param}/*/*")
     return folder, data.load(prepared)
 
