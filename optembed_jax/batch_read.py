@@ -1,11 +1,13 @@
 """What a batch reads of the parameters, on the device that its examples lie on; and gradients back.
 
-A step's loss is differentiated with respect to what is read here. On one device, and where every
-device holds all rows, that is what the device has anyway; of a table that is dealt to devices by
-rows, the rows of the device's own examples are fetched.
+A step's loss is differentiated with respect to what is read here. Of a table that is updated
+densely that is, on one device, and where every device holds all rows, what the device has anyway;
+where rows are dealt to the devices, those of its own examples are fetched. Of a table that is
+updated sparsely it is what each id sees of its row.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import flax.struct
@@ -14,8 +16,11 @@ import jax.numpy as jnp
 
 from optembed_jax import threshold
 from optembed_jax.batch_axis import BatchAxis
+from optembed_jax.embedding import cut
 from optembed_jax.forward import ModelConfig, Params, Reading, Selection
 from optembed_jax.row_shards import RowShards
+from optembed_jax.row_update import Lookup, see
+from optembed_jax.row_view import RowView, Seen, Slopes
 
 
 @flax.struct.dataclass
@@ -25,14 +30,12 @@ class BatchRead:
     Attributes:
       params: with the rows of the table that are read, or all.
       selection: what part of them is read.
-      ids: int32 ``[b, F]``, rows of thresholds and masks.
-      slots: int32 ``[b, F]``, rows of ``params.table``, where those are others.
+      ids: int32 ``[b, F]``, rows of ``params.table``, thresholds and masks.
     """
 
     params: Params
     selection: Reading
     ids: jax.Array
-    slots: jax.Array | None
 
 
 def ids_of_all(ids: jax.Array, batch_axis: BatchAxis | None, shards: RowShards | None) -> jax.Array:
@@ -56,30 +59,22 @@ def read(
     selection: Reading,
     ids: jax.Array,
     all_ids: jax.Array,
-    slots: jax.Array | None,
-    batch_axis: BatchAxis | None,
     shards: RowShards | None,
 ) -> BatchRead:
-    """What this device's examples read.
+    """What this device's examples read of a whole table.
 
     Args:
       model: the model.
-      params: what this device holds, or of the table the part that the whole batch reads.
+      params: what this device holds.
       selection: with a mask of the rows that this device holds.
       ids: int32 ``[b, F]``, of this device.
       all_ids: :func:`ids_of_all` of them.
-      slots: as ``all_ids``, where each row stands in ``params.table``; None if that is whole.
-      batch_axis: that the batch is split over, or None.
       shards: how rows are dealt to the devices, or None.
     """
     if shards is None:
-        if slots is not None and batch_axis is not None:
-            slots = slots[jax.lax.axis_index(batch_axis.name)]
-        return BatchRead(params, selection, ids, slots)
+        return BatchRead(params, selection, ids)
     assert isinstance(selection, Selection)
-    fetched = shards.fetch(
-        dataclasses.replace(params.table, oov=None), all_ids if slots is None else slots
-    )
+    fetched = shards.fetch(dataclasses.replace(params.table, oov=None), all_ids)
     table = dataclasses.replace(fetched, oov=params.table.oov)
     thresholds = params.thresholds
     if lie_with_rows(model, thresholds):
@@ -88,8 +83,42 @@ def read(
         params=dataclasses.replace(params, table=table, thresholds=thresholds),
         selection=dataclasses.replace(selection, rows=shards.fetch(selection.rows, all_ids)),
         ids=jnp.arange(ids.size, dtype=jnp.int32).reshape(ids.shape),
-        slots=None,
     )
+
+
+def read_looked_up(
+    view: RowView,
+    params: Params,
+    dims: jax.Array | None,
+    lookup: Lookup,
+    ids: jax.Array,
+    all_ids: jax.Array,
+    batch_axis: BatchAxis | None,
+    shards: RowShards | None,
+) -> BatchRead:
+    """What this device's examples see of rows that were looked up.
+
+    Args:
+      view: how the model sees rows.
+      params: what this device holds, the rows that are read up to date.
+      dims: int32 ``[F]`` or ``[b, F]`` of this device, columns kept; None keeps all.
+      lookup: of ``all_ids``.
+      ids: int32 ``[b, F]``, of this device.
+      all_ids: :func:`ids_of_all` of them.
+      batch_axis: that the batch is split over, or None.
+      shards: how rows are dealt to the devices, or None.
+    """
+    slots = lookup.distinct.slots
+    if shards is None:
+        if batch_axis is not None:
+            device = jax.lax.axis_index(batch_axis.name)
+            all_ids, slots = all_ids[device], slots[device]
+        seen = see(view, params.table, lookup, all_ids, slots, dims)
+    else:
+        whole = see(view, params.table, lookup, all_ids, slots, None)
+        seen = shards.deliver(whole, all_ids < params.table.rows.shape[0])
+        seen = dataclasses.replace(seen, rows=cut(seen.rows, dims))
+    return BatchRead(Params(seen, None, params.network), Selection(), ids)
 
 
 def mean_gradients(
@@ -97,42 +126,66 @@ def mean_gradients(
     gradients: Params,
     params: Params,
     all_ids: jax.Array,
-    slots: jax.Array | None,
     batch_axis: BatchAxis | None,
     shards: RowShards | None,
 ) -> Params:
-    """Gradients of the mean of the devices' losses, of the shapes of ``params``.
+    """Gradients of the mean of the devices' losses.
 
     Args:
       model: the model.
-      gradients: of this device's loss, with respect to what :func:`read` returned.
-      params: that it was read from.
+      gradients: of this device's loss, with respect to what it read.
+      params: what this device holds.
       all_ids: as in :func:`read`.
-      slots: as in :func:`read`.
-      batch_axis: as in :func:`read`.
+      batch_axis: that the batch is split over, or None.
       shards: as in :func:`read`.
+
+    Returns:
+      Gradients of the shapes of ``params``; those of rows as their ids see them are one after
+      another, ``[N, ...]``, of all ids.
     """
+    if isinstance(gradients.table, Seen):
+        table = jax.tree.map(functools.partial(_of_all_ids, batch_axis), gradients.table)
+        network = gradients.network
+        if batch_axis is not None:
+            network = jax.lax.pmean(network, batch_axis.name)
+        return Params(table, None, network)
     if batch_axis is None:
         return gradients
     if shards is None:
         averaged: Params = jax.lax.pmean(gradients, batch_axis.name)
         return averaged
 
-    def mean_at_rows(gradient: Any, places: jax.Array, rows: int) -> Any:
-        total = shards.give_back(gradient, places, rows)
+    def mean_at_rows(gradient: Any, rows: int) -> Any:
+        total = shards.give_back(gradient, all_ids, rows)
         return jax.tree.map(lambda array: array / shards.devices, total)
 
-    table = mean_at_rows(
-        dataclasses.replace(gradients.table, oov=None),
-        all_ids if slots is None else slots,
-        params.table.rows.shape[0],
-    )
+    rows = params.table.rows.shape[0]
+    table = mean_at_rows(dataclasses.replace(gradients.table, oov=None), rows)
     oov, thresholds, network = jax.lax.pmean(
         (gradients.table.oov, gradients.thresholds, gradients.network), batch_axis.name
     )
     if params.thresholds is not None and lie_with_rows(model, params.thresholds):
-        thresholds = mean_at_rows(gradients.thresholds, all_ids, params.thresholds.shape[0])
+        thresholds = mean_at_rows(gradients.thresholds, params.thresholds.shape[0])
     return Params(dataclasses.replace(table, oov=oov), thresholds, network)
+
+
+def _of_all_ids(batch_axis: BatchAxis | None, gradient: jax.Array) -> jax.Array:
+    """``[N, ...]`` of all devices, as a mean over them, of ``[b, F, ...]`` of each."""
+    shape = gradient.shape[2:]
+    if batch_axis is None:
+        return gradient.reshape(-1, *shape)
+    everyones = jax.lax.all_gather(gradient, batch_axis.name)
+    return everyones.reshape(-1, *shape) / batch_axis.size
+
+
+def slopes_of_all(model: ModelConfig, slopes: Slopes, shards: RowShards | None) -> Slopes:
+    """Slopes of this device's rows, added up over the devices where rows are dealt to them."""
+    if shards is None:
+        return slopes
+    total: Slopes = jax.lax.psum(slopes, shards.axis)
+    if lie_with_rows(model, slopes.thresholds):
+        return dataclasses.replace(total, thresholds=slopes.thresholds)
+    return total
 
 
 def regulariser(

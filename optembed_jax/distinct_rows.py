@@ -20,11 +20,16 @@ class DistinctRows:
         no row has, so that ``mode="drop"`` leaves them out of a scatter.
       slots: int32, of the ids' shape: the place in ``rows`` of each id; ``R`` if it reads none.
       count: int32 scalar, how many there are.
+      winners: int32 ``[N]``, for each of the ``N`` ids the position of the one that won its row;
+        ``N`` if it reads none.
+      positions: int32 ``[R]``, the position of the id that won each row; ``N`` in unused places.
     """
 
     rows: jax.Array
     slots: jax.Array
     count: jax.Array
+    winners: jax.Array
+    positions: jax.Array
 
 
 def most_distinct(sizes: Sequence[int], batch: int) -> int:
@@ -48,16 +53,24 @@ def distinct_rows(ids: jax.Array, scratch: jax.Array, most: int) -> tuple[Distin
     Returns:
       The rows, in an order that depends on the ids alone, and the scratch array for the next call.
     """
-    flat = ids.reshape(-1)
+    flat = jnp.asarray(ids).reshape(-1)
     places = jnp.arange(flat.size, dtype=jnp.int32)
     # Cleared and then a maximum: with duplicates, which of several plain writes stays is arbitrary
     # on an accelerator, a maximum is not.
     scratch = scratch.at[flat].set(-1, mode="drop").at[flat].max(places, mode="drop")
-    winner = scratch.at[flat].get(mode="fill", fill_value=flat.size)
-    is_winner = winner == places
+    winners = scratch.at[flat].get(mode="fill", fill_value=flat.size)
+    is_winner = winners == places
     number = jnp.cumsum(is_winner, dtype=jnp.int32) - 1
+    slots = number.at[winners].get(mode="fill", fill_value=most)
+    positions = jnp.full((most,), flat.size, jnp.int32)
+    positions = positions.at[jnp.where(is_winner, number, most)].set(places, mode="drop")
     unused = scratch.shape[0] + jnp.arange(most, dtype=jnp.int32)
-    rows = unused.at[jnp.where(is_winner, number, most)].set(flat, mode="drop")
-    slots = number.at[winner].get(mode="fill", fill_value=most)
-    count = jnp.sum(is_winner, dtype=jnp.int32)
-    return DistinctRows(rows=rows, slots=slots.reshape(ids.shape), count=count), scratch
+    rows = flat.at[positions].get(mode="fill", fill_value=-1)
+    found = DistinctRows(
+        rows=jnp.where(positions < flat.size, rows, unused),
+        slots=slots.reshape(ids.shape),
+        count=jnp.sum(is_winner, dtype=jnp.int32),
+        winners=winners,
+        positions=positions,
+    )
+    return found, scratch

@@ -74,9 +74,12 @@ def select(
         keep = mask[..., None]
         rows = rows if is_masked else rows * keep
         rows = rows if oov is None else rows + oov * (1.0 - keep)
-    if dims is not None:
-        rows = rows * prefix_mask(dims, rows.shape[-1], rows.dtype)
-    return rows
+    return cut(rows, dims)
+
+
+def cut(rows: jax.Array, dims: jax.Array | None) -> jax.Array:
+    """Rows ``[..., D]``, zeros behind their first ``dims`` columns, int ``[...]``; None: whole."""
+    return rows if dims is None else rows * prefix_mask(dims, rows.shape[-1], rows.dtype)
 
 
 def linear_term(linear: jax.Array, ids: jax.Array, mask: jax.Array | None = None) -> jax.Array:

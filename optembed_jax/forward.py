@@ -27,6 +27,7 @@ from optembed_jax.fields import Fields
 from optembed_jax.models import MODEL_NAMES, MODELS_WITH_LINEAR_TERM, make_backbone
 from optembed_jax.models.layers import Embedded
 from optembed_jax.row_score import ROW_SCORES
+from optembed_jax.row_view import RowView, Seen
 
 MODES = ("all", "feature", "embed", "none")
 
@@ -157,7 +158,7 @@ class Params:
 
     Attributes:
       table: the embedding ``Table`` with its linear weights and OOV vectors, or, of a compact
-        model, a ``CompactTable``.
+        model, a ``CompactTable``; within a sparse step, the rows as its ids see them, ``Seen``.
       thresholds: float32 ``[F]`` or ``[V]``; None where no rows are pruned.
       network: the backbone's parameters.
     """
@@ -235,7 +236,6 @@ def embed(
     params: Params,
     ids: jax.Array,
     selection: Reading,
-    slots: jax.Array | None = None,
 ) -> tuple[Embedded, jax.Array | None]:
     """What the backbone reads: ``E[ids] * m[ids] * prefix(d)``, and the linear term.
 
@@ -243,9 +243,8 @@ def embed(
       config: the model.
       params: its parameters.
       ids: int32 ``[B, F]``, rows of the table.
-      selection: the part of the table to read, or the index of a compact one.
-      slots: int32 ``[B, F]``, where each id's row stands in ``params.table``, when that holds only
-        the rows of a batch (``row_update.Lookup``); None: at its id.
+      selection: the part of the table to read, or the index of a compact one; of rows as ids see
+        them (``Seen``), all.
 
     Returns:
       ``embedded`` float32 ``[B, F, D]``, of a compact table ragged, and the linear term float32
@@ -253,27 +252,49 @@ def embed(
     """
     if isinstance(selection, CompactIndex):
         return compact.lookup(params.table, selection, ids)
+    if isinstance(params.table, Seen):
+        seen = params.table
+        linear = None if seen.linear is None else jnp.sum(seen.linear, axis=-1)
+        return seen.rows, linear
     table: Table = params.table
-    places = ids if slots is None else slots
-    rows, mask = table.rows[places], None
+    rows, mask = table.rows[ids], None
+    is_judged_once = selection.learned and table.rows.shape[0] < ids.size
     if selection.learned:
         if params.thresholds is None:
             raise ValueError(f"mode {config.mode!r} has no thresholds to learn rows from")
         of_mask = (params.thresholds, ids, config.mode_threshold, config.norm)
-        if slots is None:
-            mask = threshold.row_mask(rows, *of_mask)
+        if is_judged_once:
+            # Before it is read, so that gradients are summed by row before they come to its mask.
+            once = threshold.mask_once(table.rows, ids, *of_mask)
+            rows, mask = (table.rows * once[:, None])[ids], once[ids]
         else:
-            # Each row is judged once, before it is read, so that gradients are summed up by row
-            # before they come to its mask.
-            once = threshold.mask_once(table.rows, slots, *of_mask)
-            rows, mask = (table.rows * once[:, None])[slots], once[slots]
+            mask = threshold.row_mask(rows, *of_mask)
     elif selection.rows is not None:
         mask = selection.rows[ids].astype(rows.dtype)
     linear = None
     if table.linear is not None:
-        linear = linear_term(table.linear, places, mask if config.mode_linear == "prune" else None)
-    is_masked = selection.learned and slots is not None
-    return select(rows, mask, selection.dims, table.oov, is_masked=is_masked), linear
+        linear = linear_term(table.linear, ids, mask if config.mode_linear == "prune" else None)
+    return select(rows, mask, selection.dims, table.oov, is_masked=is_judged_once), linear
+
+
+def view_of(config: ModelConfig, params: Params, selection: Selection) -> RowView:
+    """How a model sees the rows of its table, but for the columns.
+
+    Args:
+      config: the model.
+      params: its parameters, the table whole.
+      selection: the part of the table to read.
+    """
+    if selection.learned and params.thresholds is None:
+        raise ValueError(f"mode {config.mode!r} has no thresholds to learn rows from")
+    return RowView(
+        thresholds=params.thresholds if selection.learned else None,
+        mask=selection.rows,
+        oov=params.table.oov,
+        level=config.mode_threshold,
+        order=config.norm,
+        prunes_linear=config.mode_linear == "prune",
+    )
 
 
 def forward(
@@ -286,7 +307,6 @@ def forward(
     train: bool = False,
     dropout_key: jax.Array | None = None,
     batch_axis: BatchAxis | None = None,
-    slots: jax.Array | None = None,
 ) -> tuple[jax.Array, Any]:
     """Logits of a batch.
 
@@ -299,12 +319,11 @@ def forward(
       train: use and update batch statistics, apply dropout.
       dropout_key: PRNG key, needed in training with dropout.
       batch_axis: that the batch is split over, or None.
-      slots: as in :func:`embed`.
 
     Returns:
       Logits float32 ``[B]`` and the batch statistics, updated when training.
     """
-    embedded, linear = embed(config, params, ids, selection, slots)
+    embedded, linear = embed(config, params, ids, selection)
     variables = {"params": params.network, "batch_stats": batch_stats}
     module = backbone(config, batch_axis)
     if not train:

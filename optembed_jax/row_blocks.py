@@ -18,6 +18,7 @@ Tree = Any
 """A pytree."""
 
 _CACHE_LINE = 16  # float32, 64 bytes.
+_SUMMED = 8192  # As fast as fewer at a time, and no long loop on an accelerator.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,30 +48,69 @@ def for_blocks(
     return jax.lax.fori_loop(0, -(-count // size), body, start)
 
 
-def taken(dated: DatedRows, rows: jax.Array, step: jax.Array) -> DatedRows:
-    """Some rows of all; in unused places some row or other, up to date with ``step``."""
-    most = dated.last.shape[0]
-    places = jnp.minimum(rows, most - 1)
-    lines = jax.tree.map(_as_lines, dated)
+def summed_at(winners: jax.Array, terms: Tree) -> Tree:
+    """Terms of equal winners summed up, each sum in the place of its winner, in place.
 
-    def gather(lines: DatedRows) -> DatedRows:
-        return jax.tree.map(lambda whole: _gather(whole, places), lines)
+    Beside the terms nothing of their size is made, which would cost more than the sums.
 
-    def nothing(lines: DatedRows) -> DatedRows:
+    Args:
+      winners: int32 ``[N]``, for each term the position of one that it is to be added to; for those
+        themselves their own; ``N`` and above for terms to leave out.
+      terms: arrays ``[N, ...]``.
+
+    Returns:
+      Arrays ``[N, ...]``; in other places than those of winners, the terms as they were.
+    """
+    most = winners.size
+    size = min(_SUMMED, most)
+
+    def one_block(part: Part, terms: Tree) -> Tree:
+        # The last block is moved back, onto terms that have been added already.
+        position = jnp.minimum(part.start, most - size) + jnp.arange(size, dtype=jnp.int32)
+        winner = part.of(winners)
+        is_new = (position >= part.start) & (winner != position)
+        place = jnp.where(is_new, winner, most)
+        return jax.tree.map(lambda whole: whole.at[place].add(part.of(whole), mode="drop"), terms)
+
+    return for_blocks(jnp.int32(most), size, one_block, terms) if most else terms
+
+
+def rows_at(whole: jax.Array, places: jax.Array) -> jax.Array:
+    """Rows of ``[V, ...]`` at ``places``, int32 of any shape; those out of range are moved in."""
+    flat = jnp.clip(places.reshape(-1), 0, len(whole) - 1)
+    return _gather(_as_lines(whole), flat).reshape(*places.shape, *whole.shape[1:])
+
+
+def rows_once(tree: Tree, places: jax.Array) -> Tree:
+    """:func:`rows_at` of arrays ``[V, ...]``, read there and then, before they are written to."""
+    flat = jnp.clip(places.reshape(-1), 0, len(jax.tree.leaves(tree)[0]) - 1)
+    lines = jax.tree.map(_as_lines, tree)
+
+    def gather(lines: Tree) -> Tree:
+        return jax.tree.map(lambda whole: _gather(whole, flat), lines)
+
+    def nothing(lines: Tree) -> Tree:
         return jax.tree.map(jnp.zeros_like, jax.eval_shape(gather, lines))
 
-    # Always so: the branch keeps XLA from gathering anew where the rows are used, number by number.
-    found = jax.lax.cond(rows[0] < most, gather, nothing, lines)
-    taken = jax.tree.map(
-        lambda lines, whole: lines.reshape(rows.size, *whole.shape[1:]), found, dated
+    # Always true: the branch keeps XLA from gathering anew wherever the rows are used, number by
+    # number, or after the writing. Shaped as lines, rows leave it without a copy of each number.
+    found = jax.lax.cond(jnp.all(flat[:1] >= 0), gather, nothing, lines)
+    return jax.tree.map(
+        lambda lines, whole: lines.reshape(*places.shape, *whole.shape[1:]), found, tree
     )
-    last = jnp.where(rows < most, taken.last, step)
-    return dataclasses.replace(taken, last=last)
+
+
+def taken(dated: DatedRows, rows: jax.Array, step: jax.Array) -> DatedRows:
+    """Some rows of all; in unused places some row or other, up to date with ``step``."""
+    found = rows_once(dated, rows)
+    last = jnp.where(rows < len(dated.last), found.last, step)
+    return dataclasses.replace(found, last=last)
 
 
 def _as_lines(whole: jax.Array) -> jax.Array:
-    """``[V, D]`` as ``[V, D / 16, 16]``, cache lines, where they come out even."""
-    if whole.ndim == 1 or whole.shape[1] % _CACHE_LINE:
+    """``[V, D]`` as ``[V, D / 16, 16]``, several cache lines, where they come out even."""
+    # A row of one line is as fast as it is, and as an array of such lines XLA would copy the table.
+    if whole.ndim == 1 or whole.shape[1] % _CACHE_LINE or whole.shape[1] == _CACHE_LINE:
         return whole
     return whole.reshape(len(whole), -1, _CACHE_LINE)
 

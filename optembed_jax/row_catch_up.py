@@ -101,16 +101,6 @@ def block_of(rule: RowRule, rows: int) -> int:
     return min(_CACHED_ROWS if rule.decay == "l2_coupled" else _BLOCK_ROWS, rows)
 
 
-def map_rows(function: Callable[..., jax.Array], *tables: Table) -> Table:
-    """A function of embeddings, and of linear weights where there are any; OOV of the last."""
-    linear = None
-    if tables[0].linear is not None:
-        linear = function(*(table.linear for table in tables))
-    return Table(
-        rows=function(*(table.rows for table in tables)), linear=linear, oov=tables[-1].oov
-    )
-
-
 def per_group(function: Callable[..., AdamRows], *tables: Table) -> tuple[Table, Table, Table]:
     """A function of embeddings and of linear weights: their values, first and second moments."""
     rows = function(*(table.rows for table in tables))

@@ -27,7 +27,7 @@ import numpy as np
 
 from optembed_jax.fields import Fields
 from optembed_jax.row_decay import AdamRows, RowRule, norm_read, rent_per_step
-from optembed_jax.row_update import RowStep
+from optembed_jax.row_update import IdleSteps, RowStep
 from optembed_jax.threshold import by_block, row_norm
 
 ROW_SCORES = ("norm", "mean_norm", "taylor", "frequency", "frequency_per_field")
@@ -83,21 +83,32 @@ def begin_epoch(scores: ScoreState, step: jax.Array) -> ScoreState:
     return dataclasses.replace(scores, total=jnp.zeros_like(scores.total), since=jnp.copy(step))
 
 
-def score_of_step(scores: ScoreState, rule: RowRule) -> Callable[[RowStep], jax.Array] | None:
-    """What a step adds to the score of each row that it reads, float32 ``[R]``; None for nothing.
+def score_of_idle_steps(
+    scores: ScoreState, rule: RowRule
+) -> Callable[[IdleSteps], jax.Array] | None:
+    """What idle steps add to the score of each row, float32 ``[R]``; None for nothing.
 
     Args:
-      scores: before the step; only its kind matters.
+      scores: before them; only its kind matters.
       rule: by which rows are updated.
     """
 
-    def norm(step: RowStep) -> jax.Array:
-        after = row_norm(step.after, scores.order)
-        if step.found is None or step.steps is None:
-            return after
-        return after + sum_of_idle_norms(
-            rule, step.found, step.value, step.steps, step.visits, scores.order
+    def norms(idle: IdleSteps) -> jax.Array:
+        return sum_of_idle_norms(
+            rule, idle.found, idle.after, idle.steps, idle.visits, scores.order
         )
+
+    return norms if scores.kind == "mean_norm" else None
+
+
+def score_of_step(scores: ScoreState) -> Callable[[RowStep], jax.Array] | None:
+    """What a step adds to the score of each row that it reads, float32 ``[R]``; None for nothing.
+
+    Of ``scores``, as they are before the step, only the kind matters.
+    """
+
+    def norm(step: RowStep) -> jax.Array:
+        return row_norm(step.after, scores.order)
 
     def taylor(step: RowStep) -> jax.Array:
         return jnp.abs(jnp.sum(step.gradient * step.value, axis=-1))
@@ -115,7 +126,7 @@ def after_step(
       rows: int32 ``[R]``, the distinct rows of the step, out of range where unused; None for all
         rows of the table in order.
       reads: int32 ``[R]``, ids that read each.
-      terms: float32 ``[R]``, of :func:`score_of_step`.
+      terms: float32 ``[R]``, of :func:`score_of_idle_steps` and :func:`score_of_step`.
     """
 
     def add(whole: jax.Array, term: jax.Array) -> jax.Array:

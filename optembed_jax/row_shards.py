@@ -76,6 +76,23 @@ class RowShards:
 
         return jax.tree.map(of, tree)
 
+    def deliver(self, tree: Any, is_own: jax.Array) -> Any:
+        """What this device's examples see of rows, of which each device knows its own.
+
+        Args:
+          tree: float arrays ``[n, b, F, ...]``, for every device's ids.
+          is_own: bool ``[n, b, F]``, whether this device has the row.
+
+        Returns:
+          Arrays ``[b, F, ...]``; zeros for ids that no device has.
+        """
+
+        def of(seen: jax.Array) -> jax.Array:
+            is_real = is_own.reshape(*is_own.shape, *[1] * (seen.ndim - is_own.ndim))
+            return jax.lax.psum_scatter(jnp.where(is_real, seen, 0), self.axis)
+
+        return jax.tree.map(of, tree)
+
     def give_back(self, tree: Any, places: jax.Array, rows: int) -> Any:
         """The sum over all devices of gradients of what was fetched, at each of this one's rows.
 

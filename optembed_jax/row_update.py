@@ -1,9 +1,10 @@
 """The table's optimiser: a step that costs as much as the rows it reads, not as the table.
 
-A batch of ``B`` examples reads at most ``R = sum_f min(B, V_f)`` distinct rows. They are gathered
-once with their moments and brought up to date, since they may have been idle for long; the loss is
-differentiated with respect to them, not to the table; Adam's step is taken on them, and they are
-written back, in place where the caller donates them. What idle rows pay is in ``row_decay``.
+A batch of ``B`` examples reads at most ``R = sum_f min(B, V_f)`` distinct rows. They are brought up
+to date in the table, since they may have been idle for long; the loss is differentiated with
+respect to what ids see of them (``row_view``), not to the table; gradients are summed up by row,
+and the rows take Adam's step. All of it is in place where the caller donates table and state. What
+idle rows pay is in ``row_decay``.
 
 Rows that are not read stay as they were after their own last step. Before anybody else reads the
 table (evaluation, scoring, checkpoint, export) :func:`synchronise` brings it up to date.
@@ -20,19 +21,28 @@ import jax
 import jax.numpy as jnp
 
 from optembed_jax.distinct_rows import DistinctRows, distinct_rows, most_distinct
-from optembed_jax.embedding import Table
+from optembed_jax.embedding import Table, cut
 from optembed_jax.fields import Fields
-from optembed_jax.row_blocks import Part, Tree, for_blocks, taken
+from optembed_jax.row_blocks import (
+    Part,
+    Tree,
+    for_blocks,
+    rows_at,
+    rows_once,
+    summed_at,
+    taken,
+)
 from optembed_jax.row_catch_up import (
     DatedRows,
     block_of,
     catch_up,
-    map_rows,
     per_group,
     sweep,
+    with_oov_of,
     without_oov,
 )
 from optembed_jax.row_decay import AdamRows, RowRule, step_all, visit
+from optembed_jax.row_view import RowView, Seen, Slopes
 
 TABLE_UPDATES = ("auto", "sparse", "dense")
 
@@ -72,46 +82,53 @@ class RowState:
 
 @flax.struct.dataclass
 class Lookup:
-    """The rows that a batch reads, gathered and up to date.
+    """The rows that a batch reads.
 
     Attributes:
-      value: what the model reads, ``R`` rows up to date, the OOV vectors whole. In a dense state,
-        the table.
-      slots: int32 ``[..., F]``, where each id's row stands in ``value``; behind it if there is
-        none.
-      rows: int32 ``[R]``, where each row stands in the whole table, ``V`` and above for unused
-        places; None in a dense state, where they are all there in order.
-      count: int32 scalar, how many of the places are used, the first ones.
+      distinct: which, and where each id finds its own.
+      fields: int32 ``[R]``, the field of each; ``F`` in unused places.
+      kept: float32 ``[R]``, ``RowView.kept`` of each; None where no row may be pruned.
+      terms: float32 ``[R]``, a number of the idle steps that each took; None if none was asked for.
     """
 
-    value: Table
-    slots: jax.Array
-    rows: jax.Array | None
-    count: jax.Array
+    distinct: DistinctRows
+    fields: jax.Array
+    kept: jax.Array | None
+    terms: jax.Array | None
 
     @property
     def reads(self) -> jax.Array:
         """Ids of the batch that read each row, int32 ``[R]``."""
-        return count_reads(self.slots, self.value.rows.shape[0])
+        return count_reads(self.distinct.slots, self.fields.size)
+
+
+@flax.struct.dataclass
+class IdleSteps:
+    """Idle steps that some rows took.
+
+    Attributes:
+      found: embeddings ``[R, D]`` with their moments, before them.
+      steps: int32 ``[R]``, how many.
+      visits: int32 ``[R]``, visits until then; None where the rule does not ask for it.
+      after: ``[R, D]``, after them.
+    """
+
+    found: AdamRows
+    steps: jax.Array
+    visits: jax.Array | None
+    after: jax.Array
 
 
 @flax.struct.dataclass
 class RowStep:
-    """What a step did to some rows, for those who keep a score of them.
+    """A step that some rows took.
 
     Attributes:
-      found: embeddings ``[R, D]`` with their moments, as they were before their idle steps; None
-        where there are none.
-      steps: int32 ``[R]``, those idle steps, or None.
-      visits: int32 ``[R]``, visits until then; None where the rule does not ask for it.
-      value: ``[R, D]``, as the model read them.
+      value: ``[R, D]``, before it.
       gradient: ``[R, D]``.
-      after: ``[R, D]``, after the step.
+      after: ``[R, D]``.
     """
 
-    found: AdamRows | None
-    steps: jax.Array | None
-    visits: jax.Array | None
     value: jax.Array
     gradient: jax.Array
     after: jax.Array
@@ -147,79 +164,144 @@ def init_row_state(rule: RowRule, table: Table, fields: Fields, *, sparse: bool)
 
 def look_up(
     rule: RowRule,
+    view: RowView,
     table: Table,
     state: RowState,
     ids: jax.Array,
     step: jax.Array,
-) -> tuple[Lookup, RowState]:
-    """Gather what a batch reads, after the idle steps that it is behind.
+    score: Callable[[IdleSteps], jax.Array] | None = None,
+) -> tuple[Lookup, Table, RowState]:
+    """Let what a batch reads take the idle steps that it is behind.
 
     Args:
       rule: the rule.
-      table: before the step.
-      state: before the step.
+      view: how the model sees the rows.
+      table: before the step; donate it, and the state, for an update in place.
+      state: before the step, sparse.
       ids: int32 ``[..., F]``, those of column ``f`` among the rows of field ``f``; of a batch
         that is split over devices all, so that equal tables stay equal. Those of ``V`` and above
         read nothing.
       step: int32 scalar, steps taken before this one.
+      score: makes a number per row, float32 ``[R]``, of its idle steps; None for none.
 
     Returns:
-      The rows, and the state to hand to :func:`write_back`.
+      The rows, and the table and the state with those rows up to date.
     """
-    if not state.is_sparse:
-        return Lookup(table, ids, None, jnp.int32(table.rows.shape[0])), state
     distinct, scratch = _distinct(rule, state, ids)
-    dated, most = without_oov(_dated(state, table, step)), distinct.rows.shape[0]
+    most, num_fields = distinct.rows.shape[0], ids.shape[-1]
+    fields = jnp.where(distinct.positions < ids.size, distinct.positions % num_fields, num_fields)
+    old = _dated(state, table, step)
 
-    def one_block(part: Part, value: Table) -> Table:
-        now = catch_up(rule, taken(dated, part.of(distinct.rows), step), step)
-        return jax.tree.map(part.put, value, now.value)
+    def one_block(part: Part, carried: Tree) -> Tree:
+        dated, kept, terms = carried
+        rows = part.of(distinct.rows)
+        found = taken(dated, rows, step)
+        now = catch_up(rule, found, step)
+        if kept is not None:
+            kept = part.put(kept, view.kept(now.value.rows, rows, part.of(fields)))
+        if score is not None:
+            before = AdamRows(found.value.rows, found.mu.rows, found.nu.rows)
+            idle = IdleSteps(before, step - found.last, found.visits, now.value.rows)
+            terms = part.put(terms, score(idle))
+        return _with_idled(rule, dated, rows, now), kept, terms
 
-    # Not of zeros, which XLA would share with other arrays of them, and so keep and copy.
-    empty = map_rows(
-        lambda a: jnp.broadcast_to(step.astype(a.dtype), (most, *a.shape[1:])), dated.value
+    kept = jnp.zeros((most,), jnp.float32) if view.prunes else None
+    terms = None if score is None else jnp.zeros((most,), jnp.float32)
+    rows, kept, terms = for_blocks(
+        distinct.count, block_of(rule, most), one_block, (without_oov(old), kept, terms)
     )
-    value = for_blocks(distinct.count, block_of(rule, most), one_block, empty)
-    value = dataclasses.replace(value, oov=table.oov)
-    lookup = Lookup(value, distinct.slots, distinct.rows, distinct.count)
-    return lookup, dataclasses.replace(state, scratch=scratch)
+    table, state = _undated(state, with_oov_of(old, rows))
+    lookup = Lookup(distinct, fields, kept, terms)
+    return lookup, table, dataclasses.replace(state, scratch=scratch)
+
+
+def see(
+    view: RowView,
+    table: Table,
+    lookup: Lookup,
+    ids: jax.Array,
+    slots: jax.Array,
+    dims: jax.Array | None,
+) -> Seen:
+    """What the model sees of the rows that ids read.
+
+    Args:
+      view: as of :func:`look_up`.
+      table: as :func:`look_up` returned it.
+      lookup: what the batch reads.
+      ids: int32 ``[..., F]``, those that were looked up or a part of them.
+      slots: int32 ``[..., F]``, theirs of ``lookup.distinct``.
+      dims: int32, to broadcast against the ids, columns kept; None keeps all.
+
+    Returns:
+      Arrays ``[..., F, ...]``; of ids that read nothing, some row or other.
+    """
+    kept = None if lookup.kept is None else rows_at(lookup.kept, slots)
+    value = rows_once(dataclasses.replace(table, oov=None), ids)
+    seen = view.seen(value, kept, jnp.arange(ids.shape[-1]))
+    return dataclasses.replace(seen, rows=cut(seen.rows, dims))
 
 
 def write_back(
     rule: RowRule,
+    view: RowView,
     table: Table,
     state: RowState,
     lookup: Lookup,
-    gradient: Table,
+    gradient: Seen,
     step: jax.Array,
     score: Callable[[RowStep], jax.Array] | None = None,
-) -> tuple[Table, RowState, jax.Array | None]:
-    """Take the step on the rows that were looked up, and put them back.
+    sum_over_devices: Callable[[Slopes], Slopes] = lambda slopes: slopes,
+) -> tuple[Table, RowState, jax.Array | None, jax.Array | None]:
+    """Take the step on the rows that were looked up.
 
     Args:
       rule: the rule.
-      table: before the step; donate it, and the state, for an update in place.
+      view: as of :func:`look_up`.
+      table: as :func:`look_up` returned it; donate it, and the state, for an update in place.
       state: as :func:`look_up` returned it.
       lookup: what the batch read.
-      gradient: of the loss with respect to ``lookup.value``.
+      gradient: of the loss with respect to what each id sees, arrays ``[N, ...]`` in the order of
+        the ids.
       step: int32 scalar, steps taken before this one.
       score: makes a number per row, float32 ``[R]``, of what the step does to it; None for none.
+      sum_over_devices: of slopes that are those of this device's rows.
 
     Returns:
-      The table and the state after the step, and the scores of the rows that were looked up.
+      The table and the state after the step, the gradient of the thresholds, and the scores of the
+      rows that were looked up.
     """
     old = _dated(state, table, step)
-    if lookup.rows is None:
-        new = _step_densely(rule, old, lookup.reads > 0, gradient, step + 1)
-        terms = None
-        if score is not None:
-            terms = score(RowStep(None, None, None, table.rows, gradient.rows, new.value.rows))
-    else:
-        new, terms = _step_sparsely(rule, old, lookup, gradient, step, score)
-    if rule.decay == "l2_coupled" and lookup.rows is not None:
+    new, slopes, terms = _step_sparsely(rule, view, old, lookup, gradient, step, score)
+    slopes = sum_over_devices(slopes)
+    if rule.decay == "l2_coupled":
         new = _sweep_part(rule, new, step + 1)
-    new = _with_oov_stepped(rule, old, new, gradient.oov, step + 1)
-    return *_undated(state, new), terms
+    new = _with_oov_stepped(rule, old, new, slopes.oov, step + 1)
+    return *_undated(state, new), slopes.thresholds, terms
+
+
+def step_densely(
+    rule: RowRule,
+    table: Table,
+    state: RowState,
+    ids: jax.Array,
+    gradient: Table,
+    step: jax.Array,
+) -> tuple[Table, RowState]:
+    """Take a step on all rows.
+
+    Args:
+      rule: the rule.
+      table: before the step.
+      state: before the step, dense.
+      ids: int32 ``[..., F]``, as of :func:`look_up`.
+      gradient: of the loss with respect to the table.
+      step: int32 scalar, steps taken before this one.
+    """
+    old = _dated(state, table, step)
+    is_read = count_reads(ids, table.rows.shape[0]) > 0
+    new = _step_densely(rule, old, is_read, gradient, step + 1)
+    return _undated(state, _with_oov_stepped(rule, old, new, gradient.oov, step + 1))
 
 
 def synchronise(
@@ -267,41 +349,56 @@ def _distinct(rule: RowRule, state: RowState, ids: jax.Array) -> tuple[DistinctR
     return distinct_rows(ids, state.scratch, -(-most // size) * size)
 
 
+def _with_idled(rule: RowRule, dated: DatedRows, rows: jax.Array, now: DatedRows) -> DatedRows:
+    """All rows, some of them after idle steps; of lazy moments, which those leave alone, none."""
+    value, last = _put((dated.value, dated.last), rows, (now.value, now.last))
+    if rule.lazy_moments:
+        return dataclasses.replace(dated, value=value, last=last)
+    mu, nu = _put((dated.mu, dated.nu), rows, (now.mu, now.nu))
+    return dataclasses.replace(dated, value=value, mu=mu, nu=nu, last=last)
+
+
+def _put(whole: Tree, rows: jax.Array, lines: Tree) -> Tree:
+    """Arrays with other lines at some rows."""
+    return jax.tree.map(
+        lambda whole, lines: whole.at[rows].set(lines, mode="drop", unique_indices=True),
+        whole,
+        lines,
+    )
+
+
 def _step_sparsely(
     rule: RowRule,
+    view: RowView,
     old: DatedRows,
     lookup: Lookup,
-    gradient: Table,
+    gradient: Seen,
     step: jax.Array,
     score: Callable[[RowStep], jax.Array] | None,
-) -> tuple[DatedRows, jax.Array | None]:
-    """All rows after the step, those of the lookup having taken it, and their scores."""
-    assert lookup.rows is not None
-    rows = lookup.rows
-    value, gradient = (dataclasses.replace(t, oov=None) for t in (lookup.value, gradient))
+) -> tuple[DatedRows, Slopes, jax.Array | None]:
+    """All rows after the step, those of the lookup having taken it; slopes, and scores."""
+    distinct = lookup.distinct
+    sums = summed_at(distinct.winners, gradient)
 
     def one_block(part: Part, carried: Tree) -> Tree:
-        dated, terms = carried
-        places, slopes = part.of(rows), jax.tree.map(part.of, gradient)
-        found = taken(dated, places, step)
-        now = dataclasses.replace(catch_up(rule, found, step), value=jax.tree.map(part.of, value))
-        after = _visited(rule, now, slopes, step + 1)
+        dated, slopes, terms = carried
+        rows, positions = part.of(distinct.rows), part.of(distinct.positions)
+        now = taken(dated, rows, step)
+        seen = jax.tree.map(lambda whole: rows_at(whole, positions), sums)
+        of_rows, slopes = view.pull_back(now.value, rows, part.of(lookup.fields), seen, slopes)
+        after = _visited(rule, now, of_rows, step + 1)
         if score is not None:
-            before = AdamRows(found.value.rows, found.mu.rows, found.nu.rows)
-            of_step = RowStep(
-                before, step - found.last, found.visits, now.value.rows, slopes.rows,
-                after.value.rows,
-            )  # fmt: skip
-            terms = part.put(terms, score(of_step))
+            taken_step = RowStep(now.value.rows, of_rows.rows, after.value.rows)
+            terms = part.put(terms, score(taken_step))
+        return _put(dated, rows, after), slopes, terms
 
-        def scatter(whole: jax.Array, lines: jax.Array) -> jax.Array:
-            return whole.at[places].set(lines, mode="drop", unique_indices=True)
-
-        return jax.tree.map(scatter, dated, after), terms
-
-    terms = None if score is None else jnp.zeros(rows.shape, jnp.float32)
-    size = block_of(rule, rows.shape[0])
-    return for_blocks(lookup.count, size, one_block, (without_oov(old), terms))
+    most = distinct.rows.shape[0]
+    terms = None if score is None else jnp.zeros((most,), jnp.float32)
+    start = without_oov(old), view.no_slopes(), terms
+    done: tuple[DatedRows, Slopes, jax.Array | None] = for_blocks(
+        distinct.count, block_of(rule, most), one_block, start
+    )
+    return done
 
 
 def _sweep_part(rule: RowRule, rows: DatedRows, step: jax.Array) -> DatedRows:

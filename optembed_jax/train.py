@@ -20,9 +20,18 @@ from optembed_jax.batch_axis import BatchAxis, draw
 from optembed_jax.compact import CompactIndex
 from optembed_jax.compact_update import CompactRowState, update_compact
 from optembed_jax.dimension import sample_dims
+from optembed_jax.embedding import Table
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.forward import ModelConfig, Params, Reading, Selection, forward, init_params
+from optembed_jax.forward import (
+    ModelConfig,
+    Params,
+    Reading,
+    Selection,
+    forward,
+    init_params,
+    view_of,
+)
 from optembed_jax.optimisers import TrainConfig, init_optimisers, make_optimisers
 from optembed_jax.row_decay import AdamRows
 from optembed_jax.row_score import ScoreState
@@ -33,9 +42,11 @@ from optembed_jax.row_update import (
     RowStep,
     count_reads,
     look_up,
+    step_densely,
     synchronise,
     write_back,
 )
+from optembed_jax.row_view import RowView, of_columns
 
 
 class Phase(enum.StrEnum):
@@ -187,9 +198,15 @@ def train_step(
     dims_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
     selection = train_selection(phase, model, dims_key, ids.shape, frozen, batch_axis)
     all_ids = batch_read.ids_of_all(ids, batch_axis, shards)
-    params, lookup, row_state = _look_up(state, train, all_ids)
-    slots = None if lookup is None else lookup.slots
-    read = batch_read.read(model, params, selection, ids, all_ids, slots, batch_axis, shards)
+    sparse = _look_up(state, model, train, selection, all_ids)
+    if sparse is None:
+        read = batch_read.read(model, state.params, selection, ids, all_ids, shards)
+    else:
+        assert isinstance(selection, Selection)
+        params = dataclasses.replace(state.params, table=sparse.table)
+        read = batch_read.read_looked_up(
+            sparse.view, params, selection.dims, sparse.lookup, ids, all_ids, batch_axis, shards
+        )
 
     def loss_of(params: Params) -> tuple[jax.Array, Any]:
         logits, batch_stats = forward(
@@ -201,24 +218,27 @@ def train_step(
             train=True,
             dropout_key=dropout_key,
             batch_axis=batch_axis,
-            slots=read.slots,
         )
         losses = optax.sigmoid_binary_cross_entropy(logits, labels)
         loss = jnp.mean(losses) if batch_axis is None else batch_axis.share_of_mean(losses)
         return loss, batch_stats
 
     (loss, batch_stats), grads = jax.value_and_grad(loss_of, has_aux=True)(read.params)
-    grads = batch_read.mean_gradients(model, grads, params, all_ids, slots, batch_axis, shards)
+    if sparse is not None:
+        assert isinstance(selection, Selection)
+        grads = dataclasses.replace(grads, table=of_columns(grads.table, selection.dims))
+    grads = batch_read.mean_gradients(model, grads, state.params, all_ids, batch_axis, shards)
     if batch_axis is not None:
         loss = jax.lax.pmean(loss, batch_axis.name)
-    if selection.learned and params.thresholds is not None:
-        term, slope = batch_read.regulariser(model, params.thresholds, shards)
+    if sparse is not None:
+        sparse, grads = _written_back(state, model, train, sparse, grads, shards)
+    if selection.learned and state.params.thresholds is not None:
+        term, slope = batch_read.regulariser(model, state.params.thresholds, shards)
         loss += train.alpha * term
         sloped = jax.tree.map(lambda of_loss: of_loss + train.alpha * slope, grads.thresholds)
         grads = dataclasses.replace(grads, thresholds=sloped)
-    new_params, opt_state, scores = _update(
-        state, train, grads, lookup, row_state, all_ids, selection
-    )
+    new_params, opt_state = _update(state, train, grads, sparse, all_ids, selection)
+    scores = _scored(state, grads, sparse, all_ids, new_params)
     new_state = TrainState(
         step=state.step + 1,
         params=new_params,
@@ -230,63 +250,121 @@ def train_step(
     return new_state, loss
 
 
+@dataclasses.dataclass(frozen=True)
+class _SparseStep:
+    """A table that is updated sparsely, within a step.
+
+    Attributes:
+      view: how the model sees its rows.
+      lookup: those that the whole batch reads.
+      table: with those rows up to date; at last, after the step.
+      state: its optimiser's.
+      terms: what the step adds to their scores, or None.
+    """
+
+    view: RowView
+    lookup: Lookup
+    table: Table
+    state: RowState
+    terms: jax.Array | None
+
+
 def _look_up(
-    state: TrainState, train: TrainConfig, all_ids: jax.Array
-) -> tuple[Params, Lookup | None, Any]:
-    """Parameters to differentiate by: of the table, the rows that are read, where that pays."""
-    row_state = state.opt_state[0]
-    if not isinstance(row_state, RowState):
-        return state.params, None, row_state
-    lookup, row_state = look_up(train.row_rule, state.params.table, row_state, all_ids, state.step)
-    return dataclasses.replace(state.params, table=lookup.value), lookup, row_state
+    state: TrainState, model: ModelConfig, train: TrainConfig, reading: Reading, all_ids: jax.Array
+) -> _SparseStep | None:
+    """The table with the rows that are read up to date; None if it is not updated sparsely."""
+    row_state, rule, score = state.opt_state[0], train.row_rule, None
+    if not isinstance(row_state, RowState) or not row_state.is_sparse:
+        return None
+    assert isinstance(reading, Selection)
+    if state.scores is not None:
+        score = row_score.score_of_idle_steps(state.scores, rule)
+    view = view_of(model, state.params, reading)
+    lookup, table, row_state = look_up(
+        rule, view, state.params.table, row_state, all_ids, state.step, score
+    )
+    return _SparseStep(view, lookup, table, row_state, lookup.terms)
+
+
+def _written_back(
+    state: TrainState,
+    model: ModelConfig,
+    train: TrainConfig,
+    sparse: _SparseStep,
+    grads: Params,
+    shards: RowShards | None,
+) -> tuple[_SparseStep, Params]:
+    """The table after the step, and the gradients of all else."""
+    score = None if state.scores is None else row_score.score_of_step(state.scores)
+    table, row_state, of_thresholds, terms = write_back(
+        train.row_rule,
+        sparse.view,
+        sparse.table,
+        sparse.state,
+        sparse.lookup,
+        grads.table,
+        state.step,
+        score,
+        lambda slopes: batch_read.slopes_of_all(model, slopes, shards),
+    )
+    if terms is not None and sparse.terms is not None:
+        terms = sparse.terms + terms
+    if of_thresholds is None and state.params.thresholds is not None:
+        of_thresholds = jnp.zeros_like(state.params.thresholds)
+    done = dataclasses.replace(sparse, table=table, state=row_state, terms=terms)
+    return done, dataclasses.replace(grads, table=None, thresholds=of_thresholds)
 
 
 def _update(
     state: TrainState,
     train: TrainConfig,
     grads: Params,
-    lookup: Lookup | None,
-    row_state: Any,
+    sparse: _SparseStep | None,
     all_ids: jax.Array,
     reading: Reading,
-) -> tuple[Params, Any, ScoreState | None]:
-    """Parameters, optimiser states and scores after a step with these gradients."""
-    rule, scores, table = train.row_rule, state.scores, state.params.table
-    if isinstance(row_state, CompactRowState):
+) -> tuple[Params, Any]:
+    """Parameters and optimiser states after a step with these gradients."""
+    rule, table, row_state = train.row_rule, state.params.table, state.opt_state[0]
+    if sparse is not None:
+        table, row_state = sparse.table, sparse.state
+    elif isinstance(row_state, RowState):
+        table, row_state = step_densely(rule, table, row_state, all_ids, grads.table, state.step)
+    elif isinstance(row_state, CompactRowState):
         assert isinstance(reading, CompactIndex)
         ids = all_ids.reshape(-1, all_ids.shape[-1])
         table, row_state = update_compact(
             rule, table, row_state, reading, ids, grads.table, state.step
         )
-        return *_with_table(state, train, grads, table, row_state), scores
-    score = None if scores is None else row_score.score_of_step(scores, rule)
-    if lookup is None:
-        params, opt_state = make_optimisers(train).update(grads, state.opt_state, state.params)
-        if scores is not None:
-            reads, terms = count_reads(all_ids, table.rows.shape[0]), None
-            if score is not None:
-                value, after = table.rows, params.table.rows
-                terms = score(RowStep(None, None, None, value, grads.table.rows, after))
-            scores = row_score.after_step(scores, None, reads, terms)
-        return params, opt_state, scores
-    table, row_state, terms = write_back(
-        rule, table, row_state, lookup, grads.table, state.step, score
-    )
-    if scores is not None:
-        scores = row_score.after_step(scores, lookup.rows, lookup.reads, terms)
-    return *_with_table(state, train, grads, table, row_state), scores
-
-
-def _with_table(
-    state: TrainState, train: TrainConfig, grads: Params, table: Any, table_state: Any
-) -> tuple[Params, Any]:
-    """The new table, and what Optax makes of everything else."""
+    else:
+        updated: tuple[Params, Any] = make_optimisers(train).update(
+            grads, state.opt_state, state.params
+        )
+        return updated
     params, opt_state = make_optimisers(train).update(
         dataclasses.replace(grads, table=None),
         state.opt_state,
         dataclasses.replace(state.params, table=None),
     )
-    return dataclasses.replace(params, table=table), (table_state, *opt_state[1:])
+    return dataclasses.replace(params, table=table), (row_state, *opt_state[1:])
+
+
+def _scored(
+    state: TrainState,
+    grads: Params,
+    sparse: _SparseStep | None,
+    all_ids: jax.Array,
+    after: Params,
+) -> ScoreState | None:
+    """The scores after a step with these gradients, which led to these parameters."""
+    scores = state.scores
+    if scores is None or isinstance(state.opt_state[0], CompactRowState):
+        return scores
+    if sparse is not None:
+        lookup = sparse.lookup
+        return row_score.after_step(scores, lookup.distinct.rows, lookup.reads, sparse.terms)
+    score, value = row_score.score_of_step(scores), state.params.table.rows
+    terms = score and score(RowStep(value, grads.table.rows, after.table.rows))
+    return row_score.after_step(scores, None, count_reads(all_ids, len(value)), terms)
 
 
 def begin_epoch(state: TrainState) -> TrainState:
@@ -342,5 +420,5 @@ def eval_step(
     """
     selection = eval_selection(phase, model, frozen)
     all_ids = batch_read.ids_of_all(ids, batch_axis, shards)
-    read = batch_read.read(model, params, selection, ids, all_ids, None, batch_axis, shards)
+    read = batch_read.read(model, params, selection, ids, all_ids, shards)
     return forward(model, read.params, batch_stats, read.ids, read.selection)[0]

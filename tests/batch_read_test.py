@@ -10,8 +10,12 @@ import pytest
 from optembed_jax import batch_read
 from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.embedding import Table
+from optembed_jax.fields import Fields
 from optembed_jax.forward import ModelConfig, Params, Selection
+from optembed_jax.row_decay import RowRule
 from optembed_jax.row_shards import RowShards
+from optembed_jax.row_update import init_row_state, look_up
+from optembed_jax.row_view import RowView, Seen, Slopes
 
 DEVICES, EXAMPLES = 4, 3  # b of each device
 ROWS, FIELDS, DIM = 13, 2, 2  # 13 rows: the devices' blocks of 4 are filled up by 3
@@ -84,10 +88,9 @@ def test_of_dealt_rows_each_device_gets_those_of_its_own_examples(whole, mask, i
     def device(params, rows, own):
         everyones = batch_read.ids_of_all(own, AXIS, SHARDS)
         selection = Selection(rows=rows)
-        return batch_read.read(MODEL, params, selection, own, everyones, None, AXIS, SHARDS)
+        return batch_read.read(MODEL, params, selection, own, everyones, SHARDS)
 
     read = jax.pmap(device, "batch")(on_devices(whole), dealt(mask), ids)
-    assert read.slots is None
     for k in range(DEVICES):
         np.testing.assert_array_equal(read.params.table.rows[k], at(whole.table.rows, ids[k]))
         np.testing.assert_array_equal(read.params.table.linear[k], at(whole.table.linear, ids[k]))
@@ -111,7 +114,7 @@ def test_thresholds_of_fields_are_everywhere_already(whole, mask, ids):
     def device(params, rows, own):
         everyones = batch_read.ids_of_all(own, AXIS, SHARDS)
         selection = Selection(rows=rows)
-        read = batch_read.read(per_field, params, selection, own, everyones, None, AXIS, SHARDS)
+        read = batch_read.read(per_field, params, selection, own, everyones, SHARDS)
         return read.params.thresholds
 
     for found in jax.pmap(device, "batch")(held, dealt(mask), ids):
@@ -123,18 +126,98 @@ def test_thresholds_of_fields_are_everywhere_already(whole, mask, ids):
 
 def test_where_every_row_is_at_hand_nothing_moves(whole, ids):
     selection = Selection()
-    read = batch_read.read(MODEL, whole, selection, ids[0], ids[0], ids[1], None, None)
+    read = batch_read.read(MODEL, whole, selection, ids[0], ids[0], None)
     assert read.params is whole and read.selection is selection
     np.testing.assert_array_equal(read.ids, ids[0])
-    np.testing.assert_array_equal(read.slots, ids[1])
 
-    def device(own, slots):
-        return batch_read.read(MODEL, whole, selection, own, ids, slots, AXIS, None).slots
 
-    # Slots are those of the whole batch, of which a device takes its own.
-    slots = np.stack([np.arange(ids.size, dtype=np.int32).reshape(ids.shape)] * DEVICES)
-    found = jax.pmap(device, "batch")(ids, slots)
-    np.testing.assert_array_equal(found, slots[0])
+def looked_up(table, thresholds, dims, own, everyones, batch_axis, shards):
+    """What a device's examples see of rows that were looked up, before the first step."""
+    rule, fields = RowRule("none", 1e-3), Fields(("a", "b"), (7, 6))
+    table = jax.tree.map(jnp.asarray, table)
+    view = RowView(thresholds=thresholds, oov=table.oov, level="feature", prunes_linear=True)
+    state = init_row_state(rule, table, fields, sparse=True)
+    if shards is not None:
+        state = state.replace(
+            **{k: getattr(state, k)[: len(table.rows)] for k in ("last", "visits", "scratch")}
+        )
+    lookup, table, _ = look_up(rule, view, table, state, everyones, jnp.int32(0))
+    params = Params(table, thresholds, None)
+    read = batch_read.read_looked_up(view, params, dims, lookup, own, everyones, batch_axis, shards)
+    return read.params.table
+
+
+@pytest.mark.parametrize("layout", ["one device", "copies", "dealt"])
+def test_ids_see_rows_that_were_looked_up_as_they_see_the_table(whole, ids, layout):
+    dims = np.random.default_rng(5).integers(1, DIM + 1, ids.shape)
+    held, axis, shards = on_devices(whole), AXIS, SHARDS
+    if layout == "copies":
+        held, shards = jax.tree.map(lambda array: np.stack([array] * DEVICES), whole), None
+    if layout == "one device":
+        found = [
+            looked_up(
+                whole.table, jnp.asarray(whole.thresholds), dims[k], ids[k], ids[k], None, None
+            )
+            for k in range(DEVICES)
+        ]
+    else:
+
+        def device(params, dims, own):
+            everyones = batch_read.ids_of_all(own, AXIS, shards)
+            return looked_up(params.table, params.thresholds, dims, own, everyones, axis, shards)
+
+        seen = jax.pmap(device, "batch")(held, dims, ids)
+        found = [jax.tree.map(lambda array, k=k: array[k], seen) for k in range(DEVICES)]
+    norm = np.abs(whole.table.rows).sum(axis=1)
+    kept = norm > whole.thresholds
+    assert 0 < kept.sum() < ROWS
+    for k in range(DEVICES):
+        real = ids[k] < ROWS
+        rows = at(whole.table.rows, ids[k]).reshape(EXAMPLES, FIELDS, DIM)
+        is_kept = at(kept, ids[k]).reshape(EXAMPLES, FIELDS)
+        expected = np.where(is_kept[..., None], rows, whole.table.oov)
+        expected *= np.arange(DIM) < dims[k][..., None]
+        np.testing.assert_allclose(found[k].rows[real], expected[real], rtol=1e-6)
+        linear = at(whole.table.linear, ids[k]).reshape(EXAMPLES, FIELDS) * is_kept
+        np.testing.assert_allclose(found[k].linear[real], linear[real], rtol=1e-6)
+
+
+def test_gradients_of_what_is_seen_are_those_of_all_ids(whole, ids):
+    rng = np.random.default_rng(4)
+    seen = Seen(rng.normal(size=(*ids.shape, DIM)), rng.normal(size=ids.shape))
+    seen = jax.tree.map(lambda array: array.astype(np.float32), seen)
+    network = rng.normal(size=(DEVICES, 3)).astype(np.float32)
+
+    def device(gradient):
+        return batch_read.mean_gradients(MODEL, gradient, whole, None, AXIS, None)
+
+    found = jax.pmap(device, "batch")(Params(seen, None, network))
+    for k in range(DEVICES):
+        rows, linear = found.table.rows[k], found.table.linear[k]
+        np.testing.assert_allclose(rows, seen.rows.reshape(-1, DIM) / DEVICES, rtol=1e-6)
+        np.testing.assert_allclose(linear, seen.linear.reshape(-1) / DEVICES, rtol=1e-6)
+        np.testing.assert_allclose(found.network[k], network.mean(axis=0), rtol=1e-5)
+    alone = jax.tree.map(lambda array: array[0], Params(seen, None, network))
+    found = batch_read.mean_gradients(MODEL, alone, whole, None, None, None)
+    np.testing.assert_array_equal(found.table.rows, seen.rows[0].reshape(-1, DIM))
+    np.testing.assert_array_equal(found.network, network[0])
+
+
+@pytest.mark.parametrize("level", ["field", "feature"])
+def test_slopes_of_dealt_rows_add_up_unless_they_lie_with_their_rows(level):
+    rng = np.random.default_rng(6)
+    slopes = Slopes(
+        rng.normal(size=(DEVICES, 4)).astype(np.float32),
+        rng.normal(size=(DEVICES, FIELDS, DIM)).astype(np.float32),
+    )
+    model = dataclasses.replace(MODEL, mode_threshold=level)
+    found = jax.pmap(lambda own: batch_read.slopes_of_all(model, own, SHARDS), "batch")(slopes)
+    total = slopes.thresholds.sum(axis=0)
+    for k in range(DEVICES):
+        expected = total if level == "field" else slopes.thresholds[k]
+        np.testing.assert_allclose(found.thresholds[k], expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found.oov[k], slopes.oov.sum(axis=0), rtol=1e-5, atol=1e-6)
+    assert batch_read.slopes_of_all(model, slopes, None) is slopes
 
 
 def test_gradients_go_back_to_the_rows_and_are_averaged(whole, ids):
@@ -151,7 +234,7 @@ def test_gradients_go_back_to_the_rows_and_are_averaged(whole, ids):
 
     def device(gradient, params, own):
         everyones = batch_read.ids_of_all(own, AXIS, SHARDS)
-        return batch_read.mean_gradients(MODEL, gradient, params, everyones, None, AXIS, SHARDS)
+        return batch_read.mean_gradients(MODEL, gradient, params, everyones, AXIS, SHARDS)
 
     found = jax.pmap(device, "batch")(gradients, on_devices(whole), ids)
     for got, gradient, like in (
@@ -169,11 +252,11 @@ def test_gradients_go_back_to_the_rows_and_are_averaged(whole, ids):
 
 
 def test_gradients_of_copies_are_averaged_and_of_one_device_left_alone(whole):
-    assert batch_read.mean_gradients(MODEL, whole, whole, None, None, None, None) is whole
+    assert batch_read.mean_gradients(MODEL, whole, whole, None, None, None) is whole
     held = jax.tree.map(lambda a: np.stack([a * k for k in range(DEVICES)]), whole)
-    found = jax.pmap(
-        lambda g: batch_read.mean_gradients(MODEL, g, g, None, None, AXIS, None), "batch"
-    )(held)
+    found = jax.pmap(lambda g: batch_read.mean_gradients(MODEL, g, g, None, AXIS, None), "batch")(
+        held
+    )
     for got, expected in zip(jax.tree.leaves(found), jax.tree.leaves(whole), strict=True):
         for k in range(DEVICES):
             np.testing.assert_allclose(got[k], 1.5 * expected, rtol=1e-6)

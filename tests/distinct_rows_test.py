@@ -33,6 +33,12 @@ def test_every_id_finds_its_row_among_distinct_ones(batches):
         rows, slots = np.asarray(found.rows), np.asarray(found.slots)
         np.testing.assert_array_equal(rows[slots], ids)
         used = np.unique(ids)
+        winners, positions = np.asarray(found.winners), np.asarray(found.positions)
+        np.testing.assert_array_equal(ids.reshape(-1)[winners], ids.reshape(-1))
+        assert len(np.unique(winners)) == len(used) == int(found.count)
+        np.testing.assert_array_equal(np.sort(positions[: len(used)]), np.unique(winners))
+        np.testing.assert_array_equal(ids.reshape(-1)[positions[: len(used)]], rows[: len(used)])
+        assert (positions[len(used) :] == ids.size).all()
         np.testing.assert_array_equal(np.sort(rows[: len(used)]), used)
         # The places left over are rows that do not exist, and differ.
         assert (rows[len(used) :] >= V).all()
@@ -46,6 +52,14 @@ def test_numbering_depends_on_the_ids_alone():
     again, _ = numbered(ids, scratch, 4)
     np.testing.assert_array_equal(first.rows, again.rows)
     np.testing.assert_array_equal(first.slots, again.slots)
+
+
+def test_ids_behind_the_table_read_nothing():
+    found, _ = numbered(np.asarray([[3, V], [V + 5, 3]], np.int32), jnp.zeros((V,), jnp.int32), 4)
+    assert found.count == 1 and found.rows[0] == 3
+    np.testing.assert_array_equal(found.slots, [[0, 4], [4, 0]])
+    np.testing.assert_array_equal(found.winners, [3, 4, 4, 3])
+    np.testing.assert_array_equal(found.positions, [3, 4, 4, 4])
 
 
 def test_exactly_as_many_places_as_rows():

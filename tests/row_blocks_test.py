@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from optembed_jax import row_blocks
 from optembed_jax.embedding import Table
-from optembed_jax.row_blocks import for_blocks, taken
+from optembed_jax.row_blocks import for_blocks, rows_at, rows_once, summed_at, taken
 from optembed_jax.row_catch_up import DatedRows
 
 V = 10
@@ -72,3 +73,31 @@ def marked(count, size):
 @pytest.mark.parametrize(("count", "blocks"), [(0, 0), (1, 1), (4, 1), (5, 2), (12, 3)])
 def test_blocks_behind_the_count_are_left_out(count, blocks):
     np.testing.assert_array_equal(marked(jnp.int32(count), 4), np.arange(12) < 4 * blocks)
+
+
+@pytest.mark.parametrize("block", [1, 3, 4, 100])
+@pytest.mark.parametrize("count", [0, 1, 10, 12])
+def test_terms_are_summed_up_in_the_place_of_their_winner(monkeypatch, block, count):
+    monkeypatch.setattr(row_blocks, "_SUMMED", block)
+    rng = np.random.default_rng(count)
+    group = rng.integers(0, 4, count)
+    winners = np.asarray([np.flatnonzero(group == own)[-1] for own in group], np.int32)
+    winners[group == 3] = count  # left out
+    terms = {"rows": rng.normal(size=(count, 3)), "linear": rng.normal(size=count)}
+    expected = {name: term.copy() for name, term in terms.items()}
+    for own in range(3):
+        for name, term in terms.items():
+            expected[name][np.flatnonzero(group == own)[-1:]] = term[group == own].sum(axis=0)
+    of_float32 = jax.tree.map(lambda term: jnp.asarray(term, jnp.float32), terms)
+    found = jax.jit(summed_at)(jnp.asarray(winners), of_float32)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected)
+
+
+@pytest.mark.parametrize("shape", [(4, 16), (4, 5), (4,)])
+def test_places_of_any_shape_and_those_outside_moved_in(shape):
+    whole = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    places = np.asarray([[3, 0, 9], [1, 1, -2]], np.int32)
+    expected = whole[[[3, 0, 3], [1, 1, 0]]]
+    np.testing.assert_array_equal(rows_at(jnp.asarray(whole), jnp.asarray(places)), expected)
+    found = rows_once({"table": jnp.asarray(whole)}, jnp.asarray(places))
+    np.testing.assert_array_equal(found["table"], expected)

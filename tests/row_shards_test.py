@@ -74,6 +74,23 @@ def _all(ids):
 
 
 @pytest.mark.parametrize("rows", SIZES)
+def test_what_one_device_knows_is_delivered_to_whose_it_is(rows):
+    shards, ids = shards_of(rows), drawn_ids(rows)
+    table = np.random.default_rng(0).normal(size=(rows, DIM)).astype(np.float32)
+
+    def device(block, own):
+        places = shards.places(_all(own))
+        # Of others' rows a device sees some of its own, which is not to be passed on.
+        seen = {"rows": block[places % shards.per_device], "first": block[places, 0]}
+        return shards.deliver(seen, places < shards.per_device)
+
+    found = on_devices(device)(dealt(shards, table), ids)
+    expected = np.concatenate([table, np.zeros((1, DIM), np.float32)])[ids]
+    np.testing.assert_array_equal(found["rows"], expected)
+    np.testing.assert_array_equal(found["first"], expected[..., 0])
+
+
+@pytest.mark.parametrize("rows", SIZES)
 def test_gradients_come_back_to_the_rows_they_are_of(rows):
     shards, ids = shards_of(rows), drawn_ids(rows)
     gradient = np.random.default_rng(1).normal(size=(DEVICES, EXAMPLES * FIELDS, DIM))

@@ -16,10 +16,13 @@ from optembed_jax.row_decay import ROW_DECAYS, RowRule
 from optembed_jax.row_update import (
     init_row_state,
     look_up,
+    see,
+    step_densely,
     synchronise,
     updates_sparsely,
     write_back,
 )
+from optembed_jax.row_view import RowView, Seen, Slopes
 
 D = 4
 ZIPF = Fields(("a", "b", "c"), (400, 40, 3))
@@ -28,17 +31,23 @@ PUBLISHED_LR = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
 
 def one_step(rule, table, state, step, ids, weights):
     """A loss that is linear in what it reads: the gradient of an entry is its weight."""
-    lookup, state = look_up(rule, table, state, ids, step)
-
-    def loss(table):
-        read = jnp.sum(table.rows[lookup.slots] * weights)
-        if table.linear is not None:
-            read += jnp.sum(table.linear[lookup.slots] * weights[..., 0])
-        if table.oov is not None:
-            read += jnp.sum(table.oov * jnp.sum(weights, axis=0))
-        return read
-
-    table, state, _ = write_back(rule, table, state, lookup, jax.grad(loss)(lookup.value), step)
+    linear = None if table.linear is None else weights[..., 0].reshape(-1)
+    seen = Seen(weights.reshape(-1, weights.shape[-1]), linear)
+    of_oov = None if table.oov is None else jnp.sum(weights, axis=0)
+    if not state.is_sparse:
+        gradient = jax.tree.map(jnp.zeros_like, table)
+        gradient = Table(
+            rows=gradient.rows.at[ids.reshape(-1)].add(seen.rows),
+            linear=gradient.linear.at[ids.reshape(-1)].add(linear),
+            oov=of_oov,
+        )
+        return step_densely(rule, table, state, ids, gradient, step)
+    view = RowView(oov=table.oov)
+    lookup, table, state = look_up(rule, view, table, state, ids, step)
+    table, state, *_ = write_back(
+        rule, view, table, state, lookup, seen, step,
+        sum_over_devices=lambda slopes: Slopes(slopes.thresholds, of_oov),
+    )  # fmt: skip
     return table, state
 
 
@@ -280,26 +289,55 @@ def test_every_row_is_swept_within_16_steps():
 
 
 @pytest.mark.parametrize("decay", ROW_DECAYS)
-@pytest.mark.parametrize("linear", [True, False])
-def test_the_compiled_step_holds_no_copy_of_a_table_of_5_million_rows(decay, linear):
+@pytest.mark.parametrize(("dim", "linear"), [(16, True), (32, True), (16, False)])
+def test_the_compiled_step_holds_no_copy_of_a_table_of_5_million_rows(decay, dim, linear):
     fields = Fields(tuple(f"f{i}" for i in range(10)), (500_000,) * 10)
     rule = RowRule(decay, 1e-3, l2=1e-3, rent=1e-3)
     shapes = jax.eval_shape(
-        lambda: init_table(jax.random.key(0), fields, 16, linear=linear, oov=True)
+        lambda: init_table(jax.random.key(0), fields, dim, linear=linear, oov=True)
     )
     state = jax.eval_shape(lambda t: init_row_state(rule, t, fields, sparse=True), shapes)
     int32 = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.int32)
-    ids, weights = int32((64, 10)), jax.ShapeDtypeStruct((64, 10, 16), jnp.float32)
+    ids, weights = int32((64, 10)), jax.ShapeDtypeStruct((64, 10, dim), jnp.float32)
     step = jax.jit(functools.partial(one_step, rule), donate_argnums=(0, 1))
     compiled = step.lower(shapes, state, int32(()), ids, weights).compile()
     memory = compiled.memory_analysis()
-    table_bytes = 5_000_000 * 16 * 4
+    table_bytes = 5_000_000 * dim * 4
     assert memory.alias_size_in_bytes > 3 * table_bytes
     assert memory.temp_size_in_bytes < 5_000_000 * 4, "not even one number per row"
 
     sync = jax.jit(functools.partial(synchronise, rule), donate_argnums=(0, 1))
     memory = sync.lower(shapes, state, int32(())).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 5_000_000 * 4
+
+
+@pytest.mark.parametrize("decay", ROW_DECAYS)
+def test_what_ids_see_is_the_table_brought_up_to_date(decay):
+    rule = RowRule(decay, 1e-2, l2=1e-3, rent=1e-1)
+    ids, weights = zipf_stream(ZIPF, 20, 8, seed=3, scale=0.5)
+    table, state = table_of(ZIPF), start_of(rule, ZIPF)
+    take = jax.jit(functools.partial(one_step, rule))
+    for step in range(19):
+        table, state = take(table, state, jnp.int32(step), ids[step], weights[step])
+    whole, _ = synchronise(rule, table, state, jnp.int32(19))
+    bound = np.asarray([0.1, 0.2, 0.3], np.float32)
+    view = RowView(thresholds=jnp.asarray(bound), oov=table.oov, order=2, prunes_linear=True)
+    dims = jnp.asarray([4, 2, 3])
+
+    @jax.jit
+    def saw(table, state):
+        lookup, table, _ = look_up(rule, view, table, state, ids[19], jnp.int32(19))
+        return see(view, table, lookup, ids[19], lookup.distinct.slots, dims), lookup.reads
+
+    seen, reads = saw(table, state)
+    expected = np.asarray(whole.rows)[ids[19]]
+    kept = np.linalg.norm(expected, axis=-1) > bound
+    assert 0 < kept.sum() < kept.size
+    expected = np.where(kept[..., None], expected, np.asarray(table.oov))
+    expected = expected * (np.arange(D) < np.asarray(dims)[:, None])
+    np.testing.assert_allclose(seen.rows, expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(seen.linear, np.asarray(whole.linear)[ids[19]] * kept, atol=1e-6)
+    assert sorted(reads[reads > 0]) == sorted(np.unique(ids[19], return_counts=True)[1])
 
 
 def test_auto_is_dense_for_small_tables():

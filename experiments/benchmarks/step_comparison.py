@@ -22,9 +22,10 @@ import optax
 from experiments.benchmarks.backbones import backbones
 from experiments.benchmarks.click_log import FEWEST_ROWS, NUM_FIELDS, fields_of, zipf_batches
 from optembed_jax.errors import InputError
-from optembed_jax.forward import ModelConfig, Params, Selection, embed
+from optembed_jax.forward import ModelConfig, Params, Selection, embed, view_of
 from optembed_jax.optimisers import TrainConfig, make_optimisers
-from optembed_jax.row_update import RowState, look_up, write_back
+from optembed_jax.row_update import RowState, look_up, see, step_densely, write_back
+from optembed_jax.row_view import of_columns
 from optembed_jax.train import Phase, init_state, train_selection, train_step
 
 DIM, MLP_DIMS, BATCH, SMALL, WARM_UP = 64, (1024, 512, 256), 2048, 10_000, 3
@@ -95,21 +96,27 @@ def embedding_step(
     """The same, of table and thresholds alone, under a given gradient of what they read."""
     key = jax.random.fold_in(state.key, state.step)
     selection = train_selection(Phase.SUPERNET, model, key, ids.shape, Selection(), None)
-    row_state, table, slots, lookup = state.opt_state[0], state.params.table, None, None
-    if isinstance(row_state, RowState):
-        lookup, row_state = look_up(train.row_rule, table, row_state, ids, state.step)
-        table, slots = lookup.value, lookup.slots
+    assert isinstance(selection, Selection)
+    rule, row_state, table = train.row_rule, state.opt_state[0], state.params.table
+    view, read, lookup = view_of(model, state.params, selection), table, None
+    if isinstance(row_state, RowState) and row_state.is_sparse:
+        lookup, table, row_state = look_up(rule, view, table, row_state, ids, state.step)
+        read = see(view, table, lookup, ids, lookup.distinct.slots, selection.dims)
 
-    def loss_of(table: Any, thresholds: jax.Array) -> jax.Array:
-        embedded, linear = embed(model, Params(table, thresholds, None), ids, selection, slots)
+    def loss_of(read: Any, thresholds: jax.Array) -> jax.Array:
+        embedded, linear = embed(model, Params(read, thresholds, None), ids, selection)
         assert isinstance(embedded, jax.Array)
         return jnp.sum(embedded * of_network) + (0 if linear is None else 1e-4 * jnp.sum(linear))
 
-    slopes, of_thresholds = jax.grad(loss_of, argnums=(0, 1))(table, state.params.thresholds)
+    slopes, of_thresholds = jax.grad(loss_of, argnums=(0, 1))(read, state.params.thresholds)
     if lookup is not None:
-        table, row_state, _ = write_back(
-            train.row_rule, state.params.table, row_state, lookup, slopes, state.step
+        slopes = of_columns(slopes, selection.dims)
+        slopes = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), slopes)
+        table, row_state, of_thresholds, _ = write_back(
+            rule, view, table, row_state, lookup, slopes, state.step
         )
+    elif isinstance(row_state, RowState):
+        table, row_state = step_densely(rule, table, row_state, ids, slopes, state.step)
     else:
         updates, row_state = make_optimisers(train).table.update(slopes, row_state, table)
         table = optax.apply_updates(table, updates)
