@@ -21,7 +21,13 @@ from optembed_jax.parameter_count import rows_in_budget
 from optembed_jax.row_score import keep_best
 from optembed_jax.search import Merit, SearchConfig, Searcher, best_fitness
 from optembed_jax.search_space import SearchSpace
-from optembed_jax.searchers import Evolution, GivenCandidates, ParetoEvolution, RandomSearch
+from optembed_jax.searchers import (
+    Evolution,
+    GivenCandidates,
+    GuidedEvolution,
+    ParetoEvolution,
+    RandomSearch,
+)
 from optembed_jax.threshold import by_block, row_norm
 
 FRONT_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
@@ -132,7 +138,7 @@ def searcher_of(
         return Evolution(space, config, nobody, race=False), endless, best_fitness
     if strategy == "budget":
         seeds = space.rule_candidates((space.limit,))
-        return Evolution(space, config, seeds), config, best_fitness
+        return GuidedEvolution(space, config, seeds), config, best_fitness
     if strategy == "random":
         return RandomSearch(space, config), config, best_fitness
     if strategy == "pareto":

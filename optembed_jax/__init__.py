@@ -38,6 +38,7 @@ try:
     from optembed_jax.searchers import (
         Evolution,
         GivenCandidates,
+        GuidedEvolution,
         ParetoEvolution,
         RandomSearch,
         front,
@@ -66,6 +67,7 @@ __all__ = [
     "Fitted",
     "Generation",
     "GivenCandidates",
+    "GuidedEvolution",
     "InputError",
     "ModelConfig",
     "ParameterCount",

@@ -1,4 +1,4 @@
-"""Table budgets: what dimensions cost over the rows that are kept, and how to stay below a limit.
+"""Table budgets: what dimensions cost over the rows that are kept, and how to make the most of one.
 
 The cost of a table is ``sum_f rows_f * d_f`` parameters, where ``rows_f`` are the rows that field
 ``f`` keeps (one more where its pruned ids read a vector). Some hardware stores dimensions as
@@ -13,6 +13,9 @@ from optembed_jax.host_random import generator
 
 BYTES_PER_PARAMETER = 4
 """Of float32."""
+
+_HALVINGS = 50
+"""Of the interval of prices: to the precision of a float64."""
 
 
 def padded(dims: np.ndarray, multiple: int = 1) -> np.ndarray:
@@ -86,3 +89,46 @@ def repair(
         dims[over, field] = padded(dims[over, field], multiple) - multiple
         over = over[table_parameters(rows[over], dims[over], multiple) > limit]
     return dims
+
+
+def best_dims(
+    worth: np.ndarray, rows: np.ndarray, limit: int | None, multiple: int = 1
+) -> np.ndarray:
+    """Dimensions that are worth most together, where each field's count by themselves.
+
+    A knapsack, by Lagrangian relaxation (Everett, 1963): with a price on parameters every field
+    decides for itself, and the lowest price is sought at which all keep to the limit. At the price
+    found no other choice of the same cost or less is worth more; what it leaves of the limit, less
+    than one field's next step, is not spent.
+
+    Args:
+      worth: float64 ``[F, D]``, of each dimension of each field.
+      rows: int ``[F]``, rows kept; the smallest table must fit.
+      limit: parameters; None does not bound them.
+      multiple: dimensions are rounded up to a multiple of it.
+
+    Returns:
+      int32 ``[F]``.
+    """
+    costs = np.asarray(rows, np.int64)[:, None] * padded(np.arange(1, worth.shape[1] + 1), multiple)
+
+    def at(price: float) -> np.ndarray:
+        return (worth - price * costs).argmax(axis=1)
+
+    def fits(choice: np.ndarray) -> bool:
+        return limit is None or int(np.take_along_axis(costs, choice[:, None], 1).sum()) <= limit
+
+    found = at(0.0)
+    if fits(found):
+        return (found + 1).astype(np.int32)
+    # At the upper price a step of the fewest rows costs more than anything is worth.
+    low, high = 0.0, 2 * np.ptp(worth, axis=1).max() / (multiple * rows[rows > 0].min())
+    found = at(high)
+    for _ in range(_HALVINGS):
+        price = (low + high) / 2
+        choice = at(price)
+        if fits(choice):
+            found, high = choice, price
+        else:
+            low = price
+    return (found + 1).astype(np.int32)

@@ -58,6 +58,20 @@ class Candidates:
     steps: Walk
 
 
+@flax.struct.dataclass
+class Bank:
+    """What a batch of ``B`` rows has for all candidates.
+
+    Attributes:
+      inputs: float ``[R, B]``, the columns ``[F * D, B]`` and, for a model that reads them, inner
+        products over the first 1, 2, ... columns.
+      linear: float ``[B]``, first-order terms; None where the model has none.
+    """
+
+    inputs: jax.Array
+    linear: jax.Array | None
+
+
 def arrange(model: ModelConfig, dims: np.ndarray, steps: int) -> Candidates:
     """Order candidates for :func:`candidate_logits`, on the host.
 
@@ -105,15 +119,45 @@ def candidate_logits(
     Returns:
       float32 ``[C, B]``, in the walk's order; padding is arbitrary.
     """
+    return logits_of(
+        params, bank_of(params, rows, ids, model=model), candidates, affines, model=model
+    )
+
+
+def bank_of(params: Params, rows: jax.Array | None, ids: jax.Array, *, model: ModelConfig) -> Bank:
+    """What a batch has for all candidates; arguments as of :func:`candidate_logits`."""
     embedded, linear = _embed(model, params, ids, Selection(rows=rows))
     columns = column_bank(embedded)
-    logits = jnp.zeros((len(candidates.dims), len(ids)), columns.dtype)
-    if linear is not None:
-        logits += linear + interactions(columns, candidates)
+    form = FORMS.get(model.model)
+    if form is not None and form.products:
+        columns = jnp.concatenate([columns, product_bank(embedded)])
+    return Bank(columns, linear)
+
+
+def bank_rows(model: ModelConfig, num_fields: int) -> int:
+    """Rows of a bank of ``F`` fields."""
+    form, columns = FORMS.get(model.model), num_fields * model.latent_dim
+    pairs = num_fields * (num_fields - 1) // 2
+    return columns + (pairs * model.latent_dim if form is not None and form.products else 0)
+
+
+def logits_of(
+    params: Params,
+    bank: Bank,
+    candidates: Candidates,
+    affines: tuple[UnitAffine, ...],
+    *,
+    model: ModelConfig,
+) -> jax.Array:
+    """:func:`candidate_logits` from a bank."""
+    num_candidates, num_fields = candidates.dims.shape
+    columns = bank.inputs[: num_fields * model.latent_dim]
+    logits = jnp.zeros((num_candidates, columns.shape[1]), columns.dtype)
+    if bank.linear is not None:
+        logits += bank.linear + interactions(columns, candidates)
     if model.model == "fm":
         return logits + params.network["bias"]
     form = FORMS[model.model]
-    bank = jnp.concatenate([columns, product_bank(embedded)]) if form.products else columns
 
     def logit_of_one(dims: jax.Array, own: Any, pre: jax.Array) -> jax.Array:
         kept = prefix_mask(dims, model.latent_dim).reshape(-1)
@@ -126,7 +170,7 @@ def candidate_logits(
         return over_candidates(candidates.dims[steps], own, pre)
 
     kernel = form.kernel(params.network)
-    return logits + along(candidates.steps, kernel, bank, readout, READ_AT_ONCE)
+    return logits + along(candidates.steps, kernel, bank.inputs, readout, READ_AT_ONCE)
 
 
 def _in_turn(logit_of_one: Callable[..., jax.Array]) -> Callable[..., jax.Array]:

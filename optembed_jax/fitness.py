@@ -16,9 +16,13 @@ import numpy as np
 
 from optembed_jax.candidate_logits import (
     GROUP,
+    Bank,
     Candidates,
     arrange,
+    bank_of,
+    bank_rows,
     candidate_logits,
+    logits_of,
     recalibrated_affines,
     shared_affines,
 )
@@ -30,6 +34,12 @@ from optembed_jax.racing import Fitness
 
 MEASURES = ("auc", "logloss")
 _NAMES = {"auc": "AUC", "logloss": "logloss"}
+_LANES = 128
+"""Numbers that processors take at once, or a multiple of them."""
+_KEPT_BYTES = 2**29
+"""Of banks that are kept from one generation to the next; larger ones are made anew."""
+_BATCHES_AT_ONCE = 64
+"""In one run of a program: to start one for each takes as long as to score a candidate."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,16 +108,25 @@ def make_fitness(
         is_positive=np.asarray(labels)[order] != 0,
         measure=measure,
         steps=-(-candidates_per_pass // GROUP) * GROUP,
-        batch_size=_fit_batches(batch_size or default_batch_size(model), sizes[0]),
+        batch_size=batch_size or default_batch_size(model, sizes[0]),
         calibration_rows=calibration_rows,
     )
     return ValidationFitness(tuple(functools.partial(scorer, size) for size in sizes), sizes)
 
 
-def default_batch_size(model: ModelConfig) -> int:
-    """Rows whose activations, in the widest layer, fit a processor's cache: 512 to 4,096."""
+def default_batch_size(model: ModelConfig, smallest_part: int) -> int:
+    """Rows scored together: so many that what is made of them fits a processor's cache.
+
+    512 to 1,024, or a little less to leave the smallest part little padding; a multiple of
+    ``_LANES``, since rows of an array that begin at odd places cost half of the speed.
+
+    Args:
+      model: the model.
+      smallest_part: rows of the smallest part.
+    """
     widest = max((model.latent_dim, *model.mlp_dims))
-    return int(np.clip(2**19 // widest, 512, 4096))
+    batches = -(-smallest_part // int(np.clip(2**19 // widest, 512, 1024)))
+    return -(-smallest_part // (batches * _LANES)) * _LANES
 
 
 def part_sizes(num_rows: int, least_part: int) -> tuple[int, ...]:
@@ -138,12 +157,6 @@ def stratified_order(labels: np.ndarray, seed: int = 0) -> np.ndarray:
         members = rng.permutation(np.flatnonzero((np.asarray(labels) != 0) == value))
         quantile[members] = (np.arange(len(members)) + 0.5) / max(len(members), 1)
     return np.argsort(quantile, kind="stable")
-
-
-def _fit_batches(batch_size: int, smallest_part: int) -> int:
-    """A batch size not above the given one that leaves the smallest part little padding."""
-    batches = -(-smallest_part // batch_size)
-    return -(-smallest_part // batches)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,9 +193,9 @@ class _Scorer:
         logits = self._logits(num_rows, candidates, self._affines(num_rows, candidates))
         positive = self.is_positive[:num_rows]
         measured = _jitted_measure(self.measure)
+        found = [measured(own[positive], own[~positive]) for own in logits[: len(dims)]]
         fitness = np.empty(len(dims))
-        for place, own in zip(candidates.steps.order, logits[: len(dims)], strict=False):
-            fitness[place] = measured(own[positive], own[~positive])
+        fitness[candidates.steps.order[: len(dims)]] = found  # Waits for what still computes.
         return fitness
 
     def _logits(
@@ -192,15 +205,44 @@ class _Scorer:
         score = _jitted_logits(self.model)
         on_device = jax.device_put(candidates)
         found = []
-        for start in range(0, num_rows, self.batch_size):
-            batch = self.ids[start : min(start + self.batch_size, num_rows)]
-            filled = np.pad(batch, ((0, self.batch_size - len(batch)), (0, 0)), mode="edge")
-            found.append(score(self.params, self.rows, jnp.asarray(filled), on_device, affines))
-        return np.concatenate([np.asarray(logits) for logits in found], axis=1)[:, :num_rows]
+        for start in range(0, num_rows, self._rows_at_once):
+            rows = min(self._rows_at_once, num_rows - start)
+            batches = -(-rows // self.batch_size)
+            read = self._kept_banks(start) if self._keeps_banks else self._batches(start)
+            logits = score(self.params, self.rows, read, batches, on_device, affines)
+            found += list(np.asarray(logits[:batches]))
+        return np.concatenate(found, axis=1)[:, :num_rows]
+
+    @property
+    def _rows_at_once(self) -> int:
+        batches = -(-len(self.ids) // self.batch_size)
+        return self.batch_size * min(_BATCHES_AT_ONCE, batches)
+
+    @property
+    def _keeps_banks(self) -> bool:
+        rows, fields = self.ids.shape
+        return 4 * rows * bank_rows(self.model, fields) <= _KEPT_BYTES
+
+    def _batches(self, start: int) -> jax.Array:
+        """Ids int32 ``[K, B, F]`` from a row on; the last row is repeated to fill them."""
+        ids = self.ids[start : start + self._rows_at_once]
+        filled = np.pad(ids, ((0, self._rows_at_once - len(ids)), (0, 0)), mode="edge")
+        return jnp.asarray(filled.reshape(-1, self.batch_size, ids.shape[1]))
+
+    def _kept_banks(self, start: int) -> Bank:
+        """Their banks, made once in a search."""
+        if start not in self._banks:
+            make = _jitted_banks(self.model)
+            self._banks[start] = make(self.params, self.rows, self._batches(start))
+        return self._banks[start]
+
+    @functools.cached_property
+    def _banks(self) -> dict[int, Bank]:
+        return {}
 
     def _affines(self, num_rows: int, candidates: Candidates) -> tuple[UnitAffine, ...]:
         if self.measure == "auc" or not self.batch_stats:
-            return shared_affines(self.params, self.batch_stats, self.steps)
+            return _shared_affines(self.params, self.batch_stats, self.steps)
         ids = jnp.asarray(self.ids[: min(num_rows, self.calibration_rows)])
         recalibrate = _jitted_affines(self.model)
         own = [
@@ -211,9 +253,40 @@ class _Scorer:
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
 
 
+_shared_affines = jax.jit(shared_affines, static_argnames="steps")
+
+
 @functools.lru_cache(maxsize=8)
 def _jitted_logits(model: ModelConfig) -> Callable[..., jax.Array]:
-    return jax.jit(functools.partial(candidate_logits, model=model))
+    def of_batches(
+        params: Params,
+        rows: jax.Array | None,
+        read: Bank | jax.Array,
+        batches: jax.Array,
+        candidates: Candidates,
+        affines: tuple[UnitAffine, ...],
+    ) -> jax.Array:
+        """float32 ``[K, C, B]`` of ``K`` banks or ids; zeros but for the first ``batches``."""
+
+        def score_one(number: jax.Array) -> jax.Array:
+            own = jax.tree.map(lambda array: array[number], read)
+            if isinstance(own, Bank):
+                return logits_of(params, own, candidates, affines, model=model)
+            return candidate_logits(params, rows, own, candidates, affines, model=model)
+
+        one = jax.eval_shape(score_one, 0)
+        found = jnp.zeros((len(jax.tree.leaves(read)[0]), *one.shape), one.dtype)
+        return jax.lax.fori_loop(0, batches, lambda n, found: found.at[n].set(score_one(n)), found)
+
+    return jax.jit(of_batches)
+
+
+@functools.lru_cache(maxsize=8)
+def _jitted_banks(model: ModelConfig) -> Callable[..., Bank]:
+    def of_batches(params: Params, rows: jax.Array | None, ids: jax.Array) -> Bank:
+        return jax.lax.map(lambda batch: bank_of(params, rows, batch, model=model), ids)
+
+    return jax.jit(of_batches)
 
 
 @functools.lru_cache(maxsize=8)

@@ -20,6 +20,19 @@ from optembed_jax.score_cache import ScoreCache
 
 
 @dataclasses.dataclass(frozen=True)
+class Patience:
+    """When nothing more is to be expected of a search.
+
+    Attributes:
+      generations: so many together; 0 never ends it.
+      tolerance: gained less, in units of the fitness.
+    """
+
+    generations: int = 10
+    tolerance: float = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
 class SearchConfig:
     """Settings of the built-in searchers; those of the evolution are the paper's.
 
@@ -31,8 +44,9 @@ class SearchConfig:
       m_prob: probability that a mutation redraws a field's dimension, in [0, 1].
       top_k: parents kept, at least 1; while fewer have been scored, all of them are parents.
       search_patience: stop when so many generations together have gained less than
-        ``search_tolerance``; 0 never stops early.
-      search_tolerance: in units of the fitness, such as AUC, at least 0.
+        ``search_tolerance``; 0 never stops early. None is the searcher's own.
+      search_tolerance: in units of the fitness, such as AUC, at least 0; None is the searcher's
+        own.
 
     Raises:
       InputError: a value outside its range.
@@ -43,8 +57,8 @@ class SearchConfig:
     crossover_num: int = 10
     m_prob: float = 0.1
     top_k: int = 15
-    search_patience: int = 10
-    search_tolerance: float = 1e-4
+    search_patience: int | None = None
+    search_tolerance: float | None = None
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -54,13 +68,14 @@ class SearchConfig:
             ("top_k", 1),
             ("search_patience", 0),
         ):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} must be at least {least}, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InputError(f"{name} must be at least {least}, not {value}")
         if self.mutation_num + self.crossover_num < 1:
             raise InputError("mutation_num and crossover_num are both 0: nothing to search with")
         if not 0 <= self.m_prob <= 1:
             raise InputError(f"m_prob must be in [0, 1], not {self.m_prob}")
-        if not self.search_tolerance >= 0:
+        if self.search_tolerance is not None and not self.search_tolerance >= 0:
             raise InputError(f"search_tolerance must be at least 0, not {self.search_tolerance}")
 
     @property
@@ -176,7 +191,11 @@ class Scorer:
 
 
 class Searcher(Protocol):
-    """Proposes candidates and selects who lives on; pure in its arguments."""
+    """Proposes candidates and selects who lives on; pure in its arguments.
+
+    A method ``patience(cache)``, where it has one, says by all that was scored when no more is to
+    be expected of it; else the defaults of :class:`Patience` hold.
+    """
 
     def __call__(self, key: jax.Array, population: Population, score: Scorer) -> Population:
         """The next population.
@@ -231,14 +250,25 @@ def advance(
     return SearchState(population, scorer.cache, (*state.history, generation))
 
 
-def is_finished(state: SearchState, config: SearchConfig) -> bool:
-    """Whether the search has made all its generations, or the last ones were in vain."""
-    history, patience = state.history, config.search_patience
-    if len(history) > config.generations:
+def patience_of(searcher: Searcher, cache: ScoreCache, config: SearchConfig) -> Patience:
+    """The searcher's own, but for what the settings say."""
+    own = getattr(searcher, "patience", None)
+    patience: Patience = own(cache) if own is not None else Patience()
+    if config.search_patience is not None:
+        patience = dataclasses.replace(patience, generations=config.search_patience)
+    if config.search_tolerance is not None:
+        patience = dataclasses.replace(patience, tolerance=config.search_tolerance)
+    return patience
+
+
+def is_finished(state: SearchState, generations: int, patience: Patience) -> bool:
+    """Whether the search has made its generations, or the last ones were in vain."""
+    history = state.history
+    if len(history) > generations:
         return True
-    if patience == 0 or len(history) <= patience:
+    if patience.generations == 0 or len(history) <= patience.generations:
         return False
-    return history[-1].merit - history[-1 - patience].merit < config.search_tolerance
+    return history[-1].merit - history[-1 - patience.generations].merit < patience.tolerance
 
 
 def evolve(
@@ -264,7 +294,14 @@ def evolve(
     Yields:
       The state after each generation.
     """
-    while not is_finished(state, config):
+
+    def goes_on(state: SearchState) -> bool:
+        if not state.history:
+            return True
+        patience = patience_of(searcher, state.cache, config)
+        return not is_finished(state, config.generations, patience)
+
+    while goes_on(state):
         after = advance(key, state, searcher, fitness, merit)
         if state.history and not after.history[-1].scored:
             return

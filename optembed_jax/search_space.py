@@ -103,6 +103,25 @@ class SearchSpace:
         drawn = generator(draw_key).integers(1, self.limits, shape, np.int32, endpoint=True)
         return self.repair(repair_key, drawn)
 
+    def best(self, of_dims: np.ndarray, of_masks: np.ndarray) -> np.ndarray:
+        """The candidate int32 ``[G]`` within the limit whose genes are together worth most.
+
+        It spends the limit as ``budget.best_dims`` does.
+
+        Args:
+          of_dims: float64 ``[F, D]``, what each dimension of each field is worth.
+          of_masks: float64 ``[M]``, what each mask is worth.
+        """
+        least = budget.table_parameters(self.rows, np.ones_like(self.rows), self.multiple)
+        found = []
+        for mask, rows in enumerate(self.rows):
+            if self.limit is None or least[mask] <= self.limit:
+                dims = budget.best_dims(of_dims, rows, self.limit, self.multiple)
+                total = of_dims[np.arange(self.num_fields), dims - 1].sum() + of_masks[mask]
+                found.append((float(total), mask, dims))
+        _, mask, dims = max(found, key=lambda each: each[0])
+        return dims if len(self.rows) == 1 else np.append(dims, mask + 1).astype(np.int32)
+
     def rule_candidates(
         self, limits: tuple[int | None, ...], rules: tuple[str, ...] = DIMENSION_RULES
     ) -> np.ndarray:

@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -79,3 +81,36 @@ def test_repair_saves_where_parameters_are_spent():
 def test_repair_of_nobody():
     nobody = np.zeros((0, 4), np.int32)
     assert budget.repair(jax.random.key(0), nobody, nobody, 5).shape == (0, 4)
+
+
+@given(
+    seed=st.integers(0, 2**31 - 1),
+    share=st.floats(0, 1.1),
+    multiple=st.sampled_from([1, 2]),
+)
+@settings(max_examples=60, deadline=None)
+def test_no_choice_of_the_same_cost_is_worth_more_than_the_best_dimensions(seed, share, multiple):
+    rng = np.random.default_rng(seed)
+    rows, worth = rng.integers(0, 40, 4), rng.normal(size=(4, 4))
+    least, most = multiple * rows.sum(), 4 * rows.sum()
+    limit = int(least + share * (most - least))
+    found = budget.best_dims(worth, rows, limit, multiple)
+    assert found.dtype == np.int32
+    everything = np.array(list(itertools.product(range(1, 5), repeat=4)))
+    costs = np.array([by_hand(rows, dims, multiple) for dims in everything.tolist()])
+    totals = worth[np.arange(4), everything - 1].sum(axis=1)
+    cost, total = by_hand(rows, found, multiple), worth[np.arange(4), found - 1].sum()
+    assert cost <= limit
+    assert total >= totals[costs <= cost].max() - 1e-9
+    # Of the limit only so much is left that no single field could use it better.
+    gap = totals[costs <= limit].max() - total
+    assert gap <= np.ptp(worth, axis=1).max() + 1e-9
+
+
+def test_the_best_dimensions_without_a_limit_and_where_everything_is_worth_the_same():
+    worth = np.array([[0.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
+    assert budget.best_dims(worth, np.array([5, 5]), None).tolist() == [2, 1]
+    assert budget.best_dims(worth, np.array([0, 0]), 1).tolist() == [2, 1]
+    assert budget.best_dims(np.zeros((2, 3)), np.array([5, 5]), 10).tolist() == [1, 1]
+    # A padded field takes what is worth most of what it pays for anyway.
+    assert budget.best_dims(worth, np.array([5, 5]), 40, 4).tolist() == [2, 1]

@@ -3,10 +3,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from optembed_jax import fitness as fitness_module
 from optembed_jax import metrics
 from optembed_jax.errors import DivergedError, InputError
 from optembed_jax.fields import Fields
-from optembed_jax.fitness import make_fitness, part_sizes, stratified_order
+from optembed_jax.fitness import (
+    default_batch_size,
+    make_fitness,
+    part_sizes,
+    stratified_order,
+)
 from optembed_jax.forward import ModelConfig, Selection, forward, init_params
 from optembed_jax.models import MODEL_NAMES
 
@@ -80,6 +86,31 @@ def test_batches_and_passes_do_not_change_the_score(fields, randomise, split, ba
     )
     expected = one_by_one(model, params, stats, None, split, CANDIDATES)
     np.testing.assert_allclose(fitness(CANDIDATES), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["deepfm", "ipnn"])
+def test_what_is_kept_between_generations_does_not_change_the_score(
+    fields, randomise, split, name, monkeypatch
+):
+    """In runs of 2 batches, 5 batches of 8 leave one batch in the last run; parts share them."""
+    model, params, stats = make(fields, randomise, name)
+    expected = one_by_one(model, params, stats, None, split, CANDIDATES)
+    monkeypatch.setattr(fitness_module, "_BATCHES_AT_ONCE", 2)
+    for kept_bytes in (0, 2**29):
+        monkeypatch.setattr(fitness_module, "_KEPT_BYTES", kept_bytes)
+        fitness = make_fitness(model, params, stats, None, *split, batch_size=8, least_part=1)
+        part = fitness.parts[1](CANDIDATES)
+        for _ in range(2):
+            np.testing.assert_allclose(fitness(CANDIDATES), expected, atol=1e-6)
+        np.testing.assert_array_equal(fitness.parts[1](CANDIDATES), part)
+
+
+def test_the_default_batch_is_whole_lanes_and_leaves_the_smallest_part_little_padding():
+    wide, narrow = ModelConfig("fnn", 8, (1024,)), ModelConfig("fnn", 8, (64,))
+    assert default_batch_size(wide, 10_240) == 512
+    assert default_batch_size(narrow, 10_240) == 1024
+    assert default_batch_size(narrow, 2100) == 768  # 3 batches with 204 rows of padding.
+    assert default_batch_size(narrow, 5) == 128
 
 
 def test_every_row_pruned_knows_nothing(fields, randomise, split):

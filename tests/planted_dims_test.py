@@ -17,7 +17,7 @@ from optembed_jax.fitness import make_fitness
 from optembed_jax.forward import ModelConfig, Selection
 from optembed_jax.search import SearchConfig, SearchState, evolve
 from optembed_jax.search_space import SearchSpace
-from optembed_jax.searchers import Evolution
+from optembed_jax.searchers import GuidedEvolution
 from optembed_jax.train import Phase, TrainConfig, init_state, train_step
 
 SIZE, D, BATCH, EPOCHS = 16, 8, 500, 12
@@ -55,8 +55,8 @@ def test_the_search_finds_planted_dimensions(seed):
     fitness = make_fitness(MODEL, state.params, state.batch_stats, None, *draw(seed, 8000, truth))
     limit = (4 + 4 + 1 + 1 + 1 + 1) * SIZE
     space = SearchSpace(np.full((1, 6), SIZE), D, limit)
-    config = SearchConfig()  # With a patience of 6, seed 1 would end in an optimum of its own.
-    searcher = Evolution(space, config, space.rule_candidates((limit,)))
+    config = SearchConfig()
+    searcher = GuidedEvolution(space, config, space.rule_candidates((limit,)))
     for after in evolve(jax.random.key(seed), searcher, fitness, SearchState.start(6), config):
         winner = after.population.winner
     assert (np.abs(winner[:2] - 4) <= 1).all(), winner

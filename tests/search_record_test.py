@@ -7,7 +7,7 @@ from optembed_jax.errors import InputError
 from optembed_jax.fitness import ValidationFitness
 from optembed_jax.search import SearchConfig, SearchState, evolve
 from optembed_jax.search_space import SearchSpace
-from optembed_jax.searchers import Evolution, ParetoEvolution, RandomSearch, front
+from optembed_jax.searchers import Evolution, GuidedEvolution, ParetoEvolution, RandomSearch, front
 
 SPACE = SearchSpace(np.array([[50, 20, 5, 90], [20, 20, 2, 20]]), 8, 700)
 CONFIG = SearchConfig(7, 5, 5, 0.3, 4)
@@ -30,10 +30,11 @@ def run(searcher, state):
     "searcher",
     [
         Evolution(SPACE, CONFIG, SEEDS),
+        GuidedEvolution(SPACE, CONFIG, SEEDS),
         ParetoEvolution(SPACE, CONFIG, SEEDS),
         RandomSearch(SPACE, CONFIG),
     ],
-    ids=["evolution", "pareto", "random"],
+    ids=["evolution", "guided", "pareto", "random"],
 )
 def test_a_search_goes_on_from_any_generation_to_the_identical_outcome(searcher, tmp_path):
     whole = run(searcher, SearchState.start(5))

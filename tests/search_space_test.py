@@ -2,6 +2,7 @@ import jax
 import numpy as np
 import pytest
 
+from optembed_jax import budget
 from optembed_jax.dimension_rules import DIMENSION_RULES, rule_dims
 from optembed_jax.errors import InputError
 from optembed_jax.search_space import SearchSpace
@@ -80,3 +81,23 @@ def test_a_limit_that_not_even_the_smallest_mask_meets():
         SearchSpace(ONE, 16, multiple=0)
     with pytest.raises(ValueError, match="M, F"):
         SearchSpace(ONE[0], 16)
+
+
+@pytest.mark.parametrize("limit", [None, 900, 250, 60])
+def test_the_best_candidate_is_that_of_the_best_mask_that_can_meet_the_limit(limit):
+    """Both masks are tried; of the first, with its many rows, no table fits a limit of 60."""
+    space = SearchSpace(TWO, 8, limit)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        of_dims, of_masks = rng.normal(size=(3, 8)).cumsum(axis=1), rng.normal(size=2)
+        found = space.best(of_dims, of_masks)
+        totals = {}
+        for mask, rows in enumerate(TWO):
+            if limit is None or rows.sum() <= limit:
+                dims = budget.best_dims(of_dims, rows, limit)
+                value = sum(of_dims[f, d - 1] for f, d in enumerate(dims)) + of_masks[mask]
+                totals[value] = (*dims.tolist(), mask + 1)
+        assert tuple(found.tolist()) == totals[max(totals)] and found.dtype == np.int32
+        assert limit is None or space.parameters(found) <= limit
+        one = SearchSpace(TWO[:1], 8)
+        assert one.best(of_dims, np.zeros(1)).tolist() == (of_dims.argmax(axis=1) + 1).tolist()

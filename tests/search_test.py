@@ -10,6 +10,7 @@ from optembed_jax.forward import ModelConfig, init_params
 from optembed_jax.score_cache import ScoreCache
 from optembed_jax.search import (
     Generation,
+    Patience,
     Population,
     Scorer,
     SearchConfig,
@@ -177,15 +178,48 @@ def with_merits(*merits):
 
 
 def test_it_stops_when_nothing_is_gained():
-    config = SearchConfig(generations=9, search_patience=2, search_tolerance=0.01)
-    assert not is_finished(with_merits(), config)
-    assert not is_finished(with_merits(0.5, 0.5), config), "two generations are not two steps"
-    assert is_finished(with_merits(0.5, 0.504, 0.509), config)
-    assert not is_finished(with_merits(0.5, 0.5, 0.52), config)
-    assert is_finished(with_merits(0.5, 0.6, 0.6, 0.6), config)
-    never = dataclasses.replace(config, search_patience=0)
-    assert not is_finished(with_merits(*[0.5] * 9), never)
-    assert is_finished(with_merits(*[0.5] * 10), never), "generation 9 was made"
+    patience = Patience(2, 0.01)
+    assert not is_finished(with_merits(), 9, patience)
+    assert not is_finished(with_merits(0.5, 0.5), 9, patience), "two generations are not two steps"
+    assert is_finished(with_merits(0.5, 0.504, 0.509), 9, patience)
+    assert not is_finished(with_merits(0.5, 0.5, 0.52), 9, patience)
+    assert is_finished(with_merits(0.5, 0.6, 0.6, 0.6), 9, patience)
+    never = Patience(0)
+    assert not is_finished(with_merits(*[0.5] * 9), 9, never)
+    assert is_finished(with_merits(*[0.5] * 10), 9, never), "generation 9 was made"
+
+
+@pytest.mark.parametrize(
+    ("asked", "own", "generations"),
+    [
+        ({}, None, 11),
+        ({}, Patience(2), 3),
+        ({"search_patience": 4}, Patience(2), 5),
+        ({"search_patience": 0}, Patience(2), 31),
+        ({}, Patience(2, 0.01), 31),
+        ({"search_tolerance": 0.03}, Patience(2, 0.01), 3),
+    ],
+)
+def test_how_long_it_waits_is_asked_for_or_the_searchers_own(asked, own, generations):
+    """A searcher that always finds something new to score, .01 better at a time."""
+    step = 0.01 if asked.get("search_tolerance") or own == Patience(2, 0.01) else 0.0
+
+    def searcher(key, population, score):
+        new = np.array([[len(score.cache) + 1]], np.int32)
+        return Population(new, score(new))
+
+    if own is not None:
+        searcher.patience = lambda cache: own
+    states = list(
+        evolve(
+            jax.random.key(0),
+            searcher,
+            lambda candidates: step * candidates[:, 0].astype(float),
+            SearchState.start(1),
+            SearchConfig(**asked),
+        )
+    )
+    assert len(states) == generations
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from optembed_jax.dimension_rules import DIMENSION_RULES
 from optembed_jax.racing import Fitness
 from optembed_jax.search import SearchConfig, Searcher, SearchState, best_fitness, evolve
 from optembed_jax.search_space import SearchSpace
-from optembed_jax.searchers import Evolution, ParetoEvolution, RandomSearch, front
+from optembed_jax.searchers import GuidedEvolution, ParetoEvolution, RandomSearch, front
 
 _RUNS = flags.DEFINE_string("runs", None, "JSONL file to which finished trainings are appended.")
 _DATASETS = flags.DEFINE_list("datasets", list(DATASETS), "Data sets to compare on.")
@@ -64,9 +64,9 @@ def choices(bench: Bench, fitness: Fitness, wanted: Wanted) -> Chosen:
             continue
         seeds = space.rule_candidates((space.limit,))
         key = bench.key(number)
-        dims, facts = _run(key, Evolution(space, CONFIG, seeds), fitness, space, CONFIG)
+        dims, facts = _run(key, GuidedEvolution(space, CONFIG, seeds), fitness, space, CONFIG)
         chosen["search, budget", share] = dims, facts
-        # As many evaluations as the evolution had, to the last whole generation.
+        # As many evaluations as the guided evolution had, to the last whole generation.
         equal = SearchConfig(
             generations=max(round(facts["evaluations"] / CONFIG.offspring) - 1, 0),
             search_patience=0,

@@ -1,0 +1,119 @@
+"""What each column of each field is worth, as far as the candidates scored so far tell.
+
+A Bayesian linear model of the fitness (Bishop, *Pattern Recognition and Machine Learning*, section
+3.3): a sum over fields of piecewise linear functions of ``log2 d`` that bend at powers of 2, and
+one term for each row mask where there are several. Noise and prior are set by maximising the
+evidence. A draw from its posterior is one guess of what everything is worth, and to act by such
+guesses is Thompson sampling (Thompson, 1933). The model only chooses what to score next: it never
+declares a winner.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from optembed_jax.host_random import generator
+from optembed_jax.search_space import SearchSpace
+
+_PRIOR_STRENGTHS = np.geomspace(1e-4, 1e2, 25)
+"""Ratios of the noise's variance to the prior's, among which the evidence decides."""
+
+_LEAST_VARIANCE = 1e-12
+"""Of the noise, where all candidates are rated the same; the fitness is taken in its own spread."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Worth:
+    """Guesses of what genes add to the fitness; only differences mean something.
+
+    Attributes:
+      of_dims: float64 ``[N, F, D]``, by each of ``N`` guesses, of each dimension of each field.
+      of_masks: float64 ``[N, M]``, of each row mask.
+    """
+
+    of_dims: np.ndarray
+    of_masks: np.ndarray
+
+    def of(self, space: SearchSpace, candidates: np.ndarray) -> np.ndarray:
+        """By each guess, float64 ``[N, C]``, of candidates int32 ``[C, G]``."""
+        dims, fields = space.dims(candidates), np.arange(space.num_fields)
+        by_field = self.of_dims[:, fields, dims - 1]
+        return by_field.sum(axis=-1) + self.of_masks[:, space.mask(candidates)]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Surrogate:
+    """The posterior of the linear model's weights.
+
+    Attributes:
+      space: of the candidates.
+      mean: float64 ``[P]``: ``F * K`` of the fields, then those of the masks.
+      root: float64 ``[P, P]``, times its own transpose the covariance.
+      unexplained: the share of the variance of what was scored that the mean leaves, 0..1.
+    """
+
+    space: SearchSpace
+    mean: np.ndarray
+    root: np.ndarray
+    unexplained: float
+
+    def draw(self, key: jax.Array, count: int) -> Worth:
+        """``count`` independent guesses."""
+        noise = generator(key).normal(size=(len(self.mean), count))
+        weights = (self.mean[:, None] + self.root @ noise).T
+        bends = _bends(np.arange(1, self.space.max_dim + 1), self.space.max_dim)
+        split = self.space.num_fields * bends.shape[1]
+        of_fields = weights[:, :split].reshape(count, self.space.num_fields, -1)
+        of_masks = weights[:, split:] if len(self.space.rows) > 1 else np.zeros((count, 1))
+        return Worth(of_fields @ bends.T, of_masks)
+
+
+def fit_surrogate(space: SearchSpace, candidates: np.ndarray, fitness: np.ndarray) -> Surrogate:
+    """The model of what was scored.
+
+    Args:
+      space: of the candidates.
+      candidates: int32 ``[C, G]``, at least one.
+      fitness: float64 ``[C]``, finite.
+    """
+    inputs = _inputs(space, candidates)
+    inputs -= inputs.mean(axis=0)
+    target = fitness - fitness.mean()
+    target /= max(target.std(), np.finfo(np.float64).tiny)
+    # In the eigenvectors of the inputs' products, weights are independent under any prior.
+    values, vectors = np.linalg.eigh(inputs.T @ inputs)
+    values = np.maximum(values, 0.0)
+    slopes = vectors.T @ (inputs.T @ target)
+
+    def noise_of(strength: float) -> float:
+        explained = np.square(slopes) @ (1 / (values + strength))
+        return max((target @ target - explained) / len(target), _LEAST_VARIANCE)
+
+    def log_evidence(strength: float) -> float:
+        complexity = np.log1p(values / strength).sum()
+        return float(-0.5 * (len(target) * np.log(noise_of(strength)) + complexity))
+
+    strength = max(_PRIOR_STRENGTHS, key=log_evidence)
+    precision = values + strength
+    mean = vectors @ (slopes / precision)
+    return Surrogate(
+        space,
+        mean=mean,
+        root=vectors * np.sqrt(noise_of(strength) / precision),
+        unexplained=float(np.mean(np.square(target - inputs @ mean))),
+    )
+
+
+def _inputs(space: SearchSpace, candidates: np.ndarray) -> np.ndarray:
+    """What the fitness is linear in, float64 ``[C, P]``."""
+    by_field = _bends(space.dims(candidates), space.max_dim).reshape(len(candidates), -1)
+    masks = len(space.rows)
+    of_masks = np.eye(masks)[space.mask(candidates)][:, : masks if masks > 1 else 0]
+    return np.concatenate([by_field, of_masks], axis=1)
+
+
+def _bends(dims: np.ndarray, max_dim: int) -> np.ndarray:
+    """How much of each doubling a dimension has: float64 ``[..., K]`` of 0..1."""
+    doublings = np.arange(int(max_dim - 1).bit_length())
+    return np.clip(np.log2(dims)[..., None] - doublings, 0.0, 1.0)
