@@ -2,6 +2,7 @@
 
     python -m experiments.benchmarks.row_pruning --runs=FILE.jsonl --json=FILE [--plot=FILE.svg]
         [--raw_dir=MOVIELENS] [--datasets=flights,synthetic] [--models=fnn] [--methods=REGEX]
+        [--first_seed=5]
 
 Every finished training is appended to ``--runs``, and what stands there is not run again: the same
 command goes on where it was stopped, and with ``--report_only`` it only reads. The methods are
@@ -30,6 +31,7 @@ _METHODS = flags.DEFINE_string(
     "methods", "", "Only methods whose name matches this regular expression, such as ^frequency."
 )
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Seeds of each.", lower_bound=1)
+_FIRST_SEED = flags.DEFINE_integer("first_seed", 0, "The first of them.", lower_bound=0)
 _RAW_DIR = flags.DEFINE_string("raw_dir", None, "Folder of MovieLens.")
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", "~/.cache/optembed_jax", "Folder in which prepared data sets are kept."
@@ -44,14 +46,14 @@ KEY = ("dataset", "model", "seed", "method", "keep")
 def missing_runs(
     problems: dict[str, Problem],
     models: list[str],
-    seeds: int,
+    seeds: range,
     chosen: re.Pattern[str],
     finished: Finished,
 ) -> Iterator[Record]:
     """Train what is not finished, method by method; every data set and model before a new seed."""
     benches = [
         Bench(problem, model, seed)
-        for seed in range(seeds)
+        for seed in seeds
         for problem in problems.values()
         for model in models
     ]
@@ -75,7 +77,8 @@ def main() -> None:
     def missing(finished: Finished) -> Iterator[Record]:
         data_dir = pathlib.Path(_DATA_DIR.value).expanduser()
         problems = {name: load(name, data_dir, _RAW_DIR.value) for name in _DATASETS.value}
-        return missing_runs(problems, _MODELS.value, _SEEDS.value, chosen, finished)
+        seeds = range(_FIRST_SEED.value, _FIRST_SEED.value + _SEEDS.value)
+        return missing_runs(problems, _MODELS.value, seeds, chosen, finished)
 
     records = runs_file.complete(_RUNS.value, KEY, None if _REPORT_ONLY.value else missing, _line)
     summary = row_pruning_report.summarise(records)

@@ -102,7 +102,7 @@ def taylor_under_rent(bench: Bench, wanted: Wanted) -> Iterator[Record]:
 
 def cuts_of_plain_training(bench: Bench, wanted: Wanted) -> Iterator[Record]:
     """By Taylor saliency and by the norm after training without decay."""
-    kinds = (("taylor", "zero"), ("norm", "zero"))
+    kinds = (("taylor", "zero"), ("taylor", "oov"), ("norm", "zero"))
     yield from _scored_cuts(bench, wanted, PLAIN, "unpruned, no decay", kinds, "taylor")
 
 
