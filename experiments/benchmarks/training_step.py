@@ -18,12 +18,11 @@ from absl import flags
 from experiments import cli
 from experiments.benchmarks import json_file
 from experiments.benchmarks.step_comparison import asked, installed, line_of, measure
-from optembed_jax.optimisers import TrainConfig
 from optembed_jax.row_decay import ROW_DECAYS
 
 _ROWS = flags.DEFINE_list("rows", ["1000000"], "Rows of the table, V.")
 _MODELS = flags.DEFINE_list("models", ["deepfm"], "Backbones, or all; PyTorch has deepfm.")
-_DECAY = flags.DEFINE_enum("row_decay", TrainConfig().row_decay, ROW_DECAYS, "Of our side.")
+_DECAY = flags.DEFINE_enum("row_decay", "rent", ROW_DECAYS, "Of our side.")
 _REPEATS = flags.DEFINE_integer("repeats", 11, "Timed turns of each side.", lower_bound=3)
 _SIDES = flags.DEFINE_list("sides", ["torch", "dense", "embedding"], "What to compare with.")
 _HUGE_PAGES = flags.DEFINE_bool(
