@@ -11,6 +11,9 @@ import jax.numpy as jnp
 from optembed_jax.dimension import prefix_mask
 from optembed_jax.fields import Fields
 
+_DRAWN_AT_ONCE = 2**24
+"""Initial values of a table that are drawn together."""
+
 
 @flax.struct.dataclass
 class Table:
@@ -41,12 +44,25 @@ def init_table(key: jax.Array, fields: Fields, dim: int, *, linear: bool, oov: b
       oov: whether pruned ids read a learned vector.
     """
     rows = fields.num_features
-    bound = jnp.sqrt(6.0 / (rows + dim))
     return Table(
-        rows=jax.random.uniform(key, (rows, dim), jnp.float32, -bound, bound),
+        rows=_xavier_uniform(key, rows, dim),
         linear=jnp.zeros((rows,), jnp.float32) if linear else None,
         oov=jnp.zeros((fields.num_fields, dim), jnp.float32) if oov else None,
     )
+
+
+def _xavier_uniform(key: jax.Array, rows: int, dim: int) -> jax.Array:
+    """float32 ``[rows, dim]``."""
+    bound = jnp.sqrt(6.0 / (rows + dim))
+    if rows * dim <= _DRAWN_AT_ONCE:
+        return jax.random.uniform(key, (rows, dim), jnp.float32, -bound, bound)
+
+    # Drawing needs four times the memory of what is drawn, more than a table with its moments: so
+    # a column at a time, which leaves rows that are dealt to devices where they are.
+    def column(key: jax.Array) -> jax.Array:
+        return jax.random.uniform(key, (rows,), jnp.float32, -bound, bound)
+
+    return jax.lax.map(column, jax.random.split(key, dim)).T
 
 
 def select(

@@ -1,10 +1,13 @@
+import functools
 import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from optembed_jax import embedding
 from optembed_jax.embedding import init_table, linear_term, select
 from optembed_jax.fields import Fields
 
@@ -123,3 +126,23 @@ def test_fresh_table_repeats_with_the_key_only(fields):
     ]
     np.testing.assert_array_equal(tables[0], tables[1])
     assert (tables[0] != tables[2]).any()
+
+
+def test_a_large_table_is_drawn_column_by_column_wherever_its_rows_lie(monkeypatch):
+    monkeypatch.setattr(embedding, "_DRAWN_AT_ONCE", 100)
+    fields = Fields(("a", "b"), (3000, 1000))
+    make = functools.partial(init_table, fields=fields, dim=8, linear=True, oov=False)
+    rows = np.asarray(make(jax.random.key(0)).rows)
+    bound = np.sqrt(6 / (4000 + 8))
+    assert rows.shape == (4000, 8) and np.abs(rows).max() <= bound
+    np.testing.assert_allclose(rows.std(axis=0), bound / np.sqrt(3), rtol=0.05)
+    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=0.1 * bound)
+    assert len(np.unique(rows)) > 31_000, "columns differ"
+    assert (rows != np.asarray(make(jax.random.key(1)).rows)).any()
+    mesh = Mesh(jax.devices(), ("rows",), axis_types=(AxisType.Auto,))
+    dealt = jax.jit(make, out_shardings=NamedSharding(mesh, PartitionSpec("rows")))
+    np.testing.assert_array_equal(np.asarray(dealt(jax.random.key(0)).rows), rows)
+    # No device sees more than its own rows.
+    compiled = dealt.lower(jax.random.key(0)).compile()
+    assert "all-gather" not in compiled.as_text()
+    assert compiled.memory_analysis().temp_size_in_bytes < rows.nbytes
