@@ -97,9 +97,9 @@ def best_dims(
     """Dimensions that are worth most together, where each field's count by themselves.
 
     A knapsack, by Lagrangian relaxation (Everett, 1963): with a price on parameters every field
-    decides for itself, and the lowest price is sought at which all keep to the limit. At the price
-    found no other choice of the same cost or less is worth more; what it leaves of the limit, less
-    than one field's next step, is not spent.
+    decides for itself, and the lowest price is sought at which all keep to the limit. No other
+    choice of the same cost or less is worth more. What it leaves of the limit, less than the next
+    step of the fields that would take one at this price, is not spent.
 
     Args:
       worth: float64 ``[F, D]``, of each dimension of each field.
@@ -110,7 +110,8 @@ def best_dims(
     Returns:
       int32 ``[F]``.
     """
-    costs = np.asarray(rows, np.int64)[:, None] * padded(np.arange(1, worth.shape[1] + 1), multiple)
+    rows = np.asarray(rows, np.int64)
+    costs = rows[:, None] * padded(np.arange(1, worth.shape[1] + 1), multiple)
 
     def at(price: float) -> np.ndarray:
         return (worth - price * costs).argmax(axis=1)

@@ -37,7 +37,7 @@ _NAMES = {"auc": "AUC", "logloss": "logloss"}
 _LANES = 128
 """Numbers that processors take at once, or a multiple of them."""
 _KEPT_BYTES = 2**29
-"""Of banks that are kept from one generation to the next; larger ones are made anew."""
+"""Of a fitness' banks that are kept from one generation to the next; larger ones are made anew."""
 _BATCHES_AT_ONCE = 64
 """In one run of a program: to start one for each takes as long as to score a candidate."""
 
@@ -193,7 +193,8 @@ class _Scorer:
         logits = self._logits(num_rows, candidates, self._affines(num_rows, candidates))
         positive = self.is_positive[:num_rows]
         measured = _jitted_measure(self.measure)
-        found = [measured(own[positive], own[~positive]) for own in logits[: len(dims)]]
+        ones, zeros = np.flatnonzero(positive), np.flatnonzero(~positive)
+        found = [measured(own[ones], own[zeros]) for own in logits[: len(dims)]]
         fitness = np.empty(len(dims))
         fitness[candidates.steps.order[: len(dims)]] = found  # Waits for what still computes.
         return fitness
@@ -210,17 +211,19 @@ class _Scorer:
             batches = -(-rows // self.batch_size)
             read = self._kept_banks(start) if self._keeps_banks else self._batches(start)
             logits = score(self.params, self.rows, read, batches, on_device, affines)
-            found += list(np.asarray(logits[:batches]))
+            found += list(np.asarray(logits)[:batches])
         return np.concatenate(found, axis=1)[:, :num_rows]
 
     @property
     def _rows_at_once(self) -> int:
         batches = -(-len(self.ids) // self.batch_size)
-        return self.batch_size * min(_BATCHES_AT_ONCE, batches)
+        runs = -(-batches // _BATCHES_AT_ONCE)
+        return self.batch_size * -(-batches // runs)
 
     @property
     def _keeps_banks(self) -> bool:
         rows, fields = self.ids.shape
+        rows = -(-rows // self._rows_at_once) * self._rows_at_once
         return 4 * rows * bank_rows(self.model, fields) <= _KEPT_BYTES
 
     def _batches(self, start: int) -> jax.Array:

@@ -46,7 +46,7 @@ class SearchConfig:
       search_patience: stop when so many generations together have gained less than
         ``search_tolerance``; 0 never stops early. None is the searcher's own.
       search_tolerance: in units of the fitness, such as AUC, at least 0; None is the searcher's
-        own.
+        own, or, with a patience given, 1e-4.
 
     Raises:
       InputError: a value outside its range.
@@ -251,11 +251,13 @@ def advance(
 
 
 def patience_of(searcher: Searcher, cache: ScoreCache, config: SearchConfig) -> Patience:
-    """The searcher's own, but for what the settings say."""
+    """The settings', or, without a number of generations in them, the searcher's own."""
     own = getattr(searcher, "patience", None)
-    patience: Patience = own(cache) if own is not None else Patience()
+    patience = Patience()
     if config.search_patience is not None:
-        patience = dataclasses.replace(patience, generations=config.search_patience)
+        patience = Patience(config.search_patience)
+    elif own is not None:
+        patience = own(cache)
     if config.search_tolerance is not None:
         patience = dataclasses.replace(patience, tolerance=config.search_tolerance)
     return patience

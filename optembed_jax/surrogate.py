@@ -46,22 +46,33 @@ class Worth:
 class Surrogate:
     """The posterior of the linear model's weights.
 
+    Its covariance is the square of ``scale * (I - V diag(shrink) V')``: what was scored says
+    something about the directions ``V`` and nothing about the rest.
+
     Attributes:
       space: of the candidates.
       mean: float64 ``[P]``: ``F * K`` of the fields, then those of the masks.
-      root: float64 ``[P, P]``, times its own transpose the covariance.
-      unexplained: the share of the variance of what was scored that the mean leaves, 0..1.
+      directions: float64 ``[P, R]``, orthonormal columns.
+      shrink: float64 ``[R]``, in 0..1.
+      scale: of a weight that nothing is known of.
+      unexplained: the share of the variance that is left when each candidate is predicted from all
+        others; above 1 where that is worse than their mean.
     """
 
     space: SearchSpace
     mean: np.ndarray
-    root: np.ndarray
+    directions: np.ndarray
+    shrink: np.ndarray
+    scale: float
     unexplained: float
 
     def draw(self, key: jax.Array, count: int) -> Worth:
         """``count`` independent guesses."""
-        noise = generator(key).normal(size=(len(self.mean), count))
-        weights = (self.mean[:, None] + self.root @ noise).T
+        noise = generator(key).normal(size=(count, len(self.mean)))
+        # The symmetric root: it does not depend on the signs of directions, or which of several
+        # equivalent ones were found.
+        known = (noise @ self.directions * self.shrink) @ self.directions.T
+        weights = self.mean + self.scale * (noise - known)
         bends = _bends(np.arange(1, self.space.max_dim + 1), self.space.max_dim)
         split = self.space.num_fields * bends.shape[1]
         of_fields = weights[:, :split].reshape(count, self.space.num_fields, -1)
@@ -81,13 +92,13 @@ def fit_surrogate(space: SearchSpace, candidates: np.ndarray, fitness: np.ndarra
     inputs -= inputs.mean(axis=0)
     target = fitness - fitness.mean()
     target /= max(target.std(), np.finfo(np.float64).tiny)
-    # In the eigenvectors of the inputs' products, weights are independent under any prior.
-    values, vectors = np.linalg.eigh(inputs.T @ inputs)
-    values = np.maximum(values, 0.0)
-    slopes = vectors.T @ (inputs.T @ target)
+    # Along the singular directions weights are independent under any prior.
+    left, singular, right = np.linalg.svd(inputs, full_matrices=False)
+    values = np.square(singular)
+    along = left.T @ target
 
     def noise_of(strength: float) -> float:
-        explained = np.square(slopes) @ (1 / (values + strength))
+        explained = np.square(along) @ (values / (values + strength))
         return max((target @ target - explained) / len(target), _LEAST_VARIANCE)
 
     def log_evidence(strength: float) -> float:
@@ -95,13 +106,17 @@ def fit_surrogate(space: SearchSpace, candidates: np.ndarray, fitness: np.ndarra
         return float(-0.5 * (len(target) * np.log(noise_of(strength)) + complexity))
 
     strength = max(_PRIOR_STRENGTHS, key=log_evidence)
-    precision = values + strength
-    mean = vectors @ (slopes / precision)
+    explained = values / (values + strength)
+    # Leaving a candidate out multiplies its residual by 1 / (1 - its leverage).
+    leverage = np.square(left) @ explained + 1 / len(target)
+    residual = (target - left @ (explained * along)) / np.maximum(1 - leverage, 1e-9)
     return Surrogate(
         space,
-        mean=mean,
-        root=vectors * np.sqrt(noise_of(strength) / precision),
-        unexplained=float(np.mean(np.square(target - inputs @ mean))),
+        mean=right.T @ (singular / (values + strength) * along),
+        directions=right.T,
+        shrink=1 - np.sqrt(strength / (values + strength)),
+        scale=float(np.sqrt(noise_of(strength) / strength)),
+        unexplained=float(np.mean(np.square(residual))),
     )
 
 

@@ -198,11 +198,12 @@ def test_it_stops_when_nothing_is_gained():
         ({"search_patience": 0}, Patience(2), 31),
         ({}, Patience(2, 0.01), 31),
         ({"search_tolerance": 0.03}, Patience(2, 0.01), 3),
+        ({"search_patience": 2}, Patience(2, 0.5), 31),  # Its own tolerance goes with its patience.
     ],
 )
 def test_how_long_it_waits_is_asked_for_or_the_searchers_own(asked, own, generations):
     """A searcher that always finds something new to score, .01 better at a time."""
-    step = 0.01 if asked.get("search_tolerance") or own == Patience(2, 0.01) else 0.0
+    step = 0.0 if own in (None, Patience(2)) else 0.01
 
     def searcher(key, population, score):
         new = np.array([[len(score.cache) + 1]], np.int32)

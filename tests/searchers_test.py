@@ -210,6 +210,15 @@ def test_it_waits_longer_where_the_model_explains_nothing():
     assert guided.patience(ScoreCache(candidates, lost)) == Patience(5, 5e-4)
 
 
+@pytest.mark.parametrize("kind", [Evolution, GuidedEvolution, ParetoEvolution])
+def test_the_first_generation_draws_no_seed_again(kind):
+    space = SearchSpace(np.ones((1, 2), int), 3)
+    seeds = np.array([[1, 1], [3, 2], [2, 2], [3, 3]], np.int32)
+    config = SearchConfig(0, 5, 5, top_k=20)
+    first = run(kind(space, config, seeds), Judge([2, 3]), 2, config)[0]
+    assert len(np.unique(first.population.dims, axis=0)) == len(first.population) == 9
+
+
 def test_a_guided_evolution_ends_with_the_space():
     space = SearchSpace(np.ones((1, 2), int), 3)
     judge = Judge([2, 3])
