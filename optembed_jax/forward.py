@@ -265,7 +265,7 @@ def embed(
         of_mask = (params.thresholds, ids, config.mode_threshold, config.norm)
         if is_judged_once:
             # Before it is read, so that gradients are summed by row before they come to its mask.
-            once = threshold.mask_once(table.rows, ids, *of_mask)
+            once = threshold.mask_once(table.rows, *of_mask)
             rows, mask = (table.rows * once[:, None])[ids], once[ids]
         else:
             mask = threshold.row_mask(rows, *of_mask)

@@ -115,32 +115,30 @@ def row_mask(
 
 
 def mask_once(
-    rows: jax.Array,
-    slots: jax.Array,
+    table: jax.Array,
     thresholds: jax.Array,
     ids: jax.Array,
     level: str,
     order: int = 1,
 ) -> jax.Array:
-    """:func:`row_mask` of rows that several ids read, each judged once.
+    """:func:`row_mask` of a table's rows, which several ids read, each judged once.
 
     Args:
-      rows: float ``[R, D]``, rows that are read, and others.
-      slots: int32 ``[B, F]``, where each id's row stands among them; behind them if there is none.
+      table: float ``[V, D]``.
       thresholds: ``[F]`` or ``[V]``, see :func:`threshold_of`.
       ids: int32 ``[B, F]``.
       level: ``field`` or ``feature``.
       order: of the norm, 1 or 2.
 
     Returns:
-      float ``[R]`` of zeros and ones, with the same gradients; of rows that are not read, whatever.
+      float ``[V]`` of zeros and ones, with the same gradients; of rows that are not read, whatever.
     """
     numbers = ids
     if level == "field":
         numbers = jnp.broadcast_to(jnp.arange(ids.shape[-1], dtype=ids.dtype), ids.shape)
     # Who reads a row agree on its threshold.
-    number = jnp.zeros(rows.shape[:1], ids.dtype).at[slots].set(numbers, mode="drop")
-    return long_tail_step(row_norm(rows, order) - thresholds[number])
+    number = jnp.zeros(table.shape[:1], ids.dtype).at[ids].set(numbers, mode="drop")
+    return long_tail_step(row_norm(table, order) - thresholds[number])
 
 
 def table_row_mask(
