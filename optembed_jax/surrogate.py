@@ -92,13 +92,12 @@ def fit_surrogate(space: SearchSpace, candidates: np.ndarray, fitness: np.ndarra
     inputs -= inputs.mean(axis=0)
     target = fitness - fitness.mean()
     target /= max(target.std(), np.finfo(np.float64).tiny)
-    # Along the singular directions weights are independent under any prior.
-    left, singular, right = np.linalg.svd(inputs, full_matrices=False)
-    values = np.square(singular)
-    along = left.T @ target
+    values, directions = _directions(inputs)
+    scores = inputs @ directions
+    along = scores.T @ target
 
     def noise_of(strength: float) -> float:
-        explained = np.square(along) @ (values / (values + strength))
+        explained = np.square(along) @ (1 / (values + strength))
         return max((target @ target - explained) / len(target), _LEAST_VARIANCE)
 
     def log_evidence(strength: float) -> float:
@@ -106,18 +105,35 @@ def fit_surrogate(space: SearchSpace, candidates: np.ndarray, fitness: np.ndarra
         return float(-0.5 * (len(target) * np.log(noise_of(strength)) + complexity))
 
     strength = max(_PRIOR_STRENGTHS, key=log_evidence)
-    explained = values / (values + strength)
+    precision = values + strength
     # Leaving a candidate out multiplies its residual by 1 / (1 - its leverage).
-    leverage = np.square(left) @ explained + 1 / len(target)
-    residual = (target - left @ (explained * along)) / np.maximum(1 - leverage, 1e-9)
+    leverage = np.square(scores) @ (1 / precision) + 1 / len(target)
+    residual = (target - scores @ (along / precision)) / np.maximum(1 - leverage, 1e-9)
     return Surrogate(
         space,
-        mean=right.T @ (singular / (values + strength) * along),
-        directions=right.T,
-        shrink=1 - np.sqrt(strength / (values + strength)),
+        mean=directions @ (along / precision),
+        directions=directions,
+        shrink=1 - np.sqrt(strength / precision),
         scale=float(np.sqrt(noise_of(strength) / strength)),
         unexplained=float(np.mean(np.square(residual))),
     )
+
+
+def _directions(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Directions ``[P, R]`` along which weights are independent under any prior, and the squared
+    singular values ``[R]`` of inputs ``[C, P]``; without those in which nothing was scored.
+
+    By the smaller matrix of products, many times faster than by a singular value decomposition.
+    """
+    candidates, weights = inputs.shape
+    if candidates < weights:
+        values, left = np.linalg.eigh(inputs @ inputs.T)
+        found = inputs.T @ left
+    else:
+        values, found = np.linalg.eigh(inputs.T @ inputs)
+    scored = values > 1e-10 * values.max(initial=0.0)
+    found = found[:, scored]
+    return values[scored], found / np.linalg.norm(found, axis=0)
 
 
 def _inputs(space: SearchSpace, candidates: np.ndarray) -> np.ndarray:

@@ -100,8 +100,8 @@ def test_draws_hang_on_what_was_scored_and_not_on_rounding(count):
         for order in (np.arange(count), np.arange(count)[::-1])
     ]
     scale = draws[0].of_dims.std()
-    np.testing.assert_allclose(draws[0].of_dims, draws[1].of_dims, atol=1e-8 * scale)
-    np.testing.assert_allclose(draws[0].of_masks, draws[1].of_masks, atol=1e-8 * scale)
+    np.testing.assert_allclose(draws[0].of_dims, draws[1].of_dims, atol=1e-6 * scale)
+    np.testing.assert_allclose(draws[0].of_masks, draws[1].of_masks, atol=1e-6 * scale)
 
 
 def test_what_fields_are_worth_together_is_left_unexplained_also_with_many_fields():
