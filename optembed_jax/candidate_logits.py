@@ -134,13 +134,6 @@ def bank_of(params: Params, rows: jax.Array | None, ids: jax.Array, *, model: Mo
     return Bank(columns, linear)
 
 
-def bank_rows(model: ModelConfig, num_fields: int) -> int:
-    """Rows of a bank of ``F`` fields."""
-    form, columns = FORMS.get(model.model), num_fields * model.latent_dim
-    pairs = num_fields * (num_fields - 1) // 2
-    return columns + (pairs * model.latent_dim if form is not None and form.products else 0)
-
-
 def logits_of(
     params: Params,
     bank: Bank,

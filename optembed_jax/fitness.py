@@ -20,7 +20,6 @@ from optembed_jax.candidate_logits import (
     Candidates,
     arrange,
     bank_of,
-    bank_rows,
     candidate_logits,
     logits_of,
     recalibrated_affines,
@@ -220,11 +219,15 @@ class _Scorer:
         runs = -(-batches // _BATCHES_AT_ONCE)
         return self.batch_size * -(-batches // runs)
 
-    @property
+    @functools.cached_property
     def _keeps_banks(self) -> bool:
-        rows, fields = self.ids.shape
-        rows = -(-rows // self._rows_at_once) * self._rows_at_once
-        return 4 * rows * bank_rows(self.model, fields) <= _KEPT_BYTES
+        ids = jax.ShapeDtypeStruct((self._rows_at_once, self.ids.shape[1]), self.ids.dtype)
+        of_run = jax.eval_shape(
+            functools.partial(bank_of, model=self.model), self.params, self.rows, ids
+        )
+        runs = -(-len(self.ids) // self._rows_at_once)
+        size = sum(array.size * array.dtype.itemsize for array in jax.tree.leaves(of_run))
+        return runs * size <= _KEPT_BYTES
 
     def _batches(self, start: int) -> jax.Array:
         """Ids int32 ``[K, B, F]`` from a row on; the last row is repeated to fill them."""

@@ -260,9 +260,7 @@ def embed(
     rows, mask = table.rows[ids], None
     is_judged_once = selection.learned and table.rows.shape[0] < ids.size
     if selection.learned:
-        if params.thresholds is None:
-            raise ValueError(f"mode {config.mode!r} has no thresholds to learn rows from")
-        of_mask = (params.thresholds, ids, config.mode_threshold, config.norm)
+        of_mask = (_learned(config, params), ids, config.mode_threshold, config.norm)
         if is_judged_once:
             # Before it is read, so that gradients are summed by row before they come to its mask.
             once = threshold.mask_once(table.rows, *of_mask)
@@ -277,6 +275,13 @@ def embed(
     return select(rows, mask, selection.dims, table.oov, is_masked=is_judged_once), linear
 
 
+def _learned(config: ModelConfig, params: Params) -> jax.Array:
+    """The thresholds by which rows are learned."""
+    if params.thresholds is None:
+        raise ValueError(f"mode {config.mode!r} has no thresholds to learn rows from")
+    return params.thresholds
+
+
 def view_of(config: ModelConfig, params: Params, selection: Selection) -> RowView:
     """How a model sees the rows of its table, but for the columns.
 
@@ -285,10 +290,8 @@ def view_of(config: ModelConfig, params: Params, selection: Selection) -> RowVie
       params: its parameters, the table whole.
       selection: the part of the table to read.
     """
-    if selection.learned and params.thresholds is None:
-        raise ValueError(f"mode {config.mode!r} has no thresholds to learn rows from")
     return RowView(
-        thresholds=params.thresholds if selection.learned else None,
+        thresholds=_learned(config, params) if selection.learned else None,
         mask=selection.rows,
         oov=params.table.oov,
         level=config.mode_threshold,

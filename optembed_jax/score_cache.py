@@ -6,7 +6,7 @@ import functools
 import numpy as np
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class ScoreCache:
     """Candidates that were scored, in the order in which they were; immutable.
 

@@ -72,12 +72,16 @@ class SearchSpace:
         )
 
     @functools.cached_property
+    def _least(self) -> np.ndarray:
+        """Parameters of each mask's smallest table, int64 ``[M]``."""
+        return budget.table_parameters(self.rows, np.ones_like(self.rows), self.multiple)
+
+    @functools.cached_property
     def size_range(self) -> tuple[int, int]:
         """Parameters of the smallest table, and of the largest within the limit."""
-        least = budget.table_parameters(self.rows, np.ones_like(self.rows), self.multiple)
         full = np.full_like(self.rows, self.max_dim)
         most = int(budget.table_parameters(self.rows, full, self.multiple).max())
-        return int(least.min()), most if self.limit is None else min(most, self.limit)
+        return int(self._least.min()), most if self.limit is None else min(most, self.limit)
 
     def repair(self, key: jax.Array, candidates: np.ndarray) -> np.ndarray:
         """Candidates ``[C, G]`` within the limit: dimensions are lowered at random.
@@ -88,9 +92,8 @@ class SearchSpace:
         if self.limit is None or not len(candidates):
             return candidates
         if len(self.rows) > 1:
-            least = budget.table_parameters(self.rows, np.ones_like(self.rows), self.multiple)
-            hopeless = least[self.mask(candidates)] > self.limit
-            candidates[hopeless, -1] = least.argmin() + 1
+            hopeless = self._least[self.mask(candidates)] > self.limit
+            candidates[hopeless, -1] = self._least.argmin() + 1
         rows = self.rows[self.mask(candidates)]
         lowered = budget.repair(key, self.dims(candidates), rows, self.limit, self.multiple)
         candidates[:, : self.num_fields] = lowered
@@ -112,10 +115,9 @@ class SearchSpace:
           of_dims: float64 ``[F, D]``, what each dimension of each field is worth.
           of_masks: float64 ``[M]``, what each mask is worth.
         """
-        least = budget.table_parameters(self.rows, np.ones_like(self.rows), self.multiple)
         found = []
         for mask, rows in enumerate(self.rows):
-            if self.limit is None or least[mask] <= self.limit:
+            if self.limit is None or self._least[mask] <= self.limit:
                 dims = budget.best_dims(of_dims, rows, self.limit, self.multiple)
                 total = of_dims[np.arange(self.num_fields), dims - 1].sum() + of_masks[mask]
                 found.append((float(total), mask, dims))
@@ -131,9 +133,8 @@ class SearchSpace:
         found = []
         for mask, rows in enumerate(self.rows):
             gene = [] if len(self.rows) == 1 else [mask + 1]
-            least = int(budget.table_parameters(rows, np.ones_like(rows), self.multiple))
             for limit in limits:
-                if limit is not None and limit < least:
+                if limit is not None and limit < self._least[mask]:
                     continue
                 found += [
                     (*rule_dims(rule, rows, self.max_dim, limit, self.multiple).tolist(), *gene)
