@@ -12,7 +12,7 @@ from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.forward import Params
 from optembed_jax.row_decay import ROW_DECAYS, RowRule
-from optembed_jax.row_update import TABLE_UPDATES, init_row_state, updates_sparsely
+from optembed_jax.row_state import TABLE_UPDATES, init_row_state, updates_sparsely
 
 
 @dataclasses.dataclass(frozen=True)

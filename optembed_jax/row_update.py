@@ -22,7 +22,6 @@ import jax.numpy as jnp
 
 from optembed_jax.distinct_rows import DistinctRows, distinct_rows, most_distinct
 from optembed_jax.embedding import Table, cut
-from optembed_jax.fields import Fields
 from optembed_jax.row_blocks import (
     Part,
     Tree,
@@ -42,42 +41,11 @@ from optembed_jax.row_catch_up import (
     without_oov,
 )
 from optembed_jax.row_decay import AdamRows, RowRule, step_all, visit
+from optembed_jax.row_state import RowState, with_dates, without_dates
 from optembed_jax.row_view import RowView, Seen, Slopes
-
-TABLE_UPDATES = ("auto", "sparse", "dense")
-
-SPARSE_FROM_ROWS = 100_000
-"""Rows from which ``auto`` is sparse: below, the dense step was as fast (docs/row_update.md)."""
 
 SWEEP_STEPS = 16
 """``l2_coupled``: the whole table is swept once in so many steps, a part in each."""
-
-
-@flax.struct.dataclass
-class RowState:
-    """The table optimiser's memory beside the table.
-
-    Attributes:
-      mu: Adam's first moments, of the table's shapes.
-      nu: the second moments.
-      last: int32 ``[V]``, the step that each row is up to date with; None in a dense state, where
-        that is the current one.
-      visits: int32 ``[V]``, steps that read the row; None where the rule does not ask for it.
-      scratch: int32 ``[V]``, to find distinct rows with; None in a dense state.
-      sizes: rows of each field, ``F``.
-    """
-
-    mu: Table
-    nu: Table
-    last: jax.Array | None
-    visits: jax.Array | None
-    scratch: jax.Array | None
-    sizes: tuple[int, ...] = flax.struct.field(pytree_node=False)
-
-    @property
-    def is_sparse(self) -> bool:
-        """Whether a step touches only the rows that it reads."""
-        return self.scratch is not None
 
 
 @flax.struct.dataclass
@@ -134,34 +102,6 @@ class RowStep:
     after: jax.Array
 
 
-def updates_sparsely(table_update: str, num_features: int) -> bool:
-    """Whether a table of ``V`` rows is updated sparsely under ``auto``, ``sparse`` or ``dense``."""
-    return table_update == "sparse" or (table_update == "auto" and num_features >= SPARSE_FROM_ROWS)
-
-
-def init_row_state(rule: RowRule, table: Table, fields: Fields, *, sparse: bool) -> RowState:
-    """The state before the first step: moments of zero, no visits.
-
-    Args:
-      rule: the rule.
-      table: the table to be trained; only its shapes matter.
-      fields: the data set's fields.
-      sparse: whether steps touch only the rows that they read.
-    """
-
-    def per_row(wanted: bool) -> jax.Array | None:
-        return jnp.zeros((fields.num_features,), jnp.int32) if wanted else None
-
-    return RowState(
-        mu=jax.tree.map(jnp.zeros_like, table),
-        nu=jax.tree.map(jnp.zeros_like, table),
-        last=per_row(sparse),
-        visits=per_row(rule.lazy_moments),
-        scratch=per_row(sparse),
-        sizes=fields.sizes,
-    )
-
-
 def look_up(
     rule: RowRule,
     view: RowView,
@@ -190,7 +130,7 @@ def look_up(
     distinct, scratch = _distinct(rule, state, ids)
     most, num_fields = distinct.rows.shape[0], ids.shape[-1]
     fields = jnp.where(distinct.positions < ids.size, distinct.positions % num_fields, num_fields)
-    old = _dated(state, table, step)
+    old = with_dates(state, table, step)
 
     def one_block(part: Part, carried: Tree) -> Tree:
         dated, kept, terms = carried
@@ -210,7 +150,7 @@ def look_up(
     rows, kept, terms = for_blocks(
         distinct.count, block_of(rule, most), one_block, (without_oov(old), kept, terms)
     )
-    table, state = _undated(state, with_oov_of(old, rows))
+    table, state = without_dates(state, with_oov_of(old, rows))
     lookup = Lookup(distinct, fields, kept, terms)
     return lookup, table, dataclasses.replace(state, scratch=scratch)
 
@@ -271,13 +211,13 @@ def write_back(
       The table and the state after the step, the gradient of the thresholds, and the scores of the
       rows that were looked up.
     """
-    old = _dated(state, table, step)
+    old = with_dates(state, table, step)
     new, slopes, terms = _step_sparsely(rule, view, old, lookup, gradient, step, score)
     slopes = sum_over_devices(slopes)
     if rule.decay == "l2_coupled":
         new = _sweep_part(rule, new, step + 1)
     new = _with_oov_stepped(rule, old, new, slopes.oov, step + 1)
-    return *_undated(state, new), slopes.thresholds, terms
+    return *without_dates(state, new), slopes.thresholds, terms
 
 
 def step_densely(
@@ -298,10 +238,10 @@ def step_densely(
       gradient: of the loss with respect to the table.
       step: int32 scalar, steps taken before this one.
     """
-    old = _dated(state, table, step)
+    old = with_dates(state, table, step)
     is_read = count_reads(ids, table.rows.shape[0]) > 0
     new = _step_densely(rule, old, is_read, gradient, step + 1)
-    return _undated(state, _with_oov_stepped(rule, old, new, gradient.oov, step + 1))
+    return without_dates(state, _with_oov_stepped(rule, old, new, gradient.oov, step + 1))
 
 
 def synchronise(
@@ -318,26 +258,12 @@ def synchronise(
     if state.last is None:
         return table, state
     blocks = -(-table.rows.shape[0] // block_of(rule, table.rows.shape[0]))
-    return _undated(state, sweep(rule, _dated(state, table, step), step, 0, blocks))
+    return without_dates(state, sweep(rule, with_dates(state, table, step), step, 0, blocks))
 
 
 def count_reads(slots: jax.Array, rows: int) -> jax.Array:
     """How many ids ``[..., F]`` read each row, int32 ``[rows]``; not those behind them."""
     return jnp.zeros((rows,), jnp.int32).at[slots.reshape(-1)].add(1, mode="drop")
-
-
-def _dated(state: RowState, table: Table, step: jax.Array) -> DatedRows:
-    last = state.last
-    if last is None:
-        last = jnp.broadcast_to(step, table.rows.shape[:1])
-    return DatedRows(value=table, mu=state.mu, nu=state.nu, last=last, visits=state.visits)
-
-
-def _undated(state: RowState, rows: DatedRows) -> tuple[Table, RowState]:
-    last = None if state.last is None else rows.last
-    return rows.value, dataclasses.replace(
-        state, mu=rows.mu, nu=rows.nu, last=last, visits=rows.visits
-    )
 
 
 def _distinct(rule: RowRule, state: RowState, ids: jax.Array) -> tuple[DistinctRows, jax.Array]:

@@ -36,9 +36,9 @@ from optembed_jax.optimisers import TrainConfig, init_optimisers, make_optimiser
 from optembed_jax.row_decay import AdamRows
 from optembed_jax.row_score import ScoreState
 from optembed_jax.row_shards import RowShards
+from optembed_jax.row_state import RowState
 from optembed_jax.row_update import (
     Lookup,
-    RowState,
     RowStep,
     count_reads,
     look_up,

@@ -15,7 +15,7 @@ from optembed_jax.fields import Fields
 from optembed_jax.forward import ModelConfig, Params, Selection
 from optembed_jax.optimisers import TrainConfig, init_optimisers
 from optembed_jax.row_decay import ROW_DECAYS
-from optembed_jax.row_update import RowState
+from optembed_jax.row_state import RowState
 from optembed_jax.train import Phase, bring_up_to_date, init_state, train_step
 
 FIELDS = Fields(("user", "item", "hour"), (40, 9, 3))

@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from optembed_jax.embedding import Table, init_table
 from optembed_jax.fields import Fields
 from optembed_jax.row_decay import ROW_DECAYS, RowRule
+from optembed_jax.row_state import init_row_state
 from optembed_jax.row_update import (
-    init_row_state,
     look_up,
     see,
     step_densely,
     synchronise,
-    updates_sparsely,
     write_back,
 )
 from optembed_jax.row_view import RowView, Seen, Slopes
@@ -338,10 +337,3 @@ def test_what_ids_see_is_the_table_brought_up_to_date(decay):
     np.testing.assert_allclose(seen.rows, expected, rtol=0, atol=1e-6)
     np.testing.assert_allclose(seen.linear, np.asarray(whole.linear)[ids[19]] * kept, atol=1e-6)
     assert sorted(reads[reads > 0]) == sorted(np.unique(ids[19], return_counts=True)[1])
-
-
-def test_auto_is_dense_for_small_tables():
-    assert not updates_sparsely("auto", 10_000)
-    assert updates_sparsely("auto", 1_000_000)
-    assert updates_sparsely("sparse", 1)
-    assert not updates_sparsely("dense", 10**9)
