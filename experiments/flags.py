@@ -20,8 +20,8 @@ from optembed_jax.data.options import DataOptions
 from optembed_jax.errors import InputError
 from optembed_jax.forward import DEFAULT_ROW_KEEP, DEFAULT_ROW_SCORE, ModelConfig
 from optembed_jax.object_store import in_file_system, path_of
+from optembed_jax.optimisers import TrainConfig
 from optembed_jax.search import SearchConfig
-from optembed_jax.train import TrainConfig
 
 _DATA = DataOptions()
 # The library's defaults are the paper's; the commands' are what docs/row_pruning.md found best.

@@ -21,6 +21,7 @@ try:
     from optembed_jax.fitness import ValidationFitness, make_fitness
     from optembed_jax.forward import ModelConfig, Params, Selection, embed, forward, init_params
     from optembed_jax.metrics import auc, auc_on_device, calibration, logloss, logloss_on_device
+    from optembed_jax.optimisers import TrainConfig
     from optembed_jax.parameter_count import ParameterCount, count_parameters
     from optembed_jax.racing import race
     from optembed_jax.resume import Epoch
@@ -51,7 +52,8 @@ try:
         row_norm,
         table_row_mask,
     )
-    from optembed_jax.train import Phase, TrainConfig, TrainState, eval_step, init_state, train_step
+    from optembed_jax.train import Phase, eval_step, train_step
+    from optembed_jax.train_state import TrainState, init_state
     from optembed_jax.variation import crossover, mutate
 except ModuleNotFoundError as error:
     # Not names that are loaded when asked for: `fit` and `forward` are modules too, and whoever

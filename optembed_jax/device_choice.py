@@ -9,9 +9,11 @@ import jax
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.forward import ModelConfig
+from optembed_jax.optimisers import TrainConfig
 from optembed_jax.parallel import Steps, devices_in_order, one_device, pmapped, row_sharded
 from optembed_jax.row_layout import bytes_of
-from optembed_jax.train import Phase, TrainConfig, init_state
+from optembed_jax.train import Phase
+from optembed_jax.train_state import init_state
 
 PARALLELISMS = ("auto", "pmap", "sharded")
 

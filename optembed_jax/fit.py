@@ -16,10 +16,12 @@ import numpy as np
 from optembed_jax import metrics
 from optembed_jax.errors import CheckpointError, DivergedError, InputError, Stopped
 from optembed_jax.forward import ModelConfig, Params, Reading
+from optembed_jax.optimisers import TrainConfig
 from optembed_jax.parallel import Steps, one_device, one_device_evaluation
 from optembed_jax.resume import Epoch, Position, Saving, best_of
 from optembed_jax.row_score import ScoreState
-from optembed_jax.train import Phase, TrainConfig, TrainState, begin_epoch
+from optembed_jax.train import Phase
+from optembed_jax.train_state import TrainState, begin_epoch
 
 _UNREAD_LOSSES = 100  # steps after which a loss that is no number is noticed
 

@@ -25,6 +25,7 @@ from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.compact import CompactIndex
 from optembed_jax.errors import InputError
 from optembed_jax.forward import ModelConfig, Params, Reading
+from optembed_jax.optimisers import TrainConfig
 from optembed_jax.row_layout import (
     Tree,
     filled_from_host,
@@ -34,14 +35,8 @@ from optembed_jax.row_layout import (
     specs,
 )
 from optembed_jax.row_shards import RowShards
-from optembed_jax.train import (
-    Phase,
-    TrainConfig,
-    TrainState,
-    bring_up_to_date,
-    eval_step,
-    train_step,
-)
+from optembed_jax.train import Phase, eval_step, train_step
+from optembed_jax.train_state import TrainState, bring_up_to_date
 
 AXIS = "devices"
 """Name of the mapped axis."""

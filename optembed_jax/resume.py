@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from optembed_jax.checkpoint import Checkpoints
-from optembed_jax.train import TrainState
+from optembed_jax.train_state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)

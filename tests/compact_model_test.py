@@ -12,8 +12,10 @@ from optembed_jax.fields import Fields
 from optembed_jax.fit import fit, predict
 from optembed_jax.forward import ModelConfig, Selection, forward, init_params
 from optembed_jax.models import MODEL_NAMES
+from optembed_jax.optimisers import TrainConfig
 from optembed_jax.threshold import table_row_mask
-from optembed_jax.train import Phase, TrainConfig, init_state, train_step
+from optembed_jax.train import Phase, train_step
+from optembed_jax.train_state import init_state
 
 FIELDS = Fields(("user", "item", "hour", "place"), (9, 5, 3, 4))
 D = 4

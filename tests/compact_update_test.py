@@ -12,7 +12,8 @@ from optembed_jax.compact_update import MOST_NUMBERS, trains_compact
 from optembed_jax.fields import Fields
 from optembed_jax.forward import ModelConfig, Selection
 from optembed_jax.optimisers import TrainConfig
-from optembed_jax.train import Phase, init_state, train_step
+from optembed_jax.train import Phase, train_step
+from optembed_jax.train_state import init_state
 
 FIELDS = Fields(("user", "item", "hour", "place"), (12, 5, 3, 4))
 ROWS = np.random.default_rng(0).random(FIELDS.num_features) < 0.6

@@ -8,8 +8,10 @@ from optembed_jax.device_choice import choose, state_bytes
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.forward import ModelConfig
+from optembed_jax.optimisers import TrainConfig
 from optembed_jax.parallel import row_sharded
-from optembed_jax.train import Phase, TrainConfig, init_state
+from optembed_jax.train import Phase
+from optembed_jax.train_state import init_state
 
 FIELDS = Fields(("a", "b"), (1000, 24))
 MODEL = ModelConfig("fm", 8, (), mode="none")

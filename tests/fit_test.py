@@ -13,9 +13,11 @@ from optembed_jax.checkpoint import Checkpoints
 from optembed_jax.errors import CheckpointError, DivergedError, InputError, Stopped
 from optembed_jax.fit import Fitted, fit, predict
 from optembed_jax.forward import ModelConfig, Selection, forward, init_params
+from optembed_jax.optimisers import TrainConfig
 from optembed_jax.parallel import one_device
 from optembed_jax.resume import Epoch, Position, Saving, resume
-from optembed_jax.train import Phase, TrainConfig, init_state
+from optembed_jax.train import Phase
+from optembed_jax.train_state import init_state
 
 MODEL = ModelConfig("deepfm", 4, (4,), dropout=0.2)
 TRAIN = TrainConfig(lr=0.02, l2=1e-5, t_lr=0.1, alpha=1e-3)

@@ -15,11 +15,13 @@ from optembed_jax.errors import Stopped
 from optembed_jax.fields import Fields
 from optembed_jax.fit import fit, predict
 from optembed_jax.forward import ModelConfig, Selection
+from optembed_jax.optimisers import TrainConfig
 from optembed_jax.parallel import one_device, pmapped, row_sharded
 from optembed_jax.resume import Saving, resume
 from optembed_jax.row_score import keep_best, row_scores
 from optembed_jax.threshold import table_row_mask
-from optembed_jax.train import Phase, TrainConfig, init_state
+from optembed_jax.train import Phase
+from optembed_jax.train_state import init_state
 
 MODEL = ModelConfig("fm", 4, ())
 TRAIN = TrainConfig(lr=0.02, l2=1e-5, t_lr=0.1, alpha=1e-3)

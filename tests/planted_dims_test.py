@@ -15,10 +15,12 @@ import pytest
 from optembed_jax.fields import Fields
 from optembed_jax.fitness import make_fitness
 from optembed_jax.forward import ModelConfig, Selection
+from optembed_jax.optimisers import TrainConfig
 from optembed_jax.search import SearchConfig, SearchState, evolve
 from optembed_jax.search_space import SearchSpace
 from optembed_jax.searchers import GuidedEvolution
-from optembed_jax.train import Phase, TrainConfig, init_state, train_step
+from optembed_jax.train import Phase, train_step
+from optembed_jax.train_state import init_state
 
 SIZE, D, BATCH, EPOCHS = 16, 8, 500, 12
 FIELDS = Fields(("wide_0", "wide_1", "narrow_0", "narrow_1", "noise_0", "noise_1"), (SIZE,) * 6)

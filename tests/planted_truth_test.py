@@ -8,8 +8,10 @@ import pytest
 
 from optembed_jax import data
 from optembed_jax.forward import ModelConfig, Selection
+from optembed_jax.optimisers import TrainConfig
 from optembed_jax.threshold import table_row_mask
-from optembed_jax.train import Phase, TrainConfig, init_state, train_step
+from optembed_jax.train import Phase, train_step
+from optembed_jax.train_state import init_state
 
 MODEL = ModelConfig(model="deepfm", latent_dim=8, mlp_dims=(16,), mode="all")
 TRAIN = TrainConfig(lr=3e-3, l2=3e-3, t_lr=0.1, alpha=0.01)

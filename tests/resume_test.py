@@ -11,7 +11,7 @@ from optembed_jax.checkpoint import Checkpoints
 from optembed_jax.errors import InputError
 from optembed_jax.forward import Params
 from optembed_jax.resume import Epoch, Position, best_of, resume
-from optembed_jax.train import TrainState
+from optembed_jax.train_state import TrainState
 
 
 def epoch(number, val_auc):

@@ -9,7 +9,7 @@ from optembed_jax.forward import ModelConfig
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.row_layout import bytes_of, filled_up, layout, per_row, specs
 from optembed_jax.row_shards import RowShards
-from optembed_jax.train import init_state
+from optembed_jax.train_state import init_state
 
 SHARDS = RowShards("devices", 4, 12)
 

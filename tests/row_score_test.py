@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.fit import fit
 from optembed_jax.forward import ModelConfig, Selection
+from optembed_jax.optimisers import TrainConfig
 from optembed_jax.row_decay import AdamRows, RowRule, idle
 from optembed_jax.row_score import (
     ROW_SCORES,
@@ -18,14 +18,8 @@ from optembed_jax.row_score import (
     row_scores,
     sum_of_idle_norms,
 )
-from optembed_jax.train import (
-    Phase,
-    TrainConfig,
-    begin_epoch,
-    bring_up_to_date,
-    init_state,
-    train_step,
-)
+from optembed_jax.train import Phase, train_step
+from optembed_jax.train_state import begin_epoch, bring_up_to_date, init_state
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -98,13 +92,6 @@ def test_the_mean_norm_under_sparse_decoupled_is_near_that_of_each_step(
     expected = np.mean([np.abs(table).sum(axis=1) for table in tables], axis=0)
     np.testing.assert_allclose(np.delete(found, 4), np.delete(expected, 4), rtol=0.02)
     assert found[4] == 0
-
-
-def test_a_mean_norm_that_a_sweep_would_pass_over_is_refused(fields):
-    model = ModelConfig("fm", 4, (), mode="feature", mode_threshold="budget", row_score="mean_norm")
-    train = TrainConfig(row_decay="l2_coupled", table_update="sparse")
-    with pytest.raises(InputError, match="use table_update=dense or another row_decay"):
-        init_state(jax.random.key(0), model, train, fields, gather_scores=True)
 
 
 def test_norm_and_frequency_are_what_they_say(fields, draw_clicks, randomise):

@@ -8,18 +8,11 @@ import optax
 import pytest
 
 from optembed_jax.batch_axis import BatchAxis
-from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.forward import ModelConfig, Selection, forward, init_params
-from optembed_jax.train import (
-    Phase,
-    TrainConfig,
-    eval_selection,
-    eval_step,
-    init_state,
-    train_selection,
-    train_step,
-)
+from optembed_jax.optimisers import TrainConfig
+from optembed_jax.train import Phase, eval_selection, eval_step, train_selection, train_step
+from optembed_jax.train_state import init_state
 
 D = 4
 FREE = TrainConfig(lr=0.01, l2=0.0, t_lr=0.5, alpha=0.1)
@@ -377,36 +370,6 @@ def test_steps_repeat_with_the_key_and_differ_between_steps(fields, draw_clicks,
     assert len(set(losses)) == 3
 
 
-def test_initial_state_is_fresh_or_the_one_given(fields):
-    model, train = ModelConfig("fnn", D, (5,)), TrainConfig()
-    first, same, other = (init_state(jax.random.key(k), model, train, fields) for k in (0, 0, 1))
-    rows = [np.asarray(state.params.table.rows) for state in (first, same, other)]
-    np.testing.assert_array_equal(rows[0], rows[1])
-    assert (rows[0] != rows[2]).any()
-    assert int(first.step) == 0
-    # Retraining: the same weights, other draws, nothing left in the optimisers.
-    again = init_state(
-        jax.random.key(5), model, train, fields, start=(other.params, other.batch_stats)
-    )
-    for a, b in zip(jax.tree.leaves(again.params), jax.tree.leaves(other.params), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert (jax.random.key_data(again.key) != jax.random.key_data(other.key)).any()
-    assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(again.opt_state))
-
-
-@pytest.mark.parametrize("name", ["lr", "l2", "t_lr", "alpha"])
-@pytest.mark.parametrize("value", [-1.0, float("nan")])
-def test_bad_settings_are_refused(name, value):
-    with pytest.raises(InputError, match=f"{name} must be"):
-        TrainConfig(**{name: value})
-
-
-def test_zero_is_a_setting_except_for_the_learning_rate():
-    TrainConfig(l2=0, t_lr=0, alpha=0)
-    with pytest.raises(InputError, match="lr must be above 0"):
-        TrainConfig(lr=0)
-
-
 def test_one_field_of_one_column_trains(draw_clicks, randomise):
     fields = Fields(("only",), (3,))
     model = ModelConfig("ipnn", 1, (4,), mode="all")
@@ -415,24 +378,3 @@ def test_one_field_of_one_column_trains(draw_clicks, randomise):
     after, loss = step_of(Phase.SUPERNET, model, FREE)(state, ids, labels, Selection())
     assert np.isfinite(loss)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.params))
-
-
-@pytest.mark.parametrize("score", ["taylor", "mean_norm"])
-def test_the_whole_step_holds_no_copy_of_a_table_of_5_million_rows(score):
-    fields = Fields(tuple(f"f{i}" for i in range(10)), (500_000,) * 10)
-    model = ModelConfig(
-        "deepfm", 16, (8,), mode_threshold="budget", mode_oov="oov", row_score=score
-    )
-    train = TrainConfig(row_decay="rent")
-    start = functools.partial(
-        init_state, model=model, train=train, fields=fields, gather_scores=True
-    )
-    state = jax.eval_shape(start, jax.random.key(0))
-    step = functools.partial(train_step, phase=Phase.SUPERNET, model=model, train=train)
-    ids, labels = (
-        jax.ShapeDtypeStruct(*of) for of in (((64, 10), jnp.int32), ((64,), jnp.float32))
-    )
-    compiled = jax.jit(step, donate_argnums=0).lower(state, ids, labels, Selection()).compile()
-    memory = compiled.memory_analysis()
-    assert memory.alias_size_in_bytes > 3 * 5_000_000 * 16 * 4
-    assert memory.temp_size_in_bytes < 5_000_000 * 4, "not even one number per row"

@@ -65,9 +65,11 @@ def measure(rows: int) -> dict[str, Any]:
     from optembed_jax.device_choice import state_bytes
     from optembed_jax.fields import Fields
     from optembed_jax.forward import ModelConfig, Selection
+    from optembed_jax.optimisers import TrainConfig
     from optembed_jax.parallel import row_sharded
     from optembed_jax.row_layout import bytes_of
-    from optembed_jax.train import Phase, TrainConfig, init_state
+    from optembed_jax.train import Phase
+    from optembed_jax.train_state import init_state
 
     size = rows // _FIELDS.value
     sizes = (rows - size * (_FIELDS.value - 1), *[size] * (_FIELDS.value - 1))

@@ -12,8 +12,10 @@ from optembed_jax import metrics
 from optembed_jax.fit import Fitted, fit, predict
 from optembed_jax.fitness import ValidationFitness, make_fitness
 from optembed_jax.forward import ModelConfig, Selection
+from optembed_jax.optimisers import TrainConfig
 from optembed_jax.search_space import SearchSpace
-from optembed_jax.train import Phase, TrainConfig, init_state
+from optembed_jax.train import Phase
+from optembed_jax.train_state import init_state
 
 LATENT_DIM, BATCH_SIZE, EPOCHS, PATIENCE = 16, 1024, 12, 2
 TRAIN = TrainConfig(lr=1e-3, l2=1e-5)

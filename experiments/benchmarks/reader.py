@@ -24,7 +24,9 @@ from experiments.benchmarks import json_file
 from experiments.benchmarks.criteo_text import write_text
 from optembed_jax import data
 from optembed_jax.forward import ModelConfig, Selection
-from optembed_jax.train import Phase, TrainConfig, init_state, train_step
+from optembed_jax.optimisers import TrainConfig
+from optembed_jax.train import Phase, train_step
+from optembed_jax.train_state import init_state
 
 _ROWS = flags.DEFINE_integer("rows", 1_000_000, "Rows to prepare.", lower_bound=10_000)
 _EPOCHS = flags.DEFINE_integer("epochs", 5, "Epochs to read; the median counts.", lower_bound=1)

@@ -26,7 +26,8 @@ from optembed_jax.compact_model import compact
 from optembed_jax.forward import ModelConfig, Reading, Selection, init_params
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.row_decay import ROW_DECAYS
-from optembed_jax.train import Phase, TrainState, init_state, train_step
+from optembed_jax.train import Phase, train_step
+from optembed_jax.train_state import TrainState, init_state
 
 _ROWS = flags.DEFINE_list("rows", ["100000", "1000000"], "Rows of the table, V.")
 _KEEP = flags.DEFINE_list("keep", ["0.3:0.41"], "Shares rows:columns.")

@@ -20,11 +20,13 @@ from experiments.benchmarks.runs_file import Record
 from optembed_jax import metrics
 from optembed_jax.fit import Fitted, fit, predict
 from optembed_jax.forward import ModelConfig, Selection
+from optembed_jax.optimisers import TrainConfig
 from optembed_jax.parameter_count import count_parameters
 from optembed_jax.row_decay import ROW_DECAYS
 from optembed_jax.row_score import init_scores, keep_best, kept_by_frequency, row_scores
 from optembed_jax.threshold import table_row_mask
-from optembed_jax.train import Phase, TrainConfig, init_state
+from optembed_jax.train import Phase
+from optembed_jax.train_state import init_state
 
 KEEP_RATES = (0.5, 0.2, 0.1, 0.05)
 LATENT_DIM, BATCH_SIZE, EPOCHS, PATIENCE = 16, 1024, 10, 2

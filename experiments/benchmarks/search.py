@@ -42,7 +42,8 @@ from optembed_jax.racing import Fitness
 from optembed_jax.search import Population, SearchConfig, SearchState, evolve
 from optembed_jax.search_space import SearchSpace
 from optembed_jax.searchers import Evolution, GuidedEvolution
-from optembed_jax.train import Phase, bring_up_to_date, init_state, train_step
+from optembed_jax.train import Phase, train_step
+from optembed_jax.train_state import bring_up_to_date, init_state
 
 STAGES = ("candidate", "search", "loss")
 _STAGES = flags.DEFINE_list("stages", list(STAGES), f"Of {', '.join(STAGES)}.")

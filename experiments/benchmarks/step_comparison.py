@@ -27,7 +27,8 @@ from optembed_jax.optimisers import TrainConfig, make_optimisers
 from optembed_jax.row_state import RowState
 from optembed_jax.row_update import look_up, see, step_densely, write_back
 from optembed_jax.row_view import of_columns
-from optembed_jax.train import Phase, init_state, train_selection, train_step
+from optembed_jax.train import Phase, train_selection, train_step
+from optembed_jax.train_state import init_state
 
 DIM, MLP_DIMS, BATCH, SMALL, WARM_UP = 64, (1024, 512, 256), 2048, 10_000, 3
 

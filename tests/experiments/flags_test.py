@@ -9,8 +9,8 @@ from experiments import flags
 from optembed_jax.data.options import DataOptions
 from optembed_jax.errors import InputError
 from optembed_jax.forward import ModelConfig
+from optembed_jax.optimisers import TrainConfig
 from optembed_jax.search import SearchConfig
-from optembed_jax.train import TrainConfig
 
 COMMANDS_DIFFER = {"mode_threshold": "budget", "mode_oov": "oov", "row_decay": "rent"}
 

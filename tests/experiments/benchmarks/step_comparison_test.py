@@ -10,7 +10,7 @@ from experiments.benchmarks.click_log import NUM_FIELDS, field_sizes, fields_of,
 from optembed_jax.errors import InputError
 from optembed_jax.forward import ModelConfig
 from optembed_jax.optimisers import TrainConfig
-from optembed_jax.train import bring_up_to_date, init_state
+from optembed_jax.train_state import bring_up_to_date, init_state
 
 ROWS, DIM, BATCH = 400, 4, 16
 

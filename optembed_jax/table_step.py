@@ -1,0 +1,179 @@
+"""The table's part of a training step: by Optax, or row by row, all of them or those that are read.
+
+How it is updated is told by the optimiser's state: a ``RowState`` is sparse or dense, a
+``CompactRowState`` is of a compact table, and anything else is Optax's. A sparse update goes around
+the loss: rows are brought up to date before it (:func:`look_up_rows`) and written back after it
+(:func:`write_back_rows`); the others follow it whole (:func:`update`).
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optembed_jax import batch_read, row_score
+from optembed_jax.compact import CompactIndex
+from optembed_jax.compact_update import CompactRowState, update_compact
+from optembed_jax.embedding import Table
+from optembed_jax.forward import ModelConfig, Params, Reading, Selection, view_of
+from optembed_jax.optimisers import TrainConfig, make_optimisers
+from optembed_jax.row_score import ScoreState
+from optembed_jax.row_shards import RowShards
+from optembed_jax.row_state import RowState
+from optembed_jax.row_update import (
+    Lookup,
+    RowStep,
+    count_reads,
+    look_up,
+    step_densely,
+    write_back,
+)
+from optembed_jax.row_view import RowView
+from optembed_jax.train_state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseTable:
+    """A table that is updated sparsely, within a step.
+
+    Attributes:
+      view: how the model sees its rows.
+      lookup: those that the whole batch reads.
+      table: with those rows up to date; at last, after the step.
+      state: its optimiser's.
+      terms: what the step adds to their scores, or None.
+    """
+
+    view: RowView
+    lookup: Lookup
+    table: Table
+    state: RowState
+    terms: jax.Array | None
+
+
+def look_up_rows(
+    state: TrainState, model: ModelConfig, train: TrainConfig, reading: Reading, all_ids: jax.Array
+) -> SparseTable | None:
+    """The table with the rows that are read up to date; None if it is not updated sparsely.
+
+    Args:
+      state: before the step.
+      model: the model.
+      train: the optimiser settings.
+      reading: what the step reads of the table.
+      all_ids: of the whole batch, as ``batch_read.ids_of_all`` gives them.
+    """
+    row_state, rule, score = state.opt_state[0], train.row_rule, None
+    if not isinstance(row_state, RowState) or not row_state.is_sparse:
+        return None
+    assert isinstance(reading, Selection)
+    if state.scores is not None:
+        score = row_score.score_of_idle_steps(state.scores, rule)
+    view = view_of(model, state.params, reading)
+    lookup, table, row_state = look_up(
+        rule, view, state.params.table, row_state, all_ids, state.step, score
+    )
+    return SparseTable(view, lookup, table, row_state, lookup.terms)
+
+
+def write_back_rows(
+    state: TrainState,
+    model: ModelConfig,
+    train: TrainConfig,
+    sparse: SparseTable,
+    grads: Params,
+    shards: RowShards | None,
+) -> tuple[SparseTable, Params]:
+    """The table after the step, and the gradients of all else.
+
+    Args:
+      state: before the step.
+      model: the model.
+      train: the optimiser settings.
+      sparse: of :func:`look_up_rows`.
+      grads: of the mean loss of the whole batch; those of the table are of the rows looked up.
+      shards: how rows are dealt to devices, or None.
+    """
+    score = None if state.scores is None else row_score.score_of_step(state.scores)
+    table, row_state, of_thresholds, terms = write_back(
+        train.row_rule,
+        sparse.view,
+        sparse.table,
+        sparse.state,
+        sparse.lookup,
+        grads.table,
+        state.step,
+        score,
+        lambda slopes: batch_read.slopes_of_all(model, slopes, shards),
+    )
+    if terms is not None and sparse.terms is not None:
+        terms = sparse.terms + terms
+    if of_thresholds is None and state.params.thresholds is not None:
+        of_thresholds = jnp.zeros_like(state.params.thresholds)
+    done = dataclasses.replace(sparse, table=table, state=row_state, terms=terms)
+    return done, dataclasses.replace(grads, table=None, thresholds=of_thresholds)
+
+
+def update(
+    state: TrainState,
+    train: TrainConfig,
+    grads: Params,
+    sparse: SparseTable | None,
+    all_ids: jax.Array,
+    reading: Reading,
+) -> tuple[Params, Any]:
+    """Parameters and optimiser states after a step with these gradients.
+
+    Args:
+      state: before the step.
+      train: the optimiser settings.
+      grads: of the mean loss of the whole batch; none of the table where it is written back.
+      sparse: of :func:`write_back_rows`; None where the table is not updated sparsely.
+      all_ids: as in :func:`look_up_rows`.
+      reading: what the step read: of a compact table its index.
+    """
+    rule, table, row_state = train.row_rule, state.params.table, state.opt_state[0]
+    if sparse is not None:
+        table, row_state = sparse.table, sparse.state
+    elif isinstance(row_state, RowState):
+        table, row_state = step_densely(rule, table, row_state, all_ids, grads.table, state.step)
+    elif isinstance(row_state, CompactRowState):
+        assert isinstance(reading, CompactIndex)
+        ids = all_ids.reshape(-1, all_ids.shape[-1])
+        table, row_state = update_compact(
+            rule, table, row_state, reading, ids, grads.table, state.step
+        )
+    else:
+        updated: tuple[Params, Any] = make_optimisers(train).update(
+            grads, state.opt_state, state.params
+        )
+        return updated
+    params, opt_state = make_optimisers(train).update(
+        dataclasses.replace(grads, table=None),
+        state.opt_state,
+        dataclasses.replace(state.params, table=None),
+    )
+    return dataclasses.replace(params, table=table), (row_state, *opt_state[1:])
+
+
+def scored(
+    state: TrainState,
+    grads: Params,
+    sparse: SparseTable | None,
+    all_ids: jax.Array,
+    after: Params,
+) -> ScoreState | None:
+    """The scores after a step with these gradients, which led to the parameters ``after``.
+
+    The other arguments are those of :func:`update`. A compact table has no scores to gather.
+    """
+    scores = state.scores
+    if scores is None or isinstance(state.opt_state[0], CompactRowState):
+        return scores
+    if sparse is not None:
+        lookup = sparse.lookup
+        return row_score.after_step(scores, lookup.distinct.rows, lookup.reads, sparse.terms)
+    score, value = row_score.score_of_step(scores), state.params.table.rows
+    terms = score and score(RowStep(value, grads.table.rows, after.table.rows))
+    return row_score.after_step(scores, None, count_reads(all_ids, len(value)), terms)
