@@ -7,7 +7,8 @@ retraining too, so that they differ in nothing but the rows they keep.
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -46,6 +47,9 @@ L2_GRID = (1e-3, 1e-2, 3e-2)
 
 _FREQUENCY = ("frequency", "frequency_per_field")
 
+NOT_RETRAINED = {score: f"{score}, not retrained" for score in ("taylor, rent", "frequency")}
+"""Methods that cut a training by a score and leave it at that."""
+
 _ALL = Selection()
 
 Wanted = Callable[[str, float | None], bool]
@@ -81,13 +85,9 @@ class Bench:
 
 def frequency_cuts(bench: Bench, wanted: Wanted) -> Iterator[Record]:
     """The most frequent rows: of the whole table, or the same share of each field."""
-    fields = bench.problem.fields
     for kind in _FREQUENCY:
-        state = init_scores(kind, fields.num_features)
-        state = dataclasses.replace(state, reads=jnp.asarray(bench.problem.counts, jnp.int32))
-        scores = row_scores(state, jnp.zeros((0, 0)), fields, 0)
         for oov in ("zero", "oov"):
-            yield from _cuts(bench, wanted, kind, scores, oov)
+            yield from _cuts(bench, wanted, kind, _frequency_scores(bench, kind), oov)
 
 
 def cuts_under_rent(bench: Bench, wanted: Wanted) -> Iterator[Record]:
@@ -97,9 +97,13 @@ def cuts_under_rent(bench: Bench, wanted: Wanted) -> Iterator[Record]:
 
 
 def taylor_under_rent(bench: Bench, wanted: Wanted) -> Iterator[Record]:
-    """By Taylor saliency under rent, so that one decay serves both trainings: the default."""
+    """By Taylor saliency under rent, so that one decay serves both trainings: the default.
+
+    And what that training itself is, not retrained, once it is cut by a score.
+    """
     kinds = (("taylor", "zero"), ("taylor", "oov"))
-    yield from _scored_cuts(bench, wanted, UNDER_RENT, "unpruned, rent", kinds, "taylor")
+    uncut = {NOT_RETRAINED["taylor, rent"]: None, NOT_RETRAINED["frequency"]: "frequency"}
+    yield from _scored_cuts(bench, wanted, UNDER_RENT, "unpruned, rent", kinds, "taylor", uncut)
 
 
 def cuts_of_plain_training(bench: Bench, wanted: Wanted) -> Iterator[Record]:
@@ -207,12 +211,16 @@ def _scored_cuts(
     name_unpruned: str,
     kinds: tuple[tuple[str, str], ...],
     gathered: str,
+    not_retrained: Mapping[str, str | None] = MappingProxyType({}),
 ) -> Iterator[Record]:
-    """Cuts by scores that one training gathers; it is itself the unpruned model under its decay."""
+    """Cuts by scores that one training gathers; it is itself the unpruned model under its decay.
+
+    ``not_retrained`` has methods that keep the training as it is, and of each the frequency that
+    cuts it, or None for what it gathered.
+    """
     names = {kind: f"{kind}, {train.row_decay}" for kind, _ in kinds}
-    wants_cut = any(
-        wanted(_name(names[kind], oov), keep) for kind, oov in kinds for keep in KEEP_RATES
-    )
+    methods = [*(_name(names[kind], oov) for kind, oov in kinds), *not_retrained]
+    wants_cut = any(wanted(method, keep) for method in methods for keep in KEEP_RATES)
     if not wants_cut and not wanted(name_unpruned, 1.0):
         return
     started = time.monotonic()
@@ -221,13 +229,27 @@ def _scored_cuts(
     if wanted(name_unpruned, 1.0):
         record = _record(bench, name_unpruned, 1.0, Phase.BASELINE, model, fitted)
         yield record | {"seconds": round(time.monotonic() - started, 2)}
-    assert fitted.scores is not None
+    gathered_scores = fitted.scores
+    assert gathered_scores is not None
+
+    def scores_of(kind: str) -> np.ndarray:
+        scores = dataclasses.replace(gathered_scores, kind=kind)
+        return row_scores(scores, fitted.params.table.rows, bench.problem.fields, fitted.steps)
+
     for kind, oov in kinds:
-        gathered_scores = dataclasses.replace(fitted.scores, kind=kind)
-        scores = row_scores(
-            gathered_scores, fitted.params.table.rows, bench.problem.fields, fitted.steps
-        )
-        yield from _cuts(bench, wanted, names[kind], scores, oov)
+        yield from _cuts(bench, wanted, names[kind], scores_of(kind), oov)
+    for method, frequency in not_retrained.items():
+        scores = _frequency_scores(bench, frequency) if frequency else scores_of(gathered)
+        for keep in KEEP_RATES:
+            if wanted(method, keep):
+                yield _as_trained(bench, method, keep, model, fitted, scores)
+
+
+def _frequency_scores(bench: Bench, kind: str) -> np.ndarray:
+    fields = bench.problem.fields
+    state = init_scores(kind, fields.num_features)
+    state = dataclasses.replace(state, reads=jnp.asarray(bench.problem.counts, jnp.int32))
+    return row_scores(state, jnp.zeros((0, 0)), fields, 0)
 
 
 def _cuts(
@@ -237,8 +259,12 @@ def _cuts(
     model = bench.model(mode="feature", mode_threshold="budget", mode_oov=oov)
     for keep in KEEP_RATES:
         if wanted(method, keep):
-            rows = keep_best(scores, round(keep * bench.problem.fields.num_features))
+            rows = _best_share(bench, scores, keep)
             yield _retrained(bench, method, keep, model, RETRAINING, rows)
+
+
+def _best_share(bench: Bench, scores: np.ndarray, keep: float) -> np.ndarray:
+    return keep_best(scores, round(keep * bench.problem.fields.num_features))
 
 
 def _name(score: str, oov: str) -> str:
@@ -275,6 +301,16 @@ def _retrained(
     return record | {"seconds": round(time.monotonic() - started, 2)}
 
 
+def _as_trained(
+    bench: Bench, method: str, keep: float, model: ModelConfig, fitted: Fitted, scores: np.ndarray
+) -> Record:
+    """A training that knew every row, without those that are not kept."""
+    frozen = Selection(rows=jnp.asarray(_best_share(bench, scores, keep)))
+    record = _record(bench, method, keep, Phase.RETRAIN, model, fitted, frozen)
+    cut = _predicted(bench, "validation", Phase.RETRAIN, model, fitted, frozen)
+    return record | {"val_auc": metrics.auc(*cut), "seconds": 0.0}
+
+
 def _unpruned(
     bench: Bench, method: str, model: ModelConfig, train: TrainConfig, keep: float
 ) -> Record:
@@ -295,14 +331,7 @@ def _record(
 ) -> Record:
     """What a trained model came to on the test split, and what it holds."""
     fields = bench.problem.fields
-    labels, logits = predict(
-        fitted.params,
-        fitted.batch_stats,
-        bench.split("test"),
-        frozen,
-        phase=phase,
-        model=model,
-    )
+    labels, logits = _predicted(bench, "test", phase, model, fitted, frozen)
     rows = np.ones(fields.num_features, bool) if frozen.rows is None else np.asarray(frozen.rows)
     count = count_parameters(model, fitted.params, fields, rows)
     bands = kept_by_frequency(bench.problem.counts, rows)
@@ -322,6 +351,19 @@ def _record(
         "epochs": len(fitted.epochs),
         "kept_by_frequency": [band["rows_kept"] for band in bands],
     }
+
+
+def _predicted(
+    bench: Bench, split: str, phase: Phase, model: ModelConfig, fitted: Fitted, frozen: Selection
+) -> tuple[np.ndarray, np.ndarray]:
+    return predict(
+        fitted.params,
+        fitted.batch_stats,
+        bench.split(split),
+        frozen,
+        phase=phase,
+        model=model,
+    )
 
 
 def _key(bench: Bench, phase: Phase) -> jax.Array:
