@@ -213,8 +213,8 @@ PICK = flags.DEFINE_string(
 FINALISTS = flags.DEFINE_bool(
     "finalists",
     True,
-    "Retrain the simple rules beside the winner of a search, and keep what validates best; off for "
-    "--search=paper.",
+    "Keep what validates best: of the winner of a search and the simple rules, all retrained (but "
+    "for --search=paper); without a search, of the retrained model and the supernet as it was cut.",
 )
 VERIFY_SEEDS = flags.DEFINE_integer(
     "verify_seeds",

@@ -44,9 +44,9 @@ def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
         return {**dataclasses.asdict(settings.search), **options, "seed": settings.seed}
     if phase in ("retrain", "verify"):
         retrain = dataclasses.asdict(settings.retrain)
-        wish: dict[str, Any] = {}
+        wish: dict[str, Any] = {"finalists": settings.has_finalists}
         if settings.model.searches_dims:
-            wish = {"pick": settings.pick, "finalists": settings.has_finalists}
+            wish["pick"] = settings.pick
         seeds = {"verify_seeds": settings.verify_seeds} if phase == "verify" else {}
         return {**retrain, **loop, "retrain_from": settings.retrain_from, **wish, **seeds}
     if phase == "supernet":

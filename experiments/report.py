@@ -5,6 +5,7 @@ import importlib.metadata
 import platform
 from typing import Any
 
+import optembed_jax
 from experiments import front
 from experiments.settings import Settings
 from experiments.workdir import PHASES, Workdir, write_json
@@ -142,8 +143,8 @@ def findings(summary: dict[str, Any]) -> list[str]:
 
 
 def finalist_table(retrained: dict[str, Any]) -> str:
-    """A line per table that was retrained, and which one was kept."""
-    lines = [["retrained", "val AUC", "table parameters", ""]]
+    """A line per model of the short list, and which one was kept."""
+    lines = [["finalist", "val AUC", "table parameters", ""]]
     for finalist in retrained["finalists"]:
         same = [rule for rule in finalist["rules"] if rule != finalist["name"]]
         lines.append(
@@ -171,7 +172,6 @@ def _aligned(lines: list[list[str]]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in ("optembed-jax", *_PACKAGES):
-        versions[package] = importlib.metadata.version(package)
-    return versions
+    # Of this package its own word: from a clone on PYTHONPATH it runs without being installed.
+    versions = {"python": platform.python_version(), "optembed-jax": optembed_jax.__version__}
+    return versions | {package: importlib.metadata.version(package) for package in _PACKAGES}

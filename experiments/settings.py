@@ -33,7 +33,7 @@ class Settings:
       parallelism: how steps are spread over devices, see ``device_choice.choose``.
       checkpoint_every: how often training is saved, as :func:`preemption.every` takes it.
       pick: which table of a front to retrain, as ``pick.pick`` reads it.
-      finalists: whether the simple rules are retrained beside the winner of a search.
+      finalists: whether what is retrained has to validate better than what else is there.
       verify_seeds: seeds to verify the search with; 0 does not.
 
     Raises:
@@ -88,12 +88,16 @@ class Settings:
 
     @property
     def has_finalists(self) -> bool:
-        """``finalists``, where a search has a winner that may be wrong.
+        """``finalists``, where there is something else to keep.
 
-        The paper's search retrains its winner alone, and so does a simple rule that was asked for.
+        That are the simple rules, where a search has a winner that may be wrong. The paper's search
+        retrains its winner alone, and so does a simple rule that was asked for. Where nothing is
+        searched, it is the supernet, if only a budget cut it, after training.
         """
+        if not self.model.searches_dims:
+            return self.finalists and self.model.has_row_budget
         searched = self.search_options.strategy not in ("paper", *DIMENSION_RULES)
-        return self.finalists and self.model.searches_dims and searched
+        return self.finalists and searched
 
     @property
     def retrain(self) -> TrainConfig:

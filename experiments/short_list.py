@@ -29,7 +29,8 @@ class Finalist:
     """A table to be trained.
 
     Attributes:
-      name: ``search``, or the simple rule that it is of.
+      name: ``search``, or the simple rule that it is of; ``retrained`` or ``supernet``, where
+        nothing was searched.
       rules: all simple rules that come to these dimensions, none of a winner of its own.
       model: the supernet with its rows and dimensions.
     """

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
-from optembed_jax import bundle_content, model_card
+from optembed_jax import __version__, bundle_content, model_card
 from optembed_jax import bundle_format as layout
 from optembed_jax.bundle import Bundle
 from optembed_jax.bundle_format import BundleError
@@ -137,8 +137,12 @@ def _content(
         "metrics": dict(provenance.metrics),
         "flags": dict(provenance.flags),
         "versions": {
-            name: importlib.metadata.version(name)
-            for name in ("optembed-jax", "jax", "flax", "numpy", "safetensors")
+            # Of this package its own word: from a clone it runs without being installed.
+            "optembed-jax": __version__,
+            **{
+                name: importlib.metadata.version(name)
+                for name in ("jax", "flax", "numpy", "safetensors")
+            },
         },
     }
     # By formulas and a library of their own, and in float32 wherever it runs.

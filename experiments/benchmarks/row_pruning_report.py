@@ -6,13 +6,22 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-KEEP_RATES = (0.5, 0.2, 0.1, 0.05)
-DEFAULT = "taylor, rent, oov"
+from experiments.benchmarks.row_pruning_methods import KEEP_RATES, NOT_RETRAINED
+
+SHORT_LISTS = {
+    "taylor, rent, short list": ("taylor, rent, oov", NOT_RETRAINED["taylor, rent"]),
+    "frequency, short list": ("frequency, oov", NOT_RETRAINED["frequency"]),
+}
+"""Of each seed, the one of two methods with the higher validation AUC."""
+
+DEFAULT = "taylor, rent, short list"
 RULES = ("frequency", "frequency_per_field", "frequency, oov", "frequency_per_field, oov")
 """What the default is measured against: the better of these on the same data."""
+RULES_WITH_LIST = (*RULES, "frequency, short list")
+"""The same, where frequency may keep what was not retrained, too."""
 
 _DRAWN = {
-    DEFAULT: ("default: Taylor under rent, OOV vector", "C3", "o"),
+    DEFAULT: ("default: Taylor under rent, short list", "C3", "o"),
     "frequency": ("frequency", "C0", "s"),
     "frequency_per_field": ("frequency per field", "C9", "v"),
     "norm, none": ("norm, no decay", "C7", "x"),
@@ -31,10 +40,11 @@ def summarise(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
     Returns:
       ``cells``: one for each data set, model, method and keep rate; ``against_frequency``: one for
-      each data set, model and keep rate that has all that is compared.
+      each data set, model and keep rate that has all that is compared; and
+      ``against_frequency_with_list``.
     """
     groups = collections.defaultdict(list)
-    for record in records:
+    for record in with_short_lists(records):
         groups[record["dataset"], record["model"], record["method"], record["keep"]].append(record)
     cells = [
         {
@@ -52,11 +62,29 @@ def summarise(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
         }
         for key, group in groups.items()
     ]
-    return {"cells": cells, "against_frequency": against_frequency(cells)}
+    return {
+        "cells": cells,
+        "against_frequency": against_frequency(cells, RULES),
+        "against_frequency_with_list": against_frequency(cells, RULES_WITH_LIST),
+    }
 
 
-def against_frequency(cells: list[Cell]) -> list[dict[str, Any]]:
-    """The default less the better frequency rule, and whether the spread covers what it lacks.
+def with_short_lists(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records, and of each short list the record that it keeps, where both of its two are there."""
+    found = list(records)
+    where = ("dataset", "model", "seed", "keep")
+    by_key = {(*(record[name] for name in where), record["method"]): record for record in found}
+    for method, (retrained, as_it_was) in SHORT_LISTS.items():
+        for record in [record for record in found if record["method"] == retrained]:
+            other = by_key.get((*(record[name] for name in where), as_it_was))
+            if other is not None:
+                kept = max((record, other), key=lambda record: record["val_auc"])
+                found.append({**kept, "method": method})
+    return found
+
+
+def against_frequency(cells: list[Cell], rules: Sequence[str]) -> list[dict[str, Any]]:
+    """The default less the better of the rules, and whether the spread covers what it lacks.
 
     The spread is the larger standard deviation of the two.
     """
@@ -65,8 +93,8 @@ def against_frequency(cells: list[Cell]) -> list[dict[str, Any]]:
     for dataset, model in _pairs(cells):
         for keep in KEEP_RATES:
             default = by_key.get((dataset, model, DEFAULT, keep))
-            rules = [by_key.get((dataset, model, rule, keep)) for rule in RULES]
-            present = [rule for rule in rules if rule is not None]
+            cells_of = [by_key.get((dataset, model, rule, keep)) for rule in rules]
+            present = [cell for cell in cells_of if cell is not None]
             if default is None or not present:
                 continue
             best = max(present, key=lambda cell: cell["test_auc"]["mean"])
@@ -93,7 +121,10 @@ def tables(summary: dict[str, Any]) -> str:
         cells = [c for c in summary["cells"] if (c["dataset"], c["model"]) == (dataset, model)]
         for name, title in (("test_auc", "test AUC"), ("test_logloss", "test logloss")):
             parts.append(f"**{dataset}, {model}: {title}**\n\n{_table(cells, name)}")
-    parts.append(_verdict(summary["against_frequency"]))
+    against = f"{DEFAULT}, against the better frequency rule"
+    parts.append(_verdict(against, summary["against_frequency"]))
+    listed = f"{against}, with a short list of its own"
+    parts.append(_verdict(listed, summary["against_frequency_with_list"]))
     return "\n\n".join(parts)
 
 
@@ -206,7 +237,7 @@ def _table(cells: list[Cell], name: str) -> str:
     return f"{_markdown(heading, lines)}\n\n{_markdown(['method', 'kept', name], sorted(others))}"
 
 
-def _verdict(against: list[dict[str, Any]]) -> str:
+def _verdict(title: str, against: list[dict[str, Any]]) -> str:
     heading = ["data, model", "kept", "better rule", "default - rule", "spread", "holds"]
     lines = [
         [
@@ -219,7 +250,7 @@ def _verdict(against: list[dict[str, Any]]) -> str:
         ]
         for v in against
     ]
-    return f"**{DEFAULT}, against the better frequency rule**\n\n{_markdown(heading, lines)}"
+    return f"**{title}**\n\n{_markdown(heading, lines)}"
 
 
 def _markdown(heading: list[str], lines: list[list[str]]) -> str:

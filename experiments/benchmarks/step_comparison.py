@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import importlib.util
 import multiprocessing
+import os
 import resource
 import statistics
 import time
@@ -142,6 +143,8 @@ def work(side: Side, connection: Connection) -> None:
 
 def alternate(sides: dict[str, Side], repeats: int) -> dict[str, dict[str, float]]:
     """Median milliseconds and peak bytes of each side, taking turns."""
+    # On a GPU the first process would take most of the memory at once and leave the others little.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     spawn = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
     taken: dict[str, list[float]] = {name: [] for name in sides}

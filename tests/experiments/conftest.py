@@ -1,5 +1,6 @@
 """Mains started as commands, and a small supernet that tests of the search begin with."""
 
+import importlib.metadata
 import json
 import shutil
 import sys
@@ -47,10 +48,28 @@ def command():
     return command
 
 
+@pytest.fixture
+def not_installed(monkeypatch):
+    """The package is on the path of a clone, and no installer knows of it."""
+    version = importlib.metadata.version
+
+    def version_of(name):
+        if name == "optembed-jax":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version_of)
+
+
 @pytest.fixture(scope="module")
-def start(command, tmp_path_factory):
+def data_dir(tmp_path_factory):
+    """Where the module's runs keep their prepared data."""
+    return tmp_path_factory.mktemp("prepared")
+
+
+@pytest.fixture(scope="module")
+def start(command, data_dir):
     """Runs a phase with small settings, as :func:`command` does."""
-    data_dir = tmp_path_factory.mktemp("prepared")
 
     def start(phase, workdir, **flags):
         given = {"data_dir": data_dir, "workdir": workdir, **SMALL, **flags}

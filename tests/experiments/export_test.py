@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.csv
 import pytest
 
+import optembed_jax
 from experiments import export, predict, runs
 from optembed_jax import data
 from optembed_jax.bundle import Bundle
@@ -57,6 +58,13 @@ def test_the_bundle_has_the_auc_of_the_retrained_model(made):
     assert abs(auc - recorded["test_auc"]) < 1e-6
     assert bundle.manifest["metrics"]["test_auc"] == recorded["test_auc"]
     assert bundle.manifest["flags"]["latent_dim"] == 4
+
+
+def test_a_clone_that_is_not_installed_exports_too(made, command, tmp_path, not_installed):
+    names = {"data_dir": made / "data", "workdir": made / "run", "bundle": tmp_path / "bundle"}
+    assert command(export.main, **names) == 0
+    versions = Bundle.load(tmp_path / "bundle").manifest["versions"]
+    assert versions["optembed-jax"] == optembed_jax.__version__
 
 
 def test_raw_rows_score_as_their_ids(made, command, tmp_path):

@@ -52,10 +52,13 @@ def test_flags_become_settings():
         ({"search": "pareto"}, True),
         ({"search": "random"}, True),
         ({"search": "corner", "max_table_parameters": 100}, False),
-        ({"mode": "feature", "max_table_parameters": 100}, False),
+        ({"mode": "feature", "row_keep": 0.5}, True),  # The supernet may be better as it is.
+        ({"mode": "feature", "row_keep": 0.5, "finalists": False}, False),
+        ({"mode": "feature", "mode_threshold": "field"}, False),  # The paper retrains.
+        ({"mode": "none"}, False),
     ],
 )
-def test_a_short_list_is_retrained_where_a_searched_winner_may_be_wrong(values, expected):
+def test_there_is_a_short_list_where_what_is_retrained_may_not_be_the_best(values, expected):
     with flagsaver.flagsaver(**values):
         assert flags.settings().has_finalists == expected
 

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+import optembed_jax
 from experiments import runs
 
 SMALL = {
@@ -88,6 +89,11 @@ def test_all_phases_leave_a_summary_that_is_the_same_for_the_same_seed(pipeline,
         assert result["total_parameters"] == sum(
             result[f"{part}_parameters"] for part in ("table", "linear", "oov", "network")
         )
+
+
+def test_a_clone_that_is_not_installed_runs_too(pipeline, tmp_path, not_installed):
+    summary = pipeline(tmp_path / "run", mode="none")
+    assert summary["versions"]["optembed-jax"] == optembed_jax.__version__
 
 
 def test_the_summary_counts_what_is_kept(pipeline, tmp_path):

@@ -5,7 +5,9 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments import retrain_phase, search_phase, short_list
+from experiments import export, retrain_phase, search_phase, short_list
+from optembed_jax import data
+from optembed_jax.bundle import Bundle
 
 HALF = 4 * 31 // 2
 """Rows that the supernet keeps."""
@@ -55,6 +57,50 @@ def test_what_is_kept_is_what_validates_best_and_not_what_the_supernet_likes(
     # And the flag is one that decides the phase.
     assert start("retrain", alone, **BUDGET) == 2
     assert "--finalists=False (now True)" in capsys.readouterr().err
+
+
+ROWS_ONLY = {"mode": "feature", "epochs": 4, "lr": 1e-2, "model": "deepfm", "mode_oov": "oov"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "kept"),
+    [
+        # So much rent in retraining leaves nothing of the table.
+        ({"row_keep": 0.9, "retrain_rent": 100.0}, "supernet"),
+        # A tenth of the rows is less than a model is used to that knew them all.
+        ({"row_keep": 0.1, "row_score": "norm"}, "retrained"),
+    ],
+)
+def test_of_rows_alone_the_supernet_is_kept_where_it_validates_better(
+    start, command, data_dir, result, tmp_path, flags, kept
+):
+    flags, workdir = {**ROWS_ONLY, **flags}, tmp_path / "run"
+    for phase in ("supernet", "retrain"):
+        assert start(phase, workdir, **flags) == 0
+    supernet, found = result(workdir, "supernet"), result(workdir, "retrain")
+    aucs = {table["name"]: table["val_auc"] for table in found["finalists"]}
+    assert list(aucs) == ["retrained", "supernet"]
+    assert found["kept"] == kept == max(aucs, key=aucs.get)
+    assert aucs["supernet"] == supernet["val_auc"] and aucs[kept] == found["val_auc"]
+    assert found["rows_kept"] == supernet["rows_kept"]
+    assert (found["test_auc"] == supernet["test_auc"]) == (kept == "supernet")
+    lines = (workdir / "retrain" / "metrics.jsonl").read_text()
+    assert (lines == (workdir / "supernet" / "metrics.jsonl").read_text()) == (kept == "supernet")
+    # What is left is a model like any other: it is scored as the record says it was.
+    bundle = tmp_path / "bundle"
+    assert command(export.main, workdir=workdir, data_dir=data_dir, bundle=bundle) == 0
+    (prepared,) = data_dir.glob("synthetic/*/*")
+    ids, labels = data.load(prepared).arrays("test")
+    logits = Bundle.load(bundle).logits(ids)
+    clicked, other = logits[labels > 0][:, None], logits[labels == 0][None, :]
+    auc = np.mean((clicked > other) + 0.5 * (clicked == other))
+    assert auc == pytest.approx(found["test_auc"], abs=1e-6)
+    # Switched off, what was retrained is kept whatever the supernet is worth.
+    alone = tmp_path / "alone"
+    shutil.copytree(workdir / "supernet", alone / "supernet")
+    assert start("retrain", alone, **flags, finalists=False) == 0
+    off = result(alone, "retrain")
+    assert off["val_auc"] == aucs["retrained"] and "kept" not in off
 
 
 def test_killed_at_any_step_it_keeps_the_same_and_trains_nothing_twice(

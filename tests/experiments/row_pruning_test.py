@@ -7,8 +7,19 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks.quotient_remainder import full_table, make_hashes, rows_of_field
-from experiments.benchmarks.row_pruning_data import Split, seen_rows
-from experiments.benchmarks.row_pruning_report import DEFAULT, summarise, tables
+from experiments.benchmarks.row_pruning_data import Problem, Split, seen_rows
+from experiments.benchmarks.row_pruning_methods import (
+    NOT_RETRAINED,
+    Bench,
+    taylor_under_rent,
+)
+from experiments.benchmarks.row_pruning_report import (
+    DEFAULT,
+    SHORT_LISTS,
+    summarise,
+    tables,
+    with_short_lists,
+)
 from optembed_jax.embedding import Table
 from optembed_jax.fields import Fields
 
@@ -81,3 +92,53 @@ def test_the_verdict_is_against_the_better_rule_and_allows_its_spread(default, h
     assert verdict["difference"] == pytest.approx(default - 0.7)
     assert verdict["spread"] == pytest.approx(0.02)
     assert f"| {DEFAULT} |  | {default:.4f} ± 0.0200 |  |  |" in tables(summary)
+
+
+def test_a_short_list_keeps_by_validation_and_needs_both():
+    retrained, as_it_was = SHORT_LISTS[DEFAULT]
+    records = [
+        record(retrained, 0.7, 0) | {"test_auc": 0.5},
+        record(as_it_was, 0.6, 0),
+        record(retrained, 0.7, 1),
+        record(as_it_was, 0.8, 1) | {"test_auc": 0.4},
+        record(retrained, 0.7, 2),
+    ]
+    added = with_short_lists(records)[len(records) :]
+    found = {r["seed"]: (r["method"], r["val_auc"], r["test_auc"]) for r in added}
+    assert found == {0: (DEFAULT, 0.7, 0.5), 1: (DEFAULT, 0.8, 0.4)}
+
+
+def test_a_frequency_rule_with_a_short_list_is_another_opponent():
+    own, theirs = SHORT_LISTS.values()
+    aucs = {own[0]: 0.65, own[1]: 0.6, theirs[0]: 0.6, theirs[1]: 0.7}
+    summary = summarise([record(method, auc, 0) for method, auc in aucs.items()])
+    (plain,), (listed,) = summary["against_frequency"], summary["against_frequency_with_list"]
+    assert plain["rule"] == "frequency, oov" and plain["holds"]
+    assert listed["rule"] == "frequency, short list" and not listed["holds"]
+
+
+def test_what_is_not_retrained_is_scored_as_it_was_cut():
+    rng = np.random.default_rng(0)
+    fields = Fields(("a", "b"), (12, 8))
+
+    def split(rows):
+        ids = np.stack([rng.integers(0, 12, rows), rng.integers(12, 20, rows)], axis=1)
+        return ids.astype(np.int32), (rng.random(rows) < (ids[:, 0] % 2) * 0.6 + 0.2).astype("f4")
+
+    arrays = {name: split(rows) for name, rows in (("train", 2048), ("validation", 512))}
+    arrays["test"] = arrays["validation"]
+    counts = np.bincount(arrays["train"][0].ravel(), minlength=20)
+    bench = Bench(Problem("d", fields, arrays, counts), "fnn", 0)
+    asked = set(NOT_RETRAINED.values())
+    records = list(taylor_under_rent(bench, lambda method, keep: method in asked))
+    assert [(r["method"], r["keep"]) for r in records] == [
+        (method, keep) for method in NOT_RETRAINED.values() for keep in (0.5, 0.2, 0.1, 0.05)
+    ]
+    for kept in records:
+        assert kept["rows_kept"] == round(kept["keep"] * 20)
+        assert kept["val_auc"] == kept["test_auc"]  # Not that of the uncut one.
+    by_frequency = [r for r in records if r["method"] == NOT_RETRAINED["frequency"]]
+    best = np.sort(counts)[::-1]
+    for kept in by_frequency:
+        bands = kept["kept_by_frequency"]
+        assert sum(bands) == kept["rows_kept"] and bands[-1] == (best >= 100)[: sum(bands)].sum()
