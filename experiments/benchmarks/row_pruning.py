@@ -18,8 +18,9 @@ from absl import flags
 
 from experiments import cli
 from experiments.benchmarks import json_file, row_pruning_report, runs_file
+from experiments.benchmarks.row_pruning_bench import Bench
 from experiments.benchmarks.row_pruning_data import DATASETS, Problem, load
-from experiments.benchmarks.row_pruning_methods import METHODS, Bench
+from experiments.benchmarks.row_pruning_methods import METHODS
 from experiments.benchmarks.runs_file import Finished, Record
 from optembed_jax.errors import InputError
 

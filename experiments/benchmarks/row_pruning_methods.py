@@ -1,36 +1,37 @@
 """The ways to make a table smaller that are compared, each from data to test scores.
 
-Every method yields records, one per model trained for its sake; ``row_pruning`` keeps them. All
-models share the sizes and the loop of :func:`train_once`; all that are pruned to a budget share the
-retraining too, so that they differ in nothing but the rows they keep.
+Every method yields records, one per model trained for its sake; ``row_pruning`` keeps them.
 """
 
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks.quotient_remainder import fit_hashed
-from experiments.benchmarks.row_pruning_data import Problem, Split
+from experiments.benchmarks.row_pruning_bench import (
+    EPOCHS,
+    KEEP_RATES,
+    LATENT_DIM,
+    PATIENCE,
+    Bench,
+    as_trained,
+    best_share,
+    key_of,
+    record_of,
+    retrained,
+    train_once,
+    unpruned_run,
+)
 from experiments.benchmarks.runs_file import Record
-from optembed_jax import metrics
-from optembed_jax.fit import Fitted, fit, predict
-from optembed_jax.forward import ModelConfig, Selection
 from optembed_jax.optimisers import TrainConfig
-from optembed_jax.parameter_count import count_parameters
 from optembed_jax.row_decay import ROW_DECAYS
-from optembed_jax.row_score import init_scores, keep_best, kept_by_frequency, row_scores
+from optembed_jax.row_score import init_scores, row_scores
 from optembed_jax.threshold import table_row_mask
 from optembed_jax.train import Phase
-from optembed_jax.train_state import init_state
-
-KEEP_RATES = (0.5, 0.2, 0.1, 0.05)
-LATENT_DIM, BATCH_SIZE, EPOCHS, PATIENCE = 16, 1024, 10, 2
 
 UNDER_RENT = TrainConfig(row_decay="rent", rent=1e-3)
 PLAIN = TrainConfig(row_decay="none")
@@ -50,37 +51,9 @@ _FREQUENCY = ("frequency", "frequency_per_field")
 NOT_RETRAINED = {score: f"{score}, not retrained" for score in ("taylor, rent", "frequency")}
 """Methods that cut a training by a score and leave it at that."""
 
-_ALL = Selection()
 
 Wanted = Callable[[str, float | None], bool]
 """Whether a method at a keep rate (None where nobody chooses it) has still to be run."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Bench:
-    """What a method is run on.
-
-    Attributes:
-      problem: the data.
-      backbone: name of the model.
-      seed: of initial values and of the order of the training rows.
-    """
-
-    problem: Problem
-    backbone: str
-    seed: int
-
-    def model(self, **options: Any) -> ModelConfig:
-        """The model of all methods, apart from how it is pruned."""
-        given = {"latent_dim": LATENT_DIM, "mode": "none", **options}
-        return ModelConfig(self.backbone, mlp_dims=(128, 64), **given)
-
-    def split(self, name: str) -> Split:
-        """Batches of a split; those of the training split are shuffled."""
-        ids, labels = self.problem.arrays[name]
-        if name == "train":
-            return Split(ids, labels, BATCH_SIZE, self.seed)
-        return Split(ids, labels, 4 * BATCH_SIZE)
 
 
 def frequency_cuts(bench: Bench, wanted: Wanted) -> Iterator[Record]:
@@ -134,7 +107,7 @@ def smaller_dimension(bench: Bench, wanted: Wanted) -> Iterator[Record]:
     for keep in KEEP_RATES:
         if wanted("smaller D", keep):
             model = bench.model(latent_dim=max(1, round(keep * LATENT_DIM)))
-            yield _unpruned(bench, "smaller D", model, RETRAINING, keep)
+            yield unpruned_run(bench, "smaller D", model, RETRAINING, keep)
 
 
 def hashing(bench: Bench, wanted: Wanted) -> Iterator[Record]:
@@ -147,11 +120,11 @@ def hashing(bench: Bench, wanted: Wanted) -> Iterator[Record]:
                 bench.problem.fields,
                 keep,
                 (bench.split("train"), bench.split("validation")),
-                key=_key(bench, Phase.RETRAIN),
+                key=key_of(bench, Phase.RETRAIN),
                 epochs=EPOCHS,
                 patience=PATIENCE,
             )
-            record = _record(bench, "hashing", keep, Phase.BASELINE, bench.model(), fitted)
+            record = record_of(bench, "hashing", keep, Phase.BASELINE, bench.model(), fitted)
             seconds = round(time.monotonic() - started, 2)
             yield record | {"table_parameters": parameters, "seconds": seconds}
 
@@ -161,7 +134,7 @@ def unpruned(bench: Bench, wanted: Wanted) -> Iterator[Record]:
     for l2 in L2_GRID:
         method = f"unpruned, l2 {l2:g}"
         if wanted(method, 1.0):
-            yield _unpruned(bench, method, bench.model(), TrainConfig(l2=l2), 1.0)
+            yield unpruned_run(bench, method, bench.model(), TrainConfig(l2=l2), 1.0)
 
 
 METHODS: tuple[Callable[[Bench, Wanted], Iterator[Record]], ...] = (
@@ -176,32 +149,6 @@ METHODS: tuple[Callable[[Bench, Wanted], Iterator[Record]], ...] = (
     hashing,
 )
 """The most telling first."""
-
-
-def train_once(
-    bench: Bench,
-    phase: Phase,
-    model: ModelConfig,
-    train: TrainConfig,
-    frozen: Selection = _ALL,
-    *,
-    gather_scores: bool = False,
-) -> Fitted:
-    """A model trained until validation AUC no longer rises."""
-    state = init_state(
-        _key(bench, phase), model, train, bench.problem.fields, gather_scores=gather_scores
-    )
-    return fit(
-        state,
-        bench.split("train"),
-        bench.split("validation"),
-        frozen,
-        phase=phase,
-        model=model,
-        train=train,
-        epochs=EPOCHS,
-        patience=PATIENCE,
-    )
 
 
 def _scored_cuts(
@@ -227,7 +174,7 @@ def _scored_cuts(
     model = bench.model(mode="feature", mode_threshold="budget", row_score=gathered)
     fitted = train_once(bench, Phase.SUPERNET, model, train, gather_scores=True)
     if wanted(name_unpruned, 1.0):
-        record = _record(bench, name_unpruned, 1.0, Phase.BASELINE, model, fitted)
+        record = record_of(bench, name_unpruned, 1.0, Phase.BASELINE, model, fitted)
         yield record | {"seconds": round(time.monotonic() - started, 2)}
     gathered_scores = fitted.scores
     assert gathered_scores is not None
@@ -242,7 +189,7 @@ def _scored_cuts(
         scores = _frequency_scores(bench, frequency) if frequency else scores_of(gathered)
         for keep in KEEP_RATES:
             if wanted(method, keep):
-                yield _as_trained(bench, method, keep, model, fitted, scores)
+                yield as_trained(bench, method, keep, model, fitted, scores)
 
 
 def _frequency_scores(bench: Bench, kind: str) -> np.ndarray:
@@ -259,12 +206,8 @@ def _cuts(
     model = bench.model(mode="feature", mode_threshold="budget", mode_oov=oov)
     for keep in KEEP_RATES:
         if wanted(method, keep):
-            rows = _best_share(bench, scores, keep)
-            yield _retrained(bench, method, keep, model, RETRAINING, rows)
-
-
-def _best_share(bench: Bench, scores: np.ndarray, keep: float) -> np.ndarray:
-    return keep_best(scores, round(keep * bench.problem.fields.num_features))
+            rows = best_share(bench, scores, keep)
+            yield retrained(bench, method, keep, model, RETRAINING, rows)
 
 
 def _name(score: str, oov: str) -> str:
@@ -282,89 +225,6 @@ def _learned(bench: Bench, method: str, train: TrainConfig, retrain: TrainConfig
         model.mode_threshold,
         model.norm,
     )
-    record = _retrained(bench, method, None, model, retrain, np.asarray(mask))
+    record = retrained(bench, method, None, model, retrain, np.asarray(mask))
     largest = float(jnp.max(jnp.abs(fitted.params.thresholds)))
     return record | {"largest_threshold": largest, "supernet_epoch": fitted.best.number}
-
-
-def _retrained(
-    bench: Bench,
-    method: str,
-    keep: float | None,
-    model: ModelConfig,
-    train: TrainConfig,
-    rows: np.ndarray,
-) -> Record:
-    started, frozen = time.monotonic(), Selection(rows=jnp.asarray(rows))
-    fitted = train_once(bench, Phase.RETRAIN, model, train, frozen)
-    record = _record(bench, method, keep, Phase.RETRAIN, model, fitted, frozen)
-    return record | {"seconds": round(time.monotonic() - started, 2)}
-
-
-def _as_trained(
-    bench: Bench, method: str, keep: float, model: ModelConfig, fitted: Fitted, scores: np.ndarray
-) -> Record:
-    """A training that knew every row, without those that are not kept."""
-    frozen = Selection(rows=jnp.asarray(_best_share(bench, scores, keep)))
-    record = _record(bench, method, keep, Phase.RETRAIN, model, fitted, frozen)
-    cut = _predicted(bench, "validation", Phase.RETRAIN, model, fitted, frozen)
-    return record | {"val_auc": metrics.auc(*cut), "seconds": 0.0}
-
-
-def _unpruned(
-    bench: Bench, method: str, model: ModelConfig, train: TrainConfig, keep: float
-) -> Record:
-    started = time.monotonic()
-    fitted = train_once(bench, Phase.BASELINE, model, train)
-    record = _record(bench, method, keep, Phase.BASELINE, model, fitted)
-    return record | {"seconds": round(time.monotonic() - started, 2)}
-
-
-def _record(
-    bench: Bench,
-    method: str,
-    keep: float | None,
-    phase: Phase,
-    model: ModelConfig,
-    fitted: Fitted,
-    frozen: Selection = _ALL,
-) -> Record:
-    """What a trained model came to on the test split, and what it holds."""
-    fields = bench.problem.fields
-    labels, logits = _predicted(bench, "test", phase, model, fitted, frozen)
-    rows = np.ones(fields.num_features, bool) if frozen.rows is None else np.asarray(frozen.rows)
-    count = count_parameters(model, fitted.params, fields, rows)
-    bands = kept_by_frequency(bench.problem.counts, rows)
-    return {
-        "dataset": bench.problem.name,
-        "model": bench.backbone,
-        "seed": bench.seed,
-        "method": method,
-        "keep": keep,
-        "rows_kept": int(rows.sum()),
-        "table_parameters": count.table,
-        "full_parameters": fields.num_features * LATENT_DIM,
-        "val_auc": fitted.best.val_auc,
-        "test_auc": metrics.auc(labels, logits),
-        "test_logloss": metrics.logloss(labels, logits),
-        "best_epoch": fitted.best.number,
-        "epochs": len(fitted.epochs),
-        "kept_by_frequency": [band["rows_kept"] for band in bands],
-    }
-
-
-def _predicted(
-    bench: Bench, split: str, phase: Phase, model: ModelConfig, fitted: Fitted, frozen: Selection
-) -> tuple[np.ndarray, np.ndarray]:
-    return predict(
-        fitted.params,
-        fitted.batch_stats,
-        bench.split(split),
-        frozen,
-        phase=phase,
-        model=model,
-    )
-
-
-def _key(bench: Bench, phase: Phase) -> jax.Array:
-    return jax.random.fold_in(jax.random.key(bench.seed), list(Phase).index(phase))

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.row_pruning_methods import KEEP_RATES, NOT_RETRAINED
+from experiments.benchmarks.row_pruning_bench import KEEP_RATES
+from experiments.benchmarks.row_pruning_methods import NOT_RETRAINED
 
 SHORT_LISTS = {
     "taylor, rent, short list": ("taylor, rent, oov", NOT_RETRAINED["taylor, rent"]),

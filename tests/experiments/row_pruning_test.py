@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks.quotient_remainder import full_table, make_hashes, rows_of_field
+from experiments.benchmarks.row_pruning_bench import Bench
 from experiments.benchmarks.row_pruning_data import Problem, Split, seen_rows
 from experiments.benchmarks.row_pruning_methods import (
     NOT_RETRAINED,
-    Bench,
     taylor_under_rent,
 )
 from experiments.benchmarks.row_pruning_report import (
