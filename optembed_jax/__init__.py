@@ -20,16 +20,17 @@ try:
     from optembed_jax.fit import Fitted, fit, predict
     from optembed_jax.fitness import ValidationFitness, make_fitness
     from optembed_jax.forward import ModelConfig, Params, Selection, embed, forward, init_params
+    from optembed_jax.guided import GuidedEvolution
     from optembed_jax.metrics import auc, auc_on_device, calibration, logloss, logloss_on_device
     from optembed_jax.optimisers import TrainConfig
     from optembed_jax.parameter_count import ParameterCount, count_parameters
     from optembed_jax.racing import race
     from optembed_jax.resume import Epoch
     from optembed_jax.score_cache import ScoreCache
+    from optembed_jax.scorer import Scorer
     from optembed_jax.search import (
         Generation,
         Population,
-        Scorer,
         SearchConfig,
         Searcher,
         SearchState,
@@ -39,7 +40,6 @@ try:
     from optembed_jax.searchers import (
         Evolution,
         GivenCandidates,
-        GuidedEvolution,
         ParetoEvolution,
         RandomSearch,
         front,

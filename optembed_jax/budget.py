@@ -110,14 +110,14 @@ def best_dims(
     Returns:
       int32 ``[F]``.
     """
-    rows = np.asarray(rows, np.int64)
+    rows, fields = np.asarray(rows, np.int64), np.arange(len(rows))
     costs = rows[:, None] * padded(np.arange(1, worth.shape[1] + 1), multiple)
 
     def at(price: float) -> np.ndarray:
         return (worth - price * costs).argmax(axis=1)
 
     def fits(choice: np.ndarray) -> bool:
-        return limit is None or int(np.take_along_axis(costs, choice[:, None], 1).sum()) <= limit
+        return limit is None or int(costs[fields, choice].sum()) <= limit
 
     found = at(0.0)
     if fits(found):

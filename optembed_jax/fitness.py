@@ -33,6 +33,10 @@ from optembed_jax.racing import Fitness
 
 MEASURES = ("auc", "logloss")
 _NAMES = {"auc": "AUC", "logloss": "logloss"}
+LEAST_GLANCE = 16_384
+"""Rows of a part that candidates are judged by: the difference of two has less noise there than one
+retraining has (docs/search.md, "Glances").
+"""
 _LANES = 128
 """Numbers that processors take at once, or a multiple of them."""
 _KEPT_BYTES = 2**29
@@ -47,7 +51,8 @@ class ValidationFitness:
 
     Attributes:
       parts: fitness on nested parts of the validation rows, the smallest first, all rows last;
-        for :func:`racing.race`. All rows alone where the smallest part would be too small.
+        for :func:`racing.race` and glances. All rows alone where the smallest part would be too
+        small.
       part_rows: rows of each part.
     """
 
@@ -57,6 +62,16 @@ class ValidationFitness:
     def __call__(self, dims: np.ndarray) -> np.ndarray:
         """Fitness float64 ``[C]`` of candidates ``[C, F]`` on all rows."""
         return self.parts[-1](dims)
+
+    @property
+    def at_a_glance(self) -> Fitness | None:
+        """On the smallest part with ``LEAST_GLANCE`` rows or more; None where none has so many."""
+        enough = (
+            part
+            for part, rows in zip(self.parts[:-1], self.part_rows[:-1], strict=True)
+            if rows >= LEAST_GLANCE
+        )
+        return next(enough, None)
 
 
 def make_fitness(

@@ -12,28 +12,34 @@ class ScoreCache:
 
     Attributes:
       dims: int32 ``[n, F]``, distinct.
-      fitness: float64 ``[n]`` on all rows; NaN for those that fell out of a race before.
+      fitness: float64 ``[n]`` on all rows; NaN for those that fell out of a race before, or were
+        only glanced at.
+      glances: float64 ``[n]`` on the part of the rows that a guided search looks at first; NaN for
+        those that were not looked at there.
     """
 
     dims: np.ndarray
     fitness: np.ndarray
+    glances: np.ndarray
 
     def __post_init__(self) -> None:
-        if self.dims.ndim != 2 or self.fitness.shape != self.dims.shape[:1]:
+        count = self.dims.shape[:1]
+        if self.dims.ndim != 2 or not self.fitness.shape == self.glances.shape == count:
             raise ValueError(
-                f"dims {self.dims.shape} and fitness {self.fitness.shape} are not [n, F] and [n]"
+                f"dims {self.dims.shape}, fitness {self.fitness.shape} and glances "
+                f"{self.glances.shape} are not [n, F], [n] and [n]"
             )
 
     @classmethod
     def empty(cls, num_fields: int) -> "ScoreCache":
         """Nothing scored yet, of ``F`` fields."""
-        return cls(np.zeros((0, num_fields), np.int32), np.zeros((0,), np.float64))
+        return cls(np.zeros((0, num_fields), np.int32), np.zeros((0,)), np.zeros((0,)))
 
     def __len__(self) -> int:
         return len(self.dims)
 
     def __contains__(self, candidate: np.ndarray) -> bool:
-        """Whether a candidate ``[F]`` was scored, also when it fell out of its race."""
+        """Whether a candidate ``[F]`` was scored, be it on a part of the rows."""
         return _key(candidate) in self._index
 
     def known(self, dims: np.ndarray) -> np.ndarray:
@@ -42,26 +48,44 @@ class ScoreCache:
 
     def lookup(self, dims: np.ndarray) -> np.ndarray:
         """Fitness float64 ``[C]`` of candidates ``[C, F]``; NaN of those without one."""
-        places = [self._index.get(_key(candidate), -1) for candidate in dims]
-        return np.append(self.fitness, np.nan)[np.array(places, np.int64)]
+        return self._found(self.fitness, dims)
 
-    def extend(self, dims: np.ndarray, fitness: np.ndarray) -> "ScoreCache":
-        """With more candidates ``[C, F]`` and their fitness ``[C]``.
+    def lookup_glances(self, dims: np.ndarray) -> np.ndarray:
+        """What glances said, float64 ``[C]``, of candidates ``[C, F]``; NaN without one."""
+        return self._found(self.glances, dims)
+
+    def extend(
+        self,
+        dims: np.ndarray,
+        fitness: np.ndarray | None = None,
+        glances: np.ndarray | None = None,
+    ) -> "ScoreCache":
+        """With more candidates ``[C, F]``, and their fitness or what glances say, ``[C]``.
 
         A candidate that is there already keeps its place; a NaN gives way to a number, and never
         the other way round.
         """
-        index, fitnesses = dict(self._index), self.fitness.tolist()
-        added: list[np.ndarray] = []
-        for candidate, value in zip(dims, fitness, strict=True):
-            place = index.setdefault(_key(candidate), len(fitnesses))
-            if place == len(fitnesses):
-                added.append(candidate)
-                fitnesses.append(value)
-            elif np.isnan(fitnesses[place]):
-                fitnesses[place] = value
-        new = np.array(added, np.int32).reshape(-1, self.dims.shape[1])
-        return ScoreCache(np.concatenate([self.dims, new]), np.array(fitnesses, np.float64))
+        unknown = np.full(len(dims), np.nan)
+        index = dict(self._index)
+        places = [index.setdefault(_key(candidate), len(index)) for candidate in dims]
+        every = [np.frombuffer(key, np.int32) for key in index]
+
+        def merged(known: np.ndarray, said: np.ndarray | None) -> np.ndarray:
+            values = np.concatenate([known, np.full(len(index) - len(known), np.nan)])
+            for place, value in zip(places, unknown if said is None else said, strict=True):
+                if np.isnan(values[place]):
+                    values[place] = value
+            return values
+
+        return ScoreCache(
+            np.array(every, np.int32).reshape(-1, self.dims.shape[1]),
+            merged(self.fitness, fitness),
+            merged(self.glances, glances),
+        )
+
+    def _found(self, values: np.ndarray, dims: np.ndarray) -> np.ndarray:
+        places = [self._index.get(_key(candidate), -1) for candidate in dims]
+        return np.append(values, np.nan)[np.array(places, np.int64)]
 
     @functools.cached_property
     def _index(self) -> dict[bytes, int]:

@@ -15,8 +15,9 @@ import jax
 import numpy as np
 
 from optembed_jax.errors import InputError
-from optembed_jax.racing import Fitness, race
+from optembed_jax.racing import Fitness
 from optembed_jax.score_cache import ScoreCache
+from optembed_jax.scorer import Scorer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Generation:
       best: highest fitness in the population.
       mean: mean fitness of the population.
       merit: what decides whether the search goes on; the best fitness, or a front's area.
-      scored: candidates scored in this generation, all new, those that fell out of a race too.
+      scored: candidates scored in this generation, all new, be it on a part of the rows.
       evaluations: candidates scored so far.
       winner: int32 ``[G]``, the first of the population.
     """
@@ -151,43 +152,6 @@ class SearchState:
     def start(cls, num_genes: int) -> "SearchState":
         """Before generation 0."""
         return cls(Population.empty(num_genes), ScoreCache.empty(num_genes))
-
-
-class Scorer:
-    """What a searcher asks about candidates. It looks up what was scored before.
-
-    Attributes:
-      cache: everything scored so far, and in this generation.
-    """
-
-    def __init__(self, fitness: Fitness, cache: ScoreCache) -> None:
-        self.cache = cache
-        self._fitness = fitness
-        self._parts = tuple(getattr(fitness, "parts", (fitness,)))
-
-    def known(self, candidates: np.ndarray) -> np.ndarray:
-        """Which candidates ``[C, G]`` were scored before, or fell out of a race: bool ``[C]``."""
-        return self.cache.known(candidates)
-
-    def __call__(self, candidates: np.ndarray) -> np.ndarray:
-        """Fitness float64 ``[C]`` of candidates int32 ``[C, G]`` on all rows."""
-        return self._ask(candidates, self._fitness)
-
-    def race(self, candidates: np.ndarray, keep: int = 1) -> np.ndarray:
-        """The same of those that win a race, at least ``keep``; NaN of the others.
-
-        Without parts of the rows to race on, everybody is scored on all rows.
-        """
-        return self._ask(candidates, lambda new: race(self._parts, new, keep))
-
-    def _ask(self, candidates: np.ndarray, ask: Fitness) -> np.ndarray:
-        candidates = np.asarray(candidates, np.int32)
-        known = self.cache.lookup(candidates)
-        missing = candidates[np.isnan(known)]
-        new = np.array(list({row.tobytes(): row for row in missing}.values()), np.int32)
-        if len(new):
-            self.cache = self.cache.extend(new, ask(new))
-        return self.cache.lookup(candidates)
 
 
 class Searcher(Protocol):

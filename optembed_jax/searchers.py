@@ -1,11 +1,10 @@
-"""The built-in searchers: the paper's evolution, a guided one, NSGA-II, random, and rules.
+"""The built-in searchers but the guided one: the paper's evolution, NSGA-II, random, and rules.
 
 Each is a frozen dataclass that is called as ``(key, population, score) -> population``
 (``search.Searcher``).
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 
 import jax
@@ -13,10 +12,9 @@ import numpy as np
 
 from optembed_jax import pareto
 from optembed_jax.host_random import generator
-from optembed_jax.score_cache import ScoreCache
-from optembed_jax.search import Patience, Population, Scorer, SearchConfig
+from optembed_jax.scorer import Scorer
+from optembed_jax.search import Population, SearchConfig
 from optembed_jax.search_space import SearchSpace
-from optembed_jax.surrogate import Surrogate, fit_surrogate
 from optembed_jax.variation import crossover, draw_new, mutate
 
 
@@ -43,77 +41,13 @@ class Evolution:
             candidates = propose(key, population.dims, self.space, self.config, score)
         else:
             score(self.seeds)
-            candidates = _first_generation(key, self.space, self.config, self.seeds, score)
+            candidates = first_generation(key, self.space, self.config, self.seeds, score)
         fitness = score.race(candidates) if self.race else score(candidates)
         return select(
             np.concatenate([population.dims, candidates]),
             np.concatenate([population.fitness, fitness]),
             self.config.top_k,
         )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class GuidedEvolution:
-    """An evolution that scores only what a model of all that was scored thinks good.
-
-    The model (``surrogate``) makes a guess for each candidate that is to be scored. By every other
-    guess that is the best table of the whole space, by the rest the best of ``pool`` times as many
-    offspring as are scored.
-
-    Attributes:
-      space: of the candidates; a limit holds for every candidate.
-      config: settings.
-      seeds: int32 ``[S, G]``, candidates of the first generation; the rest of it is random.
-      pool: at least 1.
-    """
-
-    space: SearchSpace
-    config: SearchConfig
-    seeds: np.ndarray
-    pool: int = 10
-
-    def __call__(self, key: jax.Array, population: Population, score: Scorer) -> Population:
-        """The best ``top_k`` of the population and of what was scored."""
-        if len(population):
-            candidates = self._guided(key, population, score)
-        else:
-            candidates = _first_generation(key, self.space, self.config, self.seeds, score)
-        return select(
-            np.concatenate([population.dims, candidates]),
-            np.concatenate([population.fitness, score(candidates)]),
-            self.config.top_k,
-        )
-
-    def patience(self, cache: ScoreCache) -> Patience:
-        """Less than an unguided search's, where the model predicts what was scored.
-
-        Where it does not, as where fields are worth something only together, it cannot tell that
-        nothing is left to be found. (It left 1 to 15 % unexplained on clicks and ratings after five
-        generations, and 21 to 43 % where it had to wait: docs/search.md.)
-        """
-        model = _model_of(self.space, cache)
-        return Patience(5, 5e-4) if model.unexplained < 0.18 else Patience()
-
-    def _guided(self, key: jax.Array, population: Population, score: Scorer) -> np.ndarray:
-        pool_key, worth_key = jax.random.split(key)
-        wide = dataclasses.replace(
-            self.config,
-            mutation_num=self.pool * self.config.mutation_num,
-            crossover_num=self.pool * self.config.crossover_num,
-        )
-        pool = propose(pool_key, population.dims, self.space, wide, score)
-        worth = _model_of(self.space, score.cache).draw(worth_key, self.config.offspring)
-        best_first = np.argsort(-worth.of(self.space, pool), axis=1, kind="stable")
-        chosen: dict[bytes, np.ndarray] = {}
-        for guess, order in enumerate(best_first):
-            wanted = pool[order]
-            if guess % 2 == 0:
-                best = self.space.best(worth.of_dims[guess], worth.of_masks[guess])[None]
-                wanted = np.concatenate([best[~score.known(best)], wanted])
-            new = (candidate for candidate in wanted if candidate.tobytes() not in chosen)
-            if (candidate := next(new, None)) is not None:
-                chosen[candidate.tobytes()] = candidate
-        return np.array(list(chosen.values()), np.int32).reshape(-1, pool.shape[1])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -177,7 +111,7 @@ class ParetoEvolution:
             parents = _tournament(choice_key, population.dims)
             candidates = propose(key, parents, self.space, self.config, score)
         else:
-            candidates = _first_generation(key, self.space, self.config, self.seeds, score)
+            candidates = first_generation(key, self.space, self.config, self.seeds, score)
         everyone = np.concatenate([population.dims, candidates])
         fitness = np.concatenate([population.fitness, score(candidates)])
         order = pareto.best_first(objectives(self.space, everyone, fitness))
@@ -274,17 +208,10 @@ def propose(
     return fresh
 
 
-@functools.lru_cache(maxsize=1)
-def _model_of(space: SearchSpace, cache: ScoreCache) -> Surrogate:
-    """The model of what was scored on all rows; asked for the next generation and the stop."""
-    scored = ~np.isnan(cache.fitness)
-    return fit_surrogate(space, cache.dims[scored], cache.fitness[scored])
-
-
-def _first_generation(
+def first_generation(
     key: jax.Array, space: SearchSpace, config: SearchConfig, seeds: np.ndarray, score: Scorer
 ) -> np.ndarray:
-    """The seeds, and other random candidates up to the size of a generation."""
+    """The seeds int32 ``[S, G]``, and other random candidates up to the size of a generation."""
 
     def taken(candidates: np.ndarray) -> np.ndarray:
         return score.known(candidates) | _is_among(candidates, seeds)

@@ -55,6 +55,8 @@ class Surrogate:
       directions: float64 ``[P, R]``, orthonormal columns.
       shrink: float64 ``[R]``, in 0..1.
       scale: of a weight that nothing is known of.
+      level: the fitness that is expected where all inputs are zero.
+      spread: the fitness's standard deviation, in which weights are given.
       unexplained: the share of the variance that is left when each candidate is predicted from all
         others; above 1 where that is worse than their mean.
     """
@@ -64,7 +66,13 @@ class Surrogate:
     directions: np.ndarray
     shrink: np.ndarray
     scale: float
+    level: float
+    spread: float
     unexplained: float
+
+    def expected(self, candidates: np.ndarray) -> np.ndarray:
+        """Fitness float64 ``[C]`` of candidates int32 ``[C, G]``."""
+        return self.level + self.spread * (_inputs(self.space, candidates) @ self.mean)
 
     def draw(self, key: jax.Array, count: int) -> Worth:
         """``count`` independent guesses."""
@@ -89,9 +97,12 @@ def fit_surrogate(space: SearchSpace, candidates: np.ndarray, fitness: np.ndarra
       fitness: float64 ``[C]``, finite.
     """
     inputs = _inputs(space, candidates)
-    inputs -= inputs.mean(axis=0)
+    center = inputs.mean(axis=0)
+    inputs -= center
     target = fitness - fitness.mean()
-    target /= max(target.std(), np.finfo(np.float64).tiny)
+    # Equal numbers need not equal their mean to the last bit.
+    spread = max(float(target.std()), float(np.spacing(np.abs(fitness).max())))
+    target /= spread
     values, directions = _directions(inputs)
     scores = inputs @ directions
     along = scores.T @ target
@@ -109,12 +120,15 @@ def fit_surrogate(space: SearchSpace, candidates: np.ndarray, fitness: np.ndarra
     # Leaving a candidate out multiplies its residual by 1 / (1 - its leverage).
     leverage = np.square(scores) @ (1 / precision) + 1 / len(target)
     residual = (target - scores @ (along / precision)) / np.maximum(1 - leverage, 1e-9)
+    mean = directions @ (along / precision)
     return Surrogate(
         space,
-        mean=directions @ (along / precision),
+        mean=mean,
         directions=directions,
         shrink=1 - np.sqrt(strength / precision),
         scale=float(np.sqrt(noise_of(strength) / strength)),
+        level=float(fitness.mean() - spread * (center @ mean)),
+        spread=spread,
         unexplained=float(np.mean(np.square(residual))),
     )
 

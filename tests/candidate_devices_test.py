@@ -73,6 +73,14 @@ def test_four_devices_score_as_one_does(supernet, split, fields, count):
         assert found.argmax() == plain(CANDIDATES).argmax()
 
 
+def test_a_glance_is_dealt_too(supernet, split, monkeypatch):
+    monkeypatch.setattr("optembed_jax.fitness.LEAST_GLANCE", 8)
+    spread = over_devices(fitness_on(supernet, split, None, []), jax.devices()[:4])
+    assert spread.at_a_glance is spread.parts[0]
+    monkeypatch.setattr("optembed_jax.fitness.LEAST_GLANCE", 64)
+    assert spread.at_a_glance is None
+
+
 def test_one_device_scores_bit_for_bit_what_it_did_before(supernet, split):
     plain = make_fitness(MODEL, *jax.device_put(supernet), None, *split, batch_size=16)
     alone = over_devices(fitness_on(supernet, split, None), jax.devices()[:1])

@@ -8,6 +8,7 @@ from optembed_jax import metrics
 from optembed_jax.errors import DivergedError, InputError
 from optembed_jax.fields import Fields
 from optembed_jax.fitness import (
+    ValidationFitness,
     default_batch_size,
     make_fitness,
     part_sizes,
@@ -162,6 +163,18 @@ def test_parts_are_nested_stratified_and_end_with_all_rows(fields, randomise, dr
 )
 def test_too_few_rows_for_a_part_leave_all_rows_alone(rows, sizes):
     assert part_sizes(rows, 1000) == sizes
+
+
+@pytest.mark.parametrize(
+    ("rows", "seen"),
+    [(65_535, None), (65_536, 16_384), (131_071, 32_767), (131_072, 16_384), (10**6, 125_000)],
+)
+def test_a_glance_is_at_the_smallest_part_with_rows_enough(rows, seen):
+    sizes = part_sizes(rows, 1000)
+    parts = tuple((lambda dims, size=size: np.full(len(dims), size)) for size in sizes)
+    glance = ValidationFitness(parts, sizes).at_a_glance
+    assert (glance and glance(CANDIDATES)[0]) == seen
+    assert ValidationFitness(parts[-1:], sizes[-1:]).at_a_glance is None
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.02, 0.5, 1.0])

@@ -15,10 +15,10 @@ import pytest
 from optembed_jax.fields import Fields
 from optembed_jax.fitness import make_fitness
 from optembed_jax.forward import ModelConfig, Selection
+from optembed_jax.guided import GuidedEvolution
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.search import SearchConfig, SearchState, evolve
 from optembed_jax.search_space import SearchSpace
-from optembed_jax.searchers import GuidedEvolution
 from optembed_jax.train import Phase, train_step
 from optembed_jax.train_state import init_state
 

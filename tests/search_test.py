@@ -7,12 +7,10 @@ import pytest
 from optembed_jax.errors import InputError
 from optembed_jax.fitness import ValidationFitness, make_fitness
 from optembed_jax.forward import ModelConfig, init_params
-from optembed_jax.score_cache import ScoreCache
 from optembed_jax.search import (
     Generation,
     Patience,
     Population,
-    Scorer,
     SearchConfig,
     SearchState,
     advance,
@@ -138,23 +136,6 @@ def test_an_exhausted_search_ends():
         return Population(here, score(here))
 
     assert len(run(stays, Judge([1, 1, 1]), 3)) == 1
-
-
-def test_the_scorer_looks_up_and_races():
-    judge = Judge([5])
-    fitness = ValidationFitness((lambda dims: -judge(dims), judge), (1, 8))
-    scorer = Scorer(fitness, ScoreCache.empty(1))
-    some = np.array([[1], [4], [5], [8]], np.int32)
-    raced = scorer.race(some)
-    # The misleading first part lets those farthest from 5 go on.
-    assert raced.tolist()[0] == -4 and raced.tolist()[3] == -3 and np.isnan(raced[1:3]).all()
-    judge.asked.clear()
-    assert scorer(some).tolist() == [-4, -1, 0, -3]
-    assert judge.asked == [(4,), (5,)], "only who fell out is still to be scored on all rows"
-    judge.asked.clear()
-    assert scorer.race(some).tolist() == [-4, -1, 0, -3]
-    assert scorer(np.array([[5], [5]])).tolist() == [0, 0] and not judge.asked
-    assert scorer.known(np.array([[5], [6]], np.int32)).tolist() == [True, False]
 
 
 def test_who_fell_out_counts_as_scored():

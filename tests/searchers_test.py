@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from optembed_jax import searchers
 from optembed_jax.fitness import ValidationFitness
+from optembed_jax.guided import GuidedEvolution
 from optembed_jax.score_cache import ScoreCache
-from optembed_jax.search import Patience, Population, Scorer, SearchConfig, SearchState, evolve
+from optembed_jax.scorer import Scorer
+from optembed_jax.search import Population, SearchConfig, SearchState, evolve
 from optembed_jax.search_space import SearchSpace
 from optembed_jax.searchers import (
     Evolution,
     GivenCandidates,
-    GuidedEvolution,
     ParetoEvolution,
     RandomSearch,
 )
@@ -157,59 +158,6 @@ def test_without_racing_everybody_is_scored_in_full():
     assert seen == [0, 70]
 
 
-def test_a_guided_evolution_keeps_to_the_budget_and_scores_nothing_twice():
-    space = SearchSpace(ROWS, 8, 500)
-    rules = space.rule_candidates((500,))
-    judge = Judge(rules[-1])
-    history = run(GuidedEvolution(space, SMALL, rules), judge, 4)
-    assert set(map(tuple, rules.tolist())) <= set(judge.asked[:10])
-    assert len(judge.asked) == len(set(judge.asked)) == 70
-    assert (space.parameters(np.array(judge.asked)) <= 500).all()
-    assert history[-1].population.winner.tolist() == rules[-1].tolist()
-    best = sorted(judge.asked, key=lambda c: (np.abs(c - judge.target).sum(), sum(c), c))[:4]
-    assert [tuple(d) for d in history[-1].population.dims.tolist()] == best
-
-
-class LogGains:
-    """A fitness of 20 fields that grows with the log of each dimension at a rate of its own."""
-
-    rows = np.array([[10, 400, 30, 5] * 5])
-    rates = np.random.default_rng(0).exponential(size=20)
-
-    def __call__(self, dims):
-        return (np.log(dims) * self.rates).sum(axis=1)
-
-
-def test_guided_it_finds_in_few_candidates_what_an_unguided_evolution_does_not_in_many():
-    judge, limit = LogGains(), 2225 * 16 // 4
-    space = SearchSpace(LogGains.rows, 16, limit)
-    rules = space.rule_candidates((limit,))
-    guided = SearchConfig(5, 10, 10, search_patience=0)
-    found = run(GuidedEvolution(space, guided, rules), judge, 20, guided)[-1]
-    plain = SearchConfig(30, 10, 10, search_patience=0)
-    other = run(Evolution(space, plain, rules), judge, 20, plain)[-1]
-    assert len(found.cache) == 120 and len(other.cache) == 620
-    assert found.population.fitness[0] > other.population.fitness[0]
-    # It is within 1 % of what is best, less the part of the limit that no field has a use for.
-    worth = np.log(np.arange(1, 17)) * LogGains.rates[:, None]
-    best = space.best(worth, np.zeros(1))
-    assert found.population.fitness[0] > 0.99 * judge(best[None])[0]
-
-
-def test_it_waits_longer_where_the_model_explains_nothing():
-    """Two fields that are worth something only together, beside a sum of what each is worth."""
-    space = SearchSpace(np.ones((1, 4), int), 8)
-    candidates = space.draw(jax.random.key(0), 60)
-    guided = GuidedEvolution(space, SMALL, nobody(4))
-    together = ((candidates[:, 0] > 4) != (candidates[:, 1] > 4)).astype(float)
-    sums = np.log2(candidates).sum(axis=1)
-    assert guided.patience(ScoreCache(candidates, sums)) == Patience(5, 5e-4)
-    assert guided.patience(ScoreCache(candidates, together)) == Patience(10, 1e-4)
-    # Who fell out of a race says nothing.
-    lost = np.where(np.arange(60) < 40, sums, np.nan)
-    assert guided.patience(ScoreCache(candidates, lost)) == Patience(5, 5e-4)
-
-
 @pytest.mark.parametrize("kind", [Evolution, GuidedEvolution, ParetoEvolution])
 def test_the_first_generation_draws_no_seed_again(kind):
     space = SearchSpace(np.ones((1, 2), int), 3)
@@ -217,14 +165,6 @@ def test_the_first_generation_draws_no_seed_again(kind):
     config = SearchConfig(0, 5, 5, top_k=20)
     first = run(kind(space, config, seeds), Judge([2, 3]), 2, config)[0]
     assert len(np.unique(first.population.dims, axis=0)) == len(first.population) == 9
-
-
-def test_a_guided_evolution_ends_with_the_space():
-    space = SearchSpace(np.ones((1, 2), int), 3)
-    judge = Judge([2, 3])
-    last = run(GuidedEvolution(space, SMALL, nobody(2)), judge, 2)[-1]
-    assert sorted(judge.asked) == list(itertools.product([1, 2, 3], repeat=2))
-    assert last.population.winner.tolist() == [2, 3]
 
 
 def test_random_search_is_random_and_keeps_to_the_budget():

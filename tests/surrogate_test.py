@@ -68,6 +68,28 @@ def test_the_posterior_is_that_of_the_prior_by_which_the_data_are_likeliest(rows
     assert found.unexplained == pytest.approx(np.mean(np.square(left_out)), rel=1e-6)
 
 
+def test_it_expects_what_ridge_regression_predicts():
+    space = SearchSpace(TWO_MASKS, 8)
+    candidates, others = space.draw(jax.random.key(0), 40), space.draw(jax.random.key(1), 9)
+    fitness = 0.7 + 0.01 * np.log2(candidates[:, 0]) + 0.02 * (candidates[:, 3] == 2)
+    found = fit_surrogate(space, candidates, fitness)
+    wide = inputs(candidates, 8, 2)
+    along = (inputs(others, 8, 2) - wide.mean(axis=0)) @ found.mean
+    expected = fitness.mean() + fitness.std() * along
+    np.testing.assert_allclose(found.expected(others), expected, atol=1e-12)
+    np.testing.assert_allclose(found.expected(candidates), fitness, atol=1e-4)
+
+
+def test_equals_are_expected_to_stay_so_though_their_mean_is_rounded():
+    space = SearchSpace(TWO_MASKS, 8)
+    candidates, others = space.draw(jax.random.key(0), 40), space.draw(jax.random.key(1), 9)
+    for value in (0.0, 0.5 - 0.4, 0.3, 1e-300, -7e200):
+        for count in (1, 10, 13, 40):
+            found = fit_surrogate(space, candidates[:count], np.full(count, value))
+            np.testing.assert_allclose(found.expected(others), value, rtol=1e-12)
+            assert np.isfinite(found.draw(jax.random.key(2), 2).of_dims).all()
+
+
 def test_draws_are_of_the_posterior_and_say_what_candidates_are_worth():
     space = SearchSpace(TWO_MASKS, 8)
     candidates = space.draw(jax.random.key(0), 30)

@@ -24,10 +24,11 @@ from experiments.benchmarks.dimension_bench import LATENT_DIM, Bench, retrained,
 from experiments.benchmarks.row_pruning_data import DATASETS, load
 from experiments.benchmarks.runs_file import Finished, Record
 from optembed_jax.dimension_rules import DIMENSION_RULES
+from optembed_jax.guided import GuidedEvolution
 from optembed_jax.racing import Fitness
 from optembed_jax.search import SearchConfig, Searcher, SearchState, best_fitness, evolve
 from optembed_jax.search_space import SearchSpace
-from optembed_jax.searchers import GuidedEvolution, ParetoEvolution, RandomSearch, front
+from optembed_jax.searchers import ParetoEvolution, RandomSearch, front
 
 _RUNS = flags.DEFINE_string("runs", None, "JSONL file to which finished trainings are appended.")
 _DATASETS = flags.DEFINE_list("datasets", list(DATASETS), "Data sets to compare on.")

@@ -36,12 +36,13 @@ from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.fitness import make_fitness
 from optembed_jax.forward import ModelConfig, Params, Selection, forward, init_params
+from optembed_jax.guided import GuidedEvolution
 from optembed_jax.metrics import auc_on_device
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.racing import Fitness
 from optembed_jax.search import Population, SearchConfig, SearchState, evolve
 from optembed_jax.search_space import SearchSpace
-from optembed_jax.searchers import Evolution, GuidedEvolution
+from optembed_jax.searchers import Evolution
 from optembed_jax.train import Phase, train_step
 from optembed_jax.train_state import bring_up_to_date, init_state
 
@@ -269,6 +270,7 @@ def _compared(our: SearchState, full: SearchState) -> dict[str, Any]:
     return {
         "our_generations": len(our.history) - 1,
         "our_evaluations": our.history[-1].evaluations,
+        "ours_on_all_rows": int(np.isfinite(our.cache.fitness).sum()),
         "full_evaluations": full.history[-1].evaluations,
         "our_auc": _best(our.population),
         "full_auc": _best(full.population),
@@ -345,7 +347,7 @@ def _outcome(figures: dict[str, Any]) -> str:
     return (
         f"AUC {figures['full_auc']:.5f} and ours {figures['our_auc']:.5f} "
         f"(loss {figures['loss']:+.1e}) after {figures['full_evaluations']} and "
-        f"{figures['our_evaluations']} candidates"
+        f"{figures['our_evaluations']} candidates, {figures['ours_on_all_rows']} on all rows"
     )
 
 

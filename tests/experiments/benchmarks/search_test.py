@@ -46,7 +46,7 @@ def test_a_loss_is_what_the_full_search_found_more(monkeypatch):
     monkeypatch.setattr(search, "SearchConfig", lambda **_: few)
     found = search.measure_loss(TINY, seed=1)
     assert found["loss"] == found["full_auc"] - found["our_auc"]
-    assert found["full_evaluations"] == found["our_evaluations"] == 8
+    assert found["full_evaluations"] == found["our_evaluations"] == found["ours_on_all_rows"] == 8
 
 
 def test_planted_clicks_are_drawn_anew_and_the_same_for_a_seed():
