@@ -1,6 +1,7 @@
 """How every main starts and fails: a person's mistake is one line and exit status 2."""
 
 import errno
+import signal
 import sys
 from collections.abc import Callable
 from logging import CRITICAL, ERROR, LogRecord, getLogger
@@ -19,7 +20,8 @@ def run(main: Callable[[], None]) -> None:
 
     Exit status 2 and one line on stderr for an unknown or unreadable flag, a stray argument, or an
     ``InputError``; 1 for a run that diverged, or for which the disk had no room; 130 for Ctrl-C.
-    After SIGTERM it is 0, since what was done is saved.
+    After SIGTERM it is 0, since what was done is saved. Once ``main`` has ended, SIGTERM does not
+    change the status any more: the process does nothing but end.
     """
 
     def guarded(arguments: list[str]) -> None:
@@ -46,6 +48,8 @@ def run(main: Callable[[], None]) -> None:
             print(f"stopped by SIGTERM: {stopped}; the same command goes on", file=sys.stderr)
         except KeyboardInterrupt:
             _fail("stopped from the keyboard; the same command goes on from what is saved", 130)
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     app.run(guarded, flags_parser=_parse)
 

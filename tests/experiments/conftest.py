@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import shutil
+import signal
 import sys
 
 import pytest
@@ -41,8 +42,10 @@ def command():
         with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
             patch.setattr(sys, "argv", ["main", *given])
             absl_flags.FLAGS.unparse_flags()
+            before = signal.getsignal(signal.SIGTERM)
             with pytest.raises(SystemExit) as exit_info:
                 cli.run(main)
+            signal.signal(signal.SIGTERM, before)  # This process does not end with the command.
         return exit_info.value.code or 0
 
     return command
