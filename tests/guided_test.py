@@ -3,38 +3,15 @@ import itertools
 
 import jax
 import numpy as np
+from searching import ROWS, SMALL, Judge, nobody, run
 
 from optembed_jax import searchers
 from optembed_jax.fitness import ValidationFitness
 from optembed_jax.guided import GuidedEvolution
 from optembed_jax.score_cache import ScoreCache
-from optembed_jax.search import Patience, SearchConfig, SearchState, evolve
+from optembed_jax.search import Patience, SearchConfig, evolve
 from optembed_jax.search_space import SearchSpace
 from optembed_jax.searchers import Evolution, RandomSearch
-
-SMALL = SearchConfig(6, 5, 5, 0.3, 4, search_patience=0)
-ROWS = np.array([[50, 20, 5, 90]])
-
-
-class Judge:
-    """A fitness that prefers given genes, and remembers what it was asked."""
-
-    def __init__(self, target):
-        self.target = np.asarray(target)
-        self.asked = []
-
-    def __call__(self, dims):
-        self.asked += [tuple(d) for d in dims.tolist()]
-        return -np.abs(dims - self.target).sum(axis=1).astype(np.float64)
-
-
-def nobody(genes):
-    return np.zeros((0, genes), np.int32)
-
-
-def run(searcher, judge, genes, config=SMALL, seed=0):
-    start = SearchState.start(genes)
-    return list(evolve(jax.random.key(seed), searcher, judge, start, config))
 
 
 def test_a_guided_evolution_keeps_to_the_budget_and_scores_nothing_twice():

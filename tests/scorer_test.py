@@ -1,20 +1,9 @@
 import numpy as np
+from searching import Judge
 
 from optembed_jax.fitness import ValidationFitness
 from optembed_jax.score_cache import ScoreCache
 from optembed_jax.scorer import Scorer
-
-
-class Judge:
-    """A fitness that prefers given dims, and remembers what it was asked."""
-
-    def __init__(self, target):
-        self.target = np.asarray(target)
-        self.asked = []
-
-    def __call__(self, dims):
-        self.asked += [tuple(d) for d in dims.tolist()]
-        return -np.abs(dims - self.target).sum(axis=1).astype(np.float64)
 
 
 def test_it_looks_up_and_races():

@@ -3,6 +3,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from searching import SMALL, Judge, nobody, run
 
 from optembed_jax.errors import InputError
 from optembed_jax.fitness import ValidationFitness, make_fitness
@@ -20,29 +21,10 @@ from optembed_jax.search import (
 from optembed_jax.search_space import SearchSpace
 from optembed_jax.searchers import Evolution
 
-SMALL = SearchConfig(6, 5, 5, 0.3, 4, search_patience=0)
-
-
-class Judge:
-    """A fitness that prefers given dims, and remembers what it was asked."""
-
-    def __init__(self, target):
-        self.target = np.asarray(target)
-        self.asked = []
-
-    def __call__(self, dims):
-        self.asked += [tuple(d) for d in dims.tolist()]
-        return -np.abs(dims - self.target).sum(axis=1).astype(np.float64)
-
 
 def paper(num_fields, max_dim, config=SMALL):
     space = SearchSpace(np.ones((1, num_fields), np.int64), max_dim)
-    return Evolution(space, config, np.zeros((0, num_fields), np.int32))
-
-
-def run(searcher, judge, num_fields, config=SMALL, seed=0):
-    start = SearchState.start(num_fields)
-    return list(evolve(jax.random.key(seed), searcher, judge, start, config))
+    return Evolution(space, config, nobody(num_fields))
 
 
 def test_history_tells_what_was_scored():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from searching import ROWS, SMALL, Judge, nobody, run
 
 from optembed_jax import searchers
 from optembed_jax.fitness import ValidationFitness
@@ -19,30 +20,6 @@ from optembed_jax.searchers import (
     ParetoEvolution,
     RandomSearch,
 )
-
-SMALL = SearchConfig(6, 5, 5, 0.3, 4, search_patience=0)
-ROWS = np.array([[50, 20, 5, 90]])
-
-
-class Judge:
-    """A fitness that prefers given genes, and remembers what it was asked."""
-
-    def __init__(self, target):
-        self.target = np.asarray(target)
-        self.asked = []
-
-    def __call__(self, dims):
-        self.asked += [tuple(d) for d in dims.tolist()]
-        return -np.abs(dims - self.target).sum(axis=1).astype(np.float64)
-
-
-def nobody(genes):
-    return np.zeros((0, genes), np.int32)
-
-
-def run(searcher, judge, genes, config=SMALL, seed=0):
-    start = SearchState.start(genes)
-    return list(evolve(jax.random.key(seed), searcher, judge, start, config))
 
 
 @given(
