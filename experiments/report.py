@@ -1,14 +1,13 @@
 """The outcome of a run: ``summary.json``, and the tables that a person reads at its end."""
 
 import dataclasses
-import importlib.metadata
 import platform
 from typing import Any
 
-import optembed_jax
 from experiments import front
 from experiments.settings import Settings
 from experiments.workdir import PHASES, Workdir, write_json
+from optembed_jax.versions import versions
 
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
@@ -26,7 +25,7 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
         "dataset": settings.dataset,
         "model": settings.model.model,
         "seed": settings.seed,
-        "versions": _versions(),
+        "versions": {"python": platform.python_version(), **versions(*_PACKAGES)},
         "flags": {
             "dataset": settings.dataset,
             **settings.data.used_by(settings.dataset),
@@ -169,9 +168,3 @@ def _aligned(lines: list[list[str]]) -> str:
     ]
     rows.insert(1, "-" * max(len(row) for row in rows))
     return "\n".join(rows)
-
-
-def _versions() -> dict[str, str]:
-    # Of this package its own word: from a clone on PYTHONPATH it runs without being installed.
-    versions = {"python": platform.python_version(), "optembed-jax": optembed_jax.__version__}
-    return versions | {package: importlib.metadata.version(package) for package in _PACKAGES}

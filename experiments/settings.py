@@ -90,9 +90,9 @@ class Settings:
     def has_finalists(self) -> bool:
         """``finalists``, where there is something else to keep.
 
-        That are the simple rules, where a search has a winner that may be wrong. The paper's search
+        The simple rules are, where a search has a winner that may be wrong; but the paper's search
         retrains its winner alone, and so does a simple rule that was asked for. Where nothing is
-        searched, it is the supernet, if only a budget cut it, after training.
+        searched the supernet is, if only a budget cut it, after training.
         """
         if not self.model.searches_dims:
             return self.finalists and self.model.has_row_budget

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
-from optembed_jax import __version__, bundle_content, model_card
+from optembed_jax import bundle_content, model_card
 from optembed_jax import bundle_format as layout
 from optembed_jax.bundle import Bundle
 from optembed_jax.bundle_format import BundleError
@@ -27,6 +26,7 @@ from optembed_jax.fields import Fields
 from optembed_jax.forward import ModelConfig, Params
 from optembed_jax.numpy_bundle import NumpyBundle
 from optembed_jax.serving import export_forward, weights_of
+from optembed_jax.versions import versions
 
 TOLERANCE = 1e-5
 """Largest difference in a logit that a written bundle may have from the live model, relative to
@@ -136,14 +136,7 @@ def _content(
         "dataset": dict(provenance.dataset),
         "metrics": dict(provenance.metrics),
         "flags": dict(provenance.flags),
-        "versions": {
-            # Of this package its own word: from a clone it runs without being installed.
-            "optembed-jax": __version__,
-            **{
-                name: importlib.metadata.version(name)
-                for name in ("jax", "flax", "numpy", "safetensors")
-            },
-        },
+        "versions": versions("jax", "flax", "numpy", "safetensors"),
     }
     # By formulas and a library of their own, and in float32 wherever it runs.
     ids = bundle_content.draw_samples(described)

@@ -5,8 +5,7 @@ Every method yields records, one per model trained for its sake; ``row_pruning``
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Iterator
 
 import jax.numpy as jnp
 import numpy as np
@@ -48,9 +47,6 @@ L2_GRID = (1e-3, 1e-2, 3e-2)
 
 _FREQUENCY = ("frequency", "frequency_per_field")
 
-NOT_RETRAINED = {score: f"{score}, not retrained" for score in ("taylor, rent", "frequency")}
-"""Methods that cut a training by a score and leave it at that."""
-
 
 Wanted = Callable[[str, float | None], bool]
 """Whether a method at a keep rate (None where nobody chooses it) has still to be run."""
@@ -75,8 +71,9 @@ def taylor_under_rent(bench: Bench, wanted: Wanted) -> Iterator[Record]:
     And what that training itself is, not retrained, once it is cut by a score.
     """
     kinds = (("taylor", "zero"), ("taylor", "oov"))
-    uncut = {NOT_RETRAINED["taylor, rent"]: None, NOT_RETRAINED["frequency"]: "frequency"}
-    yield from _scored_cuts(bench, wanted, UNDER_RENT, "unpruned, rent", kinds, "taylor", uncut)
+    yield from _scored_cuts(
+        bench, wanted, UNDER_RENT, "unpruned, rent", kinds, "taylor", ("taylor", "frequency")
+    )
 
 
 def cuts_of_plain_training(bench: Bench, wanted: Wanted) -> Iterator[Record]:
@@ -158,15 +155,15 @@ def _scored_cuts(
     name_unpruned: str,
     kinds: tuple[tuple[str, str], ...],
     gathered: str,
-    not_retrained: Mapping[str, str | None] = MappingProxyType({}),
+    not_retrained: tuple[str, ...] = (),
 ) -> Iterator[Record]:
     """Cuts by scores that one training gathers; it is itself the unpruned model under its decay.
 
-    ``not_retrained`` has methods that keep the training as it is, and of each the frequency that
-    cuts it, or None for what it gathered.
+    ``not_retrained`` has scores by which the training is cut and left at that.
     """
     names = {kind: f"{kind}, {train.row_decay}" for kind, _ in kinds}
-    methods = [*(_name(names[kind], oov) for kind, oov in kinds), *not_retrained]
+    left = {kind: f"{names.get(kind, kind)}, not retrained" for kind in not_retrained}
+    methods = [*(_name(names[kind], oov) for kind, oov in kinds), *left.values()]
     wants_cut = any(wanted(method, keep) for method in methods for keep in KEEP_RATES)
     if not wants_cut and not wanted(name_unpruned, 1.0):
         return
@@ -180,16 +177,17 @@ def _scored_cuts(
     assert gathered_scores is not None
 
     def scores_of(kind: str) -> np.ndarray:
+        if kind in _FREQUENCY:
+            return _frequency_scores(bench, kind)
         scores = dataclasses.replace(gathered_scores, kind=kind)
         return row_scores(scores, fitted.params.table.rows, bench.problem.fields, fitted.steps)
 
     for kind, oov in kinds:
         yield from _cuts(bench, wanted, names[kind], scores_of(kind), oov)
-    for method, frequency in not_retrained.items():
-        scores = _frequency_scores(bench, frequency) if frequency else scores_of(gathered)
+    for kind, method in left.items():
         for keep in KEEP_RATES:
             if wanted(method, keep):
-                yield as_trained(bench, method, keep, model, fitted, scores)
+                yield as_trained(bench, method, keep, model, fitted, scores_of(kind))
 
 
 def _frequency_scores(bench: Bench, kind: str) -> np.ndarray:
