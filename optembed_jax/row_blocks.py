@@ -17,7 +17,8 @@ from optembed_jax.row_catch_up import DatedRows
 Tree = Any
 """A pytree."""
 
-_CACHE_LINE = 16  # float32, 64 bytes.
+_PIECE = 4  # float32, 16 bytes: a register.
+_WHOLE = 16  # float32, a cache line: rows up to it are read whole.
 _SUMMED = 8192  # As fast as fewer at a time, and no long loop on an accelerator.
 
 
@@ -75,28 +76,30 @@ def summed_at(winners: jax.Array, terms: Tree) -> Tree:
     return for_blocks(jnp.int32(most), size, one_block, terms) if most else terms
 
 
-def rows_at(whole: jax.Array, places: jax.Array) -> jax.Array:
-    """Rows of ``[V, ...]`` at ``places``, int32 of any shape; those out of range are moved in."""
-    flat = jnp.clip(places.reshape(-1), 0, len(whole) - 1)
-    return _gather(_as_lines(whole), flat).reshape(*places.shape, *whole.shape[1:])
-
-
 def rows_once(tree: Tree, places: jax.Array) -> Tree:
-    """:func:`rows_at` of arrays ``[V, ...]``, read there and then, before they are written to."""
-    flat = jnp.clip(places.reshape(-1), 0, len(jax.tree.leaves(tree)[0]) - 1)
-    lines = jax.tree.map(_as_lines, tree)
+    """Rows of arrays ``[V, ...]``, read there and then, before the arrays are written to.
 
-    def gather(lines: Tree) -> Tree:
-        return jax.tree.map(lambda whole: _gather(whole, flat), lines)
+    Args:
+      tree: arrays of the same ``V``, at least 1.
+      places: int32 of any shape; those out of range are moved in.
+    """
+    flat = places.reshape(-1)
+    pieces = jax.tree.map(_in_pieces, tree)
 
-    def nothing(lines: Tree) -> Tree:
-        return jax.tree.map(jnp.zeros_like, jax.eval_shape(gather, lines))
+    def gather(pieces: Tree) -> Tree:
+        leaves, structure = jax.tree.flatten(pieces)
+        found = [_gather(whole, flat, number) for number, whole in enumerate(leaves)]
+        return jax.tree.unflatten(structure, found)
+
+    def nothing(pieces: Tree) -> Tree:
+        return jax.tree.map(jnp.zeros_like, jax.eval_shape(gather, pieces))
 
     # Always true: the branch keeps XLA from gathering anew wherever the rows are used, number by
-    # number, or after the writing. Shaped as lines, rows leave it without a copy of each number.
-    found = jax.lax.cond(jnp.all(flat[:1] >= 0), gather, nothing, lines)
+    # number, or after the writing. Shaped as pieces, rows leave it without a copy of each number.
+    is_true = jnp.all(jnp.clip(flat[:1], 0) >= 0)
+    found = jax.lax.cond(is_true, gather, nothing, pieces)
     return jax.tree.map(
-        lambda lines, whole: lines.reshape(*places.shape, *whole.shape[1:]), found, tree
+        lambda pieces, whole: pieces.reshape(*places.shape, *whole.shape[1:]), found, tree
     )
 
 
@@ -107,19 +110,24 @@ def taken(dated: DatedRows, rows: jax.Array, step: jax.Array) -> DatedRows:
     return dataclasses.replace(found, last=last)
 
 
-def _as_lines(whole: jax.Array) -> jax.Array:
-    """``[V, D]`` as ``[V, D / 16, 16]``, several cache lines, where they come out even."""
-    # A row of one line is as fast as it is, and as an array of such lines XLA would copy the table.
-    if whole.ndim == 1 or whole.shape[1] % _CACHE_LINE or whole.shape[1] == _CACHE_LINE:
+def _in_pieces(whole: jax.Array) -> jax.Array:
+    """``[V, D]`` as ``[V, D / 4, 4]``, where rows are long and come out even."""
+    if whole.ndim == 1 or whole.shape[1] <= _WHOLE or whole.shape[1] % _PIECE:
         return whole
-    return whole.reshape(len(whole), -1, _CACHE_LINE)
+    return whole.reshape(len(whole), -1, _PIECE)
 
 
-def _gather(whole: jax.Array, rows: jax.Array) -> jax.Array:
-    """Some rows of :func:`_as_lines`, line by line.
+def _gather(whole: jax.Array, rows: jax.Array, number: int) -> jax.Array:
+    """Some rows of :func:`_in_pieces`, piece by piece; those out of range are moved in.
 
-    So a core asks memory for many lines before the first is there. Of rows, copied whole one after
+    So a core asks memory for many rows before the first is there. Of rows copied whole, one after
     another, each would have to be waited for.
+
+    Arrays that are gathered beside each other have a ``number`` each, which changes nothing but how
+    the places are reckoned. Otherwise XLA would find the pieces' places once for all of them, and
+    read them from memory for each number of a piece.
     """
+    last = len(whole) - 1
+    rows = jnp.clip(rows + number, number, last + number) - number
     places = (rows,) if whole.ndim < 3 else (rows[:, None], jnp.arange(whole.shape[1]))
     return whole.at[places].get(mode="promise_in_bounds")

@@ -26,7 +26,6 @@ from optembed_jax.row_blocks import (
     Part,
     Tree,
     for_blocks,
-    rows_at,
     rows_once,
     summed_at,
     taken,
@@ -176,7 +175,7 @@ def see(
     Returns:
       Arrays ``[..., F, ...]``; of ids that read nothing, some row or other.
     """
-    kept = None if lookup.kept is None else rows_at(lookup.kept, slots)
+    kept = None if lookup.kept is None else lookup.kept.at[slots].get(mode="clip")
     value = rows_once(dataclasses.replace(table, oov=None), ids)
     seen = view.seen(value, kept, jnp.arange(ids.shape[-1]))
     return dataclasses.replace(seen, rows=cut(seen.rows, dims))
@@ -310,7 +309,7 @@ def _step_sparsely(
         dated, slopes, terms = carried
         rows, positions = part.of(distinct.rows), part.of(distinct.positions)
         now = taken(dated, rows, step)
-        seen = jax.tree.map(lambda whole: rows_at(whole, positions), sums)
+        seen = rows_once(sums, positions)
         of_rows, slopes = view.pull_back(now.value, rows, part.of(lookup.fields), seen, slopes)
         after = _visited(rule, now, of_rows, step + 1)
         if score is not None:

@@ -7,7 +7,7 @@ import pytest
 
 from optembed_jax import row_blocks
 from optembed_jax.embedding import Table
-from optembed_jax.row_blocks import for_blocks, rows_at, rows_once, summed_at, taken
+from optembed_jax.row_blocks import for_blocks, rows_once, summed_at, taken
 from optembed_jax.row_catch_up import DatedRows
 
 V = 10
@@ -27,8 +27,8 @@ def dated(dim, linear, visits):
 take = jax.jit(taken)
 
 
-# 16 and 32 columns are whole cache lines, the others are not.
-@pytest.mark.parametrize("dim", [1, 5, 16, 24, 32])
+# Rows of up to 16 columns, and those of a number that 4 does not divide, are read whole.
+@pytest.mark.parametrize("dim", [1, 5, 16, 20, 22, 32])
 @pytest.mark.parametrize(("linear", "visits"), [(True, True), (False, False)])
 def test_rows_are_those_asked_for(dim, linear, visits):
     rows = dated(dim, linear, visits)
@@ -93,11 +93,21 @@ def test_terms_are_summed_up_in_the_place_of_their_winner(monkeypatch, block, co
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected)
 
 
-@pytest.mark.parametrize("shape", [(4, 16), (4, 5), (4,)])
-def test_places_of_any_shape_and_those_outside_moved_in(shape):
-    whole = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    places = np.asarray([[3, 0, 9], [1, 1, -2]], np.int32)
-    expected = whole[[[3, 0, 3], [1, 1, 0]]]
-    np.testing.assert_array_equal(rows_at(jnp.asarray(whole), jnp.asarray(places)), expected)
-    found = rows_once({"table": jnp.asarray(whole)}, jnp.asarray(places))
-    np.testing.assert_array_equal(found["table"], expected)
+@pytest.mark.parametrize("dim", [5, 16, 20])
+@pytest.mark.parametrize("first", [-2, 3, 9])
+def test_places_of_any_shape_and_those_outside_moved_in(dim, first):
+    rng = np.random.default_rng(0)
+    whole = {
+        "rows": rng.normal(size=(4, dim)).astype(np.float32),
+        "moments": rng.normal(size=(4, dim)).astype(np.float32),
+        "linear": rng.normal(size=4).astype(np.float32),
+    }
+    places = np.asarray([[first, 0, 9], [1, 1, -2]], np.int32)
+    inside = np.clip(places, 0, 3)
+    found = jax.jit(rows_once)(whole, places)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[inside]), found, whole)
+
+
+def test_no_places_no_rows():
+    found = rows_once({"rows": jnp.ones((4, 20))}, jnp.zeros((0, 3), jnp.int32))
+    assert found["rows"].shape == (0, 3, 20)
