@@ -185,9 +185,10 @@ def _scored_cuts(
     for kind, oov in kinds:
         yield from _cuts(bench, wanted, names[kind], scores_of(kind), oov)
     for kind, method in left.items():
+        scores = scores_of(kind)
         for keep in KEEP_RATES:
             if wanted(method, keep):
-                yield as_trained(bench, method, keep, model, fitted, scores_of(kind))
+                yield as_trained(bench, method, keep, model, fitted, scores)
 
 
 def _frequency_scores(bench: Bench, kind: str) -> np.ndarray:
