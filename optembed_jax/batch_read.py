@@ -19,7 +19,8 @@ from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.embedding import cut
 from optembed_jax.forward import ModelConfig, Params, Reading, Selection
 from optembed_jax.row_shards import RowShards
-from optembed_jax.row_update import Lookup, see
+from optembed_jax.row_state import RowState
+from optembed_jax.row_update import see
 from optembed_jax.row_view import RowView, Seen, Slopes
 
 
@@ -90,7 +91,8 @@ def read_looked_up(
     view: RowView,
     params: Params,
     dims: jax.Array | None,
-    lookup: Lookup,
+    row_state: RowState,
+    step: jax.Array,
     ids: jax.Array,
     all_ids: jax.Array,
     batch_axis: BatchAxis | None,
@@ -100,22 +102,22 @@ def read_looked_up(
 
     Args:
       view: how the model sees rows.
-      params: what this device holds, the rows that are read up to date.
+      params: what this device holds, the table as ``look_up`` returned it.
       dims: int32 ``[F]`` or ``[b, F]`` of this device, columns kept; None keeps all.
-      lookup: of ``all_ids``.
+      row_state: of the table's optimiser, as ``look_up`` returned it.
+      step: int32 scalar, steps taken before this one.
       ids: int32 ``[b, F]``, of this device.
       all_ids: :func:`ids_of_all` of them.
       batch_axis: that the batch is split over, or None.
       shards: how rows are dealt to the devices, or None.
     """
-    slots = lookup.distinct.slots
     if shards is None:
         if batch_axis is not None:
             device = jax.lax.axis_index(batch_axis.name)
-            all_ids, slots = all_ids[device], slots[device]
-        seen = see(view, params.table, lookup, all_ids, slots, dims)
+            all_ids = all_ids[device]
+        seen = see(view, params.table, row_state, all_ids, dims, step)
     else:
-        whole = see(view, params.table, lookup, all_ids, slots, None)
+        whole = see(view, params.table, row_state, all_ids, None, step)
         seen = shards.deliver(whole, all_ids < params.table.rows.shape[0])
         seen = dataclasses.replace(seen, rows=cut(seen.rows, dims))
     return BatchRead(Params(seen, None, params.network), Selection(), ids)

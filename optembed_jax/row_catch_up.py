@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from optembed_jax.embedding import Table
-from optembed_jax.row_decay import AdamRows, RowRule, idle
+from optembed_jax.row_decay import AdamRows, RowRule, idle, left_of_rent, rent_share
 
 _CACHED_ROWS = 256  # With their moments, they fit a core's cache while idle steps are taken.
 _BLOCK_ROWS = 2048  # Few enough for a core's cache, enough for a loop's overhead not to show.
@@ -28,6 +28,8 @@ class DatedRows:
       nu: their second moments.
       last: int32 ``[R]``, the step that each row is up to date with.
       visits: int32 ``[R]``, steps that read the row; None where the rule does not ask for it.
+      share: ``row_decay.rent_share`` of each row and of each linear weight, float32 ``[R]``, so
+        that an idle row's moments need not be read; None without rent, and in a dense state.
     """
 
     value: Table
@@ -35,6 +37,7 @@ class DatedRows:
     nu: Table
     last: jax.Array
     visits: jax.Array | None
+    share: Table | None
 
 
 def catch_up(rule: RowRule, rows: DatedRows, step: jax.Array) -> DatedRows:
@@ -43,15 +46,57 @@ def catch_up(rule: RowRule, rows: DatedRows, step: jax.Array) -> DatedRows:
     Meant for :func:`block_of` rows at a time.
     """
     steps = jnp.maximum(step - rows.last, 0)
+    # Of the old value, not the step alone, so that XLA reads it before it writes in its place.
+    last = jnp.maximum(rows.last, step)
+    if rule.lazy_moments:
+        value, share = pay(rows.value, rows.share, steps)
+        return dataclasses.replace(rows, value=value, share=share, last=last)
     value, mu, nu = per_group(
         lambda value, mu, nu: idle(rule, AdamRows(value, mu, nu), steps, rows.last, rows.visits),
         rows.value,
         rows.mu,
         rows.nu,
     )
-    # Of the old value, not the step alone, so that XLA reads it before it writes in its place.
-    last = jnp.maximum(rows.last, step)
-    return DatedRows(value=value, mu=mu, nu=nu, last=last, visits=rows.visits)
+    return dataclasses.replace(rows, value=value, mu=mu, nu=nu, last=last)
+
+
+def pay(value: Table, share: Table | None, steps: jax.Array) -> tuple[Table, Table | None]:
+    """Rows whose moments stand still, and their shares, after idle steps.
+
+    Args:
+      value: embeddings ``[R, D]`` and linear weights ``[R]``.
+      share: of ``DatedRows``; None where nothing is to be paid.
+      steps: int32 ``[R]``, how many, at least 0.
+    """
+    if share is None:
+        return value, None
+
+    def of(value: jax.Array, share: jax.Array) -> tuple[jax.Array, jax.Array]:
+        left = left_of_rent(share, steps)
+        # Of what is left the same rent is a larger share; of nothing, all.
+        grown = jnp.where(share > 0, jnp.minimum(share / jnp.maximum(left, 1e-30), 1.0), 0.0)
+        return value * left.reshape(left.shape + (1,) * (value.ndim - 1)), grown
+
+    rows, share_of_rows = of(value.rows, share.rows)
+    linear = share_of_linear = None
+    if value.linear is not None and share.linear is not None:
+        linear, share_of_linear = of(value.linear, share.linear)
+    return Table(rows, linear, value.oov), Table(share_of_rows, share_of_linear, None)
+
+
+def shares(rule: RowRule, value: Table, nu: Table, visits: jax.Array | None) -> Table | None:
+    """``DatedRows.share`` of rows with these second moments; None without rent."""
+    if rule.decay != "rent":
+        return None
+    assert visits is not None
+
+    def of(value: jax.Array, nu: jax.Array) -> jax.Array:
+        return rent_share(rule, AdamRows(value, nu, nu), visits)
+
+    linear = None
+    if value.linear is not None and nu.linear is not None:
+        linear = of(value.linear, nu.linear)
+    return Table(of(value.rows, nu.rows), linear, None)
 
 
 def sweep(
@@ -86,12 +131,16 @@ def sweep(
             lambda block: block,
             found,
         )
-        written = jax.tree.map(write, (rows.value, rows.last), (done.value, done.last))
-        rows = dataclasses.replace(rows, value=written[0], last=written[1])
-        if rule.lazy_moments:
-            return rows
-        mu, nu = jax.tree.map(write, (rows.mu, rows.nu), (done.mu, done.nu))
-        return dataclasses.replace(rows, mu=mu, nu=nu)
+        changed = ("value", "share", "last")
+        if not rule.lazy_moments:
+            changed += ("mu", "nu")
+        return dataclasses.replace(
+            rows,
+            **{
+                name: jax.tree.map(write, getattr(rows, name), getattr(done, name))
+                for name in changed
+            },
+        )
 
     return with_oov_of(rows, jax.lax.fori_loop(0, blocks, one_block, without_oov(rows)))
 

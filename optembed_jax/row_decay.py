@@ -191,6 +191,22 @@ def rent_per_step(rule: RowRule, rows: AdamRows, visits: jax.Array) -> jax.Array
     return jnp.where(visits > 0, rule.lr * rule.rent / h, 0.0)
 
 
+def rent_share(rule: RowRule, rows: AdamRows, visits: jax.Array) -> jax.Array:
+    """What one step's rent takes of each row, as a share of it as it is: float32 ``[R]``, 0..1.
+
+    Rent lowers a norm by the same amount in every idle step, so that this one number tells what
+    any number of them leaves (:func:`left_of_rent`).
+    """
+    # A norm of 0 with nothing owed, of a row that was never read, loses none of it.
+    share = rent_per_step(rule, rows, visits) / jnp.maximum(norm_read(rows), 1e-30)
+    return jnp.minimum(share, 1.0)
+
+
+def left_of_rent(share: jax.Array, steps: jax.Array) -> jax.Array:
+    """What so many steps' rent leaves of each row, as a share of it: float32 ``[R]``, 0..1."""
+    return jnp.maximum(1 - steps * share, 0.0)
+
+
 def norm_read(rows: AdamRows) -> jax.Array:
     """Euclidean norm of each row over the columns that were ever read, float32 ``[R]``.
 
@@ -212,10 +228,7 @@ def euclidean(value: jax.Array) -> jax.Array:
 
 
 def _pay_rent(rule: RowRule, rows: AdamRows, steps: jax.Array, visits: jax.Array) -> AdamRows:
-    norm = norm_read(rows)
-    owed = steps * rent_per_step(rule, rows, visits)
-    # A norm of 0 with nothing owed, of a row that was never read, leaves all of it.
-    left = jnp.maximum(1 - owed / jnp.maximum(norm, 1e-30), 0.0)
+    left = left_of_rent(rent_share(rule, rows, visits), steps)
     return dataclasses.replace(rows, value=rows.value * _per_row(left, rows.value))
 
 

@@ -1,10 +1,11 @@
 """The table's optimiser: a step that costs as much as the rows it reads, not as the table.
 
-A batch of ``B`` examples reads at most ``R = sum_f min(B, V_f)`` distinct rows. They are brought up
-to date in the table, since they may have been idle for long; the loss is differentiated with
-respect to what ids see of them (``row_view``), not to the table; gradients are summed up by row,
-and the rows take Adam's step. All of it is in place where the caller donates table and state. What
-idle rows pay is in ``row_decay``.
+A batch of ``B`` examples reads at most ``R = sum_f min(B, V_f)`` distinct rows. Ids see them as
+they are after the idle steps that they are behind; the loss is differentiated with respect to what
+ids see (``row_view``), not to the table; gradients are summed up by row, and the rows take their
+idle steps and Adam's, in place where the caller donates table and state. What idle rows pay is in
+``row_decay``. Where that is a share of the row, nothing is written before the gradients are there;
+under the other decays rows take their idle steps first, in the table.
 
 Rows that are not read stay as they were after their own last step. Before anybody else reads the
 table (evaluation, scoring, checkpoint, export) :func:`synchronise` brings it up to date.
@@ -34,7 +35,9 @@ from optembed_jax.row_catch_up import (
     DatedRows,
     block_of,
     catch_up,
+    pay,
     per_group,
+    shares,
     sweep,
     with_oov_of,
     without_oov,
@@ -42,6 +45,8 @@ from optembed_jax.row_catch_up import (
 from optembed_jax.row_decay import AdamRows, RowRule, step_all, visit
 from optembed_jax.row_state import RowState, with_dates, without_dates
 from optembed_jax.row_view import RowView, Seen, Slopes
+
+_SEEN = 8192  # Ids at a time: in a core's cache, and no long loop on an accelerator.
 
 SWEEP_STEPS = 16
 """``l2_coupled``: the whole table is swept once in so many steps, a part in each."""
@@ -54,13 +59,12 @@ class Lookup:
     Attributes:
       distinct: which, and where each id finds its own.
       fields: int32 ``[R]``, the field of each; ``F`` in unused places.
-      kept: float32 ``[R]``, ``RowView.kept`` of each; None where no row may be pruned.
-      terms: float32 ``[R]``, a number of the idle steps that each took; None if none was asked for.
+      terms: float32 ``[R]``, a number of the idle steps that each took; None where none was asked
+        for, or none have been taken yet.
     """
 
     distinct: DistinctRows
     fields: jax.Array
-    kept: jax.Array | None
     terms: jax.Array | None
 
     @property
@@ -103,82 +107,97 @@ class RowStep:
 
 def look_up(
     rule: RowRule,
-    view: RowView,
     table: Table,
     state: RowState,
     ids: jax.Array,
     step: jax.Array,
-    score: Callable[[IdleSteps], jax.Array] | None = None,
+    score_of_idle: Callable[[IdleSteps], jax.Array] | None = None,
 ) -> tuple[Lookup, Table, RowState]:
-    """Let what a batch reads take the idle steps that it is behind.
+    """Find the rows that a batch reads; unless moments are lazy, let them take their idle steps.
 
     Args:
       rule: the rule.
-      view: how the model sees the rows.
       table: before the step; donate it, and the state, for an update in place.
       state: before the step, sparse.
       ids: int32 ``[..., F]``, those of column ``f`` among the rows of field ``f``; of a batch
         that is split over devices all, so that equal tables stay equal. Those of ``V`` and above
         read nothing.
       step: int32 scalar, steps taken before this one.
-      score: makes a number per row, float32 ``[R]``, of its idle steps; None for none.
+      score_of_idle: makes a number per row, float32 ``[R]``, of its idle steps; None for none.
 
     Returns:
-      The rows, and the table and the state with those rows up to date.
+      The rows, and the table and the state, in which those rows are up to date if their moments
+      are not lazy.
     """
     distinct, scratch = _distinct(rule, state, ids)
     most, num_fields = distinct.rows.shape[0], ids.shape[-1]
     fields = jnp.where(distinct.positions < ids.size, distinct.positions % num_fields, num_fields)
+    state = dataclasses.replace(state, scratch=scratch)
+    if rule.lazy_moments:
+        return Lookup(distinct, fields, None), table, state
     old = with_dates(state, table, step)
 
     def one_block(part: Part, carried: Tree) -> Tree:
-        dated, kept, terms = carried
+        dated, terms = carried
         rows = part.of(distinct.rows)
         found = taken(dated, rows, step)
         now = catch_up(rule, found, step)
-        if kept is not None:
-            kept = part.put(kept, view.kept(now.value.rows, rows, part.of(fields)))
-        if score is not None:
-            before = AdamRows(found.value.rows, found.mu.rows, found.nu.rows)
-            idle = IdleSteps(before, step - found.last, found.visits, now.value.rows)
-            terms = part.put(terms, score(idle))
-        return _with_idled(rule, dated, rows, now), kept, terms
+        if score_of_idle is not None:
+            terms = part.put(terms, score_of_idle(_idle_steps(found, now, step)))
+        return _put(dated, rows, now), terms
 
-    kept = jnp.zeros((most,), jnp.float32) if view.prunes else None
-    terms = None if score is None else jnp.zeros((most,), jnp.float32)
-    rows, kept, terms = for_blocks(
-        distinct.count, block_of(rule, most), one_block, (without_oov(old), kept, terms)
+    terms = None if score_of_idle is None else jnp.zeros((most,), jnp.float32)
+    rows, terms = for_blocks(
+        distinct.count, block_of(rule, most), one_block, (without_oov(old), terms)
     )
     table, state = without_dates(state, with_oov_of(old, rows))
-    lookup = Lookup(distinct, fields, kept, terms)
-    return lookup, table, dataclasses.replace(state, scratch=scratch)
+    return Lookup(distinct, fields, terms), table, state
 
 
 def see(
     view: RowView,
     table: Table,
-    lookup: Lookup,
+    state: RowState,
     ids: jax.Array,
-    slots: jax.Array,
     dims: jax.Array | None,
+    step: jax.Array,
 ) -> Seen:
     """What the model sees of the rows that ids read.
 
     Args:
-      view: as of :func:`look_up`.
+      view: how the model sees the rows.
       table: as :func:`look_up` returned it.
-      lookup: what the batch reads.
+      state: as :func:`look_up` returned it.
       ids: int32 ``[..., F]``, those that were looked up or a part of them.
-      slots: int32 ``[..., F]``, theirs of ``lookup.distinct``.
       dims: int32, to broadcast against the ids, columns kept; None keeps all.
+      step: int32 scalar, steps taken before this one.
 
     Returns:
       Arrays ``[..., F, ...]``; of ids that read nothing, some row or other.
     """
-    kept = None if lookup.kept is None else lookup.kept.at[slots].get(mode="clip")
-    value = rows_once(dataclasses.replace(table, oov=None), ids)
-    seen = view.seen(value, kept, jnp.arange(ids.shape[-1]))
-    return dataclasses.replace(seen, rows=cut(seen.rows, dims))
+    flat, fields = (
+        a.reshape(-1) for a in (ids, jnp.broadcast_to(jnp.arange(ids.shape[-1]), ids.shape))
+    )
+    columns = None if dims is None else jnp.broadcast_to(dims, ids.shape).reshape(-1)
+    dated = dataclasses.replace(table, oov=None), state.last, state.share
+
+    def one_block(part: Part, others: Seen) -> Seen:
+        rows, field = part.of(flat), part.of(fields)
+        value, last, share = rows_once(dated, rows)
+        value, _ = pay(value, share, jnp.maximum(step - last, 0))
+        seen = view.seen(value, rows, field)
+        seen = dataclasses.replace(
+            seen, rows=cut(seen.rows, None if columns is None else part.of(columns))
+        )
+        return jax.tree.map(part.put, others, seen)
+
+    nothing = jax.tree.map(
+        lambda whole: jnp.zeros((flat.size, *whole.shape[1:]), whole.dtype),
+        Seen(table.rows, table.linear),
+    )
+    size = min(_SEEN, flat.size)
+    seen: Seen = for_blocks(jnp.int32(flat.size), size, one_block, nothing) if size else nothing
+    return jax.tree.map(lambda a: a.reshape(*ids.shape, *a.shape[1:]), seen)
 
 
 def write_back(
@@ -190,13 +209,14 @@ def write_back(
     gradient: Seen,
     step: jax.Array,
     score: Callable[[RowStep], jax.Array] | None = None,
+    score_of_idle: Callable[[IdleSteps], jax.Array] | None = None,
     sum_over_devices: Callable[[Slopes], Slopes] = lambda slopes: slopes,
 ) -> tuple[Table, RowState, jax.Array | None, jax.Array | None]:
     """Take the step on the rows that were looked up.
 
     Args:
       rule: the rule.
-      view: as of :func:`look_up`.
+      view: as of :func:`see`.
       table: as :func:`look_up` returned it; donate it, and the state, for an update in place.
       state: as :func:`look_up` returned it.
       lookup: what the batch read.
@@ -204,6 +224,7 @@ def write_back(
         the ids.
       step: int32 scalar, steps taken before this one.
       score: makes a number per row, float32 ``[R]``, of what the step does to it; None for none.
+      score_of_idle: as of :func:`look_up`, to be added to it.
       sum_over_devices: of slopes that are those of this device's rows.
 
     Returns:
@@ -211,7 +232,9 @@ def write_back(
       rows that were looked up.
     """
     old = with_dates(state, table, step)
-    new, slopes, terms = _step_sparsely(rule, view, old, lookup, gradient, step, score)
+    new, slopes, terms = _step_sparsely(
+        rule, view, old, lookup, gradient, step, score, score_of_idle
+    )
     slopes = sum_over_devices(slopes)
     if rule.decay == "l2_coupled":
         new = _sweep_part(rule, new, step + 1)
@@ -274,13 +297,9 @@ def _distinct(rule: RowRule, state: RowState, ids: jax.Array) -> tuple[DistinctR
     return distinct_rows(ids, state.scratch, -(-most // size) * size)
 
 
-def _with_idled(rule: RowRule, dated: DatedRows, rows: jax.Array, now: DatedRows) -> DatedRows:
-    """All rows, some of them after idle steps; of lazy moments, which those leave alone, none."""
-    value, last = _put((dated.value, dated.last), rows, (now.value, now.last))
-    if rule.lazy_moments:
-        return dataclasses.replace(dated, value=value, last=last)
-    mu, nu = _put((dated.mu, dated.nu), rows, (now.mu, now.nu))
-    return dataclasses.replace(dated, value=value, mu=mu, nu=nu, last=last)
+def _idle_steps(found: DatedRows, now: DatedRows, step: jax.Array) -> IdleSteps:
+    before = AdamRows(found.value.rows, found.mu.rows, found.nu.rows)
+    return IdleSteps(before, step - found.last, found.visits, now.value.rows)
 
 
 def _put(whole: Tree, rows: jax.Array, lines: Tree) -> Tree:
@@ -300,6 +319,7 @@ def _step_sparsely(
     gradient: Seen,
     step: jax.Array,
     score: Callable[[RowStep], jax.Array] | None,
+    score_of_idle: Callable[[IdleSteps], jax.Array] | None,
 ) -> tuple[DatedRows, Slopes, jax.Array | None]:
     """All rows after the step, those of the lookup having taken it; slopes, and scores."""
     distinct = lookup.distinct
@@ -308,13 +328,18 @@ def _step_sparsely(
     def one_block(part: Part, carried: Tree) -> Tree:
         dated, slopes, terms = carried
         rows, positions = part.of(distinct.rows), part.of(distinct.positions)
-        now = taken(dated, rows, step)
+        found = taken(dated, rows, step)
+        now = catch_up(rule, found, step) if rule.lazy_moments else found
         seen = rows_once(sums, positions)
         of_rows, slopes = view.pull_back(now.value, rows, part.of(lookup.fields), seen, slopes)
         after = _visited(rule, now, of_rows, step + 1)
         if score is not None:
-            taken_step = RowStep(now.value.rows, of_rows.rows, after.value.rows)
-            terms = part.put(terms, score(taken_step))
+            term = score(RowStep(now.value.rows, of_rows.rows, after.value.rows))
+            if lookup.terms is not None:
+                term += part.of(lookup.terms)
+            elif score_of_idle is not None:
+                term += score_of_idle(_idle_steps(found, now, step))
+            terms = part.put(terms, term)
         return _put(dated, rows, after), slopes, terms
 
     most = distinct.rows.shape[0]
@@ -348,7 +373,7 @@ def _visited(rule: RowRule, rows: DatedRows, gradient: Table, step: jax.Array) -
     )
     # Of the old value, not the step alone, so that XLA reads it before it writes in its place.
     last = jnp.maximum(rows.last, step)
-    return DatedRows(value=value, mu=mu, nu=nu, last=last, visits=visits)
+    return DatedRows(value, mu, nu, last, visits, shares(rule, value, nu, visits))
 
 
 def _step_densely(

@@ -52,25 +52,16 @@ class RowView:
         """Whether some rows may be pruned."""
         return self.thresholds is not None or self.mask is not None
 
-    def kept(self, value: jax.Array, rows: jax.Array, fields: jax.Array) -> jax.Array:
-        """Which rows are kept, float32 ``[R]`` of ones and zeros.
-
-        Args:
-          value: float32 ``[R, D]``, up to date.
-          rows: int32 ``[R]``, where they stand in what is given per row.
-          fields: int32 ``[R]``, the field of each.
-        """
-        return self._kept(value, rows, self._bounds(rows, fields))
-
-    def seen(self, value: Table, kept: jax.Array | None, fields: jax.Array) -> Seen:
+    def seen(self, value: Table, rows: jax.Array, fields: jax.Array) -> Seen:
         """What the model sees of rows.
 
         Args:
-          value: embeddings ``[..., D]`` and linear weights ``[...]``.
-          kept: float32 ``[...]``, of :meth:`kept`; None if nothing is pruned.
-          fields: int32, to broadcast against ``kept``.
+          value: embeddings ``[R, D]`` and linear weights ``[R]``, up to date.
+          rows: int32 ``[R]``, where they stand in what is given per row.
+          fields: int32 ``[R]``, the field of each.
         """
-        return self._seen(value, kept, self._stand_ins(fields))
+        bounds, oov = self._bounds(rows, fields), self._stand_ins(fields)
+        return self._seen(value, self._kept(value.rows, rows, bounds), oov)
 
     def no_slopes(self) -> "Slopes":
         """Zeros, to begin a sum with."""
@@ -83,8 +74,8 @@ class RowView:
 
         Args:
           value: embeddings ``[R, D]`` and linear weights ``[R]``.
-          rows: as of :meth:`kept`; in unused places ``V`` and above.
-          fields: as of :meth:`kept`; in unused places ``F``.
+          rows: as of :meth:`seen`; in unused places ``V`` and above.
+          fields: as of :meth:`seen`; in unused places ``F``.
           gradient: with respect to what the model sees of the rows.
           others: slopes of other rows.
 
@@ -116,12 +107,15 @@ class RowView:
     def _stand_ins(self, fields: jax.Array) -> jax.Array | None:
         return None if self.oov is None else self.oov.at[fields].get(mode="clip")
 
-    def _kept(self, value: jax.Array, rows: jax.Array, bounds: jax.Array | None) -> jax.Array:
+    def _kept(
+        self, value: jax.Array, rows: jax.Array, bounds: jax.Array | None
+    ) -> jax.Array | None:
+        """Which rows are kept, float ``[R]`` of ones and zeros; None where nothing is pruned."""
         if bounds is not None:
             return threshold.long_tail_step(threshold.row_norm(value, self.order) - bounds)
         if self.mask is not None:
             return self.mask.at[rows].get(mode="clip").astype(value.dtype)
-        return jnp.ones(value.shape[:1], value.dtype)
+        return None
 
     def _seen(self, value: Table, kept: jax.Array | None, oov: jax.Array | None) -> Seen:
         if kept is None:

@@ -7,6 +7,7 @@ the loss: rows are brought up to date before it (:func:`look_up_rows`) and writt
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,10 +19,12 @@ from optembed_jax.compact_update import CompactRowState, update_compact
 from optembed_jax.embedding import Table
 from optembed_jax.forward import ModelConfig, Params, Reading, Selection, view_of
 from optembed_jax.optimisers import TrainConfig, make_optimisers
+from optembed_jax.row_decay import RowRule
 from optembed_jax.row_score import ScoreState
 from optembed_jax.row_shards import RowShards
 from optembed_jax.row_state import RowState
 from optembed_jax.row_update import (
+    IdleSteps,
     Lookup,
     RowStep,
     count_reads,
@@ -42,7 +45,7 @@ class SparseTable:
       lookup: those that the whole batch reads.
       table: with those rows up to date; at last, after the step.
       state: its optimiser's.
-      terms: what the step adds to their scores, or None.
+      terms: what the step adds to their scores, after it; None for nothing.
     """
 
     view: RowView
@@ -55,7 +58,7 @@ class SparseTable:
 def look_up_rows(
     state: TrainState, model: ModelConfig, train: TrainConfig, reading: Reading, all_ids: jax.Array
 ) -> SparseTable | None:
-    """The table with the rows that are read up to date; None if it is not updated sparsely.
+    """The rows that are read, looked up; None if the table is not updated sparsely.
 
     Args:
       state: before the step.
@@ -64,17 +67,15 @@ def look_up_rows(
       reading: what the step reads of the table.
       all_ids: of the whole batch, as ``batch_read.ids_of_all`` gives them.
     """
-    row_state, rule, score = state.opt_state[0], train.row_rule, None
+    row_state, rule = state.opt_state[0], train.row_rule
     if not isinstance(row_state, RowState) or not row_state.is_sparse:
         return None
     assert isinstance(reading, Selection)
-    if state.scores is not None:
-        score = row_score.score_of_idle_steps(state.scores, rule)
     view = view_of(model, state.params, reading)
     lookup, table, row_state = look_up(
-        rule, view, state.params.table, row_state, all_ids, state.step, score
+        rule, state.params.table, row_state, all_ids, state.step, _score_of_idle(state, rule)
     )
-    return SparseTable(view, lookup, table, row_state, lookup.terms)
+    return SparseTable(view, lookup, table, row_state, None)
 
 
 def write_back_rows(
@@ -105,14 +106,17 @@ def write_back_rows(
         grads.table,
         state.step,
         score,
+        _score_of_idle(state, train.row_rule),
         lambda slopes: batch_read.slopes_of_all(model, slopes, shards),
     )
-    if terms is not None and sparse.terms is not None:
-        terms = sparse.terms + terms
     if of_thresholds is None and state.params.thresholds is not None:
         of_thresholds = jnp.zeros_like(state.params.thresholds)
     done = dataclasses.replace(sparse, table=table, state=row_state, terms=terms)
     return done, dataclasses.replace(grads, table=None, thresholds=of_thresholds)
+
+
+def _score_of_idle(state: TrainState, rule: RowRule) -> Callable[[IdleSteps], jax.Array] | None:
+    return None if state.scores is None else row_score.score_of_idle_steps(state.scores, rule)
 
 
 def update(

@@ -118,7 +118,15 @@ def train_step(
         assert isinstance(selection, Selection)
         params = dataclasses.replace(state.params, table=sparse.table)
         read = batch_read.read_looked_up(
-            sparse.view, params, selection.dims, sparse.lookup, ids, all_ids, batch_axis, shards
+            sparse.view,
+            params,
+            selection.dims,
+            sparse.state,
+            state.step,
+            ids,
+            all_ids,
+            batch_axis,
+            shards,
         )
 
     def loss_of(params: Params) -> tuple[jax.Array, Any]:

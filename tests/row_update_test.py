@@ -42,7 +42,7 @@ def one_step(rule, table, state, step, ids, weights):
         )
         return step_densely(rule, table, state, ids, gradient, step)
     view = RowView(oov=table.oov)
-    lookup, table, state = look_up(rule, view, table, state, ids, step)
+    lookup, table, state = look_up(rule, table, state, ids, step)
     table, state, *_ = write_back(
         rule, view, table, state, lookup, seen, step,
         sum_over_devices=lambda slopes: Slopes(slopes.thresholds, of_oov),
@@ -325,8 +325,8 @@ def test_what_ids_see_is_the_table_brought_up_to_date(decay):
 
     @jax.jit
     def saw(table, state):
-        lookup, table, _ = look_up(rule, view, table, state, ids[19], jnp.int32(19))
-        return see(view, table, lookup, ids[19], lookup.distinct.slots, dims), lookup.reads
+        lookup, table, state = look_up(rule, table, state, ids[19], jnp.int32(19))
+        return see(view, table, state, ids[19], dims, jnp.int32(19)), lookup.reads
 
     seen, reads = saw(table, state)
     expected = np.asarray(whole.rows)[ids[19]]

@@ -81,37 +81,46 @@ def make_step(side: Side) -> Callable[[np.ndarray, np.ndarray], Any]:
 
     def take(ids: np.ndarray, labels: np.ndarray) -> None:
         given = of_network if is_part else labels
-        holder[0] = jax.block_until_ready(jitted(holder[0], ids, given))
+        holder[0], _ = jax.block_until_ready(jitted(holder[0], ids, given))
 
     return take
 
 
-def full_step(state: Any, ids: jax.Array, labels: jax.Array, model: Any, train: Any) -> Any:
-    """The supernet's step."""
+def full_step(
+    state: Any, ids: jax.Array, labels: jax.Array, model: Any, train: Any
+) -> tuple[Any, Any]:
+    """The supernet's step, and its loss."""
     return train_step(
         state, ids, labels, Selection(), phase=Phase.SUPERNET, model=model, train=train
-    )[0]
+    )
 
 
 def embedding_step(
     state: Any, ids: jax.Array, of_network: jax.Array, model: Any, train: Any
-) -> Any:
-    """The same, of table and thresholds alone, under a given gradient of what they read."""
+) -> tuple[Any, Any]:
+    """The same, of table and thresholds alone, and what is read: the gradient of it is given.
+
+    Without what is read among the results, XLA would leave out the reading.
+    """
     key = jax.random.fold_in(state.key, state.step)
     selection = train_selection(Phase.SUPERNET, model, key, ids.shape, Selection(), None)
     assert isinstance(selection, Selection)
     rule, row_state, table = train.row_rule, state.opt_state[0], state.params.table
     view, read, lookup = view_of(model, state.params, selection), table, None
     if isinstance(row_state, RowState) and row_state.is_sparse:
-        lookup, table, row_state = look_up(rule, view, table, row_state, ids, state.step)
-        read = see(view, table, lookup, ids, lookup.distinct.slots, selection.dims)
+        lookup, table, row_state = look_up(rule, table, row_state, ids, state.step)
+        read = see(view, table, row_state, ids, selection.dims, state.step)
 
-    def loss_of(read: Any, thresholds: jax.Array) -> jax.Array:
-        embedded, linear = embed(model, Params(read, thresholds, None), ids, selection)
-        assert isinstance(embedded, jax.Array)
-        return jnp.sum(embedded * of_network) + (0 if linear is None else 1e-4 * jnp.sum(linear))
+    def read_by(read: Any, thresholds: jax.Array) -> Any:
+        return embed(model, Params(read, thresholds, None), ids, selection)
 
-    slopes, of_thresholds = jax.grad(loss_of, argnums=(0, 1))(read, state.params.thresholds)
+    seen, pull_back = jax.vjp(read_by, read, state.params.thresholds)
+    embedded, linear = seen
+    assert isinstance(embedded, jax.Array)
+    # A network's gradient is there after what it reads; so XLA need not keep what is written over.
+    given = of_network * (1 + 0 * embedded[0, 0, 0])
+    of_linear = None if linear is None else jnp.full_like(linear, 1e-4)
+    slopes, of_thresholds = pull_back((given, of_linear))
     if lookup is not None:
         slopes = of_columns(slopes, selection.dims)
         slopes = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), slopes)
@@ -126,7 +135,8 @@ def embedding_step(
     thresholds = state.params.thresholds - train.t_lr * of_thresholds
     params = dataclasses.replace(state.params, table=table, thresholds=thresholds)
     opt_state = (row_state, *state.opt_state[1:])
-    return dataclasses.replace(state, step=state.step + 1, params=params, opt_state=opt_state)
+    done = dataclasses.replace(state, step=state.step + 1, params=params, opt_state=opt_state)
+    return done, seen
 
 
 def work(side: Side, connection: Connection) -> None:

@@ -24,7 +24,7 @@ def after_steps(train, steps):
     of_network = np.random.default_rng(0).normal(0, 1e-2, (BATCH, NUM_FIELDS, DIM))
     batches = zipf_batches(fields_of(ROWS), BATCH, 4)
     for number in range(steps):
-        state = take(state, batches[number % 4][0], np.asarray(of_network, np.float32))
+        state, _ = take(state, batches[number % 4][0], np.asarray(of_network, np.float32))
     state = jax.jit(functools.partial(bring_up_to_date, train=train))(state)
     return state.params
 
