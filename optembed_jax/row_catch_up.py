@@ -131,9 +131,7 @@ def sweep(
             lambda block: block,
             found,
         )
-        changed = ("value", "share", "last")
-        if not rule.lazy_moments:
-            changed += ("mu", "nu")
+        changed = ["value", "share", "last", *(() if rule.lazy_moments else ("mu", "nu"))]
         return dataclasses.replace(
             rows,
             **{

@@ -362,18 +362,25 @@ def _sweep_part(rule: RowRule, rows: DatedRows, step: jax.Array) -> DatedRows:
 def _visited(rule: RowRule, rows: DatedRows, gradient: Table, step: jax.Array) -> DatedRows:
     """The rows after the step numbered ``step``, which reads them."""
     visits = None if rows.visits is None else rows.visits + 1
+    # Rent is paid below, so that what it is reckoned from serves the next steps as well.
+    own_rule = _without_rent(rule)
     value, mu, nu = per_group(
         lambda value, mu, nu, gradient: visit(
-            rule, AdamRows(value, mu, nu), gradient, step, visits
+            own_rule, AdamRows(value, mu, nu), gradient, step, visits
         ),
         rows.value,
         rows.mu,
         rows.nu,
         gradient,
     )
+    value, share = pay(value, shares(rule, value, nu, visits), jnp.ones_like(rows.last))
     # Of the old value, not the step alone, so that XLA reads it before it writes in its place.
     last = jnp.maximum(rows.last, step)
-    return DatedRows(value, mu, nu, last, visits, shares(rule, value, nu, visits))
+    return DatedRows(value, mu, nu, last, visits, share)
+
+
+def _without_rent(rule: RowRule) -> RowRule:
+    return RowRule("none", rule.lr) if rule.lazy_moments else rule
 
 
 def _step_densely(
@@ -403,10 +410,9 @@ def _with_oov_stepped(
     if old.value.oov is None:
         return rows
     assert old.mu.oov is not None and old.nu.oov is not None and gradient is not None
-    own_rule = RowRule("none", rule.lr) if rule.lazy_moments else rule
     steps = jnp.broadcast_to(step, old.value.oov.shape[:1])
     vectors = AdamRows(old.value.oov, old.mu.oov, old.nu.oov)
-    after = visit(own_rule, vectors, gradient, step, steps)
+    after = visit(_without_rent(rule), vectors, gradient, step, steps)
     value, mu, nu = (
         dataclasses.replace(table, oov=oov)
         for table, oov in zip(

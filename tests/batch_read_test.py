@@ -142,9 +142,12 @@ def looked_up(table, thresholds, dims, own, everyones, batch_axis, shards):
         state = state.replace(
             **{k: getattr(state, k)[: len(table.rows)] for k in ("last", "visits", "scratch")}
         )
-    lookup, table, _ = look_up(rule, view, table, state, everyones, jnp.int32(0))
+    step = jnp.int32(0)
+    _, table, state = look_up(rule, table, state, everyones, step)
     params = Params(table, thresholds, None)
-    read = batch_read.read_looked_up(view, params, dims, lookup, own, everyones, batch_axis, shards)
+    read = batch_read.read_looked_up(
+        view, params, dims, state, step, own, everyones, batch_axis, shards
+    )
     return read.params.table
 
 

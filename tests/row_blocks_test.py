@@ -21,7 +21,9 @@ def dated(dim, linear, visits):
         return Table(jnp.asarray(rng.normal(size=(V, dim)), jnp.float32), of_features)
 
     counts = jnp.arange(V, dtype=jnp.int32)
-    return DatedRows(table(), table(), table(), counts + 20, counts + 50 if visits else None)
+    share = Table(jnp.asarray(rng.uniform(size=V), jnp.float32)) if visits else None
+    visited = counts + 50 if visits else None
+    return DatedRows(table(), table(), table(), counts + 20, visited, share)
 
 
 take = jax.jit(taken)
@@ -36,6 +38,16 @@ def test_rows_are_those_asked_for(dim, linear, visits):
     found = take(rows, jnp.asarray(places), jnp.int32(99))
     expected = jax.tree.map(lambda whole: np.asarray(whole)[places], rows)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_rows_that_are_used_twice_are_gathered_once():
+    def use(table, places):
+        rows = rows_once(table, places)
+        return rows * 2, jnp.sum(rows, axis=0)
+
+    compiled = jax.jit(use).lower(jnp.zeros((50, 32)), jnp.zeros((8, 3), jnp.int32)).compile()
+    # XLA keeps the branch, though it is always the same one.
+    assert compiled.as_text().count(" conditional(") == 1
 
 
 @pytest.mark.parametrize("dim", [5, 16])

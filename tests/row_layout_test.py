@@ -77,7 +77,7 @@ def test_bytes_are_those_of_the_arrays(fields):
     model, state = state_of(fields, "budget")
     state = dataclasses.replace(state, key=jax.random.key_data(state.key))
     of_rows, others = bytes_of(model, state)
-    # Rows, linear weights, two moments of each; last, visits, scratch; reads and scores.
-    assert of_rows == 12 * (3 * (5 + 1) + 3 + 2) * 4
+    # Rows, linear weights, two moments and the rent of each; last, visits, scratch; reads, scores.
+    assert of_rows == 12 * (3 * (5 + 1) + 2 + 3 + 2) * 4
     assert of_rows + others == sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     assert bytes_of(model, jax.eval_shape(lambda: state)) == (of_rows, others)
