@@ -18,9 +18,9 @@ from optembed_jax import threshold
 from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.embedding import cut
 from optembed_jax.forward import ModelConfig, Params, Reading, Selection
+from optembed_jax.row_lookup import see
 from optembed_jax.row_shards import RowShards
 from optembed_jax.row_state import RowState
-from optembed_jax.row_update import see
 from optembed_jax.row_view import RowView, Seen, Slopes
 
 

@@ -110,6 +110,15 @@ def taken(dated: DatedRows, rows: jax.Array, step: jax.Array) -> DatedRows:
     return dataclasses.replace(found, last=last)
 
 
+def put_rows(whole: Tree, rows: jax.Array, lines: Tree) -> Tree:
+    """Arrays with other lines at some rows, which are distinct; those out of range are left out."""
+    return jax.tree.map(
+        lambda whole, lines: whole.at[rows].set(lines, mode="drop", unique_indices=True),
+        whole,
+        lines,
+    )
+
+
 def _in_pieces(whole: jax.Array) -> jax.Array:
     """``[V, D]`` as ``[V, D / 4, 4]``, where rows are long and come out even."""
     if whole.ndim == 1 or whole.shape[1] <= _WHOLE or whole.shape[1] % _PIECE:

@@ -27,7 +27,8 @@ import numpy as np
 
 from optembed_jax.fields import Fields
 from optembed_jax.row_decay import AdamRows, RowRule, norm_read, rent_per_step
-from optembed_jax.row_update import IdleSteps, RowStep
+from optembed_jax.row_lookup import IdleSteps
+from optembed_jax.row_update import RowStep
 from optembed_jax.threshold import by_block, row_norm
 
 ROW_SCORES = ("norm", "mean_norm", "taylor", "frequency", "frequency_per_field")

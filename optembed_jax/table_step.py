@@ -20,18 +20,11 @@ from optembed_jax.embedding import Table
 from optembed_jax.forward import ModelConfig, Params, Reading, Selection, view_of
 from optembed_jax.optimisers import TrainConfig, make_optimisers
 from optembed_jax.row_decay import RowRule
+from optembed_jax.row_lookup import IdleSteps, Lookup, count_reads, look_up
 from optembed_jax.row_score import ScoreState
 from optembed_jax.row_shards import RowShards
 from optembed_jax.row_state import RowState
-from optembed_jax.row_update import (
-    IdleSteps,
-    Lookup,
-    RowStep,
-    count_reads,
-    look_up,
-    step_densely,
-    write_back,
-)
+from optembed_jax.row_update import RowStep, step_densely, write_back
 from optembed_jax.row_view import RowView
 from optembed_jax.train_state import TrainState
 

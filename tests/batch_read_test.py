@@ -13,9 +13,9 @@ from optembed_jax.embedding import Table
 from optembed_jax.fields import Fields
 from optembed_jax.forward import ModelConfig, Params, Selection
 from optembed_jax.row_decay import RowRule
+from optembed_jax.row_lookup import look_up
 from optembed_jax.row_shards import RowShards
 from optembed_jax.row_state import init_row_state
-from optembed_jax.row_update import look_up
 from optembed_jax.row_view import RowView, Seen, Slopes
 
 DEVICES, EXAMPLES = 4, 3  # b of each device

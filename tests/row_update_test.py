@@ -13,14 +13,9 @@ from hypothesis import strategies as st
 from optembed_jax.embedding import Table, init_table
 from optembed_jax.fields import Fields
 from optembed_jax.row_decay import ROW_DECAYS, RowRule
+from optembed_jax.row_lookup import look_up
 from optembed_jax.row_state import init_row_state
-from optembed_jax.row_update import (
-    look_up,
-    see,
-    step_densely,
-    synchronise,
-    write_back,
-)
+from optembed_jax.row_update import step_densely, synchronise, write_back
 from optembed_jax.row_view import RowView, Seen, Slopes
 
 D = 4
@@ -308,32 +303,3 @@ def test_the_compiled_step_holds_no_copy_of_a_table_of_5_million_rows(decay, dim
     sync = jax.jit(functools.partial(synchronise, rule), donate_argnums=(0, 1))
     memory = sync.lower(shapes, state, int32(())).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 5_000_000 * 4
-
-
-@pytest.mark.parametrize("decay", ROW_DECAYS)
-def test_what_ids_see_is_the_table_brought_up_to_date(decay):
-    rule = RowRule(decay, 1e-2, l2=1e-3, rent=1e-1)
-    ids, weights = zipf_stream(ZIPF, 20, 8, seed=3, scale=0.5)
-    table, state = table_of(ZIPF), start_of(rule, ZIPF)
-    take = jax.jit(functools.partial(one_step, rule))
-    for step in range(19):
-        table, state = take(table, state, jnp.int32(step), ids[step], weights[step])
-    whole, _ = synchronise(rule, table, state, jnp.int32(19))
-    bound = np.asarray([0.1, 0.2, 0.3], np.float32)
-    view = RowView(thresholds=jnp.asarray(bound), oov=table.oov, order=2, prunes_linear=True)
-    dims = jnp.asarray([4, 2, 3])
-
-    @jax.jit
-    def saw(table, state):
-        lookup, table, state = look_up(rule, table, state, ids[19], jnp.int32(19))
-        return see(view, table, state, ids[19], dims, jnp.int32(19)), lookup.reads
-
-    seen, reads = saw(table, state)
-    expected = np.asarray(whole.rows)[ids[19]]
-    kept = np.linalg.norm(expected, axis=-1) > bound
-    assert 0 < kept.sum() < kept.size
-    expected = np.where(kept[..., None], expected, np.asarray(table.oov))
-    expected = expected * (np.arange(D) < np.asarray(dims)[:, None])
-    np.testing.assert_allclose(seen.rows, expected, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(seen.linear, np.asarray(whole.linear)[ids[19]] * kept, atol=1e-6)
-    assert sorted(reads[reads > 0]) == sorted(np.unique(ids[19], return_counts=True)[1])

@@ -25,8 +25,9 @@ from experiments.benchmarks.click_log import FEWEST_ROWS, NUM_FIELDS, fields_of,
 from optembed_jax.errors import InputError
 from optembed_jax.forward import ModelConfig, Params, Selection, embed, view_of
 from optembed_jax.optimisers import TrainConfig, make_optimisers
+from optembed_jax.row_lookup import look_up, see
 from optembed_jax.row_state import RowState
-from optembed_jax.row_update import look_up, see, step_densely, write_back
+from optembed_jax.row_update import step_densely, write_back
 from optembed_jax.row_view import of_columns
 from optembed_jax.train import Phase, train_selection, train_step
 from optembed_jax.train_state import init_state
