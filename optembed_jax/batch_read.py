@@ -16,12 +16,11 @@ import jax.numpy as jnp
 
 from optembed_jax import threshold
 from optembed_jax.batch_axis import BatchAxis
-from optembed_jax.embedding import cut
 from optembed_jax.forward import ModelConfig, Params, Reading, Selection
 from optembed_jax.row_lookup import see
 from optembed_jax.row_shards import RowShards
 from optembed_jax.row_state import RowState
-from optembed_jax.row_view import RowView, Seen, Slopes
+from optembed_jax.row_view import RowView, Seen, Slopes, of_columns
 
 
 @flax.struct.dataclass
@@ -119,7 +118,7 @@ def read_looked_up(
     else:
         whole = see(view, params.table, row_state, all_ids, None, step)
         seen = shards.deliver(whole, all_ids < params.table.rows.shape[0])
-        seen = dataclasses.replace(seen, rows=cut(seen.rows, dims))
+        seen = of_columns(seen, dims)
     return BatchRead(Params(seen, None, params.network), Selection(), ids)
 
 

@@ -41,7 +41,12 @@ class Part:
 def for_blocks(
     count: jax.Array, size: int, one_block: Callable[[Part, Tree], Tree], start: Tree
 ) -> Tree:
-    """Go through ``count`` lines, block by block; blocks behind them cost nothing."""
+    """Go through ``count`` lines, block by block; blocks behind them cost nothing.
+
+    Blocks of size 0 are those of no lines.
+    """
+    if not size:
+        return start
 
     def body(number: jax.Array, carried: Tree) -> Tree:
         return one_block(Part(number * size, size), carried)
@@ -73,7 +78,7 @@ def summed_at(winners: jax.Array, terms: Tree) -> Tree:
         place = jnp.where(is_new, winner, most)
         return jax.tree.map(lambda whole: whole.at[place].add(part.of(whole), mode="drop"), terms)
 
-    return for_blocks(jnp.int32(most), size, one_block, terms) if most else terms
+    return for_blocks(jnp.int32(most), size, one_block, terms)
 
 
 def rows_once(tree: Tree, places: jax.Array) -> Tree:
@@ -94,8 +99,9 @@ def rows_once(tree: Tree, places: jax.Array) -> Tree:
     def nothing(pieces: Tree) -> Tree:
         return jax.tree.map(jnp.zeros_like, jax.eval_shape(gather, pieces))
 
-    # Always true: the branch keeps XLA from gathering anew wherever the rows are used, number by
-    # number, or after the writing. Shaped as pieces, rows leave it without a copy of each number.
+    # Always true, which XLA must not see: the branch keeps it from gathering anew wherever the rows
+    # are used, number by number, or after the writing. Shaped as pieces, rows leave the branch
+    # without a copy of each number.
     is_true = jnp.all(jax.lax.population_count(flat[:1]) <= 32)
     found = jax.lax.cond(is_true, gather, nothing, pieces)
     return jax.tree.map(

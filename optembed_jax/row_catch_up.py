@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from optembed_jax.embedding import Table
-from optembed_jax.row_decay import AdamRows, RowRule, idle, left_of_rent, rent_share
+from optembed_jax.row_decay import AdamRows, RowRule, idle, pay_share, rent_share
 
 _CACHED_ROWS = 256  # With their moments, they fit a core's cache while idle steps are taken.
 _BLOCK_ROWS = 2048  # Few enough for a core's cache, enough for a loop's overhead not to show.
@@ -70,33 +70,25 @@ def pay(value: Table, share: Table | None, steps: jax.Array) -> tuple[Table, Tab
     """
     if share is None:
         return value, None
-
-    def of(value: jax.Array, share: jax.Array) -> tuple[jax.Array, jax.Array]:
-        left = left_of_rent(share, steps)
-        # Of what is left the same rent is a larger share; of nothing, all.
-        grown = jnp.where(share > 0, jnp.minimum(share / jnp.maximum(left, 1e-30), 1.0), 0.0)
-        return value * left.reshape(left.shape + (1,) * (value.ndim - 1)), grown
-
-    rows, share_of_rows = of(value.rows, share.rows)
+    rows, share_of_rows = pay_share(value.rows, share.rows, steps)
     linear = share_of_linear = None
     if value.linear is not None and share.linear is not None:
-        linear, share_of_linear = of(value.linear, share.linear)
-    return Table(rows, linear, value.oov), Table(share_of_rows, share_of_linear, None)
+        linear, share_of_linear = pay_share(value.linear, share.linear, steps)
+    return Table(rows, linear, value.oov), Table(share_of_rows, share_of_linear)
 
 
-def shares(rule: RowRule, value: Table, nu: Table, visits: jax.Array | None) -> Table | None:
-    """``DatedRows.share`` of rows with these second moments; None without rent."""
+def shares(
+    rule: RowRule, value: Table, mu: Table, nu: Table, visits: jax.Array | None
+) -> Table | None:
+    """``DatedRows.share`` of rows with these moments; None without rent."""
     if rule.decay != "rent":
         return None
     assert visits is not None
-
-    def of(value: jax.Array, nu: jax.Array) -> jax.Array:
-        return rent_share(rule, AdamRows(value, nu, nu), visits)
-
-    linear = None
-    if value.linear is not None and nu.linear is not None:
-        linear = of(value.linear, nu.linear)
-    return Table(of(value.rows, nu.rows), linear, None)
+    found: Table = jax.tree.map(
+        lambda *rows: rent_share(rule, AdamRows(*rows), visits),
+        *(dataclasses.replace(table, oov=None) for table in (value, mu, nu)),
+    )
+    return found
 
 
 def sweep(

@@ -195,16 +195,25 @@ def rent_share(rule: RowRule, rows: AdamRows, visits: jax.Array) -> jax.Array:
     """What one step's rent takes of each row, as a share of it as it is: float32 ``[R]``, 0..1.
 
     Rent lowers a norm by the same amount in every idle step, so that this one number tells what
-    any number of them leaves (:func:`left_of_rent`).
+    any number of them leaves (:func:`pay_share`).
     """
     # A norm of 0 with nothing owed, of a row that was never read, loses none of it.
     share = rent_per_step(rule, rows, visits) / jnp.maximum(norm_read(rows), 1e-30)
     return jnp.minimum(share, 1.0)
 
 
-def left_of_rent(share: jax.Array, steps: jax.Array) -> jax.Array:
-    """What so many steps' rent leaves of each row, as a share of it: float32 ``[R]``, 0..1."""
-    return jnp.maximum(1 - steps * share, 0.0)
+def pay_share(value: jax.Array, share: jax.Array, steps: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Rows, and what the rent of one more step takes of them, after idle steps.
+
+    Args:
+      value: ``[R, D]``, or ``[R]`` of linear weights.
+      share: float32 ``[R]``, of :func:`rent_share`.
+      steps: int32 ``[R]``, how many, at least 0.
+    """
+    left = jnp.maximum(1 - steps * share, 0.0)
+    # Of what is left the same rent is a larger share; of nothing, all.
+    grown = jnp.where(share > 0, jnp.minimum(share / jnp.maximum(left, 1e-30), 1.0), 0.0)
+    return value * _per_row(left, value), grown
 
 
 def norm_read(rows: AdamRows) -> jax.Array:
@@ -228,8 +237,8 @@ def euclidean(value: jax.Array) -> jax.Array:
 
 
 def _pay_rent(rule: RowRule, rows: AdamRows, steps: jax.Array, visits: jax.Array) -> AdamRows:
-    left = left_of_rent(rent_share(rule, rows, visits), steps)
-    return dataclasses.replace(rows, value=rows.value * _per_row(left, rows.value))
+    value, _ = pay_share(rows.value, rent_share(rule, rows, visits), steps)
+    return dataclasses.replace(rows, value=value)
 
 
 def _idle_decoupled(rule: RowRule, rows: AdamRows, steps: jax.Array, last: jax.Array) -> AdamRows:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from optembed_jax.distinct_rows import DistinctRows, distinct_rows, most_distinct
-from optembed_jax.embedding import Table, cut
+from optembed_jax.embedding import Table
 from optembed_jax.row_blocks import Part, Tree, for_blocks, put_rows, rows_once, taken
 from optembed_jax.row_catch_up import (
     DatedRows,
@@ -25,7 +25,7 @@ from optembed_jax.row_catch_up import (
 )
 from optembed_jax.row_decay import AdamRows, RowRule
 from optembed_jax.row_state import RowState, with_dates, without_dates
-from optembed_jax.row_view import RowView, Seen
+from optembed_jax.row_view import RowView, Seen, of_columns
 
 _SEEN = 8192  # Ids at a time: in a core's cache, and no long loop on an accelerator.
 
@@ -138,9 +138,8 @@ def see(
     Returns:
       Arrays ``[..., F, ...]``; of ids that read nothing, some row or other.
     """
-    flat, fields = (
-        a.reshape(-1) for a in (ids, jnp.broadcast_to(jnp.arange(ids.shape[-1]), ids.shape))
-    )
+    flat = ids.reshape(-1)
+    fields = jnp.arange(flat.size, dtype=jnp.int32) % ids.shape[-1]
     columns = None if dims is None else jnp.broadcast_to(dims, ids.shape).reshape(-1)
     dated = dataclasses.replace(table, oov=None), state.last, state.share
 
@@ -149,17 +148,14 @@ def see(
         value, last, share = rows_once(dated, rows)
         value, _ = pay(value, share, jnp.maximum(step - last, 0))
         seen = view.seen(value, rows, field)
-        seen = dataclasses.replace(
-            seen, rows=cut(seen.rows, None if columns is None else part.of(columns))
-        )
+        seen = of_columns(seen, None if columns is None else part.of(columns))
         return jax.tree.map(part.put, others, seen)
 
     nothing = jax.tree.map(
         lambda whole: jnp.zeros((flat.size, *whole.shape[1:]), whole.dtype),
         Seen(table.rows, table.linear),
     )
-    size = min(_SEEN, flat.size)
-    seen: Seen = for_blocks(jnp.int32(flat.size), size, one_block, nothing) if size else nothing
+    seen: Seen = for_blocks(jnp.int32(flat.size), min(_SEEN, flat.size), one_block, nothing)
     return jax.tree.map(lambda a: a.reshape(*ids.shape, *a.shape[1:]), seen)
 
 

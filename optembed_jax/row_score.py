@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optembed_jax.fields import Fields
-from optembed_jax.row_decay import AdamRows, RowRule, norm_read, rent_per_step
+from optembed_jax.row_decay import AdamRows, RowRule, rent_share
 from optembed_jax.row_lookup import IdleSteps
 from optembed_jax.row_update import RowStep
 from optembed_jax.threshold import by_block, row_norm
@@ -170,8 +170,7 @@ def sum_of_idle_norms(
     if rule.decay == "rent":
         assert visits is not None
         # Rent takes the same share of the first norm in each step, until nothing is left.
-        length = norm_read(before)
-        share = rent_per_step(rule, before, visits) / jnp.where(length > 0, length, 1.0)
+        share = rent_share(rule, before, visits)
         alive = jnp.minimum(count, jnp.floor(1 / jnp.maximum(share, 1e-30)))
         return norm * (alive - share * alive * (alive + 1) / 2)
     change = row_norm(after, order) - norm

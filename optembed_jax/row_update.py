@@ -209,7 +209,7 @@ def _visited(rule: RowRule, rows: DatedRows, gradient: Table, step: jax.Array) -
         rows.nu,
         gradient,
     )
-    value, share = pay(value, shares(rule, value, nu, visits), jnp.ones_like(rows.last))
+    value, share = pay(value, shares(rule, value, mu, nu, visits), jnp.ones_like(rows.last))
     # Of the old value, not the step alone, so that XLA reads it before it writes in its place.
     last = jnp.maximum(rows.last, step)
     return DatedRows(value, mu, nu, last, visits, share)

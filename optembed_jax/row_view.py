@@ -60,8 +60,7 @@ class RowView:
           rows: int32 ``[R]``, where they stand in what is given per row.
           fields: int32 ``[R]``, the field of each.
         """
-        bounds, oov = self._bounds(rows, fields), self._stand_ins(fields)
-        return self._seen(value, self._kept(value.rows, rows, bounds), oov)
+        return self._seen(value, rows, self._bounds(rows, fields), self._stand_ins(fields))
 
     def no_slopes(self) -> "Slopes":
         """Zeros, to begin a sum with."""
@@ -88,7 +87,7 @@ class RowView:
         oov = self._stand_ins(fields)
 
         def see(value: Table, bounds: jax.Array | None, oov: jax.Array | None) -> Seen:
-            return self._seen(value, self._kept(value.rows, rows, bounds), oov)
+            return self._seen(value, rows, bounds, oov)
 
         of_value, of_bounds, of_oov = jax.vjp(see, value, bounds, oov)[1](gradient)
         return of_value, Slopes(
@@ -117,7 +116,10 @@ class RowView:
             return self.mask.at[rows].get(mode="clip").astype(value.dtype)
         return None
 
-    def _seen(self, value: Table, kept: jax.Array | None, oov: jax.Array | None) -> Seen:
+    def _seen(
+        self, value: Table, rows: jax.Array, bounds: jax.Array | None, oov: jax.Array | None
+    ) -> Seen:
+        kept = self._kept(value.rows, rows, bounds)
         if kept is None:
             return Seen(value.rows, value.linear)
         linear = value.linear
@@ -139,9 +141,9 @@ class Slopes:
     oov: jax.Array | None
 
 
-def of_columns(gradient: Seen, dims: jax.Array | None) -> Seen:
-    """The gradient with respect to rows that were cut to their first ``dims`` columns."""
-    return Seen(cut(gradient.rows, dims), gradient.linear)
+def of_columns(seen: Seen, dims: jax.Array | None) -> Seen:
+    """Rows cut to their first ``dims`` columns, or the gradient with respect to rows so cut."""
+    return Seen(cut(seen.rows, dims), seen.linear)
 
 
 def _with_added(

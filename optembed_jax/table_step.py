@@ -2,7 +2,7 @@
 
 How it is updated is told by the optimiser's state: a ``RowState`` is sparse or dense, a
 ``CompactRowState`` is of a compact table, and anything else is Optax's. A sparse update goes around
-the loss: rows are brought up to date before it (:func:`look_up_rows`) and written back after it
+the loss: rows are looked up before it (:func:`look_up_rows`) and written back after it
 (:func:`write_back_rows`); the others follow it whole (:func:`update`).
 """
 
@@ -36,8 +36,8 @@ class SparseTable:
     Attributes:
       view: how the model sees its rows.
       lookup: those that the whole batch reads.
-      table: with those rows up to date; at last, after the step.
-      state: its optimiser's.
+      table: as ``look_up`` returned it; at last, after the step.
+      state: its optimiser's, likewise.
       terms: what the step adds to their scores, after it; None for nothing.
     """
 

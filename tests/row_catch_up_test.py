@@ -22,15 +22,16 @@ def rows_of(count, rule, seed=0):
         return Table(rows=jnp.asarray(drawn[:, :3]), linear=jnp.asarray(drawn[:, 3]), oov=oov)
 
     value = table(-0.1, 0.1, jnp.ones((2, 3)))
+    mu = table(-1e-3, 1e-3, jnp.full((2, 3), 2.0))
     nu = table(1e-6, 1e-4, jnp.full((2, 3), 3.0))
     visits = jnp.asarray(rng.integers(0, 9, count), jnp.int32)
     return DatedRows(
         value=value,
-        mu=table(-1e-3, 1e-3, jnp.full((2, 3), 2.0)),
+        mu=mu,
         nu=nu,
         last=jnp.asarray(rng.integers(1, NOW + 3, count), jnp.int32),
         visits=visits,
-        share=shares(rule, value, nu, visits),
+        share=shares(rule, value, mu, nu, visits),
     )
 
 

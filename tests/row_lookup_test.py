@@ -26,12 +26,12 @@ def behind(decay):
         drawn = rng.uniform(low, high, (V, D + 1)).astype(np.float32)
         return Table(jnp.asarray(drawn[:, :D]), jnp.asarray(drawn[:, D]), jnp.ones((3, D)))
 
-    value, nu = table(-0.3, 0.3), table(1e-6, 1e-4)
+    value, mu, nu = table(-0.3, 0.3), table(-1e-3, 1e-3), table(1e-6, 1e-4)
     state = init_row_state(rule, value, FIELDS, sparse=True)
     last = jnp.asarray(rng.integers(0, 20, V), jnp.int32)
     visits = None if state.visits is None else jnp.asarray(rng.integers(0, 9, V), jnp.int32)
-    share = shares(rule, value, nu, visits)
-    state = state.replace(mu=table(-1e-3, 1e-3), nu=nu, last=last, visits=visits, share=share)
+    share = shares(rule, value, mu, nu, visits)
+    state = state.replace(mu=mu, nu=nu, last=last, visits=visits, share=share)
     ids = np.stack(
         [
             rng.integers(offset, offset + size, EXAMPLES)
@@ -85,20 +85,20 @@ def test_only_shares_of_rows_are_taken_without_writing(decay):
 
 
 def test_without_a_view_that_prunes_all_of_a_row_is_seen():
-    _rule, table, state, ids = behind("none")
+    _, table, state, ids = behind("none")
     seen = see(RowView(), table, state, ids, None, NOW)
     np.testing.assert_array_equal(seen.rows, np.asarray(table.rows)[ids])
     np.testing.assert_array_equal(seen.linear, np.asarray(table.linear)[ids])
 
 
 def test_no_ids_see_nothing():
-    _rule, table, state, ids = behind("rent")
+    _, table, state, ids = behind("rent")
     seen = see(RowView(), table, state, ids[:0], None, NOW)
     assert seen.rows.shape == (0, 3, D) and seen.linear.shape == (0, 3)
 
 
 def test_a_model_without_linear_weights_sees_none():
-    _rule, table, state, ids = behind("none")
+    _, table, state, ids = behind("none")
     table = table.replace(linear=None)
     seen = see(RowView(), table, state, ids, None, NOW)
     assert seen.linear is None
@@ -106,7 +106,7 @@ def test_a_model_without_linear_weights_sees_none():
 
 
 def test_idle_steps_are_those_from_the_row_s_own_date():
-    _rule, table, state, _ = behind("rent")
+    _, table, state, _ = behind("rent")
     found = with_dates(state, table, NOW)
     now = found.replace(value=table.replace(rows=table.rows / 2))
     idle = idle_steps(found, now, NOW)
