@@ -53,6 +53,26 @@ def ids_of_all(ids: jax.Array, batch_axis: BatchAxis | None, shards: RowShards |
     return everyones if shards is None else shards.places(everyones)
 
 
+def dims_of_all(
+    dims: jax.Array | None, ids: jax.Array, batch_axis: BatchAxis | None
+) -> jax.Array | None:
+    """The columns that the whole batch reads.
+
+    Args:
+      dims: int32 ``[F]`` or ``[b, F]``, columns kept by this device's examples; None keeps all.
+      ids: int32 ``[b, F]``, of this device.
+      batch_axis: that the batch is split over, or None.
+
+    Returns:
+      int32 ``[N]``, of all ids one after another; None for all columns.
+    """
+    if dims is None:
+        return None
+    dims = jnp.broadcast_to(dims, ids.shape)
+    everyones = dims if batch_axis is None else jax.lax.all_gather(dims, batch_axis.name)
+    return everyones.reshape(-1)
+
+
 def read(
     model: ModelConfig,
     params: Params,

@@ -1,7 +1,7 @@
 """The distinct rows that a batch reads, without sorting, in shapes known before the batch is.
 
 Every id writes its own position into a scratch array at the row that it reads, and reads back who
-was there last: each row has one winner, and the winners' running count numbers the rows.
+was there first: each row has one winner, and the winners' running count numbers the rows.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ class DistinctRows:
         no row has, so that ``mode="drop"`` leaves them out of a scatter.
       slots: int32, of the ids' shape: the place in ``rows`` of each id; ``R`` if it reads none.
       count: int32 scalar, how many there are.
-      winners: int32 ``[N]``, for each of the ``N`` ids the position of the one that won its row;
-        ``N`` if it reads none.
+      winners: int32 ``[N]``, for each of the ``N`` ids the position of the first that reads its
+        row; ``N`` if it reads none.
       positions: int32 ``[R]``, the position of the id that won each row; ``N`` in unused places.
     """
 
@@ -55,9 +55,9 @@ def distinct_rows(ids: jax.Array, scratch: jax.Array, most: int) -> tuple[Distin
     """
     flat = jnp.asarray(ids).reshape(-1)
     places = jnp.arange(flat.size, dtype=jnp.int32)
-    # Cleared and then a maximum: with duplicates, which of several plain writes stays is arbitrary
-    # on an accelerator, a maximum is not.
-    scratch = scratch.at[flat].set(-1, mode="drop").at[flat].max(places, mode="drop")
+    # Cleared and then a minimum: with duplicates, which of several plain writes stays is arbitrary
+    # on an accelerator, a minimum is not.
+    scratch = scratch.at[flat].set(flat.size, mode="drop").at[flat].min(places, mode="drop")
     winners = scratch.at[flat].get(mode="fill", fill_value=flat.size)
     is_winner = winners == places
     number = jnp.cumsum(is_winner, dtype=jnp.int32) - 1

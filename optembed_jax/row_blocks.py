@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from optembed_jax.row_catch_up import DatedRows
+from optembed_jax.row_view import Seen, of_columns
 
 Tree = Any
 """A pytree."""
@@ -54,31 +55,39 @@ def for_blocks(
     return jax.lax.fori_loop(0, -(-count // size), body, start)
 
 
-def summed_at(winners: jax.Array, terms: Tree) -> Tree:
-    """Terms of equal winners summed up, each sum in the place of its winner, in place.
+def summed_at(winners: jax.Array, terms: Seen, dims: jax.Array | None) -> Seen:
+    """Terms of equal winners cut and summed up, each sum in the place of its winner, in place.
 
     Beside the terms nothing of their size is made, which would cost more than the sums.
 
     Args:
-      winners: int32 ``[N]``, for each term the position of one that it is to be added to; for those
-        themselves their own; ``N`` and above for terms to leave out.
+      winners: int32 ``[N]``, for each term the position of the first that it is to be added to;
+        for those themselves their own; ``N`` and above for terms to leave out.
       terms: arrays ``[N, ...]``.
+      dims: int32 ``[N]``, columns kept of each term; None keeps all.
 
     Returns:
-      Arrays ``[N, ...]``; in other places than those of winners, the terms as they were.
+      Arrays ``[N, ...]``; in other places than those of winners, the terms, cut.
     """
     most = winners.size
     size = min(_SUMMED, most)
 
-    def one_block(part: Part, terms: Tree) -> Tree:
-        # The last block is moved back, onto terms that have been added already.
+    def one_block(part: Part, terms: Seen) -> Seen:
+        # The last block is moved back, onto terms that have been cut and added already.
         position = jnp.minimum(part.start, most - size) + jnp.arange(size, dtype=jnp.int32)
+        is_new = position >= part.start
+        if dims is not None:
+            # A winner comes before what is added to it, and is cut by then.
+            columns = jnp.where(is_new, part.of(dims), terms.rows.shape[-1])
+            lines = of_columns(jax.tree.map(part.of, terms), columns)
+            terms = jax.tree.map(part.put, terms, lines)
         winner = part.of(winners)
-        is_new = (position >= part.start) & (winner != position)
-        place = jnp.where(is_new, winner, most)
+        place = jnp.where(is_new & (winner != position), winner, most)
+        # Read from where they were put: XLA would cut them anew, out of a copy of all terms.
         return jax.tree.map(lambda whole: whole.at[place].add(part.of(whole), mode="drop"), terms)
 
-    return for_blocks(jnp.int32(most), size, one_block, terms)
+    done: Seen = for_blocks(jnp.int32(most), size, one_block, terms)
+    return done
 
 
 def rows_once(tree: Tree, places: jax.Array) -> Tree:

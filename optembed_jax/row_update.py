@@ -71,6 +71,7 @@ def write_back(
     state: RowState,
     lookup: Lookup,
     gradient: Seen,
+    dims: jax.Array | None,
     step: jax.Array,
     score: Callable[[RowStep], jax.Array] | None = None,
     score_of_idle: Callable[[IdleSteps], jax.Array] | None = None,
@@ -85,7 +86,8 @@ def write_back(
       state: as ``look_up`` returned it.
       lookup: what the batch read.
       gradient: of the loss with respect to what each id sees, arrays ``[N, ...]`` in the order of
-        the ids.
+        the ids; of columns that an id does not read, anything.
+      dims: int32 ``[N]``, columns that each id reads; None for all.
       step: int32 scalar, steps taken before this one.
       score: makes a number per row, float32 ``[R]``, of what the step does to it; None for none.
       score_of_idle: as of ``look_up``, to be added to it.
@@ -97,7 +99,7 @@ def write_back(
     """
     old = with_dates(state, table, step)
     new, slopes, terms = _step_sparsely(
-        rule, view, old, lookup, gradient, step, score, score_of_idle
+        rule, view, old, lookup, gradient, dims, step, score, score_of_idle
     )
     slopes = sum_over_devices(slopes)
     if rule.decay == "l2_coupled":
@@ -153,13 +155,14 @@ def _step_sparsely(
     old: DatedRows,
     lookup: Lookup,
     gradient: Seen,
+    dims: jax.Array | None,
     step: jax.Array,
     score: Callable[[RowStep], jax.Array] | None,
     score_of_idle: Callable[[IdleSteps], jax.Array] | None,
 ) -> tuple[DatedRows, Slopes, jax.Array | None]:
     """All rows after the step, those of the lookup having taken it; slopes, and scores."""
     distinct = lookup.distinct
-    sums = summed_at(distinct.winners, gradient)
+    sums = summed_at(distinct.winners, gradient, dims)
 
     def one_block(part: Part, carried: Tree) -> Tree:
         dated, slopes, terms = carried

@@ -77,6 +77,7 @@ def write_back_rows(
     train: TrainConfig,
     sparse: SparseTable,
     grads: Params,
+    all_dims: jax.Array | None,
     shards: RowShards | None,
 ) -> tuple[SparseTable, Params]:
     """The table after the step, and the gradients of all else.
@@ -86,7 +87,8 @@ def write_back_rows(
       model: the model.
       train: the optimiser settings.
       sparse: of :func:`look_up_rows`.
-      grads: of the mean loss of the whole batch; those of the table are of the rows looked up.
+      grads: of the mean loss of the whole batch; those of the table are of what each id sees.
+      all_dims: of the whole batch, as ``batch_read.dims_of_all`` gives them.
       shards: how rows are dealt to devices, or None.
     """
     score = None if state.scores is None else row_score.score_of_step(state.scores)
@@ -97,6 +99,7 @@ def write_back_rows(
         sparse.state,
         sparse.lookup,
         grads.table,
+        all_dims,
         state.step,
         score,
         _score_of_idle(state, train.row_rule),

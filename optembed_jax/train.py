@@ -26,7 +26,6 @@ from optembed_jax.forward import (
 )
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.row_shards import RowShards
-from optembed_jax.row_view import of_columns
 from optembed_jax.table_step import look_up_rows, scored, update, write_back_rows
 from optembed_jax.train_state import TrainState
 
@@ -145,14 +144,13 @@ def train_step(
         return loss, batch_stats
 
     (loss, batch_stats), grads = jax.value_and_grad(loss_of, has_aux=True)(read.params)
-    if sparse is not None:
-        assert isinstance(selection, Selection)
-        grads = dataclasses.replace(grads, table=of_columns(grads.table, selection.dims))
     grads = batch_read.mean_gradients(model, grads, state.params, all_ids, batch_axis, shards)
     if batch_axis is not None:
         loss = jax.lax.pmean(loss, batch_axis.name)
     if sparse is not None:
-        sparse, grads = write_back_rows(state, model, train, sparse, grads, shards)
+        assert isinstance(selection, Selection)
+        all_dims = batch_read.dims_of_all(selection.dims, ids, batch_axis)
+        sparse, grads = write_back_rows(state, model, train, sparse, grads, all_dims, shards)
     if selection.learned and state.params.thresholds is not None:
         term, slope = batch_read.regulariser(model, state.params.thresholds, shards)
         loss += train.alpha * term

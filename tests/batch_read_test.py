@@ -85,6 +85,18 @@ def test_everyone_knows_which_rows_the_whole_batch_reads(ids):
         np.testing.assert_array_equal(places[device], np.where(is_own, ids - 4 * device, 4))
 
 
+def test_everyone_knows_which_columns_the_whole_batch_reads(ids):
+    assert batch_read.dims_of_all(None, ids[0], AXIS) is None
+    of_fields = np.asarray([2, 1], np.int32)
+    np.testing.assert_array_equal(
+        batch_read.dims_of_all(of_fields, ids[0], None), np.tile(of_fields, EXAMPLES)
+    )
+    drawn = np.random.default_rng(0).integers(1, DIM + 1, ids.shape).astype(np.int32)
+    found = jax.pmap(lambda dims, own: batch_read.dims_of_all(dims, own, AXIS), "batch")(drawn, ids)
+    for device in range(DEVICES):
+        np.testing.assert_array_equal(found[device], drawn.reshape(-1))
+
+
 def test_of_dealt_rows_each_device_gets_those_of_its_own_examples(whole, mask, ids):
     def device(params, rows, own):
         everyones = batch_read.ids_of_all(own, AXIS, SHARDS)

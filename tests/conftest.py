@@ -82,6 +82,16 @@ def strict_dtypes():
 
 
 @pytest.fixture
+def as_users_compile():
+    """Compiles what is lowered as users' machines do, not for speed of compiling.
+
+    What a program copies, and holds at once, depends on it.
+    """
+    options = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
+    return lambda lowered: lowered.compile(options)
+
+
+@pytest.fixture
 def batches_of():
     """Makes a reader of rows in memory: ``batches_of(ids, labels, batch_size, seed)``."""
     return MemoryBatches

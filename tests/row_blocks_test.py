@@ -9,6 +9,7 @@ from optembed_jax import row_blocks
 from optembed_jax.embedding import Table
 from optembed_jax.row_blocks import for_blocks, rows_once, summed_at, taken
 from optembed_jax.row_catch_up import DatedRows
+from optembed_jax.row_view import Seen
 
 V = 10
 
@@ -40,12 +41,13 @@ def test_rows_are_those_asked_for(dim, linear, visits):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-def test_rows_that_are_used_twice_are_gathered_once():
+def test_rows_that_are_used_twice_are_gathered_once(as_users_compile):
     def use(table, places):
         rows = rows_once(table, places)
         return rows * 2, jnp.sum(rows, axis=0)
 
-    compiled = jax.jit(use).lower(jnp.zeros((50, 32)), jnp.zeros((8, 3), jnp.int32)).compile()
+    lowered = jax.jit(use).lower(jnp.zeros((50, 32)), jnp.zeros((8, 3), jnp.int32))
+    compiled = as_users_compile(lowered)
     # XLA keeps the branch, though it is always the same one.
     assert compiled.as_text().count(" conditional(") == 1
 
@@ -89,20 +91,36 @@ def test_blocks_behind_the_count_are_left_out(count, blocks):
 
 @pytest.mark.parametrize("block", [1, 3, 4, 100])
 @pytest.mark.parametrize("count", [0, 1, 10, 12])
-def test_terms_are_summed_up_in_the_place_of_their_winner(monkeypatch, block, count):
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_terms_are_cut_and_summed_up_in_the_place_of_the_first(monkeypatch, block, count, is_cut):
     monkeypatch.setattr(row_blocks, "_SUMMED", block)
     rng = np.random.default_rng(count)
     group = rng.integers(0, 4, count)
-    winners = np.asarray([np.flatnonzero(group == own)[-1] for own in group], np.int32)
+    winners = np.asarray([np.flatnonzero(group == own)[0] for own in group], np.int32)
     winners[group == 3] = count  # left out
-    terms = {"rows": rng.normal(size=(count, 3)), "linear": rng.normal(size=count)}
-    expected = {name: term.copy() for name, term in terms.items()}
-    for own in range(3):
-        for name, term in terms.items():
-            expected[name][np.flatnonzero(group == own)[-1:]] = term[group == own].sum(axis=0)
+    dims = rng.integers(1, 4, count).astype(np.int32) if is_cut else None
+    terms = Seen(rng.normal(size=(count, 3)), rng.normal(size=count))
+    columns = np.arange(3) < (dims[:, None] if is_cut else 3)
+    cut = Seen(np.where(columns, terms.rows, 0), terms.linear)
     of_float32 = jax.tree.map(lambda term: jnp.asarray(term, jnp.float32), terms)
-    found = jax.jit(summed_at)(jnp.asarray(winners), of_float32)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected)
+    found = jax.jit(summed_at)(jnp.asarray(winners), of_float32, dims)
+    for own in range(3):
+        for of_name, sums in ((cut.rows, found.rows), (cut.linear, found.linear)):
+            total = of_name[group == own].sum(axis=0)
+            for first in np.flatnonzero(group == own)[:1]:
+                np.testing.assert_allclose(sums[first], total, atol=1e-6)
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_summing_up_makes_nothing_of_the_size_of_the_terms(is_cut, as_users_compile):
+    count, dim = 50_000, 32
+    winners = jax.ShapeDtypeStruct((count,), jnp.int32)
+    terms = Seen(
+        jax.ShapeDtypeStruct((count, dim), jnp.float32), jax.ShapeDtypeStruct((count,), jnp.float32)
+    )
+    summing = jax.jit(summed_at, donate_argnums=1)
+    compiled = as_users_compile(summing.lower(winners, terms, winners if is_cut else None))
+    assert compiled.memory_analysis().temp_size_in_bytes < count * dim * 4 / 2
 
 
 @pytest.mark.parametrize("dim", [5, 16, 20])

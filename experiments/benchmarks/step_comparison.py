@@ -22,13 +22,13 @@ import optax
 
 from experiments.benchmarks.backbones import backbones
 from experiments.benchmarks.click_log import FEWEST_ROWS, NUM_FIELDS, fields_of, zipf_batches
+from optembed_jax.batch_read import dims_of_all
 from optembed_jax.errors import InputError
 from optembed_jax.forward import ModelConfig, Params, Selection, embed, view_of
 from optembed_jax.optimisers import TrainConfig, make_optimisers
 from optembed_jax.row_lookup import look_up, see
 from optembed_jax.row_state import RowState
 from optembed_jax.row_update import step_densely, write_back
-from optembed_jax.row_view import of_columns
 from optembed_jax.train import Phase, train_selection, train_step
 from optembed_jax.train_state import init_state
 
@@ -77,32 +77,27 @@ def make_step(side: Side) -> Callable[[np.ndarray, np.ndarray], Any]:
     is_part = side.kind.endswith("embedding")
     step = functools.partial(embedding_step if is_part else full_step, model=model)
     jitted = jax.jit(functools.partial(step, train=side.train), donate_argnums=0)
-    of_network = jnp.linspace(-1e-4, 1e-4, BATCH * NUM_FIELDS * DIM)
-    of_network = of_network.reshape(BATCH, NUM_FIELDS, DIM)
 
     def take(ids: np.ndarray, labels: np.ndarray) -> None:
-        given = of_network if is_part else labels
-        holder[0], _ = jax.block_until_ready(jitted(holder[0], ids, given))
+        holder[0] = jax.block_until_ready(jitted(holder[0], ids, labels))
 
     return take
 
 
-def full_step(
-    state: Any, ids: jax.Array, labels: jax.Array, model: Any, train: Any
-) -> tuple[Any, Any]:
-    """The supernet's step, and its loss."""
-    return train_step(
+def full_step(state: Any, ids: jax.Array, labels: jax.Array, model: Any, train: Any) -> Any:
+    """The supernet's step."""
+    done, _ = train_step(
         state, ids, labels, Selection(), phase=Phase.SUPERNET, model=model, train=train
     )
+    return done
 
 
-def embedding_step(
-    state: Any, ids: jax.Array, of_network: jax.Array, model: Any, train: Any
-) -> tuple[Any, Any]:
-    """The same, of table and thresholds alone, and what is read: the gradient of it is given.
+def embedding_step(state: Any, ids: jax.Array, labels: jax.Array, model: Any, train: Any) -> Any:
+    """The same, of table and thresholds alone: the loss is half the square of what is read.
 
-    Without what is read among the results, XLA would leave out the reading.
+    Its gradient is what is read. No network costs less, and XLA cannot leave the reading out.
     """
+    del labels
     key = jax.random.fold_in(state.key, state.step)
     selection = train_selection(Phase.SUPERNET, model, key, ids.shape, Selection(), None)
     assert isinstance(selection, Selection)
@@ -112,21 +107,17 @@ def embedding_step(
         lookup, table, row_state = look_up(rule, table, row_state, ids, state.step)
         read = see(view, table, row_state, ids, selection.dims, state.step)
 
-    def read_by(read: Any, thresholds: jax.Array) -> Any:
-        return embed(model, Params(read, thresholds, None), ids, selection)
+    def loss_of(read: Any, thresholds: jax.Array) -> jax.Array:
+        embedded = embed(model, Params(read, thresholds, None), ids, selection)
+        squares = [jnp.sum(jnp.square(part)) for part in jax.tree.leaves(embedded)]
+        return jnp.sum(jnp.stack(squares)) / 2
 
-    seen, pull_back = jax.vjp(read_by, read, state.params.thresholds)
-    embedded, linear = seen
-    assert isinstance(embedded, jax.Array)
-    # A network's gradient is there after what it reads; so XLA need not keep what is written over.
-    given = of_network * (1 + 0 * embedded[0, 0, 0])
-    of_linear = None if linear is None else jnp.full_like(linear, 1e-4)
-    slopes, of_thresholds = pull_back((given, of_linear))
+    slopes, of_thresholds = jax.grad(loss_of, (0, 1))(read, state.params.thresholds)
     if lookup is not None:
-        slopes = of_columns(slopes, selection.dims)
+        dims = dims_of_all(selection.dims, ids, None)
         slopes = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), slopes)
         table, row_state, of_thresholds, _ = write_back(
-            rule, view, table, row_state, lookup, slopes, state.step
+            rule, view, table, row_state, lookup, slopes, dims, state.step
         )
     elif isinstance(row_state, RowState):
         table, row_state = step_densely(rule, table, row_state, ids, slopes, state.step)
@@ -136,24 +127,32 @@ def embedding_step(
     thresholds = state.params.thresholds - train.t_lr * of_thresholds
     params = dataclasses.replace(state.params, table=table, thresholds=thresholds)
     opt_state = (row_state, *state.opt_state[1:])
-    done = dataclasses.replace(state, step=state.step + 1, params=params, opt_state=opt_state)
-    return done, seen
+    return dataclasses.replace(state, step=state.step + 1, params=params, opt_state=opt_state)
 
 
 def work(side: Side, connection: Connection) -> None:
-    """A process: a step for each message, answered by its milliseconds; then its peak memory."""
+    """A process: the steps that a message asks for, answered by their milliseconds.
+
+    Asked for none, it answers by its peak memory, and ends.
+    """
     batches = zipf_batches(fields_of(side.rows), BATCH, 8)
     step, taken = make_step(side), 0
-    while connection.recv():
-        started = time.perf_counter()
-        step(*batches[taken % len(batches)])
-        connection.send(1000 * (time.perf_counter() - started))
-        taken += 1
+    while steps := connection.recv():
+        milliseconds = []
+        for _ in range(steps):
+            started = time.perf_counter()
+            step(*batches[taken % len(batches)])
+            milliseconds.append(1000 * (time.perf_counter() - started))
+            taken += 1
+        connection.send(milliseconds)
     connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
-def alternate(sides: dict[str, Side], repeats: int) -> dict[str, dict[str, float]]:
-    """Median milliseconds and peak bytes of each side, taking turns."""
+def alternate(sides: dict[str, Side], repeats: int, steps: int) -> dict[str, dict[str, float]]:
+    """Median milliseconds of a step and peak bytes of each side, taking turns of some steps.
+
+    Of turns of more than one step the first is not counted.
+    """
     # On a GPU the first process would take most of the memory at once and leave the others little.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     spawn = multiprocessing.get_context("spawn")
@@ -168,21 +167,24 @@ def alternate(sides: dict[str, Side], repeats: int) -> dict[str, dict[str, float
         pipes[name] = ours
     for turn in range(repeats + WARM_UP):
         for name, pipe in pipes.items():
-            pipe.send(True)
+            pipe.send(steps)
             milliseconds = pipe.recv()
             if turn >= WARM_UP:
-                taken[name].append(milliseconds)
+                taken[name] += milliseconds[min(1, steps - 1) :]
     found = {}
     for name, pipe in pipes.items():
-        pipe.send(False)
+        pipe.send(0)
         found[name] = {"ms": round(statistics.median(taken[name]), 2), "peak_bytes": pipe.recv()}
     for process in processes:
         process.join()
     return found
 
 
-def measure(model: str, rows: int, decay: str, sides: list[str], repeats: int) -> dict[str, Any]:
+def measure(
+    model: str, rows: int, decay: str, sides: list[str], repeats: int, steps: int
+) -> dict[str, Any]:
     """All figures of one table."""
+    take_turns = functools.partial(alternate, repeats=repeats, steps=steps)
     side = functools.partial(Side, model=model, row_decay=decay)
     wanted = {"ours": side("ours", rows=rows)}
     # Not all at once: at five million rows they would need more memory than small machines have.
@@ -191,19 +193,19 @@ def measure(model: str, rows: int, decay: str, sides: list[str], repeats: int) -
     found: dict[str, dict[str, float]] = {}
     if "torch" in sides and model == "deepfm":
         wanted["torch"] = side("torch", rows=rows)
-    found |= alternate(wanted, repeats)
+    found |= take_turns(wanted)
     if rows != SMALL:
         beside = {"ours_beside_10k": wanted["ours"], "ours_10k": side("ours", rows=SMALL)}
-        found |= alternate(beside, repeats)
+        found |= take_turns(beside)
     if "dense" in sides:
         beside = {"ours_beside_dense": wanted["ours"], "dense": side("dense", rows=rows)}
-        found |= alternate(beside, repeats)
+        found |= take_turns(beside)
     if "embedding" in sides:
         parts = {
             "embedding": side("ours_embedding", rows=rows),
             "dense_embedding": side("dense_embedding", rows=rows),
         }
-        found |= alternate(parts, repeats)
+        found |= take_turns(parts)
     figures: dict[str, Any] = {"model": model, "rows": rows, "row_decay": decay}
     for name, of_side in found.items():
         figures[f"{name}_ms"], figures[f"{name}_peak_bytes"] = of_side["ms"], of_side["peak_bytes"]
