@@ -49,7 +49,7 @@ def ids_of_all(ids: jax.Array, batch_axis: BatchAxis | None, shards: RowShards |
     Returns:
       int32 ``[n, b, F]``, without an axis ``[b, F]``. With shards, places in this device's block.
     """
-    everyones = ids if batch_axis is None else jax.lax.all_gather(ids, batch_axis.name)
+    everyones = _everyones(batch_axis, ids)
     return everyones if shards is None else shards.places(everyones)
 
 
@@ -68,9 +68,7 @@ def dims_of_all(
     """
     if dims is None:
         return None
-    dims = jnp.broadcast_to(dims, ids.shape)
-    everyones = dims if batch_axis is None else jax.lax.all_gather(dims, batch_axis.name)
-    return everyones.reshape(-1)
+    return _everyones(batch_axis, jnp.broadcast_to(dims, ids.shape)).reshape(-1)
 
 
 def read(
@@ -192,11 +190,13 @@ def mean_gradients(
 
 def _of_all_ids(batch_axis: BatchAxis | None, gradient: jax.Array) -> jax.Array:
     """``[N, ...]`` of all devices, as a mean over them, of ``[b, F, ...]`` of each."""
-    shape = gradient.shape[2:]
-    if batch_axis is None:
-        return gradient.reshape(-1, *shape)
-    everyones = jax.lax.all_gather(gradient, batch_axis.name)
-    return everyones.reshape(-1, *shape) / batch_axis.size
+    everyones = _everyones(batch_axis, gradient).reshape(-1, *gradient.shape[2:])
+    return everyones if batch_axis is None else everyones / batch_axis.size
+
+
+def _everyones(batch_axis: BatchAxis | None, own: jax.Array) -> jax.Array:
+    """``[n, ...]`` of all devices; without an axis that of the only one, as it is."""
+    return own if batch_axis is None else jax.lax.all_gather(own, batch_axis.name)
 
 
 def slopes_of_all(model: ModelConfig, slopes: Slopes, shards: RowShards | None) -> Slopes:

@@ -36,7 +36,8 @@ def test_every_id_finds_its_row_among_distinct_ones(batches):
         winners, positions = np.asarray(found.winners), np.asarray(found.positions)
         first = [batch.index(row) for row in batch]
         np.testing.assert_array_equal(winners, first)
-        assert len(used) == int(found.count)
+        np.testing.assert_array_equal(ids.reshape(-1)[winners], ids.reshape(-1))
+        assert len(np.unique(winners)) == len(used) == int(found.count)
         np.testing.assert_array_equal(np.sort(positions[: len(used)]), np.unique(winners))
         np.testing.assert_array_equal(ids.reshape(-1)[positions[: len(used)]], rows[: len(used)])
         assert (positions[len(used) :] == ids.size).all()

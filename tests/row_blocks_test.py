@@ -102,13 +102,13 @@ def test_terms_are_cut_and_summed_up_in_the_place_of_the_first(monkeypatch, bloc
     terms = Seen(rng.normal(size=(count, 3)), rng.normal(size=count))
     columns = np.arange(3) < (dims[:, None] if is_cut else 3)
     cut = Seen(np.where(columns, terms.rows, 0), terms.linear)
+    expected = jax.tree.map(np.copy, cut)
+    for own in range(3):
+        for term, sums in ((cut.rows, expected.rows), (cut.linear, expected.linear)):
+            sums[np.flatnonzero(group == own)[:1]] = term[group == own].sum(axis=0)
     of_float32 = jax.tree.map(lambda term: jnp.asarray(term, jnp.float32), terms)
     found = jax.jit(summed_at)(jnp.asarray(winners), of_float32, dims)
-    for own in range(3):
-        for of_name, sums in ((cut.rows, found.rows), (cut.linear, found.linear)):
-            total = of_name[group == own].sum(axis=0)
-            for first in np.flatnonzero(group == own)[:1]:
-                np.testing.assert_allclose(sums[first], total, atol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected)
 
 
 @pytest.mark.parametrize("is_cut", [False, True])
