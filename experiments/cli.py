@@ -4,7 +4,7 @@ import errno
 import signal
 import sys
 from collections.abc import Callable
-from logging import CRITICAL, ERROR, LogRecord, getLogger
+from logging import ERROR, LogRecord
 from typing import NoReturn
 
 from absl import app, flags, logging
@@ -43,8 +43,6 @@ def run(main: Callable[[], None]) -> None:
                 raise
             _fail(f"{error}; make room, and the same command goes on", 1)
         except Stopped as stopped:
-            # A read that SIGTERM cut off leaves a task behind, of which asyncio would tell at exit.
-            getLogger("asyncio").setLevel(CRITICAL)
             print(f"stopped by SIGTERM: {stopped}; the same command goes on", file=sys.stderr)
         except KeyboardInterrupt:
             _fail("stopped from the keyboard; the same command goes on from what is saved", 130)

@@ -1,6 +1,5 @@
 """When a run is saved, and when it stops: SIGTERM, as machines that are taken away send it."""
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -26,8 +25,7 @@ def handled() -> Iterator[None]:
 
     All that is written is written whole or not at all, so that a run can be stopped anywhere. Where
     what is raised would be printed and forgotten, SIGTERM comes again a little later: in callbacks
-    of the garbage collector, such as JAX has one, in finalisers, and in an event loop, such as
-    Orbax reads with.
+    of the garbage collector, such as JAX has one, and in finalisers.
     """
     again: list[threading.Timer] = []
 
@@ -39,11 +37,7 @@ def handled() -> Iterator[None]:
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         _Request.made = True
-        if _Request.deferred:
-            return
-        if _in_event_loop():
-            come_again()
-        else:
+        if not _Request.deferred:
             raise Stopped("SIGTERM")
 
     def on_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -63,14 +57,6 @@ def handled() -> Iterator[None]:
             timer.join()
         signal.signal(signal.SIGTERM, before)
         sys.unraisablehook = hook_before
-
-
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from experiments.short_list import (
 from experiments.trained import Run, load_trained
 from experiments.training_phases import retrain_as
 from experiments.workdir import UNDER_WAY, write_text
-from optembed_jax import checkpoint
+from optembed_jax import saved_state
 
 
 def retrain(run: Run, folder: Path) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def retrain(run: Run, folder: Path) -> dict[str, Any]:
         best = best_of(finished)
     # Copied, not moved: a kill from here on finds everything where it was.
     model = load_trained(run, "retrain", best.folder, on_host=True)
-    checkpoint.save(folder / "state", model.as_tree())
+    saved_state.save(folder / "state", model.as_tree())
     write_text(folder / "metrics.jsonl", (best.folder / "metrics.jsonl").read_text("utf-8"))
     run.progress.say(f"retrain  kept: {best.finalist.name}, the best validation AUC")
     return {

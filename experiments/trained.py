@@ -11,7 +11,7 @@ from etils.epath import Path
 from experiments.progress import Progress
 from experiments.settings import Settings
 from experiments.workdir import PHASES, Workdir
-from optembed_jax import checkpoint, data
+from optembed_jax import data, saved_state
 from optembed_jax.forward import ModelConfig, Params, Selection, init_params
 from optembed_jax.parameter_count import count_parameters
 from optembed_jax.row_score import kept_by_frequency
@@ -61,7 +61,7 @@ class Trained:
     dims: np.ndarray
 
     def as_tree(self) -> dict[str, Any]:
-        """The checkpoint's structure."""
+        """The structure of what is saved."""
         return {
             "params": self.params,
             "batch_stats": self.batch_stats,
@@ -85,7 +85,7 @@ def load_trained(
 ) -> Trained:
     """The model that a finished training phase saved, or a training of it in another folder.
 
-    ``on_host`` as in ``checkpoint.restore``.
+    ``on_host`` as in ``saved_state.restore``.
     """
     model = model_of(phase, run.settings.model)
     fields = run.prepared.fields
@@ -96,7 +96,7 @@ def load_trained(
         "rows": jax.ShapeDtypeStruct((fields.num_features,), jnp.bool_),
         "dims": jax.ShapeDtypeStruct((fields.num_fields,), jnp.int32),
     }
-    state = checkpoint.restore(
+    state = saved_state.restore(
         (folder or run.workdir.phase_dir(phase)) / "state", like, on_host=on_host
     )
     return Trained(

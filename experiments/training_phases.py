@@ -14,7 +14,7 @@ from experiments import preemption, processes
 from experiments.progress import TrainingProgress
 from experiments.trained import Run, Trained, abstract, counts, key_of, model_of
 from experiments.workdir import append_jsonl, write_jsonl
-from optembed_jax import array_file, checkpoint, data, metrics, state_manifest
+from optembed_jax import array_file, data, metrics, saved_state, state_manifest
 from optembed_jax.checkpoint import Checkpoints
 from optembed_jax.compact import CompactIndex
 from optembed_jax.compact_model import compact, expand
@@ -80,7 +80,7 @@ def supernet(run: Run, folder: Path) -> dict[str, Any]:
     start = _Start(lambda: init_params(key_of(run, "supernet"), model, fields))
     if not state_manifest.is_finished(folder / "initial"):
         params, batch_stats = devices.steps.whole(devices.steps.create(start.make))
-        checkpoint.save(folder / "initial", {"params": params, "batch_stats": batch_stats})
+        saved_state.save(folder / "initial", {"params": params, "batch_stats": batch_stats})
     return _train(run, folder, Phase.SUPERNET, devices, start, Selection())
 
 
@@ -129,7 +129,7 @@ def _retraining_start(run: Run) -> _Start:
         return _Start(lambda: init_params(init_key, model, fields))
     like = dict(zip(("params", "batch_stats"), abstract(model, run), strict=True))
     place = run.workdir.phase_dir("supernet") / "initial"
-    initial = checkpoint.restore(place, like, on_host=True)
+    initial = saved_state.restore(place, like, on_host=True)
     return _Start(given=(initial["params"], initial["batch_stats"]))
 
 
@@ -236,7 +236,7 @@ def _train(
         rows, _ = trained.pruned(model)
         whole = expand(model, fitted.params, frozen, prepared.fields, rows, full)
         trained = dataclasses.replace(trained, params=whole)
-    checkpoint.save(folder / "state", trained.as_tree())
+    saved_state.save(folder / "state", trained.as_tree())
     return {
         "val_auc": val_auc,
         "test_auc": metrics.auc(*test),

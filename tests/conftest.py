@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import pathlib
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -147,6 +149,16 @@ def randomise():
         return jax.tree_util.tree_map_with_path(leaf, tree)
 
     return replace
+
+
+@pytest.fixture
+def limit_file_size():
+    """Lets no file grow beyond so many bytes: a disk that is full, as the writer sees it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.fixture(scope="session")

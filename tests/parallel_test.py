@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks.collectives import counted
-from optembed_jax import checkpoint
+from optembed_jax import saved_state
 from optembed_jax.checkpoint import Checkpoints
 from optembed_jax.errors import Stopped
 from optembed_jax.fields import Fields
@@ -232,10 +232,10 @@ def test_what_four_devices_saved_two_go_on_with(clicks, tmp_path):
         if devices == 4:
             state = steps.create(first_state_of(model, train), jax.random.key(1))
             state, _ = steps.train(state, ids, labels, Selection())
-            checkpoint.save(tmp_path / "state", state)
+            saved_state.save(tmp_path / "state", state)
         else:
             like = steps.layout(jax.eval_shape(first_state_of(model, train), jax.random.key(1)))
-            state = checkpoint.restore(tmp_path / "state", like)
+            state = saved_state.restore(tmp_path / "state", like)
             assert len(state.params.table.rows.sharding.device_set) == 2
         state, loss = steps.train(state, ids, labels, Selection())
         found[devices] = float(loss), steps.whole(state.params.table)

@@ -4,7 +4,6 @@ Each life of a run is a process of its own. A server that has imported everythin
 nothing, forks it: a life costs no imports.
 """
 
-import asyncio
 import contextlib
 import gc
 import json
@@ -40,8 +39,8 @@ for line in sys.stdin:
         sys.argv = ["pipeline", *arguments]
         cli.run(runs.pipeline_main)
     print(pid, flush=True)
-    _, status, used = os.wait4(pid, 0)
-    print(os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, flush=True)
+    _, status = os.waitpid(pid, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
 """
 
 FLAGS = {
@@ -79,21 +78,21 @@ class Life:
         self._pid = int(server.stdout.readline())
 
     def send(self, number):
-        """The exit status; ``worked`` is then how many seconds it used the processor for it."""
-        before = 0
+        """The exit status; ``lasted`` is then how many seconds it took to end.
+
+        Counted in steps, so that it does not matter if the machine stands still for a while.
+        """
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # It may just have ended.
-            used = Path(f"/proc/{self._pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
-            before = sum(map(int, used)) / os.sysconf("SC_CLK_TCK")
             os.kill(self._pid, number)
-        status = self.wait()
-        self.worked = self._used - before
-        return status
+        self.lasted = 0.0
+        while self.goes_on():
+            time.sleep(0.02)
+            self.lasted += 0.02
+        return self.wait()
 
     def wait(self):
         """The exit status."""
-        status, used = self._server.stdout.readline().split()
-        self._used = float(used)
-        return int(status)
+        return int(self._server.stdout.readline())
 
     def goes_on(self):
         """Whether it has neither ended nor been reaped."""
@@ -104,13 +103,14 @@ class Life:
 
     def until(self, seen, seconds=300):
         """Wait until there is something to see, or its end."""
-        deadline = time.monotonic() + seconds
-        while self.goes_on():
+        for _ in range(500 * seconds):
+            if not self.goes_on():
+                return
             with contextlib.suppress(FileNotFoundError):  # As in ``writes``.
                 if seen():
                     return
-            assert time.monotonic() < deadline, self.log
             time.sleep(0.002)
+        pytest.fail(self.log)
 
     @property
     def log(self):
@@ -264,10 +264,9 @@ def test_sigterm_saves_and_ends_with_status_0_in_each_phase(begin, whole, tmp_pa
         life = begin(tmp_path)
         life.until(lambda life=life, phase=phase: life.has_begun(phase))
         time.sleep(rng.uniform(0, seconds[phase]))
-        started = time.monotonic()
         assert life.send(signal.SIGTERM) == 0, (seed, phase, life.log)
-        # Within seconds, which on a machine that others use are those of its own work.
-        assert life.worked < 10 and time.monotonic() - started < 120, (seed, phase, life.worked)
+        # In seconds; what waits for what never comes waits for minutes.
+        assert life.lasted < 60, (seed, phase, life.lasted)
         if (tmp_path / "summary.json").exists():
             continue
         stopped += 1
@@ -306,22 +305,6 @@ def test_sigterm_within_a_collection_of_garbage_is_not_lost(capsys):
         reached.append("not stopped")
     assert reached == ["after the collection"]
     assert capsys.readouterr().err == ""
-
-
-def test_sigterm_within_an_event_loop_is_not_lost(caplog):
-    async def read():
-        # The loop would log what is raised in a callback, and go on.
-        asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGTERM)
-        await asyncio.sleep(0.1)
-        reached.append("after the read")
-
-    reached = []
-    with pytest.raises(Stopped), preemption.handled():
-        asyncio.run(read())
-        time.sleep(5)
-        reached.append("not stopped")
-    assert reached == ["after the read"]
-    assert not caplog.records
 
 
 def checkpoints_of(workdir, phase="baseline"):

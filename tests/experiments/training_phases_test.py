@@ -14,7 +14,7 @@ from absl.testing import flagsaver
 from experiments import runs, search_phase, training_phases
 from experiments.phases import run_phase
 from experiments.trained import load_trained
-from optembed_jax import checkpoint
+from optembed_jax import saved_state
 from optembed_jax.compact import CompactTable
 from optembed_jax.row_shards import RowShards
 
@@ -148,8 +148,8 @@ def test_no_device_holds_a_table_that_is_dealt_by_rows(open_run, monkeypatch, fl
 
     for name in ("init_state", "fit", "predict", "_frozen", "choose", "counts"):
         watch(training_phases, name)
-    watch(checkpoint, "save")
-    watch(checkpoint, "restore")
+    watch(saved_state, "save")
+    watch(saved_state, "restore")
     watch(search_phase, "evolve")
     watch(search_phase, "chosen")
     features = run.prepared.fields.num_features
