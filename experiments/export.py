@@ -31,9 +31,10 @@ from optembed_jax.compact import quantize_table
 from optembed_jax.compact_model import compact, tree_bytes
 from optembed_jax.data.encoder import encoder_of
 from optembed_jax.errors import InputError
-from optembed_jax.fit import predict
-from optembed_jax.forward import ModelConfig, Params, forward
+from optembed_jax.forward import Params, forward
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.object_store import delivered, in_file_system, path_of
+from optembed_jax.prediction import predict
 from optembed_jax.train import Phase
 
 flags.adopt_module_key_flags(project_flags)

@@ -18,7 +18,7 @@ from experiments.settings import Settings
 from optembed_jax.budget import BYTES_PER_PARAMETER
 from optembed_jax.data.options import DataOptions
 from optembed_jax.errors import InputError
-from optembed_jax.forward import DEFAULT_ROW_KEEP, DEFAULT_ROW_SCORE, ModelConfig
+from optembed_jax.model_config import DEFAULT_ROW_KEEP, DEFAULT_ROW_SCORE, ModelConfig
 from optembed_jax.object_store import in_file_system, path_of
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.search import SearchConfig

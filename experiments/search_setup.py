@@ -15,9 +15,9 @@ from optembed_jax.dimension_rules import DIMENSION_RULES
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.fitness import ValidationFitness, make_fitness
-from optembed_jax.forward import ModelConfig
 from optembed_jax.guided import GuidedEvolution
 from optembed_jax.masked_fitness import over_masks
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.parameter_count import rows_in_budget
 from optembed_jax.row_score import keep_best
 from optembed_jax.search import Merit, SearchConfig, Searcher, best_fitness

@@ -10,7 +10,7 @@ from optembed_jax.data.options import DataOptions
 from optembed_jax.device_choice import PARALLELISMS
 from optembed_jax.dimension_rules import DIMENSION_RULES
 from optembed_jax.errors import InputError
-from optembed_jax.forward import ModelConfig
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.search import SearchConfig
 

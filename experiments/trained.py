@@ -12,7 +12,8 @@ from experiments.progress import Progress
 from experiments.settings import Settings
 from experiments.workdir import PHASES, Workdir
 from optembed_jax import data, saved_state
-from optembed_jax.forward import ModelConfig, Params, Selection, init_params
+from optembed_jax.forward import Params, Selection, init_params
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.parameter_count import count_parameters
 from optembed_jax.row_score import kept_by_frequency
 

@@ -20,11 +20,13 @@ from optembed_jax.compact import CompactIndex
 from optembed_jax.compact_model import compact, expand
 from optembed_jax.compact_update import trains_compact
 from optembed_jax.device_choice import Choice, choose, make_steps
-from optembed_jax.fit import Fitted, fit, predict
-from optembed_jax.forward import ModelConfig, Params, Reading, Selection, init_params
+from optembed_jax.fit import Fitted, fit
+from optembed_jax.forward import Params, Reading, Selection, init_params
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.parallel import Steps
 from optembed_jax.parameter_count import rows_in_budget
+from optembed_jax.prediction import predict
 from optembed_jax.resume import Epoch, Position, Saving, resume
 from optembed_jax.row_score import keep_best, row_scores
 from optembed_jax.threshold import by_block, table_row_mask

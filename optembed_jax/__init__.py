@@ -17,13 +17,15 @@ try:
     from optembed_jax.embedding import Table, init_table, linear_term, select
     from optembed_jax.errors import DivergedError, InputError
     from optembed_jax.fields import Fields
-    from optembed_jax.fit import Fitted, fit, predict
+    from optembed_jax.fit import Fitted, fit
     from optembed_jax.fitness import ValidationFitness, make_fitness
-    from optembed_jax.forward import ModelConfig, Params, Selection, embed, forward, init_params
+    from optembed_jax.forward import Params, Selection, embed, forward, init_params
     from optembed_jax.guided import GuidedEvolution
     from optembed_jax.metrics import auc, auc_on_device, calibration, logloss, logloss_on_device
+    from optembed_jax.model_config import ModelConfig
     from optembed_jax.optimisers import TrainConfig
     from optembed_jax.parameter_count import ParameterCount, count_parameters
+    from optembed_jax.prediction import predict
     from optembed_jax.racing import race
     from optembed_jax.resume import Epoch
     from optembed_jax.score_cache import ScoreCache

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 
 from optembed_jax import threshold
 from optembed_jax.batch_axis import BatchAxis
-from optembed_jax.forward import ModelConfig, Params, Reading, Selection
+from optembed_jax.forward import Params, Reading, Selection
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.row_lookup import see
 from optembed_jax.row_shards import RowShards
 from optembed_jax.row_state import RowState

@@ -22,7 +22,7 @@ from optembed_jax.compact_model import tree_bytes
 from optembed_jax.data.encoder import Encoder, RawColumns, read_encoder
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.forward import ModelConfig
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.serving import load_forward
 
 _FEWER_BITS = 0.1  # Accelerators may multiply in 8 or 10 bits: enough to tell another model.

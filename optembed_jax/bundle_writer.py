@@ -23,7 +23,8 @@ from optembed_jax.compact_model import fold_for_serving
 from optembed_jax.data.encoder import Encoder
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.forward import ModelConfig, Params
+from optembed_jax.forward import Params
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.numpy_bundle import NumpyBundle
 from optembed_jax.serving import export_forward, weights_of
 from optembed_jax.versions import versions

@@ -32,8 +32,9 @@ from optembed_jax.candidate_forms import FORMS
 from optembed_jax.dimension import prefix_mask
 from optembed_jax.first_layer import Walk, along, walk
 from optembed_jax.folded_mlp import UnitAffine
-from optembed_jax.forward import ModelConfig, Params, Selection, embed
+from optembed_jax.forward import Params, Selection, embed
 from optembed_jax.input_bank import column_bank, column_inputs, product_bank, product_inputs
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.models.layers import inner_products
 
 GROUP = 8

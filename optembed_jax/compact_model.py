@@ -18,7 +18,8 @@ from optembed_jax.compact import CompactIndex, compact_table
 from optembed_jax.embedding import Table
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.forward import ModelConfig, Params
+from optembed_jax.forward import Params
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.models.dcn import fold_idle
 
 

@@ -8,7 +8,7 @@ import jax
 
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.forward import ModelConfig
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.parallel import Steps, devices_in_order, one_device, pmapped, row_sharded
 from optembed_jax.row_layout import bytes_of

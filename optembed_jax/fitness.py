@@ -27,9 +27,11 @@ from optembed_jax.candidate_logits import (
 )
 from optembed_jax.errors import DivergedError, InputError
 from optembed_jax.folded_mlp import UnitAffine
-from optembed_jax.forward import ModelConfig, Params
+from optembed_jax.forward import Params
 from optembed_jax.metrics import auc_on_device, logloss_on_device
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.racing import Fitness
+from optembed_jax.validation_parts import part_sizes, stratified_order
 
 MEASURES = ("auc", "logloss")
 _NAMES = {"auc": "AUC", "logloss": "logloss"}
@@ -141,36 +143,6 @@ def default_batch_size(model: ModelConfig, smallest_part: int) -> int:
     widest = max((model.latent_dim, *model.mlp_dims))
     batches = -(-smallest_part // int(np.clip(2**19 // widest, 512, 1024)))
     return -(-smallest_part // (batches * _LANES)) * _LANES
-
-
-def part_sizes(num_rows: int, least_part: int) -> tuple[int, ...]:
-    """Rows of the parts for racing: an eighth, a quarter, all; or all alone.
-
-    Args:
-      num_rows: ``N``.
-      least_part: what an eighth must have.
-    """
-    if num_rows // 8 < least_part:
-        return (num_rows,)
-    return num_rows // 8, num_rows // 4, num_rows
-
-
-def stratified_order(labels: np.ndarray, seed: int = 0) -> np.ndarray:
-    """An order of the rows, every beginning of which has the classes in their share, within one.
-
-    Args:
-      labels: 0/1 ``[N]``.
-      seed: of the order within each class.
-
-    Returns:
-      int64 ``[N]``, a permutation.
-    """
-    rng = np.random.default_rng(seed)
-    quantile = np.zeros(len(labels))
-    for value in (0, 1):
-        members = rng.permutation(np.flatnonzero((np.asarray(labels) != 0) == value))
-        quantile[members] = (np.arange(len(members)) + 0.5) / max(len(members), 1)
-    return np.argsort(quantile, kind="stable")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,16 +24,11 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.compact import CompactIndex
 from optembed_jax.errors import InputError
-from optembed_jax.forward import ModelConfig, Params, Reading
+from optembed_jax.forward import Params, Reading
+from optembed_jax.mesh_placement import MeshPlacement
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig
-from optembed_jax.row_layout import (
-    Tree,
-    filled_from_host,
-    filled_up,
-    layout,
-    per_row,
-    specs,
-)
+from optembed_jax.row_layout import Tree, specs
 from optembed_jax.row_shards import RowShards
 from optembed_jax.train import Phase, eval_step, train_step
 from optembed_jax.train_state import TrainState, bring_up_to_date
@@ -201,7 +196,7 @@ def _on_mesh(
     mesh = Mesh(devices, (AXIS,), axis_types=(AxisType.Auto,))
     split, everywhere = PartitionSpec(AXIS), PartitionSpec()
     specs_of = functools.partial(specs, model, axis=AXIS if is_sharded else None)
-    layout_of = functools.partial(layout, model, mesh=mesh, shards=shards)
+    placement = MeshPlacement(model, mesh, num_features, shards)
 
     def mapped(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
         # Unchecked, gradients are those of each device's own loss, which the step averages; the
@@ -249,57 +244,14 @@ def _on_mesh(
         logits = evaluation(params, batch_stats, put(dealt[first : first + axis.devices]), frozen)
         return logits[: len(ids)]
 
-    def create(make: Callable[..., Tree], *arguments: Tree) -> Tree:
-        shardings = jax.tree.map(
-            lambda leaf: leaf.sharding, layout_of(jax.eval_shape(make, *arguments))
-        )
-        return jax.jit(
-            lambda *arguments: filled_up(model, make(*arguments), shards), out_shardings=shardings
-        )(*arguments)
-
-    def place(tree: Tree) -> Tree:
-        wanted = layout_of(tree)
-        tree = jax.tree.map(
-            lambda leaf, like: (
-                filled_from_host(leaf, like) if isinstance(leaf, np.ndarray) else leaf
-            ),
-            tree,
-            wanted,
-        )
-        stands = jax.tree.map(
-            lambda leaf, like: (
-                leaf.shape == like.shape
-                and leaf.sharding.is_equivalent_to(like.sharding, leaf.ndim)
-            ),
-            tree,
-            wanted,
-        )
-        return tree if all(jax.tree.leaves(stands)) else create(_unchanged, tree)
-
-    @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, everywhere))
-    def block_of(leaf: jax.Array, number: int) -> jax.Array:
-        size = leaf.shape[0] // len(devices)
-        return jax.lax.dynamic_slice_in_dim(leaf, number * size, size)
-
-    def on_host(leaf: jax.Array, rows: bool) -> np.ndarray:
-        if leaf.is_fully_addressable or leaf.is_fully_replicated:
-            array = np.asarray(leaf)
-        else:
-            # A block at a time, so that no device has to hold the whole table.
-            array = np.concatenate([block_of(leaf, k) for k in range(len(devices))])
-        return array[:num_features] if rows else array
-
-    def whole(tree: Tree) -> Tree:
-        return jax.tree.map(on_host, tree, per_row(model, tree))
-
     return Steps(
         train=train_on,
         evaluate=evaluate,
         bring_up_to_date=up_to_date,
-        create=create,
-        place=place,
-        layout=layout_of,
-        whole=whole,
+        create=placement.create,
+        place=placement.place,
+        layout=placement.layout,
+        whole=placement.whole,
     )
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from optembed_jax.dimension import parameters_kept
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.forward import DEFAULT_ROW_KEEP, ModelConfig, Params
+from optembed_jax.forward import Params
+from optembed_jax.model_config import DEFAULT_ROW_KEEP, ModelConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from optembed_jax.forward import ModelConfig
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.row_shards import RowShards
 
 Tree = Any

@@ -16,7 +16,8 @@ from flax import traverse_util
 from jax import export
 
 from optembed_jax.compact import CompactIndex, CompactTable
-from optembed_jax.forward import ModelConfig, Params, forward
+from optembed_jax.forward import Params, forward
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.quantize import Rows, ScaledRows
 
 PLATFORMS = ("cpu", "cuda", "tpu")

@@ -17,7 +17,8 @@ from optembed_jax import batch_read, row_score
 from optembed_jax.compact import CompactIndex
 from optembed_jax.compact_update import CompactRowState, update_compact
 from optembed_jax.embedding import Table
-from optembed_jax.forward import ModelConfig, Params, Reading, Selection, view_of
+from optembed_jax.forward import Params, Reading, Selection, view_of
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig, make_optimisers
 from optembed_jax.row_decay import RowRule
 from optembed_jax.row_lookup import IdleSteps, Lookup, count_reads, look_up

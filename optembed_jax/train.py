@@ -17,13 +17,8 @@ import optax
 from optembed_jax import batch_read
 from optembed_jax.batch_axis import BatchAxis, draw
 from optembed_jax.dimension import sample_dims
-from optembed_jax.forward import (
-    ModelConfig,
-    Params,
-    Reading,
-    Selection,
-    forward,
-)
+from optembed_jax.forward import Params, Reading, Selection, forward
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.row_shards import RowShards
 from optembed_jax.table_step import look_up_rows, scored, update, write_back_rows

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from optembed_jax import row_score
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.forward import ModelConfig, Params, init_params
+from optembed_jax.forward import Params, init_params
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig, init_optimisers
 from optembed_jax.row_decay import AdamRows
 from optembed_jax.row_score import ScoreState

@@ -11,7 +11,8 @@ from optembed_jax import batch_read
 from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.embedding import Table
 from optembed_jax.fields import Fields
-from optembed_jax.forward import ModelConfig, Params, Selection
+from optembed_jax.forward import Params, Selection
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.row_decay import RowRule
 from optembed_jax.row_lookup import look_up
 from optembed_jax.row_shards import RowShards

@@ -16,7 +16,8 @@ from optembed_jax.bundle_format import BundleError, format_sums
 from optembed_jax.bundle_writer import write_bundle
 from optembed_jax.compact_model import compact
 from optembed_jax.data.encoder import encoder_of
-from optembed_jax.forward import ModelConfig, init_params
+from optembed_jax.forward import init_params
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.numpy_bundle import NumpyBundle
 
 LOADERS = {"jax": Bundle, "numpy": NumpyBundle}

@@ -17,7 +17,8 @@ from optembed_jax.compact_model import compact
 from optembed_jax.data.encoder import encoder_of
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.forward import ModelConfig, Selection, forward, init_params
+from optembed_jax.forward import Selection, forward, init_params
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.numpy_bundle import NumpyBundle
 
 FIELDS = Fields(("user", "item", "hour"), (9, 300, 3))

@@ -10,7 +10,8 @@ from optembed_jax.bundle_writer import write_bundle
 from optembed_jax.compact_model import compact
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.forward import ModelConfig, forward, init_params
+from optembed_jax.forward import forward, init_params
+from optembed_jax.model_config import ModelConfig
 
 FIELDS = Fields(("a", "b"), (4, 3))
 CONFIG = ModelConfig(model="fm", latent_dim=2)

@@ -6,7 +6,8 @@ import pytest
 
 from optembed_jax.candidate_devices import over_devices, rows_read
 from optembed_jax.fitness import make_fitness
-from optembed_jax.forward import ModelConfig, init_params
+from optembed_jax.forward import init_params
+from optembed_jax.model_config import ModelConfig
 
 MODEL = ModelConfig("deepfm", 4, (6,), mode_oov="oov", mode_threshold="budget", row_keep=0.5)
 CANDIDATES = np.array([[a, b, c] for a in (1, 4) for b in (2, 3) for c in (1, 2, 4)], np.int32)

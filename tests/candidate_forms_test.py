@@ -7,7 +7,8 @@ import pytest
 from optembed_jax import folded_mlp
 from optembed_jax.candidate_forms import FORMS
 from optembed_jax.fields import Fields
-from optembed_jax.forward import ModelConfig, init_params
+from optembed_jax.forward import init_params
+from optembed_jax.model_config import ModelConfig
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 

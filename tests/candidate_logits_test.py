@@ -6,7 +6,8 @@ import pytest
 from optembed_jax import metrics
 from optembed_jax.candidate_logits import arrange, candidate_logits, shared_affines
 from optembed_jax.fields import Fields
-from optembed_jax.forward import ModelConfig, Selection, forward, init_params
+from optembed_jax.forward import Selection, forward, init_params
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.models import MODEL_NAMES
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")

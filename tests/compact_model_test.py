@@ -9,10 +9,12 @@ from optembed_jax.compact import CompactIndex
 from optembed_jax.compact_model import columns_kept, compact, expand, fold_for_serving, tree_bytes
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.fit import fit, predict
-from optembed_jax.forward import ModelConfig, Selection, forward, init_params
+from optembed_jax.fit import fit
+from optembed_jax.forward import Selection, forward, init_params
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.models import MODEL_NAMES
 from optembed_jax.optimisers import TrainConfig
+from optembed_jax.prediction import predict
 from optembed_jax.threshold import table_row_mask
 from optembed_jax.train import Phase, train_step
 from optembed_jax.train_state import init_state

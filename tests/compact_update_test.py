@@ -10,7 +10,8 @@ from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.compact_model import compact
 from optembed_jax.compact_update import MOST_NUMBERS, trains_compact
 from optembed_jax.fields import Fields
-from optembed_jax.forward import ModelConfig, Selection
+from optembed_jax.forward import Selection
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.train import Phase, train_step
 from optembed_jax.train_state import init_state

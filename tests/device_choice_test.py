@@ -7,7 +7,7 @@ from optembed_jax import device_choice
 from optembed_jax.device_choice import choose, state_bytes
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.forward import ModelConfig
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.parallel import row_sharded
 from optembed_jax.train import Phase

@@ -7,15 +7,11 @@ from optembed_jax import fitness as fitness_module
 from optembed_jax import metrics
 from optembed_jax.errors import DivergedError, InputError
 from optembed_jax.fields import Fields
-from optembed_jax.fitness import (
-    ValidationFitness,
-    default_batch_size,
-    make_fitness,
-    part_sizes,
-    stratified_order,
-)
-from optembed_jax.forward import ModelConfig, Selection, forward, init_params
+from optembed_jax.fitness import ValidationFitness, default_batch_size, make_fitness
+from optembed_jax.forward import Selection, forward, init_params
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.models import MODEL_NAMES
+from optembed_jax.validation_parts import part_sizes, stratified_order
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -159,13 +155,6 @@ def test_parts_are_nested_stratified_and_end_with_all_rows(fields, randomise, dr
 
 
 @pytest.mark.parametrize(
-    ("rows", "sizes"), [(8000, (1000, 2000, 8000)), (8007, (1000, 2001, 8007)), (7999, (7999,))]
-)
-def test_too_few_rows_for_a_part_leave_all_rows_alone(rows, sizes):
-    assert part_sizes(rows, 1000) == sizes
-
-
-@pytest.mark.parametrize(
     ("rows", "seen"),
     [(65_535, None), (65_536, 16_384), (131_071, 32_767), (131_072, 16_384), (10**6, 125_000)],
 )
@@ -175,15 +164,6 @@ def test_a_glance_is_at_the_smallest_part_with_rows_enough(rows, seen):
     glance = ValidationFitness(parts, sizes).at_a_glance
     assert (glance and glance(CANDIDATES)[0]) == seen
     assert ValidationFitness(parts[-1:], sizes[-1:]).at_a_glance is None
-
-
-@pytest.mark.parametrize("rate", [0.0, 0.02, 0.5, 1.0])
-def test_every_beginning_of_a_stratified_order_has_the_classes_in_their_share(rate):
-    labels = np.random.default_rng(3).random(500) < rate
-    order = stratified_order(labels)
-    np.testing.assert_array_equal(np.sort(order), np.arange(500))
-    drift = np.cumsum(labels[order]) - labels.mean() * np.arange(1, 501)
-    assert np.abs(drift).max() <= 1
 
 
 def standardised(x, network, n):

@@ -11,7 +11,8 @@ from optembed_jax.bundle_format import BundleError, format_sums
 from optembed_jax.bundle_writer import write_bundle
 from optembed_jax.compact_model import compact
 from optembed_jax.fields import Fields
-from optembed_jax.forward import ModelConfig, forward, init_params
+from optembed_jax.forward import forward, init_params
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.models import MODEL_NAMES
 from optembed_jax.numpy_bundle import NumpyBundle
 

@@ -7,7 +7,8 @@ from optembed_jax.compact import CompactTable
 from optembed_jax.compact_update import CompactRowState
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.forward import ModelConfig, Params
+from optembed_jax.forward import Params
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig, init_optimisers
 from optembed_jax.row_decay import ROW_DECAYS
 from optembed_jax.row_state import RowState

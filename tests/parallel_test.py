@@ -13,10 +13,12 @@ from optembed_jax import saved_state
 from optembed_jax.checkpoint import Checkpoints
 from optembed_jax.errors import Stopped
 from optembed_jax.fields import Fields
-from optembed_jax.fit import fit, predict
-from optembed_jax.forward import ModelConfig, Selection
+from optembed_jax.fit import fit
+from optembed_jax.forward import Selection
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.parallel import one_device, pmapped, row_sharded
+from optembed_jax.prediction import predict
 from optembed_jax.resume import Saving, resume
 from optembed_jax.row_score import keep_best, row_scores
 from optembed_jax.threshold import table_row_mask

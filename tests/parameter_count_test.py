@@ -4,7 +4,8 @@ import pytest
 
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.forward import DEFAULT_ROW_KEEP, ModelConfig, init_params
+from optembed_jax.forward import init_params
+from optembed_jax.model_config import DEFAULT_ROW_KEEP, ModelConfig
 from optembed_jax.parameter_count import count_parameters, rows_in_budget
 
 ROWS = np.array([1, 0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0], bool)  # 2 of 5, 4 of 4, 0 of 3 rows

@@ -14,8 +14,9 @@ import pytest
 
 from optembed_jax.fields import Fields
 from optembed_jax.fitness import make_fitness
-from optembed_jax.forward import ModelConfig, Selection
+from optembed_jax.forward import Selection
 from optembed_jax.guided import GuidedEvolution
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.search import SearchConfig, SearchState, evolve
 from optembed_jax.search_space import SearchSpace

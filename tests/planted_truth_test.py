@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from optembed_jax import data
-from optembed_jax.forward import ModelConfig, Selection
+from optembed_jax.forward import Selection
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.threshold import table_row_mask
 from optembed_jax.train import Phase, train_step

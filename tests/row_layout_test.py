@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
-from optembed_jax.forward import ModelConfig
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.row_layout import bytes_of, filled_up, layout, per_row, specs
 from optembed_jax.row_shards import RowShards

@@ -7,7 +7,8 @@ import pytest
 
 from optembed_jax.fields import Fields
 from optembed_jax.fit import fit
-from optembed_jax.forward import ModelConfig, Selection
+from optembed_jax.forward import Selection
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.row_decay import AdamRows, RowRule, idle
 from optembed_jax.row_score import (

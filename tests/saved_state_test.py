@@ -11,7 +11,8 @@ import pytest
 
 from optembed_jax import saved_state
 from optembed_jax.errors import CheckpointError, InputError
-from optembed_jax.forward import ModelConfig, init_params
+from optembed_jax.forward import init_params
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.state_manifest import MANIFEST
 
 SMALL = {"x": jnp.arange(6.0)}

@@ -7,7 +7,8 @@ from searching import SMALL, Judge, nobody, run
 
 from optembed_jax.errors import InputError
 from optembed_jax.fitness import ValidationFitness, make_fitness
-from optembed_jax.forward import ModelConfig, init_params
+from optembed_jax.forward import init_params
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.search import (
     Generation,
     Patience,

@@ -5,7 +5,8 @@ import pytest
 from jax import export
 
 from optembed_jax.compact_model import compact
-from optembed_jax.forward import ModelConfig, init_params
+from optembed_jax.forward import init_params
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.serving import export_forward, load_forward, model_of, weights_of
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.fields import Fields
-from optembed_jax.forward import ModelConfig, Selection
+from optembed_jax.forward import Selection
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.row_decay import ROW_DECAYS
 from optembed_jax.train import Phase, train_step

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from optembed_jax.errors import InputError
-from optembed_jax.forward import ModelConfig, Selection
+from optembed_jax.forward import Selection
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.train import Phase, train_step
 from optembed_jax.train_state import begin_epoch, bring_up_to_date, init_state

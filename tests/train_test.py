@@ -9,7 +9,8 @@ import pytest
 
 from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.fields import Fields
-from optembed_jax.forward import ModelConfig, Selection, forward, init_params
+from optembed_jax.forward import Selection, forward, init_params
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.train import Phase, eval_selection, eval_step, train_selection, train_step
 from optembed_jax.train_state import init_state

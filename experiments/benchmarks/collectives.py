@@ -64,7 +64,8 @@ def measure(rows: int) -> dict[str, Any]:
 
     from optembed_jax.device_choice import state_bytes
     from optembed_jax.fields import Fields
-    from optembed_jax.forward import ModelConfig, Selection
+    from optembed_jax.forward import Selection
+    from optembed_jax.model_config import ModelConfig
     from optembed_jax.optimisers import TrainConfig
     from optembed_jax.parallel import row_sharded
     from optembed_jax.row_layout import bytes_of

@@ -19,9 +19,11 @@ from experiments.benchmarks.row_pruning_data import Split
 from optembed_jax import metrics
 from optembed_jax.embedding import Table
 from optembed_jax.fields import Fields
-from optembed_jax.fit import Epoch, Fitted, predict
-from optembed_jax.forward import ModelConfig, Params, Selection, forward, init_params
+from optembed_jax.fit import Epoch, Fitted
+from optembed_jax.forward import Params, Selection, forward, init_params
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig, make_optimisers
+from optembed_jax.prediction import predict
 from optembed_jax.train import Phase
 
 

@@ -23,7 +23,8 @@ from experiments import cli
 from experiments.benchmarks import json_file
 from experiments.benchmarks.criteo_text import write_text
 from optembed_jax import data
-from optembed_jax.forward import ModelConfig, Selection
+from optembed_jax.forward import Selection
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.train import Phase, train_step
 from optembed_jax.train_state import init_state

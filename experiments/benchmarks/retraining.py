@@ -23,7 +23,8 @@ from experiments.benchmarks.click_log import fields_of, zipf_batches
 from experiments.benchmarks.kept_shape import DIM, drawn_dims, shares
 from experiments.turns import alternate
 from optembed_jax.compact_model import compact
-from optembed_jax.forward import ModelConfig, Reading, Selection, init_params
+from optembed_jax.forward import Reading, Selection, init_params
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.row_decay import ROW_DECAYS
 from optembed_jax.train import Phase, train_step

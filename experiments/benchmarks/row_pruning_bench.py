@@ -15,10 +15,12 @@ import numpy as np
 from experiments.benchmarks.row_pruning_data import Problem, Split
 from experiments.benchmarks.runs_file import Record
 from optembed_jax import metrics
-from optembed_jax.fit import Fitted, fit, predict
-from optembed_jax.forward import ModelConfig, Selection
+from optembed_jax.fit import Fitted, fit
+from optembed_jax.forward import Selection
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.parameter_count import count_parameters
+from optembed_jax.prediction import predict
 from optembed_jax.row_score import keep_best, kept_by_frequency
 from optembed_jax.train import Phase
 from optembed_jax.train_state import init_state

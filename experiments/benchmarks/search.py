@@ -35,9 +35,10 @@ from experiments.turns import alternate
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.fitness import make_fitness
-from optembed_jax.forward import ModelConfig, Params, Selection, forward, init_params
+from optembed_jax.forward import Params, Selection, forward, init_params
 from optembed_jax.guided import GuidedEvolution
 from optembed_jax.metrics import auc_on_device
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.racing import Fitness
 from optembed_jax.search import Population, SearchConfig, SearchState, evolve

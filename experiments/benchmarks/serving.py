@@ -26,7 +26,8 @@ from optembed_jax.bundle_writer import write_bundle
 from optembed_jax.compact import lookup, table_bytes
 from optembed_jax.compact_model import compact, tree_bytes
 from optembed_jax.fields import Fields
-from optembed_jax.forward import ModelConfig, Selection, embed, forward, init_params
+from optembed_jax.forward import Selection, embed, forward, init_params
+from optembed_jax.model_config import ModelConfig
 
 _ROWS = flags.DEFINE_list("rows", ["1000000", "5000000"], "Rows of the table, V.")
 _KEEP = flags.DEFINE_list("keep", ["0.3:0.41", "0.1:0.41", "0.5:0.5"], "Shares rows:columns.")

@@ -24,7 +24,8 @@ from experiments.benchmarks.backbones import backbones
 from experiments.benchmarks.click_log import FEWEST_ROWS, NUM_FIELDS, fields_of, zipf_batches
 from optembed_jax.batch_read import dims_of_all
 from optembed_jax.errors import InputError
-from optembed_jax.forward import ModelConfig, Params, Selection, embed, view_of
+from optembed_jax.forward import Params, Selection, embed, view_of
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig, make_optimisers
 from optembed_jax.row_lookup import look_up, see
 from optembed_jax.row_state import RowState

@@ -8,7 +8,7 @@ from absl.testing import flagsaver
 from experiments import flags
 from optembed_jax.data.options import DataOptions
 from optembed_jax.errors import InputError
-from optembed_jax.forward import ModelConfig
+from optembed_jax.model_config import ModelConfig
 from optembed_jax.optimisers import TrainConfig
 from optembed_jax.search import SearchConfig
 
