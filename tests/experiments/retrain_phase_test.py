@@ -135,7 +135,7 @@ def test_killed_at_any_step_it_keeps_the_same_and_trains_nothing_twice(
             assert start("retrain", other, **BUDGET) == 130
 
     killed(short_list, "write_json", 2)  # Trained, and not yet recorded.
-    killed(retrain_phase.checkpoint, "save", 3)  # All trained, nothing copied.
+    killed(retrain_phase.saved_state, "save", 3)  # All trained, nothing copied.
     killed(retrain_phase, "write_text", 1)  # The model is copied.
     assert start("retrain", other, **BUDGET) == 0
     assert result(other, "retrain") == whole
