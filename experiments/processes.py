@@ -1,4 +1,4 @@
-"""A run of several processes: how they find each other, who writes, and when they wait.
+"""A run of several processes: how they find each other, who writes, and what they agree on.
 
 Every process runs the same program on the same flags and one shared ``--workdir``. The first one
 writes what is not an array; arrays are written by those that hold them.
@@ -77,12 +77,6 @@ def say(text: str) -> None:
     """Print a result, once for all processes."""
     if is_first():
         print(text)
-
-
-def wait(what: str) -> None:
-    """Wait until all processes are here."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(what)
 
 
 def agreed(ask: Callable[[], bool]) -> Callable[[], bool]:

@@ -21,7 +21,7 @@ from experiments.search_setup import Masks, masks_of, rule_names, space_of, supe
 from experiments.trained import Run, Trained
 from experiments.training_phases import retrain_as
 from experiments.workdir import write_json
-from optembed_jax import state_manifest
+from optembed_jax import barrier, state_manifest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,11 +108,11 @@ def train_each(
             started = time.monotonic()
             if processes.is_first():
                 place.mkdir(parents=True, exist_ok=True)
-            processes.wait(f"{place} is there")
+            barrier.wait(f"{place} is there")
             seeded = dataclasses.replace(run.settings, seed=seed)
             record = retrain_as(dataclasses.replace(run, settings=seeded), place, finalist.model)
             write_json(result, {**record, "seconds": round(time.monotonic() - started, 3)})
-            processes.wait(f"{result} is written")
+            barrier.wait(f"{result} is written")
         if processes.is_first():
             (place / "checkpoints").rmtree(missing_ok=True)
         record = json.loads(result.read_text(encoding="utf-8"))

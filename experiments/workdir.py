@@ -18,6 +18,7 @@ from typing import Any
 from etils.epath import Path, PathLike
 
 from experiments import processes
+from optembed_jax import barrier
 from optembed_jax.errors import InputError
 from optembed_jax.object_store import in_bucket, write_whole
 
@@ -154,7 +155,7 @@ class Workdir:
         """
         if processes.is_first():
             self._start(phase, flags, dataset, fingerprint)
-        processes.wait(f"{phase} begins")
+        barrier.wait(f"{phase} begins")
         return self.phase_dir(phase)
 
     def _start(self, phase: str, flags: Mapping[str, Any], dataset: str, fingerprint: str) -> None:
@@ -172,7 +173,7 @@ class Workdir:
         """Record the outcome of a phase; from here on it is finished."""
         write_json(self.phase_dir(phase) / "result.json", {"flags": dict(flags), **record})
         self.clear(phase)
-        processes.wait(f"{phase} ends")
+        barrier.wait(f"{phase} ends")
 
     def clear(self, phase: str) -> None:
         """Remove what a finished phase needed only while it was under way."""

@@ -14,10 +14,10 @@ import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from optembed_jax import state_manifest
+from optembed_jax import barrier, state_manifest
 from optembed_jax.errors import CheckpointError, InputError
 from optembed_jax.object_store import absolute
-from optembed_jax.saved_state import meet, read, restore, uninterrupted
+from optembed_jax.saved_state import read, restore, uninterrupted
 
 State = TypeVar("State")
 
@@ -129,7 +129,7 @@ class Checkpoints:
             pending.result()
         except Exception as error:  # Orbax and TensorStore raise many kinds.
             raise self._failed(self._folder, error) from error
-        meet(f"saved in {self._folder}")
+        barrier.wait(f"saved in {self._folder}")
 
     def close(self) -> None:
         """Let what is being written finish, or fail; there is nothing to save any more."""

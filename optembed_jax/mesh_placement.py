@@ -20,14 +20,12 @@ class MeshPlacement:
     Attributes:
       model: the model.
       mesh: of one axis, over all devices of all processes.
-      num_features: ``V``.
       shards: how the table's rows, and all that is kept per row, are dealt to the devices; None
         copies them to each, as all else.
     """
 
     model: ModelConfig
     mesh: Mesh
-    num_features: int
     shards: RowShards | None = None
 
     def layout(self, tree: Tree) -> Tree:
@@ -62,7 +60,7 @@ class MeshPlacement:
             tree,
             wanted,
         )
-        return tree if all(jax.tree.leaves(stands)) else self.create(_unchanged, tree)
+        return tree if all(jax.tree.leaves(stands)) else self.create(lambda tree: tree, tree)
 
     def whole(self, tree: Tree) -> Tree:
         """A copy of a placed tree as one device would have it, on the host, in every process."""
@@ -75,7 +73,7 @@ class MeshPlacement:
             # A block at a time, so that no device has to hold the whole table.
             blocks = self.mesh.size
             array = np.concatenate([self._block_of(leaf, number) for number in range(blocks)])
-        return array[: self.num_features] if rows else array
+        return array[: self.shards.rows] if rows and self.shards is not None else array
 
     @functools.cached_property
     def _block_of(self) -> Callable[[jax.Array, int], jax.Array]:
@@ -86,7 +84,3 @@ class MeshPlacement:
             return jax.lax.dynamic_slice_in_dim(leaf, number * size, size)
 
         return jax.jit(block_of, out_shardings=everywhere)
-
-
-def _unchanged(tree: Tree) -> Tree:
-    return tree

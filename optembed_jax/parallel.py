@@ -196,7 +196,7 @@ def _on_mesh(
     mesh = Mesh(devices, (AXIS,), axis_types=(AxisType.Auto,))
     split, everywhere = PartitionSpec(AXIS), PartitionSpec()
     specs_of = functools.partial(specs, model, axis=AXIS if is_sharded else None)
-    placement = MeshPlacement(model, mesh, num_features, shards)
+    placement = MeshPlacement(model, mesh, shards)
 
     def mapped(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
         # Unchecked, gradients are those of each device's own loss, which the step averages; the

@@ -1,4 +1,4 @@
-"""Prediction over a whole split, and what is asked of a reader for it."""
+"""Labels and logits of a whole split, and what is asked of the reader of one."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ class Batch(Protocol):
 
 
 class Batches(Protocol):
-    """What the loop needs of a reader, such as ``data.Reader``: equal batches, epoch by epoch."""
+    """What is needed of a reader, such as ``data.Reader``: equal batches, epoch by epoch."""
 
     @property
     def num_batches(self) -> int:

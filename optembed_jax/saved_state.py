@@ -13,10 +13,9 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 import numpy as np
 from etils import epath
-from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from optembed_jax import state_manifest
+from optembed_jax import barrier, state_manifest
 from optembed_jax.errors import CheckpointError, InputError
 from optembed_jax.object_store import absolute
 
@@ -38,11 +37,11 @@ def save(path: epath.PathLike, state: Any) -> None:
     try:
         if jax.process_index() == 0:
             state_manifest.remove(folder)
-        meet(f"before {folder}")
+        barrier.wait(f"before {folder}")
         uninterrupted(ocp.save, folder, _of_all_processes(state))
         if jax.process_index() == 0:
             state_manifest.write(folder, {})
-        meet(f"after {folder}")
+        barrier.wait(f"after {folder}")
     except Exception as error:  # Orbax and TensorStore raise many kinds.
         with contextlib.suppress(OSError):  # Other threads of Orbax may still be writing.
             for unfinished in folder.parent.glob(f"{folder.name}.orbax-checkpoint-tmp*"):
@@ -139,12 +138,6 @@ def uninterrupted(
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         asked = functools.partial(call, *args, **kwargs)
         return thread.submit(contextvars.copy_context().run, asked).result()
-
-
-def meet(what: str) -> None:
-    """Wait for the other processes, if there are any."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(what)
 
 
 def _of_all_processes(state: Any) -> Any:

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from damage import flip
 
-from optembed_jax import checkpoint, saved_state, state_manifest
+from optembed_jax import barrier, saved_state, state_manifest
 from optembed_jax.checkpoint import Checkpoints
 from optembed_jax.errors import CheckpointError, InputError
 from optembed_jax.state_manifest import MANIFEST
@@ -25,16 +26,10 @@ def small(value):
     return {"x": jnp.full(6, float(value))}
 
 
-def flip(file, at):
-    content = bytearray(file.read_bytes())
-    content[at] ^= 0x01
-    file.write_bytes(bytes(content))
-
-
 def test_a_check_meets_no_other_process_even_when_the_writing_is_done(checkpoints, monkeypatch):
     # Theirs may not be done, and then they would not come.
     met = []
-    monkeypatch.setattr(checkpoint, "meet", met.append)
+    monkeypatch.setattr(barrier, "wait", met.append)
     checkpoints.save(1, SMALL, {})
     deadline = time.monotonic() + 60
     while checkpoints.last != 1:

@@ -16,7 +16,7 @@ ROWS = 10
 def placement_on(devices, *, is_sharded):
     mesh = Mesh(np.asarray(jax.devices()[:devices]), ("devices",))
     shards = RowShards("devices", devices, ROWS) if is_sharded else None
-    return MeshPlacement(ModelConfig("fm", 3, ()), mesh, ROWS, shards)
+    return MeshPlacement(ModelConfig("fm", 3, ()), mesh, shards)
 
 
 def params_of(xp):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from damage import flip
 
 from optembed_jax import saved_state
 from optembed_jax.errors import CheckpointError, InputError
@@ -94,12 +95,6 @@ def test_a_state_without_its_contents_is_refused(tmp_path):
     (tmp_path / "state").mkdir()
     with pytest.raises(InputError, match=r"was never finished: it has no manifest\.json"):
         saved_state.restore(tmp_path / "state", {"x": jnp.zeros(3)})
-
-
-def flip(file, at):
-    content = bytearray(file.read_bytes())
-    content[at] ^= 0x01
-    file.write_bytes(bytes(content))
 
 
 def test_no_byte_of_a_saved_state_can_change_unnoticed(tmp_path):
@@ -197,6 +192,7 @@ def test_interrupted_at_any_moment_it_leaves_no_thread_that_waits(
     interrupted, moment = 0, 0
     while interrupted < 20:
         moment += 1
+        assert moment < 200, "what the handler raises is lost"
         try:
             interrupt_after(seconds * (moment % 25 + 1) / 25)
             act(moment)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from experiments import preemption, processes
-from optembed_jax import array_file
+from optembed_jax import array_file, barrier
 from optembed_jax.errors import InputError, Stopped
 from optembed_jax.row_score import keep_best
 
@@ -249,7 +249,7 @@ def test_half_an_address_is_refused():
 
 
 def test_one_process_agrees_with_itself_and_waits_for_nobody():
-    processes.wait("nothing")
+    barrier.wait("nothing")
     assert processes.is_first()
     assert processes.agreed(lambda: True)()
     assert processes.agreed_due("2")(4) and not processes.agreed_due("2")(5)
