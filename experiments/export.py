@@ -24,7 +24,7 @@ from experiments.run.phases import phases_of
 from experiments.run.trained import Run, Trained, load_trained, model_of
 from experiments.run.turns import alternate
 from optembed_jax import data, metrics
-from optembed_jax.data.encoder import encoder_of
+from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import InputError
 from optembed_jax.models.forward import Params, forward
 from optembed_jax.models.model_config import ModelConfig

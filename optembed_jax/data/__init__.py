@@ -3,9 +3,14 @@
 `prepare` turns raw files into a folder of ArrayRecord shards, a vocabulary and a manifest, once;
 `Reader` gives shuffled batches of it; `PreparedData.encode` encodes new rows. docs/data.md
 describes the data sets, their options and the prepared form.
+
+Offers the prepared form with its vocabulary and encoder, and the reader; ``raw``, ``formats`` and
+``preparing`` lie below.
+May import: ``errors``, ``fields``, ``data.raw``, ``data.formats``, ``data.preparing``.
 """
 
-from optembed_jax.data.catalog import DATASETS, load, prepare
+from optembed_jax.data.catalog import load, prepare
+from optembed_jax.data.formats.registry import DATASETS
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.prefetch import prefetch_to_device
 from optembed_jax.data.prepared import PreparedData

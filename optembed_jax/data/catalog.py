@@ -1,4 +1,4 @@
-"""The data sets by name, and `prepare`: build what is not there yet, verify and load what is."""
+"""`prepare`: build what is not there yet, verify and load what is."""
 
 import contextlib
 import dataclasses
@@ -15,27 +15,15 @@ from typing import IO, Any
 import numpy as np
 
 from optembed_jax.data import prepared, vocabulary
-from optembed_jax.data.formats.avazu import Avazu
-from optembed_jax.data.formats.criteo_display import CriteoDisplay
-from optembed_jax.data.formats.flights import Flights
-from optembed_jax.data.formats.kdd12 import Kdd12
-from optembed_jax.data.formats.movielens import MovieLens
-from optembed_jax.data.formats.synthetic import Synthetic
-from optembed_jax.data.formats.table import Table
-from optembed_jax.data.options import DataOptions
+from optembed_jax.data.formats.registry import DATASETS
+from optembed_jax.data.options import PATH_OPTIONS, DataOptions
 from optembed_jax.data.prepared import PreparedData
-from optembed_jax.data.preparing.builder import BlockBuilder, BlockConfig
+from optembed_jax.data.preparing.builder import BlockConfig, builder_of
 from optembed_jax.data.progress import Callback, Progress
 from optembed_jax.data.raw import sources
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-
-DATASETS: Mapping[str, type[BlockBuilder]] = {
-    builder.name: builder
-    for builder in (Flights, MovieLens, Table, Synthetic, CriteoDisplay, Avazu, Kdd12)
-}
-"""The builder of each data set."""
 
 
 def prepare(
@@ -66,7 +54,7 @@ def prepare(
     """
     used = options.used_by(name)
     paths: dict[str, Any] = {}
-    for option in prepared.PATH_OPTIONS:
+    for option in PATH_OPTIONS:
         if used.get(option) is not None:
             path = pathlib.Path(str(used[option])).expanduser().resolve()
             used[option] = str(path)
@@ -135,7 +123,8 @@ def _load(folder: pathlib.Path, verify: bool) -> PreparedData:
 
 
 def _build(name: str, config: BlockConfig, root: pathlib.Path) -> None:
-    builder = DATASETS[name](data_dir=str(root), config=config, file_format="array_record")
+    builder_class = builder_of(DATASETS[name])
+    builder = builder_class(data_dir=str(root), config=config, file_format="array_record")
     builder.download_and_prepare()
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from optembed_jax.data.prepared import PATH_OPTIONS, PreparedData
+from optembed_jax.data.formats.registry import DATASETS
 from optembed_jax.data.raw import coding, columns
 from optembed_jax.data.raw.columnar import as_array, as_strings
 from optembed_jax.data.raw.columns import Column
@@ -88,18 +88,6 @@ class Encoder:
         write_vocabulary(vocabulary, zip(fields, counts, strict=True))
 
 
-def encoder_of(prepared: PreparedData) -> Encoder:
-    """The encoder of a prepared data set."""
-    return Encoder(
-        dataset=prepared.name,
-        options={k: v for k, v in prepared.options.items() if k not in PATH_OPTIONS},
-        facts=prepared.facts,
-        columns=_in_order(prepared.columns, prepared.fields),
-        vocabulary=prepared.vocabulary,
-        counts=prepared.counts,
-    )
-
-
 def read_encoder(description: pathlib.Path, vocabulary: pathlib.Path, fields: Fields) -> Encoder:
     """Read what :meth:`Encoder.write` wrote.
 
@@ -107,14 +95,11 @@ def read_encoder(description: pathlib.Path, vocabulary: pathlib.Path, fields: Fi
       InputError: a file is unreadable, of a data set that this package does not know, or of other
         fields.
     """
-    # Here, because tensorflow-datasets takes long to import and only raw columns need it.
-    from optembed_jax.data.catalog import DATASETS
-
     try:
         written = json.loads(description.read_text(encoding="utf-8"))
         edges = {name: np.array(e, np.float64) for name, e in written["edges"].items()}
         made = DATASETS[written["dataset"]].columns_of(written["options"], written["facts"])
-        made = _in_order(made, fields)
+        made = in_order(made, fields)
         counts = pq.read_table(vocabulary, columns=["count"])["count"].to_numpy()
         values = read_vocabulary(vocabulary, fields, edges)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
@@ -133,7 +118,7 @@ def read_encoder(description: pathlib.Path, vocabulary: pathlib.Path, fields: Fi
     )
 
 
-def _in_order(made: tuple[Column, ...], fields: Fields) -> tuple[Column, ...]:
+def in_order(made: tuple[Column, ...], fields: Fields) -> tuple[Column, ...]:
     """Columns in the order of the fields, whatever order the description came in.
 
     Raises:

@@ -45,6 +45,17 @@ USED_BY: dict[str, frozenset[str]] = {
 """The data sets by name, and the options that each of them reads."""
 
 
+PATH_OPTIONS = (
+    "raw_dir",
+    "table_file",
+    "train_file",
+    "validation_file",
+    "test_file",
+    "split_index",
+)
+"""Options that say where raw files are, not what is in them."""
+
+
 @dataclasses.dataclass(frozen=True)
 class DataOptions:
     """How a data set is read, split, and turned into ids.

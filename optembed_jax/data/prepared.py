@@ -20,6 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from optembed_jax.data import blocks, vocabulary
+from optembed_jax.data.encoder import Encoder, in_order
+from optembed_jax.data.options import PATH_OPTIONS
 from optembed_jax.data.raw.columns import Column
 from optembed_jax.data.raw.sources import FileIdentity
 from optembed_jax.data.splits import SPLITS
@@ -31,16 +33,6 @@ MANIFEST = "prepared.json"
 VOCABULARY = "vocabulary.parquet"
 REJECTS = "rejects.csv"
 FORMAT = 1
-
-PATH_OPTIONS = (
-    "raw_dir",
-    "table_file",
-    "train_file",
-    "validation_file",
-    "test_file",
-    "split_index",
-)
-"""Options that say where raw files are, not what is in them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,9 +123,19 @@ class PreparedData:
         Raises:
           InputError: a column is missing, lengths differ, or a value is unusable.
         """
-        from optembed_jax.data.encoder import encoder_of  # it imports this module
-
         return encoder_of(self).encode(rows)
+
+
+def encoder_of(prepared: PreparedData) -> Encoder:
+    """The encoder of a prepared data set."""
+    return Encoder(
+        dataset=prepared.name,
+        options={k: v for k, v in prepared.options.items() if k not in PATH_OPTIONS},
+        facts=prepared.facts,
+        columns=in_order(prepared.columns, prepared.fields),
+        vocabulary=prepared.vocabulary,
+        counts=prepared.counts,
+    )
 
 
 def check_split(split: str) -> str:

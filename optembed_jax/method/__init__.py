@@ -1,5 +1,5 @@
 """Method: the paper's equations, as functions over arrays.
 
-Offers thresholds with their surrogate gradient, dimensions, and the embedding table itself.
-May import: the ground.
+Offers thresholds with their surrogate gradient, dimensions, the embedding table itself.
+May import: ``errors``, ``fields``, ``metrics``.
 """

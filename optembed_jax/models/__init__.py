@@ -1,6 +1,7 @@
-"""Backbones: from embeddings ``[B, F, D]`` (and a linear term ``[B]``) to logits ``[B]``.
+"""Models: from ids to logits, one model for every phase.
 
-One definition serves all phases: what is pruned is decided before the backbone, by what it is fed.
+Offers the backbones, a file each; the forward pass, its settings, what it keeps.
+May import: ``errors``, ``fields``, ``metrics``, ``method``, ``exchange``, ``table``.
 """
 
 from collections.abc import Sequence

@@ -1,5 +1,6 @@
 """Serving: the artifact that is deployed.
 
-Offers the compact model, bundles written, loaded and served, and other libraries' forms.
-May import: ``models``, ``data``, ``storage`` and what is below them.
+Offers the compact model; bundles written, loaded and served; other libraries' forms.
+May import: ``errors``, ``fields``, ``metrics``, ``method``, ``table``, ``models``, ``storage``,
+``data``.
 """

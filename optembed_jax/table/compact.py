@@ -18,7 +18,7 @@ import numpy as np
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
-from optembed_jax.models.layers import Ragged
+from optembed_jax.method.ragged import Ragged
 from optembed_jax.table.quantize import Rows, ScaledRows, quantize_rows, read_rows
 
 

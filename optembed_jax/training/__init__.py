@@ -1,5 +1,6 @@
 """Training: the loop around the step.
 
-Offers ``fit`` with early stopping, predictions of a split, checkpoints, and going on from one.
-May import: ``devices``, ``storage`` and what is below them.
+Offers ``fit`` with early stopping, predictions of a split, checkpoints, going on from one.
+May import: ``errors``, ``fields``, ``metrics``, ``storage``, ``table``, ``models``, ``step``,
+``devices``.
 """

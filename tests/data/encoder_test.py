@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from optembed_jax import data
-from optembed_jax.data.encoder import encoder_of, read_encoder
+from optembed_jax.data.encoder import read_encoder
+from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 

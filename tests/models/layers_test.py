@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from optembed_jax.exchange.batch_axis import BatchAxis
+from optembed_jax.method.ragged import Ragged
 from optembed_jax.models.layers import (
     MLP,
     Logit,
-    Ragged,
     flatten_fields,
     fm_interaction,
     inner_products,

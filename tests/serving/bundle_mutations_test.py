@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 
 from optembed_jax import data
-from optembed_jax.data.encoder import encoder_of
+from optembed_jax.data.prepared import encoder_of
 from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving.bundle import Bundle

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from optembed_jax import data
-from optembed_jax.data.encoder import encoder_of
+from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.models.forward import Selection, forward, init_params

@@ -1,5 +1,5 @@
 """Formats: a description of each data set, a file each; none knows how it is prepared.
 
-Offers where the raw files are, which columns become fields, and where the data come from.
-May import: ``data.raw`` and what is below it.
+Offers where raw files are, which columns become fields, whom to cite; ``registry`` lists all.
+May import: ``errors``, ``fields``, ``metrics``, ``data.raw``, ``data.options``, ``data.splits``.
 """

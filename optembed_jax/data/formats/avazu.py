@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from optembed_jax.data.formats.description import Format
 from optembed_jax.data.options import DataOptions
-from optembed_jax.data.preparing.builder import BlockBuilder
 from optembed_jax.data.raw import transforms
 from optembed_jax.data.raw.columns import Column, Label, Time, zero_or_one
 from optembed_jax.data.raw.sources import RawData, find_files
@@ -35,9 +35,10 @@ _FROM_HOUR = {
 }
 
 
-class Avazu(BlockBuilder):
+class Avazu(Format):
     """The Avazu data."""
 
+    name = "avazu"
     DESCRIPTION = (
         "Ten days of mobile advertising by Avazu, 40,428,967 rows; the label says whether the ad "
         "was clicked. `id` is dropped; `hour` becomes hour of day, weekday and is_weekend."

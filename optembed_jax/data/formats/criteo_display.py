@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from optembed_jax.data.formats.description import Format
 from optembed_jax.data.options import DataOptions
-from optembed_jax.data.preparing.builder import BlockBuilder
 from optembed_jax.data.raw import transforms
 from optembed_jax.data.raw.columns import BUCKET, Column, Label, not_an_integer, zero_or_one
 from optembed_jax.data.raw.sources import RawData, find_files
@@ -15,9 +15,10 @@ _CATEGORIES = tuple(f"C{i}" for i in range(1, 27))
 _COLUMNS = ("label", *_INTEGERS, *_CATEGORIES)
 
 
-class CriteoDisplay(BlockBuilder):
+class CriteoDisplay(Format):
     """The Criteo display advertising data."""
 
+    name = "criteo_display"
     DESCRIPTION = (
         "A week of display advertising by Criteo, 45,840,617 rows; the label says whether the ad "
         "was clicked. Integers become buckets (floor(ln(v)^2) above 2), which are never filtered."

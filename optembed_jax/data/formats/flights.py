@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from optembed_jax.data.formats.description import Format
 from optembed_jax.data.options import DataOptions
-from optembed_jax.data.preparing.builder import BlockBuilder
 from optembed_jax.data.raw.columnar import TableSource
 from optembed_jax.data.raw.columns import Column, Label, Time, zero_or_one
 from optembed_jax.data.raw.sources import RawData, RawFile
@@ -43,9 +43,10 @@ _FIELDS = (
 )
 
 
-class Flights(BlockBuilder):
+class Flights(Format):
     """The flights data."""
 
+    name = "flights"
     DESCRIPTION = (
         "327,346 flights that left New York City's three airports in 2013 and reached their "
         "destination; the label says whether they arrived 15 minutes late or more (24.5 %)."

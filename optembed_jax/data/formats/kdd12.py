@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from optembed_jax.data.formats.description import Format
 from optembed_jax.data.options import DataOptions
-from optembed_jax.data.preparing.builder import BlockBuilder
 from optembed_jax.data.raw.columns import Column, Label
 from optembed_jax.data.raw.sources import RawData, find_files
 from optembed_jax.data.raw.text import Dialect, TextSource
@@ -28,9 +28,10 @@ _FIELDS = (
 _COLUMNS = ("click", *_FIELDS)
 
 
-class Kdd12(BlockBuilder):
+class Kdd12(Format):
     """The KDD Cup 2012 track 2 data."""
 
+    name = "kdd12"
     DESCRIPTION = (
         "Search advertising sessions, 149,639,105 rows; the label says whether the ad was clicked "
         "at least once. A row stands for several impressions and is NOT expanded: it is one "

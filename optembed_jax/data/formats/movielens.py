@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from optembed_jax.data.formats.description import Format
 from optembed_jax.data.options import DataOptions
-from optembed_jax.data.preparing.builder import BlockBuilder
 from optembed_jax.data.raw.columns import Column, Label, Time, not_an_integer
 from optembed_jax.data.raw.sources import RawData, RawFile, find_files
 from optembed_jax.data.raw.text import Dialect, TextSource
@@ -38,7 +38,7 @@ _TIME_FIELDS = {
 }
 
 
-class MovieLens(BlockBuilder):
+class MovieLens(Format):
     """The MovieLens data."""
 
     name = "movielens"

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from optembed_jax.data.formats.description import Format
 from optembed_jax.data.options import DataOptions
-from optembed_jax.data.preparing.builder import BlockBuilder
 from optembed_jax.data.raw.columnar import TableSource
 from optembed_jax.data.raw.columns import Column, Label, zero_or_one
 from optembed_jax.data.raw.sources import RawData
@@ -84,9 +84,10 @@ def generate(options: DataOptions) -> tuple[np.ndarray, np.ndarray, Truth]:
     return values, labels, truth
 
 
-class Synthetic(BlockBuilder):
+class Synthetic(Format):
     """Synthetic data with a planted truth."""
 
+    name = "synthetic"
     DESCRIPTION = (
         "Rows drawn from a factorisation machine over the signal fields; the noise fields carry "
         "nothing. The facts of the prepared data hold `signal` and `dims` by field name."

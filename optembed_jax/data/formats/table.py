@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from optembed_jax.data.formats.description import Format
 from optembed_jax.data.options import DataOptions
-from optembed_jax.data.preparing.builder import BlockBuilder
 from optembed_jax.data.raw import text, whole_rows
 from optembed_jax.data.raw.columnar import ParquetSource, check_columns
 from optembed_jax.data.raw.columns import (
@@ -29,9 +29,10 @@ from optembed_jax.data.splits import TEST, TRAIN, VALIDATION
 from optembed_jax.errors import InputError
 
 
-class Table(BlockBuilder):
+class Table(Format):
     """A table of the user's own."""
 
+    name = "table"
     DESCRIPTION = "A table of the user's own, with a binary label."
     CITATION = "None."
     HOMEPAGE = ""

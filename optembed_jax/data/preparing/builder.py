@@ -1,4 +1,4 @@
-"""The tensorflow-datasets builder that every data set here is: raw files in, a prepared folder out.
+"""The tensorflow-datasets builder of every data set here: raw files in, a prepared folder out.
 
 tensorflow-datasets brings the folder layout (`name/config/version`), the incomplete folder that is
 renamed when all is written, `dataset_info.json`, `features.json`, and random access through
@@ -6,7 +6,6 @@ renamed when all is written, `dataset_info.json`, `features.json`, and random ac
 TensorFlow is not needed.
 """
 
-import abc
 import concurrent.futures
 import dataclasses
 import os
@@ -19,11 +18,12 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from optembed_jax.data import blocks, prepared, splits
+from optembed_jax.data.formats.description import Format
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.preparing import pipeline, reading
 from optembed_jax.data.progress import Callback
 from optembed_jax.data.raw import sources
-from optembed_jax.data.raw.columns import NUMERIC, Column
+from optembed_jax.data.raw.columns import NUMERIC
 from optembed_jax.data.raw.sources import RawData
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.errors import InputError
@@ -68,53 +68,34 @@ class _Info(tfds.core.DatasetInfo):
 
 
 class BlockBuilder(tfds.core.dataset_builder.FileReaderBuilder):
-    """A data set made of blocks of rows; subclasses say what its raw data are.
+    """A data set made of blocks of rows; the subclass of each format is made by `builder_of`.
 
     Subclasses are not registered with tensorflow-datasets, which has other data sets of these
     names (its `criteo` is an uplift data set).
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
-    DESCRIPTION: ClassVar[str]
-    CITATION: ClassVar[str]
-    HOMEPAGE: ClassVar[str]
-    LICENSE: ClassVar[str]
+    FORMAT: ClassVar[type[Format]]
     BUILDER_CONFIGS: ClassVar[list[BlockConfig]] = []
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**{"skip_registration": True} | kwargs)
-
-    @staticmethod
-    @abc.abstractmethod
-    def columns_of(used: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Column, ...]:
-        """The ``F`` fields, from what a prepared folder knows: its options and facts."""
-
-    @classmethod
-    @abc.abstractmethod
-    def raw_data(cls, options: DataOptions) -> RawData:
-        """The raw rows.
-
-        Raises:
-          InputError: raw files are missing, or an option does not fit them.
-        """
 
     def _create_builder_config(self, builder_config: Any, version: Any) -> Any:
         return builder_config  # without the warning that it is none of BUILDER_CONFIGS
 
     def _raw(self) -> RawData:
         if not hasattr(self, "_raw_data"):
-            self._raw_data = self.raw_data(self.builder_config.options)
+            self._raw_data = self.FORMAT.raw_data(self.builder_config.options)
         return self._raw_data
 
     def _info(self) -> tfds.core.DatasetInfo:
         return _Info(
             builder=self,
-            description=self.DESCRIPTION,
+            description=self.FORMAT.DESCRIPTION,
             features=blocks.features(len(self._raw().columns)),
-            homepage=self.HOMEPAGE,
-            citation=self.CITATION,
-            license=self.LICENSE,
+            homepage=self.FORMAT.HOMEPAGE,
+            citation=self.FORMAT.CITATION,
+            license=self.FORMAT.LICENSE,
             metadata=_Manifest(),
             disable_shuffling=True,  # the rows are shuffled already
         )
@@ -164,6 +145,21 @@ class BlockBuilder(tfds.core.dataset_builder.FileReaderBuilder):
 
     def _log_download_done(self) -> None:
         """Prints nothing: progress is the caller's."""
+
+
+def builder_of(data_format: type[Format]) -> type[BlockBuilder]:
+    """The builder of a data set, which tensorflow-datasets wants as a class of its own."""
+    version = tfds.core.Version(data_format.VERSION)
+    facts = {
+        "FORMAT": data_format,
+        "name": data_format.name,
+        "VERSION": version,
+        "RELEASE_NOTES": {str(version): "First version."},
+        "MANUAL_DOWNLOAD_INSTRUCTIONS": data_format.MANUAL_DOWNLOAD_INSTRUCTIONS,
+        # In whose package tensorflow-datasets looks for files that describe a data set.
+        "__module__": __name__,
+    }
+    return type(data_format.__name__, (BlockBuilder,), facts)
 
 
 def _manifest(

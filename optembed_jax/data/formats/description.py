@@ -1,0 +1,45 @@
+"""What a data set is, apart from how it is prepared: the description that every format gives."""
+
+import abc
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from optembed_jax.data.options import DataOptions
+from optembed_jax.data.raw.columns import Column
+from optembed_jax.data.raw.sources import RawData
+
+
+class Format(abc.ABC):
+    """A data set: where its raw rows come from, and which of their columns become fields.
+
+    Attributes:
+      name: by which it is asked for, and that of its folder.
+      DESCRIPTION: what the rows are, in a few sentences.
+      CITATION: whom to cite.
+      HOMEPAGE: where the data are published.
+      LICENSE: under what terms.
+      MANUAL_DOWNLOAD_INSTRUCTIONS: which raw files to put where; None where none are needed.
+      VERSION: of the prepared form; another one is prepared anew.
+    """
+
+    name: ClassVar[str]
+    DESCRIPTION: ClassVar[str]
+    CITATION: ClassVar[str]
+    HOMEPAGE: ClassVar[str]
+    LICENSE: ClassVar[str]
+    MANUAL_DOWNLOAD_INSTRUCTIONS: ClassVar[str | None] = None
+    VERSION: ClassVar[str] = "1.0.0"
+
+    @staticmethod
+    @abc.abstractmethod
+    def columns_of(used: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Column, ...]:
+        """The ``F`` fields, from what a prepared folder knows: its options and facts."""
+
+    @classmethod
+    @abc.abstractmethod
+    def raw_data(cls, options: DataOptions) -> RawData:
+        """The raw rows.
+
+        Raises:
+          InputError: raw files are missing, or an option does not fit them.
+        """
