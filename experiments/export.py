@@ -18,24 +18,24 @@ import pyarrow.csv
 from absl import flags
 from etils import epath
 
-from experiments import cli, runs
-from experiments import flags as project_flags
-from experiments.phases import phases_of
-from experiments.trained import Run, Trained, load_trained, model_of
-from experiments.turns import alternate
+from experiments.run import cli, runs
+from experiments.run import flags as project_flags
+from experiments.run.phases import phases_of
+from experiments.run.trained import Run, Trained, load_trained, model_of
+from experiments.run.turns import alternate
 from optembed_jax import data, metrics
-from optembed_jax.bundle import Bundle
-from optembed_jax.bundle_format import SUMS
-from optembed_jax.bundle_writer import Provenance, write_bundle
-from optembed_jax.compact import quantize_table
-from optembed_jax.compact_model import compact, tree_bytes
 from optembed_jax.data.encoder import encoder_of
 from optembed_jax.errors import InputError
-from optembed_jax.forward import Params, forward
-from optembed_jax.model_config import ModelConfig
-from optembed_jax.object_store import delivered, in_file_system, path_of
-from optembed_jax.prediction import predict
-from optembed_jax.train import Phase
+from optembed_jax.models.forward import Params, forward
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.serving.bundle import Bundle
+from optembed_jax.serving.bundle_format import SUMS
+from optembed_jax.serving.bundle_writer import Provenance, write_bundle
+from optembed_jax.serving.compact_model import compact, tree_bytes
+from optembed_jax.step.train_step import Phase
+from optembed_jax.storage.object_store import delivered, in_file_system, path_of
+from optembed_jax.table.compact import quantize_table
+from optembed_jax.training.prediction import predict
 
 flags.adopt_module_key_flags(project_flags)
 

@@ -7,8 +7,8 @@ Finished phases are not run again: the same command goes on where an interrupted
 
 from absl import flags
 
-from experiments import cli, runs
-from experiments import flags as project_flags
+from experiments.run import cli, runs
+from experiments.run import flags as project_flags
 
 flags.adopt_module_key_flags(project_flags)
 

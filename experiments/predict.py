@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.csv
 from absl import flags
 
-from experiments import cli
-from experiments import flags as project_flags
-from experiments.progress import Progress
-from optembed_jax.bundle import Bundle
+from experiments.run import cli
+from experiments.run import flags as project_flags
+from experiments.run.progress import Progress
 from optembed_jax.errors import InputError
-from optembed_jax.object_store import fetched, in_file_system, path_of
+from optembed_jax.serving.bundle import Bundle
+from optembed_jax.storage.object_store import fetched, in_file_system, path_of
 
 flags.adopt_module_key_flags(project_flags)
 

@@ -7,9 +7,9 @@ The other mains do this by themselves when the data set is not prepared yet.
 
 from absl import flags
 
-from experiments import cli
-from experiments import flags as project_flags
-from experiments.progress import DataProgress, Progress
+from experiments.run import cli
+from experiments.run import flags as project_flags
+from experiments.run.progress import DataProgress, Progress
 from optembed_jax import data
 
 flags.adopt_module_key_flags(project_flags)

@@ -5,8 +5,8 @@ python -m experiments.verify --dataset=flights --model=deepfm --workdir=DIR --ve
 
 from absl import flags
 
-from experiments import cli, runs
-from experiments import flags as project_flags
+from experiments.run import cli, runs
+from experiments.run import flags as project_flags
 
 flags.adopt_module_key_flags(project_flags)
 

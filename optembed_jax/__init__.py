@@ -11,42 +11,12 @@ __version__ = "0.1.0"
 
 _missing: ImportError | None = None
 try:
-    from optembed_jax.budget import table_parameters
-    from optembed_jax.dimension import parameters_kept, prefix_mask, sample_dims
-    from optembed_jax.dimension_rules import DIMENSION_RULES, rule_dims
-    from optembed_jax.embedding import Table, init_table, linear_term, select
     from optembed_jax.errors import DivergedError, InputError
     from optembed_jax.fields import Fields
-    from optembed_jax.fit import Fitted, fit
-    from optembed_jax.fitness import ValidationFitness, make_fitness
-    from optembed_jax.forward import Params, Selection, embed, forward, init_params
-    from optembed_jax.guided import GuidedEvolution
-    from optembed_jax.metrics import auc, auc_on_device, calibration, logloss, logloss_on_device
-    from optembed_jax.model_config import ModelConfig
-    from optembed_jax.optimisers import TrainConfig
-    from optembed_jax.parameter_count import ParameterCount, count_parameters
-    from optembed_jax.prediction import predict
-    from optembed_jax.racing import race
-    from optembed_jax.resume import Epoch
-    from optembed_jax.score_cache import ScoreCache
-    from optembed_jax.scorer import Scorer
-    from optembed_jax.search import (
-        Generation,
-        Population,
-        SearchConfig,
-        Searcher,
-        SearchState,
-        evolve,
-    )
-    from optembed_jax.search_space import SearchSpace
-    from optembed_jax.searchers import (
-        Evolution,
-        GivenCandidates,
-        ParetoEvolution,
-        RandomSearch,
-        front,
-    )
-    from optembed_jax.threshold import (
+    from optembed_jax.fitness.validation_fitness import ValidationFitness, make_fitness
+    from optembed_jax.method.dimension import parameters_kept, prefix_mask, sample_dims
+    from optembed_jax.method.embedding import Table, init_table, linear_term, select
+    from optembed_jax.method.threshold import (
         long_tail_slope,
         long_tail_step,
         regulariser,
@@ -54,9 +24,39 @@ try:
         row_norm,
         table_row_mask,
     )
-    from optembed_jax.train import Phase, eval_step, train_step
-    from optembed_jax.train_state import TrainState, init_state
-    from optembed_jax.variation import crossover, mutate
+    from optembed_jax.metrics import auc, auc_on_device, calibration, logloss, logloss_on_device
+    from optembed_jax.models.forward import Params, Selection, embed, forward, init_params
+    from optembed_jax.models.model_config import ModelConfig
+    from optembed_jax.models.parameter_count import ParameterCount, count_parameters
+    from optembed_jax.search.budget import table_parameters
+    from optembed_jax.search.dimension_rules import DIMENSION_RULES, rule_dims
+    from optembed_jax.search.guided import GuidedEvolution
+    from optembed_jax.search.loop import (
+        Generation,
+        Population,
+        SearchConfig,
+        Searcher,
+        SearchState,
+        evolve,
+    )
+    from optembed_jax.search.racing import race
+    from optembed_jax.search.score_cache import ScoreCache
+    from optembed_jax.search.scorer import Scorer
+    from optembed_jax.search.searchers import (
+        Evolution,
+        GivenCandidates,
+        ParetoEvolution,
+        RandomSearch,
+        front,
+    )
+    from optembed_jax.search.space import SearchSpace
+    from optembed_jax.search.variation import crossover, mutate
+    from optembed_jax.step.optimisers import TrainConfig
+    from optembed_jax.step.train_state import TrainState, init_state
+    from optembed_jax.step.train_step import Phase, eval_step, train_step
+    from optembed_jax.training.fit import Fitted, fit
+    from optembed_jax.training.prediction import predict
+    from optembed_jax.training.resume import Epoch
 except ModuleNotFoundError as error:
     # Not names that are loaded when asked for: `fit` and `forward` are modules too, and whoever
     # imports one of those puts it in the function's place.

@@ -1,7 +1,7 @@
 import pytest
 
 from optembed_jax import errors
-from optembed_jax.bundle_format import BundleError
+from optembed_jax.serving.bundle_format import BundleError
 
 MESSAGE = "rows.csv, row 3: column 'age' is 'old', expected a number"
 

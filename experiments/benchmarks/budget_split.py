@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import cli
 from experiments.benchmarks import runs_file
 from experiments.benchmarks.dimension_bench import LATENT_DIM, Bench, retrained
 from experiments.benchmarks.row_pruning_data import load
 from experiments.benchmarks.runs_file import Finished, Record
-from optembed_jax.dimension_rules import rule_dims
-from optembed_jax.row_score import keep_best
+from experiments.run import cli
+from optembed_jax.search.dimension_rules import rule_dims
+from optembed_jax.table.score import keep_best
 
 _RUNS = flags.DEFINE_string("runs", None, "JSONL file to which finished trainings are appended.")
 _DATASETS = flags.DEFINE_list("datasets", ["movielens", "flights"], "Data sets.")

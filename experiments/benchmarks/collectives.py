@@ -15,8 +15,8 @@ from typing import Any
 
 from absl import flags
 
-from experiments import cli
 from experiments.benchmarks import json_file
+from experiments.run import cli
 
 _DEVICES = flags.DEFINE_integer("devices", 4, "Forced CPU devices.")
 _PER_DEVICE = flags.DEFINE_integer("per_device", 512, "Examples of a device.")
@@ -62,15 +62,15 @@ def measure(rows: int) -> dict[str, Any]:
     import jax
     import numpy as np
 
-    from optembed_jax.device_choice import state_bytes
+    from optembed_jax.devices.choice import state_bytes
+    from optembed_jax.devices.layout import bytes_of
+    from optembed_jax.devices.parallel import row_sharded
     from optembed_jax.fields import Fields
-    from optembed_jax.forward import Selection
-    from optembed_jax.model_config import ModelConfig
-    from optembed_jax.optimisers import TrainConfig
-    from optembed_jax.parallel import row_sharded
-    from optembed_jax.row_layout import bytes_of
-    from optembed_jax.train import Phase
-    from optembed_jax.train_state import init_state
+    from optembed_jax.models.forward import Selection
+    from optembed_jax.models.model_config import ModelConfig
+    from optembed_jax.step.optimisers import TrainConfig
+    from optembed_jax.step.train_state import init_state
+    from optembed_jax.step.train_step import Phase
 
     size = rows // _FIELDS.value
     sizes = (rows - size * (_FIELDS.value - 1), *[size] * (_FIELDS.value - 1))

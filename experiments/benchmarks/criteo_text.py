@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 from absl import flags
 
-from experiments import cli
+from experiments.run import cli
 
 _CHUNK = 500_000
 _INTEGER_MISSING = (0.45, 0.0, 0.21, 0.21, 0.03, 0.22, 0.04, 0.0, 0.04, 0.45, 0.04, 0.76, 0.21)

@@ -9,15 +9,15 @@ import numpy as np
 
 from experiments.benchmarks.row_pruning_data import Problem, Split
 from optembed_jax import metrics
-from optembed_jax.fit import Fitted, fit
-from optembed_jax.fitness import ValidationFitness, make_fitness
-from optembed_jax.forward import Selection
-from optembed_jax.model_config import ModelConfig
-from optembed_jax.optimisers import TrainConfig
-from optembed_jax.prediction import predict
-from optembed_jax.search_space import SearchSpace
-from optembed_jax.train import Phase
-from optembed_jax.train_state import init_state
+from optembed_jax.fitness.validation_fitness import ValidationFitness, make_fitness
+from optembed_jax.models.forward import Selection
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.search.space import SearchSpace
+from optembed_jax.step.optimisers import TrainConfig
+from optembed_jax.step.train_state import init_state
+from optembed_jax.step.train_step import Phase
+from optembed_jax.training.fit import Fitted, fit
+from optembed_jax.training.prediction import predict
 
 LATENT_DIM, BATCH_SIZE, EPOCHS, PATIENCE = 16, 1024, 12, 2
 TRAIN = TrainConfig(lr=1e-3, l2=1e-5)

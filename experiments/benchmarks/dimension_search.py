@@ -18,17 +18,17 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import cli
 from experiments.benchmarks import dimension_search_report, json_file, runs_file
 from experiments.benchmarks.dimension_bench import LATENT_DIM, Bench, retrained, supernet_fitness
 from experiments.benchmarks.row_pruning_data import DATASETS, load
 from experiments.benchmarks.runs_file import Finished, Record
-from optembed_jax.dimension_rules import DIMENSION_RULES
-from optembed_jax.guided import GuidedEvolution
-from optembed_jax.racing import Fitness
-from optembed_jax.search import SearchConfig, Searcher, SearchState, best_fitness, evolve
-from optembed_jax.search_space import SearchSpace
-from optembed_jax.searchers import ParetoEvolution, RandomSearch, front
+from experiments.run import cli
+from optembed_jax.search.dimension_rules import DIMENSION_RULES
+from optembed_jax.search.guided import GuidedEvolution
+from optembed_jax.search.loop import SearchConfig, Searcher, SearchState, best_fitness, evolve
+from optembed_jax.search.racing import Fitness
+from optembed_jax.search.searchers import ParetoEvolution, RandomSearch, front
+from optembed_jax.search.space import SearchSpace
 
 _RUNS = flags.DEFINE_string("runs", None, "JSONL file to which finished trainings are appended.")
 _DATASETS = flags.DEFINE_list("datasets", list(DATASETS), "Data sets to compare on.")

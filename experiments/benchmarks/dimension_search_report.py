@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmarks.runs_file import Record
-from optembed_jax.dimension_rules import DIMENSION_RULES
-from optembed_jax.paired_difference import paired_difference
+from optembed_jax.search.dimension_rules import DIMENSION_RULES
+from optembed_jax.search.paired_difference import paired_difference
 
 _SEARCHES = ("search, budget", "search, pareto", "random search")
 _RULES_ALONE = "best rule by validation"

@@ -19,9 +19,9 @@ from typing import Any
 
 from absl import flags
 
-from experiments import cli
 from experiments.benchmarks import json_file
 from experiments.benchmarks.criteo_text import write_text
+from experiments.run import cli
 from optembed_jax.data.parallel import workers
 from optembed_jax.data.prepared import MANIFEST, read_manifest
 

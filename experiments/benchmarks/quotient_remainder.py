@@ -17,14 +17,14 @@ import optax
 
 from experiments.benchmarks.row_pruning_data import Split
 from optembed_jax import metrics
-from optembed_jax.embedding import Table
 from optembed_jax.fields import Fields
-from optembed_jax.fit import Epoch, Fitted
-from optembed_jax.forward import Params, Selection, forward, init_params
-from optembed_jax.model_config import ModelConfig
-from optembed_jax.optimisers import TrainConfig, make_optimisers
-from optembed_jax.prediction import predict
-from optembed_jax.train import Phase
+from optembed_jax.method.embedding import Table
+from optembed_jax.models.forward import Params, Selection, forward, init_params
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.step.optimisers import TrainConfig, make_optimisers
+from optembed_jax.step.train_step import Phase
+from optembed_jax.training.fit import Epoch, Fitted
+from optembed_jax.training.prediction import predict
 
 
 @flax.struct.dataclass

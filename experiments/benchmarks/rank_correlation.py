@@ -19,11 +19,11 @@ import numpy as np
 from absl import flags
 from scipy.stats import kendalltau
 
-from experiments import cli
 from experiments.benchmarks import json_file, runs_file
 from experiments.benchmarks.dimension_bench import Bench, retrained, supernet_fitness
 from experiments.benchmarks.row_pruning_data import load
 from experiments.benchmarks.runs_file import Finished, Record
+from experiments.run import cli
 
 _RUNS = flags.DEFINE_string("runs", None, "JSONL file to which finished trainings are appended.")
 _DATASETS = flags.DEFINE_list("datasets", ["flights", "movielens"], "Data sets.")

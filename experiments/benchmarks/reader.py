@@ -19,15 +19,15 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import cli
 from experiments.benchmarks import json_file
 from experiments.benchmarks.criteo_text import write_text
+from experiments.run import cli
 from optembed_jax import data
-from optembed_jax.forward import Selection
-from optembed_jax.model_config import ModelConfig
-from optembed_jax.optimisers import TrainConfig
-from optembed_jax.train import Phase, train_step
-from optembed_jax.train_state import init_state
+from optembed_jax.models.forward import Selection
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.step.optimisers import TrainConfig
+from optembed_jax.step.train_state import init_state
+from optembed_jax.step.train_step import Phase, train_step
 
 _ROWS = flags.DEFINE_integer("rows", 1_000_000, "Rows to prepare.", lower_bound=10_000)
 _EPOCHS = flags.DEFINE_integer("epochs", 5, "Epochs to read; the median counts.", lower_bound=1)

@@ -17,18 +17,18 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments import cli
 from experiments.benchmarks import json_file
 from experiments.benchmarks.click_log import fields_of, zipf_batches
 from experiments.benchmarks.kept_shape import DIM, drawn_dims, shares
-from experiments.turns import alternate
-from optembed_jax.compact_model import compact
-from optembed_jax.forward import Reading, Selection, init_params
-from optembed_jax.model_config import ModelConfig
-from optembed_jax.optimisers import TrainConfig
-from optembed_jax.row_decay import ROW_DECAYS
-from optembed_jax.train import Phase, train_step
-from optembed_jax.train_state import TrainState, init_state
+from experiments.run import cli
+from experiments.run.turns import alternate
+from optembed_jax.models.forward import Reading, Selection, init_params
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.serving.compact_model import compact
+from optembed_jax.step.optimisers import TrainConfig
+from optembed_jax.step.train_state import TrainState, init_state
+from optembed_jax.step.train_step import Phase, train_step
+from optembed_jax.table.decay import ROW_DECAYS
 
 _ROWS = flags.DEFINE_list("rows", ["100000", "1000000"], "Rows of the table, V.")
 _KEEP = flags.DEFINE_list("keep", ["0.3:0.41"], "Shares rows:columns.")

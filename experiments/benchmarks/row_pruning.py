@@ -16,12 +16,12 @@ from typing import Any
 
 from absl import flags
 
-from experiments import cli
 from experiments.benchmarks import json_file, row_pruning_report, runs_file
 from experiments.benchmarks.row_pruning_bench import Bench
 from experiments.benchmarks.row_pruning_data import DATASETS, Problem, load
 from experiments.benchmarks.row_pruning_methods import METHODS
 from experiments.benchmarks.runs_file import Finished, Record
+from experiments.run import cli
 from optembed_jax.errors import InputError
 
 _RUNS = flags.DEFINE_string("runs", None, "JSONL file to which finished trainings are appended.")

@@ -15,15 +15,15 @@ import numpy as np
 from experiments.benchmarks.row_pruning_data import Problem, Split
 from experiments.benchmarks.runs_file import Record
 from optembed_jax import metrics
-from optembed_jax.fit import Fitted, fit
-from optembed_jax.forward import Selection
-from optembed_jax.model_config import ModelConfig
-from optembed_jax.optimisers import TrainConfig
-from optembed_jax.parameter_count import count_parameters
-from optembed_jax.prediction import predict
-from optembed_jax.row_score import keep_best, kept_by_frequency
-from optembed_jax.train import Phase
-from optembed_jax.train_state import init_state
+from optembed_jax.models.forward import Selection
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.parameter_count import count_parameters
+from optembed_jax.step.optimisers import TrainConfig
+from optembed_jax.step.train_state import init_state
+from optembed_jax.step.train_step import Phase
+from optembed_jax.table.score import keep_best, kept_by_frequency
+from optembed_jax.training.fit import Fitted, fit
+from optembed_jax.training.prediction import predict
 
 KEEP_RATES = (0.5, 0.2, 0.1, 0.05)
 LATENT_DIM, BATCH_SIZE, EPOCHS, PATIENCE = 16, 1024, 10, 2

@@ -26,11 +26,11 @@ from experiments.benchmarks.row_pruning_bench import (
     unpruned_run,
 )
 from experiments.benchmarks.runs_file import Record
-from optembed_jax.optimisers import TrainConfig
-from optembed_jax.row_decay import ROW_DECAYS
-from optembed_jax.row_score import init_scores, row_scores
-from optembed_jax.threshold import table_row_mask
-from optembed_jax.train import Phase
+from optembed_jax.method.threshold import table_row_mask
+from optembed_jax.step.optimisers import TrainConfig
+from optembed_jax.step.train_step import Phase
+from optembed_jax.table.decay import ROW_DECAYS
+from optembed_jax.table.score import init_scores, row_scores
 
 UNDER_RENT = TrainConfig(row_decay="rent", rent=1e-3)
 PLAIN = TrainConfig(row_decay="none")

@@ -27,25 +27,25 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments import cli
 from experiments.benchmarks import json_file
 from experiments.benchmarks.backbones import backbones
 from experiments.benchmarks.click_log import fields_of, zipf_batches
-from experiments.turns import alternate
+from experiments.run import cli
+from experiments.run.turns import alternate
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.fitness import make_fitness
-from optembed_jax.forward import Params, Selection, forward, init_params
-from optembed_jax.guided import GuidedEvolution
+from optembed_jax.fitness.validation_fitness import make_fitness
 from optembed_jax.metrics import auc_on_device
-from optembed_jax.model_config import ModelConfig
-from optembed_jax.optimisers import TrainConfig
-from optembed_jax.racing import Fitness
-from optembed_jax.search import Population, SearchConfig, SearchState, evolve
-from optembed_jax.search_space import SearchSpace
-from optembed_jax.searchers import Evolution
-from optembed_jax.train import Phase, train_step
-from optembed_jax.train_state import bring_up_to_date, init_state
+from optembed_jax.models.forward import Params, Selection, forward, init_params
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.search.guided import GuidedEvolution
+from optembed_jax.search.loop import Population, SearchConfig, SearchState, evolve
+from optembed_jax.search.racing import Fitness
+from optembed_jax.search.searchers import Evolution
+from optembed_jax.search.space import SearchSpace
+from optembed_jax.step.optimisers import TrainConfig
+from optembed_jax.step.train_state import bring_up_to_date, init_state
+from optembed_jax.step.train_step import Phase, train_step
 
 STAGES = ("candidate", "search", "loss")
 _STAGES = flags.DEFINE_list("stages", list(STAGES), f"Of {', '.join(STAGES)}.")

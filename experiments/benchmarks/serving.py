@@ -17,17 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments import cli
 from experiments.benchmarks import json_file
 from experiments.benchmarks.click_log import fields_of
 from experiments.benchmarks.kept_shape import DIM, drawn_dims, shares
-from experiments.turns import alternate
-from optembed_jax.bundle_writer import write_bundle
-from optembed_jax.compact import lookup, table_bytes
-from optembed_jax.compact_model import compact, tree_bytes
+from experiments.run import cli
+from experiments.run.turns import alternate
 from optembed_jax.fields import Fields
-from optembed_jax.forward import Selection, embed, forward, init_params
-from optembed_jax.model_config import ModelConfig
+from optembed_jax.models.forward import Selection, embed, forward, init_params
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.serving.bundle_writer import write_bundle
+from optembed_jax.serving.compact_model import compact, tree_bytes
+from optembed_jax.table.compact import lookup, table_bytes
 
 _ROWS = flags.DEFINE_list("rows", ["1000000", "5000000"], "Rows of the table, V.")
 _KEEP = flags.DEFINE_list("keep", ["0.3:0.41", "0.1:0.41", "0.5:0.5"], "Shares rows:columns.")

@@ -22,16 +22,16 @@ import optax
 
 from experiments.benchmarks.backbones import backbones
 from experiments.benchmarks.click_log import FEWEST_ROWS, NUM_FIELDS, fields_of, zipf_batches
-from optembed_jax.batch_read import dims_of_all
 from optembed_jax.errors import InputError
-from optembed_jax.forward import Params, Selection, embed, view_of
-from optembed_jax.model_config import ModelConfig
-from optembed_jax.optimisers import TrainConfig, make_optimisers
-from optembed_jax.row_lookup import look_up, see
-from optembed_jax.row_state import RowState
-from optembed_jax.row_update import step_densely, write_back
-from optembed_jax.train import Phase, train_selection, train_step
-from optembed_jax.train_state import init_state
+from optembed_jax.models.forward import Params, Selection, embed, view_of
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.step.batch_read import dims_of_all
+from optembed_jax.step.optimisers import TrainConfig, make_optimisers
+from optembed_jax.step.train_state import init_state
+from optembed_jax.step.train_step import Phase, train_selection, train_step
+from optembed_jax.table.lookup import look_up, see
+from optembed_jax.table.state import RowState
+from optembed_jax.table.update import step_densely, write_back
 
 DIM, MLP_DIMS, BATCH, SMALL, WARM_UP = 64, (1024, 512, 256), 2048, 10_000, 3
 

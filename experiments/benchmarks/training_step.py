@@ -17,10 +17,10 @@ import os
 
 from absl import flags
 
-from experiments import cli
 from experiments.benchmarks import json_file
 from experiments.benchmarks.step_comparison import asked, installed, line_of, measure
-from optembed_jax.row_decay import ROW_DECAYS
+from experiments.run import cli
+from optembed_jax.table.decay import ROW_DECAYS
 
 _ROWS = flags.DEFINE_list("rows", ["1000000"], "Rows of the table, V.")
 _MODELS = flags.DEFINE_list("models", ["deepfm"], "Backbones, or all; PyTorch has deepfm.")

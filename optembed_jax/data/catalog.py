@@ -14,19 +14,20 @@ from typing import IO, Any
 
 import numpy as np
 
-from optembed_jax.data import prepared, sources, vocabulary
-from optembed_jax.data.avazu import Avazu
-from optembed_jax.data.builder import BlockBuilder, BlockConfig
-from optembed_jax.data.criteo_display import CriteoDisplay
-from optembed_jax.data.flights import Flights
-from optembed_jax.data.kdd12 import Kdd12
-from optembed_jax.data.movielens import MovieLens
+from optembed_jax.data import prepared, vocabulary
+from optembed_jax.data.formats.avazu import Avazu
+from optembed_jax.data.formats.criteo_display import CriteoDisplay
+from optembed_jax.data.formats.flights import Flights
+from optembed_jax.data.formats.kdd12 import Kdd12
+from optembed_jax.data.formats.movielens import MovieLens
+from optembed_jax.data.formats.synthetic import Synthetic
+from optembed_jax.data.formats.table import Table
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.prepared import PreparedData
+from optembed_jax.data.preparing.builder import BlockBuilder, BlockConfig
 from optembed_jax.data.progress import Callback, Progress
+from optembed_jax.data.raw import sources
 from optembed_jax.data.splits import SPLITS
-from optembed_jax.data.synthetic import Synthetic
-from optembed_jax.data.table import Table
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 

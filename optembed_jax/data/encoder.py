@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from optembed_jax.data import coding, columns
-from optembed_jax.data.columnar import as_array, as_strings
-from optembed_jax.data.columns import Column
 from optembed_jax.data.prepared import PATH_OPTIONS, PreparedData
+from optembed_jax.data.raw import coding, columns
+from optembed_jax.data.raw.columnar import as_array, as_strings
+from optembed_jax.data.raw.columns import Column
 from optembed_jax.data.vocabulary import Vocabulary, read_vocabulary, write_vocabulary
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields

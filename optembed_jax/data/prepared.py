@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from optembed_jax.data import blocks, vocabulary
-from optembed_jax.data.columns import Column
-from optembed_jax.data.sources import FileIdentity
+from optembed_jax.data.raw.columns import Column
+from optembed_jax.data.raw.sources import FileIdentity
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.data.vocabulary import Vocabulary
 from optembed_jax.errors import InputError

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from optembed_jax.data import bins
-from optembed_jax.data.columns import Coded
+from optembed_jax.data.raw.columns import Coded
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 
@@ -91,7 +91,7 @@ class Vocabulary:
         return layout_of([f.name for f in self.fields], [f.size for f in self.fields])
 
     def encode(self, fields: Sequence[Coded | np.ndarray]) -> np.ndarray:
-        """Ids of coded fields (see `optembed_jax.data.coding.code_fields`): int32 ``[N, F]``."""
+        """Ids of coded fields (see `raw.coding.code_fields`): int32 ``[N, F]``."""
         columns = [
             vocabulary.places(field) + offset
             for vocabulary, field, offset in zip(

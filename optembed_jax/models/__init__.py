@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 
-from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.errors import InputError
+from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.models.dcn import DCN
 from optembed_jax.models.dcnv2 import DCNV2
 from optembed_jax.models.deepfm import DeepFM

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 
-from optembed_jax.batch_axis import BatchAxis
+from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.models.layers import MLP, Embedded, Logit, flatten_fields, fm_interaction
 
 

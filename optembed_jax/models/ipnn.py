@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from optembed_jax.batch_axis import BatchAxis
+from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.models.layers import MLP, Embedded, Logit, flatten_fields, inner_products
 
 

@@ -7,7 +7,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from optembed_jax.batch_axis import BatchAxis
+from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.models.whole_batch import Dropout, batch_norm
 
 

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from optembed_jax.batch_axis import BatchAxis, draw
+from optembed_jax.exchange.batch_axis import BatchAxis, draw
 
 MOMENTUM, EPSILON = 0.9, 1e-5
 """Of the running statistics, and beside the variance: those of the reference."""

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from optembed_jax import data
-from optembed_jax.data import pipeline, reader
+from optembed_jax.data import reader
+from optembed_jax.data.preparing import pipeline
 from optembed_jax.data.reader import Reader
 from optembed_jax.errors import InputError
 

@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from optembed_jax.data import vocabulary
-from optembed_jax.data.columns import code
+from optembed_jax.data.raw.columns import code
 from optembed_jax.data.vocabulary import FieldVocabulary, RawValue, Vocabulary
 from optembed_jax.errors import InputError
 

@@ -7,7 +7,9 @@ import sys
 MAINS = """
 import json, pathlib, sys
 import fsspec
-from experiments import cli, export, predict, runs
+from experiments.run import cli
+from experiments.run import runs
+from experiments import export, predict
 
 def start(main, *arguments):
     sys.argv = ["main", *arguments]

@@ -12,9 +12,9 @@ import yaml
 from absl import flags as absl_flags
 from absl.testing import flagsaver
 
-from experiments import flags
+from experiments.run import flags
 
-ROOT = pathlib.Path(flags.__file__).parents[1]
+ROOT = pathlib.Path(flags.__file__).parents[2]
 CLOUD = ROOT / "experiments" / "cloud"
 SCRIPT = CLOUD / "launch_tpu_vm.sh"
 NAMED = {"TPU": "t", "ZONE": "z"}

@@ -10,7 +10,7 @@ import pytest
 from absl import flags as absl_flags
 from absl.testing import flagsaver
 
-from experiments import cli, runs
+from experiments.run import cli, runs
 
 SMALL = {
     "dataset": "synthetic",

@@ -3,7 +3,7 @@
 import numpy as np
 
 from experiments.benchmarks.dimension_search_report import summarise, tables
-from optembed_jax.dimension_rules import DIMENSION_RULES
+from optembed_jax.search.dimension_rules import DIMENSION_RULES
 
 METHODS = ("search, budget", "search, pareto", "random search", *DIMENSION_RULES)
 

@@ -8,9 +8,10 @@ import pyarrow.csv
 import pytest
 
 import optembed_jax
-from experiments import export, predict, runs
+from experiments import export, predict
+from experiments.run import runs
 from optembed_jax import data
-from optembed_jax.bundle import Bundle
+from optembed_jax.serving.bundle import Bundle
 
 FLAGS = {
     "dataset": "synthetic",

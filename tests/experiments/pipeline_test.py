@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import optembed_jax
-from experiments import runs
+from experiments.run import runs
 
 SMALL = {
     "dataset": "synthetic",

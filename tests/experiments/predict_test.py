@@ -6,10 +6,11 @@ import numpy as np
 import pyarrow.csv
 import pytest
 
-from experiments import export, predict, runs
+from experiments import export, predict
+from experiments.run import runs
 from optembed_jax import data
-from optembed_jax.bundle import Bundle
-from optembed_jax.numpy_bundle import NumpyBundle
+from optembed_jax.serving.bundle import Bundle
+from optembed_jax.serving.numpy_bundle import NumpyBundle
 
 SETTINGS = {
     "latent_dim": 8,

@@ -19,8 +19,8 @@ from experiments.benchmarks.row_pruning_report import (
     tables,
     with_short_lists,
 )
-from optembed_jax.embedding import Table
 from optembed_jax.fields import Fields
+from optembed_jax.method.embedding import Table
 
 
 def test_a_quotient_and_a_remainder_tell_all_values_apart():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optembed_jax.batch_axis import BatchAxis
+from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.models.layers import (
     MLP,
     Logit,

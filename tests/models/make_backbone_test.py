@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import pytest
 
 from optembed_jax import models
-from optembed_jax.batch_axis import BatchAxis
 from optembed_jax.errors import InputError
+from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.models import make_backbone
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")

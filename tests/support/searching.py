@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from optembed_jax.search import SearchConfig, SearchState, evolve
+from optembed_jax.search.loop import SearchConfig, SearchState, evolve
 
 SMALL = SearchConfig(6, 5, 5, 0.3, 4, search_patience=0)
 ROWS = np.array([[50, 20, 5, 90]])

@@ -8,9 +8,9 @@ import pytest
 from experiments.benchmarks import step_comparison
 from experiments.benchmarks.click_log import NUM_FIELDS, field_sizes, fields_of, zipf_batches
 from optembed_jax.errors import InputError
-from optembed_jax.model_config import ModelConfig
-from optembed_jax.optimisers import TrainConfig
-from optembed_jax.train_state import bring_up_to_date, init_state
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.step.optimisers import TrainConfig
+from optembed_jax.step.train_state import bring_up_to_date, init_state
 
 ROWS, DIM, BATCH = 400, 4, 16
 

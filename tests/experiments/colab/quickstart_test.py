@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from optembed_jax.budget import table_parameters
+from optembed_jax.search.budget import table_parameters
 
 NOTEBOOK = pathlib.Path(__file__).parents[3] / "experiments/colab/quickstart.ipynb"
 SMALL = {

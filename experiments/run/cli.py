@@ -1,0 +1,77 @@
+"""How every main starts and fails: a person's mistake is one line and exit status 2."""
+
+import errno
+import signal
+import sys
+from collections.abc import Callable
+from logging import ERROR, LogRecord
+from typing import NoReturn
+
+from absl import app, flags, logging
+
+from experiments.run import preemption, processes
+from optembed_jax.errors import CheckpointError, DivergedError, InputError, Stopped
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parse the flags and run ``main``.
+
+    Exit status 2 and one line on stderr for an unknown or unreadable flag, a stray argument, or an
+    ``InputError``; 1 for a run that diverged, or for which the disk had no room; 130 for Ctrl-C.
+    After SIGTERM it is 0, since what was done is saved. Once ``main`` has ended, SIGTERM does not
+    change the status any more: the process does nothing but end.
+    """
+
+    def guarded(arguments: list[str]) -> None:
+        try:
+            # Orbax and JAX log each step of theirs; --verbosity=0 shows it.
+            if not flags.FLAGS["verbosity"].present:
+                logging.set_verbosity(logging.WARNING)
+                logging.get_absl_logger().addFilter(_is_ours_to_tell)
+            if len(arguments) > 1:
+                raise InputError(f"{arguments[1]!r} is not a flag; flags look like --name=value")
+            with preemption.handled(), processes.lost_peers_told():
+                main()
+        except InputError as error:
+            _fail(error, 2)
+        except (DivergedError, CheckpointError) as error:
+            _fail(error, 1)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            _fail(f"{error}; make room, and the same command goes on", 1)
+        except Stopped as stopped:
+            print(f"stopped by SIGTERM: {stopped}; the same command goes on", file=sys.stderr)
+        except KeyboardInterrupt:
+            _fail("stopped from the keyboard; the same command goes on from what is saved", 130)
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def _is_ours_to_tell(record: LogRecord) -> bool:
+    """Leaves out the tracebacks that Orbax logs of errors that it also raises."""
+    return "orbax" not in record.pathname or record.levelno < ERROR
+
+
+def _parse(arguments: list[str]) -> list[str]:
+    try:
+        return app.parse_flags_with_usage(arguments) if _asks_help(arguments) else _read(arguments)
+    except (flags.Error, OSError) as error:
+        _fail(error, 2)
+
+
+def _asks_help(arguments: list[str]) -> bool:
+    return any(argument.lstrip("-").startswith("help") for argument in arguments[1:])
+
+
+def _read(arguments: list[str]) -> list[str]:
+    return flags.FLAGS(arguments)
+
+
+def _fail(message: object, status: int) -> NoReturn:
+    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,351 @@
+"""Every flag of every main, defined once, and what the library is told by them.
+
+Names follow the reference where it has them (``--alpha --t_lr --latent_dim --mlp_dims
+--mode_threshold --mode_oov --mutation_num --crossover_num --m_prob``). No flag is read below
+``experiments/``: the functions here turn flags into the library's frozen dataclasses, which check
+the values.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from absl import flags
+from etils.epath import Path
+
+from experiments.run.search_options import SearchOptions
+from experiments.run.settings import Settings
+from optembed_jax.data.options import DataOptions
+from optembed_jax.errors import InputError
+from optembed_jax.models.model_config import DEFAULT_ROW_KEEP, DEFAULT_ROW_SCORE, ModelConfig
+from optembed_jax.search.budget import BYTES_PER_PARAMETER
+from optembed_jax.search.loop import SearchConfig
+from optembed_jax.step.optimisers import TrainConfig
+from optembed_jax.storage.object_store import in_file_system, path_of
+
+_DATA = DataOptions()
+# The library's defaults are the paper's; the commands' are what docs/row_pruning.md found best.
+_MODEL = ModelConfig(mode_threshold="budget", mode_oov="oov")
+_TRAIN = TrainConfig(row_decay="rent")
+_SEARCH = SearchConfig()
+_OPTIONS = SearchOptions()
+
+# --- the run
+WORKDIR = flags.DEFINE_string(
+    "workdir",
+    None,
+    "Folder of the run: states, metrics and summary.json. Made when absent. May be gs://.",
+)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of initial values, shuffling, dropout and search.")
+
+# --- data: one flag for each attribute of DataOptions
+DATASET = flags.DEFINE_string(
+    "dataset",
+    "flights",
+    "flights (comes with the project), synthetic (planted truth), movielens, criteo_display, "
+    "avazu, kdd12 (from --raw_dir), or table (any CSV, TSV or Parquet).",
+)
+DATA_DIR = flags.DEFINE_string(
+    "data_dir", "~/.cache/optembed_jax", "Folder in which prepared data sets are kept."
+)
+flags.DEFINE_string("raw_dir", _DATA.raw_dir, "Folder with the raw files, as published.")
+flags.DEFINE_string(
+    "table_file", _DATA.table_file, "table: a CSV, TSV or Parquet file, split here."
+)
+flags.DEFINE_string("train_file", _DATA.train_file, "table: the training rows, if already split.")
+flags.DEFINE_string("validation_file", _DATA.validation_file, "table: the validation rows.")
+flags.DEFINE_string("test_file", _DATA.test_file, "table: the test rows.")
+flags.DEFINE_string("label", _DATA.label, "table: the column with the 0/1 label.")
+flags.DEFINE_list("categorical", list(_DATA.categorical), "table: the categorical columns.")
+flags.DEFINE_list("numeric", list(_DATA.numeric), "table: the numeric columns.")
+flags.DEFINE_string("time_column", _DATA.time_column, "table: the column that orders rows in time.")
+flags.DEFINE_string("split", _DATA.split, "random (8:1:1 rows) or time.")
+flags.DEFINE_string("split_index", _DATA.split_index, "Folder of row-number files, one per split.")
+flags.DEFINE_integer(
+    "min_count", _DATA.min_count, "A value seen less often shares its field's OOV row."
+)
+flags.DEFINE_string("vocab_from", _DATA.vocab_from, "Count values on the train split, or on all.")
+flags.DEFINE_integer("data_seed", _DATA.data_seed, "Seed of the random split and the row order.")
+flags.DEFINE_integer("numeric_bins", _DATA.numeric_bins, "table: bins of a numeric column.")
+flags.DEFINE_integer(
+    "max_bad_rows", _DATA.max_bad_rows, "Unusable rows set aside before preparation stops."
+)
+flags.DEFINE_integer("synthetic_rows", _DATA.synthetic_rows, "synthetic: rows of all splits.")
+flags.DEFINE_integer(
+    "synthetic_signal_fields", _DATA.synthetic_signal_fields, "synthetic: fields that matter."
+)
+flags.DEFINE_integer(
+    "synthetic_noise_fields", _DATA.synthetic_noise_fields, "synthetic: fields that do not."
+)
+flags.DEFINE_integer(
+    "synthetic_field_size", _DATA.synthetic_field_size, "synthetic: distinct values of a field."
+)
+
+# --- model: one flag for each attribute of ModelConfig
+flags.DEFINE_string("model", _MODEL.model, "fm, fnn, deepfm, ipnn, dcn or dcnv2.")
+flags.DEFINE_integer("latent_dim", _MODEL.latent_dim, "D, the largest embedding dimension.")
+flags.DEFINE_list(
+    "mlp_dims", [str(width) for width in _MODEL.mlp_dims], "Hidden units of the perceptron."
+)
+flags.DEFINE_float("dropout", _MODEL.dropout, "Dropout of the perceptron, in [0, 1).")
+flags.DEFINE_integer(
+    "cross_layers", _MODEL.cross_layers, "Cross layers of dcn (default 6) and dcnv2 (default 3)."
+)
+flags.DEFINE_string(
+    "mode",
+    _MODEL.mode,
+    "What is pruned: all (rows and dimensions), feature (rows), embed (dimensions), none.",
+)
+flags.DEFINE_string(
+    "mode_threshold",
+    _MODEL.mode_threshold,
+    "Rows are kept by a budget (--row_keep), or by a threshold that is learned for each field or "
+    "feature (the paper).",
+)
+flags.DEFINE_string("mode_oov", _MODEL.mode_oov, "Pruned ids read zero or a learned oov vector.")
+flags.DEFINE_string(
+    "mode_linear", _MODEL.mode_linear, "keep or prune the linear weights of pruned rows."
+)
+flags.DEFINE_integer("norm", _MODEL.norm, "Order of the row norm, 1 or 2.")
+flags.DEFINE_float(
+    "row_keep",
+    _MODEL.row_keep,
+    "Of a budget: share of the rows to keep, in (0, 1], exactly; those of the best --row_score. "
+    f"None: {DEFAULT_ROW_KEEP}, or in mode feature what --max_table_bytes pays for.",
+)
+flags.DEFINE_integer(
+    "max_table_bytes",
+    _OPTIONS.max_table_bytes,
+    "Size of the final table as float32, over the rows kept; the vectors of --mode_oov=oov count. "
+    "Where dimensions are searched, the search keeps to it; in mode feature, the rows do.",
+)
+flags.DEFINE_integer(
+    "max_table_parameters", _OPTIONS.max_table_parameters, "The same in numbers, not in bytes."
+)
+flags.DEFINE_string(
+    "row_score",
+    _MODEL.row_score,
+    "What --row_keep chooses by, and --max_table_bytes in mode feature: norm, mean_norm (over the "
+    f"last epoch), taylor, frequency or frequency_per_field. None: {DEFAULT_ROW_SCORE}.",
+)
+
+# --- training: one flag for each attribute of TrainConfig, and those of the loop
+flags.DEFINE_float("lr", _TRAIN.lr, "Learning rate of table and network.")
+flags.DEFINE_float("l2", _TRAIN.l2, "L2 on rows and kernels, added to the gradient.")
+flags.DEFINE_float("t_lr", _TRAIN.t_lr, "Learning rate of the thresholds.")
+flags.DEFINE_float("alpha", _TRAIN.alpha, "Weight of the regulariser sum(exp(-t)).")
+flags.DEFINE_string(
+    "row_decay",
+    _TRAIN.row_decay,
+    "What rows of the table pay per step: l2_coupled (the reference) and decoupled (AdamW) by "
+    "--l2, rent by --rent, or none.",
+)
+flags.DEFINE_float("rent", _TRAIN.rent, "Of --row_decay=rent: what a row's norm pays per step.")
+flags.DEFINE_string(
+    "table_update",
+    _TRAIN.table_update,
+    "sparse touches only the rows that a batch reads, dense all; auto: sparse for large tables.",
+)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 2048, "Rows per step.")
+EPOCHS = flags.DEFINE_integer("epochs", 20, "Most epochs of each training phase.")
+PATIENCE = flags.DEFINE_integer(
+    "patience", 1, "Epochs without a better validation AUC before a phase stops."
+)
+CHECKPOINT_EVERY = flags.DEFINE_string(
+    "checkpoint_every",
+    "300s",
+    "Save a training phase every so many steps, such as 500, or seconds, such as 60s; it is saved "
+    "at the end of each epoch in any case.",
+)
+RETRAIN_FROM = flags.DEFINE_string(
+    "retrain_from",
+    "supernet",
+    "Retraining starts from the supernet's initial values (the paper) or from fresh ones.",
+)
+RETRAIN_RENT = flags.DEFINE_float(
+    "retrain_rent", None, "--rent of retraining, often a milder one; None takes the same."
+)
+
+# --- devices and processes
+PARALLELISM = flags.DEFINE_string(
+    "parallelism",
+    "auto",
+    "pmap: a copy of the table on every device; sharded: its rows dealt to them; auto: pmap if "
+    "that fits, on accelerators and in runs of several processes.",
+)
+DISTRIBUTED = flags.DEFINE_string(
+    "distributed", "auto", "Several processes: auto (Cloud TPU pods, or a given address), on, off."
+)
+COORDINATOR_ADDRESS = flags.DEFINE_string(
+    "coordinator_address", None, "host:port of the first process, where it is not found by itself."
+)
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Beside --coordinator_address.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+
+# --- search: one flag for each attribute of SearchOptions and SearchConfig
+flags.DEFINE_string(
+    "search",
+    _OPTIONS.search,
+    "paper (no budget), budget, pareto (a front of AUC against size), random, or a simple rule: "
+    "uniform, log_v, inverse_log_v, corner. auto: budget where there is one, else paper.",
+)
+flags.DEFINE_integer(
+    "pad_dims_to",
+    _OPTIONS.pad_dims_to,
+    "Count dimensions as multiples of it, as hardware stores them.",
+)
+flags.DEFINE_string(
+    "fitness",
+    _OPTIONS.fitness,
+    "auc, or logloss with batch statistics of each candidate's own: how the supernet judges.",
+)
+flags.DEFINE_list(
+    "keep_rates",
+    [str(rate) for rate in _OPTIONS.keep_rates],
+    "Shares of the rows, such as 1,0.5,0.2: the search chooses one of them, too.",
+)
+PICK = flags.DEFINE_string(
+    "pick",
+    "best",
+    "Which table of a front to retrain: best, knee, its number, or the best of at most a size, "
+    "such as 200kB.",
+)
+FINALISTS = flags.DEFINE_bool(
+    "finalists",
+    True,
+    "Keep what validates best: of the winner of a search and the simple rules, all retrained (but "
+    "for --search=paper); without a search, of the retrained model and the supernet as it was cut.",
+)
+VERIFY_SEEDS = flags.DEFINE_integer(
+    "verify_seeds",
+    0,
+    "Retrain the winner and the best simple rule with so many seeds, and say which is better.",
+)
+flags.DEFINE_integer("generations", _SEARCH.generations, "Generations after the random one.")
+flags.DEFINE_integer("mutation_num", _SEARCH.mutation_num, "Offspring by mutation.")
+flags.DEFINE_integer("crossover_num", _SEARCH.crossover_num, "Offspring by crossover.")
+flags.DEFINE_float("m_prob", _SEARCH.m_prob, "Probability that a mutation redraws a field.")
+flags.DEFINE_integer("top_k", _SEARCH.top_k, "Parents kept from all generations so far.")
+flags.DEFINE_integer(
+    "search_patience",
+    _SEARCH.search_patience,
+    "Stop the search when so many generations have gained less than --search_tolerance; 0 never. "
+    "Without it 10, and under --search=budget 5 where its model explains what was scored. "
+    "--search=paper never stops early.",
+)
+flags.DEFINE_float(
+    "search_tolerance",
+    _SEARCH.search_tolerance,
+    "In units of --fitness, of --search_patience. Without it 1e-4, and 5e-4 where that is 5.",
+)
+CANDIDATES_PER_PASS = flags.DEFINE_integer(
+    "candidates_per_pass", 32, "Candidates scored at once; memory grows with it."
+)
+
+# --- serving: export and predict
+BUNDLE = flags.DEFINE_string(
+    "bundle", None, "Folder of the bundle to write or to serve. May be gs://."
+)
+STORAGE = flags.DEFINE_string(
+    "storage", "float32", "export: float32, float16, bfloat16 or int8 rows (a scale for each)."
+)
+MAX_AUC_DROP = flags.DEFINE_float(
+    "max_auc_drop",
+    1e-3,
+    "export: refuse a --storage that costs more validation AUC than this.",
+)
+SAMPLE = flags.DEFINE_string(
+    "sample", None, "export: also write some raw rows of the data set to this CSV, to try predict."
+)
+INPUT = flags.DEFINE_string("input", None, "predict: CSV (or .tsv, .gz) with raw columns by name.")
+OUTPUT = flags.DEFINE_string("output", None, "predict: CSV to write, a probability for each row.")
+
+
+def data_options() -> DataOptions:
+    """What the data flags say."""
+    for name in ("raw_dir", "table_file", "train_file", "validation_file", "test_file"):
+        if flags.FLAGS[name].value:
+            in_file_system(flags.FLAGS[name].value, f"--{name}")
+    return DataOptions(**_values_of(DataOptions))
+
+
+def settings() -> Settings:
+    """What all flags say, checked."""
+    model = _values_of(ModelConfig)
+    try:
+        model["mlp_dims"] = tuple(int(width) for width in model["mlp_dims"])
+    except ValueError as error:
+        raise InputError(f"mlp_dims must be whole numbers, such as 128,64: {error}") from error
+    options = _search_options()
+    if options is None:
+        model["max_table_bytes"] = _row_budget()
+    else:
+        model["max_table_bytes"] = None  # The search keeps to it.
+    return Settings(
+        dataset=DATASET.value,
+        data=data_options(),
+        data_dir=in_file_system(DATA_DIR.value, "--data_dir"),
+        model=ModelConfig(**model),
+        train=TrainConfig(**_values_of(TrainConfig)),
+        search=SearchConfig(**_values_of(SearchConfig)),
+        batch_size=BATCH_SIZE.value,
+        epochs=EPOCHS.value,
+        patience=PATIENCE.value,
+        seed=SEED.value,
+        retrain_from=RETRAIN_FROM.value,
+        candidates_per_pass=CANDIDATES_PER_PASS.value,
+        retrain_rent=RETRAIN_RENT.value,
+        checkpoint_every=CHECKPOINT_EVERY.value,
+        search_options=options or _OPTIONS,
+        pick=PICK.value,
+        finalists=FINALISTS.value,
+        verify_seeds=VERIFY_SEEDS.value,
+        parallelism=PARALLELISM.value,
+    )
+
+
+def _search_options() -> SearchOptions | None:
+    """What is searched for; None in a mode that does not search."""
+    if flags.FLAGS["mode"].value not in ("all", "embed"):
+        return None
+    values = _values_of(SearchOptions)
+    try:
+        values["keep_rates"] = tuple(float(rate) for rate in values["keep_rates"])
+    except ValueError as error:
+        raise InputError(f"keep_rates must be numbers, such as 1,0.5,0.2: {error}") from error
+    return SearchOptions(**values)
+
+
+def _row_budget() -> int | None:
+    """Bytes that the rows may have, in a mode without a search."""
+    limit = SearchOptions(
+        max_table_bytes=flags.FLAGS["max_table_bytes"].value,
+        max_table_parameters=flags.FLAGS["max_table_parameters"].value,
+    ).limit
+    return None if limit is None else BYTES_PER_PARAMETER * limit
+
+
+def workdir() -> Path:
+    """The ``--workdir``, which has to be given; it may be in a bucket."""
+    if not WORKDIR.value:
+        raise InputError("say where the run is to be kept: --workdir=DIR")
+    return path_of(WORKDIR.value)
+
+
+def required(flag: flags.FlagHolder[str | None]) -> str:
+    """The value of a flag that a main cannot do without."""
+    if not flag.value:
+        raise InputError(f"--{flag.name} is missing")
+    return flag.value
+
+
+def adopt(recorded: Mapping[str, Any]) -> None:
+    """Give flags that were not given the values that a run recorded."""
+    for name, value in recorded.items():
+        if name in flags.FLAGS and not flags.FLAGS[name].present:
+            is_list = isinstance(value, list)
+            flags.FLAGS[name].value = [str(part) for part in value] if is_list else value
+
+
+def _values_of(dataclass: type) -> dict:
+    return {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(dataclass)}

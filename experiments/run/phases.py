@@ -1,0 +1,87 @@
+"""Which phases a run goes through, the flags that decide each, and how each is run."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from etils.epath import Path
+
+from experiments.run import processes, retrain_phase, search_phase, training_phases, verify_phase
+from experiments.run.settings import Settings
+from experiments.run.trained import OF_PRUNING, Run
+from optembed_jax.errors import InputError
+
+_PHASES: Mapping[str, Callable[[Run, Path], dict[str, Any]]] = {
+    "baseline": training_phases.baseline,
+    "supernet": training_phases.supernet,
+    "search": search_phase.search,
+    "retrain": retrain_phase.retrain,
+    "verify": verify_phase.verify,
+}
+
+
+def phases_of(mode: str) -> tuple[str, ...]:
+    """The phases that a mode goes through to its final model."""
+    if mode == "none":
+        return ("baseline",)
+    found = ("search",) if mode in ("all", "embed") else ()
+    return ("baseline", "supernet", *found, "retrain")
+
+
+def phases_asked(settings: Settings) -> tuple[str, ...]:
+    """The phases that a run goes through: verification only where it is asked for."""
+    phases = phases_of(settings.model.mode)
+    return (*phases, "verify") if settings.verify_seeds else phases
+
+
+def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
+    """The flags that decide a phase's outcome, apart from the data and the phases before it."""
+    model, train = dataclasses.asdict(settings.model), dataclasses.asdict(settings.train)
+    loop = {name: getattr(settings, name) for name in ("batch_size", "epochs", "patience", "seed")}
+    if phase == "search":
+        options = dataclasses.asdict(settings.search_options)
+        return {**dataclasses.asdict(settings.search), **options, "seed": settings.seed}
+    if phase in ("retrain", "verify"):
+        retrain = dataclasses.asdict(settings.retrain)
+        wish: dict[str, Any] = {"finalists": settings.has_finalists}
+        if settings.model.searches_dims:
+            wish["pick"] = settings.pick
+        seeds = {"verify_seeds": settings.verify_seeds} if phase == "verify" else {}
+        return {**retrain, **loop, "retrain_from": settings.retrain_from, **wish, **seeds}
+    if phase == "supernet":
+        return {**model, **train, **loop}
+    of_pruning = ("mode", *OF_PRUNING, "t_lr", "alpha")
+    return {k: v for k, v in {**model, **train, **loop}.items() if k not in of_pruning}
+
+
+def run_phase(run: Run, phase: str) -> None:
+    """Run a phase, unless it is finished with the same flags.
+
+    Raises:
+      InputError: it was run with other flags, or what it builds on is missing.
+    """
+    flags = phase_flags(phase, run.settings)
+    if run.workdir.check_flags(phase, flags):
+        run.workdir.clear(phase)
+        run.progress.say(f"{phase}  finished before; its result is in {run.workdir.path / phase}")
+        return
+    if phase not in phases_asked(run.settings):
+        if phase == "verify":
+            raise InputError("say over how many seeds to verify: --verify_seeds=N")
+        raise InputError(f"mode {run.settings.model.mode!r} has no {phase} phase")
+    if phase in ("retrain", "verify") and run.settings.model.searches_dims:
+        run.workdir.require("search", phase)
+        run.workdir.check_flags("search", phase_flags("search", run.settings))
+    if phase in ("search", "retrain", "verify"):
+        run.workdir.require("supernet", phase)
+        run.workdir.check_flags("supernet", phase_flags("supernet", run.settings))
+    if phase == "verify":
+        run.workdir.require("retrain", phase)
+        run.workdir.check_flags("retrain", phase_flags("retrain", run.settings))
+    processes.stop_if_asked(f"the {phase} phase")
+    started = time.monotonic()
+    folder = run.workdir.start(phase, flags, run.settings.dataset, run.prepared.fingerprint)
+    record = _PHASES[phase](run, folder)
+    record["seconds"] = round(time.monotonic() - started, 3)
+    run.workdir.finish(phase, flags, record)

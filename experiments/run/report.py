@@ -1,0 +1,170 @@
+"""The outcome of a run: ``summary.json``, and the tables that a person reads at its end."""
+
+import dataclasses
+import platform
+from typing import Any
+
+from experiments.run import front
+from experiments.run.settings import Settings
+from experiments.run.workdir import PHASES, Workdir, write_json
+from optembed_jax.storage.versions import versions
+
+_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
+
+
+def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
+    """Gather the finished phases into ``summary.json``; the README describes it.
+
+    Returns:
+      What was written.
+    """
+    results = {phase: workdir.result(phase) for phase in PHASES}
+    finished = {phase: result for phase, result in results.items() if result is not None}
+    last = [result for result in finished.values() if "fields" in result][-1]
+    summary = {
+        "dataset": settings.dataset,
+        "model": settings.model.model,
+        "seed": settings.seed,
+        "versions": {"python": platform.python_version(), **versions(*_PACKAGES)},
+        "flags": {
+            "dataset": settings.dataset,
+            **settings.data.used_by(settings.dataset),
+            **dataclasses.asdict(settings.model),
+            **dataclasses.asdict(settings.train),
+            **dataclasses.asdict(settings.search),
+            **(dataclasses.asdict(settings.search_options) if settings.model.searches_dims else {}),
+            "batch_size": settings.batch_size,
+            "epochs": settings.epochs,
+            "patience": settings.patience,
+            "retrain_from": settings.retrain_from,
+            "retrain_rent": settings.retrain.rent,
+            "pick": settings.pick,
+            "finalists": settings.has_finalists,
+            "verify_seeds": settings.verify_seeds,
+            "seed": settings.seed,
+        },
+        **{
+            phase: {k: v for k, v in result.items() if k not in ("flags", "fields")}
+            for phase, result in finished.items()
+        },
+        "fields": last["fields"],
+    }
+    write_json(workdir.path / "summary.json", summary)
+    return summary
+
+
+def phase_table(summary: dict[str, Any]) -> str:
+    """A line per phase."""
+    full = summary["baseline"]["table_parameters"] if "baseline" in summary else None
+    lines = [
+        [
+            "phase",
+            "val AUC",
+            "test AUC",
+            "test logloss",
+            "rows kept",
+            "table parameters",
+            "of full",
+            "all parameters",
+            "seconds",
+        ]
+    ]
+    for phase in PHASES:
+        result = summary.get(phase, {})
+        if "table_parameters" not in result:
+            continue
+        table = result["table_parameters"]
+        lines.append(
+            [
+                phase,
+                f"{result['val_auc']:.4f}",
+                f"{result['test_auc']:.4f}" if "test_auc" in result else "-",
+                f"{result['test_logloss']:.4f}" if "test_logloss" in result else "-",
+                f"{result['rows_kept']:,}",
+                f"{table:,}",
+                f"{100 * table / full:.1f} %" if full else "-",
+                f"{result['total_parameters']:,}",
+                f"{result['seconds']:.1f}",
+            ]
+        )
+    return _aligned(lines)
+
+
+def field_table(summary: dict[str, Any], width: int = 20) -> str:
+    """A line per field: rows, rows kept, dimension, and a bar of the parameters kept."""
+    largest = summary["flags"]["latent_dim"]
+    lines = [["field", "rows", "rows kept", "dim", "kept of the field"]]
+    for field in summary["fields"]:
+        share = field["rows_kept"] * field["dim"] / (field["rows"] * largest)
+        bar = "#" * round(share * width)
+        lines.append(
+            [
+                field["name"],
+                f"{field['rows']:,}",
+                f"{field['rows_kept']:,}",
+                str(field["dim"]),
+                f"{bar:<{width}} {100 * share:5.1f} %",
+            ]
+        )
+    return _aligned(lines)
+
+
+def frequency_table(summary: dict[str, Any]) -> str:
+    """Of the rows seen so often in the training split, how many the last phase keeps."""
+    bands = [
+        summary[phase]["rows_by_frequency"]
+        for phase in PHASES
+        if "rows_by_frequency" in summary.get(phase, {})
+    ]
+    lines = [["seen in training", "rows", "rows kept", "share kept"]]
+    for band in bands[-1]:
+        rows, kept = band["rows"], band["rows_kept"]
+        share = f"{100 * kept / rows:.1f} %" if rows else "-"
+        lines.append([f"{band['seen']} times", f"{rows:,}", f"{kept:,}", share])
+    return _aligned(lines)
+
+
+def findings(summary: dict[str, Any]) -> list[str]:
+    """What else is worth telling: the search's front, the short list, what verification found."""
+    found = []
+    if "front" in summary.get("search", {}):
+        found.append(front.table(summary["search"]["front"]))
+    if "finalists" in summary.get("retrain", {}):
+        found.append(finalist_table(summary["retrain"]))
+    if "verify" in summary:
+        result = summary["verify"]
+        seeds = len(result["seeds"])
+        found.append(
+            f"verdict over {seeds} seed{'s' if seeds > 1 else ''} (test AUC, at most "
+            f"{result['budget_parameters']:,} table parameters): {result['verdict']}"
+        )
+    return found
+
+
+def finalist_table(retrained: dict[str, Any]) -> str:
+    """A line per model of the short list, and which one was kept."""
+    lines = [["finalist", "val AUC", "table parameters", ""]]
+    for finalist in retrained["finalists"]:
+        same = [rule for rule in finalist["rules"] if rule != finalist["name"]]
+        lines.append(
+            [
+                " = ".join([finalist["name"], *same]),
+                f"{finalist['val_auc']:.4f}",
+                f"{finalist['table_parameters']:,}",
+                "kept" if finalist["name"] == retrained["kept"] else "",
+            ]
+        )
+    return _aligned(lines)
+
+
+def _aligned(lines: list[list[str]]) -> str:
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    rows = [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    rows.insert(1, "-" * max(len(row) for row in rows))
+    return "\n".join(rows)

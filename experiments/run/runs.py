@@ -1,0 +1,71 @@
+"""A run from flags to results: the data set is prepared, phases are run, the summary is written."""
+
+import io
+from collections.abc import Callable
+
+from experiments.run import flags, processes, report
+from experiments.run.phases import phase_flags, phases_asked, run_phase
+from experiments.run.progress import DataProgress, Progress
+from experiments.run.search_setup import check_budget
+from experiments.run.trained import Run
+from experiments.run.workdir import Workdir
+from optembed_jax import data
+
+
+def open_run() -> Run:
+    """Check the flags and the workdir, prepare the data set; nothing is written to the workdir."""
+    settings, workdir = flags.settings(), Workdir(flags.workdir())
+    processes.connect(
+        flags.DISTRIBUTED.value,
+        flags.COORDINATOR_ADDRESS.value,
+        flags.NUM_PROCESSES.value,
+        flags.PROCESS_ID.value,
+    )
+    progress = Progress(None if processes.is_first() else io.StringIO())
+    prepared = data.prepare(
+        settings.dataset, settings.data, settings.data_dir, DataProgress(progress)
+    )
+    workdir.check_data(settings.dataset, prepared.fingerprint)
+    # Before anything runs, so that a contradiction costs no time.
+    check_budget(settings.model, settings.search_options, prepared.fields)
+    for phase in phases_asked(settings):
+        if not workdir.check_flags(phase, phase_flags(phase, settings)):
+            workdir.check_later(phase)
+    rows = prepared.num_rows
+    progress.say(
+        f"{settings.dataset}  {rows['train']:,} training, {rows['validation']:,} validation and "
+        f"{rows['test']:,} test rows, {prepared.fields.num_fields} fields, "
+        f"{prepared.fields.num_features:,} features"
+    )
+    return Run(settings, prepared, workdir, progress)
+
+
+def phase_main(phase: str) -> Callable[[], None]:
+    """The main of a single phase."""
+
+    def main() -> None:
+        run = open_run()
+        with processes.stopping_together():
+            run_phase(run, phase)
+        summary = report.summarise(run.workdir, run.settings)
+        parts = [report.phase_table(summary), report.frequency_table(summary)]
+        processes.say("\n\n".join([*parts, *report.findings(summary)]))
+
+    return main
+
+
+def pipeline_main() -> None:
+    """The main of all phases."""
+    run = open_run()
+    with processes.stopping_together():
+        for phase in phases_asked(run.settings):
+            run_phase(run, phase)
+    summary = report.summarise(run.workdir, run.settings)
+    parts = [
+        report.phase_table(summary),
+        report.field_table(summary),
+        report.frequency_table(summary),
+        *report.findings(summary),
+    ]
+    processes.say("\n" + "\n\n".join(parts) + "\n")
+    processes.say(f"summary: {run.workdir.path / 'summary.json'}")

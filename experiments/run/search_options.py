@@ -1,0 +1,81 @@
+"""What is searched for, as the flags say it: by which strategy, and under which budget."""
+
+import dataclasses
+
+from optembed_jax.errors import InputError
+from optembed_jax.fitness.validation_fitness import MEASURES
+from optembed_jax.search.budget import BYTES_PER_PARAMETER
+from optembed_jax.search.dimension_rules import DIMENSION_RULES
+
+STRATEGIES = ("auto", "paper", "budget", "pareto", "random", *DIMENSION_RULES)
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchOptions:
+    """A flag for each attribute.
+
+    Attributes:
+      search: ``paper``, the evolution without a budget; ``budget``, one under a budget that begins
+        with the simple rules and is guided by a model of what it scored; ``pareto``, a front of
+        AUC against size; ``random``; or a simple rule. ``auto`` is ``budget`` where there is one,
+        else ``paper``.
+      max_table_parameters: of the final table, over the rows kept; None does not bound them.
+      max_table_bytes: the same in bytes of float32; the smaller one holds.
+      pad_dims_to: dimensions are paid for as multiples of it.
+      fitness: by which the supernet judges candidates on the validation rows: ``auc``, or
+        ``logloss`` with batch statistics that are taken anew for each candidate.
+      keep_rates: shares of the rows to choose from, too; without any the supernet's rows are kept.
+
+    Raises:
+      InputError: a value outside its range, or a strategy that needs a budget without one.
+    """
+
+    search: str = "auto"
+    max_table_parameters: int | None = None
+    max_table_bytes: int | None = None
+    pad_dims_to: int = 1
+    fitness: str = "auc"
+    keep_rates: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.search not in STRATEGIES:
+            raise InputError(f"search must be one of {', '.join(STRATEGIES)}, not {self.search!r}")
+        if self.fitness not in MEASURES:
+            raise InputError(f"fitness must be one of {', '.join(MEASURES)}, not {self.fitness!r}")
+        for name in ("max_table_parameters", "max_table_bytes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} must be at least 1, not {value}")
+        if self.pad_dims_to < 1:
+            raise InputError(f"pad_dims_to must be at least 1, not {self.pad_dims_to}")
+        for rate in self.keep_rates:
+            if not 0 < rate <= 1:
+                raise InputError(f"keep_rates must be in (0, 1], not {rate}")
+        if len(set(self.keep_rates)) < len(self.keep_rates):
+            raise InputError("keep_rates must differ")
+        needs_budget = self.search == "budget" or self.search in DIMENSION_RULES
+        if needs_budget and self.limit is None:
+            raise InputError(
+                f"search={self.search} needs a budget: max_table_parameters or max_table_bytes"
+            )
+        if self.search == "paper" and (self.limit is not None or self.keep_rates):
+            raise InputError(
+                "search=paper knows neither budget nor keep_rates; use search=budget or pareto"
+            )
+
+    @property
+    def strategy(self) -> str:
+        """``search``, decided."""
+        if self.search != "auto":
+            return self.search
+        return "paper" if self.limit is None else "budget"
+
+    @property
+    def limit(self) -> int | None:
+        """Parameters that the table may have; None without a budget."""
+        limits = []
+        if self.max_table_parameters is not None:
+            limits.append(self.max_table_parameters)
+        if self.max_table_bytes is not None:
+            limits.append(self.max_table_bytes // BYTES_PER_PARAMETER)
+        return min(limits) if limits else None

@@ -1,0 +1,188 @@
+"""A search as the flags describe it: what may be chosen, how it is scored, and who searches."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+
+from experiments.run.search_options import SearchOptions
+from experiments.run.trained import Run, Trained, load_trained
+from optembed_jax.devices.choice import choose
+from optembed_jax.errors import InputError
+from optembed_jax.fields import Fields
+from optembed_jax.fitness.candidate_devices import over_devices, rows_read
+from optembed_jax.fitness.masked import over_masks
+from optembed_jax.fitness.validation_fitness import ValidationFitness, make_fitness
+from optembed_jax.method.threshold import by_block, row_norm
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.parameter_count import rows_in_budget
+from optembed_jax.search import budget
+from optembed_jax.search.dimension_rules import DIMENSION_RULES
+from optembed_jax.search.guided import GuidedEvolution
+from optembed_jax.search.loop import Merit, SearchConfig, Searcher, best_fitness
+from optembed_jax.search.searchers import (
+    Evolution,
+    GivenCandidates,
+    ParetoEvolution,
+    RandomSearch,
+)
+from optembed_jax.search.space import SearchSpace
+from optembed_jax.storage import array_file
+from optembed_jax.table.score import keep_best
+
+FRONT_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
+"""Of the largest table: sizes at which a front starts from the simple rules."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Masks:
+    """The row masks to choose from.
+
+    Attributes:
+      rows: bool ``[V]`` of each; None of one that keeps every row because the mode prunes none.
+      keep_rates: the share of the rows that each keeps; None of the supernet's own.
+    """
+
+    rows: tuple[np.ndarray | None, ...]
+    keep_rates: tuple[float | None, ...]
+
+
+def masks_of(run: Run, supernet: Trained) -> Masks:
+    """The supernet's rows, or those of each of ``--keep_rates`` by the score that it gathered."""
+    model, options = run.settings.model, run.settings.search_options
+    if not model.prunes_rows:
+        return Masks((None,), (None,))
+    if not options.keep_rates:
+        return Masks((supernet.rows,), (None,))
+    if model.learns_thresholds:
+        scores = _margins(model, supernet, run.prepared.fields)
+    else:
+        path = run.workdir.phase_dir("supernet") / "row_scores.safetensors"
+        scores = array_file.load(path)["scores"]
+    counts = [max(1, round(rate * len(scores))) for rate in options.keep_rates]
+    return Masks(tuple(keep_best(scores, count) for count in counts), options.keep_rates)
+
+
+def _margins(model: ModelConfig, supernet: Trained, fields: Fields) -> np.ndarray:
+    """How far the norm of each row is above its threshold, float64 ``[V]``."""
+    thresholds = np.asarray(supernet.params.thresholds, np.float64)
+    if model.mode_threshold == "field":
+        thresholds = thresholds[fields.field_of_row]
+    norm = functools.partial(row_norm, order=model.norm)
+    return by_block(norm, supernet.params.table.rows).astype(np.float64) - thresholds
+
+
+def space_of(run: Run, masks: Masks, limit: int | None) -> SearchSpace:
+    """Dimensions, and masks where there are several; a vector that pruned ids read counts."""
+    model, fields = run.settings.model, run.prepared.fields
+    beside = 1 if model.prunes_rows and model.mode_oov == "oov" else 0
+    rows = [
+        np.array(fields.sizes, np.int64) if mask is None else fields.rows_per_field(mask)
+        for mask in masks.rows
+    ]
+    return SearchSpace(
+        np.stack(rows) + beside,
+        model.latent_dim,
+        limit,
+        run.settings.search_options.pad_dims_to,
+    )
+
+
+def fitness_of(
+    run: Run, supernet: Trained, masks: Masks, space: SearchSpace, measure: str
+) -> ValidationFitness:
+    """The supernet's judgement of candidates on the validation rows, by the devices that train.
+
+    By ``measure``: ``auc`` or ``logloss``.
+    """
+    settings = run.settings
+    ids, labels = run.prepared.arrays("validation")
+
+    devices = jax.local_devices()
+    choice = choose(settings.parallelism, settings.model, settings.train, run.prepared.fields)
+    if choice.kind == "one":
+        devices = devices[:1]
+    else:
+        run.progress.say(f"search  candidates dealt to {choice.devices} devices")
+
+    def under(mask: np.ndarray | None) -> ValidationFitness:
+        read, rows, places = rows_read(supernet.params, mask, ids)
+
+        def on(device: jax.Device) -> ValidationFitness:
+            params, batch_stats = jax.device_put((read, supernet.batch_stats), device)
+            return make_fitness(
+                settings.model,
+                params,
+                batch_stats,
+                rows,
+                places,
+                labels,
+                measure=measure,
+                candidates_per_pass=settings.candidates_per_pass,
+            )
+
+        return over_devices(on, devices)
+
+    by_mask = [under(mask) for mask in masks.rows]
+    return by_mask[0] if len(by_mask) == 1 else over_masks(space, by_mask)
+
+
+def searcher_of(
+    options: SearchOptions, config: SearchConfig, space: SearchSpace
+) -> tuple[Searcher, SearchConfig, Merit]:
+    """Who searches, how long, and what early stopping goes by."""
+    strategy = options.strategy
+    if strategy == "paper":
+        nobody = np.zeros((0, len(space.limits)), np.int32)
+        endless = dataclasses.replace(config, search_patience=0)
+        return Evolution(space, config, nobody, race=False), endless, best_fitness
+    if strategy == "budget":
+        seeds = space.rule_candidates((space.limit,))
+        return GuidedEvolution(space, config, seeds), config, best_fitness
+    if strategy == "random":
+        return RandomSearch(space, config), config, best_fitness
+    if strategy == "pareto":
+        sizes = tuple(int(share * space.size_range[1]) for share in FRONT_SHARES)
+        front = ParetoEvolution(space, config, space.rule_candidates(sizes))
+        return front, config, front.merit
+    rule = space.rule_candidates((space.limit,), (strategy,))
+    return GivenCandidates(rule), config, best_fitness
+
+
+def check_budget(model: ModelConfig, options: SearchOptions, fields: Fields) -> None:
+    """Refuse a budget that cannot be met, as far as that is known before the supernet is trained.
+
+    Raises:
+      InputError: the smallest table is larger.
+    """
+    if not model.searches_dims or options.limit is None:
+        return
+    if options.keep_rates and model.prunes_rows:
+        count = max(1, round(min(options.keep_rates) * fields.num_features))
+    elif model.learns_thresholds:
+        return
+    else:
+        count = rows_in_budget(model, fields)
+    # Which rows is not known yet, and need not be: with one dimension each, only their number.
+    budget.check_limit(np.array([count]), options.limit, options.pad_dims_to)
+
+
+def rule_names(space: SearchSpace, limit: int) -> list[tuple[str, np.ndarray]]:
+    """Each simple rule's candidates int32 ``[n, G]`` at a limit."""
+    return [(rule, space.rule_candidates((limit,), (rule,))) for rule in DIMENSION_RULES]
+
+
+def supernet_of(run: Run) -> Trained:
+    """The model that judges.
+
+    Raises:
+      InputError: there are keep rates to choose from, and no scores to choose rows by.
+    """
+    options = run.settings.search_options
+    if options.keep_rates and not run.settings.model.prunes_rows:
+        raise InputError(
+            f"keep_rates choose rows, which mode {run.settings.model.mode!r} does not prune; "
+            "use mode all"
+        )
+    return load_trained(run, "supernet", on_host=True)

@@ -1,0 +1,107 @@
+"""A run's settings: what all flags say, in the library's terms, and checked."""
+
+import dataclasses
+from pathlib import Path
+
+from experiments.run.pick import check_pick
+from experiments.run.preemption import every
+from experiments.run.search_options import SearchOptions
+from optembed_jax.data.options import DataOptions
+from optembed_jax.devices.choice import PARALLELISMS
+from optembed_jax.errors import InputError
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.search.dimension_rules import DIMENSION_RULES
+from optembed_jax.search.loop import SearchConfig
+from optembed_jax.step.optimisers import TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All that the flags say, as the library understands it.
+
+    Attributes:
+      dataset: name of the data set.
+      data: how it is prepared.
+      data_dir: where it is kept.
+      model, train, search: of the method.
+      search_options: what is searched for.
+      batch_size, epochs, patience: of the training loop.
+      seed: of the run.
+      retrain_from: ``supernet`` or ``fresh``.
+      candidates_per_pass: of the search.
+      retrain_rent: of the retraining; None is ``train.rent``.
+      parallelism: how steps are spread over devices, see ``choice.choose``.
+      checkpoint_every: how often training is saved, as :func:`preemption.every` takes it.
+      pick: which table of a front to retrain, as ``pick.pick`` reads it.
+      finalists: whether what is retrained has to validate better than what else is there.
+      verify_seeds: seeds to verify the search with; 0 does not.
+
+    Raises:
+      InputError: a value outside its range.
+    """
+
+    dataset: str
+    data: DataOptions
+    data_dir: Path
+    model: ModelConfig
+    train: TrainConfig
+    search: SearchConfig
+    batch_size: int
+    epochs: int
+    patience: int
+    seed: int
+    retrain_from: str
+    candidates_per_pass: int
+    retrain_rent: float | None = None
+    checkpoint_every: str = "300s"
+    search_options: SearchOptions = dataclasses.field(default_factory=SearchOptions)
+    pick: str = "best"
+    finalists: bool = True
+    verify_seeds: int = 0
+    parallelism: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "epochs", "patience", "candidates_per_pass"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed must be in 0..2**32 - 1, not {self.seed}")
+        if self.retrain_from not in ("supernet", "fresh"):
+            raise InputError(
+                f"retrain_from must be one of supernet, fresh, not {self.retrain_from!r}"
+            )
+        if self.retrain_rent is not None and not self.retrain_rent >= 0:
+            raise InputError(f"retrain_rent must be at least 0, not {self.retrain_rent}")
+        every(self.checkpoint_every)
+        check_pick(self.pick)
+        if self.verify_seeds < 0:
+            raise InputError(f"verify_seeds must be at least 0, not {self.verify_seeds}")
+        if self.verify_seeds and not self.model.searches_dims:
+            raise InputError(
+                f"verify_seeds checks a search, and mode {self.model.mode!r} has none; use mode "
+                "all or embed"
+            )
+        if self.parallelism not in PARALLELISMS:
+            raise InputError(
+                f"parallelism must be one of {', '.join(PARALLELISMS)}, not {self.parallelism!r}"
+            )
+
+    @property
+    def has_finalists(self) -> bool:
+        """``finalists``, where there is something else to keep.
+
+        The simple rules are, where a search has a winner that may be wrong; but the paper's search
+        retrains its winner alone, and so does a simple rule that was asked for. Where nothing is
+        searched the supernet is, if only a budget cut it, after training.
+        """
+        if not self.model.searches_dims:
+            return self.finalists and self.model.has_row_budget
+        searched = self.search_options.strategy not in ("paper", *DIMENSION_RULES)
+        return self.finalists and searched
+
+    @property
+    def retrain(self) -> TrainConfig:
+        """``train``, as the retraining has it."""
+        if self.retrain_rent is None:
+            return self.train
+        return dataclasses.replace(self.train, rent=self.retrain_rent)

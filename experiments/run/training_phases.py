@@ -1,0 +1,302 @@
+"""Training: the phases baseline and supernet, and retraining a table, one loop for all."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils.epath import Path
+
+from experiments.run import preemption, processes
+from experiments.run.progress import TrainingProgress
+from experiments.run.trained import Run, Trained, abstract, counts, key_of, model_of
+from experiments.run.workdir import append_jsonl, write_jsonl
+from optembed_jax import data, metrics
+from optembed_jax.devices.choice import Choice, choose, make_steps
+from optembed_jax.devices.parallel import Steps
+from optembed_jax.method.threshold import by_block, table_row_mask
+from optembed_jax.models.forward import Params, Reading, Selection, init_params
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.parameter_count import rows_in_budget
+from optembed_jax.serving.compact_model import compact, expand
+from optembed_jax.step.optimisers import TrainConfig
+from optembed_jax.step.train_state import TrainState, init_state
+from optembed_jax.step.train_step import Phase
+from optembed_jax.storage import array_file, saved_state, state_manifest
+from optembed_jax.table.compact import CompactIndex
+from optembed_jax.table.compact_update import trains_compact
+from optembed_jax.table.score import keep_best, row_scores
+from optembed_jax.training.checkpoint import Checkpoints
+from optembed_jax.training.fit import Fitted, fit
+from optembed_jax.training.prediction import predict
+from optembed_jax.training.resume import Epoch, Position, Saving, resume
+
+
+@dataclasses.dataclass(frozen=True)
+class _Devices:
+    """How a phase is spread over devices: the choice, its steps, and what they were made of."""
+
+    choice: Choice
+    steps: Steps
+    model: ModelConfig
+    train: TrainConfig
+    batch_size: int
+
+    def steps_of(self, phase: Phase, num_features: int) -> Steps:
+        """The steps of another phase on the same devices."""
+        return make_steps(
+            self.choice.kind, phase, self.model, self.train, self.batch_size, num_features
+        )
+
+
+def _devices_for(run: Run, phase: Phase) -> _Devices:
+    settings, prepared = run.settings, run.prepared
+    model = model_of(phase.value, settings.model)
+    batch_size = min(settings.batch_size, prepared.num_rows["train"])
+    if batch_size < settings.batch_size:
+        run.progress.say(
+            f"{phase.value}  batches of {batch_size} rows: the training split has no more"
+        )
+    train = settings.retrain if phase == Phase.RETRAIN else settings.train
+    choice = choose(settings.parallelism, model, train, prepared.fields)
+    if choice.kind != "one":
+        run.progress.say(f"{phase.value}  {choice}")
+    rows = prepared.fields.num_features
+    steps = make_steps(choice.kind, phase, model, train, batch_size, rows)
+    return _Devices(choice, steps, model, train, batch_size)
+
+
+def baseline(run: Run, folder: Path) -> dict[str, Any]:
+    """Train the plain model; the record of the phase."""
+    devices = _devices_for(run, Phase.BASELINE)
+    return _train(run, folder, Phase.BASELINE, devices, _Start(), Selection())
+
+
+def supernet(run: Run, folder: Path) -> dict[str, Any]:
+    """Train table, thresholds and network together; the record of the phase."""
+    model, fields = run.settings.model, run.prepared.fields
+    rows_in_budget(model, fields)  # Before training, not after.
+    devices = _devices_for(run, Phase.SUPERNET)
+    start = _Start(lambda: init_params(key_of(run, "supernet"), model, fields))
+    if not state_manifest.is_finished(folder / "initial"):
+        params, batch_stats = devices.steps.whole(devices.steps.create(start.make))
+        saved_state.save(folder / "initial", {"params": params, "batch_stats": batch_stats})
+    return _train(run, folder, Phase.SUPERNET, devices, start, Selection())
+
+
+def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:
+    """Train again with the rows and dimensions of a model; the record of the training.
+
+    On arrays that hold only those, which gives what masks give (``compact_model``).
+    """
+    settings, fields = run.settings, run.prepared.fields
+    devices, start = _devices_for(run, Phase.RETRAIN), _retraining_start(run)
+    rows, dims = kept.pruned(settings.model)
+    numbers = int(fields.rows_per_field(kept.rows) @ kept.dims)
+    pays = trains_compact(settings.retrain.table_update, numbers)
+    if not pays or devices.choice.kind != "one":
+        # A step on all of so many numbers costs more than masks waste; and several devices have
+        # steps for full tables only.
+        frozen = Selection(
+            rows=None if rows is None else jnp.asarray(rows),
+            dims=None if dims is None else jnp.asarray(dims),
+        )
+        return _train(run, folder, Phase.RETRAIN, devices, start, frozen, kept)
+    full, batch_stats = start.given if start.make is None else jax.device_get(start.make())
+    small, index = compact(settings.model, full, fields, rows, dims)
+    start = _Start(given=(small, batch_stats))
+    return _train(run, folder, Phase.RETRAIN, devices, start, index, kept, full)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """Parameters and batch statistics that training begins with; without either, fresh ones.
+
+    Attributes:
+      make: makes them, where they are to stand.
+      given: arrays, on the host.
+    """
+
+    make: Callable[[], tuple[Params, Any]] | None = None
+    given: Any = None
+
+
+def _retraining_start(run: Run) -> _Start:
+    """What retraining begins with, of the full model."""
+    model, fields = run.settings.model, run.prepared.fields
+    if run.settings.retrain_from == "fresh":
+        init_key, _ = jax.random.split(key_of(run, "retrain"))
+        return _Start(lambda: init_params(init_key, model, fields))
+    like = dict(zip(("params", "batch_stats"), abstract(model, run), strict=True))
+    place = run.workdir.phase_dir("supernet") / "initial"
+    initial = saved_state.restore(place, like, on_host=True)
+    return _Start(given=(initial["params"], initial["batch_stats"]))
+
+
+def _train(
+    run: Run,
+    folder: Path,
+    phase: Phase,
+    devices: _Devices,
+    start: _Start,
+    frozen: Reading,
+    kept: Trained | None = None,
+    full: Params | None = None,
+) -> dict[str, Any]:
+    """Train on from where the phase was left, score the test split once, save; its record.
+
+    ``kept`` has the rows and dimensions of a retraining; ``full`` is what its compact parameters
+    were cut from.
+    """
+    settings, prepared = run.settings, run.prepared
+    steps, model, train = devices.steps, devices.model, devices.train
+    batch_size = devices.batch_size
+
+    def begin(given: tuple[Params, Any] | None) -> TrainState:
+        return init_state(
+            key_of(run, phase.value),
+            model,
+            train,
+            prepared.fields,
+            start=given if start.make is None else start.make(),
+            gather_scores=phase == Phase.SUPERNET and model.has_row_budget,
+        )
+
+    def reader(split: str, **options: Any) -> data.Reader:
+        return data.Reader(prepared, split, batch_size, seed=settings.seed, **options)
+
+    with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
+        state, position = _begin_or_resume(run, phase, checkpoints, begin, start.given, steps)
+        write_jsonl(folder / "metrics.jsonl", map(dataclasses.asdict, position.history))
+        telling = TrainingProgress(
+            run.progress, phase.value, settings.epochs, batch_size, position.epoch
+        )
+
+        def on_epoch(epoch: Epoch) -> None:
+            append_jsonl(folder / "metrics.jsonl", dataclasses.asdict(epoch))
+            telling.on_epoch(epoch)
+
+        with preemption.deferred():
+            fitted = fit(
+                state,
+                reader(
+                    "train",
+                    shuffle=True,
+                    remainder="drop",
+                    process_index=jax.process_index(),
+                    process_count=jax.process_count(),
+                ),
+                reader("validation", shuffle=False, remainder="pad"),
+                frozen,
+                phase=phase,
+                model=model,
+                train=train,
+                epochs=settings.epochs,
+                patience=settings.patience,
+                on_step=telling.on_step,
+                on_epoch=on_epoch,
+                steps=steps,
+                position=position,
+                saving=Saving(
+                    checkpoints,
+                    due=processes.agreed_due(settings.checkpoint_every),
+                    stop=processes.agreed(preemption.requested),
+                ),
+            )
+    on_devices = fitted
+    if devices.choice.kind != "one":
+        on_host = steps.whole((fitted.params, fitted.batch_stats, fitted.scores))
+        params, batch_stats, scores = on_host
+        fitted = dataclasses.replace(fitted, params=params, batch_stats=batch_stats, scores=scores)
+    trained = _frozen(run, folder, phase, model, fitted, kept)
+
+    def predicted(split: str, of: Phase, steps: Steps, frozen: Reading) -> Any:
+        return predict(
+            on_devices.params,
+            on_devices.batch_stats,
+            reader(split, shuffle=False, remainder="pad"),
+            steps.place(frozen),
+            phase=of,
+            model=model,
+            steps=steps,
+        )
+
+    val_auc = fitted.best.val_auc
+    if fitted.scores is None:
+        test = predicted("test", phase, steps, frozen)
+    else:
+        # A budget cuts after training: what is scored is what is kept, not what was trained.
+        cut = devices.steps_of(Phase.RETRAIN, prepared.fields.num_features)
+        validation, test = (
+            predicted(split, Phase.RETRAIN, cut, trained.selection)
+            for split in ("validation", "test")
+        )
+        val_auc = metrics.auc(*validation)
+    if full is not None and isinstance(frozen, CompactIndex):
+        rows, _ = trained.pruned(model)
+        whole = expand(model, fitted.params, frozen, prepared.fields, rows, full)
+        trained = dataclasses.replace(trained, params=whole)
+    saved_state.save(folder / "state", trained.as_tree())
+    return {
+        "val_auc": val_auc,
+        "test_auc": metrics.auc(*test),
+        "test_logloss": metrics.logloss(*test),
+        "test_calibration": metrics.calibration(*test),
+        **counts(run, model, trained),
+        "best_epoch": fitted.best.number,
+        "epochs": len(fitted.epochs),
+    }
+
+
+def _begin_or_resume(
+    run: Run,
+    phase: Phase,
+    checkpoints: Checkpoints,
+    begin: Callable[[tuple[Params, Any] | None], TrainState],
+    given: tuple[Params, Any] | None,
+    steps: Steps,
+) -> tuple[TrainState, Position]:
+    """The newest good checkpoint, or the state before the first step."""
+    resumed = resume(
+        checkpoints,
+        steps.layout(jax.eval_shape(begin, given)),
+        on_damage=lambda problem: run.progress.say(f"{phase.value}  warning: {problem}"),
+    )
+    if resumed is None:
+        return steps.create(begin, steps.place(given)), Position()
+    _, position = resumed
+    run.progress.say(
+        f"{phase.value}  goes on from epoch {position.epoch}, after {position.batch} steps of it"
+    )
+    return resumed
+
+
+def _frozen(
+    run: Run, folder: Path, phase: Phase, model: ModelConfig, fitted: Fitted, kept: Trained | None
+) -> Trained:
+    """The trained model with the rows and columns that it reads from now on."""
+    fields, params = run.prepared.fields, fitted.params
+    rows = np.ones(fields.num_features, bool)
+    dims = np.full(fields.num_fields, model.latent_dim, np.int32)
+    if phase == Phase.SUPERNET and params.thresholds is not None:
+        per_row = params.thresholds
+        if model.mode_threshold == "field":
+            per_row = np.asarray(per_row)[fields.field_of_row]
+        rows = by_block(
+            lambda table, own, field: table_row_mask(table, own, field, "feature", model.norm),
+            params.table.rows,
+            per_row,
+            fields.field_of_row,
+        )
+    if phase == Phase.SUPERNET and fitted.scores is not None:
+        scores = row_scores(fitted.scores, params.table.rows, fields, fitted.steps)
+        # The search may try other shares of the rows.
+        if processes.is_first():
+            array_file.save(folder / "row_scores.safetensors", {"scores": scores})
+        rows = keep_best(scores, rows_in_budget(model, fields))
+    if kept is not None:
+        rows, dims = kept.rows, kept.dims
+    return Trained(params, fitted.batch_stats, rows, dims)

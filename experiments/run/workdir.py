@@ -1,0 +1,225 @@
+"""The folder of a run: what each phase left there, and whether it still fits what is asked for.
+
+DIR/data.json                 which prepared data set the run belongs to
+DIR/<phase>/begun.json        the flags that the phase was begun with
+DIR/<phase>/checkpoints/      states to go on from, until the phase is finished
+DIR/retrain/finalists/        the tables of a short list, until the best of them is known
+DIR/<phase>/metrics.jsonl     a line per epoch or generation
+DIR/<phase>/state/            the model that the phase leaves
+DIR/<phase>/result.json       written last, so that its presence means the phase is finished
+DIR/summary.json              the whole run
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from etils.epath import Path, PathLike
+
+from experiments.run import processes
+from optembed_jax.errors import InputError
+from optembed_jax.storage import barrier
+from optembed_jax.storage.object_store import in_bucket, write_whole
+
+PHASES = ("baseline", "supernet", "search", "retrain", "verify")
+_BUILT_ON = {
+    "baseline": (),
+    "supernet": ("search", "retrain", "verify"),
+    "search": ("retrain", "verify"),
+    "retrain": ("verify",),
+    "verify": (),
+}
+UNDER_WAY = "finalists"
+"""Where a phase trains several tables of which it keeps one."""
+
+
+def write_json(path: PathLike, value: Any) -> None:
+    """Write JSON whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n")
+
+
+def write_text(path: PathLike, text: str) -> None:
+    """Write a text file whole or not at all."""
+    if processes.is_first():
+        write_whole(path, text.encode())
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+    """A run's folder.
+
+    Attributes:
+      path: the folder, in a file system or a bucket; made by the first phase that starts.
+    """
+
+    path: Path
+
+    def phase_dir(self, phase: str) -> Path:
+        """The folder of a phase."""
+        return Path(self.path) / phase
+
+    def result(self, phase: str) -> dict[str, Any] | None:
+        """What a finished phase recorded; None while it is not finished.
+
+        Raises:
+          InputError: the record cannot be read.
+        """
+        return self._read(phase, "result.json")
+
+    def begun_with(self, phase: str) -> dict[str, Any] | None:
+        """The flags that a phase was begun with; None before it was.
+
+        Raises:
+          InputError: the record cannot be read.
+        """
+        return self._read(phase, "begun.json")
+
+    def _read(self, phase: str, name: str) -> dict[str, Any] | None:
+        path = self.phase_dir(phase) / name
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{path} cannot be read ({error}); remove {path.parent} to run the phase again"
+            ) from error
+
+    def check_data(self, dataset: str, fingerprint: str) -> None:
+        """Refuse a folder that belongs to another data set.
+
+        Raises:
+          InputError: it does, or it is not a folder.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"workdir {self.path} is a file, not a folder")
+        path = self.path / "data.json"
+        if not path.exists():
+            return
+        recorded = json.loads(path.read_text(encoding="utf-8"))
+        if recorded != {"dataset": dataset, "fingerprint": fingerprint}:
+            same_name = recorded.get("dataset") == dataset
+            what = "other data options or files" if same_name else f"data set {dataset!r}"
+            raise InputError(
+                f"workdir {self.path} belongs to data set {recorded.get('dataset')!r}, and the "
+                f"flags ask for {what}; use another --workdir"
+            )
+
+    def check_flags(self, phase: str, flags: Mapping[str, Any]) -> bool:
+        """Whether the phase is finished, with these very flags; one under way must have them too.
+
+        Raises:
+          InputError: it was run with others; the message names the phase and the flags.
+        """
+        result = self.result(phase)
+        recorded = self.begun_with(phase) if result is None else result["flags"]
+        if recorded is None:
+            return False
+        wanted = json.loads(json.dumps(flags))
+        changed = [name for name in wanted if recorded.get(name) != wanted[name]]
+        if changed:
+            differences = ", ".join(
+                f"--{name}={_as_flag(recorded.get(name))} (now {_as_flag(wanted[name])})"
+                for name in changed
+            )
+            raise InputError(
+                f"phase {phase} in {self.path} is {'begun' if result is None else 'finished'} with "
+                f"{differences}; "
+                f"use another --workdir, or remove {_and_later(phase)} there to run it again"
+            )
+        return result is not None
+
+    def check_later(self, phase: str) -> None:
+        """Refuse to run a phase anew under others that were built on its earlier outcome.
+
+        Raises:
+          InputError: there are such phases, finished or begun; the message names them.
+        """
+        later = [
+            name
+            for name in _BUILT_ON[phase]
+            if self.result(name) is not None or self.begun_with(name) is not None
+        ]
+        if later:
+            folders = " and ".join(f"{name}/" for name in later)
+            raise InputError(
+                f"{self.path} has no finished {phase}, but {folders} built on an earlier one; "
+                f"remove {folders} there, or use another --workdir"
+            )
+
+    def start(self, phase: str, flags: Mapping[str, Any], dataset: str, fingerprint: str) -> Path:
+        """The folder of a phase: empty where it starts, as it was left where it goes on.
+
+        The flags have passed :meth:`check_flags`; they and the data set are recorded.
+        """
+        if processes.is_first():
+            self._start(phase, flags, dataset, fingerprint)
+        barrier.wait(f"{phase} begins")
+        return self.phase_dir(phase)
+
+    def _start(self, phase: str, flags: Mapping[str, Any], dataset: str, fingerprint: str) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        data = self.path / "data.json"
+        if not data.exists():
+            write_json(data, {"dataset": dataset, "fingerprint": fingerprint})
+        folder = self.phase_dir(phase)
+        if self.begun_with(phase) is None:
+            folder.rmtree(missing_ok=True)
+            folder.mkdir(parents=True)
+            write_json(folder / "begun.json", dict(flags))
+
+    def finish(self, phase: str, flags: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+        """Record the outcome of a phase; from here on it is finished."""
+        write_json(self.phase_dir(phase) / "result.json", {"flags": dict(flags), **record})
+        self.clear(phase)
+        barrier.wait(f"{phase} ends")
+
+    def clear(self, phase: str) -> None:
+        """Remove what a finished phase needed only while it was under way."""
+        if processes.is_first():
+            for leftover in ("checkpoints", UNDER_WAY):
+                (self.phase_dir(phase) / leftover).rmtree(missing_ok=True)
+
+    def require(self, phase: str, wanted_by: str) -> dict[str, Any]:
+        """The record of a phase that another one builds on.
+
+        Raises:
+          InputError: it is not finished.
+        """
+        result = self.result(phase)
+        if result is None:
+            raise InputError(
+                f"{wanted_by} needs the {phase} in {self.path}, which is not there; run "
+                f"`python -m experiments.{phase}` with the same flags first"
+            )
+        return result
+
+
+def write_jsonl(path: PathLike, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write a JSONL file whole or not at all: that of a run that goes on, as far as it was."""
+    write_text(path, "".join(_line(record) for record in records))
+
+
+def append_jsonl(path: PathLike, record: Mapping[str, Any]) -> None:
+    """Add a line to a JSONL file."""
+    if not processes.is_first():
+        return
+    if in_bucket(path):  # Where nothing can be added to: such files have a line per epoch.
+        write_whole(path, Path(path).read_bytes() + _line(record).encode())
+        return
+    with Path(path).open("a") as file:
+        file.write(_line(record))
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"
+
+
+def _as_flag(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _and_later(phase: str) -> str:
+    folders = [f"{name}/" for name in (phase, *_BUILT_ON[phase])]
+    return " and ".join([", ".join(folders[:-1]), folders[-1]] if len(folders) > 1 else folders)

@@ -1,0 +1,162 @@
+"""MovieLens: ratings of films by users; the label says whether the rating is 4 or more.
+
+The layouts of ml-latest-small, ml-20m and ml-25m (`ratings.csv`, `movies.csv`) and of ml-1m and
+ml-10m (`ratings.dat`, `movies.dat`, and `users.dat` where there is one) are recognised by their
+files. No field is made from ratings, so none leaks the label.
+
+Fields: user, movie, the movie's genres together, its first genre, its year, and the rating's year,
+month, weekday and hour (UTC); with `users.dat` also gender, age group, occupation and zip code.
+"""
+
+import csv
+import functools
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from optembed_jax.data.options import DataOptions
+from optembed_jax.data.preparing.builder import BlockBuilder
+from optembed_jax.data.raw.columns import Column, Label, Time, not_an_integer
+from optembed_jax.data.raw.sources import RawData, RawFile, find_files
+from optembed_jax.data.raw.text import Dialect, TextSource
+from optembed_jax.errors import InputError
+
+_COLUMNS = ("userId", "movieId", "rating", "timestamp")
+_LIKED = 4.0
+_MOVIE_FIELDS = ("genres", "first_genre", "movie_year")
+_USER_FIELDS = ("gender", "age", "occupation", "zip_code")
+_TIME_FIELDS = {
+    "rating_year": pc.year,
+    "rating_month": pc.month,
+    "rating_weekday": functools.partial(pc.day_of_week, count_from_zero=False),
+    "rating_hour": pc.hour,
+}
+
+
+class MovieLens(BlockBuilder):
+    """The MovieLens data."""
+
+    name = "movielens"
+    DESCRIPTION = "Ratings of films by users; the label says whether the rating is 4 or more."
+    CITATION = (
+        "F. Maxwell Harper and Joseph A. Konstan. The MovieLens Datasets: History and Context. "
+        "ACM Transactions on Interactive Intelligent Systems 5, 4, 2015."
+    )
+    HOMEPAGE = "https://grouplens.org/datasets/movielens/"
+    LICENSE = "GroupLens's own terms (no commercial use without permission); see their README."
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Unpack a MovieLens archive (ml-latest-small, ml-1m, ml-10m, ml-20m or ml-25m) and name "
+        "the folder that holds its ratings file with raw_dir."
+    )
+
+    @staticmethod
+    def columns_of(used: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Column, ...]:
+        """The 9 fields, or 13 with users.dat; `facts` holds the movies and users by id."""
+        columns = [Column("user", "userId"), Column("movie", "movieId")]
+        for place, name in enumerate(_MOVIE_FIELDS):
+            columns.append(Column(name, "movieId", transform=_lookup(facts["movies"], place)))
+        for name, part in _TIME_FIELDS.items():
+            columns.append(
+                Column(
+                    name,
+                    "timestamp",
+                    transform=functools.partial(_time_part, part),
+                    check=not_an_integer,
+                    expected="seconds since 1970",
+                )
+            )
+        if facts["users"]:
+            for place, name in enumerate(_USER_FIELDS):
+                columns.append(Column(name, "userId", transform=_lookup(facts["users"], place)))
+        return tuple(columns)
+
+    @classmethod
+    def raw_data(cls, options: DataOptions) -> RawData:
+        """Opens the ratings and reads movies and users."""
+        patterns = ("ratings.csv", "ratings.csv.gz", "ratings.dat", "ratings.dat.gz")
+        found = find_files(options.raw_dir, patterns, cls.MANUAL_DOWNLOAD_INSTRUCTIONS)
+        ratings = found[0].path
+        as_csv = ".csv" in ratings.name
+        movies = ratings.parent / ("movies.csv" if as_csv else "movies.dat")
+        users = ratings.parent / "users.dat"
+        with_users = not as_csv and users.is_file()
+        facts = {"movies": _movies(movies), "users": _users(users) if with_users else {}}
+        dialect = Dialect(_COLUMNS, "," if as_csv else "::", quoted=as_csv, header=as_csv)
+        return RawData(
+            TextSource((RawFile(ratings),), dialect, _COLUMNS),
+            cls.columns_of({}, facts),
+            Label("rating", _liked, "a rating from 0.5 to 5"),
+            Time("timestamp", _seconds, "seconds since 1970"),
+            facts,
+            beside=(RawFile(movies), *((RawFile(users),) if with_users else ())),
+        )
+
+
+def _lookup(table: Mapping[str, Any], place: int) -> Any:
+    def look_up(values: pa.StringArray) -> pa.StringArray:
+        return pa.array([table.get(v, _NOTHING)[place] for v in values.to_pylist()], pa.string())
+
+    return look_up
+
+
+_NOTHING = (None,) * 4
+
+
+def _time_part(part: Any, values: pa.StringArray) -> pa.StringArray:
+    seconds = pa.array(_seconds(values), pa.int64())
+    return pc.cast(part(pc.cast(seconds, pa.timestamp("s"))), pa.string())
+
+
+def _seconds(values: pa.StringArray) -> np.ndarray:
+    return pc.cast(values, pa.int64()).to_numpy()
+
+
+def _liked(values: pa.StringArray) -> np.ndarray:
+    try:
+        ratings = pc.fill_null(pc.cast(values, pa.float64()), -1.0).to_numpy()
+    except pa.ArrowInvalid:
+        ratings = np.array([_rating(value) for value in values.to_pylist()])
+    valid = (ratings >= 0.5) & (ratings <= 5.0)
+    return np.where(valid, ratings >= _LIKED, 255).astype(np.uint8)
+
+
+def _rating(value: str | None) -> float:
+    try:
+        return float(value or "nan")
+    except ValueError:
+        return float("nan")
+
+
+def _movies(path: pathlib.Path) -> dict[str, tuple[str | None, str | None, str | None]]:
+    """For each movie its genres, its first genre and its year (the last one in brackets)."""
+    movies = {}
+    for movie, title, genres in _read(path, 3):
+        years = re.findall(r"\((\d{4})\)", title)
+        known = None if genres in ("", "(no genres listed)") else genres
+        first = known.split("|")[0] if known else None
+        movies[movie] = (known, first, years[-1] if years else None)
+    return movies
+
+
+def _users(path: pathlib.Path) -> dict[str, tuple[str, ...]]:
+    return {row[0]: tuple(row[1:]) for row in _read(path, 5)}
+
+
+def _read(path: pathlib.Path, columns: int) -> list[list[str]]:
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; it belongs beside the ratings")
+    as_csv = path.suffix == ".csv"
+    # The older archives are Latin-1, which reads any byte.
+    text = path.read_text(encoding="utf-8-sig" if as_csv else "latin-1")
+    lines = text.splitlines()
+    rows = list(csv.reader(lines))[1:] if as_csv else [line.split("::") for line in lines]
+    for number, row in enumerate(rows):
+        if len(row) != columns:
+            line = number + 1 + as_csv
+            raise InputError(f"{path} line {line}: {len(row)} columns where {columns} are expected")
+    return rows

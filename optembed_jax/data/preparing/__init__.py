@@ -1,0 +1,5 @@
+"""Preparing: raw rows into the prepared form, in bounded memory.
+
+Offers the builder that writes shards, vocabulary and manifest.
+May import: ``data.formats`` and the prepared form.
+"""

@@ -1,0 +1,217 @@
+"""The tensorflow-datasets builder that every data set here is: raw files in, a prepared folder out.
+
+tensorflow-datasets brings the folder layout (`name/config/version`), the incomplete folder that is
+renamed when all is written, `dataset_info.json`, `features.json`, and random access through
+`tfds.builder_from_directory(path).as_data_source("train")`. The rows are made by `pipeline.py`.
+TensorFlow is not needed.
+"""
+
+import abc
+import concurrent.futures
+import dataclasses
+import os
+import pathlib
+import threading
+import types
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import tensorflow_datasets as tfds
+
+from optembed_jax.data import blocks, prepared, splits
+from optembed_jax.data.options import DataOptions
+from optembed_jax.data.preparing import pipeline, reading
+from optembed_jax.data.progress import Callback
+from optembed_jax.data.raw import sources
+from optembed_jax.data.raw.columns import NUMERIC, Column
+from optembed_jax.data.raw.sources import RawData
+from optembed_jax.data.splits import SPLITS
+from optembed_jax.errors import InputError
+
+
+class BlockConfig(tfds.core.BuilderConfig):
+    """One way of preparing a data set: the options that it uses.
+
+    Attributes:
+      options: all options.
+      used: those that the data set uses, as plain values.
+      progress: told about the progress.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: DataOptions,
+        used: Mapping[str, Any],
+        progress: Callback | None = None,
+    ) -> None:
+        super().__init__(name=name)
+        self.options, self.used, self.progress = options, used, progress
+
+
+class _Manifest(tfds.core.Metadata):
+    """Our own metadata, written by tensorflow-datasets before it renames the folder."""
+
+    def save_metadata(self, data_dir: Any) -> None:
+        """Writes `prepared.json`."""
+        path = pathlib.Path(data_dir) / prepared.MANIFEST
+        path.write_text(prepared.as_text(dict(self)), encoding="utf-8")
+
+    def load_metadata(self, data_dir: Any) -> None:
+        """Reads `prepared.json`."""
+        self.update(prepared.read_manifest(pathlib.Path(data_dir)))
+
+
+class _Info(tfds.core.DatasetInfo):
+    def initialize_from_bucket(self) -> None:
+        """Does not look for the data set on the network."""
+
+
+class BlockBuilder(tfds.core.dataset_builder.FileReaderBuilder):
+    """A data set made of blocks of rows; subclasses say what its raw data are.
+
+    Subclasses are not registered with tensorflow-datasets, which has other data sets of these
+    names (its `criteo` is an uplift data set).
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
+    DESCRIPTION: ClassVar[str]
+    CITATION: ClassVar[str]
+    HOMEPAGE: ClassVar[str]
+    LICENSE: ClassVar[str]
+    BUILDER_CONFIGS: ClassVar[list[BlockConfig]] = []
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**{"skip_registration": True} | kwargs)
+
+    @staticmethod
+    @abc.abstractmethod
+    def columns_of(used: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Column, ...]:
+        """The ``F`` fields, from what a prepared folder knows: its options and facts."""
+
+    @classmethod
+    @abc.abstractmethod
+    def raw_data(cls, options: DataOptions) -> RawData:
+        """The raw rows.
+
+        Raises:
+          InputError: raw files are missing, or an option does not fit them.
+        """
+
+    def _create_builder_config(self, builder_config: Any, version: Any) -> Any:
+        return builder_config  # without the warning that it is none of BUILDER_CONFIGS
+
+    def _raw(self) -> RawData:
+        if not hasattr(self, "_raw_data"):
+            self._raw_data = self.raw_data(self.builder_config.options)
+        return self._raw_data
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return _Info(
+            builder=self,
+            description=self.DESCRIPTION,
+            features=blocks.features(len(self._raw().columns)),
+            homepage=self.HOMEPAGE,
+            citation=self.CITATION,
+            license=self.LICENSE,
+            metadata=_Manifest(),
+            disable_shuffling=True,  # the rows are shuffled already
+        )
+
+    def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
+        config, data = self.builder_config, self._raw()
+        folder = pathlib.Path(self.data_dir)
+        templates = {split: self._get_filename_template(split) for split in SPLITS}
+
+        def shard_name(split: str, number: int, count: int) -> str:
+            path = templates[split].sharded_filepath(shard_index=number, num_shards=count)
+            return os.path.basename(path)
+
+        files = [*data.source.files, *data.beside]
+        if config.options.split_index is not None:
+            files += splits.split_index_files(config.options.split_index)
+        before = [file.path.stat() for file in files]
+        failed = threading.Event()
+        with concurrent.futures.ThreadPoolExecutor(1) as beside:
+            found_files = beside.map(lambda f: sources.identify(f, failed.is_set), files)
+            try:
+                built = pipeline.build(data, config.options, folder, shard_name, config.progress)
+            except BaseException:
+                failed.set()  # a bad row is told at once, not when all files have been read
+                raise
+            identities = list(found_files)
+        for found, was in zip(identities, before, strict=True):
+            if (found.size, found.mtime_ns) != (was.st_size, was.st_mtime_ns):
+                raise InputError(f"{found.path} changed while it was read; prepare it again")
+        self.info.metadata.update(_manifest(self, data, folder, built, identities))
+        infos = [
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=[blocks.num_blocks(shard.rows) for shard in shards],
+                num_bytes=sum(shard.size for shard in shards),
+                filename_template=templates[split],
+            )
+            for split, shards in built.shards.items()
+        ]
+        self.info.set_splits(tfds.core.splits.SplitDict(infos))
+
+    def _make_download_manager(self, *args: Any, **kwargs: Any) -> Any:
+        return types.SimpleNamespace(downloaded_size=0)  # nothing is downloaded
+
+    def _log_download_bytes(self) -> None:
+        """Prints nothing: progress is the caller's."""
+
+    def _log_download_done(self) -> None:
+        """Prints nothing: progress is the caller's."""
+
+
+def _manifest(
+    builder: BlockBuilder,
+    data: RawData,
+    folder: pathlib.Path,
+    built: pipeline.Built,
+    identities: list[sources.FileIdentity],
+) -> dict[str, Any]:
+    """Writes the rejects into the folder and describes all of it."""
+    files = [prepared.VOCABULARY]
+    if built.rejects:
+        reading.write_rejects(folder / prepared.REJECTS, built.rejects)
+        files.append(prepared.REJECTS)
+    fields = []
+    for number, column in enumerate(data.columns):
+        field = {
+            "name": column.name,
+            "source": column.source,
+            "kind": column.kind,
+            "rows": built.layout.sizes[number],
+            "offset": int(built.layout.offsets[number]),
+        }
+        if column.kind == NUMERIC:
+            field["edges"] = built.edges[number].tolist()
+        fields.append(field)
+    return prepared.seal(
+        {
+            "format": prepared.FORMAT,
+            "name": builder.name,
+            "version": str(builder.version),
+            "options": dict(builder.builder_config.used),
+            "fields": fields,
+            "num_rows": {s: int(built.labels[i].sum()) for i, s in enumerate(SPLITS)},
+            "label_rate": {
+                s: float(built.labels[i, 1] / built.labels[i].sum()) for i, s in enumerate(SPLITS)
+            },
+            "facts": dict(data.facts),
+            "rejected": len(built.rejects),
+            "shards": {s: [dataclasses.asdict(x) for x in built.shards[s]] for s in SPLITS},
+            "files": [
+                {
+                    "file": name,
+                    "size": (folder / name).stat().st_size,
+                    "sha256": prepared.sha256(folder / name),
+                }
+                for name in files
+            ],
+            "sources": [dataclasses.asdict(identity) for identity in identities],
+        }
+    )

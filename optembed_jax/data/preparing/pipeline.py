@@ -1,0 +1,283 @@
+"""From raw rows to shards, out of core: read, merge vocabularies, encode, shuffle and write.
+
+1. *Reading.* Blocks of raw text are decoded and coded in worker threads and spilled, small.
+2. *Vocabulary.* The blocks' dictionaries are merged, field by field (`merge.py`).
+3. *Encoding.* Every spilled block becomes rows of ids, scattered at random over bucket files.
+4. *Writing.* Every bucket is shuffled in memory and written as one shard.
+
+Memory holds a few blocks, or the vocabulary of two fields, or a few buckets: never all rows, nor
+the whole vocabulary. The result depends on data, options and seed alone, not on timing.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+
+from optembed_jax.data import bins, blocks, prepared, splits
+from optembed_jax.data.options import DataOptions
+from optembed_jax.data.parallel import ordered_map, workers
+from optembed_jax.data.preparing import merge
+from optembed_jax.data.preparing.free_memory import give_back
+from optembed_jax.data.preparing.reading import RowsRead, read_rows
+from optembed_jax.data.preparing.spill import Spill
+from optembed_jax.data.progress import Callback, Stage
+from optembed_jax.data.raw.columns import BUCKET
+from optembed_jax.data.raw.sources import RawData, Reject
+from optembed_jax.data.splits import SPLITS
+from optembed_jax.data.vocabulary import FieldVocabulary, layout_of, write_vocabulary
+from optembed_jax.fields import Fields
+
+BUCKET_BYTES = 64 * 2**20
+_MOST_BUCKETS = 500  # they are open at the same time
+_SCATTER, _ORDER = 1, 2  # set apart the draws that share the data's seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A prepared data set, as it came to be in a folder.
+
+    Attributes:
+      layout: names and sizes of the fields; their values are in the vocabulary's file.
+      edges: the inner edges of the bins of each numeric field, by its position.
+      shards: the shards of each split.
+      labels: rows of each split with label 0 and 1, int64 ``[3, 2]``.
+      rejects: the rows that were set aside.
+    """
+
+    layout: Fields
+    edges: dict[int, np.ndarray]
+    shards: dict[str, list[prepared.Shard]]
+    labels: np.ndarray
+    rejects: list[Reject]
+
+
+def build(
+    data: RawData,
+    options: DataOptions,
+    folder: pathlib.Path,
+    shard_name: Callable[[str, int, int], str],
+    progress: Callback | None,
+) -> Built:
+    """Prepares a data set in a folder.
+
+    Args:
+      data: the rows and their meaning.
+      options: seed, split, vocabulary rules.
+      folder: an existing folder, which gets the shards.
+      shard_name: called with split, number and count, gives the file name of a shard.
+      progress: told about the progress; may be None.
+
+    Raises:
+      InputError: the data cannot be used; the message says why.
+      OSError: the disk is full, or fails.
+    """
+    scratch = folder / "spill"
+    scratch.mkdir()
+    with contextlib.closing(Spill(scratch)) as spill:
+        return _build(data, options, folder, spill, shard_name, progress)
+
+
+def _build(
+    data: RawData,
+    options: DataOptions,
+    folder: pathlib.Path,
+    spill: Spill,
+    shard_name: Callable[[str, int, int], str],
+    progress: Callback | None,
+) -> Built:
+    threads = workers()
+    read = read_rows(data, options, spill, threads, progress)
+    spill.finish()
+    give_back()  # what reading needed is of no use to what follows
+    numeric = {
+        field: _numeric_vocabulary(data.columns[field].name, sample, options.numeric_bins)
+        for field, sample in read.samples.items()
+    }
+    sizes = _merge(data, options, spill, numeric, threads, progress)
+    give_back()
+    layout = layout_of([column.name for column in data.columns], sizes)
+    buckets = _bucket_numbers(read.labels.sum(axis=1), len(data.columns))
+    binned = _scatter(options, spill, read, numeric, layout, buckets, threads, progress)
+    give_back()
+    write_vocabulary(folder / prepared.VOCABULARY, _vocabulary(spill, layout, numeric, binned))
+    spill.clear()
+    give_back()
+    shards = _write(options, folder, spill.folder, shard_name, layout, buckets, progress)
+    spill.folder.rmdir()
+    edges = {field: found.edges for field, found in numeric.items() if found.edges is not None}
+    return Built(layout, edges, shards, read.labels, read.rejects)
+
+
+def _merge(
+    data: RawData,
+    options: DataOptions,
+    spill: Spill,
+    numeric: dict[int, FieldVocabulary],
+    threads: int,
+    progress: Callback | None,
+) -> list[int]:
+    """Merges the fields, each into its vocabulary in the spill; returns their sizes."""
+
+    def work(field: int) -> int:
+        if field in numeric:
+            return numeric[field].size
+        least = 1 if data.columns[field].kind == BUCKET else options.min_count
+        merged = merge.merge_field(spill, field, least)
+        spill.write_merged(field, merged.values, merged.counts)
+        return len(merged.counts)
+
+    stage = Stage(progress, "vocabulary", len(data.columns), "fields")
+    # The longest first, so that no thread is left with one of them at the end.
+    fields = np.argsort([-spill.sizes(f).sum() for f in range(len(data.columns))], kind="stable")
+    sizes = [0] * len(fields)
+    found = ordered_map(work, fields.tolist(), threads)
+    for done, (field, size) in enumerate(zip(fields.tolist(), found, strict=True)):
+        sizes[field] = size
+        stage.report(done + 1)
+    return sizes
+
+
+def _numeric_vocabulary(name: str, sample: bins.NumericSample, most: int) -> FieldVocabulary:
+    edges = bins.quantile_edges(sample.values(), most)
+    names: list[str | None] = [*bins.bin_names(edges)]
+    names += [None] if sample.missing else []
+    return FieldVocabulary(name, pa.array(names, pa.string()), edges)
+
+
+def _vocabulary(
+    spill: Spill,
+    layout: Fields,
+    numeric: dict[int, FieldVocabulary],
+    binned: dict[int, np.ndarray],
+) -> Iterator[tuple[FieldVocabulary, np.ndarray]]:
+    """Each field and the training counts of its rows."""
+    for field, name in enumerate(layout.names):
+        if field in numeric:
+            yield numeric[field], binned[field]
+        else:
+            values, counts = spill.read_merged(field)
+            yield FieldVocabulary(name, values), counts
+
+
+def _bucket_numbers(rows: np.ndarray, num_fields: int) -> list[int]:
+    """Buckets of each split: of `BUCKET_BYTES`, or of more where there would be too many files."""
+    sizes = rows * (num_fields + 1) * 4
+    bucket = max(BUCKET_BYTES, int(sizes.sum()) // _MOST_BUCKETS)
+    return [max(1, int(-(-size // bucket))) for size in sizes]
+
+
+def _scatter(
+    options: DataOptions,
+    spill: Spill,
+    read: RowsRead,
+    numeric: dict[int, FieldVocabulary],
+    layout: Fields,
+    buckets: list[int],
+    threads: int,
+    progress: Callback | None,
+) -> dict[int, np.ndarray]:
+    """Writes every row, label first, into one of its split's bucket files.
+
+    Returns:
+      The training counts of each numeric field's rows, int64, by the field's position.
+    """
+    firsts = np.concatenate([[0], np.cumsum(buckets)]).astype(np.int64)
+    offsets, num_fields = layout.offsets, layout.num_fields
+    sizes = np.stack([spill.sizes(f) for f in range(num_fields)], axis=1)
+    starts = np.cumsum(sizes, axis=0) - sizes
+
+    def work(number: int) -> tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]:
+        block = spill.read_rows(number)
+        split = (
+            block.column("split")
+            if read.time_limits is None
+            else splits.time_split(block.column("time"), read.time_limits)
+        )
+        draws = splits.mix(options.data_seed * 3 + _SCATTER, block.column("row"))
+        bucket = firsts[split] + (draws % np.array(buckets, np.uint64)[split]).astype(np.int64)
+        order = np.argsort(bucket.astype(np.uint16), kind="stable")
+        table = np.empty((num_fields + 1, len(order)), np.int32)
+        table[0] = block.column("label")[order]
+        binned = {}
+        for f in range(num_fields):
+            field = block.field(f)
+            if f in numeric:
+                found = numeric[f].places(field)
+                binned[f] = np.bincount(found[split == splits.TRAIN], minlength=layout.sizes[f])
+                table[f + 1] = found[order] + offsets[f]
+            else:
+                ids = spill.places(f, int(starts[number, f]), int(sizes[number, f])) + offsets[f]
+                np.take(ids, field[order], out=table[f + 1], mode="clip")
+        ends = np.searchsorted(bucket[order], np.arange(firsts[-1]), side="right")
+        return np.ascontiguousarray(table.T), ends, binned
+
+    counts = {f: np.zeros(layout.sizes[f], np.int64) for f in numeric}
+    files: list[BinaryIO] = []
+    stage = Stage(progress, "encoding", spill.num_blocks, "blocks")
+    try:
+        for number in range(int(firsts[-1])):
+            files.append((spill.folder / f"bucket-{number}").open("wb"))
+        for number, (rows, ends, binned) in enumerate(
+            ordered_map(work, range(spill.num_blocks), threads)
+        ):
+            start = 0
+            for file, end in zip(files, ends.tolist(), strict=True):
+                file.write(rows[start:end].data if end > start else b"")
+                start = end
+            for f, found in binned.items():
+                counts[f] += found
+            spill.remove_rows(number)
+            stage.report(number + 1, len(rows))
+    finally:
+        for file in files:
+            file.close()
+    return counts
+
+
+def _write(
+    options: DataOptions,
+    folder: pathlib.Path,
+    scratch: pathlib.Path,
+    shard_name: Callable[[str, int, int], str],
+    layout: Fields,
+    buckets: list[int],
+    progress: Callback | None,
+) -> dict[str, list[prepared.Shard]]:
+    """Shuffles every bucket and writes it as a shard."""
+    jobs = [
+        (split, number, sum(buckets[:split]) + number)
+        for split in range(len(SPLITS))
+        for number in range(buckets[split])
+    ]
+
+    def work(job: tuple[int, int, int]) -> tuple[str, prepared.Shard]:
+        split, number, bucket = job
+        path = scratch / f"bucket-{bucket}"
+        rows = np.fromfile(path, np.int32).reshape(-1, layout.num_fields + 1)
+        path.unlink()
+        draw = np.random.default_rng([options.data_seed, _ORDER, split, number])
+        order = draw.permutation(len(rows))
+        target = folder / shard_name(SPLITS[split], number, buckets[split])
+        blocks.write_shard(target, _shuffled(rows, order))
+        size = target.stat().st_size
+        shard = prepared.Shard(target.name, len(rows), size, prepared.sha256(target))
+        return SPLITS[split], shard
+
+    stage = Stage(progress, "writing", len(jobs), "shards")
+    shards: dict[str, list[prepared.Shard]] = {split: [] for split in SPLITS}
+    for done, (split, shard) in enumerate(ordered_map(work, jobs, min(workers(), 4))):
+        if shard.rows:
+            shards[split].append(shard)
+        stage.report(done + 1, shard.rows)
+    return shards
+
+
+def _shuffled(rows: np.ndarray, order: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for start in range(0, len(order), blocks.BLOCK_ROWS):
+        part = rows[order[start : start + blocks.BLOCK_ROWS]]
+        yield part[:, 1:], part[:, 0].astype(np.uint8)

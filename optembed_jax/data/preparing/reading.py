@@ -1,0 +1,222 @@
+"""The first stage of preparation: raw text decoded, coded, assigned to splits, and spilled."""
+
+import csv
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from optembed_jax.data import bins, splits
+from optembed_jax.data.options import DataOptions
+from optembed_jax.data.parallel import ordered_map
+from optembed_jax.data.preparing.free_memory import give_back
+from optembed_jax.data.preparing.spill import Spill, SpilledRows
+from optembed_jax.data.progress import Callback, Stage
+from optembed_jax.data.raw.coding import CodedRows, code_rows
+from optembed_jax.data.raw.columns import NUMERIC, Coded
+from optembed_jax.data.raw.sources import Block, RawData, Reject
+from optembed_jax.data.splits import SPLITS
+from optembed_jax.errors import InputError
+
+_BLOCKS_TO_TRIM = 8  # after so many blocks free memory is given back, lest it add up
+
+
+@dataclasses.dataclass
+class RowsRead:
+    """What reading leaves behind besides the spilled blocks.
+
+    Attributes:
+      rejects: rows set aside.
+      samples: of the training values of each numeric field, by its position.
+      labels: rows of each split with label 0 and 1, int64 ``[3, 2]``.
+      time_limits: where validation and test begin, if the rows are split by time.
+    """
+
+    rejects: list[Reject]
+    samples: dict[int, bins.NumericSample]
+    labels: np.ndarray
+    time_limits: tuple[int, int] | None = None
+
+
+_Work = tuple[CodedRows, np.ndarray | None, list[np.ndarray] | None, int]
+
+
+def read_rows(
+    data: RawData, options: DataOptions, spill: Spill, threads: int, progress: Callback | None
+) -> RowsRead:
+    """Reads all rows into a spill.
+
+    Args:
+      data: the rows and their meaning.
+      options: seed, split, what counts for the vocabulary, bad rows tolerated.
+      spill: gets the coded blocks, their dictionaries, and the counts of their values.
+      threads: that work at once.
+      progress: told about the progress; may be None.
+
+    Raises:
+      InputError: a row that cannot be used, or splits that cannot.
+    """
+    by_file = all(file.split is not None for file in data.source.files) and data.source.files
+    by_time = not by_file and options.split_index is None and options.split == "time"
+    if by_time and data.time is None:
+        raise InputError("split=time: this data set has no time column; use split=random")
+    index = splits.read_split_index(options.split_index) if options.split_index else None
+    files = data.source.files
+
+    def work(item: tuple[int, Block]) -> _Work:
+        number, block = item
+        name = str(files[block.file].path) if files else "generated data"
+        coded = code_rows(data, data.source.read(block), name, by_time)
+        split: np.ndarray | None = None
+        if by_file:
+            split = np.full(len(coded.labels), files[block.file].split, np.uint8)
+        elif index is not None:
+            split = _indexed(index, coded.rows, options)
+        elif not by_time:
+            split = splits.random_split(coded.rows, options.data_seed)
+        counts = None
+        if split is not None:
+            sized = [
+                (f.codes, len(f.values)) if isinstance(f, Coded) else None for f in coded.fields
+            ]
+            counts = _value_counts(sized, split, options)
+        spill.write_rows(number, coded, split)
+        return coded, split, counts, block.position
+
+    stage = Stage(progress, "reading", data.source.size, "bytes")
+    result = RowsRead([], _samples(data, options), np.zeros((3, 2), np.int64))
+    times = splits.TimeCounts()
+    found = ordered_map(work, enumerate(data.source.blocks()), threads)
+    for number, (coded, split, counts, position) in enumerate(found):
+        _tolerate(result.rejects, coded.rejects, options.max_bad_rows)
+        spill.append_values(coded.fields)
+        if split is None or counts is None:
+            assert coded.times is not None
+            times.add(coded.times)
+        else:
+            spill.append_counts(counts)
+            numeric = {f: v for f, v in enumerate(coded.fields) if isinstance(v, np.ndarray)}
+            _account(result, numeric, coded.rows, coded.labels, split)
+        stage.report(position, len(coded.labels))
+        if number % _BLOCKS_TO_TRIM == _BLOCKS_TO_TRIM - 1:
+            give_back()
+    if by_time:
+        _split_by_time(result, times, spill, len(data.columns), options, threads)
+    _check_labels(result.labels, data)
+    return result
+
+
+def _tolerate(rejects: list[Reject], more: tuple[Reject, ...], allowed: int) -> None:
+    rejects.extend(more)
+    if len(rejects) <= allowed:
+        return
+    if allowed == 0:
+        raise InputError(
+            f"{rejects[0]}; correct the row, or set max_bad_rows to set such rows aside"
+        )
+    raise InputError(
+        f"more than max_bad_rows={allowed} unusable rows; the first is {rejects[0]}; "
+        f"the last so far is {rejects[-1]}"
+    )
+
+
+def _samples(data: RawData, options: DataOptions) -> dict[int, bins.NumericSample]:
+    numeric = (f for f, column in enumerate(data.columns) if column.kind == NUMERIC)
+    return {f: bins.NumericSample(options.data_seed) for f in numeric}
+
+
+def _indexed(index: np.ndarray, rows: np.ndarray, options: DataOptions) -> np.ndarray:
+    outside = rows >= len(index)
+    split = index[np.where(outside, 0, rows)]
+    lost = outside | (split == 255)
+    if lost.any():
+        raise InputError(
+            f"split_index {options.split_index}: data row {int(rows[lost][0])} (from 0) is in none "
+            "of the index files; do they belong to this raw file?"
+        )
+    return split
+
+
+def _value_counts(
+    fields: list[tuple[np.ndarray, int] | None], split: np.ndarray, options: DataOptions
+) -> list[np.ndarray]:
+    """Occurrences of the values of each field, given as codes and number of values.
+
+    As `merge_field` wants them; nothing for a numeric field (None).
+    """
+    rest = np.flatnonzero(split != splits.TRAIN)  # the smaller part
+    counts = []
+    for field in fields:
+        codes, size = field if field is not None else (np.empty(0, np.int32), 0)
+        everything = np.bincount(codes, minlength=size)
+        trained = everything - np.bincount(codes[rest] if size else codes, minlength=size)
+        deciding = [everything] if options.vocab_from == "all" else []
+        counts.append(np.stack([*deciding, trained]).astype(np.int32))
+    return counts
+
+
+def _account(
+    result: RowsRead,
+    numeric: dict[int, np.ndarray],
+    rows: np.ndarray,
+    labels: np.ndarray,
+    split: np.ndarray,
+) -> None:
+    result.labels += np.bincount(split * 2 + labels, minlength=6).reshape(3, 2)
+    training = split == splits.TRAIN
+    for number, sample in result.samples.items():
+        sample.add(rows[training], numeric[number][training])
+
+
+def _split_by_time(
+    result: RowsRead,
+    times: splits.TimeCounts,
+    spill: Spill,
+    num_fields: int,
+    options: DataOptions,
+    threads: int,
+) -> None:
+    """Assigns the splits of blocks that have been read already, and counts their values."""
+    limits = splits.time_limits(*times.counts())
+    sizes = np.stack([spill.sizes(field) for field in range(num_fields)], axis=1)
+    result.time_limits = limits
+
+    def work(number: int) -> tuple[SpilledRows, np.ndarray, list[np.ndarray]]:
+        block = spill.read_rows(number)
+        split = splits.time_split(block.column("time"), limits)
+        fields = [
+            None if f in result.samples else (block.field(f), int(sizes[number, f]))
+            for f in range(num_fields)
+        ]
+        return block, split, _value_counts(fields, split, options)
+
+    for block, split, counts in ordered_map(work, range(spill.num_blocks), threads):
+        spill.append_counts(counts)
+        numeric = {f: block.field(f) for f in result.samples}
+        _account(result, numeric, block.column("row"), block.column("label"), split)
+
+
+def _check_labels(labels: np.ndarray, data: RawData) -> None:
+    """Refuses data on which training or its evaluation is undefined."""
+    by_file = {file.split: str(file.path) for file in data.source.files if file.split is not None}
+    if labels.sum() == 0:
+        raise InputError("the table is empty: it has no usable row")
+    for number, name in enumerate(SPLITS):
+        zeros, ones = labels[number].tolist()
+        where = f" ({by_file[number]})" if number in by_file else ""
+        if zeros + ones == 0:
+            raise InputError(f"the {name} split{where} has no rows")
+        if zeros == 0 or ones == 0:
+            what = "its AUC is undefined" if number else "nothing can be learned from it"
+            raise InputError(
+                f"all {zeros + ones} rows of the {name} split{where} have label {int(ones > 0)}: "
+                f"{what}; give more rows, or another split or data_seed"
+            )
+
+
+def write_rejects(path: pathlib.Path, rejects: list[Reject]) -> None:
+    """Writes the rows that were set aside as CSV: file, line, reason, text."""
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["file", "line", "reason", "text"])
+        writer.writerows([r.file, r.line, r.reason, r.text] for r in rejects)

@@ -1,0 +1,149 @@
+"""Raw rows to coded rows: labels and times read, unusable rows set aside, every field coded."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from optembed_jax.data.raw import columns as columns_lib
+from optembed_jax.data.raw.columns import NUMERIC, Coded, Column, Label, Time
+from optembed_jax.data.raw.sources import RawData, RawRows, Reject
+
+
+@dataclasses.dataclass(frozen=True)
+class CodedRows:
+    """Rows whose fields are coded but have no ids yet.
+
+    Attributes:
+      fields: for each of the ``F`` fields a `Coded`, or float64 ``[N]`` (NaN where missing) where
+        the field is numeric.
+      labels: uint8 ``[N]``, 0 or 1.
+      rows: row numbers over all files, int64 ``[N]``.
+      times: int64 ``[N]``; None where they were not asked for.
+      rejects: the rows of the block that are not here, by line.
+    """
+
+    fields: tuple[Coded | np.ndarray, ...]
+    labels: np.ndarray
+    rows: np.ndarray
+    times: np.ndarray | None
+    rejects: tuple[Reject, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fault:
+    bad: np.ndarray
+    source: str
+    expected: str
+    raw: Coded
+
+
+def code_rows(data: RawData, raw: RawRows, file: str, with_time: bool) -> CodedRows:
+    """Codes the rows of one block.
+
+    Args:
+      data: what the columns mean.
+      raw: the rows.
+      file: the name of their file, for rejects.
+      with_time: whether to read the times as well.
+    """
+    time = data.time if with_time else None
+    wanted = [data.label.source, *(column.source for column in data.columns)]
+    coded = columns_lib.code_sources(raw.columns, wanted + ([time.source] if time else []))
+    labels, faults = _apply(data.label, coded[data.label.source], np.uint8(255))
+    times = None
+    if time is not None:
+        times, more = _apply(time, coded[time.source], np.int64(columns_lib.NO_TIME))
+        faults += more
+    faults += _check_fields(data.columns, coded)
+    fields = code_fields(data.columns, coded, ignore_faults=bool(faults))
+    if not faults:
+        return CodedRows(fields, labels, raw.rows, times, raw.rejects)
+    bad = np.logical_or.reduce([fault.bad for fault in faults])
+    rejects = [
+        Reject(file, int(raw.lines[i]), _reason(faults, i, int(raw.lines[i]), raw), raw.text(i))
+        for i in np.flatnonzero(bad).tolist()
+    ]
+    good = ~bad
+    return CodedRows(
+        fields=tuple(
+            Coded(field.codes[good], field.values) if isinstance(field, Coded) else field[good]
+            for field in fields
+        ),
+        labels=labels[good],
+        rows=raw.rows[good],
+        times=None if times is None else times[good],
+        rejects=tuple(sorted((*raw.rejects, *rejects), key=lambda reject: reject.line)),
+    )
+
+
+def code_fields(
+    columns: tuple[Column, ...], coded: Mapping[str, Coded], ignore_faults: bool = False
+) -> tuple[Coded | np.ndarray, ...]:
+    """The fields of coded raw columns; see `CodedRows.fields`.
+
+    Args:
+      columns: the ``F`` fields.
+      coded: the raw columns by name.
+      ignore_faults: whether there are values that fail their check; they are treated as missing.
+    """
+    fields: list[Coded | np.ndarray] = []
+    for column in columns:
+        raw = coded[column.source]
+        if ignore_faults and column.check is not None:
+            values = raw.values.to_numpy(zero_copy_only=False)
+            raw = Coded(raw.codes, pa.array(values, pa.string(), mask=column.check(raw.values)))
+        if column.kind == NUMERIC:
+            fields.append(columns_lib.numbers(raw.values)[raw.codes])
+        else:
+            fields.append(columns_lib.recode(raw, column.transform))
+    return tuple(fields)
+
+
+def first_fault(columns: tuple[Column, ...], coded: Mapping[str, Coded]) -> tuple[int, str] | None:
+    """The first row that holds an unusable value, and what is wrong with it; None if none does."""
+    faults = _check_fields(columns, coded)
+    if not faults:
+        return None
+    row = int(np.argmax(np.logical_or.reduce([fault.bad for fault in faults])))
+    return row, _first_reason(faults, row)
+
+
+def _apply(rule: Label | Time, raw: Coded, none: np.generic) -> tuple[np.ndarray, list[_Fault]]:
+    of_value = rule.rule(raw.values)
+    found = of_value[raw.codes]
+    if not (of_value == none).any():
+        return found, []
+    bad = found == none
+    return found, [_Fault(bad, rule.source, rule.expected, raw)] if bad.any() else []
+
+
+def _check_fields(columns: tuple[Column, ...], coded: Mapping[str, Coded]) -> list[_Fault]:
+    faults = []
+    seen = set()
+    for column in columns:
+        if column.check is None or (column.source, column.check) in seen:
+            continue
+        seen.add((column.source, column.check))
+        raw = coded[column.source]
+        bad_values = column.check(raw.values)
+        if bad_values.any():
+            bad = bad_values[raw.codes]
+            if bad.any():
+                faults.append(_Fault(bad, column.source, column.expected, raw))
+    return faults
+
+
+def _reason(faults: list[_Fault], row: int, line: int, raw: RawRows) -> str:
+    reason = _first_reason(faults, row)
+    if line == 1 and raw.headerless:
+        reason += " (if this line is a header, remove it: this format has none)"
+    return reason
+
+
+def _first_reason(faults: list[_Fault], row: int) -> str:
+    fault = next(fault for fault in faults if fault.bad[row])
+    value = fault.raw.values[int(fault.raw.codes[row])].as_py()
+    found = "empty" if value is None else repr(value[:60])
+    return f"column {fault.source!r} is {found}, expected {fault.expected}"

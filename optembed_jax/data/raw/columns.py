@@ -1,0 +1,186 @@
+"""Fields and labels described by the raw column they come from, and the coding of raw values.
+
+A value is looked at once, not once per row: a raw column is first reduced to its distinct values
+and, for each row, the number of its value (a "coded" column); checks and transformations then work
+on the distinct values only. Preparation and serving share this code.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from optembed_jax.data.raw import packing
+
+CATEGORICAL, BUCKET, NUMERIC = "categorical", "bucket", "numeric"
+
+Transform = Callable[[pa.StringArray], pa.StringArray]
+"""Distinct raw values (null where missing) to the values that get rows, one for each."""
+
+Check = Callable[[pa.StringArray], np.ndarray]
+"""Distinct raw values to bool, True where the value cannot be used."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One field, and the raw column it is made from.
+
+    Attributes:
+      name: the field's name.
+      source: the raw column's name; several fields may share one.
+      kind: "categorical" (values rarer than `min_count` share the OOV row), "bucket" (every value
+        of the training split has a row) or "numeric" (quantile bins of the training split).
+      transform: applied to the raw values; None keeps them as they are.
+      check: which raw values are unusable; None accepts all.
+      expected: what the check wants, for messages, such as "an integer".
+    """
+
+    name: str
+    source: str
+    kind: str = CATEGORICAL
+    transform: Transform | None = None
+    check: Check | None = None
+    expected: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+    """The label's raw column, and the rule that makes 0 or 1 of it.
+
+    Attributes:
+      source: the raw column's name.
+      rule: distinct raw values to labels, uint8, with 255 where there is none.
+      expected: what the rule wants, for messages.
+    """
+
+    source: str
+    rule: Callable[[pa.StringArray], np.ndarray]
+    expected: str = "0 or 1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Time:
+    """The raw column that `split=time` goes by.
+
+    Attributes:
+      source: the raw column's name.
+      rule: distinct raw values to int64 times, with `NO_TIME` where there is none.
+      expected: what the rule wants, for messages.
+    """
+
+    source: str
+    rule: Callable[[pa.StringArray], np.ndarray]
+    expected: str
+
+
+NO_TIME = np.iinfo(np.int64).min
+
+
+@dataclasses.dataclass(frozen=True)
+class Coded:
+    """A column as distinct values and their numbers.
+
+    Attributes:
+      codes: int32 ``[N]``, positions in `values`.
+      values: the distinct values, of which one may be null (missing).
+    """
+
+    codes: np.ndarray
+    values: pa.Array
+
+
+def code(column: pa.Array | pa.ChunkedArray) -> Coded:
+    """Codes a raw column: string or `packing.EIGHT_BYTES` ``[N]``, null where missing."""
+    if column.type == packing.EIGHT_BYTES:
+        packed = code(packing.view(column))
+        return Coded(packed.codes, packing.unpack(packed.values))
+    encoded = column.dictionary_encode(null_encoding="encode")
+    if isinstance(encoded, pa.DictionaryArray):
+        return Coded(encoded.indices.to_numpy(), encoded.dictionary)
+    if not encoded.num_chunks:
+        return Coded(np.empty(0, np.int32), pa.array([], column.type))
+    # The chunks of one column share their dictionary.
+    codes = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])
+    return Coded(codes, encoded.chunk(0).dictionary)
+
+
+def recode(raw: Coded, transform: Transform | None) -> Coded:
+    """Applies a transformation to the distinct values; those that become equal become one."""
+    if transform is None:
+        return raw
+    made = code(transform(raw.values))
+    return Coded(made.codes[raw.codes], made.values)
+
+
+def code_sources(
+    columns: Mapping[str, pa.Array | pa.ChunkedArray], sources: Sequence[str]
+) -> dict[str, Coded]:
+    """Codes each raw column that is named, once."""
+    return {source: code(columns[source]) for source in dict.fromkeys(sources)}
+
+
+def numbers(values: pa.StringArray) -> np.ndarray:
+    """Float64 of distinct raw values; NaN where missing. The values have passed `not_a_number`."""
+    return pc.cast(_without_missing(values), pa.float64()).to_numpy(zero_copy_only=False)
+
+
+MISSING_NUMBERS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
+"""Spellings of a missing number in text; in categorical columns only the empty cell is missing."""
+
+
+def _without_missing(values: pa.StringArray) -> pa.StringArray:
+    missing = pc.is_in(values, value_set=pa.array(MISSING_NUMBERS))
+    return pc.if_else(missing, pa.scalar(None, pa.string()), values)
+
+
+def not_a_number(values: pa.StringArray) -> np.ndarray:
+    """True where a distinct raw value is neither a finite number nor missing."""
+    present = _without_missing(values)
+    try:
+        found = pc.cast(present, pa.float64()).to_numpy(zero_copy_only=False)
+        return np.asarray(~np.isfinite(found) & present.is_valid().to_numpy(zero_copy_only=False))
+    except pa.ArrowInvalid:
+        return np.array([not _is_number(value) for value in present.to_pylist()], bool)
+
+
+def _is_number(text: str | None) -> bool:
+    if text is None:
+        return True
+    try:
+        return bool(np.isfinite(pc.cast(pa.array([text]), pa.float64())[0].as_py()))
+    except pa.ArrowInvalid:
+        return False
+
+
+def not_an_integer(values: pa.StringArray) -> np.ndarray:
+    """True where a distinct raw value is neither an integer (of up to 1,000 digits) nor missing."""
+    if _holds_only_integers(values):
+        return np.zeros(len(values), bool)
+    matches = pc.match_substring_regex(values, r"^[+-]?[0-9]{1,1000}$")
+    return np.asarray(~pc.fill_null(matches, True).to_numpy(zero_copy_only=False))
+
+
+_INTEGER_BYTES = np.isin(np.arange(256), list(b"0123456789-"))
+
+
+def _holds_only_integers(values: pa.StringArray) -> bool:
+    """A quick yes for the usual case; no where a closer look is needed."""
+    _, offsets, data = values.buffers()
+    if data is None:
+        return True
+    first, last = np.frombuffer(offsets, np.int32)[[values.offset, values.offset + len(values)]]
+    if not _INTEGER_BYTES[np.frombuffer(data, np.uint8)[first:last]].all():
+        return False  # pyarrow would also read "0x1f"
+    try:
+        pc.cast(values, pa.int64())
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def zero_or_one(values: pa.StringArray) -> np.ndarray:
+    """The label rule of most data: 0 and 1, also written 0.0 and 1.0; 255 elsewhere."""
+    accepted = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+    return np.array([accepted.get(value, 255) for value in values.to_pylist()], np.uint8)

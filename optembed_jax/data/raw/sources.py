@@ -1,0 +1,194 @@
+"""What every origin of rows offers to preparation: blocks in order, decoded in any thread.
+
+A source is walked once, in order, by one thread (`blocks`, cheap); worker threads make rows of the
+blocks (`read`, expensive). Rows that cannot be read come back as rejects, with file, line and
+reason; whether that ends the preparation is decided there, not here.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from optembed_jax.data.raw import columns as columns_lib
+from optembed_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class RawFile:
+    """One raw file.
+
+    Attributes:
+      path: where it is.
+      split: the split number that all of its rows belong to; None when rows are split here.
+    """
+
+    path: pathlib.Path
+    split: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Some consecutive rows, not yet decoded.
+
+    Attributes:
+      file: position of the file in the source.
+      content: what `read` of the same source decodes.
+      line: line (text) or row (columnar) number of the first row in its file, from 1.
+      row: number of the first row over all files, from 0; numbers increase with the position in
+        the data, and each row has one of its own.
+      position: bytes of all raw files consumed up to here, for progress.
+    """
+
+    file: int
+    content: Any
+    line: int
+    row: int
+    position: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Reject:
+    """A row that cannot be used.
+
+    Attributes:
+      file: its file.
+      line: its line or row number, from 1.
+      reason: what is wrong with it, complete but for the place.
+      text: the row as it stands in the file, undecodable bytes escaped.
+    """
+
+    file: str
+    line: int
+    reason: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file} line {self.line}: {self.reason}"
+
+
+@dataclasses.dataclass(frozen=True)
+class RawRows:
+    """The rows of one block.
+
+    Attributes:
+      columns: raw columns by name, string or `packing.EIGHT_BYTES` ``[N]``, null where missing.
+      lines: line number of each row in its file, int64 ``[N]``.
+      rows: number of each row over all files, int64 ``[N]``.
+      text: the raw text of a row given its position in these arrays.
+      rejects: rows of the block that are not in the arrays.
+      headerless: whether the format has no header, so that a first row that looks like one is a
+        mistake to be named.
+    """
+
+    columns: Mapping[str, pa.Array | pa.ChunkedArray]
+    lines: np.ndarray
+    rows: np.ndarray
+    text: Callable[[int], str]
+    rejects: tuple[Reject, ...] = ()
+    headerless: bool = False
+
+
+class Source(Protocol):
+    """An origin of rows."""
+
+    @property
+    def files(self) -> tuple[RawFile, ...]:
+        """The raw files in order; empty for generated data."""
+
+    @property
+    def size(self) -> int:
+        """The last block's `position`: bytes of all raw files."""
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks in order. Called from one thread."""
+
+    def read(self, block: Block) -> RawRows:
+        """Decodes a block. Called from several threads."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RawData:
+    """A source together with the meaning of its columns: all that preparation needs.
+
+    Attributes:
+      source: the rows.
+      columns: the ``F`` fields.
+      label: the label.
+      time: what `split=time` goes by; None where the data have no time.
+      beside: files besides the rows that the prepared data depend on, such as a list of movies.
+      facts: further facts to store with the prepared data, such as a planted truth (plain values).
+    """
+
+    source: Source
+    columns: tuple[columns_lib.Column, ...]
+    label: columns_lib.Label
+    time: columns_lib.Time | None = None
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    beside: tuple[RawFile, ...] = ()
+
+
+def raw_file(path: str | pathlib.Path, option: str, split: int | None = None) -> RawFile:
+    """A file that must exist.
+
+    Raises:
+      InputError: it does not; the message names the option that should be corrected.
+    """
+    path = pathlib.Path(path).expanduser()
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise InputError(f"{path} {what}; correct {option}")
+    return RawFile(path, split)
+
+
+def find_files(folder: str | None, patterns: tuple[str, ...], instructions: str) -> list[RawFile]:
+    """The files of a raw folder that match the first pattern that any file matches, sorted.
+
+    A path to one file is taken as it is.
+
+    Raises:
+      InputError: no folder given, no such folder, or no such file; the message says what to put
+        where.
+    """
+    if folder is None:
+        raise InputError(f"raw_dir is not set. {instructions}")
+    root = pathlib.Path(folder).expanduser()
+    if root.is_file():
+        return [RawFile(root)]
+    if not root.is_dir():
+        raise InputError(f"raw_dir {root} is not a folder. {instructions}")
+    for pattern in patterns:
+        found = sorted(path for path in root.glob(pattern) if path.is_file())
+        if found:
+            return [RawFile(path) for path in found]
+    raise InputError(f"raw_dir {root} holds no {' or '.join(patterns)}. {instructions}")
+
+
+@dataclasses.dataclass(frozen=True)
+class FileIdentity:
+    """What a raw file was when it was prepared: name, bytes, time of change, SHA-256."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    sha256: str
+
+
+def identify(file: RawFile, given_up: Callable[[], bool] = lambda: False) -> FileIdentity:
+    """Reads a raw file through and says what it is.
+
+    Args:
+      file: the file.
+      given_up: asked now and then; once it says yes the rest is not read, and the answer is wrong.
+    """
+    status = file.path.stat()
+    digest = hashlib.sha256()
+    with file.path.open("rb") as stream:
+        while not given_up() and (piece := stream.read(2**22)):
+            digest.update(piece)
+    path = str(file.path.resolve())
+    return FileIdentity(path, status.st_size, status.st_mtime_ns, digest.hexdigest())

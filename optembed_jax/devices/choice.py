@@ -1,0 +1,132 @@
+"""Whether a table fits every device, or has to be dealt to them: what a training state weighs."""
+
+import dataclasses
+import os
+from typing import Literal
+
+import jax
+
+from optembed_jax.devices.layout import bytes_of
+from optembed_jax.devices.parallel import Steps, devices_in_order, one_device, pmapped, row_sharded
+from optembed_jax.errors import InputError
+from optembed_jax.fields import Fields
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.step.optimisers import TrainConfig
+from optembed_jax.step.train_state import init_state
+from optembed_jax.step.train_step import Phase
+
+PARALLELISMS = ("auto", "pmap", "sharded")
+
+SHARE = 0.8
+"""Of a device's memory that a state may take; the rest is for a batch and what is made of it."""
+
+Kind = Literal["one", "pmap", "sharded"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """How training is spread over devices, and why.
+
+    Attributes:
+      kind: ``one`` device, ``pmap`` copies on each, or ``sharded`` by rows.
+      devices: how many, over all processes.
+      state_bytes: of table, moments, bookkeeping, network and a copy of the best parameters, on
+        each device.
+      memory: bytes of a device.
+      memory_is_of: what that is: the device's own, or its share of the host's.
+      asked: whether ``kind`` was asked for.
+    """
+
+    kind: Kind
+    devices: int
+    state_bytes: int
+    memory: int
+    memory_is_of: str
+    asked: bool
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        how = {"one": "one device", "pmap": "a copy on each of", "sharded": "rows dealt to"}
+        where = "" if self.kind == "one" else f" {self.devices} devices"
+        why = "as asked" if self.asked else f"auto: at most {SHARE:.0%} of it is to be taken"
+        return (
+            f"{how[self.kind]}{where}, {_mb(self.state_bytes)} of state on each, of "
+            f"{_mb(self.memory)} {self.memory_is_of} ({why})"
+        )
+
+
+def choose(parallelism: str, model: ModelConfig, train: TrainConfig, fields: Fields) -> Choice:
+    """How a training phase is to be spread over all devices.
+
+    Args:
+      parallelism: one of ``PARALLELISMS``; ``auto`` copies what fits, and deals what does not.
+      model: the model.
+      train: the optimiser settings.
+      fields: the data set's fields.
+
+    Raises:
+      InputError: no such parallelism.
+    """
+    if parallelism not in PARALLELISMS:
+        raise InputError(
+            f"parallelism must be one of {', '.join(PARALLELISMS)}, not {parallelism!r}"
+        )
+    devices = len(devices_in_order())
+    copied, dealt = state_bytes(model, train, fields, 1), state_bytes(model, train, fields, devices)
+    memory, memory_is_of = device_memory()
+    kind: Kind = "sharded" if parallelism == "sharded" else "pmap"
+    if parallelism == "auto" and not _are_worth_it():
+        kind = "one"
+    elif parallelism == "auto" and copied > SHARE * memory and devices > 1:
+        kind = "sharded"
+    if kind == "pmap" and devices == 1:
+        kind = "one"
+    taken = dealt if kind == "sharded" else copied
+    return Choice(kind, devices, taken, memory, memory_is_of, asked=parallelism != "auto")
+
+
+def make_steps(
+    kind: Kind,
+    phase: Phase,
+    model: ModelConfig,
+    train: TrainConfig,
+    batch_size: int,
+    num_features: int,
+) -> Steps:
+    """The steps of a phase, of a :class:`Choice` of ``kind``; the others as in ``pmapped``."""
+    if kind == "one":
+        return one_device(phase, model, train)
+    make = pmapped if kind == "pmap" else row_sharded
+    return make(phase, model, train, batch_size, num_features)
+
+
+def _are_worth_it() -> bool:
+    """Whether devices add anything: those of one CPU share its cores and its memory."""
+    return jax.process_count() > 1 or jax.devices()[0].platform != "cpu"
+
+
+def state_bytes(model: ModelConfig, train: TrainConfig, fields: Fields, devices: int) -> int:
+    """Bytes on each of so many devices that the rows are dealt to, nothing being made."""
+    state = jax.eval_shape(
+        lambda key: init_state(key, model, train, fields, gather_scores=model.has_row_budget),
+        jax.random.key(0),
+    )
+    total = 0
+    for part in (dataclasses.replace(state, key=None), state.params):
+        of_rows, others = bytes_of(model, part)
+        total += -(-of_rows // devices) + others
+    return total
+
+
+def device_memory() -> tuple[int, str]:
+    """Bytes of a device, and what they are of."""
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(stats["bytes_limit"]), f"{device.platform} memory"
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return host // jax.local_device_count(), "host memory"
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

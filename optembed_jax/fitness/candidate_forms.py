@@ -1,0 +1,162 @@
+"""What the first layer of each backbone is in the search, and what becomes of what it gives.
+
+The units of a first layer are whatever is linear in the input: the perceptron's first hidden
+layer, the number that a DCN layer needs of it, the first cross layer of DCN-V2. They are computed
+for all candidates by :mod:`first_layer`; the functions here go from there to a logit.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optembed_jax.fitness import folded_mlp
+from optembed_jax.fitness.folded_mlp import UnitAffine, matmul_columns
+from optembed_jax.models.dcn import idle_constants
+
+Network = Mapping[str, Any]
+Affines = tuple[UnitAffine, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How a backbone's first layer is made and what becomes of it.
+
+    Attributes:
+      kernel: of the network, float ``[J, H]``: the units of the first layer, of the perceptron
+        and of whatever else is linear in the input.
+      logit: of the network, the affines ``[H]`` of the perceptron's layers, the columns
+        ``[F * D, B]``, which of them are kept (0/1 ``[F * D]``), and what the first layer gave
+        ``[H, B]``, to ``[B]``.
+      products: whether inner products are inputs too.
+      branches: whether ``logit`` chooses between programs by the candidate.
+    """
+
+    kernel: Callable[[Network], jax.Array]
+    logit: Callable[..., jax.Array]
+    products: bool = False
+    branches: bool = False
+
+
+def _perceptron_kernel(network: Network, hidden_start: int = 0) -> jax.Array:
+    """The first hidden layer's kernel, or, without one, what the logit reads of the input."""
+    layers = folded_mlp.kernels(network.get("mlp", {}))
+    return layers[0] if layers else _logit_kernel(network)[hidden_start:, None]
+
+
+def _perceptron_logit(
+    network: Network,
+    affines: Affines,
+    first: jax.Array,
+    hidden_start: int = 0,
+) -> jax.Array:
+    """The perceptron's share of the logit; one without hidden layers has it already."""
+    if not affines:
+        return first[0]
+    upper = folded_mlp.kernels(network["mlp"])[1:]
+    return _logit_kernel(network)[hidden_start:] @ folded_mlp.hidden(upper, affines, first)
+
+
+def _logit_kernel(network: Network) -> jax.Array:
+    kernel: jax.Array = network["logit"]["Dense_0"]["kernel"]
+    return kernel[:, 0]
+
+
+def _logit_bias(network: Network) -> jax.Array:
+    bias: jax.Array = network["logit"]["Dense_0"]["bias"]
+    return bias[0]
+
+
+def _plain_logit(
+    network: Network,
+    affines: Affines,
+    columns: jax.Array,
+    kept: jax.Array,
+    pre: jax.Array,
+) -> jax.Array:
+    return _perceptron_logit(network, affines, pre) + _logit_bias(network)
+
+
+def _dcn_kernel(network: Network) -> jax.Array:
+    """The perceptron's units, the cross layers' numbers, and what the logit reads of ``x0``."""
+    crosses = network["cross_weight"].T  # [K, layers]
+    direct = _logit_kernel(network)[: len(crosses), None]
+    return jnp.concatenate([_perceptron_kernel(network, len(crosses)), crosses, direct], axis=1)
+
+
+def _dcn_logit(
+    network: Network,
+    affines: Affines,
+    columns: jax.Array,
+    kept: jax.Array,
+    pre: jax.Array,
+) -> jax.Array:
+    """After ``l`` layers ``x = alpha * x0 + (the biases so far)``: all examples share the rest.
+
+    A pruned column is zero in ``x0`` but carries biases, so they are summed over all columns.
+    """
+    weights, width = network["cross_weight"], network["cross_weight"].shape[1]
+    logit_kernel = _logit_kernel(network)
+    constants = {
+        "weight": weights,
+        "bias": network["cross_bias"],
+        "kernel": logit_kernel[:width, None],
+    }
+    offsets, shift = idle_constants(constants)
+    first, numbers, direct = jnp.split(pre, [len(pre) - len(weights) - 1, len(pre) - 1])
+    alpha = jnp.ones_like(direct[0])
+    for number, offset in zip(numbers, offsets, strict=True):
+        alpha = alpha * (1.0 + number) + offset
+    crossed = alpha * direct[0] + shift
+    return crossed + _perceptron_logit(network, affines, first, width) + _logit_bias(network)
+
+
+def _dcnv2_kernel(network: Network) -> jax.Array:
+    """The perceptron's units and those of the first cross layer."""
+    cross = network["cross_0"]["kernel"]
+    return jnp.concatenate([_perceptron_kernel(network, len(cross)), cross], axis=1)
+
+
+def _dcnv2_logit(
+    network: Network,
+    affines: Affines,
+    columns: jax.Array,
+    kept: jax.Array,
+    pre: jax.Array,
+) -> jax.Array:
+    """The later cross layers on the kept columns alone: what is zero in ``x0`` stays zero."""
+    width = len(columns)
+    first, mixed = jnp.split(pre, [len(pre) - width])
+    kept_first = jnp.argsort(-kept, stable=True)
+    layers = [
+        network[f"cross_{n}"] for n in range(sum(name.startswith("cross_") for name in network))
+    ]
+    readout = _logit_kernel(network)
+
+    def crossed(size: int) -> Callable[[], jax.Array]:
+        def on_kept() -> jax.Array:
+            own = kept_first[:size]
+            x0 = columns[own] * kept[own, None]
+            x = x0 * (mixed[own] + layers[0]["bias"][own, None]) + x0
+            for layer in layers[1:]:
+                kernel = layer["kernel"][own][:, own]
+                x = x0 * (matmul_columns(kernel, x) + layer["bias"][own, None]) + x
+            return readout[own] @ x
+
+        return on_kept
+
+    sizes = sorted({-(-width * eighths // 8) for eighths in range(1, 9)})
+    place = jnp.searchsorted(jnp.asarray(sizes, jnp.float32), kept.sum())
+    of_cross = jax.lax.switch(place, [crossed(size) for size in sizes])
+    return of_cross + _perceptron_logit(network, affines, first, width) + _logit_bias(network)
+
+
+FORMS = {
+    "fnn": Form(_perceptron_kernel, _plain_logit),
+    "deepfm": Form(_perceptron_kernel, _plain_logit),
+    "ipnn": Form(_perceptron_kernel, _plain_logit, products=True),
+    "dcn": Form(_dcn_kernel, _dcn_logit),
+    "dcnv2": Form(_dcnv2_kernel, _dcnv2_logit, branches=True),
+}

@@ -1,0 +1,294 @@
+"""Fitness of candidates: how well the frozen supernet does under given dimensions (section 3.3.2).
+
+Either its AUC with the batch statistics it was trained with, or minus its logloss with statistics
+taken anew for each candidate: fewer columns shift every unit, which the ranking of the rows
+survives and the logloss does not.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from optembed_jax.errors import DivergedError, InputError
+from optembed_jax.fitness.candidate_logits import (
+    GROUP,
+    Bank,
+    Candidates,
+    arrange,
+    bank_of,
+    candidate_logits,
+    logits_of,
+    recalibrated_affines,
+    shared_affines,
+)
+from optembed_jax.fitness.folded_mlp import UnitAffine
+from optembed_jax.fitness.validation_parts import part_sizes, stratified_order
+from optembed_jax.metrics import auc_on_device, logloss_on_device
+from optembed_jax.models.forward import Params
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.search.racing import Fitness
+
+MEASURES = ("auc", "logloss")
+_NAMES = {"auc": "AUC", "logloss": "logloss"}
+LEAST_GLANCE = 16_384
+"""Rows of a part that candidates are judged by: the difference of two has less noise there than one
+retraining has (docs/search.md, "Glances").
+"""
+_LANES = 128
+"""Numbers that processors take at once, or a multiple of them."""
+_KEPT_BYTES = 2**29
+"""Of a fitness' banks that are kept from one generation to the next; larger ones are made anew."""
+_BATCHES_AT_ONCE = 64
+"""In one run of a program: to start one for each takes as long as to score a candidate."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidationFitness:
+    """The fitness function of a search; call it with dims int32 ``[C, F]``.
+
+    Attributes:
+      parts: fitness on nested parts of the validation rows, the smallest first, all rows last;
+        for :func:`racing.race` and glances. All rows alone where the smallest part would be too
+        small.
+      part_rows: rows of each part.
+    """
+
+    parts: tuple[Fitness, ...]
+    part_rows: tuple[int, ...]
+
+    def __call__(self, dims: np.ndarray) -> np.ndarray:
+        """Fitness float64 ``[C]`` of candidates ``[C, F]`` on all rows."""
+        return self.parts[-1](dims)
+
+    @property
+    def at_a_glance(self) -> Fitness | None:
+        """On the smallest part with ``LEAST_GLANCE`` rows or more; None where none has so many."""
+        enough = (
+            part
+            for part, rows in zip(self.parts[:-1], self.part_rows[:-1], strict=True)
+            if rows >= LEAST_GLANCE
+        )
+        return next(enough, None)
+
+
+def make_fitness(
+    model: ModelConfig,
+    params: Params,
+    batch_stats: Any,
+    rows: np.ndarray | None,
+    ids: np.ndarray,
+    labels: np.ndarray,
+    *,
+    measure: str = "auc",
+    candidates_per_pass: int = 32,
+    batch_size: int | None = None,
+    least_part: int = 1000,
+    calibration_rows: int = 8192,
+) -> ValidationFitness:
+    """The fitness function of a search, on the validation split.
+
+    Args:
+      model: the model.
+      params: of the supernet.
+      batch_stats: of the supernet.
+      rows: bool ``[V]``, the frozen row mask; None keeps every row.
+      ids: int32 ``[N, F]``, the validation split.
+      labels: 0/1 ``[N]``, with both classes.
+      measure: ``auc``, with the batch statistics as they are, or ``logloss``, recalibrated for
+        each candidate; its negative is the fitness.
+      candidates_per_pass: candidates scored together, at least 1; more have more in common.
+      batch_size: rows scored together; None takes :func:`default_batch_size`.
+      least_part: rows that the smallest part for racing must have; with fewer there is no part.
+      calibration_rows: rows over which batch statistics are recalibrated at the most.
+
+    The function raises ``DivergedError`` when the supernet's logits are not numbers.
+
+    Raises:
+      InputError: an unknown measure.
+    """
+    if measure not in MEASURES:
+        raise InputError(f"fitness must be one of {', '.join(MEASURES)}, not {measure!r}")
+    order = stratified_order(labels)
+    sizes = part_sizes(len(ids), least_part)
+    scorer = _Scorer(
+        model=model,
+        params=params,
+        batch_stats=batch_stats,
+        rows=None if rows is None else jnp.asarray(rows),
+        ids=ids[order],
+        is_positive=np.asarray(labels)[order] != 0,
+        measure=measure,
+        steps=-(-candidates_per_pass // GROUP) * GROUP,
+        batch_size=batch_size or default_batch_size(model, sizes[0]),
+        calibration_rows=calibration_rows,
+    )
+    return ValidationFitness(tuple(functools.partial(scorer, size) for size in sizes), sizes)
+
+
+def default_batch_size(model: ModelConfig, smallest_part: int) -> int:
+    """Rows scored together: so many that what is made of them fits a processor's cache.
+
+    512 to 1,024, or a little less to leave the smallest part little padding; a multiple of
+    ``_LANES``, since rows of an array that begin at odd places cost half of the speed.
+
+    Args:
+      model: the model.
+      smallest_part: rows of the smallest part.
+    """
+    widest = max((model.latent_dim, *model.mlp_dims))
+    batches = -(-smallest_part // int(np.clip(2**19 // widest, 512, 1024)))
+    return -(-smallest_part // (batches * _LANES)) * _LANES
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scorer:
+    """What scoring reads; the rows are in stratified order. Attributes as of `make_fitness`."""
+
+    model: ModelConfig
+    params: Params
+    batch_stats: Any
+    rows: jax.Array | None
+    ids: np.ndarray
+    is_positive: np.ndarray
+    measure: str
+    steps: int
+    batch_size: int
+    calibration_rows: int
+
+    def __call__(self, num_rows: int, dims: np.ndarray) -> np.ndarray:
+        """Fitness float64 ``[C]`` on the first ``num_rows`` rows."""
+        starts = range(0, len(dims), self.steps)
+        passes = [self._score(num_rows, dims[start : start + self.steps]) for start in starts]
+        fitness = np.concatenate([np.zeros((0,)), *passes])
+        if np.isnan(fitness).any():
+            unscored = int(np.isnan(fitness).sum())
+            raise DivergedError(
+                f"{unscored} of {len(fitness)} candidates have no {_NAMES[self.measure]}: the "
+                "supernet's logits are not numbers, or the labels are of one class"
+            )
+        return fitness
+
+    def _score(self, num_rows: int, dims: np.ndarray) -> np.ndarray:
+        """One pass over the rows, of at most ``steps`` candidates."""
+        candidates = arrange(self.model, dims, self.steps)
+        logits = self._logits(num_rows, candidates, self._affines(num_rows, candidates))
+        positive = self.is_positive[:num_rows]
+        measured = _jitted_measure(self.measure)
+        ones, zeros = np.flatnonzero(positive), np.flatnonzero(~positive)
+        found = [measured(own[ones], own[zeros]) for own in logits[: len(dims)]]
+        fitness = np.empty(len(dims))
+        fitness[candidates.steps.order[: len(dims)]] = found  # Waits for what still computes.
+        return fitness
+
+    def _logits(
+        self, num_rows: int, candidates: Candidates, affines: tuple[UnitAffine, ...]
+    ) -> np.ndarray:
+        """float32 ``[C, num_rows]``, in the walk's order."""
+        score = _jitted_logits(self.model)
+        on_device = jax.device_put(candidates)
+        found = []
+        for start in range(0, num_rows, self._rows_at_once):
+            rows = min(self._rows_at_once, num_rows - start)
+            batches = -(-rows // self.batch_size)
+            read = self._kept_banks(start) if self._keeps_banks else self._batches(start)
+            logits = score(self.params, self.rows, read, batches, on_device, affines)
+            found += list(np.asarray(logits)[:batches])
+        return np.concatenate(found, axis=1)[:, :num_rows]
+
+    @property
+    def _rows_at_once(self) -> int:
+        batches = -(-len(self.ids) // self.batch_size)
+        runs = -(-batches // _BATCHES_AT_ONCE)
+        return self.batch_size * -(-batches // runs)
+
+    @functools.cached_property
+    def _keeps_banks(self) -> bool:
+        ids = jax.ShapeDtypeStruct((self._rows_at_once, self.ids.shape[1]), self.ids.dtype)
+        of_run = jax.eval_shape(
+            functools.partial(bank_of, model=self.model), self.params, self.rows, ids
+        )
+        runs = -(-len(self.ids) // self._rows_at_once)
+        size = sum(array.size * array.dtype.itemsize for array in jax.tree.leaves(of_run))
+        return runs * size <= _KEPT_BYTES
+
+    def _batches(self, start: int) -> jax.Array:
+        """Ids int32 ``[K, B, F]`` from a row on; the last row is repeated to fill them."""
+        ids = self.ids[start : start + self._rows_at_once]
+        filled = np.pad(ids, ((0, self._rows_at_once - len(ids)), (0, 0)), mode="edge")
+        return jnp.asarray(filled.reshape(-1, self.batch_size, ids.shape[1]))
+
+    def _kept_banks(self, start: int) -> Bank:
+        """Their banks, made once in a search."""
+        if start not in self._banks:
+            make = _jitted_banks(self.model)
+            self._banks[start] = make(self.params, self.rows, self._batches(start))
+        return self._banks[start]
+
+    @functools.cached_property
+    def _banks(self) -> dict[int, Bank]:
+        return {}
+
+    def _affines(self, num_rows: int, candidates: Candidates) -> tuple[UnitAffine, ...]:
+        if self.measure == "auc" or not self.batch_stats:
+            return _shared_affines(self.params, self.batch_stats, self.steps)
+        ids = jnp.asarray(self.ids[: min(num_rows, self.calibration_rows)])
+        recalibrate = _jitted_affines(self.model)
+        own = [
+            recalibrate(self.params, self.rows, ids, jnp.asarray(dims))
+            for dims in candidates.dims[: candidates.steps.count]
+        ]
+        own += [own[-1]] * (self.steps - len(own))
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
+
+
+_shared_affines = jax.jit(shared_affines, static_argnames="steps")
+
+
+@functools.lru_cache(maxsize=8)
+def _jitted_logits(model: ModelConfig) -> Callable[..., jax.Array]:
+    def of_batches(
+        params: Params,
+        rows: jax.Array | None,
+        read: Bank | jax.Array,
+        batches: jax.Array,
+        candidates: Candidates,
+        affines: tuple[UnitAffine, ...],
+    ) -> jax.Array:
+        """float32 ``[K, C, B]`` of ``K`` banks or ids; zeros but for the first ``batches``."""
+
+        def score_one(number: jax.Array) -> jax.Array:
+            own = jax.tree.map(lambda array: array[number], read)
+            if isinstance(own, Bank):
+                return logits_of(params, own, candidates, affines, model=model)
+            return candidate_logits(params, rows, own, candidates, affines, model=model)
+
+        one = jax.eval_shape(score_one, 0)
+        found = jnp.zeros((len(jax.tree.leaves(read)[0]), *one.shape), one.dtype)
+        return jax.lax.fori_loop(0, batches, lambda n, found: found.at[n].set(score_one(n)), found)
+
+    return jax.jit(of_batches)
+
+
+@functools.lru_cache(maxsize=8)
+def _jitted_banks(model: ModelConfig) -> Callable[..., Bank]:
+    def of_batches(params: Params, rows: jax.Array | None, ids: jax.Array) -> Bank:
+        return jax.lax.map(lambda batch: bank_of(params, rows, batch, model=model), ids)
+
+    return jax.jit(of_batches)
+
+
+@functools.lru_cache(maxsize=8)
+def _jitted_affines(model: ModelConfig) -> Callable[..., tuple[UnitAffine, ...]]:
+    return jax.jit(functools.partial(recalibrated_affines, model=model))
+
+
+@functools.lru_cache(maxsize=2)
+def _jitted_measure(measure: str) -> Callable[..., jax.Array]:
+    if measure == "auc":
+        return jax.jit(auc_on_device)
+    return jax.jit(lambda positives, negatives: -logloss_on_device(positives, negatives))

@@ -1,0 +1,216 @@
+"""From ids to logits: one model for every phase. What differs is the :class:`Selection` it reads.
+
+===========  =======================================  ====================================
+phase        rows                                     columns
+===========  =======================================  ====================================
+baseline     all                                      all
+supernet     by the learned thresholds, trained too   drawn per example and field
+search       the supernet's mask, frozen              the candidate's, one per field
+retraining   the supernet's mask, frozen              the winner's, one per field
+===========  =======================================  ====================================
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from optembed_jax.exchange.batch_axis import BatchAxis
+from optembed_jax.fields import Fields
+from optembed_jax.method import threshold
+from optembed_jax.method.embedding import Table, init_table, linear_term, select
+from optembed_jax.models import make_backbone
+from optembed_jax.models.layers import Embedded
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.table import compact
+from optembed_jax.table.compact import CompactIndex
+from optembed_jax.table.view import RowView, Seen
+
+
+@flax.struct.dataclass
+class Params:
+    """All that is trained, in the three groups that have an optimiser each.
+
+    Attributes:
+      table: the embedding ``Table`` with its linear weights and OOV vectors, or, of a compact
+        model, a ``CompactTable``; within a sparse step, the rows as its ids see them, ``Seen``.
+      thresholds: float32 ``[F]`` or ``[V]``; None where no rows are pruned.
+      network: the backbone's parameters.
+    """
+
+    table: Any
+    thresholds: jax.Array | None
+    network: Any
+
+
+@flax.struct.dataclass
+class Selection:
+    """What part of the table a forward pass reads; the default is all of it.
+
+    Attributes:
+      rows: bool ``[V]``, rows kept by a frozen mask; None keeps all, or leaves it to thresholds.
+      dims: int32 ``[F]`` or ``[B, F]``, columns kept; None keeps all.
+      learned: take the rows from the thresholds, differentiably.
+    """
+
+    rows: jax.Array | None = None
+    dims: jax.Array | None = None
+    learned: bool = flax.struct.field(pytree_node=False, default=False)
+
+
+Reading = Selection | CompactIndex
+"""How ids read the table: the part of a full one, or the index of a compact one."""
+
+
+def init_params(key: jax.Array, config: ModelConfig, fields: Fields) -> tuple[Params, Any]:
+    """Fresh parameters and batch statistics. Thresholds start at 0 (section 3.2).
+
+    Args:
+      key: PRNG key.
+      config: the model.
+      fields: the data set's fields.
+
+    Returns:
+      ``(params, batch_stats)``; ``batch_stats`` is an empty dict for a backbone without BatchNorm.
+    """
+    table_key, network_key = jax.random.split(key)
+    table = init_table(
+        table_key,
+        fields,
+        config.latent_dim,
+        linear=config.has_linear_term,
+        oov=config.prunes_rows and config.mode_oov == "oov",
+    )
+    embedded = jnp.zeros((2, fields.num_fields, config.latent_dim), jnp.float32)
+    linear = jnp.zeros((2,), jnp.float32) if config.has_linear_term else None
+    variables = backbone(config).init(network_key, embedded, linear, train=False)
+    thresholds = None
+    if config.learns_thresholds:
+        level = config.mode_threshold
+        size = fields.num_fields if level == "field" else fields.num_features
+        thresholds = jnp.zeros((size,), jnp.float32)
+    return (
+        Params(table=table, thresholds=thresholds, network=variables.get("params", {})),
+        variables.get("batch_stats", {}),
+    )
+
+
+def backbone(config: ModelConfig, batch_axis: BatchAxis | None = None) -> nn.Module:
+    """The Linen module of a config; ``batch_axis`` as in :func:`models.make_backbone`."""
+    return make_backbone(
+        config.model,
+        mlp_dims=config.mlp_dims,
+        dropout=config.dropout,
+        cross_layers=config.cross_layers,
+        batch_axis=batch_axis,
+    )
+
+
+def embed(
+    config: ModelConfig,
+    params: Params,
+    ids: jax.Array,
+    selection: Reading,
+) -> tuple[Embedded, jax.Array | None]:
+    """What the backbone reads: ``E[ids] * m[ids] * prefix(d)``, and the linear term.
+
+    Args:
+      config: the model.
+      params: its parameters.
+      ids: int32 ``[B, F]``, rows of the table.
+      selection: the part of the table to read, or the index of a compact one; of rows as ids see
+        them (``Seen``), all.
+
+    Returns:
+      ``embedded`` float32 ``[B, F, D]``, of a compact table ragged, and the linear term float32
+      ``[B]``, or None.
+    """
+    if isinstance(selection, CompactIndex):
+        return compact.lookup(params.table, selection, ids)
+    if isinstance(params.table, Seen):
+        seen = params.table
+        linear = None if seen.linear is None else jnp.sum(seen.linear, axis=-1)
+        return seen.rows, linear
+    table: Table = params.table
+    rows, mask = table.rows[ids], None
+    is_judged_once = selection.learned and table.rows.shape[0] < ids.size
+    if selection.learned:
+        of_mask = (_learned(config, params), ids, config.mode_threshold, config.norm)
+        if is_judged_once:
+            # Before it is read, so that gradients are summed by row before they come to its mask.
+            once = threshold.mask_once(table.rows, *of_mask)
+            rows, mask = (table.rows * once[:, None])[ids], once[ids]
+        else:
+            mask = threshold.row_mask(rows, *of_mask)
+    elif selection.rows is not None:
+        mask = selection.rows[ids].astype(rows.dtype)
+    linear = None
+    if table.linear is not None:
+        linear = linear_term(table.linear, ids, mask if config.mode_linear == "prune" else None)
+    return select(rows, mask, selection.dims, table.oov, is_masked=is_judged_once), linear
+
+
+def _learned(config: ModelConfig, params: Params) -> jax.Array:
+    """The thresholds by which rows are learned."""
+    if params.thresholds is None:
+        raise ValueError(f"mode {config.mode!r} has no thresholds to learn rows from")
+    return params.thresholds
+
+
+def view_of(config: ModelConfig, params: Params, selection: Selection) -> RowView:
+    """How a model sees the rows of its table, but for the columns.
+
+    Args:
+      config: the model.
+      params: its parameters, the table whole.
+      selection: the part of the table to read.
+    """
+    return RowView(
+        thresholds=_learned(config, params) if selection.learned else None,
+        mask=selection.rows,
+        oov=params.table.oov,
+        level=config.mode_threshold,
+        order=config.norm,
+        prunes_linear=config.mode_linear == "prune",
+    )
+
+
+def forward(
+    config: ModelConfig,
+    params: Params,
+    batch_stats: Any,
+    ids: jax.Array,
+    selection: Reading,
+    *,
+    train: bool = False,
+    dropout_key: jax.Array | None = None,
+    batch_axis: BatchAxis | None = None,
+) -> tuple[jax.Array, Any]:
+    """Logits of a batch.
+
+    Args:
+      config: the model.
+      params: its parameters.
+      batch_stats: its running batch statistics.
+      ids: int32 ``[B, F]``.
+      selection: the part of the table to read, or the index of a compact one.
+      train: use and update batch statistics, apply dropout.
+      dropout_key: PRNG key, needed in training with dropout.
+      batch_axis: that the batch is split over, or None.
+
+    Returns:
+      Logits float32 ``[B]`` and the batch statistics, updated when training.
+    """
+    embedded, linear = embed(config, params, ids, selection)
+    variables = {"params": params.network, "batch_stats": batch_stats}
+    module = backbone(config, batch_axis)
+    if not train:
+        logits: Any = module.apply(variables, embedded, linear, train=False)
+        return logits, batch_stats
+    rngs = None if dropout_key is None else {"dropout": dropout_key}
+    logits, updated = module.apply(
+        variables, embedded, linear, train=True, rngs=rngs, mutable=["batch_stats"]
+    )
+    return logits, updated.get("batch_stats", batch_stats)

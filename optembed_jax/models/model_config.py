@@ -1,0 +1,129 @@
+"""What a model is: its backbone, its size, and what of its table is pruned and how."""
+
+import dataclasses
+
+from optembed_jax.errors import InputError
+from optembed_jax.models import MODEL_NAMES, MODELS_WITH_LINEAR_TERM
+from optembed_jax.table.score import ROW_SCORES
+
+MODES = ("all", "feature", "embed", "none")
+
+DEFAULT_ROW_KEEP, DEFAULT_ROW_SCORE = 0.2, "taylor"
+"""Of a budget that does not say; how they were chosen is in docs/row_pruning.md."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides the shape and the meaning of a model; hashable, static under jit.
+
+    Attributes:
+      model: backbone, one of ``models.MODEL_NAMES``.
+      latent_dim: ``D``, at least 1.
+      mlp_dims: hidden units of the perceptron.
+      dropout: of the perceptron, in [0, 1).
+      cross_layers: of DCN and DCN-V2; None takes each one's own default.
+      mode: what is pruned: ``all`` rows and dimensions (OptEmbed), ``feature`` rows only
+        (OptEmbed-E), ``embed`` dimensions only (OptEmbed-D), ``none`` nothing (the base model).
+      mode_threshold: a threshold is learned per ``field`` or per ``feature`` (the paper), or a
+        ``budget`` sets one for all rows.
+      mode_oov: a pruned id reads a ``zero`` vector, or its field's learned one (``oov``).
+      mode_linear: ``keep`` the linear weights of pruned rows (the paper), or ``prune`` them too.
+      norm: order of the row norm, 1 or 2.
+      row_keep: of a budget: share of the rows to keep, in (0, 1]. None is ``DEFAULT_ROW_KEEP``, or
+        all that ``max_table_bytes`` pays for.
+      max_table_bytes: of a budget: bytes of float32 rows and OOV vectors at ``D`` columns.
+      row_score: of a budget: what rows are chosen by, one of ``score.ROW_SCORES``. None is
+        ``DEFAULT_ROW_SCORE``.
+
+    Raises:
+      InputError: a value outside its range.
+    """
+
+    model: str = "deepfm"
+    latent_dim: int = 16
+    mlp_dims: tuple[int, ...] = (1024, 512, 256)
+    dropout: float = 0.0
+    cross_layers: int | None = None
+    mode: str = "all"
+    mode_threshold: str = "field"
+    mode_oov: str = "zero"
+    mode_linear: str = "keep"
+    norm: int = 1
+    row_keep: float | None = None
+    max_table_bytes: int | None = None
+    row_score: str | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("model", self.model, MODEL_NAMES)
+        _one_of("mode", self.mode, MODES)
+        _one_of("mode_threshold", self.mode_threshold, ("field", "feature", "budget"))
+        _one_of("mode_oov", self.mode_oov, ("zero", "oov"))
+        _one_of("mode_linear", self.mode_linear, ("keep", "prune"))
+        _one_of("norm", self.norm, (1, 2))
+        if self.latent_dim < 1:
+            raise InputError(f"latent_dim must be at least 1, not {self.latent_dim}")
+        if any(width < 1 for width in self.mlp_dims):
+            raise InputError(f"every width in mlp_dims must be at least 1, not {self.mlp_dims}")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout must be in [0, 1), not {self.dropout}")
+        if self.cross_layers is not None and self.cross_layers < 1:
+            raise InputError(f"cross_layers must be at least 1, not {self.cross_layers}")
+        self._check_budget()
+
+    def _check_budget(self) -> None:
+        given = [
+            f"{name}={getattr(self, name)}"
+            for name in ("row_keep", "max_table_bytes", "row_score")
+            if getattr(self, name) is not None
+        ]
+        if self.row_keep is not None and not 0 < self.row_keep <= 1:
+            raise InputError(f"row_keep must be in (0, 1], not {self.row_keep}")
+        if self.max_table_bytes is not None and self.max_table_bytes < 1:
+            raise InputError(f"max_table_bytes must be at least 1, not {self.max_table_bytes}")
+        if self.row_score is not None:
+            _one_of("row_score", self.row_score, ROW_SCORES)
+        if given and not self.prunes_rows:
+            raise InputError(
+                f"{given[0]} is for pruning rows, which mode {self.mode!r} does not; "
+                "use mode all or feature"
+            )
+        if given and not self.has_row_budget:
+            raise InputError(
+                f"{given[0]} is of a budget, but mode_threshold={self.mode_threshold} learns which "
+                "rows to keep; use mode_threshold=budget"
+            )
+
+    @property
+    def prunes_rows(self) -> bool:
+        """Whether rows are pruned, by learned thresholds or to a budget."""
+        return self.mode in ("all", "feature")
+
+    @property
+    def has_row_budget(self) -> bool:
+        """Whether a budget says how many rows are kept."""
+        return self.prunes_rows and self.mode_threshold == "budget"
+
+    @property
+    def budget_score(self) -> str:
+        """What a budget chooses rows by."""
+        return DEFAULT_ROW_SCORE if self.row_score is None else self.row_score
+
+    @property
+    def learns_thresholds(self) -> bool:
+        """Whether the rows are chosen by learned thresholds."""
+        return self.prunes_rows and not self.has_row_budget
+
+    @property
+    def searches_dims(self) -> bool:
+        """Whether dimensions are sampled and searched."""
+        return self.mode in ("all", "embed")
+
+    @property
+    def has_linear_term(self) -> bool:
+        """Whether each feature carries a first-order weight."""
+        return self.model in MODELS_WITH_LINEAR_TERM
+
+
+def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed:
+        raise InputError(f"{name} must be one of {', '.join(map(str, allowed))}, not {value!r}")

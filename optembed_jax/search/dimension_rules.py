@@ -1,0 +1,74 @@
+"""Simple rules for the fields' dimensions, scaled to a budget: what a search has to beat.
+
+=================  ============================================================================
+``uniform``        The same dimension for every field.
+``log_v``          In proportion to ``log(1 + rows)``: large fields get more.
+``inverse_log_v``  In proportion to ``1 / log(1 + rows)``: large fields get less.
+``corner``         Every column for the smallest fields, in turn, as long as the budget lasts; one
+                   for the others.
+=================  ============================================================================
+
+None is safe on every data set, which is why a search starts from all of them.
+"""
+
+import numpy as np
+
+from optembed_jax.search.budget import check_limit, padded, table_parameters
+
+DIMENSION_RULES = ("uniform", "log_v", "inverse_log_v", "corner")
+
+
+def rule_dims(
+    rule: str, rows: np.ndarray, max_dim: int, limit: int | None, multiple: int = 1
+) -> np.ndarray:
+    """The largest dimensions of a rule's shape that fit a budget.
+
+    A shape ``s`` gives the dimensions ``round(c * s_f)``, at least 1 and at most ``D``, with the
+    largest factor ``c`` that fits.
+
+    Args:
+      rule: one of ``DIMENSION_RULES``.
+      rows: int ``[F]``, rows kept.
+      max_dim: ``D``.
+      limit: parameters; None gives every field all ``D``.
+      multiple: dimensions are paid for as multiples of it.
+
+    Returns:
+      int32 ``[F]``.
+
+    Raises:
+      InputError: the limit is below the smallest table.
+    """
+    num_fields = len(rows)
+    if limit is None:
+        return np.full(num_fields, max_dim, np.int32)
+    check_limit(rows, limit, multiple)
+    # Dimension k of field f is reached at this factor; equal factors are reached together.
+    raised_to = np.arange(2, max_dim + 1)
+    if rule == "corner":
+        place = np.argsort(np.argsort(rows, kind="stable"))
+        factor = place[:, None] * max_dim + raised_to
+    else:
+        factor = (raised_to - 0.5) / _shape(rule, rows)[:, None]
+    cost = np.asarray(rows, np.int64)[:, None] * np.diff(
+        padded(np.arange(1, max_dim + 1), multiple)
+    )
+    order = np.argsort(factor, axis=None, kind="stable")
+    in_order = factor.ravel()[order]
+    least = int(table_parameters(rows, np.ones(num_fields, np.int64), multiple))
+    total = least + np.cumsum(cost.ravel()[order])
+    # The first factor at which the table is too large, and with it all that is reached there.
+    too_large = np.flatnonzero(total > limit)
+    reached = factor < in_order[too_large[0]] if len(too_large) else np.ones_like(factor, bool)
+    return (1 + reached.sum(axis=1)).astype(np.int32)
+
+
+def _shape(rule: str, rows: np.ndarray) -> np.ndarray:
+    size = np.log1p(np.maximum(np.asarray(rows, np.float64), 1.0))
+    if rule == "uniform":
+        return np.ones(len(rows))
+    if rule == "log_v":
+        return size
+    if rule == "inverse_log_v":
+        return 1.0 / size
+    raise ValueError(f"no rule {rule!r}; there are {', '.join(DIMENSION_RULES)}")

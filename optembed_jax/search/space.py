@@ -1,0 +1,143 @@
+"""What a search may choose: a dimension for each field and, where asked, one of several row masks.
+
+A candidate is a vector of ``G`` genes, each in 1..its limit: the ``F`` dimensions, and behind them,
+where there is more than one row mask, the number of the mask.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+
+from optembed_jax.errors import InputError
+from optembed_jax.search import budget
+from optembed_jax.search.dimension_rules import DIMENSION_RULES, rule_dims
+from optembed_jax.search.host_random import generator
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SearchSpace:
+    """Candidates and what they cost.
+
+    Attributes:
+      rows: int64 ``[M, F]``, rows that each of ``M`` masks keeps, and where pruned ids read a
+        vector that counts, one more per field.
+      max_dim: ``D``.
+      limit: parameters that a table may have, or None.
+      multiple: dimensions are paid for as multiples of it.
+
+    Raises:
+      InputError: the limit is below the smallest table of every mask.
+    """
+
+    rows: np.ndarray
+    max_dim: int
+    limit: int | None = None
+    multiple: int = 1
+
+    def __post_init__(self) -> None:
+        if self.rows.ndim != 2 or not self.rows.size:
+            raise ValueError(f"rows must be [M, F], not {self.rows.shape}")
+        if self.multiple < 1:
+            raise InputError(f"dimensions cannot be padded to a multiple of {self.multiple}")
+        if self.limit is not None:
+            budget.check_limit(self.rows[self.rows.sum(axis=1).argmin()], self.limit, self.multiple)
+
+    @property
+    def num_fields(self) -> int:
+        """``F``."""
+        return self.rows.shape[1]
+
+    @functools.cached_property
+    def limits(self) -> np.ndarray:
+        """The largest value of each gene, int32 ``[G]``."""
+        masks = [] if len(self.rows) == 1 else [len(self.rows)]
+        return np.array([self.max_dim] * self.num_fields + masks, np.int32)
+
+    def dims(self, candidates: np.ndarray) -> np.ndarray:
+        """Dimensions int32 ``[..., F]`` of candidates ``[..., G]``."""
+        return candidates[..., : self.num_fields]
+
+    def mask(self, candidates: np.ndarray) -> np.ndarray:
+        """The number of the row mask, int ``[...]``, from 0, of candidates ``[..., G]``."""
+        if len(self.rows) == 1:
+            return np.zeros(candidates.shape[:-1], np.int64)
+        return candidates[..., -1].astype(np.int64) - 1
+
+    def parameters(self, candidates: np.ndarray) -> np.ndarray:
+        """Parameters of the table, int64 ``[...]``, of candidates ``[..., G]``."""
+        return budget.table_parameters(
+            self.rows[self.mask(candidates)], self.dims(candidates), self.multiple
+        )
+
+    @functools.cached_property
+    def _least(self) -> np.ndarray:
+        """Parameters of each mask's smallest table, int64 ``[M]``."""
+        return budget.table_parameters(self.rows, np.ones_like(self.rows), self.multiple)
+
+    @functools.cached_property
+    def size_range(self) -> tuple[int, int]:
+        """Parameters of the smallest table, and of the largest within the limit."""
+        full = np.full_like(self.rows, self.max_dim)
+        most = int(budget.table_parameters(self.rows, full, self.multiple).max())
+        return int(self._least.min()), most if self.limit is None else min(most, self.limit)
+
+    def repair(self, key: jax.Array, candidates: np.ndarray) -> np.ndarray:
+        """Candidates ``[C, G]`` within the limit: dimensions are lowered at random.
+
+        A mask whose smallest table is over the limit is replaced by the one that keeps fewest rows.
+        """
+        candidates = np.array(candidates, np.int32)
+        if self.limit is None or not len(candidates):
+            return candidates
+        if len(self.rows) > 1:
+            hopeless = self._least[self.mask(candidates)] > self.limit
+            candidates[hopeless, -1] = self._least.argmin() + 1
+        rows = self.rows[self.mask(candidates)]
+        lowered = budget.repair(key, self.dims(candidates), rows, self.limit, self.multiple)
+        candidates[:, : self.num_fields] = lowered
+        return candidates
+
+    def draw(self, key: jax.Array, count: int) -> np.ndarray:
+        """Random candidates within the limit, int32 ``[count, G]``: drawn evenly, then repaired."""
+        draw_key, repair_key = jax.random.split(key)
+        shape = (count, len(self.limits))
+        drawn = generator(draw_key).integers(1, self.limits, shape, np.int32, endpoint=True)
+        return self.repair(repair_key, drawn)
+
+    def best(self, of_dims: np.ndarray, of_masks: np.ndarray) -> np.ndarray:
+        """The candidate int32 ``[G]`` within the limit whose genes are together worth most.
+
+        It spends the limit as ``budget.best_dims`` does.
+
+        Args:
+          of_dims: float64 ``[F, D]``, what each dimension of each field is worth.
+          of_masks: float64 ``[M]``, what each mask is worth.
+        """
+        found = []
+        for mask, rows in enumerate(self.rows):
+            if self.limit is None or self._least[mask] <= self.limit:
+                dims = budget.best_dims(of_dims, rows, self.limit, self.multiple)
+                total = of_dims[np.arange(self.num_fields), dims - 1].sum() + of_masks[mask]
+                found.append((float(total), mask, dims))
+        _, mask, dims = max(found, key=lambda each: each[0])
+        return dims if len(self.rows) == 1 else np.append(dims, mask + 1).astype(np.int32)
+
+    def rule_candidates(
+        self, limits: tuple[int | None, ...], rules: tuple[str, ...] = DIMENSION_RULES
+    ) -> np.ndarray:
+        """Candidates by the simple rules, for every mask at every one of the limits that it can
+        meet; distinct, int32 ``[n, G]``.
+        """
+        found = []
+        for mask, rows in enumerate(self.rows):
+            gene = [] if len(self.rows) == 1 else [mask + 1]
+            for limit in limits:
+                if limit is not None and limit < self._least[mask]:
+                    continue
+                found += [
+                    (*rule_dims(rule, rows, self.max_dim, limit, self.multiple).tolist(), *gene)
+                    for rule in rules
+                ]
+        return np.array(list(dict.fromkeys(found)), np.int32).reshape(-1, len(self.limits))

@@ -1,0 +1,171 @@
+"""The bundle: a compact model as a folder, verified on load, and served.
+
+The files are described in :mod:`optembed_jax.serving.bundle_format`, and written by
+:mod:`optembed_jax.serving.bundle_writer`.
+"""
+
+import functools
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+
+from optembed_jax.data.encoder import Encoder, RawColumns, read_encoder
+from optembed_jax.errors import InputError
+from optembed_jax.fields import Fields
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.serving import bundle_content
+from optembed_jax.serving import bundle_format as layout
+from optembed_jax.serving.bundle_format import BundleError
+from optembed_jax.serving.compact_model import tree_bytes
+from optembed_jax.serving.forward_module import load_forward
+
+_FEWER_BITS = 0.1  # Accelerators may multiply in 8 or 10 bits: enough to tell another model.
+
+
+class Bundle:
+    """A loaded bundle; make one with :meth:`load`.
+
+    Attributes:
+      path: its folder.
+      manifest: what it is; docs/serving.md describes the keys.
+      fields: names and sizes of the fields that ids refer to.
+    """
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        manifest: Mapping[str, Any],
+        tensors: Mapping[str, np.ndarray],
+        exported: jax.export.Exported,
+    ) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.fields = _fields_of(manifest)
+        self._weights = {name: jnp.asarray(tensor) for name, tensor in tensors.items()}
+        self._forward = jax.jit(exported.call)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Bundle":
+        """Read a bundle after checking checksums, versions, shapes, the module, and what it gives
+        for the samples.
+
+        Raises:
+          BundleError: anything in it is missing, changed, too new, or not as described.
+        """
+        folder = pathlib.Path(path).expanduser()
+        files, manifest, tensors = bundle_content.read_content(folder)
+        _check_manifest(folder, manifest)
+        for name, described in manifest["tensors"].items():
+            if described["dtype"] == "BF16":
+                tensors[name] = tensors[name].view(jnp.bfloat16)
+        try:
+            exported = load_forward(files[layout.FORWARD], tensors, len(manifest["fields"]))
+        except ValueError as error:
+            raise BundleError(f"{folder / layout.FORWARD} cannot be used: {error}") from error
+        bundle = cls(folder, manifest, tensors, exported)
+        tolerance = bundle_content.TOLERANCE if jax.default_backend() == "cpu" else _FEWER_BITS
+        bundle_content.check_samples(folder, manifest, bundle.logits, tolerance)
+        return bundle
+
+    @functools.cached_property
+    def encoder(self) -> Encoder:
+        """Raw columns to ids.
+
+        Raises:
+          BundleError: the bundle was made without a vocabulary, or it cannot be used.
+        """
+        if layout.VOCABULARY not in self.manifest["files"]:
+            raise BundleError(f"{self.path} has no vocabulary: it takes ids, not raw columns")
+        try:
+            return read_encoder(
+                self.path / layout.ENCODER, self.path / layout.VOCABULARY, self.fields
+            )
+        except InputError as error:
+            raise BundleError(str(error)) from error
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays in memory."""
+        return tree_bytes(self._weights)
+
+    def encode(self, rows: RawColumns, first_row: int = 0) -> np.ndarray:
+        """Ids int32 ``[N, F]`` of raw columns; see :meth:`data.encoder.Encoder.encode`."""
+        return self.encoder.encode(rows, first_row)
+
+    def logits(self, rows: np.ndarray | RawColumns, *, batch_size: int = 2048) -> np.ndarray:
+        """Logits float32 ``[N]``; arguments as of :meth:`predict`."""
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, not {batch_size}")
+        ids = check_ids(rows, self.fields) if _is_ids(rows) else self.encode(rows)
+        parts = []
+        for start in range(0, len(ids), batch_size):
+            batch = ids[start : start + batch_size]
+            # Few distinct sizes, so that few programs are compiled.
+            size = min(batch_size, 1 << (len(batch) - 1).bit_length())
+            padded = np.pad(batch, ((0, size - len(batch)), (0, 0)), mode="edge")
+            parts.append(np.asarray(self._forward(self._weights, padded))[: len(batch)])
+        return np.concatenate(parts) if parts else np.zeros((0,), np.float32)
+
+    def predict(self, rows: np.ndarray | RawColumns, *, batch_size: int = 2048) -> np.ndarray:
+        """Click probabilities.
+
+        Args:
+          rows: ids, integers ``[N, F]``, or raw columns by name (a mapping or a ``pyarrow.Table``),
+            whose unseen values read their field's OOV row.
+          batch_size: rows per forward pass.
+
+        Returns:
+          float32 ``[N]``, in (0, 1).
+
+        Raises:
+          InputError: an id outside its field's block, or raw columns that cannot be used.
+        """
+        logits = self.logits(rows, batch_size=batch_size).astype(np.float64)
+        return (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)
+
+
+def check_ids(ids: Any, fields: Fields) -> np.ndarray:
+    """Ids as int32 ``[N, F]``.
+
+    Raises:
+      InputError: another shape, other numbers than integers, or an id of another field.
+    """
+    array = np.asarray(ids)
+    if array.ndim != 2 or array.shape[1] != fields.num_fields:
+        raise InputError(f"ids have shape {array.shape}, expected [N, {fields.num_fields}]")
+    if not np.issubdtype(array.dtype, np.integer):
+        raise InputError(f"ids are {array.dtype}, expected integers")
+    ends = fields.offsets + np.asarray(fields.sizes)
+    wrong = (array < fields.offsets) | (array >= ends)
+    if wrong.any():
+        row, field = np.argwhere(wrong)[0]
+        raise InputError(
+            f"row {row}: id {array[row, field]} is not one of field {fields.names[field]!r} "
+            f"({fields.offsets[field]}..{ends[field] - 1})"
+        )
+    return array.astype(np.int32, copy=False)
+
+
+def _is_ids(rows: Any) -> bool:
+    return not isinstance(rows, Mapping | pa.Table)
+
+
+def _fields_of(manifest: Mapping[str, Any]) -> Fields:
+    described = manifest["fields"]
+    return Fields(tuple(f["name"] for f in described), tuple(f["rows"] for f in described))
+
+
+def _check_manifest(path: pathlib.Path, manifest: Mapping[str, Any]) -> None:
+    """The parts that become objects of the library do so."""
+    try:
+        model = {**manifest["model"], "mlp_dims": tuple(manifest["model"]["mlp_dims"])}
+        ModelConfig(**model)
+        _fields_of(manifest)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{path / layout.MANIFEST} is not valid: {error}") from error

@@ -1,0 +1,207 @@
+"""The compact model: the compact table, and the backbone without what read the rest.
+
+It is a model like any other: ``forward``, the training step and the loop take its parameters and
+its :class:`CompactIndex` where the full model has its parameters and its ``Selection``. Retraining
+on it equals retraining with masks, on arrays as small as the artifact.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from optembed_jax.errors import InputError
+from optembed_jax.fields import Fields
+from optembed_jax.method.embedding import Table
+from optembed_jax.models.dcn import fold_idle
+from optembed_jax.models.forward import Params
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.table.compact import CompactIndex, compact_table
+
+
+def compact(
+    config: ModelConfig,
+    params: Params,
+    fields: Fields,
+    rows: np.ndarray | None = None,
+    dims: np.ndarray | None = None,
+) -> tuple[Params, CompactIndex]:
+    """Cut a model to a frozen row mask and frozen dimensions. Batch statistics stay as they are.
+
+    The logits are those of the masked model up to rounding, in training and in evaluation. Kernel
+    rows that only ever met zeros are gone; those of DCN's pruned columns, which meet constants,
+    are kept aside (see :class:`models.DCN`). Thresholds are gone: the mask is frozen.
+
+    Args:
+      config: the model.
+      params: its parameters, trained or initial.
+      fields: the data set's fields.
+      rows: bool ``[V]``, rows kept; None keeps all.
+      dims: int ``[F]``, columns kept, each in 0..``D``; None keeps all.
+
+    Returns:
+      The parameters, with a :class:`CompactTable` and the smaller network, and the index.
+
+    Raises:
+      InputError: a mask or dims that do not fit, or parameters that are compact already.
+    """
+    if not isinstance(params.table, Table):
+        raise InputError("the parameters are compact already")
+    prunes_linear = config.mode_linear == "prune" and rows is not None
+    table, index = compact_table(params.table, fields, rows, dims, prunes_linear=prunes_linear)
+    network = _shrink(config, params.network, index)
+    return Params(table=table, thresholds=None, network=network), index
+
+
+def expand(
+    config: ModelConfig,
+    small: Params,
+    index: CompactIndex,
+    fields: Fields,
+    rows: np.ndarray | None,
+    full: Params,
+) -> Params:
+    """Put compact parameters back into full ones: the inverse of :func:`compact`.
+
+    The masked model with the result gives the compact model's logits, so that what was trained
+    compact can be kept and compared in the full form.
+
+    Args:
+      config: the model.
+      small: compact parameters in float32, not folded.
+      index: theirs.
+      fields: the data set's fields.
+      rows: the row mask that was given to :func:`compact`.
+      full: where they go, such as the parameters that were compacted; what was pruned keeps its
+        values from here.
+    """
+    mask = np.ones(fields.num_features, bool) if rows is None else np.asarray(rows) != 0
+    table: Table = full.table
+    values = np.array(table.rows)
+    oov = None if table.oov is None else np.array(table.oov)
+    for field, stored in zip(index.fields_with_columns, small.table.rows, strict=True):
+        block = np.flatnonzero(mask[fields.offsets[field] :][: fields.sizes[field]])
+        kept, dim = index.kept[field], index.dims[field]
+        values[fields.offsets[field] + block, :dim] = np.asarray(stored)[:kept]
+        if oov is not None and len(stored) > kept:
+            oov[field, :dim] = np.asarray(stored)[kept]
+    linear = small.table.linear
+    if linear is not None and index.prunes_linear:
+        linear = jnp.asarray(table.linear).at[np.flatnonzero(mask)].set(linear)
+    restored = dataclasses.replace(
+        table,
+        rows=jnp.asarray(values),
+        linear=linear,
+        oov=None if oov is None else jnp.asarray(oov),
+    )
+    # Where each number of the compact network came from: the same cut, of positions.
+    positions = jax.tree.map(
+        lambda leaf: np.arange(leaf.size, dtype=np.int64).reshape(leaf.shape), full.network
+    )
+    cut = _shrink(config, positions, index)
+    network = _write_back(full.network, small.network, cut)
+    return Params(table=restored, thresholds=full.thresholds, network=network)
+
+
+def fold_for_serving(params: Params) -> Params:
+    """Compact parameters with all constants summed up; they can be served, not trained further."""
+    if "idle" in params.network:
+        return dataclasses.replace(params, network=fold_idle(params.network))
+    return params
+
+
+def columns_kept(index: CompactIndex, latent_dim: int) -> np.ndarray:
+    """The flat columns ``[F * D]`` that are left, int ``[sum(dims)]``."""
+    parts = [field * latent_dim + np.arange(dim) for field, dim in enumerate(index.dims)]
+    return np.concatenate(parts).astype(np.int64)
+
+
+def _shrink(config: ModelConfig, network: Any, index: CompactIndex) -> Any:
+    """The backbone's parameters without what only ever met zeros."""
+    if config.model == "fm":
+        return network
+    columns = columns_kept(index, config.latent_dim)
+    flat = len(index.dims) * config.latent_dim
+    inputs = columns
+    if config.model == "ipnn":
+        inputs = np.concatenate([columns, flat + _pairs_kept(index)])
+    if config.model not in ("dcn", "dcnv2"):
+        return _shrink_perceptron(network, inputs, bool(config.mlp_dims))
+    hidden = columns if not config.mlp_dims else np.arange(config.mlp_dims[-1])
+    logit_inputs = np.concatenate([columns, flat + hidden])
+    shrunk = _take_kernel(network, "logit", logit_inputs)
+    if config.mlp_dims:
+        shrunk = _shrink_perceptron(shrunk, columns, True)
+    idle = np.setdiff1d(np.arange(flat), columns)
+    if config.model == "dcnv2":
+        return _shrink_matrices(shrunk, columns)
+    for name in ("cross_weight", "cross_bias"):
+        shrunk[name] = network[name][:, columns]
+    if len(idle):
+        shrunk["idle"] = {
+            "weight": network["cross_weight"][:, idle],
+            "bias": network["cross_bias"][:, idle],
+            "kernel": network["logit"]["Dense_0"]["kernel"][idle],
+        }
+    return shrunk
+
+
+def _write_back(full: Any, small: Any, cut: Any) -> Any:
+    """Write each array of the compact network to the positions that it was cut from."""
+    idle_of = {
+        "cross_weight": ("idle", "weight"),
+        "cross_bias": ("idle", "bias"),
+        "logit/Dense_0/kernel": ("idle", "kernel"),
+    }
+    flat, small, cut = (traverse_util.flatten_dict(tree) for tree in (full, small, cut))
+    restored = {}
+    for path, leaf in flat.items():
+        whole = np.array(leaf)
+        for source in (path, idle_of.get("/".join(path))):
+            if source in small:
+                whole.reshape(-1)[np.asarray(cut[source]).reshape(-1)] = np.asarray(
+                    small[source]
+                ).reshape(-1)
+        restored[path] = jnp.asarray(whole)
+    return traverse_util.unflatten_dict(restored)
+
+
+def _shrink_perceptron(network: Mapping[str, Any], inputs: np.ndarray, hidden: bool) -> Any:
+    """Keep some inputs of the first layer, which without hidden layers is the logit."""
+    if not hidden:
+        return _take_kernel(network, "logit", inputs)
+    return {**network, "mlp": _take_kernel(network["mlp"], "Dense_0", inputs, nested=False)}
+
+
+def _take_kernel(
+    network: Mapping[str, Any], name: str, inputs: np.ndarray, nested: bool = True
+) -> dict[str, Any]:
+    layer = network[name]["Dense_0"] if nested else network[name]
+    layer = {**layer, "kernel": layer["kernel"][inputs]}
+    return {**network, name: {"Dense_0": layer} if nested else layer}
+
+
+def _shrink_matrices(network: Mapping[str, Any], columns: np.ndarray) -> dict[str, Any]:
+    """DCN-V2's cross layers: a pruned column stays zero through all of them."""
+    cross = {
+        name: {"kernel": layer["kernel"][np.ix_(columns, columns)], "bias": layer["bias"][columns]}
+        for name, layer in network.items()
+        if name.startswith("cross_")
+    }
+    return {**network, **cross}
+
+
+def _pairs_kept(index: CompactIndex) -> np.ndarray:
+    """Numbers of the pairs ``f < g``, in row-major order, of which both fields are left."""
+    first, second = np.triu_indices(len(index.dims), k=1)
+    left = np.asarray(index.dims) > 0
+    return np.flatnonzero(left[first] & left[second])
+
+
+def tree_bytes(tree: Any) -> int:
+    """Bytes of all arrays in a tree, such as the parameters of a network."""
+    return sum(int(leaf.nbytes) for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,145 @@
+"""The forward pass of an artifact: named arrays and ids to logits, exported as StableHLO.
+
+Weights are arguments of the exported module, not constants in it, so that they are stored once, in
+a format that anything can read, and the module stays small.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from jax import export
+
+from optembed_jax.models.forward import Params, forward
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.table.compact import CompactIndex, CompactTable
+from optembed_jax.table.quantize import Rows, ScaledRows
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+# What jax.export itself writes: checks of symbolic shapes, and sharding marks without effect.
+_HARMLESS_CALLS = {"shape_assertion", "Sharding"}
+
+
+def weights_of(params: Params, batch_stats: Any, index: CompactIndex) -> dict[str, np.ndarray]:
+    """All arrays of a compact model by name.
+
+    Returns:
+      ``rows/f`` (and ``scale/f`` with int8) and ``remap/f`` of field number ``f``, ``linear``,
+      ``network/...`` and ``batch_stats/...``.
+    """
+    table: CompactTable = params.table
+    weights: dict[str, Any] = {}
+    for field, rows in zip(index.fields_with_columns, table.rows, strict=True):
+        if isinstance(rows, ScaledRows):
+            weights[f"rows/{field}"], weights[f"scale/{field}"] = rows.values, rows.scale
+        else:
+            weights[f"rows/{field}"] = rows
+    for field, remap in enumerate(index.remap):
+        if remap is not None:
+            weights[f"remap/{field}"] = remap
+    if table.linear is not None:
+        weights["linear"] = table.linear
+    weights |= traverse_util.flatten_dict({"network": params.network}, sep="/")
+    weights |= traverse_util.flatten_dict({"batch_stats": batch_stats}, sep="/")
+    return {name: np.asarray(value) for name, value in weights.items()}
+
+
+def model_of(
+    weights: Mapping[str, jax.Array], fields: Sequence[Mapping[str, Any]], prunes_linear: bool
+) -> tuple[Params, Any, CompactIndex]:
+    """The inverse of :func:`weights_of`.
+
+    Args:
+      weights: arrays by name.
+      fields: of each field its ``rows``, ``rows_kept`` and ``dim``.
+      prunes_linear: as in :class:`CompactIndex`.
+    """
+    sizes = tuple(int(field["rows"]) for field in fields)
+    index = CompactIndex(
+        remap=tuple(weights.get(f"remap/{field}") for field in range(len(fields))),
+        offsets=tuple(sum(sizes[:field]) for field in range(len(fields))),
+        sizes=sizes,
+        kept=tuple(int(field["rows_kept"]) for field in fields),
+        dims=tuple(int(field["dim"]) for field in fields),
+        prunes_linear=prunes_linear,
+    )
+    rows: list[Rows] = []
+    for field in index.fields_with_columns:
+        values, scale = weights[f"rows/{field}"], weights.get(f"scale/{field}")
+        rows.append(values if scale is None else ScaledRows(values, scale))
+    nested = traverse_util.unflatten_dict(
+        {n: w for n, w in weights.items() if n.startswith(("network/", "batch_stats/"))}, sep="/"
+    )
+    table = CompactTable(rows=tuple(rows), linear=weights.get("linear"))
+    params = Params(table=table, thresholds=None, network=nested.get("network", {}))
+    return params, nested.get("batch_stats", {}), index
+
+
+def export_forward(
+    config: ModelConfig,
+    weights: Mapping[str, np.ndarray],
+    fields: Sequence[Mapping[str, Any]],
+    prunes_linear: bool,
+) -> bytes:
+    """Serialise ``(weights, ids [batch, F] int32) -> logits [batch]`` for all ``PLATFORMS``."""
+
+    def logits(named: dict[str, jax.Array], ids: jax.Array) -> jax.Array:
+        params, batch_stats, index = model_of(named, fields, prunes_linear)
+        return forward(config, params, batch_stats, ids, index)[0]
+
+    (batch,) = export.symbolic_shape("batch")
+    with _no_source_locations():
+        exported = export.export(jax.jit(logits), platforms=PLATFORMS)(
+            {name: jax.ShapeDtypeStruct(w.shape, w.dtype) for name, w in weights.items()},
+            jax.ShapeDtypeStruct((batch, len(fields)), jnp.int32),
+        )
+        return bytes(exported.serialize())
+
+
+@contextlib.contextmanager
+def _no_source_locations() -> Iterator[None]:
+    """Paths of source files would make the module differ by where it was written, and tell it."""
+    option = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, option)
+    jax.config.update(option, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(option, before)
+
+
+def load_forward(
+    content: bytes, weights: Mapping[str, np.ndarray], num_fields: int
+) -> export.Exported:
+    """The exported forward pass, after comparing what it takes, returns and calls.
+
+    Raises:
+      ValueError: it is unreadable, takes other arrays, returns something else, has side effects,
+        or calls out of the module.
+    """
+    try:
+        exported = export.deserialize(bytearray(content))
+        module = exported.mlir_module()
+    except Exception as error:  # Whatever a parser makes of wrong bytes.
+        raise ValueError(f"not a module that jax {jax.__version__} reads: {error}") from error
+    taken = [(aval.shape, aval.dtype) for aval in exported.in_avals]
+    expected = [(weights[name].shape, weights[name].dtype) for name in sorted(weights)]
+    if taken[:-1] != expected:
+        raise ValueError("it takes other arrays than the weights")
+    (batch, fields), ids_dtype = taken[-1]
+    if export.is_symbolic_dim(fields) or fields != num_fields or ids_dtype != jnp.int32:
+        raise ValueError(f"it takes ids {taken[-1]}, not int32 [batch, {num_fields}]")
+    returned = [(aval.shape, aval.dtype) for aval in exported.out_avals]
+    if returned != [((batch,), jnp.float32)] or not export.is_symbolic_dim(batch):
+        raise ValueError(f"it returns {returned}, not float32 [batch]")
+    calls = set(re.findall(r"custom_call\s*@([\w.]+)", module))
+    calls |= {"another call" for _ in re.findall(r'"stablehlo.custom_call"', module)}
+    if exported.ordered_effects or exported.unordered_effects or calls - _HARMLESS_CALLS:
+        raise ValueError(f"it has effects or calls out: {sorted(calls - _HARMLESS_CALLS)}")
+    return exported

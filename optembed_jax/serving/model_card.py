@@ -1,0 +1,69 @@
+"""The model card of a bundle: what a person should know before using it, from its manifest."""
+
+from collections.abc import Mapping
+from typing import Any
+
+_MODES = {
+    "all": "rows and dimensions pruned (OptEmbed)",
+    "feature": "rows pruned (OptEmbed-E)",
+    "embed": "dimensions pruned (OptEmbed-D)",
+    "none": "nothing pruned (the base model)",
+}
+
+
+def render(manifest: Mapping[str, Any]) -> str:
+    """Markdown of a manifest; see docs/serving.md for its keys."""
+    model, size = manifest["model"], manifest["bytes"]
+    dataset = manifest["dataset"].get("name", "an unnamed data set")
+    kept = sum(field["rows_kept"] for field in manifest["fields"])
+    rows = sum(field["rows"] for field in manifest["fields"])
+    lines = [
+        f"# {model['model']} on {dataset}",
+        "",
+        f"A click-through-rate model with a compact embedding table: {_MODES[model['mode']]}.",
+        f"It keeps {kept:,} of {rows:,} rows. Rows take {size['rows']:,} bytes "
+        f"({manifest['storage']}), against {size['full_table']:,} of the full table in float32; "
+        f"linear weights {size['linear']:,}, positions {size['remap']:,}, network "
+        f"{size['network']:,}.",
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from optembed_jax.serving.bundle import Bundle",
+        "",
+        'probabilities = Bundle.load("this folder").predict(rows)  # ids [N, F] or raw columns',
+        "```",
+        "",
+        "Values that were not in the training data read their field's OOV row.",
+        "",
+        "## Quality",
+        "",
+        *_table(["metric", "value"], [[k, f"{v}"] for k, v in manifest["metrics"].items()]),
+        "",
+        "## Fields",
+        "",
+        *_table(
+            ["field", "rows", "rows kept", "dimension"],
+            [
+                [f["name"], f"{f['rows']:,}", f"{f['rows_kept']:,}", str(f["dim"])]
+                for f in manifest["fields"]
+            ],
+        ),
+        "",
+        "## Limits",
+        "",
+        "The probabilities are those of the training data's time and place; the metrics were "
+        "measured once, on one split. Rare values were pruned first, so rows about them are scored "
+        "from the other fields.",
+        "",
+        "Checksums: `sha256sum -c SHA256SUMS`. Versions and flags are in manifest.json.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(header: list[str], lines: list[list[str]]) -> list[str]:
+    if not lines:
+        return ["None were recorded."]
+    rows = [header, ["---"] * len(header), *lines]
+    cells = [[cell.replace("\n", " ").replace("|", "\\|") for cell in row] for row in rows]
+    return ["| " + " | ".join(row) + " |" for row in cells]

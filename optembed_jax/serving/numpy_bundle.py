@@ -1,0 +1,177 @@
+"""A bundle served with NumPy alone: no JAX, no compiler, the same scores.
+
+    from optembed_jax.serving.numpy_bundle import NumpyBundle
+    probabilities = NumpyBundle.load("bundle").predict(ids)
+
+It needs ``numpy`` and ``safetensors``, and imports no more. The formulas are those of
+``optembed_jax.models``, written again; what they read was checked by ``bundle_format``.
+"""
+
+import itertools
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from optembed_jax.errors import InputError
+from optembed_jax.serving import bundle_content
+
+
+class NumpyBundle:
+    """A loaded bundle; make one with :meth:`load`.
+
+    Attributes:
+      path: its folder.
+      manifest: what it is.
+    """
+
+    def __init__(
+        self, path: pathlib.Path, manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
+    ) -> None:
+        self.path = path
+        self.manifest = manifest
+        self._tensors = tensors
+        self._fields = manifest["fields"]
+        sizes = [field["rows"] for field in self._fields]
+        self._offsets = np.array([0, *itertools.accumulate(sizes)], np.int64)
+        self._starts = [0, *itertools.accumulate(field["rows_kept"] for field in self._fields)]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "NumpyBundle":
+        """Read a bundle after checking checksums, versions, shapes, and scores of its samples.
+
+        Raises:
+          BundleError: anything in it is missing, changed, too new, or not as described.
+        """
+        folder = pathlib.Path(path).expanduser()
+        _, manifest, tensors = bundle_content.read_content(folder)
+        for name, described in manifest["tensors"].items():
+            if described["dtype"] == "BF16":
+                tensors[name] = (tensors[name].astype(np.uint32) << 16).view(np.float32)
+        bundle = cls(folder, manifest, tensors)
+        bundle_content.check_samples(folder, manifest, bundle.logits)
+        return bundle
+
+    def predict(self, ids: np.ndarray, *, batch_size: int = 2048) -> np.ndarray:
+        """Click probabilities float32 ``[N]`` of ids, integers ``[N, F]``.
+
+        Raises:
+          InputError: another shape or type, or an id outside its field's block.
+        """
+        logits = self.logits(ids, batch_size=batch_size).astype(np.float64)
+        return (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)
+
+    def logits(self, ids: np.ndarray, *, batch_size: int = 2048) -> np.ndarray:
+        """Logits float32 ``[N]``."""
+        ids = np.asarray(ids)
+        if ids.ndim != 2 or ids.shape[1] != len(self._fields):
+            raise InputError(f"ids have shape {ids.shape}, expected [N, {len(self._fields)}]")
+        if not np.issubdtype(ids.dtype, np.integer):
+            raise InputError(f"ids are {ids.dtype}, expected integers")
+        wrong = (ids < self._offsets[:-1]) | (ids >= self._offsets[1:])
+        if wrong.any():
+            row, field = np.argwhere(wrong)[0]
+            raise InputError(
+                f"row {row}: id {ids[row, field]} is not one of field "
+                f"{self._fields[field]['name']!r}"
+            )
+        parts = [
+            self._batch(ids[start : start + batch_size].astype(np.int64))
+            for start in range(0, len(ids), batch_size)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0,), np.float32)
+
+    def _batch(self, ids: np.ndarray) -> np.ndarray:
+        local = ids - self._offsets[:-1]
+        position = [self._position(local[:, f], f) for f in range(len(self._fields))]
+        embedded = [
+            self._rows(f, position[f]) for f, field in enumerate(self._fields) if field["dim"]
+        ]
+        flat = np.concatenate([np.zeros((len(ids), 0), np.float32), *embedded], axis=1)
+        model = self.manifest["model"]["model"]
+        if model == "fm":
+            return self._tensors["network/bias"] + self._linear(ids, position) + _fm(embedded, flat)
+        if model == "fnn":
+            return self._logit(self._mlp(flat))
+        if model == "deepfm":
+            deep = self._logit(self._mlp(flat))
+            return deep + self._linear(ids, position) + _fm(embedded, flat)
+        if model == "ipnn":
+            return self._logit(self._mlp(np.concatenate([flat, _products(embedded, flat)], axis=1)))
+        cross = self._cross if model == "dcn" else self._cross_matrices
+        return self._logit(np.concatenate([cross(flat), self._mlp(flat)], axis=1))
+
+    def _position(self, local: np.ndarray, field: int) -> np.ndarray:
+        remap = self._tensors.get(f"remap/{field}")
+        if remap is not None:
+            return remap[local].astype(np.int64)
+        return local if self._fields[field]["rows_kept"] else np.zeros_like(local)
+
+    def _rows(self, field: int, position: np.ndarray) -> np.ndarray:
+        rows = self._tensors[f"rows/{field}"]
+        there = position < len(rows)
+        read = rows[np.where(there, position, 0)] if len(rows) else np.zeros((1, rows.shape[1]))
+        read = read.astype(np.float32)
+        if f"scale/{field}" in self._tensors:
+            read *= self._tensors[f"scale/{field}"][np.where(there, position, 0)][:, None]
+        return read * there[:, None]
+
+    def _linear(self, ids: np.ndarray, position: list[np.ndarray]) -> np.ndarray:
+        weights = self._tensors["linear"].astype(np.float32)
+        if not self.manifest["prunes_linear"]:
+            return weights[ids].sum(axis=1)
+        total = np.zeros(len(ids), np.float32)
+        for field, described in enumerate(self._fields):
+            there = position[field] < described["rows_kept"]
+            total[there] += weights[position[field][there] + self._starts[field]]
+        return total
+
+    def _mlp(self, x: np.ndarray) -> np.ndarray:
+        for layer in range(len(self.manifest["model"]["mlp_dims"])):
+            x = self._dense(x, f"mlp/Dense_{layer}")
+            norm = f"mlp/BatchNorm_{layer}"
+            mean, variance = (self._tensors[f"batch_stats/{norm}/{n}"] for n in ("mean", "var"))
+            scale = self._tensors[f"network/{norm}/scale"] / np.sqrt(variance + np.float32(1e-5))
+            x = np.maximum((x - mean) * scale + self._tensors[f"network/{norm}/bias"], 0)
+        return x
+
+    def _cross(self, x0: np.ndarray) -> np.ndarray:
+        weights, biases = (self._tensors[f"network/cross_{n}"] for n in ("weight", "bias"))
+        offsets = self._tensors.get("network/cross_offset", np.zeros(len(weights), np.float32))
+        x = x0
+        for weight, bias, offset in zip(weights, biases, offsets, strict=True):
+            x = x0 * (x @ weight + offset)[:, None] + bias + x
+        return x
+
+    def _cross_matrices(self, x0: np.ndarray) -> np.ndarray:
+        x = x0
+        layer = 0
+        while f"network/cross_{layer}/kernel" in self._tensors:
+            x = x0 * self._dense(x, f"cross_{layer}") + x
+            layer += 1
+        return x
+
+    def _logit(self, x: np.ndarray) -> np.ndarray:
+        return self._dense(x, "logit/Dense_0")[:, 0]
+
+    def _dense(self, x: np.ndarray, name: str) -> np.ndarray:
+        kernel, bias = (self._tensors[f"network/{name}/{n}"] for n in ("kernel", "bias"))
+        return x @ kernel + bias
+
+
+def _fm(embedded: list[np.ndarray], flat: np.ndarray) -> np.ndarray:
+    width = max((rows.shape[1] for rows in embedded), default=0)
+    total = np.zeros((len(flat), width), np.float32)
+    for rows in embedded:
+        total[:, : rows.shape[1]] += rows
+    return 0.5 * ((total * total).sum(axis=1) - (flat * flat).sum(axis=1))
+
+
+def _products(embedded: list[np.ndarray], flat: np.ndarray) -> np.ndarray:
+    pairs = [
+        np.einsum("bd,bd->b", first[:, : second.shape[1]], second[:, : first.shape[1]])
+        for first, second in itertools.combinations(embedded, 2)
+    ]
+    return np.stack(pairs, axis=1) if pairs else np.zeros((len(flat), 0), np.float32)

@@ -1,0 +1,174 @@
+"""Bring rows that were idle up to date: those of a batch, or the table, block by block, in place.
+
+A ``Table`` stands here for its embeddings and its linear weights, or for their moments; its OOV
+vectors belong to no row and are passed on as they are.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from optembed_jax.method.embedding import Table
+from optembed_jax.table.decay import AdamRows, RowRule, idle, pay_share, rent_share
+
+_CACHED_ROWS = 256  # With their moments, they fit a core's cache while idle steps are taken.
+_BLOCK_ROWS = 2048  # Few enough for a core's cache, enough for a loop's overhead not to show.
+
+
+@flax.struct.dataclass
+class DatedRows:
+    """Rows, each as it was after a step of its own.
+
+    Attributes:
+      value: embeddings ``[R, D]`` and linear weights ``[R]``.
+      mu: their first moments.
+      nu: their second moments.
+      last: int32 ``[R]``, the step that each row is up to date with.
+      visits: int32 ``[R]``, steps that read the row; None where the rule does not ask for it.
+      share: ``decay.rent_share`` of each row and of each linear weight, float32 ``[R]``, so
+        that an idle row's moments need not be read; None without rent, and in a dense state.
+    """
+
+    value: Table
+    mu: Table
+    nu: Table
+    last: jax.Array
+    visits: jax.Array | None
+    share: Table | None
+
+
+def catch_up(rule: RowRule, rows: DatedRows, step: jax.Array) -> DatedRows:
+    """The rows after ``step`` (int32 scalar), those that are later left as they are.
+
+    Meant for :func:`block_of` rows at a time.
+    """
+    steps = jnp.maximum(step - rows.last, 0)
+    # Of the old value, not the step alone, so that XLA reads it before it writes in its place.
+    last = jnp.maximum(rows.last, step)
+    if rule.lazy_moments:
+        value, share = pay(rows.value, rows.share, steps)
+        return dataclasses.replace(rows, value=value, share=share, last=last)
+    value, mu, nu = per_group(
+        lambda value, mu, nu: idle(rule, AdamRows(value, mu, nu), steps, rows.last, rows.visits),
+        rows.value,
+        rows.mu,
+        rows.nu,
+    )
+    return dataclasses.replace(rows, value=value, mu=mu, nu=nu, last=last)
+
+
+def pay(value: Table, share: Table | None, steps: jax.Array) -> tuple[Table, Table | None]:
+    """Rows whose moments stand still, and their shares, after idle steps.
+
+    Args:
+      value: embeddings ``[R, D]`` and linear weights ``[R]``.
+      share: of ``DatedRows``; None where nothing is to be paid.
+      steps: int32 ``[R]``, how many, at least 0.
+    """
+    if share is None:
+        return value, None
+    rows, share_of_rows = pay_share(value.rows, share.rows, steps)
+    linear = share_of_linear = None
+    if value.linear is not None and share.linear is not None:
+        linear, share_of_linear = pay_share(value.linear, share.linear, steps)
+    return Table(rows, linear, value.oov), Table(share_of_rows, share_of_linear)
+
+
+def shares(
+    rule: RowRule, value: Table, mu: Table, nu: Table, visits: jax.Array | None
+) -> Table | None:
+    """``DatedRows.share`` of rows with these moments; None without rent."""
+    if rule.decay != "rent":
+        return None
+    assert visits is not None
+    found: Table = jax.tree.map(
+        lambda *rows: rent_share(rule, AdamRows(*rows), visits),
+        *(dataclasses.replace(table, oov=None) for table in (value, mu, nu)),
+    )
+    return found
+
+
+def sweep(
+    rule: RowRule, rows: DatedRows, step: jax.Array, first: jax.Array | int, blocks: int
+) -> DatedRows:
+    """Bring a part of the whole table up to date, in place where ``rows`` are donated.
+
+    Args:
+      rule: the rule.
+      rows: all ``V`` of them.
+      step: int32 scalar, the step that they are brought up to date with.
+      first: number of the part's first block, of :func:`block_of` rows. A block that would reach
+        behind the table is moved back, onto rows that are up to date and stay as they are.
+      blocks: of the part.
+    """
+    size = block_of(rule, rows.last.shape[0])
+
+    def one_block(index: jax.Array, rows: DatedRows) -> DatedRows:
+        start = (first + index) * size
+
+        def read(whole: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_slice_in_dim(whole, start, size)
+
+        def write(whole: jax.Array, part: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0)
+
+        found = jax.tree.map(read, rows)
+        # Without the branch XLA reads the whole arrays on, past the writing, and so copies them.
+        done = jax.lax.cond(
+            jnp.any(found.last < step),
+            lambda block: catch_up(rule, block, step),
+            lambda block: block,
+            found,
+        )
+        changed = ["value", "share", "last", *(() if rule.lazy_moments else ("mu", "nu"))]
+        return dataclasses.replace(
+            rows,
+            **{
+                name: jax.tree.map(write, getattr(rows, name), getattr(done, name))
+                for name in changed
+            },
+        )
+
+    return with_oov_of(rows, jax.lax.fori_loop(0, blocks, one_block, without_oov(rows)))
+
+
+def block_of(rule: RowRule, rows: int) -> int:
+    """Rows to work on at once, of ``rows``: as many as stay in cache."""
+    return min(_CACHED_ROWS if rule.decay == "l2_coupled" else _BLOCK_ROWS, rows)
+
+
+def per_group(function: Callable[..., AdamRows], *tables: Table) -> tuple[Table, Table, Table]:
+    """A function of embeddings and of linear weights: their values, first and second moments."""
+    rows = function(*(table.rows for table in tables))
+    linear = None
+    if tables[0].linear is not None:
+        linear = function(*(table.linear for table in tables))
+
+    def part(name: str, of: Table) -> Table:
+        return Table(
+            rows=getattr(rows, name),
+            linear=None if linear is None else getattr(linear, name),
+            oov=of.oov,
+        )
+
+    return part("value", tables[0]), part("mu", tables[1]), part("nu", tables[2])
+
+
+def without_oov(rows: DatedRows) -> DatedRows:
+    """The rows alone."""
+    value, mu, nu = (dataclasses.replace(t, oov=None) for t in (rows.value, rows.mu, rows.nu))
+    return dataclasses.replace(rows, value=value, mu=mu, nu=nu)
+
+
+def with_oov_of(old: DatedRows, rows: DatedRows) -> DatedRows:
+    """The rows, with the OOV vectors of others."""
+    value, mu, nu = (
+        dataclasses.replace(new, oov=before.oov)
+        for new, before in zip(
+            (rows.value, rows.mu, rows.nu), (old.value, old.mu, old.nu), strict=True
+        )
+    )
+    return dataclasses.replace(rows, value=value, mu=mu, nu=nu)

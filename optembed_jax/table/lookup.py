@@ -1,0 +1,179 @@
+"""What a batch reads of a sparsely updated table: its distinct rows, and what ids see of them.
+
+Rows may have been idle for long. Where idle steps take a share of the row, as rent does, ids see
+what is left of it, and the table is not written before the step. Under the other decays the idle
+steps are taken first, in the table.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from optembed_jax.method.embedding import Table
+from optembed_jax.table.blocks import Part, Tree, for_blocks, put_rows, rows_once, taken
+from optembed_jax.table.catch_up import (
+    DatedRows,
+    block_of,
+    catch_up,
+    pay,
+    with_oov_of,
+    without_oov,
+)
+from optembed_jax.table.decay import AdamRows, RowRule
+from optembed_jax.table.distinct_rows import DistinctRows, distinct_rows, most_distinct
+from optembed_jax.table.state import RowState, with_dates, without_dates
+from optembed_jax.table.view import RowView, Seen, of_columns
+
+_SEEN = 8192  # Ids at a time: in a core's cache, and no long loop on an accelerator.
+
+
+@flax.struct.dataclass
+class Lookup:
+    """The rows that a batch reads.
+
+    Attributes:
+      distinct: which, and where each id finds its own.
+      fields: int32 ``[R]``, the field of each; ``F`` in unused places.
+      terms: float32 ``[R]``, a number of the idle steps that each took; None where none was asked
+        for, or none have been taken yet.
+    """
+
+    distinct: DistinctRows
+    fields: jax.Array
+    terms: jax.Array | None
+
+    @property
+    def reads(self) -> jax.Array:
+        """Ids of the batch that read each row, int32 ``[R]``."""
+        return count_reads(self.distinct.slots, self.fields.size)
+
+
+@flax.struct.dataclass
+class IdleSteps:
+    """Idle steps that some rows took.
+
+    Attributes:
+      found: embeddings ``[R, D]`` with their moments, before them.
+      steps: int32 ``[R]``, how many.
+      visits: int32 ``[R]``, visits until then; None where the rule does not ask for it.
+      after: ``[R, D]``, after them.
+    """
+
+    found: AdamRows
+    steps: jax.Array
+    visits: jax.Array | None
+    after: jax.Array
+
+
+def look_up(
+    rule: RowRule,
+    table: Table,
+    state: RowState,
+    ids: jax.Array,
+    step: jax.Array,
+    score_of_idle: Callable[[IdleSteps], jax.Array] | None = None,
+) -> tuple[Lookup, Table, RowState]:
+    """Find the rows that a batch reads; unless moments are lazy, let them take their idle steps.
+
+    Args:
+      rule: the rule.
+      table: before the step; donate it, and the state, for an update in place.
+      state: before the step, sparse.
+      ids: int32 ``[..., F]``, those of column ``f`` among the rows of field ``f``; of a batch
+        that is split over devices all, so that equal tables stay equal. Those of ``V`` and above
+        read nothing.
+      step: int32 scalar, steps taken before this one.
+      score_of_idle: makes a number per row, float32 ``[R]``, of its idle steps; None for none.
+
+    Returns:
+      The rows, and the table and the state, in which those rows are up to date if their moments
+      are not lazy.
+    """
+    distinct, scratch = _distinct(rule, state, ids)
+    most, num_fields = distinct.rows.shape[0], ids.shape[-1]
+    fields = jnp.where(distinct.positions < ids.size, distinct.positions % num_fields, num_fields)
+    state = dataclasses.replace(state, scratch=scratch)
+    if rule.lazy_moments:
+        return Lookup(distinct, fields, None), table, state
+    old = with_dates(state, table, step)
+
+    def one_block(part: Part, carried: Tree) -> Tree:
+        dated, terms = carried
+        rows = part.of(distinct.rows)
+        found = taken(dated, rows, step)
+        now = catch_up(rule, found, step)
+        if score_of_idle is not None:
+            terms = part.put(terms, score_of_idle(idle_steps(found, now, step)))
+        return put_rows(dated, rows, now), terms
+
+    terms = None if score_of_idle is None else jnp.zeros((most,), jnp.float32)
+    rows, terms = for_blocks(
+        distinct.count, block_of(rule, most), one_block, (without_oov(old), terms)
+    )
+    table, state = without_dates(state, with_oov_of(old, rows))
+    return Lookup(distinct, fields, terms), table, state
+
+
+def see(
+    view: RowView,
+    table: Table,
+    state: RowState,
+    ids: jax.Array,
+    dims: jax.Array | None,
+    step: jax.Array,
+) -> Seen:
+    """What the model sees of the rows that ids read.
+
+    Args:
+      view: how the model sees the rows.
+      table: as :func:`look_up` returned it.
+      state: as :func:`look_up` returned it.
+      ids: int32 ``[..., F]``, those that were looked up or a part of them.
+      dims: int32, to broadcast against the ids, columns kept; None keeps all.
+      step: int32 scalar, steps taken before this one.
+
+    Returns:
+      Arrays ``[..., F, ...]``; of ids that read nothing, some row or other.
+    """
+    flat = ids.reshape(-1)
+    fields = jnp.arange(flat.size, dtype=jnp.int32) % ids.shape[-1]
+    columns = None if dims is None else jnp.broadcast_to(dims, ids.shape).reshape(-1)
+    dated = dataclasses.replace(table, oov=None), state.last, state.share
+
+    def one_block(part: Part, others: Seen) -> Seen:
+        rows, field = part.of(flat), part.of(fields)
+        value, last, share = rows_once(dated, rows)
+        value, _ = pay(value, share, jnp.maximum(step - last, 0))
+        seen = view.seen(value, rows, field)
+        seen = of_columns(seen, None if columns is None else part.of(columns))
+        return jax.tree.map(part.put, others, seen)
+
+    nothing = jax.tree.map(
+        lambda whole: jnp.zeros((flat.size, *whole.shape[1:]), whole.dtype),
+        Seen(table.rows, table.linear),
+    )
+    seen: Seen = for_blocks(jnp.int32(flat.size), min(_SEEN, flat.size), one_block, nothing)
+    return jax.tree.map(lambda a: a.reshape(*ids.shape, *a.shape[1:]), seen)
+
+
+def count_reads(slots: jax.Array, rows: int) -> jax.Array:
+    """How many ids ``[..., F]`` read each row, int32 ``[rows]``; not those behind them."""
+    return jnp.zeros((rows,), jnp.int32).at[slots.reshape(-1)].add(1, mode="drop")
+
+
+def idle_steps(found: DatedRows, now: DatedRows, step: jax.Array) -> IdleSteps:
+    """The idle steps that took rows from ``found`` to ``now``, up to ``step``."""
+    before = AdamRows(found.value.rows, found.mu.rows, found.nu.rows)
+    return IdleSteps(before, step - found.last, found.visits, now.value.rows)
+
+
+def _distinct(rule: RowRule, state: RowState, ids: jax.Array) -> tuple[DistinctRows, jax.Array]:
+    assert state.scratch is not None
+    most = most_distinct(state.sizes, ids.size // ids.shape[-1])
+    # Of a table that is dealt to devices, a device has but its own rows to find.
+    most = min(most, state.scratch.shape[0])
+    size = block_of(rule, most)
+    return distinct_rows(ids, state.scratch, -(-most // size) * size)

@@ -1,0 +1,251 @@
+"""Which rows to keep under a budget: a score per row, gathered while training, and an exact cut.
+
+A row is kept when its score exceeds its threshold. Thresholds are learned (``threshold``), or a
+budget sets one for all rows, at the quantile that keeps exactly as many rows as it pays for. Rows
+that training never read come last, in the whole table or, with the last score, in their field.
+
+=======================  ===================================================================
+``norm``                 The row's norm at the end (the paper).
+``mean_norm``            Its norm, averaged over the steps of the last epoch. A row that decay
+                         takes to zero between two visits scores low, however large it is when
+                         it is visited.
+``taylor``               ``sum |g . e|`` over the steps that read it: what the loss would change
+                         by without the row, to first order.
+``frequency``            How often training read it.
+``frequency_per_field``  The same share of every field, its most frequent rows.
+=======================  ===================================================================
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from optembed_jax.fields import Fields
+from optembed_jax.method.threshold import by_block, row_norm
+from optembed_jax.table.decay import AdamRows, RowRule, rent_share
+from optembed_jax.table.lookup import IdleSteps
+from optembed_jax.table.update import RowStep
+
+ROW_SCORES = ("norm", "mean_norm", "taylor", "frequency", "frequency_per_field")
+
+FREQUENCY_BANDS = ((0, 0), (1, 1), (2, 9), (10, 99), (100, None))
+"""Occurrences in the training split, from and to, by which kept rows are reported."""
+
+
+@flax.struct.dataclass
+class ScoreState:
+    """What a score has gathered so far.
+
+    Attributes:
+      reads: int32 ``[V]``, ids that read each row.
+      total: float32 ``[V]``, sum of norms or of Taylor terms; None for the other scores.
+      since: int32 scalar, the step after which the epoch began.
+      kind: one of ``ROW_SCORES``.
+      order: of the norm, 1 or 2.
+    """
+
+    reads: jax.Array
+    total: jax.Array | None
+    since: jax.Array
+    kind: str = flax.struct.field(pytree_node=False)
+    order: int = flax.struct.field(pytree_node=False)
+
+
+def init_scores(kind: str, num_features: int, order: int = 1) -> ScoreState:
+    """Nothing gathered.
+
+    Args:
+      kind: one of ``ROW_SCORES``.
+      num_features: ``V``.
+      order: of the norm, 1 or 2.
+    """
+    total = None
+    if kind in ("mean_norm", "taylor"):
+        total = jnp.zeros((num_features,), jnp.float32)
+    return ScoreState(
+        reads=jnp.zeros((num_features,), jnp.int32),
+        total=total,
+        since=jnp.zeros((), jnp.int32),
+        kind=kind,
+        order=order,
+    )
+
+
+def begin_epoch(scores: ScoreState, step: jax.Array) -> ScoreState:
+    """Forget the norms of the epoch before; all rows must be up to date with ``step``."""
+    if scores.kind != "mean_norm" or scores.total is None:
+        return scores
+    # A copy, because a training step donates both, and a buffer can be given away only once.
+    return dataclasses.replace(scores, total=jnp.zeros_like(scores.total), since=jnp.copy(step))
+
+
+def score_of_idle_steps(
+    scores: ScoreState, rule: RowRule
+) -> Callable[[IdleSteps], jax.Array] | None:
+    """What idle steps add to the score of each row, float32 ``[R]``; None for nothing.
+
+    Args:
+      scores: before them; only its kind matters.
+      rule: by which rows are updated.
+    """
+
+    def norms(idle: IdleSteps) -> jax.Array:
+        return sum_of_idle_norms(
+            rule, idle.found, idle.after, idle.steps, idle.visits, scores.order
+        )
+
+    return norms if scores.kind == "mean_norm" else None
+
+
+def score_of_step(scores: ScoreState) -> Callable[[RowStep], jax.Array] | None:
+    """What a step adds to the score of each row that it reads, float32 ``[R]``; None for nothing.
+
+    Of ``scores``, as they are before the step, only the kind matters.
+    """
+
+    def norm(step: RowStep) -> jax.Array:
+        return row_norm(step.after, scores.order)
+
+    def taylor(step: RowStep) -> jax.Array:
+        return jnp.abs(jnp.sum(step.gradient * step.value, axis=-1))
+
+    return {"mean_norm": norm, "taylor": taylor}.get(scores.kind)
+
+
+def after_step(
+    scores: ScoreState, rows: jax.Array | None, reads: jax.Array, terms: jax.Array | None
+) -> ScoreState:
+    """Gather from a step.
+
+    Args:
+      scores: before the step.
+      rows: int32 ``[R]``, the distinct rows of the step, out of range where unused; None for all
+        rows of the table in order.
+      reads: int32 ``[R]``, ids that read each.
+      terms: float32 ``[R]``, of :func:`score_of_idle_steps` and :func:`score_of_step`.
+    """
+
+    def add(whole: jax.Array, term: jax.Array) -> jax.Array:
+        if rows is None:
+            return whole + term
+        return whole.at[rows].add(term, mode="drop", unique_indices=True)
+
+    total = scores.total
+    if total is not None and terms is not None:
+        total = add(total, terms)
+    return dataclasses.replace(scores, reads=add(scores.reads, reads), total=total)
+
+
+def sum_of_idle_norms(
+    rule: RowRule,
+    before: AdamRows,
+    after: jax.Array,
+    steps: jax.Array,
+    visits: jax.Array | None,
+    order: int,
+) -> jax.Array:
+    """A row's norms after each of its idle steps, summed, without taking them.
+
+    Exact where idle rows stand still or pay rent; under the other decays the norm is taken to
+    change evenly from ``before`` to ``after``.
+
+    Args:
+      rule: the rule.
+      before: rows float ``[R, D]`` with their moments.
+      after: float ``[R, D]``, after the idle steps.
+      steps: int32 ``[R]``, how many.
+      visits: int32 ``[R]``; only read with lazy moments.
+      order: of the norm, 1 or 2.
+
+    Returns:
+      float32 ``[R]``.
+    """
+    norm = row_norm(before.value, order)
+    count = steps.astype(jnp.float32)
+    if rule.decay == "rent":
+        assert visits is not None
+        # Rent takes the same share of the first norm in each step, until nothing is left.
+        share = rent_share(rule, before, visits)
+        alive = jnp.minimum(count, jnp.floor(1 / jnp.maximum(share, 1e-30)))
+        return norm * (alive - share * alive * (alive + 1) / 2)
+    change = row_norm(after, order) - norm
+    return jnp.where(steps > 0, count * norm + change * (count + 1) / 2, 0.0)
+
+
+def row_scores(scores: ScoreState, table_rows: jax.Array, fields: Fields, step: int) -> np.ndarray:
+    """The score of each row, float64 ``[V]``; higher is kept first.
+
+    Args:
+      scores: after training, up to date.
+      table_rows: float ``[V, D]``, up to date.
+      fields: the data set's fields.
+      step: steps taken.
+    """
+    reads = np.asarray(scores.reads, np.float64)
+    if scores.kind == "frequency":
+        return reads
+    if scores.kind == "frequency_per_field":
+        return _share_of_field_below(reads, fields)
+    if scores.kind == "norm":
+        norm = functools.partial(row_norm, order=scores.order)
+        value = by_block(norm, table_rows).astype(np.float64)
+    else:
+        value = np.asarray(scores.total, np.float64)
+        if scores.kind == "mean_norm":
+            value = value / max(step - int(scores.since), 1)
+    return np.where(reads > 0, value, 0.0)
+
+
+def keep_best(scores: np.ndarray, count: int) -> np.ndarray:
+    """Mask of exactly the ``count`` best rows, bool ``[V]``.
+
+    Rows of equal score (many, where it is a frequency) are taken in an order that is arbitrary but
+    fixed: by row number, the first fields would get them all.
+
+    Args:
+      scores: float ``[V]``, finite.
+      count: rows to keep, 0..``V``.
+    """
+    mask = np.zeros(len(scores), bool)
+    mask[np.lexsort((_tie_breaks(len(scores)), -scores))[:count]] = True
+    return mask
+
+
+def kept_by_frequency(counts: np.ndarray, mask: np.ndarray) -> list[dict[str, object]]:
+    """Of the rows seen 0, 1, 2-9, 10-99 and 100+ times, how many are kept.
+
+    Args:
+      counts: int ``[V]``, occurrences in the training split.
+      mask: bool ``[V]``, rows kept.
+
+    Returns:
+      One record per band: ``seen``, ``rows``, ``rows_kept``.
+    """
+    records: list[dict[str, object]] = []
+    for low, high in FREQUENCY_BANDS:
+        band = (counts >= low) if high is None else (counts >= low) & (counts <= high)
+        name = f"{low}+" if high is None else str(low) if low == high else f"{low}-{high}"
+        records.append(
+            {"seen": name, "rows": int(band.sum()), "rows_kept": int((band & mask).sum())}
+        )
+    return records
+
+
+def _share_of_field_below(reads: np.ndarray, fields: Fields) -> np.ndarray:
+    """Share of its field's rows that come after each row, so that one cut suits every field."""
+    share = np.empty(len(reads))
+    ties = _tie_breaks(len(reads))
+    for offset, size in zip(fields.offsets, fields.sizes, strict=True):
+        block = slice(offset, offset + size)
+        order = np.lexsort((-ties[block], reads[block]))
+        share[offset + order] = (np.arange(size) + 0.5) / size
+    return share
+
+
+def _tie_breaks(rows: int) -> np.ndarray:
+    return np.random.default_rng(0).permutation(rows)

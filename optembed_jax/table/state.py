@@ -1,0 +1,107 @@
+"""What the table's optimiser keeps beside the table: moments, and how far each row is up to date.
+
+A table is updated sparsely or densely, and its state is made for one of them; what a step does with
+it is in ``update``.
+"""
+
+import dataclasses
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from optembed_jax.fields import Fields
+from optembed_jax.method.embedding import Table
+from optembed_jax.table.catch_up import DatedRows
+from optembed_jax.table.decay import RowRule
+
+TABLE_UPDATES = ("auto", "sparse", "dense")
+
+SPARSE_FROM_ROWS = 100_000
+"""Rows from which ``auto`` is sparse: below, the dense step was as fast (docs/row_update.md)."""
+
+
+@flax.struct.dataclass
+class RowState:
+    """The table optimiser's memory beside the table.
+
+    Attributes:
+      mu: Adam's first moments, of the table's shapes.
+      nu: the second moments.
+      last: int32 ``[V]``, the step that each row is up to date with; None in a dense state, where
+        that is the current one.
+      visits: int32 ``[V]``, steps that read the row; None where the rule does not ask for it.
+      share: float32 ``[V]`` of rows and of linear weights, what one idle step's rent takes of each;
+        None without rent, and in a dense state.
+      scratch: int32 ``[V]``, to find distinct rows with; None in a dense state.
+      sizes: rows of each field, ``F``.
+    """
+
+    mu: Table
+    nu: Table
+    last: jax.Array | None
+    visits: jax.Array | None
+    share: Table | None
+    scratch: jax.Array | None
+    sizes: tuple[int, ...] = flax.struct.field(pytree_node=False)
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether a step touches only the rows that it reads."""
+        return self.scratch is not None
+
+
+def updates_sparsely(table_update: str, num_features: int) -> bool:
+    """Whether a table of ``V`` rows is updated sparsely under ``auto``, ``sparse`` or ``dense``."""
+    return table_update == "sparse" or (table_update == "auto" and num_features >= SPARSE_FROM_ROWS)
+
+
+def init_row_state(rule: RowRule, table: Table, fields: Fields, *, sparse: bool) -> RowState:
+    """The state before the first step: moments of zero, no visits.
+
+    Args:
+      rule: the rule.
+      table: the table to be trained; only its shapes matter.
+      fields: the data set's fields.
+      sparse: whether steps touch only the rows that they read.
+    """
+
+    def per_row(wanted: bool) -> jax.Array | None:
+        return jnp.zeros((fields.num_features,), jnp.int32) if wanted else None
+
+    share = None
+    if sparse and rule.decay == "rent":  # Who was never read owes nothing.
+        rows, linear = (jnp.zeros((fields.num_features,), jnp.float32) for _ in range(2))
+        share = Table(rows, None if table.linear is None else linear)
+    return RowState(
+        mu=jax.tree.map(jnp.zeros_like, table),
+        nu=jax.tree.map(jnp.zeros_like, table),
+        last=per_row(sparse),
+        visits=per_row(rule.lazy_moments),
+        share=share,
+        scratch=per_row(sparse),
+        sizes=fields.sizes,
+    )
+
+
+def with_dates(state: RowState, table: Table, step: jax.Array) -> DatedRows:
+    """A table's rows with their moments and dates: ``step`` in a dense state."""
+    last = state.last
+    if last is None:
+        last = jnp.broadcast_to(step, table.rows.shape[:1])
+    return DatedRows(
+        value=table,
+        mu=state.mu,
+        nu=state.nu,
+        last=last,
+        visits=state.visits,
+        share=state.share,
+    )
+
+
+def without_dates(state: RowState, rows: DatedRows) -> tuple[Table, RowState]:
+    """The table and the state of rows :func:`with_dates`."""
+    last = None if state.last is None else rows.last
+    return rows.value, dataclasses.replace(
+        state, mu=rows.mu, nu=rows.nu, last=last, visits=rows.visits, share=rows.share
+    )

@@ -1,0 +1,261 @@
+"""The table's optimiser: a step that costs as much as the rows it reads, not as the table.
+
+A batch of ``B`` examples reads at most ``R = sum_f min(B, V_f)`` distinct rows (``lookup``).
+The loss is differentiated with respect to what ids see of them (``view``), not to the table;
+gradients are summed up by row, and the rows take the idle steps that they are behind, and Adam's.
+All of it is in place where the caller donates table and state. What idle rows pay is in
+``decay``.
+
+Rows that are not read stay as they were after their own last step. Before anybody else reads the
+table (evaluation, scoring, checkpoint, export) :func:`synchronise` brings it up to date.
+
+The same rules run densely, on every row in every step, when the state is made so: for small
+tables, where that is faster, and to compare with.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from optembed_jax.method.embedding import Table
+from optembed_jax.table.blocks import (
+    Part,
+    Tree,
+    for_blocks,
+    put_rows,
+    rows_once,
+    summed_at,
+    taken,
+)
+from optembed_jax.table.catch_up import (
+    DatedRows,
+    block_of,
+    catch_up,
+    pay,
+    per_group,
+    shares,
+    sweep,
+    without_oov,
+)
+from optembed_jax.table.decay import AdamRows, RowRule, step_all, visit
+from optembed_jax.table.lookup import IdleSteps, Lookup, count_reads, idle_steps
+from optembed_jax.table.state import RowState, with_dates, without_dates
+from optembed_jax.table.view import RowView, Seen, Slopes
+
+SWEEP_STEPS = 16
+"""``l2_coupled``: the whole table is swept once in so many steps, a part in each."""
+
+
+@flax.struct.dataclass
+class RowStep:
+    """A step that some rows took.
+
+    Attributes:
+      value: ``[R, D]``, before it.
+      gradient: ``[R, D]``.
+      after: ``[R, D]``.
+    """
+
+    value: jax.Array
+    gradient: jax.Array
+    after: jax.Array
+
+
+def write_back(
+    rule: RowRule,
+    view: RowView,
+    table: Table,
+    state: RowState,
+    lookup: Lookup,
+    gradient: Seen,
+    dims: jax.Array | None,
+    step: jax.Array,
+    score: Callable[[RowStep], jax.Array] | None = None,
+    score_of_idle: Callable[[IdleSteps], jax.Array] | None = None,
+    sum_over_devices: Callable[[Slopes], Slopes] = lambda slopes: slopes,
+) -> tuple[Table, RowState, jax.Array | None, jax.Array | None]:
+    """Take the step on the rows that were looked up.
+
+    Args:
+      rule: the rule.
+      view: how the model sees the rows.
+      table: as ``look_up`` returned it; donate it, and the state, for an update in place.
+      state: as ``look_up`` returned it.
+      lookup: what the batch read.
+      gradient: of the loss with respect to what each id sees, arrays ``[N, ...]`` in the order of
+        the ids; of columns that an id does not read, anything.
+      dims: int32 ``[N]``, columns that each id reads; None for all.
+      step: int32 scalar, steps taken before this one.
+      score: makes a number per row, float32 ``[R]``, of what the step does to it; None for none.
+      score_of_idle: as of ``look_up``, to be added to it.
+      sum_over_devices: of slopes that are those of this device's rows.
+
+    Returns:
+      The table and the state after the step, the gradient of the thresholds, and the scores of the
+      rows that were looked up.
+    """
+    old = with_dates(state, table, step)
+    new, slopes, terms = _step_sparsely(
+        rule, view, old, lookup, gradient, dims, step, score, score_of_idle
+    )
+    slopes = sum_over_devices(slopes)
+    if rule.decay == "l2_coupled":
+        new = _sweep_part(rule, new, step + 1)
+    new = _with_oov_stepped(rule, old, new, slopes.oov, step + 1)
+    return *without_dates(state, new), slopes.thresholds, terms
+
+
+def step_densely(
+    rule: RowRule,
+    table: Table,
+    state: RowState,
+    ids: jax.Array,
+    gradient: Table,
+    step: jax.Array,
+) -> tuple[Table, RowState]:
+    """Take a step on all rows.
+
+    Args:
+      rule: the rule.
+      table: before the step.
+      state: before the step, dense.
+      ids: int32 ``[..., F]``, as of ``look_up``.
+      gradient: of the loss with respect to the table.
+      step: int32 scalar, steps taken before this one.
+    """
+    old = with_dates(state, table, step)
+    is_read = count_reads(ids, table.rows.shape[0]) > 0
+    new = _step_densely(rule, old, is_read, gradient, step + 1)
+    return without_dates(state, _with_oov_stepped(rule, old, new, gradient.oov, step + 1))
+
+
+def synchronise(
+    rule: RowRule, table: Table, state: RowState, step: jax.Array
+) -> tuple[Table, RowState]:
+    """Bring every row up to date. Without it, only the rows of the last batches are.
+
+    Args:
+      rule: the rule.
+      table: after any step; donate it.
+      state: after the same step; donate it.
+      step: int32 scalar, steps taken.
+    """
+    if state.last is None:
+        return table, state
+    blocks = -(-table.rows.shape[0] // block_of(rule, table.rows.shape[0]))
+    return without_dates(state, sweep(rule, with_dates(state, table, step), step, 0, blocks))
+
+
+def _step_sparsely(
+    rule: RowRule,
+    view: RowView,
+    old: DatedRows,
+    lookup: Lookup,
+    gradient: Seen,
+    dims: jax.Array | None,
+    step: jax.Array,
+    score: Callable[[RowStep], jax.Array] | None,
+    score_of_idle: Callable[[IdleSteps], jax.Array] | None,
+) -> tuple[DatedRows, Slopes, jax.Array | None]:
+    """All rows after the step, those of the lookup having taken it; slopes, and scores."""
+    distinct = lookup.distinct
+    sums = summed_at(distinct.winners, gradient, dims)
+
+    def one_block(part: Part, carried: Tree) -> Tree:
+        dated, slopes, terms = carried
+        rows, positions = part.of(distinct.rows), part.of(distinct.positions)
+        found = taken(dated, rows, step)
+        now = catch_up(rule, found, step) if rule.lazy_moments else found
+        seen = rows_once(sums, positions)
+        of_rows, slopes = view.pull_back(now.value, rows, part.of(lookup.fields), seen, slopes)
+        after = _visited(rule, now, of_rows, step + 1)
+        if score is not None:
+            term = score(RowStep(now.value.rows, of_rows.rows, after.value.rows))
+            if lookup.terms is not None:
+                term += part.of(lookup.terms)
+            elif score_of_idle is not None:
+                term += score_of_idle(idle_steps(found, now, step))
+            terms = part.put(terms, term)
+        return put_rows(dated, rows, after), slopes, terms
+
+    most = distinct.rows.shape[0]
+    terms = None if score is None else jnp.zeros((most,), jnp.float32)
+    start = without_oov(old), view.no_slopes(), terms
+    done: tuple[DatedRows, Slopes, jax.Array | None] = for_blocks(
+        distinct.count, block_of(rule, most), one_block, start
+    )
+    return done
+
+
+def _sweep_part(rule: RowRule, rows: DatedRows, step: jax.Array) -> DatedRows:
+    """Bring the part of the table up to date whose turn it is: each row every SWEEP_STEPS steps."""
+    num_rows = rows.last.shape[0]
+    blocks = -(-num_rows // block_of(rule, num_rows))
+    per_part = -(-blocks // SWEEP_STEPS)
+    return sweep(rule, rows, step, step % SWEEP_STEPS * per_part, per_part)
+
+
+def _visited(rule: RowRule, rows: DatedRows, gradient: Table, step: jax.Array) -> DatedRows:
+    """The rows after the step numbered ``step``, which reads them."""
+    visits = None if rows.visits is None else rows.visits + 1
+    # Rent is paid below, so that what it is reckoned from serves the next steps as well.
+    own_rule = _without_rent(rule)
+    value, mu, nu = per_group(
+        lambda value, mu, nu, gradient: visit(
+            own_rule, AdamRows(value, mu, nu), gradient, step, visits
+        ),
+        rows.value,
+        rows.mu,
+        rows.nu,
+        gradient,
+    )
+    value, share = pay(value, shares(rule, value, mu, nu, visits), jnp.ones_like(rows.last))
+    # Of the old value, not the step alone, so that XLA reads it before it writes in its place.
+    last = jnp.maximum(rows.last, step)
+    return DatedRows(value, mu, nu, last, visits, share)
+
+
+def _without_rent(rule: RowRule) -> RowRule:
+    return RowRule("none", rule.lr) if rule.lazy_moments else rule
+
+
+def _step_densely(
+    rule: RowRule, rows: DatedRows, is_read: jax.Array, gradient: Table, step: jax.Array
+) -> DatedRows:
+    """All rows after the step numbered ``step``, which reads some of them."""
+    visits = None if rows.visits is None else rows.visits + is_read
+    value, mu, nu = per_group(
+        lambda value, mu, nu, gradient: step_all(
+            rule, AdamRows(value, mu, nu), gradient, step, is_read, visits
+        ),
+        rows.value,
+        rows.mu,
+        rows.nu,
+        gradient,
+    )
+    return dataclasses.replace(rows, value=value, mu=mu, nu=nu, visits=visits)
+
+
+def _with_oov_stepped(
+    rule: RowRule, old: DatedRows, rows: DatedRows, gradient: jax.Array | None, step: jax.Array
+) -> DatedRows:
+    """The rows, and the OOV vectors after a step: they are few, and all take it.
+
+    They stand in for rows, and pay no rent.
+    """
+    if old.value.oov is None:
+        return rows
+    assert old.mu.oov is not None and old.nu.oov is not None and gradient is not None
+    steps = jnp.broadcast_to(step, old.value.oov.shape[:1])
+    vectors = AdamRows(old.value.oov, old.mu.oov, old.nu.oov)
+    after = visit(_without_rent(rule), vectors, gradient, step, steps)
+    value, mu, nu = (
+        dataclasses.replace(table, oov=oov)
+        for table, oov in zip(
+            (rows.value, rows.mu, rows.nu), (after.value, after.mu, after.nu), strict=True
+        )
+    )
+    return dataclasses.replace(rows, value=value, mu=mu, nu=nu)

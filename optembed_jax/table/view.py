@@ -1,0 +1,154 @@
+"""What the model sees of rows: those that are pruned as zeros, or as their field's OOV vector.
+
+A sparse step looks at each row twice: ids read it, and the sum of their gradients comes back to it.
+The mask is judged row by row, not by every id that reads the row, and its straight-through gradient
+needs nothing but that sum.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from optembed_jax.method import threshold
+from optembed_jax.method.embedding import Table, cut, select
+
+
+@flax.struct.dataclass
+class Seen:
+    """Rows as ids see them, or the gradient of a loss with respect to that.
+
+    Attributes:
+      rows: float32 ``[..., D]``.
+      linear: first-order weights, float32 ``[...]``; None where the model has none.
+    """
+
+    rows: jax.Array
+    linear: jax.Array | None
+
+
+@flax.struct.dataclass
+class RowView:
+    """How rows are seen.
+
+    Attributes:
+      thresholds: float32 ``[F]`` or ``[V]``, by which rows are kept; None where none are learned.
+      mask: bool ``[V]``, rows kept by a frozen mask; None where there is none. Without either, all
+        rows are.
+      oov: float32 ``[F, D]``, seen instead of pruned rows; None for zeros.
+      level: of the thresholds, ``field`` or ``feature``.
+      order: of the norm, 1 or 2.
+      prunes_linear: whether the linear weights of pruned rows are seen as zeros.
+    """
+
+    thresholds: jax.Array | None = None
+    mask: jax.Array | None = None
+    oov: jax.Array | None = None
+    level: str = flax.struct.field(pytree_node=False, default="field")
+    order: int = flax.struct.field(pytree_node=False, default=1)
+    prunes_linear: bool = flax.struct.field(pytree_node=False, default=False)
+
+    @property
+    def prunes(self) -> bool:
+        """Whether some rows may be pruned."""
+        return self.thresholds is not None or self.mask is not None
+
+    def seen(self, value: Table, rows: jax.Array, fields: jax.Array) -> Seen:
+        """What the model sees of rows.
+
+        Args:
+          value: embeddings ``[R, D]`` and linear weights ``[R]``, up to date.
+          rows: int32 ``[R]``, where they stand in what is given per row.
+          fields: int32 ``[R]``, the field of each.
+        """
+        return self._seen(value, rows, self._bounds(rows, fields), self._stand_ins(fields))
+
+    def no_slopes(self) -> "Slopes":
+        """Zeros, to begin a sum with."""
+        return jax.tree.map(jnp.zeros_like, Slopes(self.thresholds, self.oov))
+
+    def pull_back(
+        self, value: Table, rows: jax.Array, fields: jax.Array, gradient: Seen, others: "Slopes"
+    ) -> tuple[Table, "Slopes"]:
+        """Gradients with respect to rows, and to what they are seen by.
+
+        Args:
+          value: embeddings ``[R, D]`` and linear weights ``[R]``.
+          rows: as of :meth:`seen`; in unused places ``V`` and above.
+          fields: as of :meth:`seen`; in unused places ``F``.
+          gradient: with respect to what the model sees of the rows.
+          others: slopes of other rows.
+
+        Returns:
+          The gradient of the rows, and ``others`` with the slopes of these added.
+        """
+        if not self.prunes:
+            return Table(gradient.rows, gradient.linear), others
+        bounds = self._bounds(rows, fields)
+        oov = self._stand_ins(fields)
+
+        def see(value: Table, bounds: jax.Array | None, oov: jax.Array | None) -> Seen:
+            return self._seen(value, rows, bounds, oov)
+
+        of_value, of_bounds, of_oov = jax.vjp(see, value, bounds, oov)[1](gradient)
+        return of_value, Slopes(
+            thresholds=_with_added(others.thresholds, self._numbers(rows, fields), of_bounds),
+            oov=_with_added(others.oov, fields, of_oov),
+        )
+
+    def _numbers(self, rows: jax.Array, fields: jax.Array) -> jax.Array:
+        return fields if self.level == "field" else rows
+
+    def _bounds(self, rows: jax.Array, fields: jax.Array) -> jax.Array | None:
+        if self.thresholds is None:
+            return None
+        return self.thresholds.at[self._numbers(rows, fields)].get(mode="clip")
+
+    def _stand_ins(self, fields: jax.Array) -> jax.Array | None:
+        return None if self.oov is None else self.oov.at[fields].get(mode="clip")
+
+    def _kept(
+        self, value: jax.Array, rows: jax.Array, bounds: jax.Array | None
+    ) -> jax.Array | None:
+        """Which rows are kept, float ``[R]`` of ones and zeros; None where nothing is pruned."""
+        if bounds is not None:
+            return threshold.long_tail_step(threshold.row_norm(value, self.order) - bounds)
+        if self.mask is not None:
+            return self.mask.at[rows].get(mode="clip").astype(value.dtype)
+        return None
+
+    def _seen(
+        self, value: Table, rows: jax.Array, bounds: jax.Array | None, oov: jax.Array | None
+    ) -> Seen:
+        kept = self._kept(value.rows, rows, bounds)
+        if kept is None:
+            return Seen(value.rows, value.linear)
+        linear = value.linear
+        if linear is not None and self.prunes_linear:
+            linear = linear * kept
+        return Seen(select(value.rows, kept, None, oov), linear)
+
+
+@flax.struct.dataclass
+class Slopes:
+    """Gradients of a loss with respect to what rows are seen by.
+
+    Attributes:
+      thresholds: of the shape of the view's; None where none are learned.
+      oov: float32 ``[F, D]``, or None.
+    """
+
+    thresholds: jax.Array | None
+    oov: jax.Array | None
+
+
+def of_columns(seen: Seen, dims: jax.Array | None) -> Seen:
+    """Rows cut to their first ``dims`` columns, or the gradient with respect to rows so cut."""
+    return Seen(cut(seen.rows, dims), seen.linear)
+
+
+def _with_added(
+    total: jax.Array | None, places: jax.Array, terms: jax.Array | None
+) -> jax.Array | None:
+    if total is None or terms is None:
+        return total
+    return total.at[places].add(terms, mode="drop")

@@ -1,0 +1,165 @@
+"""Random tables through the whole preparation, against the description of what it should give."""
+
+import tempfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from optembed_jax import data
+from optembed_jax.data import splits
+from optembed_jax.data.preparing import merge, pipeline
+from optembed_jax.data.raw import text
+from optembed_jax.data.vocabulary import FieldVocabulary, Vocabulary
+from optembed_jax.errors import InputError
+
+CELLS = st.one_of(
+    st.none(),
+    st.sampled_from(["a", "b", "c", "NA", "é", "0", "00", "x y", '"', "a,b", "two\nlines"]),
+    st.text(
+        st.characters(codec="utf-8", exclude_characters="\r\0", exclude_categories=("Cs",)),
+        min_size=1,
+        max_size=6,
+    ),
+)
+
+
+@st.composite
+def tables(draw):
+    rows = draw(st.integers(40, 120))
+    width = draw(st.integers(1, 4))
+    columns = [draw(st.lists(CELLS, min_size=1, max_size=12)) for _ in range(width)]
+    seed = draw(st.integers(0, 2**31))
+    rng = np.random.default_rng(seed)
+    table = {
+        f"c{i}": [values[int(v)] for v in np.minimum(rng.zipf(1.5, rows), len(values)) - 1]
+        for i, values in enumerate(columns)
+    }
+    # Every split has both labels: each group of ten has one row of each.
+    labels = rng.integers(0, 2, rows)
+    for split in range(3):
+        chosen = np.flatnonzero(splits.random_split(np.arange(rows), 0) == split)
+        labels[chosen[0]], labels[chosen[1]] = 0, 1
+    return {"y": labels.tolist(), **table}
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(table=tables(), min_count=st.integers(1, 4), everything=st.booleans())
+def test_any_table_comes_back(table, min_count, everything, naive, decode, check_layout):
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/t.csv"
+        csv.write_csv(pa.table(table), path)
+        names = tuple(name for name in table if name != "y")
+        options = data.DataOptions(
+            table_file=path,
+            label="y",
+            categorical=names,
+            min_count=min_count,
+            vocab_from="all" if everything else "train",
+        )
+        prepared = data.prepare("table", options, f"{folder}/out")
+        check_layout(prepared)
+        split = splits.random_split(np.arange(len(table["y"])), 0)
+        counted = np.full(len(split), True) if everything else split == 0
+        columns = [table[name] for name in names]
+        vocabularies = naive(columns, ["categorical"] * len(names), counted, min_count)
+        for field, values in zip(prepared.vocabulary.fields, vocabularies, strict=True):
+            assert field.values.to_pylist() == values
+        for number, name in enumerate(splits.SPLITS):
+            rows = np.flatnonzero(split == number)
+            expected = [
+                (
+                    *(
+                        column[row] if column[row] in known else "<oov>"
+                        for column, known in zip(columns, vocabularies, strict=True)
+                    ),
+                    float(table["y"][row]),
+                )
+                for row in rows
+            ]
+            ids, labels = prepared.arrays(name)
+            found = [
+                (*row, label) for row, label in zip(decode(prepared, ids), labels, strict=True)
+            ]
+            assert sorted(found, key=repr) == sorted(expected, key=repr)
+        # Both ways: value -> id -> value, and the encoder agrees with preparation.
+        new = prepared.encode({name: table[name] for name in names})
+        for f, (name, known) in enumerate(zip(names, vocabularies, strict=True)):
+            for value, row in zip(table[name], new[:, f].tolist(), strict=True):
+                assert prepared.vocabulary.id(name, value) == row
+                if value in known:
+                    assert prepared.vocabulary.raw(row).value == value
+                else:
+                    assert row == prepared.fields.oov_ids[f]
+
+
+@pytest.fixture
+def big_table(tmp_path):
+    rng = np.random.default_rng(0)
+    n = 6_000
+    table = {"y": rng.integers(0, 2, n), "x": rng.normal(size=n)}
+    for i in range(3):
+        table[f"c{i}"] = [None if v == 3 else f"{v * 7919 % 1000:03d}" for v in rng.zipf(1.3, n)]
+    path = tmp_path / "t.csv"
+    csv.write_csv(pa.table(table), path)
+    return data.DataOptions(
+        table_file=str(path), label="y", categorical=("c0", "c1", "c2"), numeric=("x",)
+    )
+
+
+def test_blocks_threads_and_partial_merges_do_not_change_the_result(
+    tmp_path, big_table, monkeypatch
+):
+    reference = data.prepare("table", big_table, tmp_path / "a")
+    original = text.TextSource.__init__
+
+    def in_small_blocks(self, *args, **kwargs):
+        original(self, *args, **(kwargs | {"block_bytes": 20_000}))
+
+    monkeypatch.setattr(text.TextSource, "__init__", in_small_blocks)
+    monkeypatch.setattr(merge, "VALUES_AT_ONCE", 400)
+    monkeypatch.setattr(pipeline, "workers", lambda: 5)
+    other = data.prepare("table", big_table, tmp_path / "b")
+    assert other.fingerprint == reference.fingerprint
+
+
+def test_several_shards_hold_the_same_rows(tmp_path, big_table, monkeypatch, check_layout):
+    one = data.prepare("table", big_table, tmp_path / "a")
+    monkeypatch.setattr(pipeline, "BUCKET_BYTES", 10_000)
+    many = data.prepare("table", big_table, tmp_path / "b")
+    check_layout(many)
+    assert len(one.shards["train"]) == 1 and len(many.shards["train"]) > 5
+    for split in splits.SPLITS:
+        first, second = one.arrays(split), many.arrays(split)
+        both = [np.column_stack([ids, labels]) for ids, labels in (first, second)]
+        both = [rows[np.lexsort(rows.T)] for rows in both]
+        np.testing.assert_array_equal(*both)
+        assert (first[0] != second[0]).any()  # but not in the same order
+
+
+def test_stored_order_is_shuffled(tmp_path):
+    rows = 20_000
+    table = pa.table({"y": np.arange(rows) % 2, "c": np.arange(rows) // 100})
+    path = tmp_path / "t.csv"
+    csv.write_csv(table, path)
+    options = data.DataOptions(table_file=str(path), label="y", categorical=("c",))
+    prepared = data.prepare("table", options, tmp_path / "out")
+    ids, _ = prepared.arrays("train")
+    order = np.array([int(prepared.vocabulary.raw(int(i)).value) for i in ids[:, 0]])
+    assert abs(np.corrcoef(np.arange(len(order)), order)[0, 1]) < 0.03
+    assert (np.diff(order) == 0).mean() < 0.02
+
+
+def test_too_many_ids_are_refused():
+    class Huge(FieldVocabulary):
+        size = 2**31
+
+    with pytest.raises(InputError, match="more than int32 ids can number"):
+        Vocabulary((Huge("a", pa.array([], pa.string())),)).layout  # noqa: B018

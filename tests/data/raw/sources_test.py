@@ -1,0 +1,35 @@
+import hashlib
+
+import pytest
+
+from optembed_jax.data.raw import sources
+from optembed_jax.errors import InputError
+
+
+def test_identity_of_a_file(tmp_path):
+    path = tmp_path / "f"
+    path.write_bytes(b"abc" * 3_000_000)
+    found = sources.identify(sources.RawFile(path))
+    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (found.size, found.path) == (9_000_000, str(path))
+    asked = iter([False, True])
+    cut = sources.identify(sources.RawFile(path), lambda: next(asked))
+    assert cut.sha256 != found.sha256
+
+
+def test_raw_files_that_are_not_there(tmp_path):
+    with pytest.raises(InputError, match="does not exist; correct train_file"):
+        sources.raw_file(tmp_path / "x", "train_file")
+    with pytest.raises(InputError, match="is a folder, not a file"):
+        sources.raw_file(tmp_path, "train_file")
+
+
+def test_the_first_pattern_that_matches_decides(tmp_path):
+    for name in ("train_2.txt", "train_1.txt", "test.txt"):
+        (tmp_path / name).write_text("x")
+    found = sources.find_files(str(tmp_path), ("train.txt", "train*.txt", "*"), "Put it here.")
+    assert [file.path.name for file in found] == ["train_1.txt", "train_2.txt"]
+    (one,) = sources.find_files(str(tmp_path / "test.txt"), ("train.txt",), "")
+    assert one.path.name == "test.txt"
+    with pytest.raises(InputError, match=r"holds no a or b\. Put it here"):
+        sources.find_files(str(tmp_path), ("a", "b"), "Put it here.")

@@ -1,0 +1,210 @@
+import bz2
+import gzip
+import lzma
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from optembed_jax.data.raw.sources import RawFile
+from optembed_jax.data.raw.text import Dialect, TextSource
+from optembed_jax.errors import InputError
+
+PLAIN = Dialect(("y", "a", "b"), "\t", quoted=False, header=False)
+QUOTED = Dialect(("y", "a", "b"), ",", quoted=True, header=True)
+
+
+@pytest.fixture
+def source_of(tmp_path):
+    def make(*contents, dialect=PLAIN, block_bytes=64, wanted=None, zipped=False):
+        files = []
+        for number, content in enumerate(contents):
+            path = tmp_path / f"{number}.txt"
+            path.write_bytes(gzip.compress(content) if zipped else content)
+            files.append(RawFile(path))
+        return TextSource(tuple(files), dialect, wanted or dialect.columns, block_bytes)
+
+    return make
+
+
+def read_all(source):
+    rows, lines, numbers, rejects = [], [], [], []
+    for block in source.blocks():
+        raw = source.read(block)
+        columns = [raw.columns[name].to_pylist() for name in source.wanted]
+        rows += zip(*columns, strict=True)
+        lines += raw.lines.tolist()
+        numbers += raw.rows.tolist()
+        rejects += raw.rejects
+    return rows, lines, numbers, rejects
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("block_bytes", [1, 7, 64, 10_000])
+def test_any_block_size_gives_the_same_rows(source_of, zipped, end, block_bytes):
+    expected = [(str(i % 2), f"v{i}" if i % 3 else None, str(-i)) for i in range(50)]
+    content = b"".join("\t".join(c or "" for c in row).encode() + end for row in expected)
+    source = source_of(content, zipped=zipped, block_bytes=block_bytes)
+    rows, lines, numbers, rejects = read_all(source)
+    assert rows == expected and not rejects
+    assert lines == list(range(1, 51)) and numbers == list(range(50))
+
+
+def test_a_last_line_without_end_and_empty_lines_at_the_end(source_of):
+    for tail in (b"", b"\n", b"\n\n\n", b"\r\n\r\n"):
+        rows, _, _, rejects = read_all(source_of(b"1\ta\tb\n0\tc\td" + tail, block_bytes=5))
+        assert rows == [("1", "a", "b"), ("0", "c", "d")] and not rejects
+
+
+def test_several_files_are_read_as_one(source_of):
+    source = source_of(b"1\ta\tb\n0\tc\td\n", b"1\te\tf\n")
+    rows, lines, numbers, _ = read_all(source)
+    assert [r[1] for r in rows] == ["a", "c", "e"]
+    assert lines == [1, 2, 1] and numbers == [0, 1, 2]
+    assert list(source.blocks())[-1].position == source.size
+
+
+def test_gzip_files_put_together_are_one(source_of, tmp_path):
+    source = source_of(b"x")
+    source.files[0].path.write_bytes(gzip.compress(b"1\ta\t") + gzip.compress(b"b\n0\tc\td\n"))
+    assert read_all(source)[0] == [("1", "a", "b"), ("0", "c", "d")]
+
+
+def test_damaged_gzip_is_named(source_of):
+    content = b"".join(b"1\t%d\tb\n" % i for i in range(20_000))
+    source = source_of(content, zipped=True, block_bytes=1_000)
+    path = source.files[0].path
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"0\.txt is gzip that ends too early"):
+        read_all(source)
+    path.write_bytes(whole[:2000] + bytes([whole[2000] ^ 0xFF]) + whole[2001:])
+    with pytest.raises(InputError, match=r"0\.txt is damaged gzip"):
+        read_all(source)
+
+
+def test_bad_rows_are_found_by_line_and_the_others_kept(source_of):
+    content = b"1\ta\tb\n1\ta\n0\t\xff\xfed\te\n\n0\tx\ty\tz\n1\tp\rq\tr\n0\tgood\t\n"
+    rows, lines, numbers, rejects = read_all(source_of(content, block_bytes=1_000))
+    assert rows == [("1", "a", "b"), ("0", "good", None)]
+    assert lines == [1, 7] and numbers == [0, 6]
+    assert [(r.line, r.reason) for r in rejects] == [
+        (2, "2 columns where 3 are expected"),
+        (3, "invalid UTF-8 (byte 0xff) in column 'a'"),
+        (4, "an empty line where 3 columns are expected"),
+        (5, "4 columns where 3 are expected"),
+        (6, "a carriage return within the row"),
+    ]
+    assert rejects[1].text == "0\t\\xff\\xfed\te"
+
+
+@pytest.mark.parametrize("block_bytes", [1, 20, 1_000])
+def test_quoted_cells_hold_delimiters_quotes_and_line_ends(source_of, block_bytes):
+    content = b'y,a,b\n1,"x,\n""y""",z\n0,plain,"l1\nl2\nl3"\n1,"",q\n'
+    source = source_of(content, dialect=QUOTED, block_bytes=block_bytes)
+    rows, _, numbers, rejects = read_all(source)
+    assert rows == [("1", 'x,\n"y"', "z"), ("0", "plain", "l1\nl2\nl3"), ("1", None, "q")]
+    assert not rejects
+    assert len(set(numbers)) == 3 and numbers == sorted(numbers)
+
+
+def test_bad_rows_among_quoted_ones(source_of):
+    content = b'y,a,b\n1,"x\ny",z\n0,short\n1,ok,"end\n2"\n0,"bad" tail,1\n'
+    rows, lines, _, rejects = read_all(source_of(content, dialect=QUOTED, block_bytes=1_000))
+    assert rows[0] == ("1", "x\ny", "z") and ("1", "ok", "end\n2") in rows
+    assert (rejects[0].line, rejects[0].reason) == (4, "2 columns where 3 are expected")
+    assert lines[:2] == [2, 5]
+
+
+def test_an_unclosed_quote_is_reported(source_of):
+    content = b'y,a,b\n1,x,z\n0,"never,closed\n1,q,r\n'
+    rows, _, _, rejects = read_all(source_of(content, dialect=QUOTED, block_bytes=1_000))
+    assert rows == [("1", "x", "z")]
+    assert [r.line for r in rejects] == [3] and "quotes" in rejects[0].reason
+
+
+def test_headers(source_of):
+    good = b"y,a,b\n1,2,3\n"
+    assert read_all(source_of(good, good, b"0,5,6\n", dialect=QUOTED))[0] == [
+        ("1", "2", "3"),
+        ("1", "2", "3"),
+        ("0", "5", "6"),
+    ]
+    assert read_all(source_of(b"\xef\xbb\xbf" + good, dialect=QUOTED))[0] == [("1", "2", "3")]
+    with pytest.raises(
+        InputError, match=r"0\.txt line 1: the header should name .* 'b' is missing"
+    ):
+        read_all(source_of(b"y,a,c\n1,2,3\n", dialect=QUOTED))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK\x03\x04rest", "is a zip archive; unpack it"),
+        (bz2.compress(b"1\ta\tb\n"), "is compressed by bzip2"),
+        (lzma.compress(b"1\ta\tb\n"), "is compressed by xz"),
+        ("1\ta\tb\n".encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
+    ],
+)
+def test_files_of_another_kind_are_told(source_of, content, message):
+    with pytest.raises(InputError, match=message):
+        read_all(source_of(content))
+
+
+def test_lone_carriage_returns_are_no_line_ends(source_of):
+    rows, lines, _, rejects = read_all(source_of(b"1\ta\tb\r0\tc\td\n1\te\tf\r\n"))
+    assert rows == [("1", "e", "f")] and lines == [2]
+    assert [(r.line, r.reason) for r in rejects] == [(1, "a carriage return within the row")]
+
+
+@pytest.mark.parametrize("late", [b"", b"abc", b"abcdefghi", b"\xc3\xa9"])
+def test_hashes_give_the_same_values_as_other_text(source_of, late):
+    rows = [(b"1", b"%08x" % i, b"%08x" % (i % 7) if i % 5 else b"") for i in range(100)]
+    content = b"".join(b"\t".join(row) + b"\n" for row in [*rows, (b"0", late, b"00000000")])
+    found, _, _, rejects = read_all(source_of(content, block_bytes=10_000))
+    as_text = [tuple(c and c.decode() for c in row) for row in [*rows, (b"0", late, b"00000000")]]
+    found = [tuple(c.decode() if isinstance(c, bytes) else c for c in row) for row in found]
+    assert found == [tuple(c or None for c in row) for row in as_text] and not rejects
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n"])
+def test_empty_files_are_refused(source_of, content):
+    with pytest.raises(InputError, match=r"is empty|holds no rows"):
+        read_all(source_of(content))
+
+
+def test_a_header_alone_is_refused(source_of):
+    with pytest.raises(InputError, match="holds no rows"):
+        read_all(source_of(b"y,a,b\n", dialect=QUOTED))
+
+
+def test_a_delimiter_of_two_bytes(source_of):
+    dialect = Dialect(("u", "m", "r"), "::", quoted=False, header=False)
+    assert read_all(source_of(b"1::2::3\n4::5:6::7\n", dialect=dialect))[0] == [
+        ("1", "2", "3"),
+        ("4", "5:6", "7"),
+    ]
+
+
+def test_blocks_of_zipped_text_stay_small(source_of):
+    content = b"1\t" + b"a" * 50 + b"\tb\n"
+    source = source_of(content * 200_000, zipped=True, block_bytes=2**16)  # 11 MB of text
+    tracemalloc.start()
+    biggest = max(len(block.content) for block in source.blocks())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert biggest < 2**18 and peak < 2**21
+
+
+def test_rows_longer_than_a_piece(source_of):
+    long = b"x" * (2**21)
+    rows, _, _, rejects = read_all(source_of(b"1\ta\tb\n0\t" + long + b"\tc\n", block_bytes=2**16))
+    assert not rejects and len(rows[1][1]) == 2**21 and rows[0] == ("1", "a", "b")
+
+
+def test_raw_text_of_a_row(source_of):
+    source = source_of(b"1\ta\tb\n0\tc\td\n", block_bytes=1_000)
+    raw = source.read(next(iter(source.blocks())))
+    assert raw.text(1) == "0\tc\td"
+    assert raw.rows.dtype == raw.lines.dtype == np.int64

@@ -1,0 +1,308 @@
+import contextlib
+import dataclasses
+import functools
+import itertools
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.benchmarks.collectives import counted
+from optembed_jax.devices.parallel import one_device, pmapped, row_sharded
+from optembed_jax.errors import Stopped
+from optembed_jax.fields import Fields
+from optembed_jax.method.threshold import table_row_mask
+from optembed_jax.models.forward import Selection
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.step.optimisers import TrainConfig
+from optembed_jax.step.train_state import init_state
+from optembed_jax.step.train_step import Phase
+from optembed_jax.storage import saved_state
+from optembed_jax.table.score import keep_best, row_scores
+from optembed_jax.training.checkpoint import Checkpoints
+from optembed_jax.training.fit import fit
+from optembed_jax.training.prediction import predict
+from optembed_jax.training.resume import Saving, resume
+
+MODEL = ModelConfig("fm", 4, ())
+TRAIN = TrainConfig(lr=0.02, l2=1e-5, t_lr=0.1, alpha=1e-3)
+
+
+def test_training_and_prediction_go_through_the_steps_they_are_given(
+    fields, draw_clicks, batches_of
+):
+    training = batches_of(*draw_clicks(fields, 64), 16, seed=0)
+    validation = batches_of(*draw_clicks(fields, 40, seed=1), 16)
+    how = {"phase": Phase.SUPERNET, "model": MODEL}
+    steps, called = one_device(**how, train=TRAIN), []
+
+    def counted(name):
+        def call(*arguments):
+            called.append(name)
+            return getattr(steps, name)(*arguments)
+
+        return call
+
+    names = ("train", "evaluate", "bring_up_to_date", "place")
+    counting = dataclasses.replace(steps, **{name: counted(name) for name in names})
+    fits = [
+        fit(
+            init_state(jax.random.key(0), MODEL, TRAIN, fields),
+            training,
+            validation,
+            Selection(),
+            **how,
+            train=TRAIN,
+            epochs=2,
+            patience=2,
+            steps=given,
+        )
+        for given in (None, counting)
+    ]
+    for a, b in zip(*(jax.tree.leaves(fitted.params) for fitted in fits), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert {name: called.count(name) for name in names} == {
+        "train": 8, "evaluate": 6, "bring_up_to_date": 2, "place": 2,
+    }  # fmt: skip
+    called.clear()
+    predict(fits[0].params, fits[0].batch_stats, validation, Selection(), **how, steps=counting)
+    assert called == ["evaluate"] * 3
+
+
+# 19 rows: blocks of 5 on four devices, one row short; one field of fewer rows than devices.
+FIELDS = Fields(("user", "item", "hour"), (11, 6, 2))
+BATCH = 18  # Of four devices, two have 5 examples, and the last 3.
+DEEP = ModelConfig("deepfm", 4, (6,), dropout=0.2)
+CASES = {
+    "dense": (DEEP, TrainConfig(lr=0.01, l2=1e-4, t_lr=0.2, alpha=0.1)),
+    "rent": (
+        ModelConfig("fnn", 4, (6,), mode_threshold="feature", mode_oov="oov"),
+        TrainConfig(lr=0.01, t_lr=0.2, alpha=0.1, row_decay="rent", table_update="sparse"),
+    ),
+    "l2": (
+        dataclasses.replace(DEEP, mode_threshold="budget", row_keep=0.5, row_score="taylor"),
+        TrainConfig(lr=0.01, l2=1e-3, table_update="sparse"),
+    ),
+}
+WAYS = [
+    (pmapped, 1, "l2"),
+    (pmapped, 2, "dense"),
+    (pmapped, 4, "dense"),
+    (pmapped, 4, "rent"),
+    (row_sharded, 1, "dense"),
+    (row_sharded, 2, "rent"),
+    (row_sharded, 4, "dense"),
+    (row_sharded, 4, "rent"),
+    (row_sharded, 4, "l2"),
+]
+
+
+def steps_on(way, devices, model, train, phase=Phase.SUPERNET):
+    if way is one_device:
+        return one_device(phase, model, train)
+    return way(phase, model, train, BATCH, FIELDS.num_features, jax.devices()[:devices])
+
+
+def run(steps, model, train, clicks, count):
+    state = steps.create(first_state_of(model, train), jax.random.key(1))
+    losses, after_one = [], None
+    ids, labels = clicks
+    for step in range(count):
+        rows = slice(step * BATCH, (step + 1) * BATCH)
+        state, loss = steps.train(state, ids[rows], labels[rows], Selection())
+        losses.append(float(loss))
+        if step == 0:
+            after_one = steps.whole(dataclasses.replace(state, key=None))
+    return after_one, losses, steps.bring_up_to_date(state)
+
+
+def first_state_of(model, train):
+    def make(key):
+        return init_state(key, model, train, FIELDS, gather_scores=model.has_row_budget)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def clicks():
+    rng = np.random.default_rng(0)
+    ids = np.stack([rng.integers(0, size, 50 * BATCH) for size in FIELDS.sizes], axis=1)
+    return (ids + FIELDS.offsets).astype(np.int32), (rng.random(50 * BATCH) < 0.4).astype(
+        np.float32
+    )
+
+
+@pytest.fixture(scope="module")
+def on_one_device(clicks):
+    return {
+        name: run(one_device(Phase.SUPERNET, *case), *case, clicks, 50)
+        for name, case in CASES.items()
+    }
+
+
+@pytest.mark.parametrize(("way", "devices", "case"), WAYS)
+def test_any_devices_train_as_one_does(clicks, on_one_device, way, devices, case):
+    model, train = CASES[case]
+    steps = steps_on(way, devices, model, train)
+    after_one, losses, state = run(steps, model, train, clicks, 50)
+    expected_one, expected_losses, expected = on_one_device[case]
+    # Adam's first moments are a tenth of the gradients. Of the network's new values, those of a
+    # bias before a BatchNorm are Adam's step on the rounding of a gradient of nothing.
+    for part in ("opt_state", "batch_stats", "scores"):
+        assert_close(getattr(after_one, part), getattr(expected_one, part), 1e-7)
+    assert_close(after_one.params.thresholds, expected_one.params.thresholds, 1e-7)
+    assert_close(after_one.params.table, expected_one.params.table, 1e-5)
+    np.testing.assert_allclose(losses, expected_losses, rtol=0, atol=1e-4)
+    trained = steps.whole((state.params, state.scores)), (expected.params, expected.scores)
+    kept, expected_kept = (rows_kept(model, *parts) for parts in trained)
+    assert 0 < expected_kept.sum() < FIELDS.num_features
+    np.testing.assert_array_equal(kept, expected_kept)
+
+
+def assert_close(tree, expected, atol):
+    for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(expected), strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=atol)
+
+
+def rows_kept(model, params, scores):
+    if scores is not None:
+        return keep_best(row_scores(scores, params.table.rows, FIELDS, 50), 9)
+    mask = table_row_mask(
+        params.table.rows,
+        params.thresholds,
+        FIELDS.field_of_row,
+        model.mode_threshold,
+        model.norm,
+    )
+    return np.asarray(mask)
+
+
+@pytest.mark.parametrize("way", [pmapped, row_sharded])
+def test_arrays_of_the_host_are_placed_as_what_is_made_there(way):
+    model, train = CASES["rent"]
+    steps = steps_on(way, 4, model, train)
+    made = dataclasses.replace(
+        steps.create(first_state_of(model, train), jax.random.key(1)), key=None
+    )
+    placed = steps.place(jax.device_get(steps.whole(made)))
+    for a, b in zip(jax.tree.leaves(placed), jax.tree.leaves(made), strict=True):
+        assert a.dtype == b.dtype and a.sharding.is_equivalent_to(b.sharding, b.ndim)
+        if way is pmapped:
+            np.testing.assert_array_equal(a, b)
+    for a, b in zip(*(jax.tree.leaves(steps.whole(tree)) for tree in (placed, made)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    again = steps.place(placed)
+    assert all(a is b for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(placed), strict=True))
+
+
+def test_each_device_holds_its_block_and_no_program_gathers_the_table():
+    fields = Fields(("a", "b"), (4000, 90))
+    model = ModelConfig("fm", 8, (), mode="all")
+    train = TrainConfig(row_decay="rent", table_update="sparse")
+    steps = row_sharded(Phase.SUPERNET, model, train, 16, fields.num_features)
+    make = functools.partial(init_state, model=model, train=train, fields=fields)
+    state = steps.create(make, jax.random.key(0))
+    rows = state.params.table.rows
+    assert {shard.data.shape for shard in rows.addressable_shards} == {(1024, 8)}
+    ids = np.tile(fields.oov_ids, (16, 1))
+    params, labels = state.params, np.zeros(16, np.float32)
+    programs = {
+        "create": jax.jit(lambda key: steps.create(make, key)).lower(jax.random.key(0)),
+        "create from what was placed": jax.jit(
+            lambda start: steps.create(lambda start: make(jax.random.key(0), start=start), start)
+        ).lower((params, {})),
+        "train": jax.jit(lambda state: steps.train(state, ids, labels, Selection())).lower(state),
+        "evaluate": jax.jit(lambda p: steps.evaluate(p, {}, ids, Selection())).lower(params),
+        "bring_up_to_date": jax.jit(steps.bring_up_to_date).lower(state),
+    }
+    for name, program in programs.items():
+        sent = counted(program.compile().as_text())
+        if not name.startswith("create"):  # A row or two change places where blocks are filled up.
+            assert bool(sent) == (name != "bring_up_to_date"), name
+        # What travels: the rows of 16 examples. The table has 4,090.
+        assert max((size for _, size in sent), default=0) <= 16 * 2 * 8 * 4, (name, sent)
+
+
+def test_what_four_devices_saved_two_go_on_with(clicks, tmp_path):
+    model, train = CASES["rent"]
+    ids, labels = (array[:BATCH] for array in clicks)
+    found = {}
+    for devices in (4, 2):
+        steps = steps_on(row_sharded, devices, model, train)
+        if devices == 4:
+            state = steps.create(first_state_of(model, train), jax.random.key(1))
+            state, _ = steps.train(state, ids, labels, Selection())
+            saved_state.save(tmp_path / "state", state)
+        else:
+            like = steps.layout(jax.eval_shape(first_state_of(model, train), jax.random.key(1)))
+            state = saved_state.restore(tmp_path / "state", like)
+            assert len(state.params.table.rows.sharding.device_set) == 2
+        state, loss = steps.train(state, ids, labels, Selection())
+        found[devices] = float(loss), steps.whole(state.params.table)
+    assert found[4][0] == pytest.approx(found[2][0], abs=1e-6)
+    assert_close(found[2][1], found[4][1], 1e-5)
+
+
+def test_training_stopped_on_four_devices_goes_on_with_two_and_with_one(
+    clicks, batches_of, tmp_path
+):
+    model, train = CASES["rent"]
+    ids, labels = clicks
+    training = batches_of(ids[: 12 * BATCH], labels[: 12 * BATCH], BATCH, seed=0)
+    validation = batches_of(ids[12 * BATCH : 16 * BATCH], labels[12 * BATCH : 16 * BATCH], BATCH)
+
+    def life(devices, folder, stop=lambda: False):
+        steps = steps_on(row_sharded, devices, model, train)
+        first, key = first_state_of(model, train), jax.random.key(1)
+        with contextlib.closing(Checkpoints(tmp_path / folder)) as checkpoints:
+            found = resume(checkpoints, steps.layout(jax.eval_shape(first, key)))
+            state, position = found or (steps.create(first, key), None)
+            assert len(state.params.table.rows.sharding.device_set) == devices
+            fitted = fit(
+                state,
+                training,
+                validation,
+                Selection(),
+                phase=Phase.SUPERNET,
+                model=model,
+                train=train,
+                epochs=3,
+                patience=3,
+                steps=steps,
+                position=position,
+                saving=Saving(checkpoints, stop=stop),
+            )
+            return [epoch.loss for epoch in fitted.epochs], position
+
+    expected, _ = life(4, "never stopped")
+    asked = itertools.count(1)
+    with pytest.raises(Stopped):
+        life(4, "stopped", stop=lambda: next(asked) == 21)  # Within the second epoch.
+    for devices in (2, 1):
+        shutil.copytree(tmp_path / "stopped", tmp_path / f"on {devices}")
+        losses, position = life(devices, f"on {devices}")
+        assert position.epoch == 2 and 0 < position.batch < 12
+        np.testing.assert_allclose(losses, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("way", [pmapped, row_sharded])
+def test_retraining_and_prediction_read_frozen_masks_wherever_they_lie(way, batches_of, clicks):
+    model, train = CASES["l2"]
+    frozen = Selection(rows=np.arange(19) % 3 != 0, dims=np.array([4, 1, 2], np.int32))
+    validation = batches_of(clicks[0][:50], clicks[1][:50], 14)  # The last one is padded.
+    found = []
+    for how in (one_device, way):
+        steps = steps_on(how, 4, model, train, Phase.RETRAIN)
+        reading = steps.place(frozen)
+        state = steps.create(first_state_of(model, train), jax.random.key(1))
+        state, loss = steps.train(state, *(array[:BATCH] for array in clicks), reading)
+        state = steps.bring_up_to_date(state)
+        how_read = {"phase": Phase.RETRAIN, "model": model, "steps": steps}
+        # Of initial parameters, since the network's after a step of Adam may differ.
+        first = steps.create(first_state_of(model, train), jax.random.key(1))
+        answers = predict(first.params, first.batch_stats, validation, reading, **how_read)
+        found.append((float(loss), *answers, steps.whole(state.params.table.rows)[:19]))
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)

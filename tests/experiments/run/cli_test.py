@@ -1,0 +1,57 @@
+import sys
+
+import pytest
+from absl import flags as absl_flags
+from absl.testing import flagsaver
+
+from experiments.run import cli
+from optembed_jax.errors import DivergedError, InputError
+
+
+def raising(error):
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (InputError("row 3 of a.csv\nhas no label"), 2),
+        (DivergedError("the loss became nan"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_an_expected_end_is_one_line_and_a_status(command, capsys, error, status):
+    assert command(raising(error)) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("argument", "named"),
+    [
+        ("--no_such_flag=1", "no_such_flag"),
+        ("--latent_dim=many", "latent_dim"),
+        ("stray", "'stray'"),
+        ("--flagfile=nowhere.flags", "nowhere.flags"),
+    ],
+)
+def test_an_unusable_argument_is_named(command, capsys, argument, named):
+    assert command(lambda: pytest.fail("ran all the same"), argument) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and named in line
+
+
+def test_a_main_that_succeeds_exits_with_0(command):
+    ran = []
+    assert command(lambda: ran.append(1)) == 0
+    assert ran == [1]
+
+
+def test_a_defect_of_the_program_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["main"])
+    with flagsaver.flagsaver(), pytest.raises(ZeroDivisionError):
+        absl_flags.FLAGS.unparse_flags()
+        cli.run(raising(ZeroDivisionError()))

@@ -1,0 +1,117 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+from absl import flags as absl_flags
+from absl.testing import flagsaver
+
+from experiments.run import flags
+from optembed_jax.data.options import DataOptions
+from optembed_jax.errors import InputError
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.search.loop import SearchConfig
+from optembed_jax.step.optimisers import TrainConfig
+
+COMMANDS_DIFFER = {"mode_threshold": "budget", "mode_oov": "oov", "row_decay": "rent"}
+
+
+@pytest.fixture(autouse=True)
+def parsed():
+    if not absl_flags.FLAGS.is_parsed():
+        absl_flags.FLAGS(["test"])
+
+
+@pytest.mark.parametrize("dataclass", [DataOptions, ModelConfig, TrainConfig, SearchConfig])
+def test_every_setting_has_a_flag_of_its_name_and_default(dataclass):
+    for field in dataclasses.fields(dataclass):
+        value = absl_flags.FLAGS[field.name].default
+        if field.name == "mlp_dims":
+            value = tuple(int(width) for width in value)
+        if isinstance(field.default, tuple):
+            value = tuple(value)
+        assert value == COMMANDS_DIFFER.get(field.name, field.default), field.name
+
+
+def test_flags_become_settings():
+    with flagsaver.flagsaver(model="fnn", mlp_dims=["32", "16"], lr=0.5, m_prob=0.25, label="y"):
+        settings = flags.settings()
+    assert settings.model.model == "fnn"
+    assert settings.model.mlp_dims == (32, 16)
+    assert settings.train.lr == 0.5
+    assert settings.search.m_prob == 0.25
+    assert settings.data.label == "y"
+    assert "~" not in str(settings.data_dir)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, False),  # Without a budget the search is the paper's.
+        ({"max_table_parameters": 100}, True),
+        ({"max_table_parameters": 100, "finalists": False}, False),
+        ({"search": "pareto"}, True),
+        ({"search": "random"}, True),
+        ({"search": "corner", "max_table_parameters": 100}, False),
+        ({"mode": "feature", "row_keep": 0.5}, True),  # The supernet may be better as it is.
+        ({"mode": "feature", "row_keep": 0.5, "finalists": False}, False),
+        ({"mode": "feature", "mode_threshold": "field"}, False),  # The paper retrains.
+        ({"mode": "none"}, False),
+    ],
+)
+def test_there_is_a_short_list_where_what_is_retrained_may_not_be_the_best(values, expected):
+    with flagsaver.flagsaver(**values):
+        assert flags.settings().has_finalists == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"latent_dim": 0}, "latent_dim must be at least 1"),
+        ({"model": "autoint"}, "model must be one of fm, fnn"),
+        ({"mlp_dims": ["8", "x"]}, "mlp_dims must be whole numbers"),
+        ({"mlp_dims": ["0"]}, "mlp_dims"),
+        ({"lr": 0.0}, "lr must be above 0"),
+        ({"lr": float("nan")}, "lr must be above 0"),
+        ({"alpha": -1.0}, "alpha must be at least 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"patience": 0}, "patience must be at least 1"),
+        ({"seed": -1}, "seed must be in"),
+        ({"retrain_from": "scratch"}, "retrain_from must be one of"),
+        ({"m_prob": 1.5}, "m_prob must be in"),
+        ({"dropout": 1.0}, "dropout must be in"),
+        ({"row_keep": 0.0}, r"row_keep must be in \(0, 1\]"),
+        ({"max_table_bytes": 0}, "max_table_bytes must be at least 1"),
+        ({"row_score": "age"}, "row_score must be one of norm, mean_norm"),
+        ({"row_keep": 0.5, "mode": "embed"}, "row_keep=0.5 is for pruning rows"),
+        ({"row_score": "norm", "mode_threshold": "field"}, "use mode_threshold=budget"),
+        ({"retrain_rent": -1.0}, "retrain_rent must be at least 0"),
+    ],
+)
+def test_a_value_out_of_range_names_its_flag(values, message):
+    with flagsaver.flagsaver(**values), pytest.raises(InputError, match=message):
+        flags.settings()
+
+
+def test_retraining_may_have_a_rent_of_its_own():
+    with flagsaver.flagsaver(rent=0.5):
+        assert flags.settings().retrain == flags.settings().train
+    with flagsaver.flagsaver(rent=0.5, retrain_rent=0.25):
+        settings = flags.settings()
+    assert (settings.train.rent, settings.retrain.rent) == (0.5, 0.25)
+    assert dataclasses.replace(settings.retrain, rent=0.5) == settings.train
+
+
+def test_the_workdir_has_to_be_given():
+    with flagsaver.flagsaver(workdir=None), pytest.raises(InputError, match="--workdir=DIR"):
+        flags.workdir()
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(Path(flags.__file__).parents[1].glob("configs/*.flags")),
+    ids=lambda path: path.name,
+)
+def test_every_flagfile_is_valid(path):
+    with flagsaver.flagsaver():
+        absl_flags.FLAGS(["test", f"--flagfile={path}"])
+        flags.settings()

@@ -1,0 +1,167 @@
+"""Retraining in the pipeline runs on compact arrays, and gives what masks give."""
+
+import dataclasses
+import gc
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags as absl_flags
+from absl.testing import flagsaver
+
+from experiments.run import runs, search_phase, training_phases
+from experiments.run.phases import run_phase
+from experiments.run.trained import load_trained
+from optembed_jax.exchange.row_shards import RowShards
+from optembed_jax.storage import saved_state
+from optembed_jax.table.compact import CompactTable
+
+SMALL = {
+    "dataset": "synthetic",
+    "synthetic_rows": 1500,
+    "synthetic_field_size": 30,
+    "synthetic_signal_fields": 2,
+    "synthetic_noise_fields": 1,
+    "latent_dim": 4,
+    "mlp_dims": 8,
+    "batch_size": 256,
+    "epochs": 2,
+    "generations": 1,
+    "mutation_num": 3,
+    "crossover_num": 3,
+    "top_k": 3,
+}
+
+
+@pytest.fixture
+def open_run(tmp_path):
+    with flagsaver.flagsaver():
+
+        def open_run(*flags):
+            absl_flags.FLAGS.unparse_flags()
+            kept_in = {"data_dir": tmp_path / "data", "workdir": tmp_path / "run"}
+            given = [f"--{name}={value}" for name, value in (SMALL | kept_in).items()]
+            absl_flags.FLAGS(["test", *given, *flags])
+            return runs.open_run()
+
+        yield open_run
+
+
+def losses(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("model", "flags"),
+    [
+        ("fm", ("--row_decay=rent", "--mode_oov=oov", "--retrain_from=supernet")),
+        ("fm", ("--row_decay=l2_coupled", "--mode_oov=zero", "--retrain_from=fresh")),
+        ("deepfm", ("--row_decay=none", "--mode_oov=zero", "--retrain_from=fresh")),
+    ],
+)
+def test_retraining_compact_gives_what_masks_give(open_run, monkeypatch, model, flags):
+    run = open_run(f"--model={model}", "--row_keep=0.4", *flags)
+    for phase in ("supernet", "search"):
+        run_phase(run, phase)
+    tables = []
+    fit = training_phases.fit
+
+    def spy(state, *arguments, **options):
+        tables.append(state.params.table)
+        return fit(state, *arguments, **options)
+
+    monkeypatch.setattr(training_phases, "fit", spy)
+    kept = load_trained(run, "supernet")
+    kept = dataclasses.replace(kept, dims=np.array([4, 1, 2], np.int32))
+    records, models = [], []
+    for masked in (False, True):
+        monkeypatch.setattr(training_phases, "trains_compact", lambda *_, m=masked: not m)
+        folder = run.workdir.path / f"again_{masked}"
+        folder.mkdir()
+        records.append(training_phases.retrain_as(run, folder, kept))
+        models.append(load_trained(run, "retrain", folder))
+    assert isinstance(tables[0], CompactTable) and not isinstance(tables[1], CompactTable)
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(tables[0].rows))
+    assert numbers < 0.5 * tables[1].rows.size
+    np.testing.assert_allclose(
+        *(losses(run.workdir.path / f"again_{masked}") for masked in (False, True)), rtol=1e-5
+    )
+    assert records[0]["total_parameters"] == records[1]["total_parameters"]
+    if model != "fm":
+        # Adam moves a bias before BatchNorm by the rounding of a gradient that is zero, and in so
+        # few steps the running statistics do not follow: only the training losses can be compared.
+        return
+    for name in ("val_auc", "test_auc", "test_logloss"):
+        np.testing.assert_allclose(records[0][name], records[1][name], atol=1e-6)
+    # In full form again, what is read of both is the same.
+    read = np.where(kept.rows)[0]
+    compact, masked = (np.asarray(model.params.table.rows)[read] for model in models)
+    width = kept.dims[run.prepared.fields.field_of_row[read]]
+    columns = np.arange(4) < width[:, None]
+    # Where a gradient is nearly zero, Adam takes its rounding for a direction: a step is .001.
+    np.testing.assert_allclose(compact[columns], masked[columns], atol=1e-4)
+    assert jnp.isfinite(models[0].params.table.rows).all()
+
+
+COLUMNS = 5
+"""D of one test alone: it tells its tables from what others left."""
+
+
+def largest_table():
+    """Rows of the largest table, or part of one, that a device holds."""
+    tables = [array for array in jax.live_arrays() if array.shape[1:] == (COLUMNS,)]
+    shards = [shard for array in tables for shard in array.addressable_shards]
+    return max((shard.data.shape[0] for shard in shards), default=0)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--mode_threshold=budget", "--row_keep=0.4", "--row_score=norm", "--retrain_from=fresh"),
+        ("--mode_threshold=field", "--retrain_from=supernet", "--row_decay=l2_coupled"),
+    ],
+)
+def test_no_device_holds_a_table_that_is_dealt_by_rows(open_run, monkeypatch, flags):
+    run = open_run(
+        "--parallelism=sharded",
+        f"--latent_dim={COLUMNS}",
+        "--model=fm",
+        "--synthetic_field_size=400",
+        "--nofinalists",
+        *flags,
+    )
+    held = []
+
+    def watch(module, name):
+        watched = getattr(module, name)
+
+        def call(*arguments, **options):
+            held.append(largest_table())
+            outcome = watched(*arguments, **options)
+            held.append(largest_table())
+            return outcome
+
+        monkeypatch.setattr(module, name, call)
+
+    for name in ("init_state", "fit", "predict", "_frozen", "choose", "counts"):
+        watch(training_phases, name)
+    watch(saved_state, "save")
+    watch(saved_state, "restore")
+    watch(search_phase, "evolve")
+    watch(search_phase, "chosen")
+    features = run.prepared.fields.num_features
+    block = RowShards("", 4, features).per_device
+    assert block * 3 < features
+    run_phase(run, "supernet")
+    assert max(held) == block
+    held.clear()
+    run_phase(run, "search")
+    # A device's copy is of the rows that validation reads.
+    assert max(held) == len(np.unique(run.prepared.arrays("validation")[0])) < features
+    gc.collect()
+    held.clear()
+    run_phase(run, "retrain")
+    assert max(held) == block

@@ -1,0 +1,116 @@
+import json
+import shutil
+
+import pytest
+
+from experiments.run.workdir import Workdir, append_jsonl, write_json, write_jsonl
+from optembed_jax.errors import InputError
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    return Workdir(tmp_path / "run")
+
+
+def finish(workdir, phase, flags):
+    workdir.start(phase, flags, "flights", "print")
+    workdir.finish(phase, flags, {"val_auc": 0.7})
+
+
+def test_a_phase_is_finished_only_with_the_flags_it_ran_with(workdir):
+    assert not workdir.check_flags("baseline", {"lr": 0.1})
+    finish(workdir, "baseline", {"lr": 0.1, "mlp_dims": (8, 4)})
+    assert workdir.check_flags("baseline", {"lr": 0.1, "mlp_dims": (8, 4)})
+    with pytest.raises(InputError, match=r"phase baseline .*--lr=0.1 \(now 0.2\)"):
+        workdir.check_flags("baseline", {"lr": 0.2, "mlp_dims": (8, 4)})
+    with pytest.raises(InputError, match=r"--mlp_dims=8,4 \(now 8\)"):
+        workdir.check_flags("baseline", {"lr": 0.1, "mlp_dims": (8,)})
+
+
+def test_the_message_names_what_has_to_go_for_a_rerun(workdir):
+    finish(workdir, "supernet", {"t_lr": 0.1})
+    with pytest.raises(InputError, match="supernet/, search/, retrain/ and verify/"):
+        workdir.check_flags("supernet", {"t_lr": 0.2})
+
+
+def test_a_phase_under_way_is_not_finished_and_goes_on_only_with_its_flags(workdir):
+    folder = workdir.start("search", {"top_k": 3}, "flights", "print")
+    append_jsonl(folder / "metrics.jsonl", {"generation": 0})
+    assert workdir.result("search") is None
+    assert not workdir.check_flags("search", {"top_k": 3})
+    with pytest.raises(InputError, match=r"search .* is begun with --top_k=3 \(now 4\)"):
+        workdir.check_flags("search", {"top_k": 4})
+    assert workdir.start("search", {"top_k": 3}, "flights", "print") == folder
+    assert (folder / "metrics.jsonl").read_text() == '{"generation": 0}\n'
+
+
+def test_what_does_not_say_how_it_was_begun_is_begun_anew(workdir):
+    folder = workdir.start("search", {}, "flights", "print")
+    append_jsonl(folder / "metrics.jsonl", {"generation": 0})
+    (folder / "begun.json").unlink()
+    workdir.start("search", {}, "flights", "print")
+    assert [path.name for path in folder.iterdir()] == ["begun.json"]
+
+
+def test_a_phase_under_way_is_not_mixed_with_a_new_one_that_it_builds_on(workdir):
+    finish(workdir, "supernet", {})
+    workdir.start("search", {}, "flights", "print")
+    shutil.rmtree(workdir.phase_dir("supernet"))
+    with pytest.raises(InputError, match="no finished supernet, but search/ built on"):
+        workdir.check_later("supernet")
+
+
+def test_a_finished_phase_needs_no_checkpoints(workdir):
+    folder = workdir.start("baseline", {}, "flights", "print")
+    (folder / "checkpoints" / "12").mkdir(parents=True)
+    workdir.finish("baseline", {}, {"val_auc": 0.7})
+    assert sorted(path.name for path in folder.iterdir()) == ["begun.json", "result.json"]
+
+
+def test_metrics_of_a_run_that_goes_on_are_cut_to_where_it_was(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for number in range(3):
+        append_jsonl(path, {"epoch": number})
+    write_jsonl(path, [{"epoch": 0}])
+    append_jsonl(path, {"epoch": 1})
+    assert path.read_text() == '{"epoch": 0}\n{"epoch": 1}\n'
+
+
+def test_a_folder_of_another_data_set_is_refused(workdir):
+    finish(workdir, "baseline", {})
+    workdir.check_data("flights", "print")
+    with pytest.raises(InputError, match=r"belongs to data set 'flights'.*data set 'movielens'"):
+        workdir.check_data("movielens", "print")
+    with pytest.raises(InputError, match="other data options or files"):
+        workdir.check_data("flights", "another print")
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    path = tmp_path / "run"
+    path.write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        Workdir(path).check_data("flights", "print")
+
+
+def test_what_a_phase_builds_on_is_asked_for_by_name(workdir):
+    with pytest.raises(InputError, match=r"retrain needs the supernet.*experiments\.supernet"):
+        workdir.require("supernet", "retrain")
+    finish(workdir, "supernet", {})
+    assert workdir.require("supernet", "retrain")["val_auc"] == 0.7
+
+
+def test_an_unreadable_record_is_named(workdir):
+    finish(workdir, "baseline", {})
+    (workdir.path / "baseline" / "result.json").write_text("{")
+    with pytest.raises(InputError, match=r"result\.json cannot be read.*remove"):
+        workdir.result("baseline")
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "value.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError):
+        write_json(path, {"a": float("nan")})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}

@@ -1,0 +1,68 @@
+"""From a first layer's products to a logit, against the backbones written out in NumPy."""
+
+import jax
+import numpy as np
+import pytest
+
+from optembed_jax.fields import Fields
+from optembed_jax.fitness import folded_mlp
+from optembed_jax.fitness.candidate_forms import FORMS
+from optembed_jax.models.forward import init_params
+from optembed_jax.models.model_config import ModelConfig
+
+pytestmark = pytest.mark.usefixtures("strict_dtypes")
+
+FIELDS = Fields(("user", "item", "hour"), (5, 4, 3))
+KEPT = np.array([1, 1, 1, 0, 1, 0, 0, 0, 1, 1, 1, 1], np.float32)
+NOTHING_KEPT, BATCH = np.zeros(12, np.float32), 6
+
+
+def perceptron(network, stats, x):
+    """Hidden layers of ``x`` float64 ``[B, K]``, with the running statistics."""
+    for n in range(2):
+        dense, norm = network["mlp"][f"Dense_{n}"], network["mlp"][f"BatchNorm_{n}"]
+        seen = stats["mlp"][f"BatchNorm_{n}"]
+        x = (x @ dense["kernel"] + dense["bias"] - seen["mean"]) / np.sqrt(seen["var"] + 1e-5)
+        x = np.maximum(x * norm["scale"] + norm["bias"], 0)
+    return x
+
+
+def crossed(name, network, x0):
+    """What the cross layers make of ``x0``; nothing where there are none."""
+    if name == "dcn":
+        x = x0
+        for weight, bias in zip(network["cross_weight"], network["cross_bias"], strict=True):
+            x = x0 * (x @ weight)[:, None] + bias + x
+        return x
+    if name == "dcnv2":
+        x = x0
+        for n in range(3):
+            x = x0 * (x @ network[f"cross_{n}"]["kernel"] + network[f"cross_{n}"]["bias"]) + x
+        return x
+    return x0[:, :0]
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_logit_of_a_candidate(randomise, name):
+    model = ModelConfig(name, 4, (5, 3), cross_layers=3)
+    params, stats = randomise(init_params(jax.random.key(0), model, FIELDS), seed=4)
+    network, form = params.network, FORMS[name]
+    columns = np.random.default_rng(0).normal(size=(12, BATCH)).astype(np.float32)
+    logit = jax.jit(form.logit)
+    for kept in (KEPT, np.ones_like(KEPT), NOTHING_KEPT):
+        x0 = (columns * kept[:, None]).T.astype(np.float64)
+        inputs = x0
+        if form.products:
+            f = x0.reshape(BATCH, 3, 4)
+            pairs = [(f[:, a] * f[:, b]).sum(axis=1) for a, b in ((0, 1), (0, 2), (1, 2))]
+            inputs = np.concatenate([x0, np.stack(pairs, axis=1)], axis=1)
+        pre = (inputs @ np.asarray(form.kernel(network), np.float64)).T.astype(np.float32)
+        found = logit(network, folded_mlp.fold(network["mlp"], stats["mlp"]), columns, kept, pre)
+        last = network["logit"]["Dense_0"]
+        read = np.concatenate([crossed(name, network, x0), perceptron(network, stats, inputs)], 1)
+        expected = read @ np.asarray(last["kernel"], np.float64)[:, 0] + last["bias"][0]
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_only_what_branches_is_not_mapped_by_vmap():
+    assert [name for name, form in FORMS.items() if form.branches] == ["dcnv2"]

@@ -1,0 +1,103 @@
+import jax
+import numpy as np
+import pytest
+
+from optembed_jax.errors import InputError
+from optembed_jax.search import budget
+from optembed_jax.search.dimension_rules import DIMENSION_RULES, rule_dims
+from optembed_jax.search.space import SearchSpace
+
+ONE = np.array([[100, 10, 40]])
+TWO = np.array([[100, 10, 40], [20, 5, 0]])
+
+
+def test_candidates_are_dimensions_and_where_there_are_several_a_mask():
+    one, two = SearchSpace(ONE, 16), SearchSpace(TWO, 16)
+    assert one.limits.tolist() == [16, 16, 16] and two.limits.tolist() == [16, 16, 16, 2]
+    candidates = np.array([[3, 2, 1, 1], [3, 2, 1, 2]], np.int32)
+    assert two.dims(candidates).tolist() == [[3, 2, 1]] * 2
+    assert two.mask(candidates).tolist() == [0, 1]
+    assert two.parameters(candidates).tolist() == [300 + 20 + 40, 60 + 10]
+    assert one.parameters(candidates[:, :3]).tolist() == [360, 360]
+    assert two.parameters(candidates[0]) == 360
+
+
+def test_padding_counts():
+    assert SearchSpace(ONE, 16, multiple=8).parameters(np.array([1, 9, 8])) == 800 + 160 + 320
+
+
+def test_sizes_go_from_one_dimension_of_the_smallest_mask_to_the_limit():
+    assert SearchSpace(TWO, 16).size_range == (25, 2400)
+    assert SearchSpace(TWO, 16, 500).size_range == (25, 500)
+    assert SearchSpace(ONE, 16, 10**6, 8).size_range == (1200, 2400)
+
+
+@pytest.mark.parametrize(("rows", "limit"), [(ONE, 150), (ONE, 400), (TWO, 25), (TWO, 120)])
+def test_draws_keep_to_the_limit_and_reach_all_there_is(rows, limit):
+    space = SearchSpace(rows, 16, limit)
+    drawn = space.draw(jax.random.key(0), 300)
+    assert drawn.shape == (300, len(space.limits)) and drawn.dtype == np.int32
+    assert (drawn >= 1).all() and (drawn <= space.limits).all()
+    assert (space.parameters(drawn) <= limit).all()
+    if limit == 120:  # Too little for the first mask, whose smallest table has 150.
+        assert set(space.mask(drawn).tolist()) == {1}
+    if limit == 400:
+        assert drawn[:, 1].max() == 16 and len(np.unique(drawn, axis=0)) > 50
+
+
+def test_both_masks_are_drawn_where_both_fit():
+    drawn = SearchSpace(TWO, 16, 600).draw(jax.random.key(0), 200)
+    assert set(drawn[:, -1].tolist()) == {1, 2}
+
+
+def test_without_a_limit_draws_are_even():
+    drawn = SearchSpace(ONE, 4).draw(jax.random.key(1), 2000)
+    counts = np.apply_along_axis(np.bincount, 0, drawn, minlength=5)[1:]
+    assert np.abs(counts - 500).max() < 5 * np.sqrt(2000 / 4 * 3 / 4)
+
+
+def test_rules_become_candidates_of_every_mask_and_limit_that_go_together():
+    space = SearchSpace(TWO, 16)
+    found = space.rule_candidates((120, 900), ("uniform", "log_v"))
+    expected = [
+        (*rule_dims(rule, TWO[mask], 16, limit).tolist(), mask + 1)
+        for mask, limit in ((0, 900), (1, 120), (1, 900))
+        for rule in ("uniform", "log_v")
+    ]
+    assert set(map(tuple, found.tolist())) == set(expected)
+    assert len(found) == len(set(expected))
+
+
+def test_rules_that_agree_are_one_candidate():
+    assert SearchSpace(ONE, 16).rule_candidates((None,)).tolist() == [[16, 16, 16]]
+    assert len(SearchSpace(ONE, 16).rule_candidates((600,))) <= len(DIMENSION_RULES)
+
+
+def test_a_limit_that_not_even_the_smallest_mask_meets():
+    SearchSpace(TWO, 16, 25)
+    with pytest.raises(InputError, match=r"24 parameters .* below the smallest table: its 25 rows"):
+        SearchSpace(TWO, 16, 24)
+    with pytest.raises(InputError, match="multiple of 0"):
+        SearchSpace(ONE, 16, multiple=0)
+    with pytest.raises(ValueError, match="M, F"):
+        SearchSpace(ONE[0], 16)
+
+
+@pytest.mark.parametrize("limit", [None, 900, 250, 60])
+def test_the_best_candidate_is_that_of_the_best_mask_that_can_meet_the_limit(limit):
+    """Both masks are tried; of the first, with its many rows, no table fits a limit of 60."""
+    space = SearchSpace(TWO, 8, limit)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        of_dims, of_masks = rng.normal(size=(3, 8)).cumsum(axis=1), rng.normal(size=2)
+        found = space.best(of_dims, of_masks)
+        totals = {}
+        for mask, rows in enumerate(TWO):
+            if limit is None or rows.sum() <= limit:
+                dims = budget.best_dims(of_dims, rows, limit)
+                value = sum(of_dims[f, d - 1] for f, d in enumerate(dims)) + of_masks[mask]
+                totals[value] = (*dims.tolist(), mask + 1)
+        assert tuple(found.tolist()) == totals[max(totals)] and found.dtype == np.int32
+        assert limit is None or space.parameters(found) <= limit
+        one = SearchSpace(TWO[:1], 8)
+        assert one.best(of_dims, np.zeros(1)).tolist() == (of_dims.argmax(axis=1) + 1).tolist()

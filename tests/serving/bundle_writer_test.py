@@ -1,0 +1,91 @@
+import os
+
+import jax
+import numpy as np
+import pytest
+
+from optembed_jax.errors import InputError
+from optembed_jax.fields import Fields
+from optembed_jax.models.forward import forward, init_params
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.serving import bundle_writer
+from optembed_jax.serving.bundle import Bundle, BundleError
+from optembed_jax.serving.bundle_writer import write_bundle
+from optembed_jax.serving.compact_model import compact
+
+FIELDS = Fields(("a", "b"), (4, 3))
+CONFIG = ModelConfig(model="fm", latent_dim=2)
+
+
+@pytest.fixture
+def parts():
+    params, batch_stats = init_params(jax.random.key(0), CONFIG, FIELDS)
+    small, index = compact(CONFIG, params, FIELDS, np.arange(7) % 2 == 0, None)
+    return CONFIG, small, batch_stats, index, FIELDS
+
+
+@pytest.fixture
+def check(parts):
+    config, small, batch_stats, index, _ = parts
+    ids = np.array([[0, 4], [3, 6]], np.int32)
+    return ids, np.asarray(forward(config, small, batch_stats, ids, index)[0])
+
+
+def test_disagreement_with_the_live_model_leaves_nothing(parts, check, tmp_path):
+    ids, logits = check
+    with pytest.raises(BundleError, match=r"for row 1, the live model .*; nothing was written"):
+        write_bundle(tmp_path / "b", *parts, check=(ids, logits + np.array([0, 1e-3], np.float32)))
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(BundleError, match="the live model nan"):
+        write_bundle(tmp_path / "b", *parts, check=(ids, np.full(2, np.nan, np.float32)))
+
+
+def test_a_bundle_is_replaced_and_anything_else_is_not(parts, check, tmp_path):
+    write_bundle(tmp_path / "b", *parts)
+    write_bundle(tmp_path / "b", *parts, check=check)
+    assert os.listdir(tmp_path) == ["b"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(InputError, match="exists and is no bundle"):
+        write_bundle(tmp_path / "mine", *parts)
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+
+
+def test_a_failed_replacement_keeps_the_old_bundle(parts, check, tmp_path):
+    write_bundle(tmp_path / "b", *parts, check=check)
+    before = (tmp_path / "b" / "SHA256SUMS").read_bytes()
+    with pytest.raises(BundleError):
+        write_bundle(tmp_path / "b", *parts, check=(check[0], check[1] + 1))
+    assert (tmp_path / "b" / "SHA256SUMS").read_bytes() == before
+    Bundle.load(tmp_path / "b")
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(parts, tmp_path, monkeypatch):
+    def full(files):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bundle_writer.layout, "format_sums", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        write_bundle(tmp_path / "b", *parts)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_target_that_cannot_be_made(parts, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write to"):
+        write_bundle(tmp_path / "file" / "b", *parts)
+
+
+def test_refuses_a_full_model(parts, tmp_path):
+    config, _, batch_stats, index, fields = parts
+    params, _ = init_params(jax.random.key(0), config, fields)
+    with pytest.raises(InputError, match="holds a compact model"):
+        write_bundle(tmp_path / "b", config, params, batch_stats, index, fields)
+
+
+def test_the_card_says_what_is_in_it(parts, tmp_path):
+    write_bundle(tmp_path / "b", *parts)
+    card = (tmp_path / "b" / "README.md").read_text()
+    assert "# fm on an unnamed data set" in card
+    assert "It keeps 4 of 7 rows. Rows take 32 bytes (float32), against 56" in card
+    assert "| a | 4 | 2 | 2 |" in card

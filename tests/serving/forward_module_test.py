@@ -1,0 +1,78 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+
+from optembed_jax.models.forward import init_params
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.serving.compact_model import compact
+from optembed_jax.serving.forward_module import export_forward, load_forward, model_of, weights_of
+
+
+def module_of(function, *arguments):
+    return bytes(export.export(jax.jit(function))(*arguments).serialize())
+
+
+@pytest.fixture
+def parts(fields, randomise):
+    config = ModelConfig(model="ipnn", latent_dim=3, mlp_dims=(4,), mode_oov="oov")
+    params, batch_stats = randomise(init_params(jax.random.key(0), config, fields))
+    small, index = compact(config, params, fields, np.arange(12) % 3 > 0, np.array([1, 3, 2]))
+    described = [
+        {"rows": rows, "rows_kept": kept, "dim": dim}
+        for rows, kept, dim in zip(index.sizes, index.kept, index.dims, strict=True)
+    ]
+    return config, small, batch_stats, index, described
+
+
+def test_names_lead_back_to_the_model(parts):
+    _, small, batch_stats, index, described = parts
+    weights = weights_of(small, batch_stats, index)
+    found = model_of(weights, described, index.prunes_linear)
+    expected = (small, batch_stats, index)
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_weights_are_not_in_the_module(parts):
+    config, small, batch_stats, index, described = parts
+    weights = weights_of(small, batch_stats, index)
+    module = export_forward(config, weights, described, index.prunes_linear)
+    assert np.asarray(small.table.rows[0]).tobytes() not in module
+    assert b".py" not in module  # Nor where the source lies that made it.
+    load_forward(module, weights, 3)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda w, ids: jnp.sum(ids), r"it returns"),
+        (lambda w, ids: ids[:, 0], r"it returns"),
+        (lambda w, ids: jnp.sin(w["a"][ids[:, 0]]), None),
+        (lambda w, ids: jnp.sin(w["a"][ids[:, 0]]) + jnp.linalg.eigh(w["b"])[0][0], "calls out"),
+    ],
+)
+def test_refuses_modules_that_do_something_else(function, message):
+    weights = {"a": np.zeros(5, np.float32), "b": np.zeros((2, 2), np.float32)}
+    (batch,) = export.symbolic_shape("n")
+    shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in weights.items()}
+    module = module_of(function, shapes, jax.ShapeDtypeStruct((batch, 3), jnp.int32))
+    if message is None:
+        load_forward(module, weights, 3)
+        return
+    with pytest.raises(ValueError, match=message):
+        load_forward(module, weights, 3)
+
+
+def test_refuses_other_arrays_and_bytes():
+    weights = {"a": np.zeros(5, np.float32)}
+    (batch,) = export.symbolic_shape("n")
+    ids = jax.ShapeDtypeStruct((batch, 3), jnp.int32)
+    module = module_of(lambda w, i: w["a"][i[:, 0]], {"a": weights["a"]}, ids)
+    with pytest.raises(ValueError, match="other arrays"):
+        load_forward(module, {"a": np.zeros(6, np.float32)}, 3)
+    with pytest.raises(ValueError, match="it takes ids"):
+        load_forward(module, weights, 4)
+    with pytest.raises(ValueError, match="not a module"):
+        load_forward(b"nothing", weights, 3)

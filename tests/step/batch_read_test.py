@@ -1,0 +1,292 @@
+"""What four devices read of a batch, against plain indexing of the whole table by NumPy."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from optembed_jax.exchange.batch_axis import BatchAxis
+from optembed_jax.exchange.row_shards import RowShards
+from optembed_jax.fields import Fields
+from optembed_jax.method.embedding import Table
+from optembed_jax.models.forward import Params, Selection
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.step import batch_read
+from optembed_jax.table.decay import RowRule
+from optembed_jax.table.lookup import look_up
+from optembed_jax.table.state import init_row_state
+from optembed_jax.table.view import RowView, Seen, Slopes
+
+DEVICES, EXAMPLES = 4, 3  # b of each device
+ROWS, FIELDS, DIM = 13, 2, 2  # 13 rows: the devices' blocks of 4 are filled up by 3
+PADDED = 16
+MODEL = ModelConfig(model="deepfm", latent_dim=DIM, mlp_dims=(2,), mode_threshold="feature")
+AXIS = BatchAxis("batch", DEVICES * EXAMPLES, DEVICES)
+SHARDS = RowShards("batch", DEVICES, ROWS)
+
+
+@pytest.fixture
+def whole():
+    """A table of 13 rows with everything that is kept per row, and what is not."""
+    rng = np.random.default_rng(0)
+    table = Table(
+        rows=rng.normal(size=(ROWS, DIM)).astype(np.float32),
+        linear=rng.normal(size=ROWS).astype(np.float32),
+        oov=rng.normal(size=(FIELDS, DIM)).astype(np.float32),
+    )
+    thresholds = rng.normal(size=ROWS).astype(np.float32)
+    network = rng.normal(size=3).astype(np.float32)
+    return Params(table, thresholds, network)
+
+
+@pytest.fixture
+def mask():
+    return np.random.default_rng(1).random(ROWS) < 0.5
+
+
+@pytest.fixture
+def ids():
+    """Rows of every block, one of them read by all devices, and an example of no row."""
+    drawn = np.random.default_rng(2).integers(0, ROWS, (DEVICES, EXAMPLES, FIELDS))
+    drawn[:, 0, 0] = 12
+    drawn[3, 2] = ROWS  # fills up a batch
+    return drawn.astype(np.int32)
+
+
+def dealt(array):
+    """``[V, ...]`` as blocks ``[devices, 4, ...]``."""
+    filled = np.concatenate([array, np.zeros((PADDED - ROWS, *array.shape[1:]), array.dtype)])
+    return filled.reshape(DEVICES, -1, *array.shape[1:])
+
+
+def on_devices(whole):
+    """What each device holds, stacked: its block of what is kept per row, a copy of the rest."""
+    copied = jax.tree.map(lambda array: np.stack([array] * DEVICES), whole)
+    table = dataclasses.replace(
+        copied.table, rows=dealt(whole.table.rows), linear=dealt(whole.table.linear)
+    )
+    return Params(table, dealt(whole.thresholds), copied.network)
+
+
+def at(array, ids):
+    """Rows of the whole at the ids of one device, one after another; zeros where there is none."""
+    return np.concatenate([array, np.zeros_like(array[:1])])[ids.reshape(-1)]
+
+
+def test_everyone_knows_which_rows_the_whole_batch_reads(ids):
+    assert batch_read.ids_of_all(ids, None, None) is ids
+    found = jax.pmap(lambda own: batch_read.ids_of_all(own, AXIS, None), "batch")(ids)
+    for device in range(DEVICES):
+        np.testing.assert_array_equal(found[device], ids)
+    places = jax.pmap(lambda own: batch_read.ids_of_all(own, AXIS, SHARDS), "batch")(ids)
+    for device in range(DEVICES):
+        is_own = (ids // 4 == device) & (ids < ROWS)
+        np.testing.assert_array_equal(places[device], np.where(is_own, ids - 4 * device, 4))
+
+
+def test_everyone_knows_which_columns_the_whole_batch_reads(ids):
+    assert batch_read.dims_of_all(None, ids[0], AXIS) is None
+    of_fields = np.asarray([2, 1], np.int32)
+    np.testing.assert_array_equal(
+        batch_read.dims_of_all(of_fields, ids[0], None), np.tile(of_fields, EXAMPLES)
+    )
+    drawn = np.random.default_rng(0).integers(1, DIM + 1, ids.shape).astype(np.int32)
+    found = jax.pmap(lambda dims, own: batch_read.dims_of_all(dims, own, AXIS), "batch")(drawn, ids)
+    for device in range(DEVICES):
+        np.testing.assert_array_equal(found[device], drawn.reshape(-1))
+
+
+def test_of_dealt_rows_each_device_gets_those_of_its_own_examples(whole, mask, ids):
+    def device(params, rows, own):
+        everyones = batch_read.ids_of_all(own, AXIS, SHARDS)
+        selection = Selection(rows=rows)
+        return batch_read.read(MODEL, params, selection, own, everyones, SHARDS)
+
+    read = jax.pmap(device, "batch")(on_devices(whole), dealt(mask), ids)
+    for k in range(DEVICES):
+        np.testing.assert_array_equal(read.params.table.rows[k], at(whole.table.rows, ids[k]))
+        np.testing.assert_array_equal(read.params.table.linear[k], at(whole.table.linear, ids[k]))
+        np.testing.assert_array_equal(read.params.table.oov[k], whole.table.oov)
+        np.testing.assert_array_equal(read.params.thresholds[k], at(whole.thresholds, ids[k]))
+        np.testing.assert_array_equal(read.params.network[k], whole.network)
+        np.testing.assert_array_equal(read.selection.rows[k], at(mask, ids[k]))
+        # The examples' ids are numbers of what was fetched, in order.
+        np.testing.assert_array_equal(read.ids[k].reshape(-1), np.arange(EXAMPLES * FIELDS))
+
+
+def test_thresholds_of_fields_are_everywhere_already(whole, mask, ids):
+    per_field = dataclasses.replace(MODEL, mode_threshold="field")
+    whole = dataclasses.replace(whole, thresholds=np.arange(FIELDS, dtype=np.float32))
+    held = Params(
+        on_devices(dataclasses.replace(whole, thresholds=np.zeros(ROWS, np.float32))).table,
+        np.stack([whole.thresholds] * DEVICES),
+        np.stack([whole.network] * DEVICES),
+    )
+
+    def device(params, rows, own):
+        everyones = batch_read.ids_of_all(own, AXIS, SHARDS)
+        selection = Selection(rows=rows)
+        read = batch_read.read(per_field, params, selection, own, everyones, SHARDS)
+        return read.params.thresholds
+
+    for found in jax.pmap(device, "batch")(held, dealt(mask), ids):
+        np.testing.assert_array_equal(found, whole.thresholds)
+    assert not batch_read.lie_with_rows(per_field, whole.thresholds)
+    assert batch_read.lie_with_rows(MODEL, whole.thresholds)
+    assert not batch_read.lie_with_rows(MODEL, None)
+
+
+def test_where_every_row_is_at_hand_nothing_moves(whole, ids):
+    selection = Selection()
+    read = batch_read.read(MODEL, whole, selection, ids[0], ids[0], None)
+    assert read.params is whole and read.selection is selection
+    np.testing.assert_array_equal(read.ids, ids[0])
+
+
+def looked_up(table, thresholds, dims, own, everyones, batch_axis, shards):
+    """What a device's examples see of rows that were looked up, before the first step."""
+    rule, fields = RowRule("none", 1e-3), Fields(("a", "b"), (7, 6))
+    table = jax.tree.map(jnp.asarray, table)
+    view = RowView(thresholds=thresholds, oov=table.oov, level="feature", prunes_linear=True)
+    state = init_row_state(rule, table, fields, sparse=True)
+    if shards is not None:
+        state = state.replace(
+            **{k: getattr(state, k)[: len(table.rows)] for k in ("last", "visits", "scratch")}
+        )
+    step = jnp.int32(0)
+    _, table, state = look_up(rule, table, state, everyones, step)
+    params = Params(table, thresholds, None)
+    read = batch_read.read_looked_up(
+        view, params, dims, state, step, own, everyones, batch_axis, shards
+    )
+    return read.params.table
+
+
+@pytest.mark.parametrize("layout", ["one device", "copies", "dealt"])
+def test_ids_see_rows_that_were_looked_up_as_they_see_the_table(whole, ids, layout):
+    dims = np.random.default_rng(5).integers(1, DIM + 1, ids.shape)
+    held, axis, shards = on_devices(whole), AXIS, SHARDS
+    if layout == "copies":
+        held, shards = jax.tree.map(lambda array: np.stack([array] * DEVICES), whole), None
+    if layout == "one device":
+        found = [
+            looked_up(
+                whole.table, jnp.asarray(whole.thresholds), dims[k], ids[k], ids[k], None, None
+            )
+            for k in range(DEVICES)
+        ]
+    else:
+
+        def device(params, dims, own):
+            everyones = batch_read.ids_of_all(own, AXIS, shards)
+            return looked_up(params.table, params.thresholds, dims, own, everyones, axis, shards)
+
+        seen = jax.pmap(device, "batch")(held, dims, ids)
+        found = [jax.tree.map(lambda array, k=k: array[k], seen) for k in range(DEVICES)]
+    norm = np.abs(whole.table.rows).sum(axis=1)
+    kept = norm > whole.thresholds
+    assert 0 < kept.sum() < ROWS
+    for k in range(DEVICES):
+        real = ids[k] < ROWS
+        rows = at(whole.table.rows, ids[k]).reshape(EXAMPLES, FIELDS, DIM)
+        is_kept = at(kept, ids[k]).reshape(EXAMPLES, FIELDS)
+        expected = np.where(is_kept[..., None], rows, whole.table.oov)
+        expected *= np.arange(DIM) < dims[k][..., None]
+        np.testing.assert_allclose(found[k].rows[real], expected[real], rtol=1e-6)
+        linear = at(whole.table.linear, ids[k]).reshape(EXAMPLES, FIELDS) * is_kept
+        np.testing.assert_allclose(found[k].linear[real], linear[real], rtol=1e-6)
+
+
+def test_gradients_of_what_is_seen_are_those_of_all_ids(whole, ids):
+    rng = np.random.default_rng(4)
+    seen = Seen(rng.normal(size=(*ids.shape, DIM)), rng.normal(size=ids.shape))
+    seen = jax.tree.map(lambda array: array.astype(np.float32), seen)
+    network = rng.normal(size=(DEVICES, 3)).astype(np.float32)
+
+    def device(gradient):
+        return batch_read.mean_gradients(MODEL, gradient, whole, None, AXIS, None)
+
+    found = jax.pmap(device, "batch")(Params(seen, None, network))
+    for k in range(DEVICES):
+        rows, linear = found.table.rows[k], found.table.linear[k]
+        np.testing.assert_allclose(rows, seen.rows.reshape(-1, DIM) / DEVICES, rtol=1e-6)
+        np.testing.assert_allclose(linear, seen.linear.reshape(-1) / DEVICES, rtol=1e-6)
+        np.testing.assert_allclose(found.network[k], network.mean(axis=0), rtol=1e-5)
+    alone = jax.tree.map(lambda array: array[0], Params(seen, None, network))
+    found = batch_read.mean_gradients(MODEL, alone, whole, None, None, None)
+    np.testing.assert_array_equal(found.table.rows, seen.rows[0].reshape(-1, DIM))
+    np.testing.assert_array_equal(found.network, network[0])
+
+
+@pytest.mark.parametrize("level", ["field", "feature"])
+def test_slopes_of_dealt_rows_add_up_unless_they_lie_with_their_rows(level):
+    rng = np.random.default_rng(6)
+    slopes = Slopes(
+        rng.normal(size=(DEVICES, 4)).astype(np.float32),
+        rng.normal(size=(DEVICES, FIELDS, DIM)).astype(np.float32),
+    )
+    model = dataclasses.replace(MODEL, mode_threshold=level)
+    found = jax.pmap(lambda own: batch_read.slopes_of_all(model, own, SHARDS), "batch")(slopes)
+    total = slopes.thresholds.sum(axis=0)
+    for k in range(DEVICES):
+        expected = total if level == "field" else slopes.thresholds[k]
+        np.testing.assert_allclose(found.thresholds[k], expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found.oov[k], slopes.oov.sum(axis=0), rtol=1e-5, atol=1e-6)
+    assert batch_read.slopes_of_all(model, slopes, None) is slopes
+
+
+def test_gradients_go_back_to_the_rows_and_are_averaged(whole, ids):
+    """Rows sum over all examples that read them, everything else over the devices; then a mean."""
+    rng = np.random.default_rng(3)
+    count = EXAMPLES * FIELDS
+
+    def draw(*shape):
+        return rng.normal(size=(DEVICES, *shape)).astype(np.float32)
+
+    gradients = Params(
+        Table(draw(count, DIM), draw(count), draw(FIELDS, DIM)), draw(count), draw(3)
+    )
+
+    def device(gradient, params, own):
+        everyones = batch_read.ids_of_all(own, AXIS, SHARDS)
+        return batch_read.mean_gradients(MODEL, gradient, params, everyones, AXIS, SHARDS)
+
+    found = jax.pmap(device, "batch")(gradients, on_devices(whole), ids)
+    for got, gradient, like in (
+        (found.table.rows, gradients.table.rows, whole.table.rows),
+        (found.table.linear, gradients.table.linear, whole.table.linear),
+        (found.thresholds, gradients.thresholds, whole.thresholds),
+    ):
+        total = np.zeros((ROWS + 1, *like.shape[1:]), np.float64)
+        for k in range(DEVICES):
+            np.add.at(total, ids[k].reshape(-1), gradient[k])
+        np.testing.assert_allclose(got, dealt(total[:ROWS]) / DEVICES, rtol=1e-5, atol=1e-6)
+    for k in range(DEVICES):
+        np.testing.assert_allclose(found.network[k], gradients.network.mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(found.table.oov[k], gradients.table.oov.mean(axis=0), rtol=1e-5)
+
+
+def test_gradients_of_copies_are_averaged_and_of_one_device_left_alone(whole):
+    assert batch_read.mean_gradients(MODEL, whole, whole, None, None, None) is whole
+    held = jax.tree.map(lambda a: np.stack([a * k for k in range(DEVICES)]), whole)
+    found = jax.pmap(lambda g: batch_read.mean_gradients(MODEL, g, g, None, AXIS, None), "batch")(
+        held
+    )
+    for got, expected in zip(jax.tree.leaves(found), jax.tree.leaves(whole), strict=True):
+        for k in range(DEVICES):
+            np.testing.assert_allclose(got[k], 1.5 * expected, rtol=1e-6)
+
+
+def test_the_regulariser_counts_each_threshold_once(whole):
+    terms = np.exp(-whole.thresholds.astype(np.float64))
+    value, slope = batch_read.regulariser(MODEL, jnp.asarray(whole.thresholds), None)
+    np.testing.assert_allclose(value, terms.sum(), rtol=1e-6)
+    np.testing.assert_allclose(slope, -terms, rtol=1e-6)
+    # Those that fill up the last block are no thresholds.
+    value, slope = jax.pmap(lambda own: batch_read.regulariser(MODEL, own, SHARDS), "batch")(
+        dealt(whole.thresholds)
+    )
+    np.testing.assert_allclose(value, [terms.sum()] * DEVICES, rtol=1e-6)
+    np.testing.assert_allclose(slope, -dealt(terms), rtol=1e-6)

@@ -1,0 +1,70 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from optembed_jax.errors import InputError
+from optembed_jax.models.forward import Selection
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.step.optimisers import TrainConfig
+from optembed_jax.step.train_state import begin_epoch, bring_up_to_date, init_state
+from optembed_jax.step.train_step import Phase, train_step
+
+
+def test_initial_state_is_fresh_or_the_one_given(fields):
+    model, train = ModelConfig("fnn", 4, (5,)), TrainConfig()
+    first, same, other = (init_state(jax.random.key(k), model, train, fields) for k in (0, 0, 1))
+    rows = [np.asarray(state.params.table.rows) for state in (first, same, other)]
+    np.testing.assert_array_equal(rows[0], rows[1])
+    assert (rows[0] != rows[2]).any()
+    assert int(first.step) == 0
+    # Retraining: the same weights, other draws, nothing left in the optimisers.
+    again = init_state(
+        jax.random.key(5), model, train, fields, start=(other.params, other.batch_stats)
+    )
+    for a, b in zip(jax.tree.leaves(again.params), jax.tree.leaves(other.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (jax.random.key_data(again.key) != jax.random.key_data(other.key)).any()
+    assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(again.opt_state))
+
+
+def test_a_mean_norm_that_a_sweep_would_pass_over_is_refused(fields):
+    model = ModelConfig("fm", 4, (), mode="feature", mode_threshold="budget", row_score="mean_norm")
+    train = TrainConfig(row_decay="l2_coupled", table_update="sparse")
+    with pytest.raises(InputError, match="use table_update=dense or another row_decay"):
+        init_state(jax.random.key(0), model, train, fields, gather_scores=True)
+
+
+def test_idle_rows_pay_when_they_are_brought_up_to_date_and_only_once(fields, draw_clicks):
+    """Under rent: each idle step takes the same from a row's length, until nothing is left."""
+    model = ModelConfig("fm", 4, (), mode="none")
+    train = TrainConfig(lr=0.01, row_decay="rent", rent=0.02, table_update="sparse")
+    step = jax.jit(functools.partial(train_step, phase=Phase.BASELINE, model=model, train=train))
+    ids, labels = draw_clicks(fields, 8)
+    start = init_state(jax.random.key(0), model, train, fields)
+    visited, _ = step(start, ids, labels, Selection())
+    state = visited
+    others = jnp.full_like(ids, fields.num_features)  # Rows that are not there.
+    for _ in range(5):
+        state, _ = step(state, others, labels, Selection())
+    np.testing.assert_array_equal(state.params.table.rows, visited.params.table.rows)
+    after = bring_up_to_date(state, train=train)
+    read = np.unique(ids)
+    nu = np.asarray(visited.opt_state[0].nu.rows, np.float64)[read]
+    rows = np.asarray(visited.params.table.rows, np.float64)[read]
+    scale = np.sqrt((nu / (1 - 0.999)).mean(axis=1))
+    length = np.linalg.norm(rows, axis=1)
+    left = np.maximum(length - 5 * 0.01 * 0.02 / (scale + 1e-8), 0)
+    found = np.linalg.norm(np.asarray(after.params.table.rows)[read], axis=1)
+    np.testing.assert_allclose(found, left, rtol=1e-4, atol=1e-6)
+    again = bring_up_to_date(after, train=train)
+    np.testing.assert_array_equal(again.params.table.rows, after.params.table.rows)
+
+
+def test_where_every_row_is_updated_in_each_step_nothing_is_owed(fields):
+    train = TrainConfig(row_decay="rent", table_update="dense")
+    state = init_state(jax.random.key(0), ModelConfig("fm", 4, ()), train, fields)
+    assert bring_up_to_date(state, train=train) is state
+    assert begin_epoch(state) is state  # And no scores begin anew where none are gathered.

@@ -1,0 +1,161 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from optembed_jax.errors import InputError
+from optembed_jax.fields import Fields
+from optembed_jax.method.embedding import Table
+from optembed_jax.table.compact import compact_table, lookup, quantize_table, table_bytes
+
+D = 3
+MASK = np.array([1, 0, 1, 1, 0, 0, 0, 0, 0, 1, 1, 1], bool)  # 3 of 5, 0 of 4, 3 of 3
+DIMS = np.array([2, 3, 1], np.int32)
+
+
+@pytest.fixture
+def table():
+    rng = np.random.default_rng(0)
+    return Table(
+        rows=jnp.asarray(rng.normal(size=(12, D)), jnp.float32),
+        linear=jnp.asarray(rng.normal(size=12), jnp.float32),
+        oov=jnp.asarray(rng.normal(size=(3, D)), jnp.float32),
+    )
+
+
+def every_id(fields):
+    """Each row of the table is read at least once."""
+    longest = max(fields.sizes)
+    return np.stack(
+        [
+            offset + np.arange(longest) % size
+            for offset, size in zip(fields.offsets, fields.sizes, strict=True)
+        ],
+        axis=1,
+    ).astype(np.int32)
+
+
+def test_keeps_rows_and_columns_and_nothing_else(fields, table):
+    compacted, index = compact_table(
+        table.replace(oov=None), fields, MASK, DIMS, prunes_linear=True
+    )
+    assert [rows.shape for rows in compacted.rows] == [(3, 2), (3, 1)]
+    np.testing.assert_array_equal(compacted.rows[0], np.asarray(table.rows)[[0, 2, 3], :2])
+    np.testing.assert_array_equal(compacted.rows[1], np.asarray(table.rows)[9:, :1])
+    np.testing.assert_array_equal(compacted.linear, np.asarray(table.linear)[MASK])
+    assert index.dims == (2, 0, 1)
+    assert index.kept == (3, 0, 3)
+    assert index.fields_with_columns == (0, 2)
+    np.testing.assert_array_equal(index.remap[0], [0, 3, 1, 2, 3])
+    assert index.remap[1] is None and index.remap[2] is None
+
+
+def test_an_empty_field_keeps_its_oov_vector(fields, table):
+    compacted, index = compact_table(table, fields, MASK, DIMS, prunes_linear=False)
+    assert [rows.shape for rows in compacted.rows] == [(4, 2), (1, 3), (3, 1)]
+    np.testing.assert_array_equal(compacted.rows[0][3], np.asarray(table.oov)[0, :2])
+    np.testing.assert_array_equal(compacted.rows[1][0], np.asarray(table.oov)[1])
+    assert index.dims == (2, 3, 1)
+
+
+@pytest.mark.parametrize("oov", [False, True])
+@pytest.mark.parametrize("prunes_linear", [False, True])
+def test_lookup_reads_what_the_masked_table_reads(fields, table, oov, prunes_linear):
+    ids = every_id(fields)
+    stand_in = np.asarray(table.oov) if oov else np.zeros((3, D), np.float32)
+    full = np.where(MASK[ids][..., None], np.asarray(table.rows)[ids], stand_in)
+    dims = DIMS if oov else [2, 0, 1]
+    expected = np.concatenate([full[:, f, :d] for f, d in enumerate(dims)], axis=1)
+    weights = np.asarray(table.linear)[ids]
+    linear = (weights * MASK[ids] if prunes_linear else weights).sum(axis=1)
+
+    source = table if oov else table.replace(oov=None)
+    compacted, index = compact_table(source, fields, MASK, DIMS, prunes_linear=prunes_linear)
+    embedded, term = jax.jit(lookup)(compacted, index, ids)
+    np.testing.assert_array_equal(embedded.values, expected)
+    assert embedded.dims == tuple(d for d in dims if d)
+    np.testing.assert_allclose(term, linear, rtol=1e-6)
+
+
+def test_nothing_kept_reads_nothing(fields, table):
+    compacted, index = compact_table(
+        table.replace(oov=None), fields, np.zeros(12, bool), DIMS, prunes_linear=True
+    )
+    embedded, linear = lookup(compacted, index, every_id(fields))
+    assert embedded.values.shape == (5, 0) and embedded.dims == ()
+    np.testing.assert_array_equal(linear, np.zeros(5))
+    assert table_bytes(compacted, index).total == 0
+
+
+def test_everything_kept_needs_no_remap(fields, table):
+    compacted, index = compact_table(table, fields, None, None, prunes_linear=False)
+    assert index.remap == (None, None, None)
+    embedded, _ = lookup(compacted, index, every_id(fields))
+    np.testing.assert_array_equal(
+        embedded.values, np.asarray(table.rows)[every_id(fields)].reshape(5, -1)
+    )
+
+
+def test_the_gradient_reaches_kept_rows_and_oov_vectors_only(fields, table):
+    ids = every_id(fields)
+    compacted, index = compact_table(table, fields, MASK, DIMS, prunes_linear=True)
+
+    def total(t):
+        embedded, linear = lookup(t, index, ids)
+        return jnp.sum(embedded.values) + jnp.sum(linear)
+
+    grads = jax.grad(total)(compacted)
+    np.testing.assert_array_equal(grads.rows[0], [[1, 1], [1, 1], [1, 1], [2, 2]])
+    np.testing.assert_array_equal(grads.rows[1], [[5, 5, 5]])
+    np.testing.assert_array_equal(grads.rows[2], [[2], [2], [1]])
+    np.testing.assert_array_equal(grads.linear, [1, 1, 1, 2, 2, 1])
+
+
+@pytest.mark.parametrize(
+    ("kept", "dtype"), [(255, np.uint8), (256, np.uint16), (65_535, np.uint16), (65_536, np.int32)]
+)
+def test_the_remap_is_as_small_as_its_largest_position_allows(kept, dtype):
+    fields = Fields(("only",), (kept + 1,))
+    mask = np.arange(kept + 1) > 0
+    table = Table(rows=jnp.arange(kept + 1, dtype=jnp.float32)[:, None])
+    compacted, index = compact_table(table, fields, mask, None, prunes_linear=False)
+    assert index.remap[0].dtype == dtype
+    ids = np.array([[0], [1], [kept]], np.int32)
+    np.testing.assert_array_equal(lookup(compacted, index, ids)[0].values, [[0], [1], [kept]])
+
+
+def test_bytes_are_those_of_the_arrays(fields, table):
+    compacted, index = compact_table(table, fields, MASK, DIMS, prunes_linear=True)
+    count = table_bytes(compacted, index)
+    assert count.rows == 4 * (4 * 2 + 1 * 3 + 3 * 1)
+    assert count.rows_padded == 4 * 8 * (4 + 1 + 3)
+    assert count.linear == 4 * 6
+    assert count.remap == 5  # One byte for each row of the one field that prunes in part.
+    assert count.total == count.rows + count.linear + count.remap
+
+
+def test_bytes_of_quantised_tables(fields, table):
+    compacted, index = compact_table(table, fields, MASK, DIMS, prunes_linear=True)
+    half = table_bytes(quantize_table(compacted, "float16"), index)
+    assert (half.rows, half.linear, half.rows_padded) == (2 * 14, 2 * 6, 2 * 8 * 8)
+    scaled = table_bytes(quantize_table(compacted, "int8"), index)
+    assert (scaled.rows, scaled.linear, scaled.rows_padded) == (14 + 4 * 8, 4 * 6, 8 * 8 + 4 * 8)
+
+
+@pytest.mark.parametrize(
+    ("rows", "dims", "message"),
+    [
+        (np.ones(11, bool), None, "row mask has shape"),
+        (None, np.array([1, 2]), "dims have shape"),
+        (None, np.array([1, 2, 4]), "must be in 0..3"),
+        (None, np.array([1, 2, -1]), "must be in 0..3"),
+    ],
+)
+def test_refuses_what_does_not_fit(fields, table, rows, dims, message):
+    with pytest.raises(InputError, match=message):
+        compact_table(table, fields, rows, dims, prunes_linear=False)
+
+
+def test_refuses_a_table_of_other_fields(table):
+    with pytest.raises(InputError, match="has 12 rows, the fields 2"):
+        compact_table(table, Fields(("a",), (2,)), None, None, prunes_linear=False)

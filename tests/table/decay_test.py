@@ -1,0 +1,115 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from optembed_jax.errors import InputError
+from optembed_jax.table.decay import AdamRows, RowRule, euclidean, idle, rent_per_step, visit
+
+LR = 1e-3
+
+
+def some_rows(seed=0, rows=5, dim=3):
+    rng = np.random.default_rng(seed)
+    return AdamRows(
+        value=jnp.asarray(rng.normal(0, 0.1, (rows, dim)), jnp.float32),
+        mu=jnp.asarray(rng.normal(0, 0.01, (rows, dim)), jnp.float32),
+        nu=jnp.asarray(rng.uniform(1e-6, 1e-3, (rows, dim)), jnp.float32),
+    )
+
+
+def counts(*values):
+    return jnp.asarray(values, jnp.int32)
+
+
+@pytest.mark.parametrize("decay", ["rent", "none"])
+def test_a_rows_first_visit_is_a_step_of_lr_however_late(decay):
+    fresh = AdamRows(*(jnp.zeros((2, 3)) for _ in range(3)))
+    gradient = jnp.asarray([[1e-3, -2.0, 0.5], [1e-6, 1.0, -1.0]])
+    for step in (1, 10_000):
+        after = visit(RowRule(decay, LR), fresh, gradient, jnp.int32(step), counts(1, 1))
+        np.testing.assert_allclose(after.value, -LR * np.sign(gradient), rtol=1e-2)
+
+
+def test_rent_lowers_the_norm_by_what_is_owed_and_keeps_the_direction():
+    rule, rows, visits = RowRule("rent", LR, rent=0.02), some_rows(), counts(1, 2, 30, 400, 5)
+    steps = counts(0, 1, 7, 200_000, 3)
+    after = idle(rule, rows, steps, counts(0, 0, 0, 0, 0), visits)
+    nu = np.asarray(rows.nu, np.float64) / (1 - 0.999 ** np.asarray(visits, np.float64))[:, None]
+    h = np.sqrt(nu.mean(axis=1)) + 1e-8
+    norm = np.linalg.norm(np.asarray(rows.value, np.float64), axis=1)
+    left = np.maximum(norm - np.asarray(steps) * LR * 0.02 / h, 0)
+    assert (left == 0).any() and (left > 0).sum() >= 3
+    np.testing.assert_allclose(after.value, rows.value * (left / norm)[:, None], atol=1e-7)
+    np.testing.assert_array_equal(after.mu, rows.mu)
+    np.testing.assert_array_equal(after.nu, rows.nu)
+
+
+def test_rent_of_linear_weights_is_a_soft_threshold_each():
+    rows = AdamRows(jnp.asarray([0.5, -0.5, 1e-4]), jnp.zeros(3), jnp.full((3,), 0.25 * 0.001))
+    after = idle(RowRule("rent", LR, rent=1.0), rows, counts(10, 10, 10), counts(1, 1, 1),
+                 counts(1, 1, 1))  # fmt: skip
+    # The corrected second moment is 0.25: a step costs lr / 0.5.
+    np.testing.assert_allclose(after.value, [0.48, -0.48, 0], atol=1e-6)
+
+
+def test_a_row_without_visits_pays_no_rent_and_a_zero_row_stays_zero():
+    rule = RowRule("rent", LR, rent=1.0)
+    rows = AdamRows(jnp.asarray([[0.1, 0.2], [0, 0]]), jnp.zeros((2, 2)), jnp.zeros((2, 2)))
+    after = idle(rule, rows, counts(1000, 1000), counts(0, 0), counts(0, 3))
+    np.testing.assert_array_equal(after.value, rows.value)
+    assert float(rent_per_step(rule, rows, counts(0, 3))[0]) == 0
+
+
+@pytest.mark.parametrize("l2", [0.0, 1e-6, 1e-3, 1.0])
+@pytest.mark.parametrize("lr", [1e-3, 1e-5])
+@pytest.mark.parametrize("first", [1, 30, 25_000])
+def test_idle_adamw_in_closed_form_is_adamw_step_by_step(lr, l2, first):
+    rows, steps = some_rows(1), counts(0, 1, 2, 60, 1000)
+    # Second moments as a first visit leaves them, and one that is small.
+    rows = rows.replace(nu=rows.nu.at[0].set(1e-12))
+    after = idle(RowRule("decoupled", lr, l2), rows, steps, counts(*([first] * 5)), None)
+    value, mu, nu = (np.asarray(a, np.float64) for a in (rows.value, rows.mu, rows.nu))
+    for step in range(1000):
+        behind = (step < np.asarray(steps))[:, None]
+        mu, nu = np.where(behind, 0.9 * mu, mu), np.where(behind, 0.999 * nu, nu)
+        t = first + step + 1
+        update = mu / (1 - 0.9**t) / (np.sqrt(nu / (1 - 0.999**t)) + 1e-8)
+        value = np.where(behind, value - lr * (update + l2 * value), value)
+    np.testing.assert_allclose(after.value, value, rtol=0, atol=2e-7)
+    np.testing.assert_allclose(after.mu, mu, rtol=1e-3, atol=1e-12)
+    np.testing.assert_allclose(after.nu, nu, rtol=1e-3, atol=1e-12)
+    np.testing.assert_array_equal(after.value[0], rows.value[0])
+
+
+def test_idle_l2_takes_each_rows_own_number_of_steps():
+    rule, rows = RowRule("l2_coupled", 0.01, 0.3), some_rows(2)
+    steps, last = counts(0, 1, 2, 5, 9), counts(1, 4, 20, 7, 300)
+    after = idle(rule, rows, steps, last, None)
+    value, mu, nu = (np.asarray(a, np.float64) for a in (rows.value, rows.mu, rows.nu))
+    for row in range(5):
+        for step in range(int(last[row]) + 1, int(last[row] + steps[row]) + 1):
+            g = 0.3 * value[row]
+            mu[row], nu[row] = 0.9 * mu[row] + 0.1 * g, 0.999 * nu[row] + 0.001 * g * g
+            m, n = mu[row] / (1 - 0.9**step), nu[row] / (1 - 0.999**step)
+            value[row] -= 0.01 * m / (np.sqrt(n) + 1e-8)
+    np.testing.assert_allclose(after.value, value, atol=1e-5)
+    np.testing.assert_allclose(after.mu, mu, atol=1e-6)
+    np.testing.assert_allclose(after.nu, nu, atol=1e-8)
+
+
+def test_without_decay_idle_rows_stand_still():
+    rows = some_rows(3)
+    after = idle(RowRule("none", LR, 0.1, 0.1), rows, counts(1, 2, 3, 4, 5), counts(*[0] * 5), None)
+    assert after is rows
+
+
+def test_norms_of_rows_and_of_linear_weights():
+    np.testing.assert_allclose(euclidean(jnp.asarray([[3.0, 4.0], [0, 0]])), [5, 0])
+    np.testing.assert_allclose(euclidean(jnp.asarray([-2.0, 0])), [2, 0])
+
+
+def test_a_rule_that_cannot_work_is_refused():
+    with pytest.raises(InputError, match="row_decay must be one of l2_coupled, decoupled, rent"):
+        RowRule("l1", LR)
+    with pytest.raises(InputError, match=r"lr \* l2 below 0.09"):
+        RowRule("decoupled", 0.1, 1.0)

@@ -1,0 +1,63 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from optembed_jax.errors import InputError
+from optembed_jax.table.quantize import STORAGES, ScaledRows, quantize_rows, read_rows, restore_rows
+
+
+@pytest.fixture
+def rows():
+    values = np.random.default_rng(0).normal(0, 0.3, (50, 7)).astype(np.float32)
+    values[3] = 0.0
+    return jnp.asarray(values)
+
+
+def test_int8_is_within_half_a_step_of_each_row(rows):
+    stored = quantize_rows(rows, "int8")
+    assert isinstance(stored, ScaledRows)
+    assert stored.values.dtype == jnp.int8
+    step = np.abs(np.asarray(rows)).max(axis=1) / 127
+    np.testing.assert_allclose(stored.scale, step, rtol=1e-6)
+    error = np.abs(np.asarray(restore_rows(stored)) - np.asarray(rows))
+    assert (error <= step[:, None] / 2 * (1 + 1e-4)).all()
+    np.testing.assert_array_equal(restore_rows(stored)[3], np.zeros(7))
+    assert np.abs(np.asarray(stored.values)).max(axis=1).tolist() == [
+        0 if row == 3 else 127 for row in range(50)
+    ]
+
+
+@pytest.mark.parametrize(("storage", "bits"), [("float16", 11), ("bfloat16", 8)])
+def test_half_precision_rounds_to_its_significand(rows, storage, bits):
+    stored = quantize_rows(rows, storage)
+    assert stored.dtype == jnp.dtype(storage)
+    error = np.abs(np.asarray(restore_rows(stored)) - np.asarray(rows))
+    assert (error <= np.abs(np.asarray(rows)) * 2.0**-bits + 2.0**-25).all()
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_reading_is_restoring_with_zeros_behind_the_end(rows, storage):
+    stored = quantize_rows(rows, storage)
+    read = read_rows(stored, jnp.array([4, 50, 0, 3, 4], jnp.int32))
+    whole = np.asarray(restore_rows(stored))
+    assert read.dtype == jnp.float32
+    np.testing.assert_array_equal(read, [whole[4], np.zeros(7), whole[0], whole[3], whole[4]])
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0)])
+def test_empty_rows_stay_empty(storage, shape):
+    assert restore_rows(quantize_rows(jnp.zeros(shape, jnp.float32), storage)).shape == shape
+
+
+def test_float32_is_untouched(rows):
+    np.testing.assert_array_equal(quantize_rows(rows, "float32"), rows)
+
+
+def test_refusals(rows):
+    with pytest.raises(InputError, match="storage must be one of"):
+        quantize_rows(rows, "int4")
+    with pytest.raises(InputError, match="not finite"):
+        quantize_rows(jnp.array([[jnp.nan]]), "int8")
+    with pytest.raises(InputError, match="float16 holds values up to 65504"):
+        quantize_rows(jnp.array([[7e4]]), "float16")

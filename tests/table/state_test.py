@@ -1,0 +1,34 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from optembed_jax.fields import Fields
+from optembed_jax.method.embedding import init_table
+from optembed_jax.table.decay import ROW_DECAYS, RowRule
+from optembed_jax.table.state import init_row_state, updates_sparsely, with_dates, without_dates
+
+FIELDS = Fields(("a", "b"), (5, 3))
+
+
+def test_auto_is_dense_for_small_tables():
+    assert not updates_sparsely("auto", 10_000)
+    assert updates_sparsely("auto", 1_000_000)
+    assert updates_sparsely("sparse", 1)
+    assert not updates_sparsely("dense", 10**9)
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+@pytest.mark.parametrize("decay", ROW_DECAYS)
+def test_a_state_is_of_the_form_that_it_was_made_in(decay, sparse):
+    table = init_table(jax.random.key(0), FIELDS, 4, linear=True, oov=True)
+    state = init_row_state(RowRule(decay, 1e-3), table, FIELDS, sparse=sparse)
+    assert state.is_sparse == sparse and state.sizes == (5, 3)
+    assert (state.visits is not None) == (decay in ("rent", "none"))
+    assert (state.share is not None) == (decay == "rent" and sparse)
+    rows = with_dates(state, table, jnp.int32(7))
+    # A new sparse state is up to date with step 0, a dense one always.
+    np.testing.assert_array_equal(rows.last, np.full(8, 0 if sparse else 7))
+    back_table, back = without_dates(state, rows)
+    assert jax.tree.structure(back) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, (back_table, back), (table, state))

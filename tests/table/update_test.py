@@ -1,0 +1,307 @@
+"""Sparse against dense: NumPy in float64 for lazy moments, Optax for the other two."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optembed_jax.fields import Fields
+from optembed_jax.method.embedding import Table, init_table
+from optembed_jax.table.decay import ROW_DECAYS, RowRule
+from optembed_jax.table.lookup import look_up
+from optembed_jax.table.state import init_row_state
+from optembed_jax.table.update import step_densely, synchronise, write_back
+from optembed_jax.table.view import RowView, Seen, Slopes
+
+D = 4
+ZIPF = Fields(("a", "b", "c"), (400, 40, 3))
+PUBLISHED_LR = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
+
+
+def one_step(rule, table, state, step, ids, weights):
+    """A loss that is linear in what it reads: the gradient of an entry is its weight."""
+    linear = None if table.linear is None else weights[..., 0].reshape(-1)
+    seen = Seen(weights.reshape(-1, weights.shape[-1]), linear)
+    of_oov = None if table.oov is None else jnp.sum(weights, axis=0)
+    if not state.is_sparse:
+        gradient = jax.tree.map(jnp.zeros_like, table)
+        gradient = Table(
+            rows=gradient.rows.at[ids.reshape(-1)].add(seen.rows),
+            linear=gradient.linear.at[ids.reshape(-1)].add(linear),
+            oov=of_oov,
+        )
+        return step_densely(rule, table, state, ids, gradient, step)
+    view = RowView(oov=table.oov)
+    lookup, table, state = look_up(rule, table, state, ids, step)
+    table, state, *_ = write_back(
+        rule, view, table, state, lookup, seen, None, step,
+        sum_over_devices=lambda slopes: Slopes(slopes.thresholds, of_oov),
+    )  # fmt: skip
+    return table, state
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def train(rule, table, state, ids, weights):
+    """All steps, and the synchronisation after the last."""
+
+    def body(carried, batch):
+        table, state, step = carried
+        return (*one_step(rule, table, state, step, *batch), step + 1), None
+
+    (table, state, step), _ = jax.lax.scan(body, (table, state, jnp.int32(0)), (ids, weights))
+    return synchronise(rule, table, state, step)
+
+
+def full_gradient(ids, weights, table):
+    rows = np.zeros(table.rows.shape)
+    np.add.at(rows, ids, weights)
+    linear = np.zeros(len(rows))
+    np.add.at(linear, ids, weights[..., 0])
+    return {"rows": rows, "linear": linear, "oov": weights.sum(axis=0)}
+
+
+def numpy_lazy(rule, table, ids, weights):
+    """Lazy Adam in float64; with rent, every row pays in every step."""
+    start = {"rows": table.rows, "linear": table.linear, "oov": table.oov}
+    value = {k: np.asarray(v, np.float64) for k, v in start.items()}
+    mu = {k: np.zeros_like(v) for k, v in value.items()}
+    nu = {k: np.zeros_like(v) for k, v in value.items()}
+    visits = np.zeros(len(table.rows))
+    for step, (batch, batch_weights) in enumerate(zip(ids, weights, strict=True), start=1):
+        gradient = full_gradient(batch, batch_weights.astype(np.float64), table)
+        read = np.zeros(len(visits), bool)
+        read[batch] = True
+        visits += read
+        for name, g in gradient.items():
+            rows = np.ones(len(g), bool) if name == "oov" else read
+            n = np.full(len(g), float(step)) if name == "oov" else np.maximum(visits, 1)
+            n = n.reshape(-1, *[1] * (g.ndim - 1))
+            mu[name][rows] = 0.9 * mu[name][rows] + 0.1 * g[rows]
+            nu[name][rows] = 0.999 * nu[name][rows] + 0.001 * g[rows] ** 2
+            m, v = mu[name] / (1 - 0.9**n), nu[name] / (1 - 0.999**n)
+            value[name][rows] -= (rule.lr * m / (np.sqrt(v) + 1e-8))[rows]
+            if rule.decay == "rent" and name != "oov":
+                e = value[name].reshape(len(g), -1)
+                h = np.sqrt(v.reshape(len(g), -1).mean(axis=1)) + 1e-8
+                norm = np.linalg.norm(e, axis=1)
+                owed = np.where(visits > 0, rule.lr * rule.rent / h, 0)
+                left = np.maximum(norm - owed, 0) / np.where(norm > 0, norm, 1)
+                value[name] = (e * left[:, None]).reshape(g.shape)
+    return value
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def optax_dense(rule, table, ids, weights):
+    if rule.decay == "decoupled":
+        adam = optax.adamw(rule.lr, weight_decay=rule.l2)
+    else:
+        adam = optax.chain(
+            optax.add_decayed_weights(rule.l2),
+            optax.scale_by_adam(),
+            optax.scale_by_learning_rate(rule.lr),
+        )
+
+    def body(carried, batch):
+        table, state = carried
+        ids, weights = batch
+        gradient = Table(
+            rows=jnp.zeros_like(table.rows).at[ids].add(weights),
+            linear=jnp.zeros_like(table.linear).at[ids].add(weights[..., 0]),
+            oov=jnp.sum(weights, axis=0),
+        )
+        updates, state = adam.update(gradient, state, table)
+        return (optax.apply_updates(table, updates), state), None
+
+    (table, _), _ = jax.lax.scan(body, (table, adam.init(table)), (ids, weights))
+    return {"rows": table.rows, "linear": table.linear, "oov": table.oov}
+
+
+def numpy_adamw(rule, table, ids, weights):
+    """In float64: in float32, dense AdamW itself loses most of a small decay to rounding."""
+    value = {k: np.asarray(getattr(table, k), np.float64) for k in ("rows", "linear", "oov")}
+    mu = {k: np.zeros_like(v) for k, v in value.items()}
+    nu = {k: np.zeros_like(v) for k, v in value.items()}
+    for step, (batch, batch_weights) in enumerate(zip(ids, weights, strict=True), start=1):
+        for k, g in full_gradient(batch, batch_weights.astype(np.float64), table).items():
+            mu[k], nu[k] = 0.9 * mu[k] + 0.1 * g, 0.999 * nu[k] + 0.001 * g**2
+            m, v = mu[k] / (1 - 0.9**step), nu[k] / (1 - 0.999**step)
+            value[k] = value[k] - rule.lr * (m / (np.sqrt(v) + 1e-8) + rule.l2 * value[k])
+    return value
+
+
+def dense(rule, table, ids, weights):
+    return (numpy_lazy if rule.lazy_moments else optax_dense)(rule, table, ids, weights)
+
+
+@functools.cache
+def table_of(fields, seed=0):
+    rng = np.random.default_rng(seed)
+    table = init_table(jax.random.key(seed), fields, D, linear=True, oov=True)
+    return table.replace(
+        linear=jnp.asarray(rng.normal(0, 0.1, fields.num_features), jnp.float32),
+        oov=jnp.asarray(rng.normal(0, 0.1, (fields.num_fields, D)), jnp.float32),
+    )
+
+
+def zipf_stream(fields, steps, batch, seed=0, scale=0.02):
+    rng = np.random.default_rng(seed)
+    columns = [
+        np.minimum(rng.zipf(1.3, (steps, batch)), size) - 1 + offset
+        for size, offset in zip(fields.sizes, fields.offsets, strict=True)
+    ]
+    ids = np.stack(columns, axis=-1).astype(np.int32)
+    return ids, rng.normal(0, scale, (*ids.shape, D)).astype(np.float32)
+
+
+def assert_same(table, expected, atol):
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(table, name), value, rtol=0, atol=atol, err_msg=name)
+
+
+def run(rule, fields, ids, weights, *, sparse=True, seed=0):
+    state = start_of(rule, fields, sparse=sparse)
+    return train(rule, table_of(fields, seed), state, ids, weights)[0]
+
+
+@functools.cache
+def start_of(rule, fields, *, sparse=True):
+    return init_row_state(rule, table_of(fields), fields, sparse=sparse)
+
+
+@pytest.mark.parametrize("lr", PUBLISHED_LR)
+@pytest.mark.parametrize("decay", ROW_DECAYS)
+def test_500_sparse_steps_equal_dense_ones(decay, lr):
+    rule = RowRule(decay, lr, l2=1e-3, rent=1e-2)
+    ids, weights = zipf_stream(ZIPF, 500, 8)
+    distinct = [len(np.unique(batch)) for batch in ids]
+    assert max(distinct) < ids[0].size, "some ids must be there twice"
+    seen = np.unique(ids)
+    assert 0.1 * ZIPF.num_features < len(seen) < ZIPF.num_features
+    start = table_of(ZIPF)
+    expected = dense(rule, start, ids, weights)
+    table = run(rule, ZIPF, ids, weights)
+    assert_same(table, expected, 1e-6 if rule.lazy_moments else 1e-5)
+    moved = np.abs(np.asarray(table.rows) - np.asarray(start.rows)).max(axis=1)
+    assert (moved[seen] > 0).all()
+    if decay == "rent" and lr == 1e-3:
+        zero = (np.asarray(table.rows) == 0).all(axis=1)
+        assert 0 < zero.sum() < len(seen), "some rows must have died, and some not"
+
+
+@pytest.mark.parametrize("decay", ["rent", "none"])
+def test_the_dense_form_of_the_lazy_rules_is_the_same_rule(decay):
+    rule = RowRule(decay, 1e-3, rent=1e-2)
+    ids, weights = zipf_stream(ZIPF, 100, 8, seed=1)
+    expected = numpy_lazy(rule, table_of(ZIPF), ids, weights)
+    assert_same(run(rule, ZIPF, ids, weights, sparse=False), expected, 1e-6)
+
+
+@pytest.mark.parametrize("decay", ROW_DECAYS)
+def test_a_row_first_touched_at_step_10_000(decay):
+    fields = Fields(("a",), (3,))
+    rule = RowRule(decay, 1e-3, l2=1e-3, rent=1e-3)
+    ids = np.zeros((10_020, 1, 1), np.int32)
+    ids[10_000:, 0, 0] = [1, 0] * 10
+    weights = np.random.default_rng(0).normal(0, 0.1, (*ids.shape, D)).astype(np.float32)
+    oracle = numpy_adamw if decay == "decoupled" else dense
+    expected = oracle(rule, table_of(fields), ids, weights)
+    # 10,000 roundings of row 0, fewer of the late row.
+    table = run(rule, fields, ids, weights)
+    assert_same(table, expected, 1e-4)
+    for name in ("rows", "linear"):
+        late, late_expected = getattr(table, name)[1], expected[name][1]
+        np.testing.assert_allclose(late, late_expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("decay", ROW_DECAYS)
+def test_a_table_of_one_row(decay):
+    fields = Fields(("a",), (1,))
+    rule = RowRule(decay, 1e-3, l2=1e-3, rent=1e-3)
+    ids = np.zeros((40, 6, 1), np.int32)
+    weights = np.random.default_rng(0).normal(0, 0.1, (*ids.shape, D)).astype(np.float32)
+    assert_same(run(rule, fields, ids, weights), dense(rule, table_of(fields), ids, weights), 1e-6)
+
+
+STEPS, BATCH = 24, 2
+SMALL = Fields(("a", "b"), (5, 2))
+
+
+@pytest.mark.parametrize("decay", ROW_DECAYS)
+@settings(deadline=None, max_examples=25)
+@given(
+    first=st.lists(st.integers(0, 4), min_size=STEPS * BATCH, max_size=STEPS * BATCH),
+    second=st.lists(st.integers(5, 6), min_size=STEPS * BATCH, max_size=STEPS * BATCH),
+    seed=st.integers(0, 3),
+    lr=st.sampled_from([1e-3, 1e-5]),
+)
+def test_any_stream_of_ids(decay, first, second, seed, lr):
+    ids = np.stack([first, second], axis=1).reshape(STEPS, BATCH, 2).astype(np.int32)
+    weights = np.random.default_rng(seed).normal(0, 0.1, (*ids.shape, D)).astype(np.float32)
+    rule = RowRule(decay, lr, l2=1e-3, rent=1e-2)
+    expected = dense(rule, table_of(SMALL, seed), ids, weights)
+    # Where a row's gradients cancel nearly, Adam takes what rounding leaves of them at full size.
+    assert_same(run(rule, SMALL, ids, weights, seed=seed), expected, 1e-5)
+
+
+@pytest.mark.parametrize("decay", ROW_DECAYS)
+def test_synchronising_in_between_changes_nothing(decay):
+    rule = RowRule(decay, 1e-3, l2=1e-3, rent=1e-2)
+    ids, weights = zipf_stream(ZIPF, 60, 8, seed=2)
+    once = run(rule, ZIPF, ids, weights)
+    table = table_of(ZIPF)
+    state = init_row_state(rule, table, ZIPF, sparse=True)
+    take = jax.jit(functools.partial(one_step, rule))
+    synchronise_now = jax.jit(functools.partial(synchronise, rule))
+    for step in range(60):
+        table, state = take(table, state, jnp.int32(step), ids[step], weights[step])
+        if step % 7 == 0:
+            table, state = synchronise_now(table, state, jnp.int32(step + 1))
+    table, state = synchronise_now(table, state, jnp.int32(60))
+    again, _ = synchronise_now(table, state, jnp.int32(60))
+    assert_same(table, {k: getattr(once, k) for k in ("rows", "linear", "oov")}, 1e-6)
+    jax.tree.map(np.testing.assert_array_equal, again, table)
+
+
+def test_every_row_is_swept_within_16_steps():
+    fields = Fields(("a",), (6000,))
+    rule = RowRule("l2_coupled", 1e-3, l2=1e-3)
+    table = table_of(fields)
+    state = init_row_state(rule, table, fields, sparse=True)
+    ids, weights = np.zeros((50, 2, 1), np.int32), np.ones((50, 2, 1, D), np.float32)
+    take = jax.jit(functools.partial(one_step, rule))
+    for step in range(50):
+        table, state = take(table, state, jnp.int32(step), ids[step], weights[step])
+        behind = step + 1 - np.asarray(state.last)
+        assert behind.min() >= 0
+        assert behind.max() <= 16
+    assert behind.max() > 1, "a step is not to sweep the whole table"
+
+
+@pytest.mark.parametrize("decay", ROW_DECAYS)
+@pytest.mark.parametrize(("dim", "linear"), [(16, True), (32, True), (16, False)])
+def test_the_compiled_step_holds_no_copy_of_a_table_of_5_million_rows(
+    decay, dim, linear, as_users_compile
+):
+    fields = Fields(tuple(f"f{i}" for i in range(10)), (500_000,) * 10)
+    rule = RowRule(decay, 1e-3, l2=1e-3, rent=1e-3)
+    shapes = jax.eval_shape(
+        lambda: init_table(jax.random.key(0), fields, dim, linear=linear, oov=True)
+    )
+    state = jax.eval_shape(lambda t: init_row_state(rule, t, fields, sparse=True), shapes)
+    int32 = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.int32)
+    ids, weights = int32((64, 10)), jax.ShapeDtypeStruct((64, 10, dim), jnp.float32)
+    step = jax.jit(functools.partial(one_step, rule), donate_argnums=(0, 1))
+    compiled = as_users_compile(step.lower(shapes, state, int32(()), ids, weights))
+    memory = compiled.memory_analysis()
+    table_bytes = 5_000_000 * dim * 4
+    assert memory.alias_size_in_bytes > 3 * table_bytes
+    assert memory.temp_size_in_bytes < 5_000_000 * 4, "not even one number per row"
+
+    sync = jax.jit(functools.partial(synchronise, rule), donate_argnums=(0, 1))
+    memory = as_users_compile(sync.lower(shapes, state, int32(()))).memory_analysis()
+    assert memory.temp_size_in_bytes < 5_000_000 * 4
