@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from optembed_jax.devices.parallel import Steps, one_device
-from optembed_jax.early_stopping import EarlyStopping, Judged
 from optembed_jax.errors import CheckpointError, DivergedError, InputError, Stopped
 from optembed_jax.models.forward import Params, Reading
 from optembed_jax.models.model_config import ModelConfig
@@ -22,6 +21,7 @@ from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import TrainState, begin_epoch
 from optembed_jax.step.train_step import Phase
 from optembed_jax.table.score import ScoreState
+from optembed_jax.training.early_stopping import EarlyStopping, Judged
 from optembed_jax.training.prediction import Batches, predict
 from optembed_jax.training.resume import Epoch, Position, Saving, best_of
 

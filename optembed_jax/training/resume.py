@@ -8,9 +8,9 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from optembed_jax.early_stopping import Judged
 from optembed_jax.step.train_state import TrainState
 from optembed_jax.training.checkpoint import Checkpoints
+from optembed_jax.training.early_stopping import Judged
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,6 @@ import pytest
 
 from optembed_jax import metrics
 from optembed_jax.devices.parallel import one_device
-from optembed_jax.early_stopping import EarlyStopping
 from optembed_jax.errors import CheckpointError, DivergedError, InputError, Stopped
 from optembed_jax.models.forward import Selection, init_params
 from optembed_jax.models.model_config import ModelConfig
@@ -18,6 +17,7 @@ from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
 from optembed_jax.step.train_step import Phase
 from optembed_jax.training.checkpoint import Checkpoints
+from optembed_jax.training.early_stopping import EarlyStopping
 from optembed_jax.training.fit import Fitted, fit
 from optembed_jax.training.prediction import predict
 from optembed_jax.training.resume import Epoch, Position, Saving, resume

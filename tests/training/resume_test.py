@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optembed_jax.early_stopping import Judged
 from optembed_jax.errors import InputError
 from optembed_jax.models.forward import Params
 from optembed_jax.step.train_state import TrainState
 from optembed_jax.training.checkpoint import Checkpoints
+from optembed_jax.training.early_stopping import Judged
 from optembed_jax.training.resume import Epoch, Position, best_of, resume
 
 

@@ -3,9 +3,10 @@ import itertools
 import numpy as np
 import pytest
 
-from optembed_jax import early_stopping, metrics
-from optembed_jax.early_stopping import GROUPS, EarlyStopping, standard_error
+from optembed_jax import metrics
 from optembed_jax.errors import InputError
+from optembed_jax.training import early_stopping
+from optembed_jax.training.early_stopping import GROUPS, EarlyStopping, standard_error
 
 
 def draw(clicks, rows, better, seed):
