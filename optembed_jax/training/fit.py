@@ -275,6 +275,7 @@ def _validate(loop: _Loop, state: TrainState, position: Position) -> tuple[Epoch
         rows_per_second=position.rows / max(position.seconds, 1e-9),
         best=best,
         within_noise=within_noise,
+        val_calibration=judged.calibration,
     )
     return epoch, judged
 
