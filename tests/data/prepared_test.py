@@ -66,7 +66,7 @@ def test_verify_names_the_first_bad_file(tmp_path):
 
 def test_clicks_are_counted_from_the_rate():
     def of(rows, clicks):
-        values = dict.fromkeys((field.name for field in dataclasses.fields(prepared.PreparedData)))
+        values = dict.fromkeys(field.name for field in dataclasses.fields(prepared.PreparedData))
         rates = {"test": clicks / rows}
         return prepared.PreparedData(**values | {"num_rows": {"test": rows}, "label_rate": rates})
 
