@@ -22,7 +22,7 @@ from experiments.run import cli, runs
 from experiments.run import flags as project_flags
 from experiments.run.phases import phases_of
 from experiments.run.trained import Run, Trained, load_trained, model_of
-from experiments.run.turns import alternate
+from experiments.run.alternating import alternate
 from optembed_jax import data, metrics
 from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import InputError
