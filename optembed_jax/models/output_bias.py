@@ -6,8 +6,9 @@ Where one row in a thousand is clicked, a network that starts at .5 spends its f
 learning one number, with all its weights. And what a perceptron with random weights adds to the
 logit varies by about 1 between rows, as much as good features do: to unlearn that takes clicks,
 which are rare. So the bias starts at the log-odds of the click rate, and the weights of the last
-layer at zero, from where the first steps move those that help. The layers below have their usual
-random values, without which nothing would tell their units apart.
+layer at a hundredth of their random values, from where the first steps move those that help. Not at
+zero: no gradient would reach the table in the first step, and rows that pay rent for what they are
+worth to the loss would lose all they have.
 
 **After**, its mean prediction over the training rows should be their click rate: where the training
 loss is least, its derivative by the bias, the difference of the two, is zero. But steps of one size
@@ -25,6 +26,9 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from optembed_jax.errors import InputError
+
+_FIRST_KERNEL = 0.01
+"""Of the random values of the last layer, what it starts with: logits vary by about as much."""
 
 
 def log_odds(rate: float) -> float:
@@ -54,7 +58,7 @@ def predicting(network: Mapping[str, Any], click_rate: float) -> dict[str, Any]:
     layer = _output(network)
     start = {"bias": jnp.full_like(layer["bias"], log_odds(click_rate))}
     if "kernel" in layer:
-        start["kernel"] = jnp.zeros_like(layer["kernel"])
+        start["kernel"] = _FIRST_KERNEL * layer["kernel"]
     return _with_output(network, start)
 
 
