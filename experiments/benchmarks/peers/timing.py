@@ -63,7 +63,7 @@ class Timed:
     def end(self) -> None:
         """Stop it."""
         self._process.terminate()
-        self._process.wait()
+        self._process.communicate()  # Waits, and closes its pipes.
 
 
 def time_place(

@@ -114,32 +114,32 @@ class Pool:
 
     def _output(self, run: Run, command: Command, slot: int) -> str:
         """What it wrote to standard output; standard error is read meanwhile, line by line."""
-        process = subprocess.Popen(
+        with subprocess.Popen(
             command.line,
             env=dict(command.variables),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        )
-        self._processes[run] = process
-        if self._ended.is_set():
-            process.terminate()  # It began while the others were being ended.
-        numbers = cores()
-        bind(process, [numbers[slot % len(numbers)]] if numbers else [])
-        stdout, stderr = process.stdout, process.stderr
-        assert stdout is not None and stderr is not None
-        told: collections.deque[str] = collections.deque(maxlen=50)
-        # Both are read at once, so that neither fills up and stops the process.
-        written: list[str] = []
-        output = threading.Thread(target=lambda: written.append(stdout.read()))
-        output.start()
-        for line in stderr:
-            if line.strip():
-                told.append(line.rstrip())
-                self.said[run] = told[-1]
-        output.join()
-        if process.wait() != 0:
-            raise Failed(f"{last_line(chr(10).join(told))} (exit status {process.returncode})")
+        ) as process:
+            self._processes[run] = process
+            if self._ended.is_set():
+                process.terminate()  # It began while the others were being ended.
+            numbers = cores()
+            bind(process, [numbers[slot % len(numbers)]] if numbers else [])
+            stdout, stderr = process.stdout, process.stderr
+            assert stdout is not None and stderr is not None
+            told: collections.deque[str] = collections.deque(maxlen=50)
+            # Both are read at once, so that neither fills up and stops the process.
+            written: list[str] = []
+            output = threading.Thread(target=lambda: written.append(stdout.read()))
+            output.start()
+            for line in stderr:
+                if line.strip():
+                    told.append(line.rstrip())
+                    self.said[run] = told[-1]
+            output.join()
         del self._processes[run]
+        if process.returncode != 0:
+            raise Failed(f"{last_line(chr(10).join(told))} (exit status {process.returncode})")
         return written[0]
