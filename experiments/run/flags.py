@@ -25,9 +25,10 @@ from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.storage.object_store import in_file_system, path_of
 
 _DATA = DataOptions()
-# The library's defaults are the paper's; the commands' are what docs/row_pruning.md found best.
+# The library's defaults are the paper's; the commands' are what docs/row_pruning.md and
+# docs/regulariser.md found best.
 _MODEL = ModelConfig(mode_threshold="budget", mode_oov="oov")
-_TRAIN = TrainConfig(row_decay="rent")
+_TRAIN = TrainConfig(row_decay="rent", lr_plateau="0.1")
 _SEARCH = SearchConfig()
 _OPTIONS = SearchOptions()
 
@@ -157,7 +158,7 @@ flags.DEFINE_string(
     "lr_plateau",
     _TRAIN.lr_plateau,
     "FACTOR or FACTOR:EPOCHS, such as 0.1:1: multiply the learning rates by it after so many "
-    "epochs without a better validation; --patience counts from there.",
+    "epochs without a better validation; --patience counts from there. none: never (the paper).",
 )
 flags.DEFINE_string(
     "lr_schedule",

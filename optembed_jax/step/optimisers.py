@@ -33,7 +33,8 @@ class TrainConfig:
       rent: weight of the norm of rows and of linear weights under ``row_decay="rent"``, at least 0.
       table_update: ``sparse`` touches only the rows that a batch reads, ``dense`` all; ``auto`` is
         sparse for large tables. A compact table is always updated densely.
-      lr_plateau: ``FACTOR:PATIENCE``, ``learning_rate.Plateau`` that cuts the rates; None never.
+      lr_plateau: ``FACTOR:PATIENCE``, ``learning_rate.Plateau`` that cuts the rates; None, or ``none``,
+        never.
       lr_schedule: ``NAME:KEY=VALUE,...``, ``learning_rate.Schedule`` of the rates, in epochs; None
         leaves them.
 
@@ -73,16 +74,17 @@ class TrainConfig:
                     f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}"
                 )
         _ = self.row_rule, self.plateau, self.schedule
-        if self.row_decay == "decoupled" and (self.lr_plateau or self.lr_schedule):
+        if self.row_decay == "decoupled" and (self.plateau or self.lr_schedule):
             raise InputError(
-                "row_decay=decoupled tabulates what idle rows do at one learning rate; without "
-                "lr_plateau and lr_schedule it works, or use another row_decay"
+                "row_decay=decoupled tabulates what idle rows do at one learning rate; with "
+                "lr_plateau=none and without lr_schedule it works, or use another row_decay"
             )
 
     @property
     def plateau(self) -> Plateau | None:
         """``lr_plateau``, understood."""
-        return None if self.lr_plateau is None else Plateau.parse(self.lr_plateau)
+        never = self.lr_plateau is None or self.lr_plateau == "none"
+        return None if never else Plateau.parse(str(self.lr_plateau))
 
     @property
     def schedule(self) -> Schedule | None:

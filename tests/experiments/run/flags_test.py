@@ -12,7 +12,12 @@ from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.search.loop import SearchConfig
 from optembed_jax.step.optimisers import TrainConfig
 
-COMMANDS_DIFFER = {"mode_threshold": "budget", "mode_oov": "oov", "row_decay": "rent"}
+COMMANDS_DIFFER = {
+    "mode_threshold": "budget",
+    "mode_oov": "oov",
+    "row_decay": "rent",
+    "lr_plateau": "0.1",
+}
 
 
 @pytest.fixture(autouse=True)
