@@ -76,9 +76,9 @@ BATCH = 18  # Of four devices, two have 5 examples, and the last 3.
 DEEP = ModelConfig("deepfm", 4, (6,), dropout=0.2)
 CASES = {
     "dense": (DEEP, TrainConfig(lr=0.01, l2=1e-4, t_lr=0.2, alpha=0.1)),
-    "rent": (
+    "group_lasso": (
         ModelConfig("fnn", 4, (6,), mode_threshold="feature", mode_oov="oov"),
-        TrainConfig(lr=0.01, t_lr=0.2, alpha=0.1, row_decay="rent", table_update="sparse"),
+        TrainConfig(lr=0.01, t_lr=0.2, alpha=0.1, row_decay="group_lasso", table_update="sparse"),
     ),
     "l2": (
         dataclasses.replace(DEEP, mode_threshold="budget", row_keep=0.5, row_score="taylor"),
@@ -89,11 +89,11 @@ WAYS = [
     (pmapped, 1, "l2"),
     (pmapped, 2, "dense"),
     (pmapped, 4, "dense"),
-    (pmapped, 4, "rent"),
+    (pmapped, 4, "group_lasso"),
     (row_sharded, 1, "dense"),
-    (row_sharded, 2, "rent"),
+    (row_sharded, 2, "group_lasso"),
     (row_sharded, 4, "dense"),
-    (row_sharded, 4, "rent"),
+    (row_sharded, 4, "group_lasso"),
     (row_sharded, 4, "l2"),
 ]
 
@@ -181,7 +181,7 @@ def rows_kept(model, params, scores):
 
 @pytest.mark.parametrize("way", [pmapped, row_sharded])
 def test_arrays_of_the_host_are_placed_as_what_is_made_there(way):
-    model, train = CASES["rent"]
+    model, train = CASES["group_lasso"]
     steps = steps_on(way, 4, model, train)
     made = dataclasses.replace(
         steps.create(first_state_of(model, train), jax.random.key(1)), key=None
@@ -200,7 +200,7 @@ def test_arrays_of_the_host_are_placed_as_what_is_made_there(way):
 def test_each_device_holds_its_block_and_no_program_gathers_the_table():
     fields = Fields(("a", "b"), (4000, 90))
     model = ModelConfig("fm", 8, (), mode="all")
-    train = TrainConfig(row_decay="rent", table_update="sparse")
+    train = TrainConfig(row_decay="group_lasso", table_update="sparse")
     steps = row_sharded(Phase.SUPERNET, model, train, 16, fields.num_features)
     make = functools.partial(init_state, model=model, train=train, fields=fields)
     state = steps.create(make, jax.random.key(0))
@@ -226,7 +226,7 @@ def test_each_device_holds_its_block_and_no_program_gathers_the_table():
 
 
 def test_what_four_devices_saved_two_go_on_with(clicks, tmp_path):
-    model, train = CASES["rent"]
+    model, train = CASES["group_lasso"]
     ids, labels = (array[:BATCH] for array in clicks)
     found = {}
     for devices in (4, 2):
@@ -248,7 +248,7 @@ def test_what_four_devices_saved_two_go_on_with(clicks, tmp_path):
 def test_training_stopped_on_four_devices_goes_on_with_two_and_with_one(
     clicks, batches_of, tmp_path
 ):
-    model, train = CASES["rent"]
+    model, train = CASES["group_lasso"]
     ids, labels = clicks
     training = batches_of(ids[: 12 * BATCH], labels[: 12 * BATCH], BATCH, seed=0)
     validation = batches_of(ids[12 * BATCH : 16 * BATCH], labels[12 * BATCH : 16 * BATCH], BATCH)
