@@ -16,7 +16,7 @@ from optembed_jax.method.threshold import table_row_mask
 from optembed_jax.models.forward import Selection
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.step.optimisers import TrainConfig
-from optembed_jax.step.train_state import init_state
+from optembed_jax.step.train_state import init_state, with_lr_scale
 from optembed_jax.step.train_step import Phase
 from optembed_jax.storage import saved_state
 from optembed_jax.table.score import keep_best, row_scores
@@ -177,6 +177,31 @@ def rows_kept(model, params, scores):
         model.norm,
     )
     return np.asarray(mask)
+
+
+@pytest.mark.parametrize("way", [pmapped, row_sharded])
+def test_a_rate_that_changes_is_the_same_on_all_devices(way, clicks):
+    """And what rows owe at the new rate stands where the rows do."""
+    model, train = CASES["group_lasso"]
+    train, (ids, labels) = dataclasses.replace(train, table_l2=0.1, group_lasso=0.01), clicks
+    states = []
+    for steps in (steps_on(way, 4, model, train), one_device(Phase.SUPERNET, model, train)):
+        state = steps.create(first_state_of(model, train), jax.random.key(1))
+        for epoch, scale in enumerate((1.0, 0.1, 0.5)):
+            before = state.opt_state[0]
+            shardings = [leaf.sharding for leaf in jax.tree.leaves((before.share, before.ridge))]
+            state = with_lr_scale(state, scale, train=train)
+            owed = jax.tree.leaves((state.opt_state[0].share, state.opt_state[0].ridge))
+            assert [leaf.sharding for leaf in owed] == shardings and len(owed) == 2
+            for step in (2 * epoch, 2 * epoch + 1):
+                rows = slice(step * BATCH, (step + 1) * BATCH)
+                state, _ = steps.train(state, ids[rows], labels[rows], Selection())
+            state = steps.bring_up_to_date(state)
+        states.append(steps.whole(dataclasses.replace(state, key=None)))
+    many, single = states
+    assert float(many.lr_scale) == 0.5
+    assert_close(many.params.table, single.params.table, 1e-5)
+    assert_close(many.opt_state[0].share, single.opt_state[0].share, 1e-3)
 
 
 @pytest.mark.parametrize("way", [pmapped, row_sharded])
