@@ -131,7 +131,8 @@ class Grid:
     def size(self) -> int:
         """Trainings in all."""
         later = sum(seed != FIRST_SEED for seed in self.seeds)
-        return sum(len(self.ladder(place)) + later for place in self.places)
+        ladders = [len(self.ladder(place)) for place in self.places]
+        return sum(rungs + later for rungs in ladders if rungs)
 
     def finished(self, records: Iterable[Record]) -> int:
         """How many of them are there."""
@@ -159,7 +160,8 @@ class Grid:
             left = [run for run in ladder if run.key not in finished]
             if not left:
                 rung = chosen(self.ladder(place), place, kept)
-                assert rung is not None
+                if rung is None:
+                    continue  # None of its rungs is to be tried.
                 runs = [Run(place, rung, seed) for seed in self.seeds]
                 left = [run for run in runs if run.key not in finished]
             wanted += left
