@@ -80,6 +80,8 @@ def test_records_of_rungs_that_are_no_longer_on_the_ladder_do_not_count():
 def test_a_rung_that_a_ladder_does_not_have_is_left_out():
     trees = Grid((Place("flights", "lightgbm", "lightgbm"),), (1, 7), (0,))
     assert trees.ladder(trees.places[0]) == [grid.LADDERS["lightgbm"][1]]
+    none = dataclasses.replace(trees, rungs=(7,), seeds=(0, 1))
+    assert none.wanted([]) == [] and none.size == none.finished([]) == 0
 
 
 def test_a_record_tells_its_run():
