@@ -17,6 +17,7 @@ from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
 from optembed_jax.step.train_step import Phase
 from optembed_jax.training.checkpoint import Checkpoints
+from optembed_jax.training.early_stopping import EarlyStopping
 from optembed_jax.training.fit import Fitted, fit
 from optembed_jax.training.prediction import predict
 from optembed_jax.training.resume import Epoch, Position, Saving, resume
@@ -119,8 +120,40 @@ def test_training_stops_when_patience_ends_and_keeps_the_best_epoch(fields, spli
 
 
 def test_the_first_of_equal_epochs_is_the_best():
-    epochs = tuple(Epoch(n, 0.0, auc, 0.0, 1.0, False) for n, auc in [(1, 0.5), (2, 0.7), (3, 0.7)])
+    scores = [(1, 0.5, True), (2, 0.7, True), (3, 0.7, False)]
+    epochs = tuple(Epoch(n, 0.0, auc, 0.0, 1.0, best) for n, auc, best in scores)
     assert Fitted(None, None, epochs).best.number == 2
+
+
+def test_training_may_stop_by_logloss_and_keeps_its_best_epoch(fields, splits):
+    stopping = EarlyStopping("logloss")
+    fitted = run(splits, fields, seed=4, epochs=30, patience=2, stopping=stopping)
+    losses = [epoch.val_logloss for epoch in fitted.epochs]
+    aucs = [epoch.val_auc for epoch in fitted.epochs]
+    best = int(np.argmin(losses))
+    assert len(losses) == best + 3 < 30 and fitted.best.number == best + 1
+    assert best != int(np.argmax(aucs)), "the case must tell the criteria apart"
+    labels, logits = predict(
+        fitted.params, fitted.batch_stats, splits[1], Selection(),
+        phase=Phase.SUPERNET, model=MODEL,
+    )  # fmt: skip
+    assert metrics.logloss(labels, logits) == losses[best]
+
+
+@pytest.mark.parametrize("by", ["auc", "logloss"])
+def test_noise_spends_no_patience(fields, splits, by):
+    patient = run(splits, fields, epochs=30, patience=1, stopping=EarlyStopping(by, errors=1.0))
+    plain = run(splits, fields, epochs=30, patience=1, stopping=EarlyStopping(by))
+    assert len(plain.epochs) < len(patient.epochs) < 30, "50 rows tell little, but not nothing"
+    same = [
+        dataclasses.replace(epoch, within_noise=False, rows_per_second=0)
+        for epoch in patient.epochs
+    ]
+    assert [dataclasses.replace(epoch, rows_per_second=0) for epoch in plain.epochs] == same[
+        : len(plain.epochs)
+    ]
+    assert not any(epoch.best and epoch.within_noise for epoch in patient.epochs)
+    assert not patient.epochs[-1].best and not patient.epochs[-1].within_noise
 
 
 def test_one_seed_gives_one_result_bit_for_bit(fields, splits):
@@ -242,7 +275,12 @@ SPARSE = {
 }
 
 
-@pytest.mark.parametrize("settings", [{}, SPARSE], ids=["dense", "sparse-with-scores"])
+NOISE = {"stopping": EarlyStopping("logloss", errors=0.5)}
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, SPARSE, NOISE], ids=["dense", "sparse-with-scores", "noise"]
+)
 def test_a_run_stopped_again_and_again_ends_as_one_never_stopped(
     fields, splits, life, tmp_path, settings
 ):
