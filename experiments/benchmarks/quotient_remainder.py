@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.benchmarks.row_pruning_data import Split
+from experiments.benchmarks.arrays import Split
 from optembed_jax import metrics
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table

@@ -1,0 +1,176 @@
+"""All that is compared, in one place: families of regularisers, and the rungs of their ladders.
+
+To compare something else, add a line to ``BASIC`` or ``OPTIONS``.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optembed_jax.errors import InputError
+from optembed_jax.step.optimisers import TrainConfig
+from optembed_jax.training.early_stopping import EarlyStopping
+
+GROUP_LASSO = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+TABLE_L2 = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+ELASTIC = tuple((rent, l2) for rent in (3e-4, 1e-3) for l2 in (1e-2, 3e-2, 1e-1))
+
+EPOCHS, PATIENCE = 20, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Rung:
+    """One strength of a family.
+
+    Attributes:
+      name: as tables have it, such as ``0.001``.
+      train: attributes of ``TrainConfig``.
+    """
+
+    name: str
+    train: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Loop:
+    """How long a training goes on: the options of ``fit`` that a family may change.
+
+    Attributes:
+      patience: epochs that are no better before it stops.
+      by: figure of the validation split, ``auc`` or ``logloss``.
+      errors: see ``EarlyStopping``.
+      epochs: at most.
+    """
+
+    patience: int = PATIENCE
+    by: str = "auc"
+    errors: float = 0.0
+    epochs: int = EPOCHS
+
+    @property
+    def stopping(self) -> EarlyStopping:
+        """What is better, and by how much."""
+        return EarlyStopping(self.by, self.errors)
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """A regulariser, with some options, at several strengths.
+
+    Attributes:
+      name: by which flags and records know it.
+      title: what it is.
+      rungs: the weakest first.
+      loop: how long it trains.
+      tuned_as: the family whose best rung it takes; None has a ladder of its own.
+      pruned: whether it is compared pruned, too.
+    """
+
+    name: str
+    title: str
+    rungs: tuple[Rung, ...]
+    loop: Loop = Loop()
+    tuned_as: str | None = None
+    pruned: bool = False
+
+    def train(self, rung: str) -> TrainConfig:
+        """The optimiser settings at a rung."""
+        found = next(known for known in self.rungs if known.name == rung)
+        return TrainConfig(**found.train)
+
+
+def _ladder(strengths: Sequence[float], name: str, **train: Any) -> tuple[Rung, ...]:
+    return tuple(Rung(f"{strength:g}", {**train, name: strength}) for strength in strengths)
+
+
+BASIC: tuple[Family, ...] = (
+    Family("none", "nothing", (Rung("-", {"row_decay": "none"}),)),
+    Family(
+        "group_lasso",
+        "group lasso, proximal",
+        _ladder(GROUP_LASSO, "rent", row_decay="rent"),
+        pruned=True,
+    ),
+    Family(
+        "l2_proximal",
+        "table L2, proximal",
+        _ladder(TABLE_L2, "table_l2", row_decay="rent", rent=0.0),
+        pruned=True,
+    ),
+    Family(
+        "l2_coupled",
+        "table L2, in the gradient, all rows",
+        _ladder(TABLE_L2, "table_l2", row_decay="l2_coupled"),
+        pruned=True,
+    ),
+    Family(
+        "l2_visited",
+        "table L2, in the gradient, rows read",
+        _ladder(TABLE_L2, "table_l2", row_decay="l2_visited"),
+    ),
+    Family(
+        "elastic_net",
+        "group lasso and table L2, proximal",
+        tuple(
+            Rung(f"{rent:g} + {l2:g}", {"row_decay": "rent", "rent": rent, "table_l2": l2})
+            for rent, l2 in ELASTIC
+        ),
+        pruned=True,
+    ),
+)
+"""Each regulariser as it is, with the same loop."""
+
+OPTIONS: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = {
+    "patience": ("patience 4", {}, {"patience": 4}),
+    "noise": ("epochs within 1 standard error are free", {}, {"errors": 1.0}),
+    "logloss": ("stops by logloss", {}, {"by": "logloss"}),
+    "plateau": ("learning rate cut to a tenth on a plateau", {"lr_plateau": 0.1}, {}),
+}
+"""What may be added: a title, attributes of ``TrainConfig``, and of ``Loop``."""
+
+TOGETHER = ("plateau", "noise")
+"""The options that are tried together, too, with a ladder of their own."""
+
+WITH_OPTIONS = ("group_lasso", "l2_proximal", "l2_coupled")
+"""The regularisers to which options are added."""
+
+
+def with_options(base: Family, options: Sequence[str], *, tuned: bool) -> Family:
+    """A family with some options; ``tuned``: with a ladder of its own."""
+    titles = "; ".join(OPTIONS[option][0] for option in options)
+    train: dict[str, Any] = {}
+    loop: dict[str, Any] = {}
+    for option in options:
+        train |= OPTIONS[option][1]
+        loop |= OPTIONS[option][2]
+    return Family(
+        f"{base.name}+{'+'.join(options)}",
+        f"{base.title}; {titles}",
+        tuple(Rung(rung.name, {**rung.train, **train}) for rung in base.rungs),
+        dataclasses.replace(base.loop, **loop),
+        tuned_as=None if tuned else base.name,
+    )
+
+
+def _all_families() -> dict[str, Family]:
+    basic = {family.name: family for family in BASIC}
+    bases = [basic[name] for name in WITH_OPTIONS]
+    single = [with_options(base, [option], tuned=False) for option in OPTIONS for base in bases]
+    together = [with_options(base, TOGETHER, tuned=True) for base in bases]
+    return {family.name: family for family in (*BASIC, *single, *together)}
+
+
+FAMILIES: Mapping[str, Family] = _all_families()
+"""By name, the most telling first."""
+
+
+def families(names: Sequence[str]) -> tuple[Family, ...]:
+    """Families by name; none named is all of them.
+
+    Raises:
+      InputError: there is no such family.
+    """
+    for name in names:
+        if name not in FAMILIES:
+            raise InputError(f"--variants: no {name!r}; there are {', '.join(FAMILIES)}")
+    return tuple(family for name, family in FAMILIES.items() if not names or name in names)
