@@ -21,7 +21,7 @@ from experiments.benchmarks import json_file
 from experiments.benchmarks.click_log import fields_of, zipf_batches
 from experiments.benchmarks.kept_shape import DIM, drawn_dims, shares
 from experiments.run import cli
-from experiments.run.turns import alternate
+from experiments.run.alternating import alternate
 from optembed_jax.models.forward import Reading, Selection, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving.compact_model import compact

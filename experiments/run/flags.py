@@ -131,14 +131,20 @@ flags.DEFINE_string(
 
 # --- training: one flag for each attribute of TrainConfig, and those of the loop
 flags.DEFINE_float("lr", _TRAIN.lr, "Learning rate of table and network.")
-flags.DEFINE_float("l2", _TRAIN.l2, "L2 on rows and kernels, added to the gradient.")
+flags.DEFINE_float("l2", _TRAIN.l2, "L2 on kernels, added to the gradient.")
+flags.DEFINE_float(
+    "table_l2",
+    _TRAIN.table_l2,
+    "L2 on rows and linear weights, paid as --row_decay says. None: --l2, but 0 under rent.",
+)
 flags.DEFINE_float("t_lr", _TRAIN.t_lr, "Learning rate of the thresholds.")
 flags.DEFINE_float("alpha", _TRAIN.alpha, "Weight of the regulariser sum(exp(-t)).")
 flags.DEFINE_string(
     "row_decay",
     _TRAIN.row_decay,
-    "What rows of the table pay per step: l2_coupled (the reference) and decoupled (AdamW) by "
-    "--l2, rent by --rent, or none.",
+    "What rows of the table pay: --table_l2 inside Adam in every step (l2_coupled, the reference), "
+    "or in those that read them (l2_visited), or beside Adam (decoupled: AdamW); --rent and "
+    "--table_l2 by proximal steps (rent); or none.",
 )
 flags.DEFINE_float("rent", _TRAIN.rent, "Of --row_decay=rent: what a row's norm pays per step.")
 flags.DEFINE_string(

@@ -1,6 +1,6 @@
 """The folder of a run: what each phase left there, and whether it still fits what is asked for.
 
-DIR/data.json                 which prepared data set the run belongs to
+DIR/data.json                 which prepared data set the run belongs to, and the folder's format
 DIR/<phase>/begun.json        the flags that the phase was begun with
 DIR/<phase>/checkpoints/      states to go on from, until the phase is finished
 DIR/retrain/finalists/        the tables of a short list, until the best of them is known
@@ -30,6 +30,9 @@ _BUILT_ON = {
     "retrain": ("verify",),
     "verify": (),
 }
+FORMAT = 2
+"""Of the folder. Raised where flags or states of an older version no longer serve."""
+
 UNDER_WAY = "finalists"
 """Where a phase trains several tables of which it keeps one."""
 
@@ -87,7 +90,7 @@ class Workdir:
             ) from error
 
     def check_data(self, dataset: str, fingerprint: str) -> None:
-        """Refuse a folder that belongs to another data set.
+        """Refuse a folder that belongs to another data set, or to another version's runs.
 
         Raises:
           InputError: it does, or it is not a folder.
@@ -98,6 +101,14 @@ class Workdir:
         if not path.exists():
             return
         recorded = json.loads(path.read_text(encoding="utf-8"))
+        made = recorded.pop("format", 1)
+        if made != FORMAT:
+            older = "an older" if isinstance(made, int) and made < FORMAT else "another"
+            raise InputError(
+                f"workdir {self.path} was begun by {older} version of this program (format {made}, "
+                f"now {FORMAT}), whose flags and states differ; use another --workdir, or that "
+                "version to go on with it"
+            )
         if recorded != {"dataset": dataset, "fingerprint": fingerprint}:
             same_name = recorded.get("dataset") == dataset
             what = "other data options or files" if same_name else f"data set {dataset!r}"
@@ -162,7 +173,8 @@ class Workdir:
         self.path.mkdir(parents=True, exist_ok=True)
         data = self.path / "data.json"
         if not data.exists():
-            write_json(data, {"dataset": dataset, "fingerprint": fingerprint})
+            told = {"dataset": dataset, "fingerprint": fingerprint, "format": FORMAT}
+            write_json(data, told)
         folder = self.phase_dir(phase)
         if self.begun_with(phase) is None:
             folder.rmtree(missing_ok=True)

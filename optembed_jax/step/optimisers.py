@@ -21,13 +21,15 @@ class TrainConfig:
 
     Attributes:
       lr: Adam's learning rate of table and network, above 0.
-      l2: weight of the squared norm of rows and kernels, added to the gradient before Adam
-        normalises it (the reference's coupled form), at least 0. Rows: see ``decay``.
+      l2: weight of half the squared norm of kernels, added to the gradient before Adam normalises
+        it (the reference's coupled form), at least 0.
+      table_l2: the same of rows and linear weights, at least 0; how rows pay it is the
+        ``decay``'s. None: ``l2`` (the reference), but 0 where rows pay ``rent``.
       t_lr: SGD learning rate of the thresholds, at least 0.
       alpha: weight of the regulariser ``sum(exp(-t))``, at least 0.
-      row_decay: what rows pay, one of ``decay.ROW_DECAYS``; ``l2_coupled`` and ``decoupled``
-        by the weight ``l2``, ``rent`` by ``rent``.
-      rent: of ``row_decay="rent"``, at least 0.
+      row_decay: what rows pay, one of ``decay.ROW_DECAYS``, by the weights ``table_l2`` and,
+        under ``rent``, ``rent``.
+      rent: weight of the norm of rows and of linear weights under ``row_decay="rent"``, at least 0.
       table_update: ``sparse`` touches only the rows that a batch reads, ``dense`` all; ``auto`` is
         sparse for large tables. A compact table is always updated densely.
 
@@ -37,6 +39,7 @@ class TrainConfig:
 
     lr: float = 1e-3
     l2: float = 1e-5
+    table_l2: float | None = None
     t_lr: float = 1e-4
     alpha: float = 1e-5
     row_decay: str = "l2_coupled"
@@ -49,6 +52,13 @@ class TrainConfig:
         for name in ("l2", "t_lr", "alpha", "rent"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if self.table_l2 is not None and not self.table_l2 >= 0:
+            raise InputError(f"table_l2 must be at least 0, not {self.table_l2}")
+        if self.table_l2 and self.row_decay == "none":
+            raise InputError(
+                f"row_decay=none lets rows pay nothing, and table_l2 is {self.table_l2}; use "
+                "another row_decay, such as l2_visited"
+            )
         for name, allowed in (("row_decay", ROW_DECAYS), ("table_update", TABLE_UPDATES)):
             if getattr(self, name) not in allowed:
                 raise InputError(
@@ -63,7 +73,13 @@ class TrainConfig:
         Raises:
           InputError: a decoupled decay that is too strong.
         """
-        return RowRule(self.row_decay, self.lr, self.l2, self.rent)
+        return RowRule(self.row_decay, self.lr, self._l2_of_rows, self.rent)
+
+    @property
+    def _l2_of_rows(self) -> float:
+        if self.table_l2 is not None:
+            return self.table_l2
+        return 0.0 if self.row_decay in ("rent", "none") else self.l2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,10 +116,11 @@ class Optimisers:
 
 def make_optimisers(config: TrainConfig) -> Optimisers:
     """The paper's three optimisers; the table's, as it is where Optax updates every row."""
+    rule = config.row_rule
 
-    def adam(mask: Any) -> optax.GradientTransformation:
+    def adam(l2: float, mask: Any) -> optax.GradientTransformation:
         return optax.chain(
-            optax.add_decayed_weights(config.l2, mask=mask),
+            optax.add_decayed_weights(l2, mask=mask),
             optax.scale_by_adam(),
             optax.scale_by_learning_rate(config.lr),
         )
@@ -114,10 +131,11 @@ def make_optimisers(config: TrainConfig) -> Optimisers:
             lambda path, leaf: leaf.ndim >= 2 and not path[-1].key.endswith("bias"), network
         )
 
-    table = adam(None)  # The reference.
-    if config.row_decay == "decoupled":
-        table = optax.adamw(config.lr, weight_decay=config.l2)
-    return Optimisers(table=table, thresholds=optax.sgd(config.t_lr), network=adam(kernels))
+    table = adam(rule.l2, None)  # The reference.
+    if rule.decay == "decoupled":
+        table = optax.adamw(config.lr, weight_decay=rule.l2)
+    network = adam(config.l2, kernels)
+    return Optimisers(table=table, thresholds=optax.sgd(config.t_lr), network=network)
 
 
 def init_optimisers(config: TrainConfig, params: Params, fields: Fields) -> Any:

@@ -1,8 +1,8 @@
 """The compact table's optimiser, where rows that are not read have a rule of their own.
 
-With ``rent`` and ``none`` the moments of an idle row stand still, which Optax cannot do. All rows
-take every step, as in the dense form of ``update``: a compact table is small. What a kept row
-goes through is the same as in the masked model.
+Under most decays the moments of an idle row stand still, which Optax cannot do. All rows take every
+step, as in the dense form of ``update``: a compact table is small. What a kept row goes through
+is the same as in the masked model.
 """
 
 from typing import Any
@@ -88,9 +88,9 @@ def update_compact(
         if len(visits) == rows:
             return after, visits
         # Behind the kept rows stands the field's OOV vector, which as in the full table is no row:
-        # it steps with every batch, and pays no rent.
+        # it steps with every batch, and pays nothing.
         oov, steps = jax.tree.map(lambda a: a[rows:], before), jnp.broadcast_to(step + 1, (1,))
-        stepped = visit(RowRule("none", rule.lr), oov, gradient[rows:], step + 1, steps)
+        stepped = visit(rule.free, oov, gradient[rows:], step + 1, steps)
         return jax.tree.map(lambda a, b: a.at[rows:].set(b), after, stepped), visits
 
     done: Any = [

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -5,9 +7,10 @@ import pytest
 
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
+from optembed_jax.method.embedding import Table
 from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.step.optimisers import TrainConfig, init_optimisers
+from optembed_jax.step.optimisers import TrainConfig, init_optimisers, make_optimisers
 from optembed_jax.step.train_state import init_state
 from optembed_jax.table.compact import CompactTable
 from optembed_jax.table.compact_update import CompactRowState
@@ -41,16 +44,24 @@ def test_a_compact_table_is_updated_densely_by_every_rule():
             state = init_optimisers(
                 TrainConfig(row_decay=decay, table_update=update), params, FIELDS
             )
-            assert isinstance(state[0], CompactRowState) == (decay in ("rent", "none"))
+            assert isinstance(state[0], CompactRowState) == (
+                decay in ("l2_visited", "rent", "none")
+            )
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"row_decay": "l1"}, "row_decay must be one of l2_coupled, decoupled, rent, none"),
+        (
+            {"row_decay": "l1"},
+            "row_decay must be one of l2_coupled, l2_visited, decoupled, rent, none",
+        ),
         ({"table_update": "fast"}, "table_update must be one of auto, sparse, dense"),
         ({"rent": -1.0}, "rent must be at least 0"),
         ({"row_decay": "decoupled", "lr": 1.0, "l2": 0.1}, r"lr \* l2 below 0.09"),
+        ({"table_l2": -0.1}, "table_l2 must be at least 0, not -0.1"),
+        ({"table_l2": float("nan")}, "table_l2 must be at least 0"),
+        ({"table_l2": 0.1, "row_decay": "none"}, "row_decay=none lets rows pay nothing"),
     ],
 )
 def test_settings_out_of_range_are_refused(options, message):
@@ -63,6 +74,39 @@ def test_settings_out_of_range_are_refused(options, message):
 def test_bad_settings_are_refused(name, value):
     with pytest.raises(InputError, match=f"{name} must be"):
         TrainConfig(**{name: value})
+
+
+def test_rows_have_an_l2_of_their_own():
+    """Without one it is the kernels', as in the paper, but where rows pay rent."""
+    for decay in ("l2_coupled", "l2_visited", "decoupled"):
+        assert TrainConfig(row_decay=decay, l2=0.01).row_rule.l2 == 0.01
+    for decay in ("rent", "none"):
+        assert TrainConfig(row_decay=decay, l2=0.01).row_rule.l2 == 0
+    for decay in ("l2_coupled", "l2_visited", "decoupled", "rent"):
+        assert TrainConfig(row_decay=decay, l2=0.01, table_l2=0.2).row_rule.l2 == 0.2
+        assert TrainConfig(row_decay=decay, l2=0.01, table_l2=0.0).row_rule.l2 == 0
+
+
+@pytest.mark.parametrize("decay", ["l2_coupled", "decoupled"])
+def test_optax_decays_kernels_and_rows_by_their_own_weights(decay):
+    train = TrainConfig(lr=0.1, l2=0.0, table_l2=0.3, row_decay=decay)
+    params = Params(
+        table=Table(rows=jnp.ones((3, 2)), linear=None),
+        thresholds=None,
+        network={"Dense_0": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}},
+    )
+    nothing = jax.tree.map(jnp.zeros_like, params)
+    for config, moved in ((train, (True, False)), (swapped(train), (False, True))):
+        optimisers = make_optimisers(config)
+        after, _ = optimisers.update(nothing, optimisers.init(params), params)
+        assert ((after.table.rows != 1).all(), (after.network["Dense_0"]["kernel"] != 1).all()) == (
+            moved
+        )
+        assert (after.network["Dense_0"]["bias"] == 1).all()
+
+
+def swapped(train):
+    return dataclasses.replace(train, l2=train.table_l2, table_l2=train.l2)
 
 
 def test_zero_is_a_setting_except_for_the_learning_rate():

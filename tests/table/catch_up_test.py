@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from optembed_jax.method.embedding import Table
-from optembed_jax.table.catch_up import DatedRows, block_of, catch_up, shares, sweep
-from optembed_jax.table.decay import RowRule
+from optembed_jax.table.catch_up import DatedRows, block_of, catch_up, ridges, shares, sweep
+from optembed_jax.table.decay import AdamRows, RowRule, idle
 
 NOW = 12
 RENT = RowRule("rent", 1e-3, rent=1e-2)
+NET = RowRule("rent", 1e-3, l2=0.3, rent=1e-2)
 COUPLED = RowRule("l2_coupled", 1e-3, l2=1e-2)
 
 
@@ -32,6 +33,7 @@ def rows_of(count, rule, seed=0):
         last=jnp.asarray(rng.integers(1, NOW + 3, count), jnp.int32),
         visits=visits,
         share=shares(rule, value, mu, nu, visits),
+        ridge=ridges(rule, nu, visits),
     )
 
 
@@ -62,7 +64,21 @@ def test_rent_is_paid_for_the_steps_that_a_row_is_behind(rent):
     jax.tree.map(np.testing.assert_array_equal, (after.mu, after.nu), (rows.mu, rows.nu))
 
 
-@pytest.mark.parametrize(("rule", "count"), [(RENT, 4500), (COUPLED, 600)])
+def test_catching_up_twice_is_catching_up_once():
+    """With what idle rows owe kept beside them, and with what follows from their moments."""
+    rows = rows_of(50, NET)
+    halfway = catch_up(NET, rows, jnp.int32(NOW - 4))
+    twice, once = (catch_up(NET, start, jnp.int32(NOW)) for start in (halfway, rows))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-7), twice, once)
+    steps = jnp.maximum(NOW - rows.last, 0)
+    for name in ("rows", "linear"):
+        of_name = (getattr(table, name) for table in (rows.value, rows.mu, rows.nu))
+        found = idle(NET, AdamRows(*of_name), steps, rows.last, rows.visits)
+        np.testing.assert_allclose(getattr(once.value, name), found.value, rtol=1e-5)
+        assert (np.abs(found.value) < np.abs(getattr(rows.value, name)))[steps > 0].any()
+
+
+@pytest.mark.parametrize(("rule", "count"), [(RENT, 4500), (NET, 4500), (COUPLED, 600)])
 def test_a_sweep_of_all_blocks_brings_every_row_up_to_date_once(rule, count):
     rows, size = rows_of(count, rule), block_of(rule, count)
     assert count % size, "the last block has to reach behind the table"

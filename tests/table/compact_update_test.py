@@ -43,11 +43,20 @@ FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes"
 
 
 @pytest.mark.parametrize(
-    ("name", "decay"), [("oov", "rent"), ("linear kept", "none"), ("zero", "rent")]
+    ("name", "decay", "table_l2"),
+    [
+        ("oov", "rent", 0.0),
+        ("linear kept", "none", 0.0),
+        ("zero", "rent", 0.0),
+        ("oov", "rent", 0.1),
+        ("oov", "l2_visited", 0.1),
+    ],
 )
-def test_kept_rows_go_through_what_they_do_in_the_masked_model(name, decay, randomise, draw_clicks):
+def test_kept_rows_go_through_what_they_do_in_the_masked_model(
+    name, decay, table_l2, randomise, draw_clicks
+):
     model = MODELS[name]
-    train = TrainConfig(lr=3e-3, rent=3e-2, row_decay=decay)
+    train = TrainConfig(lr=3e-3, rent=3e-2, row_decay=decay, table_l2=table_l2)
     masked, state, index = start_of(model, train, randomise)
     step = jax.jit(
         functools.partial(train_step, phase=Phase.RETRAIN, model=model, train=train),

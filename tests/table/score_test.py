@@ -23,9 +23,10 @@ from optembed_jax.table.score import (
 from optembed_jax.training.fit import fit
 
 
+@pytest.mark.parametrize("l2", [0.0, 0.02])
 @pytest.mark.parametrize("order", [1, 2])
-def test_norms_of_idle_rows_are_summed_as_if_each_step_were_taken(order):
-    rule, rng = RowRule("rent", 1e-2, rent=0.05), np.random.default_rng(0)
+def test_norms_of_idle_rows_are_summed_as_if_each_step_were_taken(order, l2):
+    rule, rng = RowRule("rent", 1e-2, l2, rent=0.05), np.random.default_rng(0)
     rows = AdamRows(
         jnp.asarray(rng.normal(0, 0.2, (6, 3)), jnp.float32).at[5].set(0),
         jnp.zeros((6, 3)),

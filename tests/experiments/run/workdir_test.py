@@ -114,3 +114,14 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(TypeError):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
+
+
+@pytest.mark.parametrize(("made", "whose"), [(None, "an older"), (1, "an older"), (99, "another")])
+def test_a_folder_of_another_version_is_refused_in_one_line(workdir, made, whose):
+    finish(workdir, "baseline", {})
+    workdir.check_data("flights", "print")
+    told = {"dataset": "flights", "fingerprint": "print"}
+    write_json(workdir.path / "data.json", told if made is None else told | {"format": made})
+    with pytest.raises(InputError, match=f"begun by {whose} version .* use another --workdir") as e:
+        workdir.check_data("flights", "print")
+    assert "\n" not in str(e.value)
