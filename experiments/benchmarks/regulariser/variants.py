@@ -124,7 +124,7 @@ OPTIONS: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = {
     "patience": ("patience 4", {}, {"patience": 4}),
     "noise": ("epochs within 1 standard error are free", {}, {"errors": 1.0}),
     "logloss": ("stops by logloss", {}, {"by": "logloss"}),
-    "plateau": ("learning rate cut to a tenth on a plateau", {"lr_plateau": 0.1}, {}),
+    "plateau": ("learning rate cut to a tenth on a plateau", {"lr_plateau": "0.1"}, {}),
 }
 """What may be added: a title, attributes of ``TrainConfig``, and of ``Loop``."""
 

@@ -79,15 +79,14 @@ def test_a_training_that_diverges_is_a_record_of_it(folder, tmp_path, monkeypatc
 def test_workers_run_a_grid_of_nothing_but_what_is_asked_for(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
     runs = tmp_path / "runs.jsonl"
-    grid = Grid(("synthetic",), families(["none"]), (), seeds=2)
+    grid = Grid(("synthetic",), families(["none"]), (), seeds=1)
     work = functools.partial(training.run, folder=folder, runs=runs)
     records = workers.complete(str(runs), KEY, grid.wanted, work, Workers(), lambda *_: "")
-    assert [record["seed"] for record in records] == [0, 1]
-    assert records[0]["test_auc"] != records[1]["test_auc"]
+    (record,) = records
     # A run in another process is that of this one.
-    here = training.run({name: records[1][name] for name in KEY}, folder=folder, runs=runs)
+    here = training.run({name: record[name] for name in KEY}, folder=folder, runs=runs)
     for name in ("val_auc", "test_auc", "test_logloss"):
-        assert here[name] == pytest.approx(records[1][name], abs=2e-3)
+        assert here[name] == pytest.approx(record[name], abs=2e-3)
 
 
 def test_a_data_set_is_prepared_once_and_then_read(tmp_path, monkeypatch):
