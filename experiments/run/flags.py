@@ -152,6 +152,18 @@ flags.DEFINE_string(
     _TRAIN.table_update,
     "sparse touches only the rows that a batch reads, dense all; auto: sparse for large tables.",
 )
+flags.DEFINE_string(
+    "lr_plateau",
+    _TRAIN.lr_plateau,
+    "FACTOR or FACTOR:EPOCHS, such as 0.1:1: multiply the learning rates by it after so many "
+    "epochs without a better validation; --patience counts from there.",
+)
+flags.DEFINE_string(
+    "lr_schedule",
+    _TRAIN.lr_schedule,
+    "A schedule of Optax by name, with its parameters, which count epochs: "
+    "cosine_decay_schedule:decay_steps=10 or exponential_decay:transition_steps=1,decay_rate=0.7.",
+)
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 2048, "Rows per step.")
 EPOCHS = flags.DEFINE_integer("epochs", 20, "Most epochs of each training phase.")
 PATIENCE = flags.DEFINE_integer(

@@ -72,6 +72,9 @@ class Settings:
             )
         if self.retrain_rent is not None and not self.retrain_rent >= 0:
             raise InputError(f"retrain_rent must be at least 0, not {self.retrain_rent}")
+        if self.train.schedule is not None:
+            for epoch in range(1, self.epochs + 1):
+                self.train.schedule.factor(epoch)
         every(self.checkpoint_every)
         check_pick(self.pick)
         if self.verify_seeds < 0:

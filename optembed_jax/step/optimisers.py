@@ -10,6 +10,7 @@ from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
 from optembed_jax.models.forward import Params
+from optembed_jax.step.learning_rate import Plateau, Schedule
 from optembed_jax.table.compact_update import init_compact_row_state
 from optembed_jax.table.decay import ROW_DECAYS, RowRule
 from optembed_jax.table.state import TABLE_UPDATES, init_row_state, updates_sparsely
@@ -32,6 +33,9 @@ class TrainConfig:
       rent: weight of the norm of rows and of linear weights under ``row_decay="rent"``, at least 0.
       table_update: ``sparse`` touches only the rows that a batch reads, ``dense`` all; ``auto`` is
         sparse for large tables. A compact table is always updated densely.
+      lr_plateau: ``FACTOR:PATIENCE``, ``learning_rate.Plateau`` that cuts the rates; None never.
+      lr_schedule: ``NAME:KEY=VALUE,...``, ``learning_rate.Schedule`` of the rates, in epochs; None
+        leaves them.
 
     Raises:
       InputError: a value outside its range.
@@ -45,8 +49,12 @@ class TrainConfig:
     row_decay: str = "l2_coupled"
     rent: float = 1e-3
     table_update: str = "auto"
+    lr_plateau: str | None = None
+    lr_schedule: str | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.lr, jax.Array):  # Of ``at``, made of settings that were checked.
+            return
         if not self.lr > 0:
             raise InputError(f"lr must be above 0, not {self.lr}")
         for name in ("l2", "t_lr", "alpha", "rent"):
@@ -64,7 +72,29 @@ class TrainConfig:
                 raise InputError(
                     f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}"
                 )
-        _ = self.row_rule
+        _ = self.row_rule, self.plateau, self.schedule
+        if self.row_decay == "decoupled" and (self.lr_plateau or self.lr_schedule):
+            raise InputError(
+                "row_decay=decoupled tabulates what idle rows do at one learning rate; without "
+                "lr_plateau and lr_schedule it works, or use another row_decay"
+            )
+
+    @property
+    def plateau(self) -> Plateau | None:
+        """``lr_plateau``, understood."""
+        return None if self.lr_plateau is None else Plateau.parse(self.lr_plateau)
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """``lr_schedule``, understood."""
+        return None if self.lr_schedule is None else Schedule.parse(self.lr_schedule)
+
+    def at(self, lr_scale: jax.Array) -> "TrainConfig":
+        """These settings with all learning rates times ``lr_scale``; to be used in one trace."""
+        if self.row_decay == "decoupled":
+            return self
+        rates: Any = {"lr": self.lr * lr_scale, "t_lr": self.t_lr * lr_scale}
+        return dataclasses.replace(self, **rates)
 
     @property
     def row_rule(self) -> RowRule:

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from optembed_jax.step.learning_rate import Plateau
 from optembed_jax.step.train_state import TrainState
 from optembed_jax.training.checkpoint import Checkpoints
 from optembed_jax.training.early_stopping import Judged
@@ -85,9 +86,16 @@ class Position:
         since = 0 if self.best is None else self.best.number
         return sum(not epoch.within_noise for epoch in self.history[since:])
 
-    def is_over(self, epochs: int, patience: int) -> bool:
-        """Whether there were ``epochs``, or ``patience`` of them that were worse than the best."""
-        return len(self.history) >= epochs or self.worse >= patience
+    def is_over(self, epochs: int, patience: int, plateau: Plateau | None = None) -> bool:
+        """Whether there were ``epochs``, or ``patience`` of them that were worse than the best.
+
+        Where a plateau cuts the learning rate, those are counted that come after the first cut
+        since the best, whatever their noise: if slower steps find nothing better, nothing will.
+        """
+        worse = self.worse
+        if plateau is not None:
+            worse = plateau.since_cut([epoch.best for epoch in self.history])
+        return len(self.history) >= epochs or worse >= patience
 
     def after(self, epoch: Epoch, judged: Judged) -> "Position":
         """The beginning of the next epoch, after one that came to this."""

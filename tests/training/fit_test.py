@@ -156,6 +156,42 @@ def test_noise_spends_no_patience(fields, splits, by):
     assert not patient.epochs[-1].best and not patient.epochs[-1].within_noise
 
 
+def test_the_rate_is_cut_on_a_plateau_and_patience_counts_from_there(fields, splits):
+    plain = run(splits, fields, epochs=30, patience=2)
+    cut = dataclasses.replace(TRAIN, lr_plateau="0.1")
+    fitted = run(splits, fields, epochs=30, patience=2, train=cut)
+    best = [epoch.best for epoch in fitted.epochs]
+    first_cut = best.index(False) + 1
+    for epoch, same in zip(fitted.epochs[:first_cut], plain.epochs[:first_cut], strict=True):
+        assert (epoch.loss, epoch.val_auc) == (same.loss, same.val_auc)
+    assert len(best) > first_cut and len(best) < 30
+    last_cut = max(number for number, is_best in enumerate(best, 1) if is_best) + 1
+    assert len(best) == last_cut + 2, "two epochs after the cut that followed the best"
+    # The next epoch by hand, a tenth as fast.
+    training, _ = splits
+    state = init_state(jax.random.key(0), MODEL, TRAIN, fields)
+    loss = None
+    for epoch in range(1, first_cut + 2):
+        train = TRAIN if epoch <= first_cut else dataclasses.replace(TRAIN, lr=2e-3, t_lr=1e-2)
+        step, losses = one_device(Phase.SUPERNET, MODEL, train).train, []
+        for batch in training.epoch(epoch):
+            state, loss = step(state, batch.ids, batch.labels, Selection())
+            losses.append(float(loss))
+        assert fitted.epochs[epoch - 1].loss == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_a_schedule_sets_the_rate_of_each_epoch(fields, splits):
+    """At a rate of 0 nothing moves but the statistics of batches."""
+    still = "linear_schedule:end_value=0,transition_steps=1"
+    train = dataclasses.replace(TRAIN, lr_schedule=still)
+    one, three = (run(splits, fields, epochs=n, patience=9, train=train) for n in (1, 3))
+    plain = run(splits, fields, epochs=1)
+    assert trees_equal(one.params, plain.params)
+    state = init_state(jax.random.key(0), MODEL, train, fields)
+    assert not trees_equal(state.params.table, one.params.table)
+    assert trees_equal(three.params, one.params)
+
+
 def test_one_seed_gives_one_result_bit_for_bit(fields, splits):
     first, same, other = (run(splits, fields, seed=seed, epochs=2) for seed in (0, 0, 1))
     assert trees_equal((first.params, first.batch_stats), (same.params, same.batch_stats))
@@ -275,11 +311,21 @@ SPARSE = {
 }
 
 
+CUT = {
+    "train": dataclasses.replace(
+        SPARSE["train"],
+        lr_plateau="0.3",
+        lr_schedule="exponential_decay:transition_steps=2,decay_rate=0.5",
+        table_l2=0.1,
+    )
+}
 NOISE = {"stopping": EarlyStopping("logloss", errors=0.5)}
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, SPARSE, NOISE], ids=["dense", "sparse-with-scores", "noise"]
+    "settings",
+    [{}, SPARSE, NOISE, CUT],
+    ids=["dense", "sparse-with-scores", "noise", "changing-rate"],
 )
 def test_a_run_stopped_again_and_again_ends_as_one_never_stopped(
     fields, splits, life, tmp_path, settings

@@ -94,6 +94,7 @@ def state(step):
         batch_stats={},
         opt_state=(),
         key=jax.random.key(step),
+        lr_scale=jnp.float32(1),
     )
 
 
