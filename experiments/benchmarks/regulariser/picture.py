@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.regulariser.plan import UNPRUNED, Grid
-from experiments.benchmarks.regulariser.variants import FAMILIES
+from experiments.benchmarks.regulariser.variants import FAMILIES, MAIN
 
 _DRAWN = {
-    "group_lasso": ("C3", "o"),
-    "l2_proximal": ("C0", "s"),
-    "l2_coupled": ("C1", "^"),
-    "l2_visited": ("C2", "v"),
-    "elastic_net": ("C4", "D"),
+    f"group_lasso+{MAIN}": ("C3", "o"),
+    f"l2_proximal+{MAIN}": ("C0", "s"),
+    f"l2_coupled+{MAIN}": ("C1", "^"),
+    f"l2_visited+{MAIN}": ("C2", "v"),
+    f"elastic_net+{MAIN}": ("C4", "D"),
 }
 """Families with a colour and a marker; the elastic net has no strength to draw it against."""
 
@@ -64,10 +64,9 @@ def _against_strength(axis: Any, ladders: list[dict[str, Any]], name: str) -> No
         if line:
             _line(axis, [float(c["rung"]) for c in line], line, name, family, colour, marker)
     for cell in ladders:
-        if cell["family"] == "none" and cell["keep"] == UNPRUNED:
-            axis.axhline(
-                cell[name]["mean"], color="k", linewidth=0.8, linestyle=":", label="nothing"
-            )
+        if cell["family"] == f"none+{MAIN}" and cell["keep"] == UNPRUNED:
+            label = FAMILIES[cell["family"]].title
+            axis.axhline(cell[name]["mean"], color="k", linewidth=0.8, ls=":", label=label)
     axis.set_xscale("log")
     axis.grid(alpha=0.3)
 

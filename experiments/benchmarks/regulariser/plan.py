@@ -17,13 +17,21 @@ from experiments.benchmarks.workers import Job
 KEY = ("dataset", "family", "rung", "keep", "seed")
 """What tells runs apart; ``keep`` is the share of the rows, 1 without pruning."""
 
+Key = tuple[str, str, str, float, int]
+"""What ``KEY`` names."""
+
 UNPRUNED = 1.0
+
+PRUNED_RUNGS = 3
+"""Strengths among which one is chosen where rows are pruned."""
 
 CORE_SECONDS_PER_CELL = 6.0e-6
 """Of one core, for an id of the training split in all epochs, until runs have been timed."""
 
 START_SECONDS = 4.0
 """Of one core, to compile what a run needs: likewise."""
+
+_FORETOLD = 1e-6  # A validation AUC that no run has, of one that is not yet run.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +55,7 @@ class Grid:
     def wanted(self, records: Iterable[Record]) -> list[Job]:
         """What can be run now and is not finished, the most telling first."""
         finished = Finished(records)
-        found: dict[tuple[Any, ...], None] = {}
+        found: dict[Key, None] = {}
         for key in self._keys(finished):
             if key in finished.by_key:
                 continue
@@ -62,34 +70,36 @@ class Grid:
         known, found = list(records), []
         while jobs := self.wanted(known):
             found += jobs
-            known += [{**job, "val_auc": 0.0} for job in jobs]
+            known += [{**job, "val_auc": _FORETOLD} for job in jobs]
         return found
 
-    def _keys(self, finished: "Finished") -> Iterator[tuple[Any, ...]]:
-        basic = [f for f in self.families if f.tuned_as is None and "+" not in f.name]
-        derived = [f for f in self.families if f.tuned_as is not None]
-        tuned = [f for f in self.families if f.tuned_as is None and "+" in f.name]
-        pruned = [f for f in self.families if f.pruned]
-        yield from self._ladders(basic, UNPRUNED)
-        yield from self._best(basic, UNPRUNED, finished)
-        for keep in self.keeps:
-            yield from self._ladders(pruned, keep)
-        yield from self._best(derived, UNPRUNED, finished)
-        yield from self._ladders(tuned, UNPRUNED)
+    def _keys(self, finished: "Finished") -> Iterator[Key]:
+        tuned = [family for family in self.families if family.tuned_as is None]
+        derived = [family for family in self.families if family.tuned_as is not None]
+        pruned = [family for family in self.families if family.pruned]
+        yield from self._ladders(tuned, UNPRUNED, finished)
         yield from self._best(tuned, UNPRUNED, finished)
         for keep in self.keeps:
+            yield from self._ladders(pruned, keep, finished)
+        for keep in self.keeps:
             yield from self._best(pruned, keep, finished)
+        yield from self._best(derived, UNPRUNED, finished)
+        for keep in self.keeps:  # The rungs that are left, for the picture's sake.
+            for dataset in self.datasets:
+                for family in pruned:
+                    for rung in family.rungs:
+                        yield dataset, family.name, rung.name, keep, 0
 
-    def _ladders(self, families: Sequence[Family], keep: float) -> Iterator[tuple[Any, ...]]:
-        for seed in range(min(self.tuning_seeds, self.seeds)):
+    def _ladders(
+        self, families: Sequence[Family], keep: float, finished: "Finished"
+    ) -> Iterator[Key]:
+        for seed in self._tuning:
             for dataset in self.datasets:
                 for family in families:
-                    for rung in family.rungs:
-                        yield dataset, family.name, rung.name, keep, seed
+                    for rung in self.ladder(finished, dataset, family, keep):
+                        yield dataset, family.name, rung, keep, seed
 
-    def _best(
-        self, families: Sequence[Family], keep: float, finished: "Finished"
-    ) -> Iterator[tuple[Any, ...]]:
+    def _best(self, families: Sequence[Family], keep: float, finished: "Finished") -> Iterator[Key]:
         for seed in range(self.seeds):
             for dataset in self.datasets:
                 for family in families:
@@ -97,35 +107,59 @@ class Grid:
                     if rung is not None:
                         yield dataset, family.name, rung, keep, seed
 
+    def ladder(self, finished: "Finished", dataset: str, family: Family, keep: float) -> list[str]:
+        """The rungs that have to be run before one is chosen, best first where that is known.
+
+        Unpruned all; pruned, the ``PRUNED_RUNGS`` that validated best unpruned, once all have.
+        """
+        names = [rung.name for rung in family.rungs]
+        if keep == UNPRUNED:
+            return names
+        merits = [self._merit(finished, dataset, family.name, name, UNPRUNED) for name in names]
+        if None in merits:
+            return []
+        order = sorted(range(len(names)), key=lambda n: (-(merits[n] or 0.0), n))
+        return [names[number] for number in order[:PRUNED_RUNGS]]
+
     def chosen(self, finished: "Finished", dataset: str, family: Family, keep: float) -> str | None:
         """The rung with the best mean validation AUC of the tuning seeds; of equals the weakest.
 
-        None until each rung has been run, or where no training of the ladder came to an end.
+        None until the ladder has been climbed, or where no training of it came to an end.
         """
-        climbed = family.name if family.tuned_as is None else family.tuned_as
-        best: tuple[float, str] | None = None
-        for rung in family.rungs:
-            aucs = []
-            for seed in range(min(self.tuning_seeds, self.seeds)):
-                record = finished.by_key.get((dataset, climbed, rung.name, keep, seed))
-                if record is None:
-                    return None
-                aucs.append(record.get("val_auc"))
-            if None in aucs:  # It diverged.
-                continue
-            mean = statistics.mean(auc for auc in aucs if auc is not None)
-            if best is None or mean > best[0]:
-                best = mean, rung.name
-        return None if best is None else best[1]
+        if family.tuned_as is not None:
+            family = dataclasses.replace(family, name=family.tuned_as)
+        needed = self.ladder(finished, dataset, family, keep)
+        names = [rung.name for rung in family.rungs]
+        merits = {name: self._merit(finished, dataset, family.name, name, keep) for name in names}
+        if not needed or any(merits[name] is None for name in needed):
+            return None
+        best = max(names, key=lambda name: merits[name] or 0.0)
+        return best if merits[best] else None
+
+    def _merit(
+        self, finished: "Finished", dataset: str, family: str, rung: str, keep: float
+    ) -> float | None:
+        """Mean validation AUC of the tuning seeds; None before all are run, 0 if one diverged."""
+        keys = [(dataset, family, rung, keep, seed) for seed in self._tuning]
+        records = [finished.by_key.get(key) for key in keys]
+        aucs = [record.get("val_auc", 0.0) for record in records if record is not None]
+        if len(aucs) < len(keys):
+            return None
+        return statistics.mean(aucs) if min(aucs) > 0 else 0.0
+
+    @property
+    def _tuning(self) -> range:
+        return range(min(self.tuning_seeds, self.seeds))
 
 
 class Finished:
     """Finished runs by their key; of equal keys the first."""
 
     def __init__(self, records: Iterable[Record]) -> None:
-        self.by_key: dict[tuple[Any, ...], Record] = {}
+        self.by_key: dict[Key, Record] = {}
         for record in records:
-            self.by_key.setdefault(tuple(record[name] for name in KEY), record)
+            dataset, family, rung, keep, seed = (record[name] for name in KEY)
+            self.by_key.setdefault((dataset, family, rung, keep, seed), record)
 
 
 def expected_seconds(

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from experiments.benchmarks.regulariser.plan import UNPRUNED, Finished, Grid
-from experiments.benchmarks.regulariser.variants import FAMILIES, Family
+from experiments.benchmarks.regulariser.variants import FAMILIES, MAIN, Family
 from experiments.benchmarks.runs_file import Record
 from optembed_jax.search.paired_difference import paired_difference
 
-AGAINST = "group_lasso"
+AGAINST = f"group_lasso+{MAIN}"
 """The family that the others are compared with, seed by seed."""
 
 FIGURES = (

@@ -1,6 +1,6 @@
 """All that is compared, in one place: families of regularisers, and the rungs of their ladders.
 
-To compare something else, add a line to ``BASIC`` or ``OPTIONS``.
+To compare something else, add a line to ``BASIC``, ``OPTIONS`` or ``WITH_OPTIONS``.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ GROUP_LASSO = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 TABLE_L2 = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 ELASTIC = tuple((rent, l2) for rent in (3e-4, 1e-3) for l2 in (1e-2, 3e-2, 1e-1))
 
-EPOCHS, PATIENCE = 20, 2
+EPOCHS, PATIENCE = 30, 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,6 @@ def _ladder(strengths: Sequence[float], name: str, **train: Any) -> tuple[Rung, 
 
 
 BASIC: tuple[Family, ...] = (
-    Family("none", "nothing", (Rung("-", {"row_decay": "none"}),)),
     Family(
         "group_lasso",
         "group lasso, proximal",
@@ -104,11 +103,6 @@ BASIC: tuple[Family, ...] = (
         pruned=True,
     ),
     Family(
-        "l2_visited",
-        "table L2, in the gradient, rows read",
-        _ladder(TABLE_L2, "table_l2", row_decay="l2_visited"),
-    ),
-    Family(
         "elastic_net",
         "group lasso and table L2, proximal",
         tuple(
@@ -117,47 +111,66 @@ BASIC: tuple[Family, ...] = (
         ),
         pruned=True,
     ),
+    Family(
+        "l2_visited",
+        "table L2, in the gradient, rows read",
+        _ladder(TABLE_L2, "table_l2", row_decay="l2_visited"),
+    ),
+    Family("none", "nothing", (Rung("-", {"row_decay": "none"}),)),
 )
-"""Each regulariser as it is, with the same loop."""
+"""Each regulariser."""
 
 OPTIONS: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = {
+    "plateau": ("plateau", {"lr_plateau": "0.1"}, {}),
     "patience": ("patience 4", {}, {"patience": 4}),
-    "noise": ("epochs within 1 standard error are free", {}, {"errors": 1.0}),
+    "noise": ("noise spends no patience", {}, {"errors": 1.0}),
     "logloss": ("stops by logloss", {}, {"by": "logloss"}),
-    "plateau": ("learning rate cut to a tenth on a plateau", {"lr_plateau": "0.1"}, {}),
 }
 """What may be added: a title, attributes of ``TrainConfig``, and of ``Loop``."""
 
-TOGETHER = ("plateau", "noise")
-"""The options that are tried together, too, with a ladder of their own."""
+MAIN = "plateau"
+"""The option with which all are compared, since all are better with it."""
 
-WITH_OPTIONS = ("group_lasso", "l2_proximal", "l2_coupled")
-"""The regularisers to which options are added."""
+BARE = ("group_lasso", "l2_proximal", "l2_coupled", "none")
+"""The regularisers that are tuned without it, too."""
+
+WITH_OPTIONS = ("group_lasso", "l2_proximal")
+"""Those to which each other option is added alone, and beside the main one."""
 
 
-def with_options(base: Family, options: Sequence[str], *, tuned: bool) -> Family:
-    """A family with some options; ``tuned``: with a ladder of its own."""
-    titles = "; ".join(OPTIONS[option][0] for option in options)
+def with_options(base: Family, options: Sequence[str], tuned_as: str | None = None) -> Family:
+    """A family with some options, with a ladder of its own or the best rung of another."""
+    titles = [OPTIONS[option][0] for option in options]
     train: dict[str, Any] = {}
     loop: dict[str, Any] = {}
     for option in options:
         train |= OPTIONS[option][1]
         loop |= OPTIONS[option][2]
     return Family(
-        f"{base.name}+{'+'.join(options)}",
-        f"{base.title}; {titles}",
+        "+".join([base.name, *options]),
+        "; ".join([base.title, *titles]),
         tuple(Rung(rung.name, {**rung.train, **train}) for rung in base.rungs),
         dataclasses.replace(base.loop, **loop),
-        tuned_as=None if tuned else base.name,
+        tuned_as,
+        pruned=base.pruned and list(options) == [MAIN],
     )
 
 
 def _all_families() -> dict[str, Family]:
     basic = {family.name: family for family in BASIC}
     bases = [basic[name] for name in WITH_OPTIONS]
-    single = [with_options(base, [option], tuned=False) for option in OPTIONS for base in bases]
-    together = [with_options(base, TOGETHER, tuned=True) for base in bases]
-    return {family.name: family for family in (*BASIC, *single, *together)}
+    others = [option for option in OPTIONS if option != MAIN]
+    found = [
+        *(with_options(base, [MAIN]) for base in BASIC),
+        *(dataclasses.replace(basic[name], pruned=False) for name in BARE),
+        *(
+            with_options(base, [MAIN, option], f"{base.name}+{MAIN}")
+            for option in others
+            for base in bases
+        ),
+        *(with_options(base, [option], base.name) for option in others for base in bases),
+    ]
+    return {family.name: family for family in found}
 
 
 FAMILIES: Mapping[str, Family] = _all_families()

@@ -78,7 +78,7 @@ def test_everything_is_run_once_and_what_it_needs_before_it():
     best = {("a", 1.0): "2", ("a", 0.2): "3", ("a", 0.1): "2", ("b", 1.0): "1", ("b", 0.2): "1",
             ("b", 0.1): "1"}  # fmt: skip
     records = run_all(
-        GRID, lambda job: float(best.get((job["dataset"], job["keep"])) == job["rung"])
+        GRID, lambda job: 0.1 + float(best.get((job["dataset"], job["keep"])) == job["rung"])
     )
     keys = [key(record) for record in records]
     assert len(set(keys)) == len(keys)
@@ -98,14 +98,30 @@ def test_everything_is_run_once_and_what_it_needs_before_it():
     assert set(keys) == expected
 
 
+def test_where_rows_are_pruned_the_best_unpruned_strengths_come_first():
+    long = Family("long", "l", tuple(Rung(str(n), {}) for n in range(5)), pruned=True)
+    grid = Grid(("a",), (long,), (0.2,), seeds=1)
+    unpruned = {"0": 0.5, "1": 0.9, "2": 0.8, "3": 0.7, "4": 0.6}
+    records = [ran("a", "long", rung, auc=auc) for rung, auc in unpruned.items()]
+    wanted = [key(job)[2:4] for job in grid.wanted(records)]
+    assert wanted == [("1", 0.2), ("2", 0.2), ("3", 0.2), ("0", 0.2), ("4", 0.2)]
+    records += [ran("a", "long", rung, keep=0.2, auc=auc) for rung, auc in (("1", 0.5), ("2", 0.6))]
+    assert grid.chosen(Finished(records), "a", long, 0.2) is None
+    records.append(ran("a", "long", "3", keep=0.2, auc=0.4))
+    assert grid.chosen(Finished(records), "a", long, 0.2) == "2"
+    # One that was not among them may still win, once it is run.
+    records.append(ran("a", "long", "4", keep=0.2, auc=0.7))
+    assert grid.chosen(Finished(records), "a", long, 0.2) == "4"
+
+
 def test_the_rest_is_all_that_is_left():
     everything = [key(job) for job in GRID.rest([])]
     assert len(set(everything)) == len(everything)
     # As many as when every first rung is best: nothing but the ladders differs from seed 0.
-    assert set(everything) == {key(r) for r in run_all(GRID, lambda job: 0.0)}
-    some = run_all(GRID, lambda job: 0.0)[:10]
+    assert set(everything) == {key(r) for r in run_all(GRID, lambda job: 0.5)}
+    some = run_all(GRID, lambda job: 0.5)[:10]
     assert {key(job) for job in GRID.rest(some)} == set(everything) - {key(r) for r in some}
-    assert GRID.rest(run_all(GRID, lambda job: 0.0)) == []
+    assert GRID.rest(run_all(GRID, lambda job: 0.5)) == []
 
 
 def test_more_tuning_seeds_than_seeds_are_as_many():

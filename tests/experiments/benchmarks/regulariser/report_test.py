@@ -8,7 +8,8 @@ from experiments.benchmarks.regulariser import picture, report
 from experiments.benchmarks.regulariser.plan import KEY, Grid
 from experiments.benchmarks.regulariser.variants import families
 
-GRID = Grid(("flights", "synthetic"), families(["none", "group_lasso", "l2_coupled"]), (0.2,), 3)
+NONE, LASSO, L2 = (f"{name}+plateau" for name in ("none", "group_lasso", "l2_coupled"))
+GRID = Grid(("flights", "synthetic"), families([NONE, LASSO, L2]), (0.2,), 3)
 
 
 def ran(dataset, family, rung, keep, seed, val_auc=0.7, **figures):
@@ -27,7 +28,7 @@ def records():
                 continue
             for number, rung in enumerate(family.rungs):
                 # Best is the second rung, and of group lasso at 20 % the last.
-                best = 4 if (family.name, keep) == ("group_lasso", 0.2) else 1
+                best = 4 if (family.name, keep) == (LASSO, 0.2) else 1
                 auc = 0.9 if number == best else 0.7
                 found.append(ran("flights", family.name, rung.name, keep, 0, auc))
                 if number == best or len(family.rungs) == 1:
@@ -49,13 +50,13 @@ def test_means_and_spreads_are_those_of_the_seeds_of_the_rung_chosen(records):
     summary = report.summarise(GRID, records)
     cells = {(c["family"], c["keep"]): c for c in summary["best"]}
     assert {place: cell["rung"] for place, cell in cells.items()} == {
-        ("none", 1.0): "-",
-        ("group_lasso", 1.0): "0.0003",
-        ("l2_coupled", 1.0): "0.001",
-        ("group_lasso", 0.2): "0.01",
-        ("l2_coupled", 0.2): "0.001",
+        (NONE, 1.0): "-",
+        (LASSO, 1.0): "0.0003",
+        (L2, 1.0): "0.001",
+        (LASSO, 0.2): "0.01",
+        (L2, 0.2): "0.001",
     }
-    assert [place for place, cell in cells.items() if cell["at_end"]] == [("group_lasso", 0.2)]
+    assert [place for place, cell in cells.items() if cell["at_end"]] == [(LASSO, 0.2)]
     for (family, keep), cell in cells.items():
         assert cell["seeds"] == 3 and cell["diverged"] == 0
         for name in report.FIGURES:
@@ -68,16 +69,16 @@ def test_means_and_spreads_are_those_of_the_seeds_of_the_rung_chosen(records):
 
 def test_differences_are_paired_and_their_interval_is_students(records):
     summary = report.summarise(GRID, records)
-    cell = next(c for c in summary["best"] if c["family"] == "l2_coupled" and c["keep"] == 1.0)
+    cell = next(c for c in summary["best"] if c["family"] == L2 and c["keep"] == 1.0)
     for name in ("test_auc", "test_logloss"):
-        ours = figures(records, "l2_coupled", "0.001", 1.0, name)
-        theirs = figures(records, "group_lasso", "0.0003", 1.0, name)
+        ours = figures(records, L2, "0.001", 1.0, name)
+        theirs = figures(records, LASSO, "0.0003", 1.0, name)
         interval = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
         assert cell["less"][name]["mean"] == pytest.approx(np.mean(ours - theirs))
         width = (interval.high - interval.low) / 2
         assert cell["less"][name]["half_width"] == pytest.approx(width)
     assert cell["less"]["seeds"] == 3
-    own = next(c for c in summary["best"] if c["family"] == "group_lasso" and c["keep"] == 1.0)
+    own = next(c for c in summary["best"] if c["family"] == LASSO and c["keep"] == 1.0)
     assert own["less"] is None
 
 
@@ -85,11 +86,11 @@ def test_tables_have_every_figure_and_only_what_was_run(records):
     summary = report.summarise(GRID, records)
     text = report.tables(GRID, summary)
     assert "### flights" in text and "### synthetic" not in text
-    cell = next(c for c in summary["best"] if c["family"] == "none")
-    row = next(line for line in text.splitlines() if line.startswith("| nothing | - |"))
+    cell = next(c for c in summary["best"] if c["family"] == NONE)
+    row = next(line for line in text.splitlines() if line.startswith("| nothing; plateau | - |"))
     auc, spread = cell["test_auc"]["mean"], cell["test_auc"]["spread"]
     assert f"{auc:.4f} ± {spread:.4f}" in row and "3.0 of 5.0" in row
-    assert "| 20% | group lasso, proximal | 0.01 (end of the ladder) |" in text
+    assert "| 20% | group lasso, proximal; plateau | 0.01 (end of the ladder) |" in text
     widths = [line.count("|") for line in text.splitlines() if line.startswith("|")]
     tables = [t.splitlines() for t in text.split("\n\n") if t.startswith("|")]
     assert len(widths) > 10 and all(len({line.count("|") for line in t}) == 1 for t in tables)
@@ -102,9 +103,9 @@ def test_a_training_that_diverged_is_told_and_not_averaged(records):
             del lost[name]
     lost["diverged"] = "the loss became nan"
     summary = report.summarise(GRID, records)
-    cell = next(c for c in summary["best"] if c["family"] == "group_lasso" and c["keep"] == 1.0)
+    cell = next(c for c in summary["best"] if c["family"] == LASSO and c["keep"] == 1.0)
     assert (cell["seeds"], cell["diverged"]) == (2, 1)
-    other = next(c for c in summary["best"] if c["family"] == "l2_coupled" and c["keep"] == 1.0)
+    other = next(c for c in summary["best"] if c["family"] == L2 and c["keep"] == 1.0)
     assert other["less"]["seeds"] == 2
     assert "| 2, 1 diverged |" in report.tables(GRID, summary)
 
