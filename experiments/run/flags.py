@@ -15,6 +15,7 @@ from etils.epath import Path
 
 from experiments.run.search_options import SearchOptions
 from experiments.run.settings import Settings
+from experiments.run.tune_options import LADDERS, TUNED, TuneOptions, strength_of
 from optembed_jax.data.options import DataOptions
 from optembed_jax.errors import InputError
 from optembed_jax.models.model_config import DEFAULT_ROW_KEEP, DEFAULT_ROW_SCORE, ModelConfig
@@ -175,6 +176,27 @@ CHECKPOINT_EVERY = flags.DEFINE_string(
     "Save a training phase every so many steps, such as 500, or seconds, such as 60s; it is saved "
     "at the end of each epoch in any case.",
 )
+
+
+def _listed(ladder: tuple[float, ...]) -> str:
+    return ",".join(f"{value:g}" for value in ladder)
+
+
+TUNE = flags.DEFINE_enum(
+    "tune",
+    "none",
+    TUNED,
+    "rows: before all phases, find by validation which strength of what rows pay is best: of "
+    "--rent, or where that is not in use or 0, of --table_l2.",
+)
+TUNE_LADDER = flags.DEFINE_list(
+    "tune_ladder",
+    None,
+    "Strengths to try with --tune=rows, rising. None: "
+    + "; ".join(f"of --{name} {_listed(ladder)}" for name, ladder in LADDERS.items()),
+)
+TUNE_ROWS = flags.DEFINE_integer("tune_rows", 1_000_000, "Training rows to try each on, at most.")
+TUNE_EPOCHS = flags.DEFINE_integer("tune_epochs", 12, "Most epochs of each of them.")
 RETRAIN_FROM = flags.DEFINE_string(
     "retrain_from",
     "supernet",
@@ -294,6 +316,7 @@ def settings() -> Settings:
         model["mlp_dims"] = tuple(int(width) for width in model["mlp_dims"])
     except ValueError as error:
         raise InputError(f"mlp_dims must be whole numbers, such as 128,64: {error}") from error
+    train = TrainConfig(**_values_of(TrainConfig))
     options = _search_options()
     if options is None:
         model["max_table_bytes"] = _row_budget()
@@ -304,7 +327,7 @@ def settings() -> Settings:
         data=data_options(),
         data_dir=in_file_system(DATA_DIR.value, "--data_dir"),
         model=ModelConfig(**model),
-        train=TrainConfig(**_values_of(TrainConfig)),
+        train=train,
         search=SearchConfig(**_values_of(SearchConfig)),
         batch_size=BATCH_SIZE.value,
         epochs=EPOCHS.value,
@@ -318,6 +341,7 @@ def settings() -> Settings:
         pick=PICK.value,
         finalists=FINALISTS.value,
         verify_seeds=VERIFY_SEEDS.value,
+        tune=_tune_options(train),
         parallelism=PARALLELISM.value,
     )
 
@@ -332,6 +356,18 @@ def _search_options() -> SearchOptions | None:
     except ValueError as error:
         raise InputError(f"keep_rates must be numbers, such as 1,0.5,0.2: {error}") from error
     return SearchOptions(**values)
+
+
+def _tune_options(train: TrainConfig) -> TuneOptions | None:
+    """Which strengths are tried; None tries none."""
+    if TUNE.value == "none":
+        return None
+    strength = strength_of(train)
+    try:
+        ladder = tuple(float(value) for value in TUNE_LADDER.value or LADDERS[strength])
+    except ValueError as error:
+        raise InputError(f"tune_ladder must be numbers, such as 1e-4,1e-3: {error}") from error
+    return TuneOptions(strength, ladder, TUNE_ROWS.value, TUNE_EPOCHS.value)
 
 
 def _row_budget() -> int | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from experiments.run.pick import check_pick
 from experiments.run.preemption import every
 from experiments.run.search_options import SearchOptions
+from experiments.run.tune_options import TuneOptions
 from optembed_jax.data.options import DataOptions
 from optembed_jax.devices.choice import PARALLELISMS
 from optembed_jax.errors import InputError
@@ -35,6 +36,7 @@ class Settings:
       pick: which table of a front to retrain, as ``pick.pick`` reads it.
       finalists: whether what is retrained has to validate better than what else is there.
       verify_seeds: seeds to verify the search with; 0 does not.
+      tune: the strengths of the rows' regulariser to try first; None trains with the one given.
 
     Raises:
       InputError: a value outside its range.
@@ -58,6 +60,7 @@ class Settings:
     pick: str = "best"
     finalists: bool = True
     verify_seeds: int = 0
+    tune: TuneOptions | None = None
     parallelism: str = "auto"
 
     def __post_init__(self) -> None:
@@ -75,6 +78,11 @@ class Settings:
         if self.train.schedule is not None:
             for epoch in range(1, self.epochs + 1):
                 self.train.schedule.factor(epoch)
+        if self.tune is not None and self.tune.rows < self.batch_size:
+            raise InputError(
+                f"tune_rows must make a batch at least, of batch_size={self.batch_size}, and is "
+                f"{self.tune.rows}"
+            )
         every(self.checkpoint_every)
         check_pick(self.pick)
         if self.verify_seeds < 0:
