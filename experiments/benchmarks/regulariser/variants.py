@@ -123,7 +123,7 @@ BASIC: tuple[Family, ...] = (
 OPTIONS: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = {
     "plateau": ("plateau", {"lr_plateau": "0.1"}, {}),
     "patience": ("patience 4", {}, {"patience": 4}),
-    "noise": ("noise spends no patience", {}, {"errors": 1.0}),
+    "noise": ("noise spends no patience", {}, {"errors": 2.0}),
     "logloss": ("stops by logloss", {}, {"by": "logloss"}),
 }
 """What may be added: a title, attributes of ``TrainConfig``, and of ``Loop``."""
