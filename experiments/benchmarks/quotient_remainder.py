@@ -152,7 +152,8 @@ def fit_hashed(
         auc = metrics.auc(labels, logits)
         is_best = not history or auc > max(epoch.val_auc for epoch in history)
         loss = float(np.mean(jax.device_get(losses)))
-        history.append(Epoch(number, loss, auc, metrics.logloss(labels, logits), 0.0, is_best))
+        logloss, ratio = metrics.logloss(labels, logits), metrics.calibration(labels, logits)
+        history.append(Epoch(number, loss, auc, logloss, ratio, 0.0, is_best))
         if is_best:
             best = (whole, batch_stats)
         elif not any(epoch.best for epoch in history[-patience:]):

@@ -168,7 +168,24 @@ flags.DEFINE_string(
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 2048, "Rows per step.")
 EPOCHS = flags.DEFINE_integer("epochs", 20, "Most epochs of each training phase.")
 PATIENCE = flags.DEFINE_integer(
-    "patience", 1, "Epochs without a better validation AUC before a phase stops."
+    "patience", 1, "Epochs without a better validation before a phase stops."
+)
+EARLY_STOP_BY = flags.DEFINE_string(
+    "early_stop_by",
+    "auc",
+    "auc or logloss of the validation: what the best epoch is told by, and --patience counts by.",
+)
+EARLY_STOP_ERRORS = flags.DEFINE_float(
+    "early_stop_errors",
+    2.0,
+    "Only epochs that are behind the best by more than so many standard errors of the difference "
+    "spend --patience; 0: every epoch that is no new best (the paper).",
+)
+INIT_OUTPUT = flags.DEFINE_string(
+    "init_output",
+    "click_rate",
+    "A phase starts by predicting the click_rate of the training rows for every row, or with an "
+    "output layer at random (the paper).",
 )
 CHECKPOINT_EVERY = flags.DEFINE_string(
     "checkpoint_every",
@@ -332,6 +349,9 @@ def settings() -> Settings:
         batch_size=BATCH_SIZE.value,
         epochs=EPOCHS.value,
         patience=PATIENCE.value,
+        early_stop_by=EARLY_STOP_BY.value,
+        early_stop_errors=EARLY_STOP_ERRORS.value,
+        init_output=INIT_OUTPUT.value,
         seed=SEED.value,
         retrain_from=RETRAIN_FROM.value,
         candidates_per_pass=CANDIDATES_PER_PASS.value,

@@ -19,6 +19,12 @@ from experiments.run.settings import Settings
 from experiments.run.trained import OF_PRUNING, Run
 from optembed_jax.errors import InputError
 
+OF_THE_LOOP = (
+    *("batch_size", "epochs", "patience", "early_stop_by", "early_stop_errors", "init_output"),
+    "seed",
+)
+"""Settings that decide every training, apart from the model and the optimiser."""
+
 _PHASES: Mapping[str, Callable[[Run, Path], dict[str, Any]]] = {
     "tune": tune_phase.tune,
     "baseline": training_phases.baseline,
@@ -47,7 +53,7 @@ def phases_asked(settings: Settings) -> tuple[str, ...]:
 def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
     """The flags that decide a phase's outcome, apart from the data and the phases before it."""
     model, train = dataclasses.asdict(settings.model), dataclasses.asdict(settings.train)
-    loop = {name: getattr(settings, name) for name in ("batch_size", "epochs", "patience", "seed")}
+    loop = {name: getattr(settings, name) for name in OF_THE_LOOP}
     if phase == "search":
         options = dataclasses.asdict(settings.search_options)
         return {**dataclasses.asdict(settings.search), **options, "seed": settings.seed}

@@ -36,6 +36,9 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
             "batch_size": settings.batch_size,
             "epochs": settings.epochs,
             "patience": settings.patience,
+            "early_stop_by": settings.early_stop_by,
+            "early_stop_errors": settings.early_stop_errors,
+            "init_output": settings.init_output,
             "retrain_from": settings.retrain_from,
             "retrain_rent": settings.retrain.rent,
             "pick": settings.pick,
@@ -63,6 +66,7 @@ def phase_table(summary: dict[str, Any]) -> str:
             "val AUC",
             "test AUC",
             "test logloss",
+            "calibration",
             "rows kept",
             "table parameters",
             "of full",
@@ -81,6 +85,7 @@ def phase_table(summary: dict[str, Any]) -> str:
                 f"{result['val_auc']:.4f}",
                 f"{result['test_auc']:.4f}" if "test_auc" in result else "-",
                 f"{result['test_logloss']:.4f}" if "test_logloss" in result else "-",
+                f"{result['test_calibration']:.2f}" if "test_calibration" in result else "-",
                 f"{result['rows_kept']:,}",
                 f"{table:,}",
                 f"{100 * table / full:.1f} %" if full else "-",
@@ -126,7 +131,10 @@ def frequency_table(summary: dict[str, Any]) -> str:
 
 
 def findings(summary: dict[str, Any]) -> list[str]:
-    """What else is worth telling: the search's front, the short list, what verification found."""
+    """What else is worth telling: the search's front, the short list, what verification found.
+
+    And what a phase warned of.
+    """
     found = []
     if "tune" in summary:
         found.append(tune_table(summary["tune"]))
@@ -141,7 +149,12 @@ def findings(summary: dict[str, Any]) -> list[str]:
             f"verdict over {seeds} seed{'s' if seeds > 1 else ''} (test AUC, at most "
             f"{result['budget_parameters']:,} table parameters): {result['verdict']}"
         )
-    return found
+    warnings = [
+        f"warning: {phase}: {warning}"
+        for phase in PHASES
+        for warning in summary.get(phase, {}).get("warnings", [])
+    ]
+    return [*found, *(["\n".join(warnings)] if warnings else [])]
 
 
 def tune_table(tuned: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.search.dimension_rules import DIMENSION_RULES
 from optembed_jax.search.loop import SearchConfig
 from optembed_jax.step.optimisers import TrainConfig
+from optembed_jax.training.early_stopping import EarlyStopping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Settings:
       model, train, search: of the method.
       search_options: what is searched for.
       batch_size, epochs, patience: of the training loop.
+      early_stop_by, early_stop_errors: as ``EarlyStopping`` has them.
+      init_output: ``click_rate`` or ``random``: what models predict before they are trained.
       seed: of the run.
       retrain_from: ``supernet`` or ``fresh``.
       candidates_per_pass: of the search.
@@ -62,6 +65,9 @@ class Settings:
     verify_seeds: int = 0
     tune: TuneOptions | None = None
     parallelism: str = "auto"
+    early_stop_by: str = "auc"
+    early_stop_errors: float = 2.0
+    init_output: str = "click_rate"
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "patience", "candidates_per_pass"):
@@ -83,6 +89,11 @@ class Settings:
                 f"tune_rows must make a batch at least, of batch_size={self.batch_size}, and is "
                 f"{self.tune.rows}"
             )
+        if self.init_output not in ("click_rate", "random"):
+            raise InputError(
+                f"init_output must be one of click_rate, random, not {self.init_output!r}"
+            )
+        _ = self.stopping
         every(self.checkpoint_every)
         check_pick(self.pick)
         if self.verify_seeds < 0:
@@ -96,6 +107,11 @@ class Settings:
             raise InputError(
                 f"parallelism must be one of {', '.join(PARALLELISMS)}, not {self.parallelism!r}"
             )
+
+    @property
+    def stopping(self) -> EarlyStopping:
+        """What an epoch is judged by."""
+        return EarlyStopping(self.early_stop_by, self.early_stop_errors)
 
     @property
     def has_finalists(self) -> bool:

@@ -10,9 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from etils.epath import Path
 
-from experiments.run import preemption, processes
+from experiments.run import calibration, preemption, processes
 from experiments.run.progress import TrainingProgress
-from experiments.run.trained import Run, Trained, abstract, counts, key_of, model_of
+from experiments.run.trained import (
+    Run,
+    Trained,
+    abstract,
+    click_rate,
+    counts,
+    key_of,
+    model_of,
+)
 from experiments.run.workdir import append_jsonl, write_jsonl
 from optembed_jax import data, metrics
 from optembed_jax.devices.choice import Choice, choose, make_steps
@@ -89,7 +97,8 @@ def supernet(run: Run, folder: Path) -> dict[str, Any]:
     model, fields = run.settings.model, run.prepared.fields
     rows_in_budget(model, fields)  # Before training, not after.
     devices = _devices_for(run, Phase.SUPERNET)
-    start = _Start(lambda: init_params(key_of(run, "supernet"), model, fields))
+    rate = click_rate(run)
+    start = _Start(lambda: init_params(key_of(run, "supernet"), model, fields, rate))
     if not state_manifest.is_finished(folder / "initial"):
         params, batch_stats = devices.steps.whole(devices.steps.create(start.make))
         saved_state.save(folder / "initial", {"params": params, "batch_stats": batch_stats})
@@ -137,8 +146,8 @@ def _retraining_start(run: Run) -> _Start:
     """What retraining begins with, of the full model."""
     model, fields = run.settings.model, run.prepared.fields
     if run.settings.retrain_from == "fresh":
-        init_key, _ = jax.random.split(key_of(run, "retrain"))
-        return _Start(lambda: init_params(init_key, model, fields))
+        (init_key, _), rate = jax.random.split(key_of(run, "retrain")), click_rate(run)
+        return _Start(lambda: init_params(init_key, model, fields, rate))
     like = dict(zip(("params", "batch_stats"), abstract(model, run), strict=True))
     place = run.workdir.phase_dir("supernet") / "initial"
     initial = saved_state.restore(place, like, on_host=True)
@@ -184,7 +193,7 @@ def _train(
             steps=steps,
         )
 
-    val_auc = fitted.best.val_auc
+    val_auc, val_calibration = fitted.best.val_auc, fitted.best.val_calibration
     if fitted.scores is None:
         test = predicted("test", phase, steps, frozen)
     else:
@@ -194,17 +203,26 @@ def _train(
             predicted(split, Phase.RETRAIN, cut, trained.selection)
             for split in ("validation", "test")
         )
-        val_auc = metrics.auc(*validation)
+        val_auc, val_calibration = metrics.auc(*validation), metrics.calibration(*validation)
     if full is not None and isinstance(frozen, CompactIndex):
         rows, _ = trained.pruned(model)
         whole = expand(model, fitted.params, frozen, prepared.fields, rows, full)
         trained = dataclasses.replace(trained, params=whole)
     saved_state.save(folder / "state", trained.as_tree())
+    test_calibration = metrics.calibration(*test)
+    warnings = calibration.warnings_of(
+        {"validation": val_calibration, "test": test_calibration},
+        {split: prepared.clicks(split) for split in ("validation", "test")},
+    )
+    for warning in warnings:
+        run.progress.say(f"{phase.value}  warning: {warning}")
     return {
         "val_auc": val_auc,
+        "val_calibration": val_calibration,
         "test_auc": metrics.auc(*test),
         "test_logloss": metrics.logloss(*test),
-        "test_calibration": metrics.calibration(*test),
+        "test_calibration": test_calibration,
+        "warnings": warnings,
         **counts(run, model, trained),
         "best_epoch": fitted.best.number,
         "epochs": len(fitted.epochs),
@@ -236,6 +254,7 @@ def _fit(
             devices.train,
             prepared.fields,
             start=given if start.make is None else start.make(),
+            click_rate=click_rate(run),
             gather_scores=phase == Phase.SUPERNET and model.has_row_budget,
         )
 
@@ -271,6 +290,7 @@ def _fit(
                 train=devices.train,
                 epochs=settings.epochs,
                 patience=settings.patience,
+                stopping=settings.stopping,
                 on_step=telling.on_step,
                 on_epoch=on_epoch,
                 steps=steps,

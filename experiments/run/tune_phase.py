@@ -7,6 +7,7 @@ that a small part can ask for a stronger regulariser than the whole.
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from etils.epath import Path
@@ -51,14 +52,21 @@ def tune(run: Run, folder: Path) -> dict[str, Any]:
         if processes.is_first():
             (place / "checkpoints").rmtree(missing_ok=True)
         rungs.append({options.strength: value, **json.loads(result.read_text(encoding="utf-8"))})
-    best_rung = max(rungs, key=lambda rung: float(rung["val_auc"]))  # The first of equals.
-    chosen = best_rung[options.strength]
-    run.progress.say(f"tune  chosen: {options.strength} {chosen:g}, the best validation AUC")
+    chosen = best_of(rungs, run.settings.early_stop_by)[options.strength]
+    figure = {"auc": "AUC", "logloss": "logloss"}[run.settings.early_stop_by]
+    run.progress.say(f"tune  chosen: {options.strength} {chosen:g}, the best validation {figure}")
     if chosen in (options.ladder[0], options.ladder[-1]):
         run.progress.say(
             "tune  that is an end of the ladder; a longer --tune_ladder may find a better one"
         )
     return {"strength": options.strength, "chosen": chosen, "ladder": rungs}
+
+
+def best_of(rungs: Sequence[dict[str, Any]], by: str) -> dict[str, Any]:
+    """The rung of the best validation, by what epochs are judged by; the first of equals."""
+    if by == "logloss":
+        return min(rungs, key=lambda rung: float(rung["val_logloss"]))
+    return max(rungs, key=lambda rung: float(rung["val_auc"]))
 
 
 def tuned(settings: Settings, value: float) -> Settings:

@@ -54,6 +54,7 @@ def init_state(
     fields: Fields,
     *,
     start: tuple[Params, Any] | None = None,
+    click_rate: float | None = None,
     gather_scores: bool = False,
 ) -> TrainState:
     """The state before the first step.
@@ -65,6 +66,7 @@ def init_state(
       fields: the data set's fields.
       start: ``(params, batch_stats)`` to start from, such as the supernet's initial ones in
         retraining (section 3.4), copied; None draws fresh ones.
+      click_rate: of fresh ones, as of ``init_params``.
       gather_scores: gather ``model.budget_score``, by which rows are to be chosen.
 
     Raises:
@@ -73,7 +75,9 @@ def init_state(
     init_key, step_key = jax.random.split(key)
     # Copies, because training donates the state's buffers and the start may serve again.
     params, batch_stats = (
-        init_params(init_key, model, fields) if start is None else jax.tree.map(jnp.copy, start)
+        init_params(init_key, model, fields, click_rate)
+        if start is None
+        else jax.tree.map(jnp.copy, start)
     )
     opt_state, scores = init_optimisers(train, params, fields), None
     if gather_scores:

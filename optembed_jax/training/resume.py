@@ -23,6 +23,7 @@ class Epoch:
       loss: mean training loss.
       val_auc: of the validation split.
       val_logloss: of the validation split.
+      val_calibration: of the validation split, mean prediction over click rate.
       rows_per_second: training rows over the time of the training steps.
       best: whether it is the best epoch so far.
       within_noise: whether it is no new best, but no further behind than chance explains, so that
@@ -33,6 +34,7 @@ class Epoch:
     loss: float
     val_auc: float
     val_logloss: float
+    val_calibration: float
     rows_per_second: float
     best: bool
     within_noise: bool = False

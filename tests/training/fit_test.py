@@ -121,7 +121,7 @@ def test_training_stops_when_patience_ends_and_keeps_the_best_epoch(fields, spli
 
 def test_the_first_of_equal_epochs_is_the_best():
     scores = [(1, 0.5, True), (2, 0.7, True), (3, 0.7, False)]
-    epochs = tuple(Epoch(n, 0.0, auc, 0.0, 1.0, best) for n, auc, best in scores)
+    epochs = tuple(Epoch(n, 0.0, auc, 0.0, 1.0, 1.0, best) for n, auc, best in scores)
     assert Fitted(None, None, epochs).best.number == 2
 
 
@@ -371,7 +371,10 @@ def test_a_run_killed_between_checkpoints_goes_on_from_the_last_one(life, tmp_pa
 
 
 def test_the_position_does_not_depend_on_where_the_epoch_was_cut():
-    history = (Epoch(1, 0.1 + 0.2, 0.7, 0.5, 3.0, True), Epoch(2, 0.3, 0.6, 0.5, 3.0, False))
+    history = (
+        Epoch(1, 0.1 + 0.2, 0.7, 0.5, 1.1, 3.0, True),
+        Epoch(2, 0.3, 0.6, 0.5, 0.9, 3.0, False),
+    )
     position = Position(3, 5, 1.7, 80, 0.25, history)
     assert Position.from_json(json.loads(json.dumps(dataclasses.asdict(position)))) == position
     assert position.best == history[0]

@@ -9,7 +9,7 @@ from absl.testing import flagsaver
 
 from experiments.run import runs, training_phases
 from experiments.run.phases import run_phase
-from experiments.run.tune_phase import with_chosen
+from experiments.run.tune_phase import best_of, with_chosen
 from optembed_jax.errors import InputError
 
 SMALL = {
@@ -173,3 +173,10 @@ def test_tuning_comes_before_what_builds_on_it(start, opened, tmp_path, capsys):
         opened(**{**TUNED, "tune_rows": 100})
     with pytest.raises(InputError, match=r"tune_ladder must be numbers, such as 1e-4,1e-3: .*'a'"):
         opened(**{**TUNED, "tune_ladder": "a,b"})
+
+
+@pytest.mark.parametrize(("by", "chosen"), [("auc", 0.1), ("logloss", 0.2)])
+def test_rungs_are_judged_by_what_epochs_are_judged_by_and_the_first_of_equals_wins(by, chosen):
+    figures = [(0.1, 0.7, 0.5), (0.2, 0.6, 0.4), (0.3, 0.7, 0.4)]
+    rungs = [{"rent": s, "val_auc": auc, "val_logloss": loss} for s, auc, loss in figures]
+    assert best_of(rungs, by)["rent"] == chosen
