@@ -78,7 +78,14 @@ def train(problem: Problem, job: Job, rows: np.ndarray | None) -> dict[str, Any]
     phase = Phase.SUPERNET if rows is None else Phase.RETRAIN
     frozen = Selection(rows=None if rows is None else jnp.asarray(rows))
     key = jax.random.fold_in(jax.random.key(seed), list(Phase).index(phase))
-    state = init_state(key, MODEL, config, problem.fields, gather_scores=rows is None)
+    state = init_state(
+        key,
+        MODEL,
+        config,
+        problem.fields,
+        click_rate=float(np.mean(problem.arrays["train"][1])),
+        gather_scores=rows is None,
+    )
     fitted = fit(
         state,
         Split(*problem.arrays["train"], BATCH_SIZE, seed),
