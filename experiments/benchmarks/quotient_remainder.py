@@ -120,7 +120,7 @@ def fit_hashed(
 ) -> tuple[Fitted, int]:
     """Train a hashed model as ``fit`` trains the others.
 
-    Its rows pay no rent: all of them are read in almost every step.
+    Its rows pay no group lasso: all of them are read in almost every step.
 
     Args:
       model: the model.

@@ -53,9 +53,9 @@ _L2_OF_PEERS = tuple(Rung.of(strength=strength) for strength in _STRENGTHS)
 LADDERS: Mapping[str, tuple[Rung, ...]] = {
     "ours": (
         Rung.of(row_decay="none"),
-        Rung.of(row_decay="rent", rent=1e-3),
-        Rung.of(row_decay="rent", rent=3e-3),
-        Rung.of(row_decay="rent", rent=1e-3, table_l2=3e-2),
+        Rung.of(row_decay="group_lasso", group_lasso=1e-3),
+        Rung.of(row_decay="group_lasso", group_lasso=3e-3),
+        Rung.of(row_decay="group_lasso", group_lasso=1e-3, table_l2=3e-2),
         *(Rung.of(row_decay="l2_coupled", table_l2=l2) for l2 in (1e-2, 3e-2, 1e-1, 3e-1)),
     ),
     "fuxictr": _L2_OF_PEERS,

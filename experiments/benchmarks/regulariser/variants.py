@@ -13,7 +13,7 @@ from optembed_jax.training.early_stopping import EarlyStopping
 
 GROUP_LASSO = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 TABLE_L2 = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1)
-ELASTIC = tuple((rent, l2) for rent in (3e-4, 1e-3) for l2 in (1e-2, 3e-2, 1e-1))
+ELASTIC = tuple((group_lasso, l2) for group_lasso in (3e-4, 1e-3) for l2 in (1e-2, 3e-2, 1e-1))
 
 EPOCHS, PATIENCE = 30, 2
 
@@ -87,13 +87,13 @@ BASIC: tuple[Family, ...] = (
     Family(
         "group_lasso",
         "group lasso, proximal",
-        _ladder(GROUP_LASSO, "rent", row_decay="rent"),
+        _ladder(GROUP_LASSO, "group_lasso", row_decay="group_lasso"),
         pruned=True,
     ),
     Family(
         "l2_proximal",
         "table L2, proximal",
-        _ladder(TABLE_L2, "table_l2", row_decay="rent", rent=0.0),
+        _ladder(TABLE_L2, "table_l2", row_decay="group_lasso", group_lasso=0.0),
         pruned=True,
     ),
     Family(
@@ -106,8 +106,11 @@ BASIC: tuple[Family, ...] = (
         "elastic_net",
         "group lasso and table L2, proximal",
         tuple(
-            Rung(f"{rent:g} + {l2:g}", {"row_decay": "rent", "rent": rent, "table_l2": l2})
-            for rent, l2 in ELASTIC
+            Rung(
+                f"{group_lasso:g} + {l2:g}",
+                {"row_decay": "group_lasso", "group_lasso": group_lasso, "table_l2": l2},
+            )
+            for group_lasso, l2 in ELASTIC
         ),
         pruned=True,
     ),

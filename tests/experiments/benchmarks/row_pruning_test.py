@@ -9,7 +9,7 @@ from experiments.benchmarks.quotient_remainder import full_table, make_hashes, r
 from experiments.benchmarks.row_pruning_bench import Bench
 from experiments.benchmarks.row_pruning_data import seen_rows
 from experiments.benchmarks.row_pruning_methods import (
-    taylor_under_rent,
+    taylor_under_group_lasso,
 )
 from experiments.benchmarks.row_pruning_report import (
     DEFAULT,
@@ -116,8 +116,8 @@ def test_what_is_not_retrained_is_scored_as_it_was_cut():
     arrays["test"] = arrays["validation"]
     counts = np.bincount(arrays["train"][0].ravel(), minlength=20)
     bench = Bench(Problem("d", fields, arrays, counts), "fnn", 0)
-    asked = ("taylor, rent, not retrained", "frequency, not retrained")
-    records = list(taylor_under_rent(bench, lambda method, keep: method in asked))
+    asked = ("taylor, group lasso, not retrained", "frequency, not retrained")
+    records = list(taylor_under_group_lasso(bench, lambda method, keep: method in asked))
     assert [(r["method"], r["keep"]) for r in records] == [
         (method, keep) for method in asked for keep in (0.5, 0.2, 0.1, 0.05)
     ]

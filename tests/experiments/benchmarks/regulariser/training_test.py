@@ -35,7 +35,7 @@ def test_a_run_is_trained_pruned_by_its_own_scores_and_repeatable(folder, tmp_pa
     runs = tmp_path / "runs.jsonl"
     whole = training.run(job(), folder=folder, runs=runs)
     assert whole["test_auc"] > 0.6 and whole["rows"] == 100
-    assert whole["config"]["rent"] == 0.001 and whole["config"]["row_decay"] == "rent"
+    assert whole["config"]["group_lasso"] == 0.001 and whole["config"]["row_decay"] == "group_lasso"
     assert 1 <= whole["best_epoch"] <= whole["epochs"] <= 20
     with pytest.raises(InputError, match="has no unpruned run to choose the rows of"):
         training.run(job(0.2), folder=folder, runs=runs)

@@ -72,5 +72,7 @@ def test_families_are_named_or_all():
 
 def test_strengths_are_named_as_they_are():
     for rung in FAMILIES["elastic_net+plateau"].rungs:
-        rent, l2 = map(float, rung.name.split(" + "))
-        assert math.isclose(rent, rung.train["rent"]) and math.isclose(l2, rung.train["table_l2"])
+        group_lasso, l2 = map(float, rung.name.split(" + "))
+        assert math.isclose(group_lasso, rung.train["group_lasso"]) and math.isclose(
+            l2, rung.train["table_l2"]
+        )
