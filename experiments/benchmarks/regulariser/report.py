@@ -112,11 +112,12 @@ def tables(grid: Grid, summary: dict[str, Any]) -> str:
         if not ladders:
             continue
         parts.append(f"### {dataset}")
-        parts.append(f"At the strength that validation chose, every row kept:\n\n{_best(unpruned)}")
+        if unpruned:
+            parts.append(f"At the strength that validation chose, unpruned:\n\n{_best(unpruned)}")
         pruned = [cell for cell in best if cell["keep"] != UNPRUNED]
         if pruned:
             parts.append(f"Pruned, each at its own strength:\n\n{_pruned(pruned)}")
-        parts.append(f"Every strength, every row kept:\n\n{_ladders(grid, ladders, UNPRUNED)}")
+        parts.append(f"Every strength, unpruned:\n\n{_ladders(grid, ladders, UNPRUNED)}")
         for keep in grid.keeps:
             if any(cell["keep"] == keep for cell in ladders):
                 parts.append(f"Every strength, {keep:.0%} kept:\n\n{_ladders(grid, ladders, keep)}")
