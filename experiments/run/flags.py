@@ -25,9 +25,10 @@ from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.storage.object_store import in_file_system, path_of
 
 _DATA = DataOptions()
-# The library's defaults are the paper's; the commands' are what docs/row_pruning.md found best.
+# The library's defaults are the paper's; the commands' are what docs/row_pruning.md and
+# docs/regulariser.md found best.
 _MODEL = ModelConfig(mode_threshold="budget", mode_oov="oov")
-_TRAIN = TrainConfig(row_decay="rent")
+_TRAIN = TrainConfig(row_decay="group_lasso", lr_plateau="0.1")
 _SEARCH = SearchConfig()
 _OPTIONS = SearchOptions()
 
@@ -136,7 +137,7 @@ flags.DEFINE_float("l2", _TRAIN.l2, "L2 on kernels, added to the gradient.")
 flags.DEFINE_float(
     "table_l2",
     _TRAIN.table_l2,
-    "L2 on rows and linear weights, paid as --row_decay says. None: --l2, but 0 under rent.",
+    "L2 on rows and linear weights, paid as --row_decay says. None: --l2, but 0 with group_lasso.",
 )
 flags.DEFINE_float("t_lr", _TRAIN.t_lr, "Learning rate of the thresholds.")
 flags.DEFINE_float("alpha", _TRAIN.alpha, "Weight of the regulariser sum(exp(-t)).")
@@ -144,10 +145,14 @@ flags.DEFINE_string(
     "row_decay",
     _TRAIN.row_decay,
     "What rows of the table pay: --table_l2 inside Adam in every step (l2_coupled, the reference), "
-    "or in those that read them (l2_visited), or beside Adam (decoupled: AdamW); --rent and "
-    "--table_l2 by proximal steps (rent); or none.",
+    "or in those that read them (l2_visited), or beside Adam (decoupled: AdamW); --group_lasso and "
+    "--table_l2 by proximal steps (group_lasso); or none.",
 )
-flags.DEFINE_float("rent", _TRAIN.rent, "Of --row_decay=rent: what a row's norm pays per step.")
+flags.DEFINE_float(
+    "group_lasso",
+    _TRAIN.group_lasso,
+    "Of --row_decay=group_lasso: what a row's norm pays per step.",
+)
 flags.DEFINE_string(
     "table_update",
     _TRAIN.table_update,
@@ -157,7 +162,7 @@ flags.DEFINE_string(
     "lr_plateau",
     _TRAIN.lr_plateau,
     "FACTOR or FACTOR:EPOCHS, such as 0.1:1: multiply the learning rates by it after so many "
-    "epochs without a better validation; --patience counts from there.",
+    "epochs without a better validation; --patience counts from there. none: never (the paper).",
 )
 flags.DEFINE_string(
     "lr_schedule",
@@ -204,7 +209,7 @@ TUNE = flags.DEFINE_enum(
     "none",
     TUNED,
     "rows: before all phases, find by validation which strength of what rows pay is best: of "
-    "--rent, or where that is not in use or 0, of --table_l2.",
+    "--group_lasso, or where that is not in use or 0, of --table_l2.",
 )
 TUNE_LADDER = flags.DEFINE_list(
     "tune_ladder",
@@ -219,8 +224,10 @@ RETRAIN_FROM = flags.DEFINE_string(
     "supernet",
     "Retraining starts from the supernet's initial values (the paper) or from fresh ones.",
 )
-RETRAIN_RENT = flags.DEFINE_float(
-    "retrain_rent", None, "--rent of retraining, often a milder one; None takes the same."
+RETRAIN_GROUP_LASSO = flags.DEFINE_float(
+    "retrain_group_lasso",
+    None,
+    "--group_lasso of retraining, often a milder one; None takes the same.",
 )
 
 # --- devices and processes
@@ -355,7 +362,7 @@ def settings() -> Settings:
         seed=SEED.value,
         retrain_from=RETRAIN_FROM.value,
         candidates_per_pass=CANDIDATES_PER_PASS.value,
-        retrain_rent=RETRAIN_RENT.value,
+        retrain_group_lasso=RETRAIN_GROUP_LASSO.value,
         checkpoint_every=CHECKPOINT_EVERY.value,
         search_options=options or _OPTIONS,
         pick=PICK.value,

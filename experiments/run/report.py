@@ -40,7 +40,7 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
             "early_stop_errors": settings.early_stop_errors,
             "init_output": settings.init_output,
             "retrain_from": settings.retrain_from,
-            "retrain_rent": settings.retrain.rent,
+            "retrain_group_lasso": settings.retrain.group_lasso,
             "pick": settings.pick,
             "finalists": settings.has_finalists,
             "verify_seeds": settings.verify_seeds,

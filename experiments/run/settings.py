@@ -33,7 +33,7 @@ class Settings:
       seed: of the run.
       retrain_from: ``supernet`` or ``fresh``.
       candidates_per_pass: of the search.
-      retrain_rent: of the retraining; None is ``train.rent``.
+      retrain_group_lasso: of the retraining; None is ``train.group_lasso``.
       parallelism: how steps are spread over devices, see ``choice.choose``.
       checkpoint_every: how often training is saved, as :func:`preemption.every` takes it.
       pick: which table of a front to retrain, as ``pick.pick`` reads it.
@@ -57,7 +57,7 @@ class Settings:
     seed: int
     retrain_from: str
     candidates_per_pass: int
-    retrain_rent: float | None = None
+    retrain_group_lasso: float | None = None
     checkpoint_every: str = "300s"
     search_options: SearchOptions = dataclasses.field(default_factory=SearchOptions)
     pick: str = "best"
@@ -79,8 +79,10 @@ class Settings:
             raise InputError(
                 f"retrain_from must be one of supernet, fresh, not {self.retrain_from!r}"
             )
-        if self.retrain_rent is not None and not self.retrain_rent >= 0:
-            raise InputError(f"retrain_rent must be at least 0, not {self.retrain_rent}")
+        if self.retrain_group_lasso is not None and not self.retrain_group_lasso >= 0:
+            raise InputError(
+                f"retrain_group_lasso must be at least 0, not {self.retrain_group_lasso}"
+            )
         if self.train.schedule is not None:
             for epoch in range(1, self.epochs + 1):
                 self.train.schedule.factor(epoch)
@@ -129,6 +131,6 @@ class Settings:
     @property
     def retrain(self) -> TrainConfig:
         """``train``, as the retraining has it."""
-        if self.retrain_rent is None:
+        if self.retrain_group_lasso is None:
             return self.train
-        return dataclasses.replace(self.train, rent=self.retrain_rent)
+        return dataclasses.replace(self.train, group_lasso=self.retrain_group_lasso)

@@ -9,7 +9,10 @@ from optembed_jax.step.optimisers import TrainConfig
 
 TUNED = ("none", "rows")
 
-LADDERS = {"rent": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2), "table_l2": (1e-3, 1e-2, 3e-2, 1e-1, 3e-1)}
+LADDERS = {
+    "group_lasso": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+    "table_l2": (1e-3, 1e-2, 3e-2, 1e-1, 3e-1),
+}
 """Unless others are asked for."""
 
 
@@ -18,7 +21,7 @@ class TuneOptions:
     """A ladder of strengths, each of which the plain model is trained with.
 
     Attributes:
-      strength: the attribute of ``TrainConfig`` that is tuned, ``rent`` or ``table_l2``.
+      strength: the attribute of ``TrainConfig`` that is tuned, ``group_lasso`` or ``table_l2``.
       ladder: its values, at least 0, distinct, in order.
       rows: training rows to try them on, at most.
       epochs: of each training, at most.
@@ -56,7 +59,8 @@ class TuneOptions:
 
 
 def strength_of(train: TrainConfig) -> str:
-    """What rows pay by: ``rent``, or, where that is 0 and under the other decays, ``table_l2``.
+    """What rows pay by: ``group_lasso``, or, where that is 0 and under the other decays,
+    ``table_l2``.
 
     Raises:
       InputError: they pay nothing.
@@ -65,4 +69,6 @@ def strength_of(train: TrainConfig) -> str:
         raise InputError(
             "tune=rows tries strengths of what rows pay, and with row_decay=none they pay nothing"
         )
-    return "rent" if train.row_decay == "rent" and train.rent > 0 else "table_l2"
+    return (
+        "group_lasso" if train.row_decay == "group_lasso" and train.group_lasso > 0 else "table_l2"
+    )

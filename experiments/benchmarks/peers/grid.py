@@ -52,10 +52,8 @@ _L2_OF_PEERS = tuple(Rung.of(strength=strength) for strength in _STRENGTHS)
 
 LADDERS: Mapping[str, tuple[Rung, ...]] = {
     "ours": (
-        Rung.of(row_decay="none"),
-        Rung.of(row_decay="rent", rent=1e-3),
-        Rung.of(row_decay="rent", rent=3e-3),
-        Rung.of(row_decay="rent", rent=1e-3, table_l2=3e-2),
+        *(Rung.of(row_decay="group_lasso", group_lasso=w) for w in (3e-4, 1e-3, 3e-3)),
+        Rung.of(row_decay="group_lasso", group_lasso=1e-3, table_l2=3e-2),
         *(Rung.of(row_decay="l2_coupled", table_l2=l2) for l2 in (1e-2, 3e-2, 1e-1, 3e-1)),
     ),
     "fuxictr": _L2_OF_PEERS,
@@ -131,7 +129,8 @@ class Grid:
     def size(self) -> int:
         """Trainings in all."""
         later = sum(seed != FIRST_SEED for seed in self.seeds)
-        return sum(len(self.ladder(place)) + later for place in self.places)
+        ladders = [len(self.ladder(place)) for place in self.places]
+        return sum(rungs + later for rungs in ladders if rungs)
 
     def finished(self, records: Iterable[Record]) -> int:
         """How many of them are there."""
@@ -159,7 +158,8 @@ class Grid:
             left = [run for run in ladder if run.key not in finished]
             if not left:
                 rung = chosen(self.ladder(place), place, kept)
-                assert rung is not None
+                if rung is None:
+                    continue  # None of its rungs is to be tried.
                 runs = [Run(place, rung, seed) for seed in self.seeds]
                 left = [run for run in runs if run.key not in finished]
             wanted += left

@@ -8,9 +8,9 @@ from optembed_jax.step.optimisers import TrainConfig
 @pytest.mark.parametrize(
     ("train", "strength"),
     [
-        ({"row_decay": "rent"}, "rent"),
-        ({"row_decay": "rent", "table_l2": 0.1}, "rent"),
-        ({"row_decay": "rent", "table_l2": 0.1, "rent": 0}, "table_l2"),
+        ({"row_decay": "group_lasso"}, "group_lasso"),
+        ({"row_decay": "group_lasso", "table_l2": 0.1}, "group_lasso"),
+        ({"row_decay": "group_lasso", "table_l2": 0.1, "group_lasso": 0}, "table_l2"),
         ({"row_decay": "l2_coupled"}, "table_l2"),
         ({"row_decay": "l2_visited"}, "table_l2"),
         ({"row_decay": "decoupled"}, "table_l2"),
@@ -43,4 +43,4 @@ def test_where_rows_pay_nothing_there_is_nothing_to_tune():
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(InputError, match=message):
-        TuneOptions(**{"strength": "rent", "ladder": (0.0, 0.1), **options})
+        TuneOptions(**{"strength": "group_lasso", "ladder": (0.0, 0.1), **options})

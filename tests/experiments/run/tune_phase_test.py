@@ -26,7 +26,7 @@ SMALL = {
     "lr": 0.02,
     "epochs": 3,
     "patience": 2,
-    "row_decay": "rent",
+    "row_decay": "group_lasso",
 }
 TUNED = {**SMALL, "tune": "rows", "tune_ladder": "0,0.003,0.3"}
 
@@ -69,21 +69,23 @@ def test_the_strength_that_validates_best_is_what_all_phases_train_with(start, t
     told = capsys.readouterr()
     summary = summary_of(tmp_path / "tuned")
     tuned = summary["tune"]
-    assert [rung["rent"] for rung in tuned["ladder"]] == [0, 0.003, 0.3]
-    assert tuned["strength"] == "rent"
+    assert [rung["group_lasso"] for rung in tuned["ladder"]] == [0, 0.003, 0.3]
+    assert tuned["strength"] == "group_lasso"
     best = max(tuned["ladder"], key=lambda rung: rung["val_auc"])
-    assert tuned["chosen"] == best["rent"] == summary["flags"]["rent"]
+    assert tuned["chosen"] == best["group_lasso"] == summary["flags"]["group_lasso"]
     # Each rung is what the plain model comes to with that strength, and so is the baseline.
     for rung in tuned["ladder"]:
-        folder = tmp_path / f"rent {rung['rent']}"
-        assert start(runs.pipeline_main, workdir=folder, rent=rung["rent"], **SMALL) == 0
+        folder = tmp_path / f"group lasso {rung['group lasso']}"
+        assert (
+            start(runs.pipeline_main, workdir=folder, group_lasso=rung["group_lasso"], **SMALL) == 0
+        )
         plain = summary_of(folder)["baseline"]
         assert (plain["val_auc"], plain["best_epoch"]) == (rung["val_auc"], rung["best_epoch"])
         same = without_seconds(plain) == without_seconds(summary["baseline"])
-        assert same == (rung["rent"] == tuned["chosen"])
+        assert same == (rung["group_lasso"] == tuned["chosen"])
     assert summary["baseline"]["val_auc"] == best["val_auc"]
-    assert "tune  rent 0.003, 2 of 3  epoch 1/3" in told.err
-    assert f"tune  chosen: rent {tuned['chosen']:g}, the best validation AUC" in told.err
+    assert "tune  group lasso 0.003, 2 of 3  epoch 1/3" in told.err
+    assert f"tune  chosen: group lasso {tuned['chosen']:g}, the best validation AUC" in told.err
     assert f"\n{tuned['chosen']:g} " in told.out and "chosen\n" in told.out
     # What is finished is not run again, and the chosen strength is known from the start.
     results = list((tmp_path / "tuned").rglob("result.json"))
@@ -107,7 +109,7 @@ def test_other_decays_are_tuned_by_their_l2(opened):
     settings = with_chosen(run.settings, run.workdir)
     result = run.workdir.result("tune")
     assert settings.train.table_l2 == result["chosen"] in (0.01, 3)
-    assert settings.train.rent == run.settings.train.rent
+    assert settings.train.group_lasso == run.settings.train.group_lasso
     assert result["ladder"][0]["val_auc"] != result["ladder"][1]["val_auc"]
 
 
@@ -149,13 +151,16 @@ def test_contradictions_are_refused_before_anything_runs(start, tmp_path, capsys
         ({"tune_ladder": "0,0.5"}, "phase tune in {} is finished with --tune_ladder=0.0,0.003,0.3"),
         ({"tune_rows": 2048}, "is finished with --tune_rows=1000000 (now 2048)"),
         ({"lr": 0.5}, "phase tune in {} is finished with --lr=0.02 (now 0.5)"),
-        ({"tune": "none", "rent": 0.02}, "phase baseline in {} is finished with --rent="),
+        (
+            {"tune": "none", "group_lasso": 0.02},
+            "phase baseline in {} is finished with --group_lasso=",
+        ),
     ):
         capsys.readouterr()
         assert start(runs.pipeline_main, workdir=tmp_path, **{**TUNED, **change}) == 2
         assert said.format(tmp_path) in capsys.readouterr().err
     # The strength that is tuned is no contradiction: the phase decides it.
-    assert start(runs.pipeline_main, workdir=tmp_path, **{**TUNED, "rent": 0.02}) == 0
+    assert start(runs.pipeline_main, workdir=tmp_path, **{**TUNED, "group_lasso": 0.02}) == 0
     assert (tmp_path / "summary.json").read_bytes() == before
 
 
@@ -178,5 +183,5 @@ def test_tuning_comes_before_what_builds_on_it(start, opened, tmp_path, capsys):
 @pytest.mark.parametrize(("by", "chosen"), [("auc", 0.1), ("logloss", 0.2)])
 def test_rungs_are_judged_by_what_epochs_are_judged_by_and_the_first_of_equals_wins(by, chosen):
     figures = [(0.1, 0.7, 0.5), (0.2, 0.6, 0.4), (0.3, 0.7, 0.4)]
-    rungs = [{"rent": s, "val_auc": auc, "val_logloss": loss} for s, auc, loss in figures]
-    assert best_of(rungs, by)["rent"] == chosen
+    rungs = [{"group_lasso": s, "val_auc": auc, "val_logloss": loss} for s, auc, loss in figures]
+    assert best_of(rungs, by)["group_lasso"] == chosen

@@ -80,11 +80,13 @@ def test_records_of_rungs_that_are_no_longer_on_the_ladder_do_not_count():
 def test_a_rung_that_a_ladder_does_not_have_is_left_out():
     trees = Grid((Place("flights", "lightgbm", "lightgbm"),), (1, 7), (0,))
     assert trees.ladder(trees.places[0]) == [grid.LADDERS["lightgbm"][1]]
+    none = dataclasses.replace(trees, rungs=(7,), seeds=(0, 1))
+    assert none.wanted([]) == [] and none.size == none.finished([]) == 0
 
 
 def test_a_record_tells_its_run():
-    run = Run(PLACE, Rung.of(row_decay="rent", rent=1e-3), 4)
+    run = Run(PLACE, Rung.of(row_decay="group_lasso", group_lasso=1e-3), 4)
     made = run.record({"val_auc": 0.5})
     assert tuple(made[name] for name in grid.KEY) == run.key
-    assert made["rung"] == "row_decay=rent,rent=0.001" and made["val_auc"] == 0.5
+    assert made["rung"] == "row_decay=group_lasso,group_lasso=0.001" and made["val_auc"] == 0.5
     assert PLACE.has(made) and not Place("flights", "dcnv2", "fuxictr").has(made)
