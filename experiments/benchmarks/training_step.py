@@ -37,7 +37,7 @@ from optembed_jax.table.decay import ROW_DECAYS
 
 _ROWS = flags.DEFINE_list("rows", ["1000000"], "Rows of the table, V.")
 _MODELS = flags.DEFINE_list("models", ["deepfm"], "Backbones, or all; the peers have deepfm.")
-_DECAY = flags.DEFINE_enum("row_decay", "rent", ROW_DECAYS, "Of our side.")
+_DECAY = flags.DEFINE_enum("row_decay", "group_lasso", ROW_DECAYS, "Of our side.")
 _REPEATS = flags.DEFINE_integer("repeats", 11, "Timed turns of each side.", lower_bound=3)
 _STEPS = flags.DEFINE_integer("steps_per_turn", 3, "Steps of a turn.", lower_bound=1)
 _SIDES = flags.DEFINE_list("sides", list(SIDES), f"What to compare with, of {', '.join(SIDES)}.")

@@ -102,6 +102,7 @@ def train_step(
       The state after the step, and the loss: mean binary cross-entropy plus, in the supernet,
       ``alpha * sum(exp(-t))``.
     """
+    train = train.at(state.lr_scale)
     dims_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
     selection = train_selection(phase, model, dims_key, ids.shape, frozen, batch_axis)
     all_ids = batch_read.ids_of_all(ids, batch_axis, shards)
@@ -159,6 +160,7 @@ def train_step(
         batch_stats=batch_stats,
         opt_state=opt_state,
         key=state.key,
+        lr_scale=state.lr_scale,
         scores=scores,
     )
     return new_state, loss

@@ -61,12 +61,13 @@ class EarlyStopping:
           InputError: as ``metrics.auc``.
         """
         auc, logloss = metrics.auc(labels, logits), metrics.logloss(labels, logits)
+        calibration = metrics.calibration(labels, logits)
         merit = auc if self.by == "auc" else -logloss
         influence: tuple[float, ...] = ()
         if self.errors > 0:
             of = metrics.auc_influence if self.by == "auc" else metrics.logloss_influence
             influence = tuple(_by_group(labels, of(labels, logits)).tolist())
-        return Judged(auc, logloss, merit, influence)
+        return Judged(auc, logloss, calibration, merit, influence)
 
     def is_within_noise(self, behind: float, own: Sequence[float], best: Sequence[float]) -> bool:
         """Whether an epoch is behind the best by no more than chance explains.
@@ -86,13 +87,14 @@ class Judged:
     """What a validation came to.
 
     Attributes:
-      auc, logloss: of the split.
+      auc, logloss, calibration: of the split, as in ``metrics``.
       merit: the one that counts, higher is better.
       influence: of each group of rows on it, ``GROUPS`` numbers; none where noise is not asked for.
     """
 
     auc: float
     logloss: float
+    calibration: float
     merit: float
     influence: tuple[float, ...]
 

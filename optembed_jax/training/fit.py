@@ -17,8 +17,9 @@ from optembed_jax.devices.parallel import Steps, one_device
 from optembed_jax.errors import CheckpointError, DivergedError, InputError, Stopped
 from optembed_jax.models.forward import Params, Reading
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.step.learning_rate import lr_scale
 from optembed_jax.step.optimisers import TrainConfig
-from optembed_jax.step.train_state import TrainState, begin_epoch
+from optembed_jax.step.train_state import TrainState, begin_epoch, with_lr_scale
 from optembed_jax.step.train_step import Phase
 from optembed_jax.table.score import ScoreState
 from optembed_jax.training.early_stopping import EarlyStopping, Judged
@@ -72,6 +73,8 @@ def fit(
 ) -> Fitted:
     """Train until the validation has not become better for ``patience`` epochs.
 
+    With ``train.lr_plateau`` for so many after the learning rate was cut (``Position.is_over``).
+
     Args:
       state: before the first step, or as :func:`resume` gives it; its buffers are donated, so it
         cannot be used afterwards.
@@ -109,10 +112,11 @@ def fit(
     position = Position() if position is None else position
     stopping = EarlyStopping() if stopping is None else stopping
     loop = _Loop(
-        train_batches, validation_batches, frozen, phase, model, steps, stopping, on_step, saving
+        *(train_batches, validation_batches, frozen, phase, model, train, steps, stopping),
+        *(on_step, saving),
     )
     best = state
-    while not position.is_over(epochs, patience):
+    while not position.is_over(epochs, patience, train.plateau):
         state, position = _train_epoch(loop, state, position)
         _save(loop, state, position)
         epoch, judged = _validate(loop, state, position)
@@ -147,6 +151,7 @@ class _Loop:
     frozen: Reading
     phase: Phase
     model: ModelConfig
+    train: TrainConfig
     steps: Steps
     stopping: EarlyStopping
     on_step: Callable[[int, int, jax.Array], None] | None
@@ -178,7 +183,9 @@ def _train_epoch(loop: _Loop, state: TrainState, position: Position) -> tuple[Tr
     started = time.monotonic() - position.seconds  # As if there had been no break.
     total, rows, unread = loop.train_batches.num_batches, 0, []
     if position.batch == 0:
-        state = begin_epoch(state)
+        best = [epoch.best for epoch in position.history]
+        scale = lr_scale(loop.train.plateau, loop.train.schedule, best)
+        state = begin_epoch(with_lr_scale(state, scale, train=loop.train))
     remaining = loop.train_batches.epoch(position.epoch, position.batch)
     for number, batch in enumerate(remaining, position.batch + 1):
         state, loss = loop.steps.train(state, batch.ids, batch.labels, loop.frozen)
@@ -256,9 +263,14 @@ def _validate(loop: _Loop, state: TrainState, position: Position) -> tuple[Epoch
     if not np.isfinite(logits).all():
         raise loop.diverged(f"after epoch {position.epoch} the model's logits are no longer finite")
     judged = loop.stopping.judge(labels, logits)
-    best = position.merit is None or judged.merit > position.merit
-    within_noise = not best and loop.stopping.is_within_noise(
-        position.merit - judged.merit, judged.influence, position.influence
+    merit = position.merit
+    best = merit is None or judged.merit > merit
+    within_noise = (
+        merit is not None
+        and not best
+        and loop.stopping.is_within_noise(
+            merit - judged.merit, judged.influence, position.influence
+        )
     )
     epoch = Epoch(
         number=position.epoch,
@@ -268,6 +280,7 @@ def _validate(loop: _Loop, state: TrainState, position: Position) -> tuple[Epoch
         rows_per_second=position.rows / max(position.seconds, 1e-9),
         best=best,
         within_noise=within_noise,
+        val_calibration=judged.calibration,
     )
     return epoch, judged
 

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from optembed_jax.step.learning_rate import Plateau
 from optembed_jax.step.train_state import TrainState
 from optembed_jax.training.checkpoint import Checkpoints
 from optembed_jax.training.early_stopping import Judged
@@ -22,6 +23,7 @@ class Epoch:
       loss: mean training loss.
       val_auc: of the validation split.
       val_logloss: of the validation split.
+      val_calibration: of the validation split, mean prediction over click rate.
       rows_per_second: training rows over the time of the training steps.
       best: whether it is the best epoch so far.
       within_noise: whether it is no new best, but no further behind than chance explains, so that
@@ -32,6 +34,7 @@ class Epoch:
     loss: float
     val_auc: float
     val_logloss: float
+    val_calibration: float
     rows_per_second: float
     best: bool
     within_noise: bool = False
@@ -85,9 +88,16 @@ class Position:
         since = 0 if self.best is None else self.best.number
         return sum(not epoch.within_noise for epoch in self.history[since:])
 
-    def is_over(self, epochs: int, patience: int) -> bool:
-        """Whether there were ``epochs``, or ``patience`` of them that were worse than the best."""
-        return len(self.history) >= epochs or self.worse >= patience
+    def is_over(self, epochs: int, patience: int, plateau: Plateau | None = None) -> bool:
+        """Whether there were ``epochs``, or ``patience`` of them that were worse than the best.
+
+        Where a plateau cuts the learning rate, those are counted that come after the first cut
+        since the best, whatever their noise: if slower steps find nothing better, nothing will.
+        """
+        worse = self.worse
+        if plateau is not None:
+            worse = plateau.since_cut([epoch.best for epoch in self.history])
+        return len(self.history) >= epochs or worse >= patience
 
     def after(self, epoch: Epoch, judged: Judged) -> "Position":
         """The beginning of the next epoch, after one that came to this."""

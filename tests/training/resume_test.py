@@ -20,8 +20,8 @@ def position_after(*aucs, within_noise=()):
     position = Position()
     for number, auc in enumerate(aucs, 1):
         best = position.merit is None or auc > position.merit
-        epoch = Epoch(number, 0.5, auc, 0.4, 1_000.0, best, number in within_noise)
-        position = position.after(epoch, Judged(auc, 0.4, auc, (auc, 0.1)))
+        epoch = Epoch(number, 0.5, auc, 0.4, 1.1, 1_000.0, best, number in within_noise)
+        position = position.after(epoch, Judged(auc, 0.4, 1.1, auc, (auc, 0.1)))
     return position
 
 
@@ -94,6 +94,7 @@ def state(step):
         batch_stats={},
         opt_state=(),
         key=jax.random.key(step),
+        lr_scale=jnp.float32(1),
     )
 
 

@@ -58,9 +58,8 @@ def test_ratios_to_the_peers_are_their_time_over_ours_and_our_memory_over_theirs
 
 
 def test_without_fbgemm_its_figures_are_null_and_the_reason_is_told():
-    figures = {
-        "model": "deepfm", "rows": 1000, "row_decay": "rent", "fbgemm_missing": "no such module",
-    }  # fmt: skip
+    figures = {"model": "deepfm", "rows": 1000, "row_decay": "group_lasso"}
+    figures["fbgemm_missing"] = "no such module"
     found = step_pairs.ratios(figures)
     assert found and set(found.values()) == {None}
     assert set(found) == {name for name in step_pairs.RATIOS if "fbgemm" in name}
@@ -70,14 +69,20 @@ def test_without_fbgemm_its_figures_are_null_and_the_reason_is_told():
 
 def test_what_was_not_measured_is_a_dash():
     line = step_pairs.line_of(
-        {"model": "fm", "rows": 1000, "row_decay": "rent", "ours_ms": 12.4, "growth_from_10k": 1.1}
+        {
+            "model": "fm",
+            "rows": 1000,
+            "row_decay": "group_lasso",
+            "ours_ms": 12.4,
+            "growth_from_10k": 1.1,
+        }
     )
     assert "ours 12 ms, torch - (-x)" in line
     assert line.endswith("growth 1.10; memory -")
 
 
 def test_a_line_for_each_peer():
-    figures = {"model": "deepfm", "rows": 1000, "row_decay": "rent"}
+    figures = {"model": "deepfm", "rows": 1000, "row_decay": "group_lasso"}
     for name in ("plain_embedding_beside_fbgemm", "fbgemm_embedding"):
         figures |= {f"{name}_ms": 20.0, f"{name}_cpu_ms": 30.0}
     for name in ("plain_beside_fbgemm", "fbgemm"):
@@ -92,7 +97,7 @@ def test_a_line_for_each_peer():
 
 def test_pairs_take_turns_and_every_ratio_is_of_a_pair():
     pairs = step_pairs.pairs_of(
-        "deepfm", 20_000, "rent", step_pairs.SIDES, lambda side: Program([side], {})
+        "deepfm", 20_000, "group_lasso", step_pairs.SIDES, lambda side: Program([side], {})
     )
     assert all(len(pair) == 2 for pair in pairs)
     for over, under in step_pairs.RATIOS.values():
@@ -102,11 +107,13 @@ def test_pairs_take_turns_and_every_ratio_is_of_a_pair():
     jobs = {name: program.line[-1] for pair in pairs for name, program in pair.items()}
     assert jobs["fbgemm_embedding"] == "fbgemm_embedding"
     assert json.loads(jobs["plain_embedding_beside_fbgemm"]) == {
-        "kind": "ours_embedding", "model": "deepfm", "rows": 20_000, "row_decay": "rent",
+        "kind": "ours_embedding", "model": "deepfm", "rows": 20_000, "row_decay": "group_lasso",
         "mode": "none",
     }  # fmt: skip
     assert json.loads(jobs["ours_10k"])["rows"] == 10_000
-    (alone,) = step_pairs.pairs_of("fm", 10_000, "rent", [], lambda side: Program([side], {}))
+    (alone,) = step_pairs.pairs_of(
+        "fm", 10_000, "group_lasso", [], lambda side: Program([side], {})
+    )
     assert set(alone) == {"ours"}
 
 
@@ -119,11 +126,11 @@ def test_measuring_leaves_out_what_other_backbones_lack_and_fbgemm_where_it_is_m
 
     monkeypatch.setattr(step_pairs.timed_steps, "alternate", alternate)
     sides = ["sparse_torch", "fbgemm"]
-    found = step_pairs.measure("fm", 400, "rent", sides, EVERYTHING, 3, 1)
+    found = step_pairs.measure("fm", 400, "group_lasso", sides, EVERYTHING, 3, 1)
     assert taken == ["ours", "ours_beside_10k", "ours_10k"] and "fbgemm_missing" not in found
     taken.clear()
     peers = Peers("python", "built for another PyTorch", {})
-    found = step_pairs.measure("deepfm", 400, "rent", sides, peers, 3, 1)
+    found = step_pairs.measure("deepfm", 400, "group_lasso", sides, peers, 3, 1)
     assert "sparse_torch" in taken and "fbgemm" not in taken
     assert found["fbgemm_missing"] == "built for another PyTorch"
     assert found["memory_over_fbgemm"] is None and found["step_over_sparse_torch"] == 1
