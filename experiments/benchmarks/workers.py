@@ -4,6 +4,7 @@ Unlike a process for each run, a worker keeps what it has imported and compiled.
 """
 
 import concurrent.futures
+import concurrent.futures.process
 import dataclasses
 import multiprocessing
 import os
@@ -115,7 +116,13 @@ def outcomes(
                 running.values(), return_when=concurrent.futures.FIRST_COMPLETED
             )
             for name in [name for name, future in running.items() if future.done()]:
-                record = running.pop(name).result()
+                try:
+                    record = running.pop(name).result()
+                except concurrent.futures.process.BrokenProcessPool:
+                    # A signal to the whole group of processes ends workers before their runs.
+                    if preemption.requested():
+                        return
+                    raise
                 known.append(record)
                 yield record
     finally:

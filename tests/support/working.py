@@ -1,6 +1,7 @@
 """Runs that worker processes can be given."""
 
 import os
+import signal
 import time
 
 
@@ -16,3 +17,9 @@ def slowly(job):
 
 def fails(job):
     raise ValueError(f"no run {job['n']}")
+
+
+def ends_with_its_group(job):
+    """As where a signal goes to a whole group of processes: SIGTERM to the one that asked, too."""
+    os.kill(os.getppid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGKILL)

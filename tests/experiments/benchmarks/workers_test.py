@@ -7,7 +7,8 @@ import pytest
 import working
 
 from experiments.benchmarks.workers import Workers, complete, outcomes
-from optembed_jax.errors import InputError
+from experiments.run import preemption
+from optembed_jax.errors import InputError, Stopped
 
 KEY = ("n",)
 
@@ -84,3 +85,12 @@ def test_a_run_that_fails_ends_it_and_what_was_finished_stays(tmp_path):
 def test_a_value_out_of_range_says_so(values, message):
     with pytest.raises(InputError, match=message):
         Workers(**values)
+
+
+def test_workers_that_a_signal_ends_with_their_group_end_in_one_line(tmp_path):
+    file = tmp_path / "runs.jsonl"
+    file.write_text('{"n": 0}\n')
+    wanted = functools.partial(up_to, 2)
+    with preemption.handled(), pytest.raises(Stopped):
+        complete(str(file), KEY, wanted, working.ends_with_its_group, Workers(), lambda *_: "")
+    assert file.read_text() == '{"n": 0}\n'
