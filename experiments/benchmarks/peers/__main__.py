@@ -24,7 +24,8 @@ import tempfile
 from absl import flags
 
 from experiments.benchmarks import json_file, runs_file
-from experiments.benchmarks.peers import commands, environment, report, timing, training
+from experiments.benchmarks.peers import commands, report, timing, training
+from experiments.benchmarks.peers.environment import ENVIRONMENT
 from experiments.benchmarks.peers.grid import (
     DATASETS,
     FIRST_SEED,
@@ -103,8 +104,8 @@ def peers_python(grid: Grid, progress: Progress) -> str | None:
     python = _PEERS_PYTHON.value
     if python is None:
         folder = pathlib.Path(_PEERS_ENV.value).expanduser().absolute()
-        python = str(environment.make(folder, progress.say))
-    found = environment.check(python, sides)
+        python = str(ENVIRONMENT.make(folder, progress.say))
+    found = ENVIRONMENT.check(python, {"sides": sides})
     progress.say("peers: " + ", ".join(f"{name} {version}" for name, version in found.items()))
     return python
 

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from experiments.benchmarks.peers import environment
+from experiments.benchmarks.peer_environment import thread_variables
+from experiments.benchmarks.peers.environment import ENVIRONMENT
 from experiments.benchmarks.peers.grid import Run
 from experiments.benchmarks.peers.handover import Handed
 
@@ -61,7 +62,7 @@ def our_process(module: str, flags: list[str], threads: int | None) -> tuple[lis
         **os.environ,
         "PYTHONPATH": path,
         "JAX_PLATFORMS": "cpu",
-        **environment.thread_variables(threads),
+        **thread_variables(threads),
     }
     return [sys.executable, "-m", module, *flags], variables
 
@@ -105,5 +106,5 @@ def peer_job(run: Run, handed: Handed, task: str, threads: int | None) -> str:
 
 def peer_training(run: Run, handed: Handed, python: str) -> Command:
     """The peers' program."""
-    line = [python, str(environment.PROGRAM), peer_job(run, handed, "train", threads=1)]
-    return Command(line, environment.surroundings(threads=1), json.loads)
+    line = [python, *ENVIRONMENT.program, peer_job(run, handed, "train", threads=1)]
+    return Command(line, ENVIRONMENT.surroundings(threads=1), json.loads)

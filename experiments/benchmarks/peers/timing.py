@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from experiments.benchmarks.peers import commands, environment, workers
+from experiments.benchmarks.peers import commands, workers
+from experiments.benchmarks.peers.environment import ENVIRONMENT
 from experiments.benchmarks.peers.grid import FIRST_SEED, TREES, Grid, Run, chosen
 from experiments.benchmarks.peers.handover import Handed
 from experiments.benchmarks.runs_file import Record
@@ -140,4 +141,4 @@ def _process(
         return commands.our_process(module, commands.our_flags(run, handed), threads)
     assert python is not None
     job = commands.peer_job(run, handed, "time", threads)
-    return [python, str(environment.PROGRAM), job], environment.surroundings(threads)
+    return [python, *ENVIRONMENT.program, job], ENVIRONMENT.surroundings(threads)

@@ -10,8 +10,8 @@ import tempfile
 import threading
 from collections.abc import Callable, Generator
 
+from experiments.benchmarks.peer_environment import last_line
 from experiments.benchmarks.peers.commands import Command
-from experiments.benchmarks.peers.environment import last_line
 from experiments.benchmarks.peers.grid import Run
 from experiments.benchmarks.runs_file import Record
 

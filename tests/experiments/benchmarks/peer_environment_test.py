@@ -52,6 +52,29 @@ def test_one_of_other_versions_is_made_anew_and_marked_last(tmp_path, monkeypatc
     assert not commands
 
 
+def test_an_environment_that_is_made_of_the_same_requirements_is_used(tmp_path):
+    peers = environment(tmp_path)
+    peers.requirements.write_text("")
+    said = []
+    python = peers.make(tmp_path / "env", said.append)
+    assert python.exists() and len(said) == 1 and str(tmp_path / "env") in said[0]
+    assert peers.make(tmp_path / "env", said.append) == python and len(said) == 1
+    peers.requirements.write_text("# others\n")
+    peers.make(tmp_path / "env", said.append)
+    assert len(said) == 2
+
+
+def test_requirements_that_cannot_be_installed_are_told_and_tried_again(tmp_path):
+    peers = environment(tmp_path)
+    peers.requirements.write_text(f"{tmp_path}/no_such.whl\n")
+    for _ in range(2):
+        said = []
+        with pytest.raises(InputError, match="could not be made") as info:
+            peers.make(tmp_path / "env", said.append)
+        assert "\n" not in str(info.value)
+        assert len(said) == 1
+
+
 @pytest.mark.parametrize("place", ["a file", "no pip"])
 def test_one_that_cannot_be_made_is_told_in_one_line(place, tmp_path, monkeypatch):
     peers, folder = environment(tmp_path), tmp_path / "taken" / "env"

@@ -8,7 +8,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from experiments.benchmarks.peers import environment
+from experiments.benchmarks.peer_environment import python_of
+from experiments.benchmarks.peers.environment import ENVIRONMENT
 from optembed_jax.errors import InputError
 
 DEFAULT = pathlib.Path("~/.cache/optembed_jax/peers").expanduser()
@@ -17,9 +18,9 @@ SIZES = (6, 40)
 
 @pytest.fixture(scope="module")
 def python():
-    given = os.environ.get("OPTEMBED_PEERS_PYTHON", str(environment.python_of(DEFAULT)))
+    given = os.environ.get("OPTEMBED_PEERS_PYTHON", str(python_of(DEFAULT)))
     try:
-        environment.check(given, ["fuxictr", "deepctr", "lightgbm"])
+        ENVIRONMENT.check(given, {"sides": ["fuxictr", "deepctr", "lightgbm"]})
     except InputError as error:
         pytest.skip(f"the peers are not installed, set OPTEMBED_PEERS_PYTHON: {error}")
     return given
@@ -44,7 +45,7 @@ def start(python, arrays, side, model, task):
         "strength": 7 if side == "lightgbm" else 1e-3, "seed": 0, "threads": 1,
     }  # fmt: skip
     return subprocess.Popen(
-        [python, str(environment.PROGRAM), json.dumps(job)], env=environment.surroundings(1),
+        [python, *ENVIRONMENT.program, json.dumps(job)], env=ENVIRONMENT.surroundings(1),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
 
