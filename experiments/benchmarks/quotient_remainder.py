@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.benchmarks.row_pruning_data import Split
+from experiments.benchmarks.arrays import Split
 from optembed_jax import metrics
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
@@ -120,7 +120,7 @@ def fit_hashed(
 ) -> tuple[Fitted, int]:
     """Train a hashed model as ``fit`` trains the others.
 
-    Its rows pay no rent: all of them are read in almost every step.
+    Its rows pay no group lasso: all of them are read in almost every step.
 
     Args:
       model: the model.

@@ -33,7 +33,7 @@ from optembed_jax.table.decay import ROW_DECAYS
 _ROWS = flags.DEFINE_list("rows", ["100000", "1000000"], "Rows of the table, V.")
 _KEEP = flags.DEFINE_list("keep", ["0.3:0.41"], "Shares rows:columns.")
 _MODEL = flags.DEFINE_string("model", "deepfm", "Backbone.")
-_DECAY = flags.DEFINE_enum("row_decay", "rent", ROW_DECAYS, "What rows pay.")
+_DECAY = flags.DEFINE_enum("row_decay", "group_lasso", ROW_DECAYS, "What rows pay.")
 _REPEATS = flags.DEFINE_integer("repeats", 11, "Timed turns of each.", lower_bound=3)
 
 BATCH = 2048

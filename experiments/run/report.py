@@ -20,7 +20,7 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
     """
     results = {phase: workdir.result(phase) for phase in PHASES}
     finished = {phase: result for phase, result in results.items() if result is not None}
-    last = [result for result in finished.values() if "fields" in result][-1]
+    fields = [result["fields"] for result in finished.values() if "fields" in result]
     summary = {
         "dataset": settings.dataset,
         "model": settings.model.model,
@@ -41,17 +41,18 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
             "init_output": settings.init_output,
             "calibrate": settings.calibrate,
             "retrain_from": settings.retrain_from,
-            "retrain_rent": settings.retrain.rent,
+            "retrain_group_lasso": settings.retrain.group_lasso,
             "pick": settings.pick,
             "finalists": settings.has_finalists,
             "verify_seeds": settings.verify_seeds,
+            **({"tune": "none"} if settings.tune is None else settings.tune.as_flags()),
             "seed": settings.seed,
         },
         **{
             phase: {k: v for k, v in result.items() if k not in ("flags", "fields")}
             for phase, result in finished.items()
         },
-        "fields": last["fields"],
+        **({"fields": fields[-1]} if fields else {}),
     }
     write_json(workdir.path / "summary.json", summary)
     return summary
@@ -136,6 +137,8 @@ def findings(summary: dict[str, Any]) -> list[str]:
     And what a phase warned of.
     """
     found = []
+    if "tune" in summary:
+        found.append(tune_table(summary["tune"]))
     if "front" in summary.get("search", {}):
         found.append(front.table(summary["search"]["front"]))
     if "finalists" in summary.get("retrain", {}):
@@ -153,6 +156,23 @@ def findings(summary: dict[str, Any]) -> list[str]:
         for warning in summary.get(phase, {}).get("warnings", [])
     ]
     return [*found, *(["\n".join(warnings)] if warnings else [])]
+
+
+def tune_table(tuned: dict[str, Any]) -> str:
+    """A line per strength that was tried, and which one was chosen."""
+    strength = tuned["strength"]
+    lines = [[strength, "val AUC", "val logloss", "best epoch", ""]]
+    for rung in tuned["ladder"]:
+        lines.append(
+            [
+                f"{rung[strength]:g}",
+                f"{rung['val_auc']:.4f}",
+                f"{rung['val_logloss']:.4f}",
+                str(rung["best_epoch"]),
+                "chosen" if rung[strength] == tuned["chosen"] else "",
+            ]
+        )
+    return _aligned(lines)
 
 
 def finalist_table(retrained: dict[str, Any]) -> str:

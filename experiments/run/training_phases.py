@@ -87,6 +87,15 @@ def baseline(run: Run, folder: Path) -> dict[str, Any]:
     return _train(run, folder, Phase.BASELINE, devices, _Start(), Selection())
 
 
+def fit_baseline(run: Run, folder: Path, told: str, first_rows: int) -> tuple[Epoch, int]:
+    """Train the plain model on the first rows; its best epoch, and how many rows they were."""
+    devices = _devices_for(run, Phase.BASELINE)
+    rows = data.Reader(run.prepared, "train", devices.batch_size, first_rows=first_rows).num_rows
+    everything = Selection()
+    fitted = _fit(run, folder, Phase.BASELINE, devices, _Start(), everything, told, first_rows)
+    return fitted.best, rows
+
+
 def supernet(run: Run, folder: Path) -> dict[str, Any]:
     """Train table, thresholds and network together; the record of the phase."""
     model, fields = run.settings.model, run.prepared.fields
@@ -174,63 +183,12 @@ def _train(
     were cut from.
     """
     settings, prepared = run.settings, run.prepared
-    steps, model, train = devices.steps, devices.model, devices.train
-    batch_size = devices.batch_size
-
-    def begin(given: tuple[Params, Any] | None) -> TrainState:
-        return init_state(
-            key_of(run, phase.value),
-            model,
-            train,
-            prepared.fields,
-            start=given if start.make is None else start.make(),
-            click_rate=click_rate(run),
-            gather_scores=phase == Phase.SUPERNET and model.has_row_budget,
-        )
+    steps, model = devices.steps, devices.model
+    fitted = on_devices = _fit(run, folder, phase, devices, start, frozen)
 
     def reader(split: str, **options: Any) -> data.Reader:
-        return data.Reader(prepared, split, batch_size, seed=settings.seed, **options)
+        return data.Reader(prepared, split, devices.batch_size, seed=settings.seed, **options)
 
-    with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
-        state, position = _begin_or_resume(run, phase, checkpoints, begin, start.given, steps)
-        write_jsonl(folder / "metrics.jsonl", map(dataclasses.asdict, position.history))
-        telling = TrainingProgress(
-            run.progress, phase.value, settings.epochs, batch_size, position.epoch
-        )
-
-        def on_epoch(epoch: Epoch) -> None:
-            append_jsonl(folder / "metrics.jsonl", dataclasses.asdict(epoch))
-            telling.on_epoch(epoch)
-
-        with preemption.deferred():
-            fitted = fit(
-                state,
-                reader(
-                    "train",
-                    shuffle=True,
-                    remainder="drop",
-                    process_index=jax.process_index(),
-                    process_count=jax.process_count(),
-                ),
-                reader("validation", shuffle=False, remainder="pad"),
-                frozen,
-                phase=phase,
-                model=model,
-                train=train,
-                epochs=settings.epochs,
-                patience=settings.patience,
-                stopping=settings.stopping,
-                on_step=telling.on_step,
-                on_epoch=on_epoch,
-                steps=steps,
-                position=position,
-                saving=Saving(
-                    checkpoints,
-                    due=processes.agreed_due(settings.checkpoint_every),
-                    stop=processes.agreed(preemption.requested),
-                ),
-            )
-    on_devices = fitted
     if devices.choice.kind != "one":
         on_host = steps.whole((fitted.params, fitted.batch_stats, fitted.scores))
         params, batch_stats, scores = on_host
@@ -291,6 +249,80 @@ def _train(
         "best_epoch": fitted.best.number,
         "epochs": len(fitted.epochs),
     }
+
+
+def _fit(
+    run: Run,
+    folder: Path,
+    phase: Phase,
+    devices: _Devices,
+    start: _Start,
+    frozen: Reading,
+    told: str | None = None,
+    first_rows: int | None = None,
+) -> Fitted:
+    """Train on from where the phase was left; what is fitted stays on the devices.
+
+    Of the training split all rows, or ``first_rows`` of them. Progress is told by the phase's name,
+    or as ``told``.
+    """
+    settings, prepared = run.settings, run.prepared
+    steps, model = devices.steps, devices.model
+
+    def begin(given: tuple[Params, Any] | None) -> TrainState:
+        return init_state(
+            key_of(run, phase.value),
+            model,
+            devices.train,
+            prepared.fields,
+            start=given if start.make is None else start.make(),
+            click_rate=click_rate(run),
+            gather_scores=phase == Phase.SUPERNET and model.has_row_budget,
+        )
+
+    def reader(split: str, **options: Any) -> data.Reader:
+        return data.Reader(prepared, split, devices.batch_size, seed=settings.seed, **options)
+
+    with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
+        state, position = _begin_or_resume(run, phase, checkpoints, begin, start.given, steps)
+        write_jsonl(folder / "metrics.jsonl", map(dataclasses.asdict, position.history))
+        telling = TrainingProgress(
+            run.progress, told or phase.value, settings.epochs, devices.batch_size, position.epoch
+        )
+
+        def on_epoch(epoch: Epoch) -> None:
+            append_jsonl(folder / "metrics.jsonl", dataclasses.asdict(epoch))
+            telling.on_epoch(epoch)
+
+        with preemption.deferred():
+            return fit(
+                state,
+                reader(
+                    "train",
+                    shuffle=True,
+                    remainder="drop",
+                    process_index=jax.process_index(),
+                    process_count=jax.process_count(),
+                    first_rows=first_rows,
+                ),
+                reader("validation", shuffle=False, remainder="pad"),
+                frozen,
+                phase=phase,
+                model=model,
+                train=devices.train,
+                epochs=settings.epochs,
+                patience=settings.patience,
+                stopping=settings.stopping,
+                on_step=telling.on_step,
+                on_epoch=on_epoch,
+                steps=steps,
+                position=position,
+                saving=Saving(
+                    checkpoints,
+                    due=processes.agreed_due(settings.checkpoint_every),
+                    stop=processes.agreed(preemption.requested),
+                ),
+            )
 
 
 def _begin_or_resume(

@@ -25,15 +25,17 @@ class TrainConfig:
       l2: weight of half the squared norm of kernels, added to the gradient before Adam normalises
         it (the reference's coupled form), at least 0.
       table_l2: the same of rows and linear weights, at least 0; how rows pay it is the
-        ``decay``'s. None: ``l2`` (the reference), but 0 where rows pay ``rent``.
+        ``decay``'s. None: ``l2`` (the reference), but 0 where rows pay ``group_lasso``.
       t_lr: SGD learning rate of the thresholds, at least 0.
       alpha: weight of the regulariser ``sum(exp(-t))``, at least 0.
       row_decay: what rows pay, one of ``decay.ROW_DECAYS``, by the weights ``table_l2`` and,
-        under ``rent``, ``rent``.
-      rent: weight of the norm of rows and of linear weights under ``row_decay="rent"``, at least 0.
+        under ``group_lasso``, ``group_lasso``.
+      group_lasso: weight of the norm of rows and of linear weights under
+        ``row_decay="group_lasso"``, at least 0.
       table_update: ``sparse`` touches only the rows that a batch reads, ``dense`` all; ``auto`` is
         sparse for large tables. A compact table is always updated densely.
-      lr_plateau: ``FACTOR:PATIENCE``, ``learning_rate.Plateau`` that cuts the rates; None never.
+      lr_plateau: ``FACTOR:PATIENCE``, ``learning_rate.Plateau`` that cuts the rates; None, or
+        ``none``, never.
       lr_schedule: ``NAME:KEY=VALUE,...``, ``learning_rate.Schedule`` of the rates, in epochs; None
         leaves them.
 
@@ -47,7 +49,7 @@ class TrainConfig:
     t_lr: float = 1e-4
     alpha: float = 1e-5
     row_decay: str = "l2_coupled"
-    rent: float = 1e-3
+    group_lasso: float = 1e-3
     table_update: str = "auto"
     lr_plateau: str | None = None
     lr_schedule: str | None = None
@@ -57,7 +59,7 @@ class TrainConfig:
             return
         if not self.lr > 0:
             raise InputError(f"lr must be above 0, not {self.lr}")
-        for name in ("l2", "t_lr", "alpha", "rent"):
+        for name in ("l2", "t_lr", "alpha", "group_lasso"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must be at least 0, not {getattr(self, name)}")
         if self.table_l2 is not None and not self.table_l2 >= 0:
@@ -67,22 +69,25 @@ class TrainConfig:
                 f"row_decay=none lets rows pay nothing, and table_l2 is {self.table_l2}; use "
                 "another row_decay, such as l2_visited"
             )
+        if self.row_decay == "rent":
+            raise InputError("row_decay=rent is called row_decay=group_lasso now")
         for name, allowed in (("row_decay", ROW_DECAYS), ("table_update", TABLE_UPDATES)):
             if getattr(self, name) not in allowed:
                 raise InputError(
                     f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}"
                 )
         _ = self.row_rule, self.plateau, self.schedule
-        if self.row_decay == "decoupled" and (self.lr_plateau or self.lr_schedule):
+        if self.row_decay == "decoupled" and (self.plateau or self.lr_schedule):
             raise InputError(
-                "row_decay=decoupled tabulates what idle rows do at one learning rate; without "
-                "lr_plateau and lr_schedule it works, or use another row_decay"
+                "row_decay=decoupled tabulates what idle rows do at one learning rate; with "
+                "lr_plateau=none and without lr_schedule it works, or use another row_decay"
             )
 
     @property
     def plateau(self) -> Plateau | None:
         """``lr_plateau``, understood."""
-        return None if self.lr_plateau is None else Plateau.parse(self.lr_plateau)
+        never = self.lr_plateau is None or self.lr_plateau == "none"
+        return None if never else Plateau.parse(str(self.lr_plateau))
 
     @property
     def schedule(self) -> Schedule | None:
@@ -103,13 +108,13 @@ class TrainConfig:
         Raises:
           InputError: a decoupled decay that is too strong.
         """
-        return RowRule(self.row_decay, self.lr, self._l2_of_rows, self.rent)
+        return RowRule(self.row_decay, self.lr, self._l2_of_rows, self.group_lasso)
 
     @property
     def _l2_of_rows(self) -> float:
         if self.table_l2 is not None:
             return self.table_l2
-        return 0.0 if self.row_decay in ("rent", "none") else self.l2
+        return 0.0 if self.row_decay in ("group_lasso", "none") else self.l2
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from optembed_jax.method.embedding import Table
-from optembed_jax.table.decay import AdamRows, RowRule, idle, rent_share, ridge_per_step
+from optembed_jax.table.decay import AdamRows, RowRule, idle, lasso_share, ridge_per_step
 from optembed_jax.table.shrinkage import shrink
 
 _CACHED_ROWS = 256  # With their moments, they fit a core's cache while idle steps are taken.
@@ -92,7 +92,7 @@ def shares(
         return None
     assert visits is not None
     found: Table = jax.tree.map(
-        lambda *rows: rent_share(rule, AdamRows(*rows), visits),
+        lambda *rows: lasso_share(rule, AdamRows(*rows), visits),
         *(dataclasses.replace(table, oov=None) for table in (value, mu, nu)),
     )
     return found

@@ -3,27 +3,27 @@
 A row is *visited* by a step when an example of the batch reads it, and *idle* otherwise. The rules
 differ in what an idle row does; each has a form that takes many idle steps at once.
 
-==============  ==========================================================================
-``l2_coupled``  L2 in the gradient, ``g + l2 * e``, inside Adam (the reference). An idle row moves
-                towards zero by about ``lr`` per element and step, whatever the weight. No closed
-                form: the idle steps are carried out.
-``l2_visited``  The same gradient, in the steps that read the row; an idle row stands still. A rare
-                row is held no tighter than a frequent one.
-``decoupled``   AdamW (Loshchilov and Hutter, 2019): weights shrink by ``lr * l2`` and drift
-                on with the moments they have. Closed form.
-``rent``        Moments of an idle row stand still. Every step, the row's norm is lowered by
-                ``lr * rent / h``, ``h`` being the root of its mean second moment: a group
-                soft-threshold in Adam's own metric; then the row is divided by
-                ``1 + lr * l2 / h``, the proximal step of ``l2 / 2 * ||e||**2`` in the same
-                metric (``shrinkage``). Closed form, exact. Norm and mean are those of the
-                columns that were ever read; the others shrink in proportion.
-``none``        Idle rows stand still.
-==============  ==========================================================================
+===============  =========================================================================
+``l2_coupled``   L2 in the gradient, ``g + l2 * e``, inside Adam (the reference). An idle row moves
+                 towards zero by about ``lr`` per element and step, whatever the weight. No closed
+                 form: the idle steps are carried out.
+``l2_visited``   The same gradient, in the steps that read the row; an idle row stands still. A rare
+                 row is held no tighter than a frequent one.
+``decoupled``    AdamW (Loshchilov and Hutter, 2019): weights shrink by ``lr * l2`` and drift on
+                 with the moments they have. Closed form.
+``group_lasso``  Moments of an idle row stand still. Every step, the row's norm is lowered by
+                 ``lr * group_lasso / h``, ``h`` being the root of its mean second moment: a group
+                 soft-threshold in Adam's own metric; then the row is divided by
+                 ``1 + lr * l2 / h``, the proximal step of ``l2 / 2 * ||e||**2`` in the same metric
+                 (``shrinkage``). Closed form, exact. Norm and mean are those of the columns that
+                 were ever read; the others shrink in proportion.
+``none``         Idle rows stand still.
+===============  =========================================================================
 
 ``l2_coupled`` and ``decoupled`` count all steps, as dense Adam does. With the others moments are
 corrected for their start by the row's own number of visits, so that a row's first step is ``lr``
 per element however late it comes, and ``h`` does not change while the row is idle. A row that was
-never visited pays nothing under ``rent``: there is no gradient to say what it is worth.
+never visited pays nothing under ``group_lasso``: there is no gradient to say what it is worth.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ import numpy as np
 from optembed_jax.errors import InputError
 from optembed_jax.table.shrinkage import shrink
 
-ROW_DECAYS = ("l2_coupled", "l2_visited", "decoupled", "rent", "none")
+ROW_DECAYS = ("l2_coupled", "l2_visited", "decoupled", "group_lasso", "none")
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 """Adam's constants, those of the reference and of ``optax.adam``."""
@@ -54,7 +54,7 @@ class RowRule:
       decay: one of ``ROW_DECAYS``.
       lr: learning rate, above 0.
       l2: weight of the squared norm of rows, at least 0; ``none`` has no use for it.
-      rent: weight of the norm of rows under ``rent``, at least 0.
+      group_lasso: weight of the norm of rows under ``group_lasso``, at least 0.
 
     Raises:
       InputError: no such decay, or a decoupled one so strong that its closed form diverges
@@ -64,7 +64,7 @@ class RowRule:
     decay: str
     lr: float
     l2: float = 0.0
-    rent: float = 0.0
+    group_lasso: float = 0.0
 
     def __post_init__(self) -> None:
         if self.decay not in ROW_DECAYS:
@@ -79,12 +79,12 @@ class RowRule:
     @property
     def lazy_moments(self) -> bool:
         """Whether the moments of an idle row stand still."""
-        return self.decay in ("l2_visited", "rent", "none")
+        return self.decay in ("l2_visited", "group_lasso", "none")
 
     @property
     def shrinks(self) -> bool:
         """Whether rows shrink in every step, as ``shrinkage`` has it."""
-        return self.decay == "rent"
+        return self.decay == "group_lasso"
 
     @property
     def free(self) -> "RowRule":
@@ -193,18 +193,18 @@ def idle(
     return rows
 
 
-def rent_per_step(rule: RowRule, rows: AdamRows, visits: jax.Array) -> jax.Array:
+def lasso_per_step(rule: RowRule, rows: AdamRows, visits: jax.Array) -> jax.Array:
     """What :func:`norm_read` of each row is lowered by in one step, float32 ``[R]``.
 
-    ``lr * rent / h``; 0 for a row that was never visited.
+    ``lr * group_lasso / h``; 0 for a row that was never visited.
     """
-    return _in_metric(rule.lr * rule.rent, rows.nu, visits)
+    return _in_metric(rule.lr * rule.group_lasso, rows.nu, visits)
 
 
-def rent_share(rule: RowRule, rows: AdamRows, visits: jax.Array) -> jax.Array:
-    """``share`` of ``shrinkage``: what one step's rent takes of each row, ``[R]``, 0..1."""
+def lasso_share(rule: RowRule, rows: AdamRows, visits: jax.Array) -> jax.Array:
+    """``share`` of ``shrinkage``: what one step's group lasso takes of each row, ``[R]``, 0..1."""
     # A norm of 0 with nothing owed, of a row that was never read, loses none of it.
-    share = rent_per_step(rule, rows, visits) / jnp.maximum(norm_read(rows), 1e-30)
+    share = lasso_per_step(rule, rows, visits) / jnp.maximum(norm_read(rows), 1e-30)
     return jnp.minimum(share, 1.0)
 
 
@@ -249,7 +249,7 @@ def euclidean(value: jax.Array) -> jax.Array:
 
 
 def _shrunk(rule: RowRule, rows: AdamRows, steps: jax.Array, visits: jax.Array) -> AdamRows:
-    share, ridge = rent_share(rule, rows, visits), ridge_per_step(rule, rows.nu, visits)
+    share, ridge = lasso_share(rule, rows, visits), ridge_per_step(rule, rows.nu, visits)
     return dataclasses.replace(rows, value=shrink(rows.value, share, ridge, steps)[0])
 
 

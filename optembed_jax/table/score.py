@@ -27,7 +27,7 @@ import numpy as np
 
 from optembed_jax.fields import Fields
 from optembed_jax.method.threshold import by_block, row_norm
-from optembed_jax.table.decay import AdamRows, RowRule, rent_share, ridge_per_step
+from optembed_jax.table.decay import AdamRows, RowRule, lasso_share, ridge_per_step
 from optembed_jax.table.lookup import IdleSteps
 from optembed_jax.table.shrinkage import sum_of_left
 from optembed_jax.table.update import RowStep
@@ -152,8 +152,8 @@ def sum_of_idle_norms(
 ) -> jax.Array:
     """A row's norms after each of its idle steps, summed, without taking them.
 
-    Exact where idle rows stand still or shrink (``rent``); under the other decays the norm is taken
-    to change evenly from ``before`` to ``after``.
+    Exact where idle rows stand still or shrink (``group_lasso``); under the other decays the norm
+    is taken to change evenly from ``before`` to ``after``.
 
     Args:
       rule: the rule.
@@ -170,7 +170,7 @@ def sum_of_idle_norms(
     count = steps.astype(jnp.float32)
     if rule.shrinks:
         assert visits is not None
-        share, ridge = rent_share(rule, before, visits), ridge_per_step(rule, before.nu, visits)
+        share, ridge = lasso_share(rule, before, visits), ridge_per_step(rule, before.nu, visits)
         return norm * sum_of_left(share, ridge, steps)
     change = row_norm(after, order) - norm
     return jnp.where(steps > 0, count * norm + change * (count + 1) / 2, 0.0)

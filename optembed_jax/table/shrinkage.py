@@ -1,16 +1,17 @@
-"""How rows shrink under the decay ``rent``, step by step or many steps at once: an elastic net.
+"""How rows shrink under the decay ``group_lasso``, step by step or many steps at once: an elastic
+net.
 
 With ``h`` the root of the mean, over the columns that were ever read, of a row's corrected second
 moment (Adam's own metric), every step ends with
 
-    e <- e * max(1 - lr * rent / (h * ||e||), 0) / (1 + lr * l2 / h)
+    e <- e * max(1 - lr * group_lasso / (h * ||e||), 0) / (1 + lr * l2 / h)
 
 a group soft-threshold, and what the proximal step of ``l2 / 2 * ||e||**2`` leaves of that. Where a
 row neither grows nor shrinks, the mean gradient over all steps is ``-l2 * e``, as with the penalty
 in the loss, but for what single columns' moments differ from their mean.
 
 While a row is idle its ``h`` stands still, so that two numbers tell what any number of steps leaves
-of it: ``share``, what the rent of the next step takes of the row as it is, and ``ridge``,
+of it: ``share``, what the group lasso of the next step takes of the row as it is, and ``ridge``,
 ``lr * l2 / h``. One step leaves ``r <- max(r - share, 0) / (1 + ridge)`` of it, and ``k`` of them
 
     max(1 - (share + ridge) * p, 0),        p = (1 - q**k) / ridge,        q = 1 / (1 + ridge)
@@ -31,7 +32,8 @@ _FEW = 0.03  # ridge * steps up to which a series is more exact than a differenc
 def shrink(
     value: jax.Array, share: jax.Array, ridge: jax.Array | None, steps: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Rows, and what the rent of one more step takes of them, after steps that read none of them.
+    """Rows, and what the group lasso of one more step takes of them, after steps that read none of
+    them.
 
     Args:
       value: ``[R, D]``, or ``[R]`` of linear weights.
@@ -46,7 +48,7 @@ def shrink(
         taken = (share + ridge) * _where_ridge(ridge, lambda b: gone / b, steps)
         taken = jnp.where(taken < _ALL, taken, 1.0)
     left = jnp.maximum(1 - taken, 0.0)
-    # Of what is left the same rent is a larger share; of nothing, all.
+    # Of what is left the same group lasso is a larger share; of nothing, all.
     grown = jnp.where(share > 0, jnp.minimum(share / jnp.maximum(left, 1e-30), 1.0), 0.0)
     taken = jnp.minimum(taken, 1.0)
     # What is taken of a row in one step can be less than the spacing of numbers below 1.

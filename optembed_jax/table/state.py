@@ -32,7 +32,7 @@ class RowState:
         that is the current one.
       visits: int32 ``[V]``, steps that read the row; None where the rule does not ask for it.
       share: of ``shrinkage``, float32 ``[V]`` of rows and of linear weights, what one idle
-        step's rent takes of each; None where rows do not shrink, and in a dense state.
+        step's group lasso takes of each; None where rows do not shrink, and in a dense state.
       ridge: likewise, by how much one idle step's L2 divides each, less 1; None without L2, too.
       scratch: int32 ``[V]``, to find distinct rows with; None in a dense state.
       sizes: rows of each field, ``F``.

@@ -263,9 +263,14 @@ def _validate(loop: _Loop, state: TrainState, position: Position) -> tuple[Epoch
     if not np.isfinite(logits).all():
         raise loop.diverged(f"after epoch {position.epoch} the model's logits are no longer finite")
     judged = loop.stopping.judge(labels, logits)
-    best = position.merit is None or judged.merit > position.merit
-    within_noise = not best and loop.stopping.is_within_noise(
-        position.merit - judged.merit, judged.influence, position.influence
+    merit = position.merit
+    best = merit is None or judged.merit > merit
+    within_noise = (
+        merit is not None
+        and not best
+        and loop.stopping.is_within_noise(
+            merit - judged.merit, judged.influence, position.influence
+        )
     )
     epoch = Epoch(
         number=position.epoch,

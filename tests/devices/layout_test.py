@@ -17,7 +17,7 @@ SHARDS = RowShards("devices", 4, 12)
 def state_of(fields, threshold):
     budget = {"row_score": "taylor"} if threshold == "budget" else {}
     model = ModelConfig("deepfm", 5, (8,), mode_threshold=threshold, mode_oov="oov", **budget)
-    train = TrainConfig(row_decay="rent", table_update="sparse")
+    train = TrainConfig(row_decay="group_lasso", table_update="sparse")
     gather = threshold == "budget"
     return model, init_state(jax.random.key(0), model, train, fields, gather_scores=gather)
 
@@ -77,7 +77,8 @@ def test_bytes_are_those_of_the_arrays(fields):
     model, state = state_of(fields, "budget")
     state = dataclasses.replace(state, key=jax.random.key_data(state.key))
     of_rows, others = bytes_of(model, state)
-    # Rows, linear weights, two moments and the rent of each; last, visits, scratch; reads, scores.
+    # Rows, linear weights, two moments and the group lasso of each; last, visits, scratch; reads,
+    # scores.
     assert of_rows == 12 * (3 * (5 + 1) + 2 + 3 + 2) * 4
     assert of_rows + others == sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     assert bytes_of(model, jax.eval_shape(lambda: state)) == (of_rows, others)

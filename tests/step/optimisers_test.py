@@ -33,7 +33,7 @@ def test_auto_keeps_small_tables_with_optax_and_large_ones_by_rows():
     assert table_state(large).is_sparse
     assert isinstance(table_state(large, table_update="dense")[1], optax.ScaleByAdamState)
     assert table_state(FIELDS, table_update="sparse").is_sparse
-    lazy = table_state(FIELDS, row_decay="rent")
+    lazy = table_state(FIELDS, row_decay="group_lasso")
     assert isinstance(lazy, RowState) and not lazy.is_sparse
 
 
@@ -45,7 +45,7 @@ def test_a_compact_table_is_updated_densely_by_every_rule():
                 TrainConfig(row_decay=decay, table_update=update), params, FIELDS
             )
             assert isinstance(state[0], CompactRowState) == (
-                decay in ("l2_visited", "rent", "none")
+                decay in ("l2_visited", "group_lasso", "none")
             )
 
 
@@ -54,10 +54,11 @@ def test_a_compact_table_is_updated_densely_by_every_rule():
     [
         (
             {"row_decay": "l1"},
-            "row_decay must be one of l2_coupled, l2_visited, decoupled, rent, none",
+            "row_decay must be one of l2_coupled, l2_visited, decoupled, group_lasso, none",
         ),
         ({"table_update": "fast"}, "table_update must be one of auto, sparse, dense"),
-        ({"rent": -1.0}, "rent must be at least 0"),
+        ({"group_lasso": -1.0}, "group_lasso must be at least 0"),
+        ({"row_decay": "rent"}, "row_decay=rent is called row_decay=group_lasso now"),
         ({"row_decay": "decoupled", "lr": 1.0, "l2": 0.1}, r"lr \* l2 below 0.09"),
         ({"table_l2": -0.1}, "table_l2 must be at least 0, not -0.1"),
         ({"table_l2": float("nan")}, "table_l2 must be at least 0"),
@@ -77,12 +78,12 @@ def test_bad_settings_are_refused(name, value):
 
 
 def test_rows_have_an_l2_of_their_own():
-    """Without one it is the kernels', as in the paper, but where rows pay rent."""
+    """Without one it is the kernels', as in the paper, but where rows pay the group lasso."""
     for decay in ("l2_coupled", "l2_visited", "decoupled"):
         assert TrainConfig(row_decay=decay, l2=0.01).row_rule.l2 == 0.01
-    for decay in ("rent", "none"):
+    for decay in ("group_lasso", "none"):
         assert TrainConfig(row_decay=decay, l2=0.01).row_rule.l2 == 0
-    for decay in ("l2_coupled", "l2_visited", "decoupled", "rent"):
+    for decay in ("l2_coupled", "l2_visited", "decoupled", "group_lasso"):
         assert TrainConfig(row_decay=decay, l2=0.01, table_l2=0.2).row_rule.l2 == 0.2
         assert TrainConfig(row_decay=decay, l2=0.01, table_l2=0.0).row_rule.l2 == 0
 

@@ -39,9 +39,11 @@ def test_a_mean_norm_that_a_sweep_would_pass_over_is_refused(fields):
 
 
 def test_idle_rows_pay_when_they_are_brought_up_to_date_and_only_once(fields, draw_clicks):
-    """Under rent: each idle step takes the same from a row's length, until nothing is left."""
+    """Under the group lasso: each idle step takes the same from a row's length, until nothing is
+    left.
+    """
     model = ModelConfig("fm", 4, (), mode="none")
-    train = TrainConfig(lr=0.01, row_decay="rent", rent=0.02, table_update="sparse")
+    train = TrainConfig(lr=0.01, row_decay="group_lasso", group_lasso=0.02, table_update="sparse")
     step = jax.jit(functools.partial(train_step, phase=Phase.BASELINE, model=model, train=train))
     ids, labels = draw_clicks(fields, 8)
     start = init_state(jax.random.key(0), model, train, fields)
@@ -65,7 +67,7 @@ def test_idle_rows_pay_when_they_are_brought_up_to_date_and_only_once(fields, dr
 
 
 def test_where_every_row_is_updated_in_each_step_nothing_is_owed(fields):
-    train = TrainConfig(row_decay="rent", table_update="dense")
+    train = TrainConfig(row_decay="group_lasso", table_update="dense")
     state = init_state(jax.random.key(0), ModelConfig("fm", 4, ()), train, fields)
     assert bring_up_to_date(state, train=train) is state
     assert begin_epoch(state) is state  # And no scores begin anew where none are gathered.
@@ -92,12 +94,12 @@ def epochs_at(train, fields, draw_clicks, randomise, scales):
     return state
 
 
-@pytest.mark.parametrize("decay", ["l2_coupled", "l2_visited", "rent", "none"])
+@pytest.mark.parametrize("decay", ["l2_coupled", "l2_visited", "group_lasso", "none"])
 def test_lazy_rows_equal_dense_ones_after_the_rate_has_changed(
     decay, fields, draw_clicks, randomise
 ):
     table_l2 = None if decay == "none" else 0.3
-    config = TrainConfig(lr=0.01, table_l2=table_l2, rent=0.05, row_decay=decay)
+    config = TrainConfig(lr=0.01, table_l2=table_l2, group_lasso=0.05, row_decay=decay)
     lazy, dense = (
         epochs_at(
             dataclasses.replace(config, table_update=update), fields, draw_clicks, randomise, SCALES
@@ -110,10 +112,10 @@ def test_lazy_rows_equal_dense_ones_after_the_rate_has_changed(
 
 
 @pytest.mark.parametrize("update", ["sparse", "dense"])
-@pytest.mark.parametrize("decay", ["l2_coupled", "rent"])
+@pytest.mark.parametrize("decay", ["l2_coupled", "group_lasso"])
 def test_a_scaled_rate_is_another_rate(decay, update, fields, draw_clicks, randomise):
     config = TrainConfig(
-        lr=0.01, table_l2=0.3, rent=0.05, t_lr=0.4, row_decay=decay, table_update=update
+        lr=0.01, table_l2=0.3, group_lasso=0.05, t_lr=0.4, row_decay=decay, table_update=update
     )
     slow = dataclasses.replace(config, lr=0.01 * 0.25, t_lr=0.1)
     scaled, plain = (
@@ -125,6 +127,6 @@ def test_a_scaled_rate_is_another_rate(decay, update, fields, draw_clicks, rando
 
 
 def test_a_rate_that_stays_costs_nothing(fields):
-    train = TrainConfig(row_decay="rent", table_update="sparse")
+    train = TrainConfig(row_decay="group_lasso", table_update="sparse")
     state = init_state(jax.random.key(0), MODEL, train, fields)
     assert with_lr_scale(state, 1.0, train=train) is state

@@ -10,8 +10,8 @@ from optembed_jax.table.catch_up import DatedRows, block_of, catch_up, ridges, s
 from optembed_jax.table.decay import AdamRows, RowRule, idle
 
 NOW = 12
-RENT = RowRule("rent", 1e-3, rent=1e-2)
-NET = RowRule("rent", 1e-3, l2=0.3, rent=1e-2)
+LASSO = RowRule("group_lasso", 1e-3, group_lasso=1e-2)
+NET = RowRule("group_lasso", 1e-3, l2=0.3, group_lasso=1e-2)
 COUPLED = RowRule("l2_coupled", 1e-3, l2=1e-2)
 
 
@@ -37,9 +37,9 @@ def rows_of(count, rule, seed=0):
     )
 
 
-@pytest.mark.parametrize("rent", [1e-2, 2.0])
-def test_rent_is_paid_for_the_steps_that_a_row_is_behind(rent):
-    rule = RowRule("rent", 1e-3, rent=rent)
+@pytest.mark.parametrize("group_lasso", [1e-2, 2.0])
+def test_lasso_is_paid_for_the_steps_that_a_row_is_behind(group_lasso):
+    rule = RowRule("group_lasso", 1e-3, group_lasso=group_lasso)
     rows = rows_of(50, rule)
     after = catch_up(rule, rows, jnp.int32(NOW))
     behind = np.maximum(NOW - np.asarray(rows.last), 0)
@@ -50,13 +50,13 @@ def test_rent_is_paid_for_the_steps_that_a_row_is_behind(rent):
         start = 1 - 0.999 ** np.maximum(np.asarray(rows.visits, np.float64), 1)
         h = np.sqrt(nu.mean(axis=1) / start) + 1e-8
         norm = np.linalg.norm(value, axis=1)
-        owed = np.where(np.asarray(rows.visits) > 0, 1e-3 * rent / h, 0)
+        owed = np.where(np.asarray(rows.visits) > 0, 1e-3 * group_lasso / h, 0)
         left = np.maximum(norm - behind * owed, 0) / norm
         assert (left == 1).any() and ((left > 0) & (left < 1)).any()
-        assert (left == 0).any() == (rent == 2.0)
+        assert (left == 0).any() == (group_lasso == 2.0)
         expected = (value * left[:, None]).reshape(getattr(rows.value, name).shape)
         np.testing.assert_allclose(getattr(after.value, name), expected, atol=1e-7)
-        # What the next step takes is the same rent, a larger share of what is left.
+        # What the next step takes is the same group lasso, a larger share of what is left.
         with np.errstate(divide="ignore"):
             share = np.where(owed > 0, np.minimum(owed / (norm * left), 1), 0)
         np.testing.assert_allclose(getattr(after.share, name), share, rtol=1e-3, atol=1e-7)
@@ -78,7 +78,7 @@ def test_catching_up_twice_is_catching_up_once():
         assert (np.abs(found.value) < np.abs(getattr(rows.value, name)))[steps > 0].any()
 
 
-@pytest.mark.parametrize(("rule", "count"), [(RENT, 4500), (NET, 4500), (COUPLED, 600)])
+@pytest.mark.parametrize(("rule", "count"), [(LASSO, 4500), (NET, 4500), (COUPLED, 600)])
 def test_a_sweep_of_all_blocks_brings_every_row_up_to_date_once(rule, count):
     rows, size = rows_of(count, rule), block_of(rule, count)
     assert count % size, "the last block has to reach behind the table"

@@ -45,10 +45,10 @@ FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes"
 @pytest.mark.parametrize(
     ("name", "decay", "table_l2"),
     [
-        ("oov", "rent", 0.0),
+        ("oov", "group_lasso", 0.0),
         ("linear kept", "none", 0.0),
-        ("zero", "rent", 0.0),
-        ("oov", "rent", 0.1),
+        ("zero", "group_lasso", 0.0),
+        ("oov", "group_lasso", 0.1),
         ("oov", "l2_visited", 0.1),
     ],
 )
@@ -56,7 +56,7 @@ def test_kept_rows_go_through_what_they_do_in_the_masked_model(
     name, decay, table_l2, randomise, draw_clicks
 ):
     model = MODELS[name]
-    train = TrainConfig(lr=3e-3, rent=3e-2, row_decay=decay, table_l2=table_l2)
+    train = TrainConfig(lr=3e-3, group_lasso=3e-2, row_decay=decay, table_l2=table_l2)
     masked, state, index = start_of(model, train, randomise)
     step = jax.jit(
         functools.partial(train_step, phase=Phase.RETRAIN, model=model, train=train),
@@ -77,11 +77,11 @@ def test_kept_rows_go_through_what_they_do_in_the_masked_model(
     )
     of_user = np.asarray(state.params.table.rows[0])[: index.kept[0]]
     dead = (of_user == 0).all(axis=1)
-    assert (0 < dead.sum() < len(dead)) if decay == "rent" else not dead.any()
+    assert (0 < dead.sum() < len(dead)) if decay == "group_lasso" else not dead.any()
 
 
 def test_four_devices_equal_one(randomise, draw_clicks):
-    model, train = MODELS["oov"], TrainConfig(lr=3e-3, rent=1e-2, row_decay="rent")
+    model, train = MODELS["oov"], TrainConfig(lr=3e-3, group_lasso=1e-2, row_decay="group_lasso")
     _, single, index = start_of(model, train, randomise)
     step = functools.partial(train_step, phase=Phase.RETRAIN, model=model, train=train)
     one, split = jax.jit(step), jax.pmap(
@@ -102,7 +102,7 @@ def test_four_devices_equal_one(randomise, draw_clicks):
 
 
 def test_nothing_kept_is_nothing_to_update(draw_clicks):
-    model, train = MODELS["oov"], TrainConfig(row_decay="rent")
+    model, train = MODELS["oov"], TrainConfig(row_decay="group_lasso")
     model = dataclasses.replace(model, mode_oov="zero")
     masked = init_state(jax.random.key(0), model, train, FIELDS)
     nothing = np.zeros(FIELDS.num_features, bool)

@@ -20,7 +20,7 @@ EXAMPLES = 9
 
 def behind(decay):
     """A table with moments, of which rows are up to 19 steps behind."""
-    rule, rng = RowRule(decay, 1e-2, l2=1e-2, rent=0.3), np.random.default_rng(0)
+    rule, rng = RowRule(decay, 1e-2, l2=1e-2, group_lasso=0.3), np.random.default_rng(0)
 
     def table(low, high):
         drawn = rng.uniform(low, high, (V, D + 1)).astype(np.float32)
@@ -96,7 +96,7 @@ def test_without_a_view_that_prunes_all_of_a_row_is_seen():
 
 
 def test_no_ids_see_nothing():
-    _, table, state, ids = behind("rent")
+    _, table, state, ids = behind("group_lasso")
     seen = see(RowView(), table, state, ids[:0], None, NOW)
     assert seen.rows.shape == (0, 3, D) and seen.linear.shape == (0, 3)
 
@@ -110,7 +110,7 @@ def test_a_model_without_linear_weights_sees_none():
 
 
 def test_idle_steps_are_those_from_the_row_s_own_date():
-    _, table, state, _ = behind("rent")
+    _, table, state, _ = behind("group_lasso")
     found = with_dates(state, table, NOW)
     now = found.replace(value=table.replace(rows=table.rows / 2))
     idle = idle_steps(found, now, NOW)

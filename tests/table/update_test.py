@@ -19,18 +19,18 @@ from optembed_jax.table.update import step_densely, synchronise, write_back
 from optembed_jax.table.view import RowView, Seen, Slopes
 
 D = 4
-RULES = (*ROW_DECAYS, "rent alone", "ridge alone")
+RULES = (*ROW_DECAYS, "group lasso alone", "ridge alone")
 ZIPF = Fields(("a", "b", "c"), (400, 40, 3))
 PUBLISHED_LR = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
 
 
-def rule_of(name, lr, l2=1e-3, rent=1e-2):
-    """A row decay with both its weights, or ``rent`` with one of them."""
-    if name == "rent alone":
-        return RowRule("rent", lr, rent=rent)
+def rule_of(name, lr, l2=1e-3, group_lasso=1e-2):
+    """A row decay with both its weights, or ``group_lasso`` with one of them."""
+    if name == "group lasso alone":
+        return RowRule("group_lasso", lr, group_lasso=group_lasso)
     if name == "ridge alone":
-        return RowRule("rent", lr, l2=l2)
-    return RowRule(name, lr, l2=l2, rent=rent)
+        return RowRule("group_lasso", lr, l2=l2)
+    return RowRule(name, lr, l2=l2, group_lasso=group_lasso)
 
 
 def one_step(rule, table, state, step, ids, weights):
@@ -76,7 +76,7 @@ def full_gradient(ids, weights, table):
 
 
 def numpy_lazy(rule, table, ids, weights):
-    """Lazy Adam in float64; under ``rent``, every row pays in every step."""
+    """Lazy Adam in float64; under ``group_lasso``, every row pays in every step."""
     start = {"rows": table.rows, "linear": table.linear, "oov": table.oov}
     value = {k: np.asarray(v, np.float64) for k, v in start.items()}
     mu = {k: np.zeros_like(v) for k, v in value.items()}
@@ -97,11 +97,11 @@ def numpy_lazy(rule, table, ids, weights):
             nu[name][rows] = 0.999 * nu[name][rows] + 0.001 * g[rows] ** 2
             m, v = mu[name] / (1 - 0.9**n), nu[name] / (1 - 0.999**n)
             value[name][rows] -= (rule.lr * m / (np.sqrt(v) + 1e-8))[rows]
-            if rule.decay == "rent" and name != "oov":
+            if rule.decay == "group_lasso" and name != "oov":
                 e = value[name].reshape(len(g), -1)
                 h = np.sqrt(v.reshape(len(g), -1).mean(axis=1)) + 1e-8
                 norm = np.linalg.norm(e, axis=1)
-                owed = np.where(visits > 0, rule.lr * rule.rent / h, 0)
+                owed = np.where(visits > 0, rule.lr * rule.group_lasso / h, 0)
                 left = np.maximum(norm - owed, 0) / np.where(norm > 0, norm, 1)
                 left = left / np.where(visits > 0, 1 + rule.lr * rule.l2 / h, 1)
                 value[name] = (e * left[:, None]).reshape(g.shape)
@@ -203,12 +203,14 @@ def test_500_sparse_steps_equal_dense_ones(decay, lr):
     assert_same(table, expected, most if rule.lazy_moments else 1e-5)
     moved = np.abs(np.asarray(table.rows) - np.asarray(start.rows)).max(axis=1)
     assert (moved[seen] > 0).all()
-    if rule.rent and rule.shrinks and lr == 1e-3:
+    if rule.group_lasso and rule.shrinks and lr == 1e-3:
         zero = (np.asarray(table.rows) == 0).all(axis=1)
         assert 0 < zero.sum() < len(seen), "some rows must have died, and some not"
 
 
-@pytest.mark.parametrize("decay", ["rent", "rent alone", "ridge alone", "l2_visited", "none"])
+@pytest.mark.parametrize(
+    "decay", ["group_lasso", "group lasso alone", "ridge alone", "l2_visited", "none"]
+)
 @pytest.mark.parametrize("l2", [1e-3, 0.3])
 def test_the_dense_form_of_the_lazy_rules_is_the_same_rule(decay, l2):
     rule = rule_of(decay, 1e-3, l2)
@@ -220,7 +222,7 @@ def test_the_dense_form_of_the_lazy_rules_is_the_same_rule(decay, l2):
 @pytest.mark.parametrize("decay", RULES)
 def test_a_row_first_touched_at_step_10_000(decay):
     fields = Fields(("a",), (3,))
-    rule = rule_of(decay, 1e-3, rent=1e-3)
+    rule = rule_of(decay, 1e-3, group_lasso=1e-3)
     ids = np.zeros((10_020, 1, 1), np.int32)
     ids[10_000:, 0, 0] = [1, 0] * 10
     weights = np.random.default_rng(0).normal(0, 0.1, (*ids.shape, D)).astype(np.float32)
@@ -237,7 +239,7 @@ def test_a_row_first_touched_at_step_10_000(decay):
 @pytest.mark.parametrize("decay", ROW_DECAYS)
 def test_a_table_of_one_row(decay):
     fields = Fields(("a",), (1,))
-    rule = rule_of(decay, 1e-3, rent=1e-3)
+    rule = rule_of(decay, 1e-3, group_lasso=1e-3)
     ids = np.zeros((40, 6, 1), np.int32)
     weights = np.random.default_rng(0).normal(0, 0.1, (*ids.shape, D)).astype(np.float32)
     assert_same(run(rule, fields, ids, weights), dense(rule, table_of(fields), ids, weights), 1e-6)
@@ -304,7 +306,7 @@ def test_the_compiled_step_holds_no_copy_of_a_table_of_5_million_rows(
     decay, dim, linear, as_users_compile
 ):
     fields = Fields(tuple(f"f{i}" for i in range(10)), (500_000,) * 10)
-    rule = rule_of(decay, 1e-3, rent=1e-3)
+    rule = rule_of(decay, 1e-3, group_lasso=1e-3)
     shapes = jax.eval_shape(
         lambda: init_table(jax.random.key(0), fields, dim, linear=linear, oov=True)
     )

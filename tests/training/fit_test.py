@@ -307,7 +307,9 @@ SPARSE = {
     "model": dataclasses.replace(
         MODEL, mode_threshold="budget", row_keep=0.5, row_score="mean_norm"
     ),
-    "train": dataclasses.replace(FAST, table_update="sparse", row_decay="rent", rent=1e-4),
+    "train": dataclasses.replace(
+        FAST, table_update="sparse", row_decay="group_lasso", group_lasso=1e-4
+    ),
 }
 
 
