@@ -40,7 +40,7 @@ from optembed_jax.table.compact_update import trains_compact
 from optembed_jax.table.score import keep_best, row_scores
 from optembed_jax.training.checkpoint import Checkpoints
 from optembed_jax.training.fit import Fitted, fit
-from optembed_jax.training.prediction import Beginning, predict
+from optembed_jax.training.prediction import predict
 from optembed_jax.training.resume import Epoch, Position, Saving, resume
 
 _CALIBRATED_ON = 2**16
@@ -201,12 +201,11 @@ def _train(
         cut = devices.steps_of(Phase.RETRAIN, prepared.fields.num_features)
         scoring = _Scoring(Phase.RETRAIN, cut, cut.place(trained.selection))
 
-    def predicted(split: str, params: Params, batches: int | None = None) -> Any:
-        rows = reader(split, shuffle=False, remainder="pad")
+    def predicted(split: str, params: Params, first_rows: int | None = None) -> Any:
         return predict(
             params,
             on_devices.batch_stats,
-            rows if batches is None else Beginning(rows, batches),
+            reader(split, shuffle=False, remainder="pad", first_rows=first_rows),
             scoring.frozen,
             phase=scoring.phase,
             model=model,
@@ -215,7 +214,7 @@ def _train(
 
     final = on_devices.params
     if settings.calibrate:
-        _, logits = predicted("train", final, -(-_CALIBRATED_ON // batch_size))
+        _, logits = predicted("train", final, _CALIBRATED_ON)
         shift = shift_to_rate(logits, prepared.label_rate["train"])
         final, own = (
             dataclasses.replace(params, network=shifted(params.network, shift))

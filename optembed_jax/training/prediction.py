@@ -1,7 +1,5 @@
 """Labels and logits of a whole split, and what is asked of the reader of one."""
 
-import dataclasses
-import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -38,23 +36,6 @@ class Batches(Protocol):
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch number ``start``."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Beginning:
-    """The first batches of each epoch of a reader: ``count``, or all where there are fewer."""
-
-    batches: Batches
-    count: int
-
-    @property
-    def num_batches(self) -> int:
-        """Batches of an epoch."""
-        return min(self.batches.num_batches, self.count)
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from batch number ``start``."""
-        return itertools.islice(self.batches.epoch(epoch, start), max(self.num_batches - start, 0))
 
 
 def predict(
