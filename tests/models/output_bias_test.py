@@ -1,12 +1,13 @@
 import jax
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from optembed_jax.errors import InputError
 from optembed_jax.models import MODEL_NAMES
 from optembed_jax.models.forward import Selection, forward, init_params
 from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.models.output_bias import log_odds, predicting
+from optembed_jax.models.output_bias import log_odds, predicting, shift_to_rate, shifted
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
 
@@ -26,7 +27,8 @@ def test_a_fresh_model_predicts_the_click_rate(fields, draw_ids, model, rate, tr
         rows = np.asarray(params.table.rows)[ids]
         squares = np.square(rows.sum(axis=1)) - np.square(rows).sum(axis=1)
         logits = logits - 0.5 * squares.sum(axis=1)
-    np.testing.assert_allclose(1 / (1 + np.exp(-np.asarray(logits, np.float64))), rate, rtol=1e-5)
+    # But for a hundredth of what random weights would add.
+    np.testing.assert_allclose(expit(np.asarray(logits, np.float64)), rate, rtol=0.1)
 
 
 @pytest.mark.parametrize("model", MODEL_NAMES)
@@ -68,3 +70,40 @@ def test_log_odds_keep_their_digits_at_both_ends():
     assert log_odds(0.5) == 0
     assert log_odds(1e-12) == pytest.approx(np.log(1e-12), rel=1e-12)
     assert log_odds(0.75) == pytest.approx(np.log(3), rel=1e-12) == -log_odds(0.25)
+
+
+@pytest.mark.parametrize("model", [name for name in MODEL_NAMES if name != "fm"])
+def test_the_last_layer_starts_small_but_not_at_zero(fields, model):
+    # At zero no gradient would reach the table in the first step, which has to pay by it.
+    config = ModelConfig(model, 4, (6, 3), mode="none")
+    (plain, _), (params, _) = (
+        init_params(jax.random.key(0), config, fields, rate) for rate in (None, 0.1)
+    )
+    kernels = [np.asarray(p.network["logit"]["Dense_0"]["kernel"]) for p in (plain, params)]
+    np.testing.assert_allclose(kernels[1], 0.01 * kernels[0], rtol=1e-6)
+    assert np.abs(kernels[1]).min() > 0
+
+
+@pytest.mark.parametrize("model", MODEL_NAMES)
+def test_a_shift_is_added_to_every_logit(fields, draw_ids, randomise, model):
+    config = ModelConfig(model, 4, (6, 3), mode="none")
+    params, stats = randomise(init_params(jax.random.key(0), config, fields), seed=1)
+    moved = params.replace(network=shifted(params.network, -1.5))
+    before, after = (
+        forward(config, p, stats, draw_ids(fields, 20), Selection())[0] for p in (params, moved)
+    )
+    np.testing.assert_allclose(after, before - 1.5, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [1e-4, 0.02, 0.5, 0.999])
+@pytest.mark.parametrize("spread", [0.0, 1.0, 8.0])
+def test_the_shift_makes_the_mean_probability_the_rate(rate, spread):
+    logits = np.random.default_rng(0).normal(-2, spread, 5000).astype(np.float32)
+    shift = shift_to_rate(logits, rate)
+    assert expit(logits + shift).mean() == pytest.approx(rate, rel=1e-6)
+    assert shift_to_rate(logits + np.float32(shift), rate) == pytest.approx(0, abs=1e-5)
+
+
+def test_no_shift_makes_a_rate_of_zero():
+    with pytest.raises(InputError, match="between 0 and 1"):
+        shift_to_rate(np.zeros(3), 0.0)
