@@ -31,7 +31,6 @@ from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import TrainState, bring_up_to_date
 from optembed_jax.step.train_step import Phase, eval_step, train_step
-from optembed_jax.table.compact import CompactIndex
 
 AXIS = "devices"
 """Name of the mapped axis."""
@@ -146,7 +145,7 @@ def pmapped(
     )
 
     def train_on(state: TrainState, ids: np.ndarray, labels: np.ndarray, frozen: Reading) -> Any:
-        return step(state, _deal_ids(axis, ids, frozen, num_features), axis.deal(labels, 0), frozen)
+        return step(state, axis.deal(ids, num_features), axis.deal(labels, 0), frozen)
 
     def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Reading) -> Any:
         dealt = _deal_evenly(ids, len(devices))
@@ -235,7 +234,7 @@ def _on_mesh(
         return jax.make_array_from_process_local_data(NamedSharding(mesh, split), flat)
 
     def train_on(state: TrainState, ids: np.ndarray, labels: np.ndarray, frozen: Reading) -> Any:
-        dealt = _deal_ids(axis, ids, frozen, num_features), axis.deal(labels, 0)
+        dealt = axis.deal(ids, num_features), axis.deal(labels, 0)
         return step(state, *map(put, dealt), frozen)
 
     def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Reading) -> Any:
@@ -263,12 +262,6 @@ def _batch_axis(batch_size: int, devices: Sequence[jax.Device]) -> BatchAxis:
             f"use a batch_size that is a multiple of {processes}"
         )
     return BatchAxis(AXIS, batch_size, len(devices) // processes, processes)
-
-
-def _deal_ids(axis: BatchAxis, ids: np.ndarray, frozen: Reading, num_features: int) -> np.ndarray:
-    """Ids dealt to this process's devices; those that fill up read no row."""
-    # A compact table has no place behind its rows: the last example is read once more.
-    return axis.deal(ids, ids[-1] if isinstance(frozen, CompactIndex) else num_features)
 
 
 def _deal_evenly(ids: np.ndarray, devices: int) -> np.ndarray:

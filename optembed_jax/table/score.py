@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optembed_jax.fields import Fields
+from optembed_jax.method.row_axis import WithRows, per_row
 from optembed_jax.method.threshold import by_block, row_norm
 from optembed_jax.table.decay import AdamRows, RowRule, rent_share
 from optembed_jax.table.lookup import IdleSteps
@@ -38,7 +39,7 @@ FREQUENCY_BANDS = ((0, 0), (1, 1), (2, 9), (10, 99), (100, None))
 
 
 @flax.struct.dataclass
-class ScoreState:
+class ScoreState(WithRows):
     """What a score has gathered so far.
 
     Attributes:
@@ -49,8 +50,8 @@ class ScoreState:
       order: of the norm, 1 or 2.
     """
 
-    reads: jax.Array
-    total: jax.Array | None
+    reads: jax.Array = per_row()
+    total: jax.Array | None = per_row()
     since: jax.Array
     kind: str = flax.struct.field(pytree_node=False)
     order: int = flax.struct.field(pytree_node=False)

@@ -76,6 +76,7 @@ def write_back(
     score: Callable[[RowStep], jax.Array] | None = None,
     score_of_idle: Callable[[IdleSteps], jax.Array] | None = None,
     sum_over_devices: Callable[[Slopes], Slopes] = lambda slopes: slopes,
+    of_oov: jax.Array | None = None,
 ) -> tuple[Table, RowState, jax.Array | None, jax.Array | None]:
     """Take the step on the rows that were looked up.
 
@@ -92,6 +93,7 @@ def write_back(
       score: makes a number per row, float32 ``[R]``, of what the step does to it; None for none.
       score_of_idle: as of ``look_up``, to be added to it.
       sum_over_devices: of slopes that are those of this device's rows.
+      of_oov: the gradient of stand-ins that are not part of the view, float32 ``[F, D]``, or None.
 
     Returns:
       The table and the state after the step, the gradient of the thresholds, and the scores of the
@@ -104,7 +106,8 @@ def write_back(
     slopes = sum_over_devices(slopes)
     if rule.decay == "l2_coupled":
         new = _sweep_part(rule, new, step + 1)
-    new = _with_oov_stepped(rule, old, new, slopes.oov, step + 1)
+    of_oov = slopes.oov if of_oov is None else of_oov
+    new = _with_oov_stepped(rule, old, new, of_oov, step + 1)
     return *without_dates(state, new), slopes.thresholds, terms
 
 
