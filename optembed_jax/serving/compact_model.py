@@ -55,7 +55,7 @@ def compact(
         raise InputError("the parameters are compact already")
     prunes_linear = config.mode_linear == "prune" and rows is not None
     table, index = compact_table(params.table, fields, rows, dims, prunes_linear=prunes_linear)
-    network = _shrink(config, params.network, index.dims)
+    network = _shrink(config, params.network, index.dims, index.fields_with_columns)
     return Params(table=table, thresholds=None, network=network), index
 
 
@@ -83,7 +83,7 @@ def keep(
     """
     prunes_linear = config.mode_linear == "prune"
     table, reading = keep_in_stacks(params.table, fields, rows, dims, prunes_linear=prunes_linear)
-    network = _shrink(config, params.network, reading.dims)
+    network = _shrink(config, params.network, reading.dims, reading.order)
     return Params(table=table, thresholds=None, network=network), reading
 
 
@@ -107,7 +107,7 @@ def expand(
     positions = jax.tree.map(
         lambda leaf: np.arange(leaf.size, dtype=np.int64).reshape(leaf.shape), full.network
     )
-    cut = _shrink(config, positions, reading.dims)
+    cut = _shrink(config, positions, reading.dims, reading.order)
     network = _write_back(full.network, small.network, cut)
     table = put_back(small.table, reading, fields, full.table)
     return Params(table=table, thresholds=full.thresholds, network=network)
@@ -120,21 +120,21 @@ def fold_for_serving(params: Params) -> Params:
     return params
 
 
-def columns_kept(dims: Sequence[int], latent_dim: int) -> np.ndarray:
-    """The flat columns ``[F * D]`` that are left, int ``[sum(dims)]``."""
-    parts = [field * latent_dim + np.arange(dim) for field, dim in enumerate(dims)]
-    return np.concatenate(parts).astype(np.int64)
+def columns_kept(dims: Sequence[int], latent_dim: int, order: Sequence[int]) -> np.ndarray:
+    """The flat columns ``[F * D]`` that are left, int ``[sum(dims)]``, field after field."""
+    parts = [field * latent_dim + np.arange(dims[field]) for field in order]
+    return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
 
 
-def _shrink(config: ModelConfig, network: Any, dims: Sequence[int]) -> Any:
-    """The backbone's parameters without what only ever met zeros."""
+def _shrink(config: ModelConfig, network: Any, dims: Sequence[int], order: Sequence[int]) -> Any:
+    """The backbone's parameters without what only ever met zeros, fields in another order."""
     if config.model == "fm":
         return network
-    columns = columns_kept(dims, config.latent_dim)
+    columns = columns_kept(dims, config.latent_dim, order)
     flat = len(dims) * config.latent_dim
     inputs = columns
     if config.model == "ipnn":
-        inputs = np.concatenate([columns, flat + _pairs_kept(dims)])
+        inputs = np.concatenate([columns, flat + _pairs_kept(len(dims), order)])
     if config.model not in ("dcn", "dcnv2"):
         return _shrink_perceptron(network, inputs, bool(config.mlp_dims))
     hidden = columns if not config.mlp_dims else np.arange(config.mlp_dims[-1])
@@ -201,11 +201,14 @@ def _shrink_matrices(network: Mapping[str, Any], columns: np.ndarray) -> dict[st
     return {**network, **cross}
 
 
-def _pairs_kept(dims: Sequence[int]) -> np.ndarray:
-    """Numbers of the pairs ``f < g``, in row-major order, of which both fields are left."""
-    first, second = np.triu_indices(len(dims), k=1)
-    left = np.asarray(dims) > 0
-    return np.flatnonzero(left[first] & left[second])
+def _pairs_kept(fields: int, order: Sequence[int]) -> np.ndarray:
+    """Numbers of the pairs ``f < g`` of the fields that are left, in row-major order of these."""
+    number = np.zeros((fields, fields), np.int64)
+    first, second = np.triu_indices(fields, k=1)
+    number[first, second] = number[second, first] = np.arange(len(first))
+    left = np.asarray(order, np.int64)
+    first, second = np.triu_indices(len(left), k=1)
+    return number[left[first], left[second]]
 
 
 def tree_bytes(tree: Any) -> int:

@@ -11,6 +11,7 @@ they are a stack of single numbers.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
@@ -26,8 +27,11 @@ from optembed_jax.method.ragged import Ragged
 from optembed_jax.method.row_axis import WithRows
 from optembed_jax.table.view import Ask, RowView, Seen, embed_stacks
 
-MOST_WIDTHS = 3
-"""Stacks of columns: each costs a step some bookkeeping, and padding is cheap by three of them."""
+MOST_WIDTHS = 4
+"""Stacks of columns: each costs a step some bookkeeping."""
+
+WORTH = 0.1
+"""Share of the numbers that a further stack has to save to be worth that."""
 
 _NOWHERE = np.iinfo(np.int32).max  # Behind the last row of any stack.
 _WHOLE = 16  # Columns up to which rows are read whole (``blocks``); wider ones by fours.
@@ -69,7 +73,7 @@ class Stack:
     """What is in a stack.
 
     Attributes:
-      columns: numbers of its fields in the data set.
+      columns: numbers of its fields in the data set, those of equal dims beside each other.
       dims: columns that each of them has, all at least 1; empty in a stack of single numbers.
       width: columns of the array.
       rows: of the array.
@@ -103,13 +107,18 @@ class StackReading:
     learned: ClassVar[bool] = False
     """No thresholds are left to learn."""
 
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The fields that have columns, as they follow one another in what the backbone reads."""
+        return tuple(field for stack in self.stacks if stack.dims for field in stack.columns)
+
     def asks(self, config: Any, params: Any, ids: jax.Array) -> tuple[Ask, ...]:
         """What ids int32 ``[B, F]`` ask of each stack; those of ``V`` and above nothing."""
         del config, params
         places = self.places.at[ids].get(mode="fill", fill_value=_NOWHERE)
         return tuple(
             Ask(
-                view=RowView(),
+                view=RowView(zeros_behind=True),
                 ids=ids if stack.is_whole else places[:, np.asarray(stack.columns)],
                 dims=None,
                 rows=stack.rows,
@@ -121,16 +130,15 @@ class StackReading:
         """What the backbone reads, of what the ids see of each stack: rows, and the linear term."""
         batch = ids.shape[0]
         linear = jnp.zeros((batch,), jnp.float32) if self.has_linear else None
-        of_field: dict[int, jax.Array] = {}
+        values = [jnp.zeros((batch, 0), jnp.float32)]
         for stack, part in zip(self.stacks, seen, strict=True):
             weights = part.linear if stack.dims else part.rows
             if weights is not None:
                 linear = linear + jnp.sum(weights, axis=-1)
             if stack.dims:
-                of_field |= zip(stack.columns, _own_columns(stack, part.rows), strict=True)
-        empty = jnp.zeros((batch, 0), jnp.float32)
-        values = jnp.concatenate([empty, *(of_field[field] for field in sorted(of_field))], axis=1)
-        return Ragged(values, tuple(dim for dim in self.dims if dim)), linear
+                values += _own_columns(stack, part.rows)
+        dims = tuple(dim for stack in self.stacks for dim in stack.dims)
+        return Ragged(jnp.concatenate(values, axis=1), dims), linear
 
     def embed(self, config: Any, params: Any, ids: jax.Array) -> tuple[Ragged, jax.Array | None]:
         """What the backbone reads of a table that is up to date."""
@@ -139,11 +147,14 @@ class StackReading:
 
 
 def _own_columns(stack: Stack, rows: jax.Array) -> list[jax.Array]:
-    """``[B, d]`` of each field of a stack, of ``[B, F, width]``."""
-    flat = rows.reshape(len(rows), -1)
-    sizes = [size for dim in stack.dims for size in (dim, stack.width - dim)]
+    """``[B, n * d]`` of each run of ``n`` fields with ``d`` columns, of ``[B, F, width]``."""
+    runs = [(len(list(run)), dim) for dim, run in itertools.groupby(stack.dims)]
     # Not slices: the gradient of each would be an array as large as all fields, to be added up.
-    return jax.lax.split(flat, sizes, axis=1)[::2]
+    parts = jax.lax.split(rows, [count for count, _ in runs], axis=1)
+    return [
+        part[..., :dim].reshape(len(rows), count * dim)
+        for part, (count, dim) in zip(parts, runs, strict=True)
+    ]
 
 
 def keep_in_stacks(
@@ -180,6 +191,7 @@ def keep_in_stacks(
     stored = few_widths(widths, kept, MOST_WIDTHS)
     for width in sorted(set(stored[widths > 0].tolist())):
         columns = np.flatnonzero((stored == width) & (widths > 0))
+        columns = columns[np.argsort(widths[columns], kind="stable")]
         own, place, taken = _kept_of(fields, columns, mask)
         places[taken] = place[taken]
         stacks.append(
@@ -251,7 +263,7 @@ def put_back(stacks: Stacks, reading: StackReading, fields: Fields, full: Table)
 
 
 def few_widths(dims: np.ndarray, rows: np.ndarray, most: int) -> np.ndarray:
-    """The widths in which fields of these dims are stored with the fewest padded numbers.
+    """The widths to store fields in: few, and with few padded numbers.
 
     Args:
       dims: int ``[F]``, columns of each field; 0 for those that are not stored.
@@ -277,8 +289,9 @@ def few_widths(dims: np.ndarray, rows: np.ndarray, most: int) -> np.ndarray:
             numbers = least[count - 1, :end] + widths[end - 1] * (before[end] - before[:end])
             begin[count, end] = int(np.argmin(numbers))
             least[count, end] = numbers[begin[count, end]]
+    cost = least[1:, -1] * (1 + WORTH * np.arange(1, most + 1))
     stored, end = np.zeros_like(dims), len(distinct)
-    for count in range(most, 0, -1):
+    for count in range(int(np.argmin(cost)) + 1, 0, -1):
         if end == 0:
             break
         start = begin[count, end]

@@ -148,7 +148,7 @@ def synchronise(
     """
     if state.last is None:
         return table, state
-    blocks = -(-table.rows.shape[0] // block_of(rule, table.rows.shape[0]))
+    blocks = -(-table.rows.shape[0] // block_of(rule, table.rows.shape[0], table.rows))
     return without_dates(state, sweep(rule, with_dates(state, table, step), step, 0, blocks))
 
 
@@ -188,7 +188,7 @@ def _step_sparsely(
     terms = None if score is None else jnp.zeros((most,), jnp.float32)
     start = without_oov(old), view.no_slopes(), terms
     done: tuple[DatedRows, Slopes, jax.Array | None] = for_blocks(
-        distinct.count, block_of(rule, most), one_block, start
+        distinct.count, block_of(rule, most, old.value.rows), one_block, start
     )
     return done
 
@@ -196,7 +196,7 @@ def _step_sparsely(
 def _sweep_part(rule: RowRule, rows: DatedRows, step: jax.Array) -> DatedRows:
     """Bring the part of the table up to date whose turn it is: each row every SWEEP_STEPS steps."""
     num_rows = rows.last.shape[0]
-    blocks = -(-num_rows // block_of(rule, num_rows))
+    blocks = -(-num_rows // block_of(rule, num_rows, rows.value.rows))
     per_part = -(-blocks // SWEEP_STEPS)
     return sweep(rule, rows, step, step % SWEEP_STEPS * per_part, per_part)
 

@@ -42,6 +42,7 @@ class RowView:
       level: of the thresholds, ``field`` or ``feature``.
       order: of the norm, 1 or 2.
       prunes_linear: whether the linear weights of pruned rows are seen as zeros.
+      zeros_behind: whether ids behind the last row see zeros; otherwise, some row or other.
     """
 
     thresholds: jax.Array | None = None
@@ -50,6 +51,7 @@ class RowView:
     level: str = flax.struct.field(pytree_node=False, default="field")
     order: int = flax.struct.field(pytree_node=False, default=1)
     prunes_linear: bool = flax.struct.field(pytree_node=False, default=False)
+    zeros_behind: bool = flax.struct.field(pytree_node=False, default=False)
 
     @property
     def prunes(self) -> bool:
@@ -140,7 +142,7 @@ class Ask:
       view: how they see its rows.
       ids: int32 ``[B, F]``, its rows; those behind the last read nothing.
       dims: int32 ``[F]`` or ``[B, F]``, columns kept; None keeps all.
-      rows: of the stack, where ids behind the last read zeros, or their field's stand-in; None
+      rows: of the stack, behind which ids read their field's stand-in, if there is one; None
         where what such ids read does not matter.
     """
 
@@ -156,13 +158,11 @@ class Ask:
         return of_table.of_rows(self.rows)
 
     def stood_in(self, seen: Seen, oov: jax.Array | None) -> Seen:
-        """What ids see, those behind the last row their stand-ins, float32 ``[F, D]``, or zeros."""
-        if self.rows is None:
+        """What ids see, those behind the last row their stand-ins, float32 ``[F, D]``."""
+        if self.rows is None or oov is None:
             return seen
         is_kept = self.ids < self.rows
-        own = is_kept if seen.rows.ndim == is_kept.ndim else is_kept[..., None]
-        linear = None if seen.linear is None else jnp.where(is_kept, seen.linear, 0.0)
-        return Seen(jnp.where(own, seen.rows, 0.0 if oov is None else oov), linear)
+        return Seen(jnp.where(is_kept[..., None], seen.rows, oov), seen.linear)
 
 
 def read_whole(view: RowView, table: Table, ids: jax.Array, dims: jax.Array | None) -> Seen:
@@ -174,7 +174,7 @@ def read_whole(view: RowView, table: Table, ids: jax.Array, dims: jax.Array | No
       ids: int32 ``[B, F]``, its rows.
       dims: as of :class:`Ask`.
     """
-    rows, mask = table.rows[ids], None
+    rows, mask = _of_ids(view, table.rows, ids), None
     is_judged_once = view.thresholds is not None and table.rows.shape[0] < ids.size
     if view.thresholds is not None:
         of_mask = (view.thresholds, ids, view.level, view.order)
@@ -188,9 +188,15 @@ def read_whole(view: RowView, table: Table, ids: jax.Array, dims: jax.Array | No
         mask = view.mask[ids].astype(rows.dtype)
     linear = None
     if table.linear is not None:
-        linear = table.linear[ids]
+        linear = _of_ids(view, table.linear, ids)
         linear = linear * mask if mask is not None and view.prunes_linear else linear
     return Seen(select(rows, mask, dims, table.oov, is_masked=is_judged_once), linear)
+
+
+def _of_ids(view: RowView, whole: jax.Array, ids: jax.Array) -> jax.Array:
+    if view.zeros_behind:
+        return whole.at[ids].get(mode="fill", fill_value=0)
+    return whole[ids]
 
 
 def embed_stacks(config: Any, params: Any, ids: jax.Array, reading: Any) -> Any:
