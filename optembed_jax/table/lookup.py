@@ -159,7 +159,12 @@ def see(
         lambda whole: jnp.zeros((flat.size, *whole.shape[1:]), whole.dtype),
         Seen(table.rows, table.linear),
     )
-    seen: Seen = for_blocks(jnp.int32(flat.size), min(_SEEN * numbers_for_a_row(table.rows), flat.size), one_block, nothing)
+    seen: Seen = for_blocks(
+        jnp.int32(flat.size),
+        min(_SEEN * numbers_for_a_row(table.rows), flat.size),
+        one_block,
+        nothing,
+    )
     return jax.tree.map(lambda a: a.reshape(*ids.shape, *a.shape[1:]), seen)
 
 

@@ -329,13 +329,15 @@ def _kept_of(
 
     A row of another field, or one that is not kept, is behind the last.
     """
-    is_own = np.isin(fields.field_of_row, columns)
     names = tuple(fields.names[field] for field in columns)
     some = Fields(names, tuple(fields.sizes[field] for field in columns))
-    own, place = some.keep(mask[is_own])
+    taken = np.concatenate(
+        [fields.offsets[field] + np.arange(fields.sizes[field]) for field in columns]
+    )
+    own, place = some.keep(mask[taken])
     places = np.full(fields.num_features, _NOWHERE, np.int32)
-    places[is_own] = np.where(mask[is_own], place, _NOWHERE)
-    return own, places, np.flatnonzero(is_own)
+    places[taken] = np.where(mask[taken], place, _NOWHERE)
+    return own, places, taken
 
 
 def _at_places(whole: np.ndarray, place: np.ndarray, own: Fields) -> np.ndarray:

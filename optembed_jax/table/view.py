@@ -195,7 +195,7 @@ def read_whole(view: RowView, table: Table, ids: jax.Array, dims: jax.Array | No
 
 def _of_ids(view: RowView, whole: jax.Array, ids: jax.Array) -> jax.Array:
     if view.zeros_behind:
-        return whole.at[ids].get(mode="fill", fill_value=0)
+        return jnp.asarray(whole).at[ids].get(mode="fill", fill_value=0)
     return whole[ids]
 
 
