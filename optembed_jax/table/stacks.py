@@ -226,7 +226,7 @@ def keep_in_stacks(
 
 
 def put_back(stacks: Stacks, reading: StackReading, fields: Fields, full: Table) -> Table:
-    """The full table with what the stacks hold in its place; the inverse of the cut.
+    """The full table with what the stacks hold in its place, on the host; the cut's inverse.
 
     Args:
       stacks: cut, and trained.
@@ -255,11 +255,7 @@ def put_back(stacks: Stacks, reading: StackReading, fields: Fields, full: Table)
                     oov[field, :dim] = np.asarray(table.oov)[number, :dim]
             if weights is not None and linear is not None:
                 linear[block] = np.asarray(weights)[place]
-    return Table(
-        rows=jnp.asarray(values),
-        linear=None if linear is None else jnp.asarray(linear),
-        oov=None if oov is None else jnp.asarray(oov),
-    )
+    return Table(rows=values, linear=linear, oov=oov)
 
 
 def few_widths(dims: np.ndarray, rows: np.ndarray, most: int) -> np.ndarray:
