@@ -20,9 +20,9 @@ from etils import epath
 
 from experiments.run import cli, runs
 from experiments.run import flags as project_flags
+from experiments.run.alternating import alternate
 from experiments.run.phases import phases_of
 from experiments.run.trained import Run, Trained, load_trained, model_of
-from experiments.run.turns import alternate
 from optembed_jax import data, metrics
 from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import InputError

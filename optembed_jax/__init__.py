@@ -30,7 +30,6 @@ try:
     from optembed_jax.models.parameter_count import ParameterCount, count_parameters
     from optembed_jax.search.budget import table_parameters
     from optembed_jax.search.dimension_rules import DIMENSION_RULES, rule_dims
-    from optembed_jax.search.guided import GuidedEvolution
     from optembed_jax.search.loop import (
         Generation,
         Population,
@@ -39,7 +38,6 @@ try:
         SearchState,
         evolve,
     )
-    from optembed_jax.search.racing import race
     from optembed_jax.search.score_cache import ScoreCache
     from optembed_jax.search.scorer import Scorer
     from optembed_jax.search.searchers import (
@@ -50,6 +48,8 @@ try:
         front,
     )
     from optembed_jax.search.space import SearchSpace
+    from optembed_jax.search.successive_halving import successive_halving
+    from optembed_jax.search.surrogate_assisted import SurrogateAssistedEvolution
     from optembed_jax.search.variation import crossover, mutate
     from optembed_jax.step.optimisers import TrainConfig
     from optembed_jax.step.train_state import TrainState, init_state
@@ -71,7 +71,6 @@ __all__ = [
     "Fitted",
     "Generation",
     "GivenCandidates",
-    "GuidedEvolution",
     "InputError",
     "ModelConfig",
     "ParameterCount",
@@ -87,6 +86,7 @@ __all__ = [
     "SearchState",
     "Searcher",
     "Selection",
+    "SurrogateAssistedEvolution",
     "Table",
     "TrainConfig",
     "TrainState",
@@ -115,13 +115,13 @@ __all__ = [
     "parameters_kept",
     "predict",
     "prefix_mask",
-    "race",
     "regulariser",
     "row_mask",
     "row_norm",
     "rule_dims",
     "sample_dims",
     "select",
+    "successive_halving",
     "table_parameters",
     "table_row_mask",
     "train_step",

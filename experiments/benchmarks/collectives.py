@@ -23,7 +23,7 @@ _PER_DEVICE = flags.DEFINE_integer("per_device", 512, "Examples of a device.")
 _FIELDS = flags.DEFINE_integer("fields", 39, "Fields of equal size.")
 _ROWS = flags.DEFINE_list("rows", ["200000", "4000000"], "Rows of the table, V.")
 _DIM = flags.DEFINE_integer("dim", 32, "D.")
-_DECAY = flags.DEFINE_string("decay", "rent", "row_decay.")
+_DECAY = flags.DEFINE_string("decay", "group_lasso", "row_decay.")
 
 _COLLECTIVE = re.compile(
     r"= (?P<result>.*?) (?P<kind>all-gather|all-reduce|reduce-scatter|all-to-all|"

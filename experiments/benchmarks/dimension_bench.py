@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.row_pruning_data import Problem, Split
+from experiments.benchmarks.arrays import Problem, Split
 from optembed_jax import metrics
 from optembed_jax.fitness.validation_fitness import ValidationFitness, make_fitness
 from optembed_jax.models.forward import Selection

@@ -24,11 +24,11 @@ from experiments.benchmarks.row_pruning_data import DATASETS, load
 from experiments.benchmarks.runs_file import Finished, Record
 from experiments.run import cli
 from optembed_jax.search.dimension_rules import DIMENSION_RULES
-from optembed_jax.search.guided import GuidedEvolution
 from optembed_jax.search.loop import SearchConfig, Searcher, SearchState, best_fitness, evolve
-from optembed_jax.search.racing import Fitness
 from optembed_jax.search.searchers import ParetoEvolution, RandomSearch, front
 from optembed_jax.search.space import SearchSpace
+from optembed_jax.search.successive_halving import Fitness
+from optembed_jax.search.surrogate_assisted import SurrogateAssistedEvolution
 
 _RUNS = flags.DEFINE_string("runs", None, "JSONL file to which finished trainings are appended.")
 _DATASETS = flags.DEFINE_list("datasets", list(DATASETS), "Data sets to compare on.")
@@ -65,9 +65,11 @@ def choices(bench: Bench, fitness: Fitness, wanted: Wanted) -> Chosen:
             continue
         seeds = space.rule_candidates((space.limit,))
         key = bench.key(number)
-        dims, facts = _run(key, GuidedEvolution(space, CONFIG, seeds), fitness, space, CONFIG)
+        dims, facts = _run(
+            key, SurrogateAssistedEvolution(space, CONFIG, seeds), fitness, space, CONFIG
+        )
         chosen["search, budget", share] = dims, facts
-        # As many evaluations as the guided evolution had, to the last whole generation.
+        # As many evaluations as the surrogate-assisted evolution had, to the last whole generation.
         equal = SearchConfig(
             generations=max(round(facts["evaluations"] / CONFIG.offspring) - 1, 0),
             search_patience=0,

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.benchmarks.row_pruning_data import Split
+from experiments.benchmarks.arrays import Split
 from optembed_jax import metrics
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
@@ -120,7 +120,7 @@ def fit_hashed(
 ) -> tuple[Fitted, int]:
     """Train a hashed model as ``fit`` trains the others.
 
-    Its rows pay no rent: all of them are read in almost every step.
+    Its rows pay no group lasso: all of them are read in almost every step.
 
     Args:
       model: the model.
@@ -152,7 +152,8 @@ def fit_hashed(
         auc = metrics.auc(labels, logits)
         is_best = not history or auc > max(epoch.val_auc for epoch in history)
         loss = float(np.mean(jax.device_get(losses)))
-        history.append(Epoch(number, loss, auc, metrics.logloss(labels, logits), 0.0, is_best))
+        logloss, ratio = metrics.logloss(labels, logits), metrics.calibration(labels, logits)
+        history.append(Epoch(number, loss, auc, logloss, ratio, 0.0, is_best))
         if is_best:
             best = (whole, batch_stats)
         elif not any(epoch.best for epoch in history[-patience:]):

@@ -46,7 +46,7 @@ def _epoch_seconds(reader: data.Reader, epoch: int) -> float:
 
 
 def _step_seconds(prepared: data.PreparedData, steps: int) -> float:
-    model, train = ModelConfig("deepfm", latent_dim=64), TrainConfig(row_decay="rent")
+    model, train = ModelConfig("deepfm", latent_dim=64), TrainConfig(row_decay="group_lasso")
     state = init_state(jax.random.key(0), model, train, prepared.fields)
     jitted = functools.partial(train_step, phase=Phase.SUPERNET, model=model, train=train)
     step = jax.jit(jitted, donate_argnums=0)

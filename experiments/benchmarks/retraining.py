@@ -26,7 +26,7 @@ from experiments.benchmarks import json_file
 from experiments.benchmarks.click_log import FEWEST_ROWS, fields_of, zipf_batches
 from experiments.benchmarks.kept_shape import drawn_dims
 from experiments.run import cli
-from experiments.run.turns import alternate
+from experiments.run.alternating import alternate
 from optembed_jax.errors import InputError
 from optembed_jax.models.forward import Params, Reading, Selection, init_params
 from optembed_jax.models.model_config import ModelConfig
@@ -42,7 +42,7 @@ _TABLES = flags.DEFINE_list(
     "What to measure, each rows:D:share of rows:share of columns:MLP.",
 )
 _MODEL = flags.DEFINE_string("model", "deepfm", "Backbone.")
-_DECAY = flags.DEFINE_enum("row_decay", "rent", ROW_DECAYS, "What rows pay.")
+_DECAY = flags.DEFINE_enum("row_decay", "group_lasso", ROW_DECAYS, "What rows pay.")
 _REPEATS = flags.DEFINE_integer("repeats", 11, "Timed turns of each.", lower_bound=3)
 
 BATCH = 2048

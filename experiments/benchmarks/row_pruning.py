@@ -17,8 +17,9 @@ from typing import Any
 from absl import flags
 
 from experiments.benchmarks import json_file, row_pruning_report, runs_file
+from experiments.benchmarks.arrays import Problem
 from experiments.benchmarks.row_pruning_bench import Bench
-from experiments.benchmarks.row_pruning_data import DATASETS, Problem, load
+from experiments.benchmarks.row_pruning_data import DATASETS, load
 from experiments.benchmarks.row_pruning_methods import METHODS
 from experiments.benchmarks.runs_file import Finished, Record
 from experiments.run import cli

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.row_pruning_data import Problem, Split
+from experiments.benchmarks.arrays import Problem, Split
 from experiments.benchmarks.runs_file import Record
 from optembed_jax import metrics
 from optembed_jax.models.forward import Selection

@@ -1,74 +1,18 @@
 """The data of the comparison of ways to prune rows: three data sets, whole in memory."""
 
-import dataclasses
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from experiments.benchmarks.arrays import SPLITS, Problem, problem_of
 from optembed_jax import data
 from optembed_jax.data.options import DataOptions
-from optembed_jax.data.reader import Batch
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 
 DATASETS = ("flights", "movielens", "synthetic")
 TRAIN_ROWS = 80_000
 """Training rows of a data set that has more: the first ones of the prepared, shuffled order."""
-
-SPLITS = ("train", "validation", "test")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Split:
-    """Rows in memory: shuffled full batches with a seed, else in order and the last one padded.
-
-    Attributes:
-      ids: int32 ``[N, F]``.
-      labels: float32 ``[N]``.
-      batch_size: rows of a batch.
-      seed: of the shuffling; None does not shuffle.
-    """
-
-    ids: np.ndarray
-    labels: np.ndarray
-    batch_size: int
-    seed: int | None = None
-
-    @property
-    def num_batches(self) -> int:
-        """Batches of an epoch."""
-        rows = len(self.ids)
-        return -(-rows // self.batch_size) if self.seed is None else rows // self.batch_size
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from batch number ``start``."""
-        order = np.arange(len(self.ids))
-        if self.seed is not None:
-            order = np.random.default_rng((self.seed, epoch)).permutation(order)
-        for number in range(start, self.num_batches):
-            rows = order[number * self.batch_size : (number + 1) * self.batch_size]
-            weights = np.ones(self.batch_size, np.float32)
-            weights[len(rows) :] = 0
-            rows = np.resize(rows, self.batch_size)
-            yield Batch(self.ids[rows], self.labels[rows], weights)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Problem:
-    """A data set to prune rows on.
-
-    Attributes:
-      name: of the data set.
-      fields: the ``F`` fields of its ``V`` rows.
-      arrays: ids int32 ``[N, F]`` and labels float32 ``[N]`` of each split.
-      counts: int64 ``[V]``, occurrences of each row in the training split.
-    """
-
-    name: str
-    fields: Fields
-    arrays: Mapping[str, tuple[np.ndarray, np.ndarray]]
-    counts: np.ndarray
 
 
 def load(name: str, data_dir: Path, raw_dir: str | None) -> Problem:
@@ -89,8 +33,7 @@ def load(name: str, data_dir: Path, raw_dir: str | None) -> Problem:
     arrays["train"] = ids[:TRAIN_ROWS], labels[:TRAIN_ROWS]
     fields, row_of = seen_rows(prepared.fields, arrays["train"][0])
     arrays = {split: (row_of[ids], labels) for split, (ids, labels) in arrays.items()}
-    counts = np.bincount(arrays["train"][0].ravel(), minlength=fields.num_features)
-    return Problem(name, fields, arrays, counts)
+    return problem_of(name, fields, arrays)
 
 
 def seen_rows(fields: Fields, ids: np.ndarray) -> tuple[Fields, np.ndarray]:

@@ -32,9 +32,9 @@ from optembed_jax.step.train_step import Phase
 from optembed_jax.table.decay import ROW_DECAYS
 from optembed_jax.table.score import init_scores, row_scores
 
-UNDER_RENT = TrainConfig(row_decay="rent", rent=1e-3)
+UNDER_LASSO = TrainConfig(row_decay="group_lasso", group_lasso=1e-3)
 PLAIN = TrainConfig(row_decay="none")
-RETRAINING = UNDER_RENT
+RETRAINING = UNDER_LASSO
 """Of everything that is pruned to a budget, so that only the choice of rows differs."""
 
 PUBLISHED = TrainConfig(l2=1e-5, t_lr=1e-4, alpha=1e-5, table_update="dense")
@@ -59,20 +59,27 @@ def frequency_cuts(bench: Bench, wanted: Wanted) -> Iterator[Record]:
             yield from _cuts(bench, wanted, kind, _frequency_scores(bench, kind), oov)
 
 
-def cuts_under_rent(bench: Bench, wanted: Wanted) -> Iterator[Record]:
-    """By the norm of the last epoch's steps, and by the last norm, both under rent."""
+def cuts_under_group_lasso(bench: Bench, wanted: Wanted) -> Iterator[Record]:
+    """By the norm of the last epoch's steps, and by the last norm, both under the group lasso."""
     kinds = (("mean_norm", "zero"), ("mean_norm", "oov"), ("norm", "zero"))
-    yield from _scored_cuts(bench, wanted, UNDER_RENT, "unpruned, rent", kinds, "mean_norm")
+    yield from _scored_cuts(bench, wanted, UNDER_LASSO, "unpruned, group lasso", kinds, "mean_norm")
 
 
-def taylor_under_rent(bench: Bench, wanted: Wanted) -> Iterator[Record]:
-    """By Taylor saliency under rent, so that one decay serves both trainings: the default.
+def taylor_under_group_lasso(bench: Bench, wanted: Wanted) -> Iterator[Record]:
+    """By Taylor saliency under the group lasso, so that one decay serves both trainings: the
+    default.
 
     And what that training itself is, not retrained, once it is cut by a score.
     """
     kinds = (("taylor", "zero"), ("taylor", "oov"))
     yield from _scored_cuts(
-        bench, wanted, UNDER_RENT, "unpruned, rent", kinds, "taylor", ("taylor", "frequency")
+        bench,
+        wanted,
+        UNDER_LASSO,
+        "unpruned, group lasso",
+        kinds,
+        "taylor",
+        ("taylor", "frequency"),
     )
 
 
@@ -95,7 +102,7 @@ def learned_thresholds(bench: Bench, wanted: Wanted) -> Iterator[Record]:
             method = f"thresholds, {decay}, alpha {push:g}"
             if wanted(method, None):
                 train = TrainConfig(l2=3e-3, t_lr=0.1, alpha=push, row_decay=decay)
-                mild = dataclasses.replace(train, rent=RETRAINING.rent)
+                mild = dataclasses.replace(train, group_lasso=RETRAINING.group_lasso)
                 yield _learned(bench, method, train, mild)
 
 
@@ -136,8 +143,8 @@ def unpruned(bench: Bench, wanted: Wanted) -> Iterator[Record]:
 
 METHODS: tuple[Callable[[Bench, Wanted], Iterator[Record]], ...] = (
     frequency_cuts,
-    taylor_under_rent,
-    cuts_under_rent,
+    taylor_under_group_lasso,
+    cuts_under_group_lasso,
     reference,
     unpruned,
     cuts_of_plain_training,

@@ -2,7 +2,8 @@
 
     python -m experiments.benchmarks.search --json=FILE [--stages=candidate,search]
 
-Ours is what the search phase does: ``make_fitness``, a guided evolution, early stop. On the other
+Ours is what the search phase does: ``make_fitness``, a surrogate-assisted evolution, early stop. On
+  the other
 side stands one jitted forward pass per candidate and batch, with the same AUC on the device; its
 search is the plain evolution over all its generations. Three stages:
 
@@ -31,18 +32,18 @@ from experiments.benchmarks import json_file
 from experiments.benchmarks.backbones import backbones
 from experiments.benchmarks.click_log import fields_of, zipf_batches
 from experiments.run import cli
-from experiments.run.turns import alternate
+from experiments.run.alternating import alternate
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.fitness.validation_fitness import make_fitness
 from optembed_jax.metrics import auc_on_device
 from optembed_jax.models.forward import Params, Selection, forward, init_params
 from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.search.guided import GuidedEvolution
 from optembed_jax.search.loop import Population, SearchConfig, SearchState, evolve
-from optembed_jax.search.racing import Fitness
 from optembed_jax.search.searchers import Evolution
 from optembed_jax.search.space import SearchSpace
+from optembed_jax.search.successive_halving import Fitness
+from optembed_jax.search.surrogate_assisted import SurrogateAssistedEvolution
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import bring_up_to_date, init_state
 from optembed_jax.step.train_step import Phase, train_step
@@ -201,7 +202,7 @@ def generation(space: SearchSpace, number: int) -> np.ndarray:
 
     config = SearchConfig(generations=number, search_patience=0)
     nobody = np.zeros((0, space.num_fields), np.int32)
-    _search(0, Evolution(space, config, nobody, race=False), distance, config)
+    _search(0, Evolution(space, config, nobody, halving=False), distance, config)
     return proposed[-1]
 
 
@@ -230,14 +231,16 @@ def measure_candidate(size: Size, name: str, number: int, repeats: int) -> dict[
 
 
 def budget_search(net: Supernet, size: Size, fitness: Fitness, seed: int, *, saves: bool) -> Any:
-    """A search under the budget; ``saves``: guided and with an early stop, as the main does it."""
+    """A search under the budget; ``saves``: surrogate-assisted and with an early stop, as the main
+    does it.
+    """
     space = size.space()
     seeds = space.rule_candidates((space.limit,))
     if saves:
         config = SearchConfig()
-        return _search(seed, GuidedEvolution(space, config, seeds), fitness, config)
+        return _search(seed, SurrogateAssistedEvolution(space, config, seeds), fitness, config)
     config = SearchConfig(search_patience=0)
-    return _search(seed, Evolution(space, config, seeds, race=False), fitness, config)
+    return _search(seed, Evolution(space, config, seeds, halving=False), fitness, config)
 
 
 def measure_search(size: Size, seed: int) -> dict[str, Any]:
@@ -284,7 +287,10 @@ def _best(population: Population) -> float:
 
 
 def _search(
-    seed: int, searcher: Evolution | GuidedEvolution, fitness: Fitness, config: SearchConfig
+    seed: int,
+    searcher: Evolution | SurrogateAssistedEvolution,
+    fitness: Fitness,
+    config: SearchConfig,
 ) -> SearchState:
     state = SearchState.start(searcher.space.num_fields)
     for after in evolve(jax.random.key(seed), searcher, fitness, state, config):

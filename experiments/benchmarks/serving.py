@@ -21,7 +21,7 @@ from experiments.benchmarks import json_file
 from experiments.benchmarks.click_log import fields_of
 from experiments.benchmarks.kept_shape import DIM, drawn_dims, shares
 from experiments.run import cli
-from experiments.run.turns import alternate
+from experiments.run.alternating import alternate
 from optembed_jax.fields import Fields
 from optembed_jax.models.forward import Selection, embed, forward, init_params
 from optembed_jax.models.model_config import ModelConfig

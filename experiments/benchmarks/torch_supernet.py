@@ -28,6 +28,23 @@ class _LongTailStep(torch.autograd.Function):
         return gradients[0] * torch.where(distance <= 0.4, 2 - 4 * distance, tail)
 
 
+def perceptron(width: int, mlp_dims: Sequence[int]) -> nn.Sequential:
+    """Linear, BatchNorm, ReLU for each hidden layer, and one linear unit: ``[B, width]`` to
+    ``[B, 1]``.
+    """
+    layers: list[nn.Module] = []
+    for units in mlp_dims:
+        layers += [nn.Linear(width, units), nn.BatchNorm1d(units), nn.ReLU()]
+        width = units
+    return nn.Sequential(*layers, nn.Linear(width, 1))
+
+
+def pairs_of(read: torch.Tensor) -> torch.Tensor:
+    """FM's interaction, ``[B]`` of ``[B, F, D]``."""
+    squared_sum, sum_of_squares = read.sum(dim=1).square(), read.square().sum(dim=1)
+    return 0.5 * (squared_sum - sum_of_squares).sum(dim=1)
+
+
 class DeepFMSupernet(nn.Module):
     """From ids to logits, with rows pruned by thresholds and columns cut to random dimensions."""
 
@@ -39,12 +56,7 @@ class DeepFMSupernet(nn.Module):
         self.linear = nn.Embedding(rows, 1)
         nn.init.zeros_(self.linear.weight)
         self.thresholds = nn.Parameter(torch.zeros(fields))
-        layers: list[nn.Module] = []
-        width = fields * dim
-        for units in mlp_dims:
-            layers += [nn.Linear(width, units), nn.BatchNorm1d(units), nn.ReLU()]
-            width = units
-        self.mlp = nn.Sequential(*layers, nn.Linear(width, 1))
+        self.mlp = perceptron(fields * dim, mlp_dims)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Logits ``[B]`` of ids int ``[B, F]``."""
@@ -53,10 +65,8 @@ class DeepFMSupernet(nn.Module):
         dims = torch.randint(1, self.dim + 1, ids.shape)
         prefix = torch.arange(self.dim) < dims[..., None]
         read = rows * mask[..., None] * prefix
-        squared_sum, sum_of_squares = read.sum(dim=1).square(), read.square().sum(dim=1)
-        pairs = 0.5 * (squared_sum - sum_of_squares).sum(dim=1)
         linear = self.linear(ids).sum(dim=(1, 2))
-        return linear + pairs + self.mlp(read.flatten(1))[:, 0]
+        return linear + pairs_of(read) + self.mlp(read.flatten(1))[:, 0]
 
 
 def make_step(

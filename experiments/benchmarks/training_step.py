@@ -1,11 +1,22 @@
-"""What a training step of the supernet costs as the table grows, against dense updates.
+"""What a training step costs as the table grows, against dense updates and other sparse tables.
 
     python -m experiments.benchmarks.training_step --rows=1000000 --json=FILE
 
 The model has 39 fields whose sizes fall off as in click logs, D = 64, MLP [1024, 512, 256], batches
 of 2,048 rows of Zipf ids; thresholds are learned and dimensions drawn. Compared are our step with
 the row decay of ``--row_decay``, our step with dense Optax, and the same model in PyTorch with
-dense Adam (``pip install optembed-jax[bench]``; without it that side is left out). Each side is a
+dense Adam.
+
+Dense Adam is not what people with large tables run, so the plain model (no thresholds, all columns)
+is also compared with PyTorch's ``Embedding(sparse=True)`` under SparseAdam, and with FBGEMM's
+tables for the CPU under row-wise Adagrad. Whether all of them do the same work is looked at first,
+on a small table. PyTorch's sides and FBGEMM run in an environment of their own, which is made from
+pinned versions where it is absent (``--tables_env``); without FBGEMM's wheels for this system its
+figures are null, and ``fbgemm_missing`` says why. Ratios named ``..._over_PEER`` are the peer's
+time over ours, by the clock and, with ``_cpu``, in processor time; ``memory_over_PEER`` is our peak
+memory over the peer's.
+
+Each side is a
 process of its own, so that its peak memory is its own; they take turns of ``--steps_per_turn``
 steps, of which the first is not counted: it finds caches, memory and cores as the other process
 left them, which no step of a training does. Turns of one step count all. Figures are medians. The
@@ -13,21 +24,31 @@ embedding part is what happens to the table: look-up, masks, their gradients, an
 network's place is taken by half the square of what is read, whose gradient is what is read.
 """
 
+import functools
 import os
+import pathlib
 
 from absl import flags
 
-from experiments.benchmarks import json_file
-from experiments.benchmarks.step_comparison import asked, installed, line_of, measure
+from experiments.benchmarks import json_file, same_work
+from experiments.benchmarks.step_pairs import SIDES, asked, find_peers, line_of, measure, threads
 from experiments.run import cli
 from optembed_jax.table.decay import ROW_DECAYS
 
 _ROWS = flags.DEFINE_list("rows", ["1000000"], "Rows of the table, V.")
-_MODELS = flags.DEFINE_list("models", ["deepfm"], "Backbones, or all; PyTorch has deepfm.")
-_DECAY = flags.DEFINE_enum("row_decay", "rent", ROW_DECAYS, "Of our side.")
+_MODELS = flags.DEFINE_list("models", ["deepfm"], "Backbones, or all; the peers have deepfm.")
+_DECAY = flags.DEFINE_enum("row_decay", "group_lasso", ROW_DECAYS, "Of our side.")
 _REPEATS = flags.DEFINE_integer("repeats", 11, "Timed turns of each side.", lower_bound=3)
 _STEPS = flags.DEFINE_integer("steps_per_turn", 3, "Steps of a turn.", lower_bound=1)
-_SIDES = flags.DEFINE_list("sides", ["torch", "dense", "embedding"], "What to compare with.")
+_SIDES = flags.DEFINE_list("sides", list(SIDES), f"What to compare with, of {', '.join(SIDES)}.")
+_TABLES_ENV = flags.DEFINE_string(
+    "tables_env",
+    "~/.cache/optembed_jax/tables",
+    "Folder of the peers' environment, made if absent.",
+)
+_TABLES_PYTHON = flags.DEFINE_string(
+    "tables_python", None, "An interpreter that has the peers already, instead of --tables_env."
+)
 _HUGE_PAGES = flags.DEFINE_bool(
     "huge_pages", False, "Let glibc ask for huge pages in every process (GLIBC_TUNABLES)."
 )
@@ -36,15 +57,20 @@ _HUGE_PAGES = flags.DEFINE_bool(
 def main() -> None:
     """Measure every table, print a line for each, write the JSON."""
     tables = asked(_MODELS.value, _ROWS.value)
-    sides = installed(_SIDES.value)
+    sides, folder = _SIDES.value, pathlib.Path(_TABLES_ENV.value)
+    peers = find_peers(sides, _TABLES_PYTHON.value, folder, functools.partial(print, flush=True))
     if _HUGE_PAGES.value:
         os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+    gaps = {} if peers is None else same_work.check(peers, sides)
     found = []
     for model, rows in tables:
-        found.append(measure(model, rows, _DECAY.value, sides, _REPEATS.value, _STEPS.value))
+        found.append(measure(model, rows, _DECAY.value, sides, peers, _REPEATS.value, _STEPS.value))
         print(line_of(found[-1]), flush=True)
     written = found[0] | {
         **json_file.machine(),
+        "threads": threads(),
+        "peers": {} if peers is None else dict(peers.versions),
+        **gaps,
         "huge_pages": _HUGE_PAGES.value,
         "steps_per_turn": _STEPS.value,
         "tables": found,

@@ -12,6 +12,9 @@ from absl import app, flags, logging
 from experiments.run import preemption, processes
 from optembed_jax.errors import CheckpointError, DivergedError, InputError, Stopped
 
+RENAMED_FLAGS = {"rent": "group_lasso", "retrain_rent": "retrain_group_lasso"}
+"""Flags of earlier versions, and what they are called now."""
+
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -60,6 +63,9 @@ def _is_ours_to_tell(record: LogRecord) -> bool:
 def _parse(arguments: list[str]) -> list[str]:
     try:
         return app.parse_flags_with_usage(arguments) if _asks_help(arguments) else _read(arguments)
+    except flags.UnrecognizedFlagError as error:
+        new = RENAMED_FLAGS.get(error.flagname)
+        _fail(error if new is None else f"--{error.flagname} is called --{new} now", 2)
     except (flags.Error, OSError) as error:
         _fail(error, 2)
 

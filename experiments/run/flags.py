@@ -15,6 +15,7 @@ from etils.epath import Path
 
 from experiments.run.search_options import SearchOptions
 from experiments.run.settings import Settings
+from experiments.run.tune_options import LADDERS, TUNED, TuneOptions, strength_of
 from optembed_jax.data.options import DataOptions
 from optembed_jax.errors import InputError
 from optembed_jax.models.model_config import DEFAULT_ROW_KEEP, DEFAULT_ROW_SCORE, ModelConfig
@@ -24,9 +25,10 @@ from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.storage.object_store import in_file_system, path_of
 
 _DATA = DataOptions()
-# The library's defaults are the paper's; the commands' are what docs/row_pruning.md found best.
+# The library's defaults are the paper's; the commands' are what docs/row_pruning.md and
+# docs/regulariser.md found best.
 _MODEL = ModelConfig(mode_threshold="budget", mode_oov="oov")
-_TRAIN = TrainConfig(row_decay="rent")
+_TRAIN = TrainConfig(row_decay="group_lasso", lr_plateau="0.1")
 _SEARCH = SearchConfig()
 _OPTIONS = SearchOptions()
 
@@ -131,25 +133,64 @@ flags.DEFINE_string(
 
 # --- training: one flag for each attribute of TrainConfig, and those of the loop
 flags.DEFINE_float("lr", _TRAIN.lr, "Learning rate of table and network.")
-flags.DEFINE_float("l2", _TRAIN.l2, "L2 on rows and kernels, added to the gradient.")
+flags.DEFINE_float("l2", _TRAIN.l2, "L2 on kernels, added to the gradient.")
+flags.DEFINE_float(
+    "table_l2",
+    _TRAIN.table_l2,
+    "L2 on rows and linear weights, paid as --row_decay says. None: --l2, but 0 with group_lasso.",
+)
 flags.DEFINE_float("t_lr", _TRAIN.t_lr, "Learning rate of the thresholds.")
 flags.DEFINE_float("alpha", _TRAIN.alpha, "Weight of the regulariser sum(exp(-t)).")
 flags.DEFINE_string(
     "row_decay",
     _TRAIN.row_decay,
-    "What rows of the table pay per step: l2_coupled (the reference) and decoupled (AdamW) by "
-    "--l2, rent by --rent, or none.",
+    "What rows of the table pay: --table_l2 inside Adam in every step (l2_coupled, the reference), "
+    "or in those that read them (l2_visited), or beside Adam (decoupled: AdamW); --group_lasso and "
+    "--table_l2 by proximal steps (group_lasso); or none.",
 )
-flags.DEFINE_float("rent", _TRAIN.rent, "Of --row_decay=rent: what a row's norm pays per step.")
+flags.DEFINE_float(
+    "group_lasso",
+    _TRAIN.group_lasso,
+    "Of --row_decay=group_lasso: what a row's norm pays per step.",
+)
 flags.DEFINE_string(
     "table_update",
     _TRAIN.table_update,
     "sparse touches only the rows that a batch reads, dense all; auto: sparse for large tables.",
 )
+flags.DEFINE_string(
+    "lr_plateau",
+    _TRAIN.lr_plateau,
+    "FACTOR or FACTOR:EPOCHS, such as 0.1:1: multiply the learning rates by it after so many "
+    "epochs without a better validation; --patience counts from there. none: never (the paper).",
+)
+flags.DEFINE_string(
+    "lr_schedule",
+    _TRAIN.lr_schedule,
+    "A schedule of Optax by name, with its parameters, which count epochs: "
+    "cosine_decay_schedule:decay_steps=10 or exponential_decay:transition_steps=1,decay_rate=0.7.",
+)
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 2048, "Rows per step.")
 EPOCHS = flags.DEFINE_integer("epochs", 20, "Most epochs of each training phase.")
 PATIENCE = flags.DEFINE_integer(
-    "patience", 1, "Epochs without a better validation AUC before a phase stops."
+    "patience", 1, "Epochs without a better validation before a phase stops."
+)
+EARLY_STOP_BY = flags.DEFINE_string(
+    "early_stop_by",
+    "auc",
+    "auc or logloss of the validation: what the best epoch is told by, and --patience counts by.",
+)
+EARLY_STOP_ERRORS = flags.DEFINE_float(
+    "early_stop_errors",
+    2.0,
+    "Only epochs that are behind the best by more than so many standard errors of the difference "
+    "spend --patience; 0: every epoch that is no new best (the paper).",
+)
+INIT_OUTPUT = flags.DEFINE_string(
+    "init_output",
+    "click_rate",
+    "A phase starts by predicting the click_rate of the training rows for every row, or with an "
+    "output layer at random (the paper).",
 )
 CHECKPOINT_EVERY = flags.DEFINE_string(
     "checkpoint_every",
@@ -157,13 +198,36 @@ CHECKPOINT_EVERY = flags.DEFINE_string(
     "Save a training phase every so many steps, such as 500, or seconds, such as 60s; it is saved "
     "at the end of each epoch in any case.",
 )
+
+
+def _listed(ladder: tuple[float, ...]) -> str:
+    return ",".join(f"{value:g}" for value in ladder)
+
+
+TUNE = flags.DEFINE_enum(
+    "tune",
+    "none",
+    TUNED,
+    "rows: before all phases, find by validation which strength of what rows pay is best: of "
+    "--group_lasso, or where that is not in use or 0, of --table_l2.",
+)
+TUNE_LADDER = flags.DEFINE_list(
+    "tune_ladder",
+    None,
+    "Strengths to try with --tune=rows, rising. None: "
+    + "; ".join(f"of --{name} {_listed(ladder)}" for name, ladder in LADDERS.items()),
+)
+TUNE_ROWS = flags.DEFINE_integer("tune_rows", 1_000_000, "Training rows to try each on, at most.")
+TUNE_EPOCHS = flags.DEFINE_integer("tune_epochs", 12, "Most epochs of each of them.")
 RETRAIN_FROM = flags.DEFINE_string(
     "retrain_from",
     "supernet",
     "Retraining starts from the supernet's initial values (the paper) or from fresh ones.",
 )
-RETRAIN_RENT = flags.DEFINE_float(
-    "retrain_rent", None, "--rent of retraining, often a milder one; None takes the same."
+RETRAIN_GROUP_LASSO = flags.DEFINE_float(
+    "retrain_group_lasso",
+    None,
+    "--group_lasso of retraining, often a milder one; None takes the same.",
 )
 
 # --- devices and processes
@@ -276,6 +340,7 @@ def settings() -> Settings:
         model["mlp_dims"] = tuple(int(width) for width in model["mlp_dims"])
     except ValueError as error:
         raise InputError(f"mlp_dims must be whole numbers, such as 128,64: {error}") from error
+    train = TrainConfig(**_values_of(TrainConfig))
     options = _search_options()
     if options is None:
         model["max_table_bytes"] = _row_budget()
@@ -286,20 +351,24 @@ def settings() -> Settings:
         data=data_options(),
         data_dir=in_file_system(DATA_DIR.value, "--data_dir"),
         model=ModelConfig(**model),
-        train=TrainConfig(**_values_of(TrainConfig)),
+        train=train,
         search=SearchConfig(**_values_of(SearchConfig)),
         batch_size=BATCH_SIZE.value,
         epochs=EPOCHS.value,
         patience=PATIENCE.value,
+        early_stop_by=EARLY_STOP_BY.value,
+        early_stop_errors=EARLY_STOP_ERRORS.value,
+        init_output=INIT_OUTPUT.value,
         seed=SEED.value,
         retrain_from=RETRAIN_FROM.value,
         candidates_per_pass=CANDIDATES_PER_PASS.value,
-        retrain_rent=RETRAIN_RENT.value,
+        retrain_group_lasso=RETRAIN_GROUP_LASSO.value,
         checkpoint_every=CHECKPOINT_EVERY.value,
         search_options=options or _OPTIONS,
         pick=PICK.value,
         finalists=FINALISTS.value,
         verify_seeds=VERIFY_SEEDS.value,
+        tune=_tune_options(train),
         parallelism=PARALLELISM.value,
     )
 
@@ -314,6 +383,18 @@ def _search_options() -> SearchOptions | None:
     except ValueError as error:
         raise InputError(f"keep_rates must be numbers, such as 1,0.5,0.2: {error}") from error
     return SearchOptions(**values)
+
+
+def _tune_options(train: TrainConfig) -> TuneOptions | None:
+    """Which strengths are tried; None tries none."""
+    if TUNE.value == "none":
+        return None
+    strength = strength_of(train)
+    try:
+        ladder = tuple(float(value) for value in TUNE_LADDER.value or LADDERS[strength])
+    except ValueError as error:
+        raise InputError(f"tune_ladder must be numbers, such as 1e-4,1e-3: {error}") from error
+    return TuneOptions(strength, ladder, TUNE_ROWS.value, TUNE_EPOCHS.value)
 
 
 def _row_budget() -> int | None:

@@ -7,12 +7,26 @@ from typing import Any
 
 from etils.epath import Path
 
-from experiments.run import processes, retrain_phase, search_phase, training_phases, verify_phase
+from experiments.run import (
+    processes,
+    retrain_phase,
+    search_phase,
+    training_phases,
+    tune_phase,
+    verify_phase,
+)
 from experiments.run.settings import Settings
 from experiments.run.trained import OF_PRUNING, Run
 from optembed_jax.errors import InputError
 
+OF_THE_LOOP = (
+    *("batch_size", "epochs", "patience", "early_stop_by", "early_stop_errors", "init_output"),
+    "seed",
+)
+"""Settings that decide every training, apart from the model and the optimiser."""
+
 _PHASES: Mapping[str, Callable[[Run, Path], dict[str, Any]]] = {
+    "tune": tune_phase.tune,
     "baseline": training_phases.baseline,
     "supernet": training_phases.supernet,
     "search": search_phase.search,
@@ -30,15 +44,16 @@ def phases_of(mode: str) -> tuple[str, ...]:
 
 
 def phases_asked(settings: Settings) -> tuple[str, ...]:
-    """The phases that a run goes through: verification only where it is asked for."""
-    phases = phases_of(settings.model.mode)
-    return (*phases, "verify") if settings.verify_seeds else phases
+    """The phases that a run goes through: tuning and verification only where asked for."""
+    before = () if settings.tune is None else ("tune",)
+    after = ("verify",) if settings.verify_seeds else ()
+    return (*before, *phases_of(settings.model.mode), *after)
 
 
 def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
     """The flags that decide a phase's outcome, apart from the data and the phases before it."""
     model, train = dataclasses.asdict(settings.model), dataclasses.asdict(settings.train)
-    loop = {name: getattr(settings, name) for name in ("batch_size", "epochs", "patience", "seed")}
+    loop = {name: getattr(settings, name) for name in OF_THE_LOOP}
     if phase == "search":
         options = dataclasses.asdict(settings.search_options)
         return {**dataclasses.asdict(settings.search), **options, "seed": settings.seed}
@@ -52,7 +67,12 @@ def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
     if phase == "supernet":
         return {**model, **train, **loop}
     of_pruning = ("mode", *OF_PRUNING, "t_lr", "alpha")
-    return {k: v for k, v in {**model, **train, **loop}.items() if k not in of_pruning}
+    plain = {k: v for k, v in {**model, **train, **loop}.items() if k not in of_pruning}
+    if phase == "tune":
+        assert settings.tune is not None
+        del plain[settings.tune.strength]
+        return {**plain, **settings.tune.as_flags()}
+    return plain
 
 
 def run_phase(run: Run, phase: str) -> None:
@@ -61,6 +81,8 @@ def run_phase(run: Run, phase: str) -> None:
     Raises:
       InputError: it was run with other flags, or what it builds on is missing.
     """
+    if phase == "tune" and run.settings.tune is None:
+        raise InputError("say what to tune: --tune=rows")
     flags = phase_flags(phase, run.settings)
     if run.workdir.check_flags(phase, flags):
         run.workdir.clear(phase)
@@ -70,6 +92,8 @@ def run_phase(run: Run, phase: str) -> None:
         if phase == "verify":
             raise InputError("say over how many seeds to verify: --verify_seeds=N")
         raise InputError(f"mode {run.settings.model.mode!r} has no {phase} phase")
+    if phase != "tune" and run.settings.tune is not None:
+        run.workdir.require("tune", phase)
     if phase in ("retrain", "verify") and run.settings.model.searches_dims:
         run.workdir.require("search", phase)
         run.workdir.check_flags("search", phase_flags("search", run.settings))

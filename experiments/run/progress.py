@@ -90,7 +90,7 @@ class TrainingProgress:
             f"{self._phase}  epoch {epoch.number}/{self._epochs}  "
             f"{epoch.rows_per_second:,.0f} rows/s  loss {epoch.loss:.4f}  "
             f"validation AUC {epoch.val_auc:.4f}  logloss {epoch.val_logloss:.4f}"
-            f"{'  best' if epoch.best else ''}"
+            f"{'  best' if epoch.best else '  as good within noise' if epoch.within_noise else ''}"
         )
 
 

@@ -20,7 +20,7 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
     """
     results = {phase: workdir.result(phase) for phase in PHASES}
     finished = {phase: result for phase, result in results.items() if result is not None}
-    last = [result for result in finished.values() if "fields" in result][-1]
+    fields = [result["fields"] for result in finished.values() if "fields" in result]
     summary = {
         "dataset": settings.dataset,
         "model": settings.model.model,
@@ -36,18 +36,22 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
             "batch_size": settings.batch_size,
             "epochs": settings.epochs,
             "patience": settings.patience,
+            "early_stop_by": settings.early_stop_by,
+            "early_stop_errors": settings.early_stop_errors,
+            "init_output": settings.init_output,
             "retrain_from": settings.retrain_from,
-            "retrain_rent": settings.retrain.rent,
+            "retrain_group_lasso": settings.retrain.group_lasso,
             "pick": settings.pick,
             "finalists": settings.has_finalists,
             "verify_seeds": settings.verify_seeds,
+            **({"tune": "none"} if settings.tune is None else settings.tune.as_flags()),
             "seed": settings.seed,
         },
         **{
             phase: {k: v for k, v in result.items() if k not in ("flags", "fields")}
             for phase, result in finished.items()
         },
-        "fields": last["fields"],
+        **({"fields": fields[-1]} if fields else {}),
     }
     write_json(workdir.path / "summary.json", summary)
     return summary
@@ -62,6 +66,7 @@ def phase_table(summary: dict[str, Any]) -> str:
             "val AUC",
             "test AUC",
             "test logloss",
+            "calibration",
             "rows kept",
             "table parameters",
             "of full",
@@ -80,6 +85,7 @@ def phase_table(summary: dict[str, Any]) -> str:
                 f"{result['val_auc']:.4f}",
                 f"{result['test_auc']:.4f}" if "test_auc" in result else "-",
                 f"{result['test_logloss']:.4f}" if "test_logloss" in result else "-",
+                f"{result['test_calibration']:.2f}" if "test_calibration" in result else "-",
                 f"{result['rows_kept']:,}",
                 f"{table:,}",
                 f"{100 * table / full:.1f} %" if full else "-",
@@ -125,8 +131,13 @@ def frequency_table(summary: dict[str, Any]) -> str:
 
 
 def findings(summary: dict[str, Any]) -> list[str]:
-    """What else is worth telling: the search's front, the short list, what verification found."""
+    """What else is worth telling: the search's front, the short list, what verification found.
+
+    And what a phase warned of.
+    """
     found = []
+    if "tune" in summary:
+        found.append(tune_table(summary["tune"]))
     if "front" in summary.get("search", {}):
         found.append(front.table(summary["search"]["front"]))
     if "finalists" in summary.get("retrain", {}):
@@ -138,7 +149,29 @@ def findings(summary: dict[str, Any]) -> list[str]:
             f"verdict over {seeds} seed{'s' if seeds > 1 else ''} (test AUC, at most "
             f"{result['budget_parameters']:,} table parameters): {result['verdict']}"
         )
-    return found
+    warnings = [
+        f"warning: {phase}: {warning}"
+        for phase in PHASES
+        for warning in summary.get(phase, {}).get("warnings", [])
+    ]
+    return [*found, *(["\n".join(warnings)] if warnings else [])]
+
+
+def tune_table(tuned: dict[str, Any]) -> str:
+    """A line per strength that was tried, and which one was chosen."""
+    strength = tuned["strength"]
+    lines = [[strength, "val AUC", "val logloss", "best epoch", ""]]
+    for rung in tuned["ladder"]:
+        lines.append(
+            [
+                f"{rung[strength]:g}",
+                f"{rung['val_auc']:.4f}",
+                f"{rung['val_logloss']:.4f}",
+                str(rung["best_epoch"]),
+                "chosen" if rung[strength] == tuned["chosen"] else "",
+            ]
+        )
+    return _aligned(lines)
 
 
 def finalist_table(retrained: dict[str, Any]) -> str:

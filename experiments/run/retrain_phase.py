@@ -4,7 +4,7 @@ from typing import Any
 
 from etils.epath import Path
 
-from experiments.run.short_list import (
+from experiments.run.finalists import (
     Finalist,
     Training,
     best_of,

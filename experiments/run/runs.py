@@ -1,5 +1,6 @@
 """A run from flags to results: the data set is prepared, phases are run, the summary is written."""
 
+import dataclasses
 import io
 from collections.abc import Callable
 
@@ -8,6 +9,7 @@ from experiments.run.phases import phase_flags, phases_asked, run_phase
 from experiments.run.progress import DataProgress, Progress
 from experiments.run.search_setup import check_budget
 from experiments.run.trained import Run
+from experiments.run.tune_phase import with_chosen
 from experiments.run.workdir import Workdir
 from optembed_jax import data
 
@@ -31,6 +33,7 @@ def open_run() -> Run:
     for phase in phases_asked(settings):
         if not workdir.check_flags(phase, phase_flags(phase, settings)):
             workdir.check_later(phase)
+        settings = with_chosen(settings, workdir)
     rows = prepared.num_rows
     progress.say(
         f"{settings.dataset}  {rows['train']:,} training, {rows['validation']:,} validation and "
@@ -48,7 +51,9 @@ def phase_main(phase: str) -> Callable[[], None]:
         with processes.stopping_together():
             run_phase(run, phase)
         summary = report.summarise(run.workdir, run.settings)
-        parts = [report.phase_table(summary), report.frequency_table(summary)]
+        parts = []
+        if "fields" in summary:
+            parts = [report.phase_table(summary), report.frequency_table(summary)]
         processes.say("\n\n".join([*parts, *report.findings(summary)]))
 
     return main
@@ -60,6 +65,7 @@ def pipeline_main() -> None:
     with processes.stopping_together():
         for phase in phases_asked(run.settings):
             run_phase(run, phase)
+            run = dataclasses.replace(run, settings=with_chosen(run.settings, run.workdir))
     summary = report.summarise(run.workdir, run.settings)
     parts = [
         report.phase_table(summary),

@@ -16,9 +16,9 @@ class SearchOptions:
 
     Attributes:
       search: ``paper``, the evolution without a budget; ``budget``, one under a budget that begins
-        with the simple rules and is guided by a model of what it scored; ``pareto``, a front of
-        AUC against size; ``random``; or a simple rule. ``auto`` is ``budget`` where there is one,
-        else ``paper``.
+        with the simple rules and is assisted by a surrogate model of what it scored; ``pareto``, a
+        front of AUC against size; ``random``; or a simple rule. ``auto`` is ``budget`` where there
+        is one, else ``paper``.
       max_table_parameters: of the final table, over the rows kept; None does not bound them.
       max_table_bytes: the same in bytes of float32; the smaller one holds.
       pad_dims_to: dimensions are paid for as multiples of it.

@@ -19,7 +19,6 @@ from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.parameter_count import rows_in_budget
 from optembed_jax.search import budget
 from optembed_jax.search.dimension_rules import DIMENSION_RULES
-from optembed_jax.search.guided import GuidedEvolution
 from optembed_jax.search.loop import Merit, SearchConfig, Searcher, best_fitness
 from optembed_jax.search.searchers import (
     Evolution,
@@ -28,6 +27,7 @@ from optembed_jax.search.searchers import (
     RandomSearch,
 )
 from optembed_jax.search.space import SearchSpace
+from optembed_jax.search.surrogate_assisted import SurrogateAssistedEvolution
 from optembed_jax.storage import array_file
 from optembed_jax.table.score import keep_best
 
@@ -136,10 +136,10 @@ def searcher_of(
     if strategy == "paper":
         nobody = np.zeros((0, len(space.limits)), np.int32)
         endless = dataclasses.replace(config, search_patience=0)
-        return Evolution(space, config, nobody, race=False), endless, best_fitness
+        return Evolution(space, config, nobody, halving=False), endless, best_fitness
     if strategy == "budget":
         seeds = space.rule_candidates((space.limit,))
-        return GuidedEvolution(space, config, seeds), config, best_fitness
+        return SurrogateAssistedEvolution(space, config, seeds), config, best_fitness
     if strategy == "random":
         return RandomSearch(space, config), config, best_fitness
     if strategy == "pareto":

@@ -6,6 +6,7 @@ from pathlib import Path
 from experiments.run.pick import check_pick
 from experiments.run.preemption import every
 from experiments.run.search_options import SearchOptions
+from experiments.run.tune_options import TuneOptions
 from optembed_jax.data.options import DataOptions
 from optembed_jax.devices.choice import PARALLELISMS
 from optembed_jax.errors import InputError
@@ -13,6 +14,7 @@ from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.search.dimension_rules import DIMENSION_RULES
 from optembed_jax.search.loop import SearchConfig
 from optembed_jax.step.optimisers import TrainConfig
+from optembed_jax.training.early_stopping import EarlyStopping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,15 +28,18 @@ class Settings:
       model, train, search: of the method.
       search_options: what is searched for.
       batch_size, epochs, patience: of the training loop.
+      early_stop_by, early_stop_errors: as ``EarlyStopping`` has them.
+      init_output: ``click_rate`` or ``random``: what models predict before they are trained.
       seed: of the run.
       retrain_from: ``supernet`` or ``fresh``.
       candidates_per_pass: of the search.
-      retrain_rent: of the retraining; None is ``train.rent``.
+      retrain_group_lasso: of the retraining; None is ``train.group_lasso``.
       parallelism: how steps are spread over devices, see ``choice.choose``.
       checkpoint_every: how often training is saved, as :func:`preemption.every` takes it.
       pick: which table of a front to retrain, as ``pick.pick`` reads it.
       finalists: whether what is retrained has to validate better than what else is there.
       verify_seeds: seeds to verify the search with; 0 does not.
+      tune: the strengths of the rows' regulariser to try first; None trains with the one given.
 
     Raises:
       InputError: a value outside its range.
@@ -52,13 +57,17 @@ class Settings:
     seed: int
     retrain_from: str
     candidates_per_pass: int
-    retrain_rent: float | None = None
+    retrain_group_lasso: float | None = None
     checkpoint_every: str = "300s"
     search_options: SearchOptions = dataclasses.field(default_factory=SearchOptions)
     pick: str = "best"
     finalists: bool = True
     verify_seeds: int = 0
+    tune: TuneOptions | None = None
     parallelism: str = "auto"
+    early_stop_by: str = "auc"
+    early_stop_errors: float = 2.0
+    init_output: str = "click_rate"
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "patience", "candidates_per_pass"):
@@ -70,8 +79,23 @@ class Settings:
             raise InputError(
                 f"retrain_from must be one of supernet, fresh, not {self.retrain_from!r}"
             )
-        if self.retrain_rent is not None and not self.retrain_rent >= 0:
-            raise InputError(f"retrain_rent must be at least 0, not {self.retrain_rent}")
+        if self.retrain_group_lasso is not None and not self.retrain_group_lasso >= 0:
+            raise InputError(
+                f"retrain_group_lasso must be at least 0, not {self.retrain_group_lasso}"
+            )
+        if self.train.schedule is not None:
+            for epoch in range(1, self.epochs + 1):
+                self.train.schedule.factor(epoch)
+        if self.tune is not None and self.tune.rows < self.batch_size:
+            raise InputError(
+                f"tune_rows must make a batch at least, of batch_size={self.batch_size}, and is "
+                f"{self.tune.rows}"
+            )
+        if self.init_output not in ("click_rate", "random"):
+            raise InputError(
+                f"init_output must be one of click_rate, random, not {self.init_output!r}"
+            )
+        _ = self.stopping
         every(self.checkpoint_every)
         check_pick(self.pick)
         if self.verify_seeds < 0:
@@ -85,6 +109,11 @@ class Settings:
             raise InputError(
                 f"parallelism must be one of {', '.join(PARALLELISMS)}, not {self.parallelism!r}"
             )
+
+    @property
+    def stopping(self) -> EarlyStopping:
+        """What an epoch is judged by."""
+        return EarlyStopping(self.early_stop_by, self.early_stop_errors)
 
     @property
     def has_finalists(self) -> bool:
@@ -102,6 +131,6 @@ class Settings:
     @property
     def retrain(self) -> TrainConfig:
         """``train``, as the retraining has it."""
-        if self.retrain_rent is None:
+        if self.retrain_group_lasso is None:
             return self.train
-        return dataclasses.replace(self.train, rent=self.retrain_rent)
+        return dataclasses.replace(self.train, group_lasso=self.retrain_group_lasso)

@@ -151,3 +151,9 @@ def abstract(model: ModelConfig, run: Run) -> tuple[Params, Any]:
 def key_of(run: Run, phase: str) -> jax.Array:
     """The PRNG key of a phase."""
     return jax.random.fold_in(jax.random.key(run.settings.seed), PHASES.index(phase))
+
+
+def click_rate(run: Run) -> float | None:
+    """What models are to predict before they are trained, as ``init_params`` takes it."""
+    from_clicks = run.settings.init_output == "click_rate"
+    return run.prepared.label_rate["train"] if from_clicks else None

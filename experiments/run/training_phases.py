@@ -9,9 +9,17 @@ import jax
 import numpy as np
 from etils.epath import Path
 
-from experiments.run import preemption, processes
+from experiments.run import calibration, preemption, processes
 from experiments.run.progress import TrainingProgress
-from experiments.run.trained import Run, Trained, abstract, counts, key_of, model_of
+from experiments.run.trained import (
+    Run,
+    Trained,
+    abstract,
+    click_rate,
+    counts,
+    key_of,
+    model_of,
+)
 from experiments.run.workdir import append_jsonl, write_jsonl
 from optembed_jax import data, metrics
 from optembed_jax.devices.choice import Choice, choose, make_steps
@@ -71,12 +79,22 @@ def baseline(run: Run, folder: Path) -> dict[str, Any]:
     return _train(run, folder, Phase.BASELINE, devices, _Start(), Selection())
 
 
+def fit_baseline(run: Run, folder: Path, told: str, first_rows: int) -> tuple[Epoch, int]:
+    """Train the plain model on the first rows; its best epoch, and how many rows they were."""
+    devices = _devices_for(run, Phase.BASELINE)
+    rows = data.Reader(run.prepared, "train", devices.batch_size, first_rows=first_rows).num_rows
+    everything = Selection()
+    fitted = _fit(run, folder, Phase.BASELINE, devices, _Start(), everything, told, first_rows)
+    return fitted.best, rows
+
+
 def supernet(run: Run, folder: Path) -> dict[str, Any]:
     """Train table, thresholds and network together; the record of the phase."""
     model, fields = run.settings.model, run.prepared.fields
     rows_in_budget(model, fields)  # Before training, not after.
     devices = _devices_for(run, Phase.SUPERNET)
-    start = _Start(lambda: init_params(key_of(run, "supernet"), model, fields))
+    rate = click_rate(run)
+    start = _Start(lambda: init_params(key_of(run, "supernet"), model, fields, rate))
     if not state_manifest.is_finished(folder / "initial"):
         params, batch_stats = devices.made_on_host(start.make)
         saved_state.save(folder / "initial", {"params": params, "batch_stats": batch_stats})
@@ -117,10 +135,10 @@ def _retraining_start(run: Run) -> tuple[Params, Any]:
     """What retraining begins with, of the full model, on the host."""
     model, fields = run.settings.model, run.prepared.fields
     if run.settings.retrain_from == "fresh":
-        init_key, _ = jax.random.split(key_of(run, "retrain"))
+        (init_key, _), rate = jax.random.split(key_of(run, "retrain")), click_rate(run)
         devices = _devices_for(run, Phase.RETRAIN)
         made: tuple[Params, Any] = devices.made_on_host(
-            lambda: init_params(init_key, model, fields)
+            lambda: init_params(init_key, model, fields, rate)
         )
         return made
     like = dict(zip(("params", "batch_stats"), abstract(model, run), strict=True))
@@ -145,67 +163,12 @@ def _train(
     those of a full model.
     """
     settings, prepared = run.settings, run.prepared
-    steps, model, train = devices.steps, devices.model, devices.train
-    batch_size = devices.batch_size
-    if batch_size < settings.batch_size:
-        run.progress.say(
-            f"{phase.value}  batches of {batch_size} rows: the training split has no more"
-        )
-    if devices.choice.kind != "one":
-        run.progress.say(f"{phase.value}  {devices.choice}")
-
-    def begin(given: tuple[Params, Any] | None) -> TrainState:
-        return init_state(
-            key_of(run, phase.value),
-            model,
-            train,
-            prepared.fields,
-            start=given if start.make is None else start.make(),
-            gather_scores=phase == Phase.SUPERNET and model.has_row_budget,
-        )
+    steps, model = devices.steps, devices.model
+    fitted = on_devices = _fit(run, folder, phase, devices, start, frozen)
 
     def reader(split: str, **options: Any) -> data.Reader:
-        return data.Reader(prepared, split, batch_size, seed=settings.seed, **options)
+        return data.Reader(prepared, split, devices.batch_size, seed=settings.seed, **options)
 
-    with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
-        state, position = _begin_or_resume(run, phase, checkpoints, begin, start.given, steps)
-        write_jsonl(folder / "metrics.jsonl", map(dataclasses.asdict, position.history))
-        telling = TrainingProgress(
-            run.progress, phase.value, settings.epochs, batch_size, position.epoch
-        )
-
-        def on_epoch(epoch: Epoch) -> None:
-            append_jsonl(folder / "metrics.jsonl", dataclasses.asdict(epoch))
-            telling.on_epoch(epoch)
-
-        with preemption.deferred():
-            fitted = fit(
-                state,
-                reader(
-                    "train",
-                    shuffle=True,
-                    remainder="drop",
-                    process_index=jax.process_index(),
-                    process_count=jax.process_count(),
-                ),
-                reader("validation", shuffle=False, remainder="pad"),
-                frozen,
-                phase=phase,
-                model=model,
-                train=train,
-                epochs=settings.epochs,
-                patience=settings.patience,
-                on_step=telling.on_step,
-                on_epoch=on_epoch,
-                steps=steps,
-                position=position,
-                saving=Saving(
-                    checkpoints,
-                    due=processes.agreed_due(settings.checkpoint_every),
-                    stop=processes.agreed(preemption.requested),
-                ),
-            )
-    on_devices = fitted
     if devices.choice.kind != "one":
         on_host = steps.whole((fitted.params, fitted.batch_stats, fitted.scores))
         params, batch_stats, scores = on_host
@@ -223,7 +186,7 @@ def _train(
             steps=steps,
         )
 
-    val_auc = fitted.best.val_auc
+    val_auc, val_calibration = fitted.best.val_auc, fitted.best.val_calibration
     if fitted.scores is None:
         test = predicted("test", phase, steps, frozen)
     else:
@@ -233,18 +196,107 @@ def _train(
             predicted(split, Phase.RETRAIN, cut, trained.selection)
             for split in ("validation", "test")
         )
-        val_auc = metrics.auc(*validation)
+        val_auc, val_calibration = metrics.auc(*validation), metrics.calibration(*validation)
     trained = dataclasses.replace(trained, params=widened(trained.params))
     saved_state.save(folder / "state", trained.as_tree())
+    test_calibration = metrics.calibration(*test)
+    warnings = calibration.warnings_of(
+        {"validation": val_calibration, "test": test_calibration},
+        {split: prepared.clicks(split) for split in ("validation", "test")},
+    )
+    for warning in warnings:
+        run.progress.say(f"{phase.value}  warning: {warning}")
     return {
         "val_auc": val_auc,
+        "val_calibration": val_calibration,
         "test_auc": metrics.auc(*test),
         "test_logloss": metrics.logloss(*test),
-        "test_calibration": metrics.calibration(*test),
+        "test_calibration": test_calibration,
+        "warnings": warnings,
         **counts(run, model, trained),
         "best_epoch": fitted.best.number,
         "epochs": len(fitted.epochs),
     }
+
+
+def _fit(
+    run: Run,
+    folder: Path,
+    phase: Phase,
+    devices: _Devices,
+    start: _Start,
+    frozen: Reading,
+    told: str | None = None,
+    first_rows: int | None = None,
+) -> Fitted:
+    """Train on from where the phase was left; what is fitted stays on the devices.
+
+    Of the training split all rows, or ``first_rows`` of them. Progress is told by the phase's name,
+    or as ``told``.
+    """
+    settings, prepared = run.settings, run.prepared
+    steps, model = devices.steps, devices.model
+    if devices.batch_size < settings.batch_size:
+        run.progress.say(
+            f"{phase.value}  batches of {devices.batch_size} rows: the training split has no more"
+        )
+    if devices.choice.kind != "one":
+        run.progress.say(f"{phase.value}  {devices.choice}")
+
+    def begin(given: tuple[Params, Any] | None) -> TrainState:
+        return init_state(
+            key_of(run, phase.value),
+            model,
+            devices.train,
+            prepared.fields,
+            start=given if start.make is None else start.make(),
+            click_rate=click_rate(run),
+            gather_scores=phase == Phase.SUPERNET and model.has_row_budget,
+        )
+
+    def reader(split: str, **options: Any) -> data.Reader:
+        return data.Reader(prepared, split, devices.batch_size, seed=settings.seed, **options)
+
+    with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
+        state, position = _begin_or_resume(run, phase, checkpoints, begin, start.given, steps)
+        write_jsonl(folder / "metrics.jsonl", map(dataclasses.asdict, position.history))
+        telling = TrainingProgress(
+            run.progress, told or phase.value, settings.epochs, devices.batch_size, position.epoch
+        )
+
+        def on_epoch(epoch: Epoch) -> None:
+            append_jsonl(folder / "metrics.jsonl", dataclasses.asdict(epoch))
+            telling.on_epoch(epoch)
+
+        with preemption.deferred():
+            return fit(
+                state,
+                reader(
+                    "train",
+                    shuffle=True,
+                    remainder="drop",
+                    process_index=jax.process_index(),
+                    process_count=jax.process_count(),
+                    first_rows=first_rows,
+                ),
+                reader("validation", shuffle=False, remainder="pad"),
+                frozen,
+                phase=phase,
+                model=model,
+                train=devices.train,
+                epochs=settings.epochs,
+                patience=settings.patience,
+                stopping=settings.stopping,
+                on_step=telling.on_step,
+                on_epoch=on_epoch,
+                steps=steps,
+                position=position,
+                saving=Saving(
+                    checkpoints,
+                    due=processes.agreed_due(settings.checkpoint_every),
+                    stop=processes.agreed(preemption.requested),
+                ),
+            )
 
 
 def _begin_or_resume(

@@ -4,7 +4,7 @@ from typing import Any
 
 from etils.epath import Path
 
-from experiments.run.short_list import Finalist, short_list, train_each, winner_of
+from experiments.run.finalists import Finalist, short_list, train_each, winner_of
 from experiments.run.trained import Run
 from optembed_jax.search.paired_difference import paired_difference
 

@@ -3,6 +3,7 @@
 DIR/data.json                 which prepared data set the run belongs to, and the folder's format
 DIR/<phase>/begun.json        the flags that the phase was begun with
 DIR/<phase>/checkpoints/      states to go on from, until the phase is finished
+DIR/tune/rungs/<strength>/    the training with a strength: metrics.jsonl, result.json
 DIR/retrain/finalists/        the tables of a short list, until the best of them is known
 DIR/<phase>/metrics.jsonl     a line per epoch or generation
 DIR/<phase>/state/            the model that the phase leaves
@@ -22,8 +23,11 @@ from optembed_jax.errors import InputError
 from optembed_jax.storage import barrier
 from optembed_jax.storage.object_store import in_bucket, write_whole
 
-PHASES = ("baseline", "supernet", "search", "retrain", "verify")
+PHASES = ("baseline", "supernet", "search", "retrain", "verify", "tune")
+"""The first phase comes last: keys are drawn by places in this list."""
+
 _BUILT_ON = {
+    "tune": ("baseline", "supernet", "search", "retrain", "verify"),
     "baseline": (),
     "supernet": ("search", "retrain", "verify"),
     "search": ("retrain", "verify"),

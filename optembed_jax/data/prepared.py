@@ -91,6 +91,14 @@ class PreparedData:
         """Raw values to ids and back; read from the folder at first use."""
         return vocabulary.read_vocabulary(self.path / VOCABULARY, self.fields, self._edges)
 
+    def clicks(self, split: str) -> int:
+        """Rows of a split whose label is 1.
+
+        Raises:
+          InputError: there is no such split.
+        """
+        return round(self.label_rate[check_split(split)] * self.num_rows[split])
+
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """A whole split in stored order: ids int32 ``[N, F]`` and labels float32 ``[N]``.
 

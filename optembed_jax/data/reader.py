@@ -67,6 +67,7 @@ class Reader:
         remainder: Remainder = "drop",
         process_index: int = 0,
         process_count: int = 1,
+        first_rows: int | None = None,
     ) -> None:
         """Opens a split.
 
@@ -80,11 +81,20 @@ class Reader:
             out, "pad" fills up with OOV ids of weight 0, "keep" gives a smaller batch.
           process_index: which process this is.
           process_count: how many processes there are.
+          first_rows: read only so many rows of the split, and what fills the last block of them,
+            in every epoch the same. They are a sample: rows were shuffled when they were prepared.
+            None reads all.
 
         Raises:
           InputError: an argument is out of range, or a dropped remainder would leave no batch.
         """
-        self.num_rows = prepared.num_rows[check_split(split)]
+        shards = prepared.shards[check_split(split)]
+        shard_of, number_in, lengths = _blocks_of([s.rows for s in shards])
+        if first_rows is not None:
+            whole = int(np.searchsorted(np.cumsum(lengths), first_rows)) + 1
+            shard_of, number_in, lengths = shard_of[:whole], number_in[:whole], lengths[:whole]
+        self._shard_of, self._number_in, self._lengths = shard_of, number_in, lengths
+        self.num_rows = int(lengths.sum())
         _check(self.num_rows, split, batch_size, remainder, process_index, process_count)
         self.batch_size = batch_size
         self.num_batches = (
@@ -93,12 +103,10 @@ class Reader:
         self._seed, self._shuffle, self._remainder = seed, shuffle, remainder
         self._process, self._local = process_index, batch_size // process_count
         self._padding = prepared.fields.oov_ids
-        shards = prepared.shards[split]
         self._shards = [
             blocks.ShardReader(prepared.path / shard.file, prepared.fields.num_fields)
             for shard in shards
         ]
-        self._shard_of, self._number_in, self._lengths = _blocks_of([s.rows for s in shards])
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on.

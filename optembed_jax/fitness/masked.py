@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from optembed_jax.fitness.validation_fitness import ValidationFitness
-from optembed_jax.search.racing import Fitness
 from optembed_jax.search.space import SearchSpace
+from optembed_jax.search.successive_halving import Fitness
 
 
 def over_masks(space: SearchSpace, by_mask: Sequence[ValidationFitness]) -> ValidationFitness:

@@ -31,13 +31,13 @@ from optembed_jax.fitness.validation_parts import part_sizes, stratified_order
 from optembed_jax.metrics import auc_on_device, logloss_on_device
 from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.search.racing import Fitness
+from optembed_jax.search.successive_halving import Fitness
 
 MEASURES = ("auc", "logloss")
 _NAMES = {"auc": "AUC", "logloss": "logloss"}
-LEAST_GLANCE = 16_384
+LEAST_PARTIAL = 16_384
 """Rows of a part that candidates are judged by: the difference of two has less noise there than one
-retraining has (docs/search.md, "Glances").
+retraining has (docs/search.md, "Partial evaluations").
 """
 _LANES = 128
 """Numbers that processors take at once, or a multiple of them."""
@@ -53,8 +53,8 @@ class ValidationFitness:
 
     Attributes:
       parts: fitness on nested parts of the validation rows, the smallest first, all rows last;
-        for :func:`racing.race` and glances. All rows alone where the smallest part would be too
-        small.
+        for :func:`successive_halving.successive_halving` and partial evaluations. All rows alone
+        where the smallest part would be too small.
       part_rows: rows of each part.
     """
 
@@ -66,12 +66,12 @@ class ValidationFitness:
         return self.parts[-1](dims)
 
     @property
-    def at_a_glance(self) -> Fitness | None:
-        """On the smallest part with ``LEAST_GLANCE`` rows or more; None where none has so many."""
+    def partial(self) -> Fitness | None:
+        """On the smallest part with ``LEAST_PARTIAL`` rows or more; None where none has so many."""
         enough = (
             part
             for part, rows in zip(self.parts[:-1], self.part_rows[:-1], strict=True)
-            if rows >= LEAST_GLANCE
+            if rows >= LEAST_PARTIAL
         )
         return next(enough, None)
 
@@ -103,7 +103,8 @@ def make_fitness(
         each candidate; its negative is the fitness.
       candidates_per_pass: candidates scored together, at least 1; more have more in common.
       batch_size: rows scored together; None takes :func:`default_batch_size`.
-      least_part: rows that the smallest part for racing must have; with fewer there is no part.
+      least_part: rows that the smallest part for successive halving must have; with fewer there is
+        no part.
       calibration_rows: rows over which batch statistics are recalibrated at the most.
 
     The function raises ``DivergedError`` when the supernet's logits are not numbers.

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def part_sizes(num_rows: int, least_part: int) -> tuple[int, ...]:
-    """Rows of the parts for racing: an eighth, a quarter, all; or all alone.
+    """Rows of the parts for successive halving: an eighth, a quarter, all; or all alone.
 
     Args:
       num_rows: ``N``.

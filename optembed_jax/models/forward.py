@@ -24,6 +24,7 @@ from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import init_table
 from optembed_jax.method.row_axis import WithRows, per_row
 from optembed_jax.models import make_backbone
+from optembed_jax.models.initial_output import predicting
 from optembed_jax.models.layers import Embedded
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.table.view import Ask, RowView, Seen, embed_stacks
@@ -106,13 +107,17 @@ class Reading(Embeds, Protocol):
         """What the backbone reads, of what the ids see of each stack."""
 
 
-def init_params(key: jax.Array, config: ModelConfig, fields: Fields) -> tuple[Params, Any]:
+def init_params(
+    key: jax.Array, config: ModelConfig, fields: Fields, click_rate: float | None = None
+) -> tuple[Params, Any]:
     """Fresh parameters and batch statistics. Thresholds start at 0 (section 3.2).
 
     Args:
       key: PRNG key.
       config: the model.
       fields: the data set's fields.
+      click_rate: of the training split, which the output starts at (``initial_output``); None
+        starts it at random (the reference).
 
     Returns:
       ``(params, batch_stats)``; ``batch_stats`` is an empty dict for a backbone without BatchNorm.
@@ -128,13 +133,16 @@ def init_params(key: jax.Array, config: ModelConfig, fields: Fields) -> tuple[Pa
     embedded = jnp.zeros((2, fields.num_fields, config.latent_dim), jnp.float32)
     linear = jnp.zeros((2,), jnp.float32) if config.has_linear_term else None
     variables = backbone(config).init(network_key, embedded, linear, train=False)
+    network = variables.get("params", {})
+    if click_rate is not None:
+        network = predicting(network, click_rate)
     thresholds = None
     if config.learns_thresholds:
         level = config.mode_threshold
         size = fields.num_fields if level == "field" else fields.num_features
         thresholds = jnp.zeros((size,), jnp.float32)
     return (
-        Params(table=table, thresholds=thresholds, network=variables.get("params", {})),
+        Params(table=table, thresholds=thresholds, network=network),
         variables.get("batch_stats", {}),
     )
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.method.ragged import Ragged
-from optembed_jax.models.whole_batch import Dropout, batch_norm
+from optembed_jax.models.whole_batch import BatchNorm, Dropout
 
 Embedded = jax.Array | Ragged
 """What a backbone reads: float ``[B, F, D]``, or the same without its zeros."""
@@ -22,6 +22,23 @@ def xavier_uniform(
         return jnp.zeros(shape, dtype)
     values: jax.Array = nn.initializers.xavier_uniform()(key, shape, dtype)
     return values
+
+
+class Linear(nn.Module):
+    """Linear units with their biases beside them; parameters are those of ``nn.Dense``.
+
+    Attributes:
+      width: how many.
+    """
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """``[B, K]`` to ``[B, width]`` without the biases, and those, ``[width]``."""
+        kernel = self.param("kernel", xavier_uniform, (x.shape[-1], self.width))
+        bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        return x @ kernel, bias
 
 
 class MLP(nn.Module):
@@ -41,8 +58,8 @@ class MLP(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """``[B, K]`` to ``[B, widths[-1]]``."""
         for number, width in enumerate(self.widths):
-            x = nn.Dense(width, kernel_init=xavier_uniform)(x)
-            x = batch_norm(x, self.batch_axis, train=train, name=f"BatchNorm_{number}")
+            x, bias = Linear(width, name=f"Dense_{number}")(x)
+            x = BatchNorm(self.batch_axis, name=f"BatchNorm_{number}")(x, bias, train=train)
             x = nn.relu(x)
             x = Dropout(self.dropout, self.batch_axis)(x, train=train)
         return x

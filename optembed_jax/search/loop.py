@@ -15,9 +15,9 @@ import jax
 import numpy as np
 
 from optembed_jax.errors import InputError
-from optembed_jax.search.racing import Fitness
 from optembed_jax.search.score_cache import ScoreCache
 from optembed_jax.search.scorer import Scorer
+from optembed_jax.search.successive_halving import Fitness
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +196,7 @@ def advance(
       key: PRNG key of the whole search; generation ``n`` draws from ``fold_in(key, n)``.
       state: before it.
       searcher: proposes and selects.
-      fitness: scores candidates; its ``parts``, where it has them, are raced on.
+      fitness: scores candidates; its ``parts``, where it has them, are halved on.
       merit: of the new population, for the history.
     """
     number = len(state.history)

@@ -21,7 +21,7 @@ def to_arrays(state: SearchState) -> dict[str, np.ndarray]:
         "population_fitness": state.population.fitness,
         "cache": state.cache.dims,
         "cache_fitness": state.cache.fitness,
-        "cache_glances": state.cache.glances,
+        "cache_partial": state.cache.partial,
         "winners": np.array(winners, np.int32).reshape(-1, num_genes),
         **{
             name: np.array([getattr(generation, name) for generation in history], np.float64)
@@ -56,12 +56,12 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> SearchState:
                 *columns, arrays["winners"], strict=True
             )
         )
-        # Older versions saved no glances, and made none.
-        no_glances = np.full(arrays["cache_fitness"].shape, np.nan)
-        glances = arrays.get("cache_glances", no_glances)
+        # Older versions saved no partial evaluations, and made none.
+        no_partial = np.full(arrays["cache_fitness"].shape, np.nan)
+        partial = arrays.get("cache_partial", no_partial)
         return SearchState(
             Population(arrays["population"], arrays["population_fitness"]),
-            ScoreCache(arrays["cache"], arrays["cache_fitness"], glances),
+            ScoreCache(arrays["cache"], arrays["cache_fitness"], partial),
             history,
         )
     except (KeyError, ValueError) as error:

@@ -12,22 +12,22 @@ class ScoreCache:
 
     Attributes:
       dims: int32 ``[n, F]``, distinct.
-      fitness: float64 ``[n]`` on all rows; NaN for those that fell out of a race before, or were
-        only glanced at.
-      glances: float64 ``[n]`` on the part of the rows that a guided search looks at first; NaN for
-        those that were not looked at there.
+      fitness: float64 ``[n]`` on all rows; NaN for those that fell out of successive halving
+        before, or were only partially evaluated.
+      partial: float64 ``[n]`` on the part of the rows that a surrogate-assisted search looks at
+        first; NaN for those that were not looked at there.
     """
 
     dims: np.ndarray
     fitness: np.ndarray
-    glances: np.ndarray
+    partial: np.ndarray
 
     def __post_init__(self) -> None:
         count = self.dims.shape[:1]
-        if self.dims.ndim != 2 or not self.fitness.shape == self.glances.shape == count:
+        if self.dims.ndim != 2 or not self.fitness.shape == self.partial.shape == count:
             raise ValueError(
-                f"dims {self.dims.shape}, fitness {self.fitness.shape} and glances "
-                f"{self.glances.shape} are not [n, F], [n] and [n]"
+                f"dims {self.dims.shape}, fitness {self.fitness.shape} and partial "
+                f"{self.partial.shape} are not [n, F], [n] and [n]"
             )
 
     @classmethod
@@ -50,17 +50,20 @@ class ScoreCache:
         """Fitness float64 ``[C]`` of candidates ``[C, F]``; NaN of those without one."""
         return self._found(self.fitness, dims)
 
-    def lookup_glances(self, dims: np.ndarray) -> np.ndarray:
-        """What glances said, float64 ``[C]``, of candidates ``[C, F]``; NaN without one."""
-        return self._found(self.glances, dims)
+    def lookup_partial(self, dims: np.ndarray) -> np.ndarray:
+        """What partial evaluations said, float64 ``[C]``, of candidates ``[C, F]``; NaN without
+        one.
+        """
+        return self._found(self.partial, dims)
 
     def extend(
         self,
         dims: np.ndarray,
         fitness: np.ndarray | None = None,
-        glances: np.ndarray | None = None,
+        partial: np.ndarray | None = None,
     ) -> "ScoreCache":
-        """With more candidates ``[C, F]``, and their fitness or what glances say, ``[C]``.
+        """With more candidates ``[C, F]``, and their fitness or what partial evaluations say,
+        ``[C]``.
 
         A candidate that is there already keeps its place; a NaN gives way to a number, and never
         the other way round.
@@ -80,7 +83,7 @@ class ScoreCache:
         return ScoreCache(
             np.array(every, np.int32).reshape(-1, self.dims.shape[1]),
             merged(self.fitness, fitness),
-            merged(self.glances, glances),
+            merged(self.partial, partial),
         )
 
     def _found(self, values: np.ndarray, dims: np.ndarray) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from optembed_jax.search.racing import Fitness, race
 from optembed_jax.search.score_cache import ScoreCache
+from optembed_jax.search.successive_halving import Fitness, successive_halving
 
 
 class Scorer:
@@ -17,7 +17,7 @@ class Scorer:
         self.cache = cache
         self._fitness = fitness
         self._parts = tuple(getattr(fitness, "parts", (fitness,)))
-        self._at_a_glance = getattr(fitness, "at_a_glance", None)
+        self._partial = getattr(fitness, "partial", None)
 
     def known(self, candidates: np.ndarray) -> np.ndarray:
         """Which candidates ``[C, G]`` were scored before, be it on a part: bool ``[C]``."""
@@ -27,26 +27,26 @@ class Scorer:
         """Fitness float64 ``[C]`` of candidates int32 ``[C, G]`` on all rows."""
         return self._ask(candidates, self._fitness)
 
-    def race(self, candidates: np.ndarray, keep: int = 1) -> np.ndarray:
-        """The same of those that win a race, at least ``keep``; NaN of the others.
+    def successive_halving(self, candidates: np.ndarray, keep: int = 1) -> np.ndarray:
+        """The same of those that survive successive halving, at least ``keep``; NaN of the others.
 
-        Without parts of the rows to race on, everybody is scored on all rows.
+        Without parts of the rows to halve on, everybody is scored on all rows.
         """
-        return self._ask(candidates, lambda new: race(self._parts, new, keep))
+        return self._ask(candidates, lambda new: successive_halving(self._parts, new, keep))
 
-    def glance(self, candidates: np.ndarray) -> np.ndarray:
+    def partial(self, candidates: np.ndarray) -> np.ndarray:
         """Fitness float64 ``[C]`` of candidates int32 ``[C, G]`` on a part of the rows.
 
         It is the same part each time. Where the rows are too few for one, everybody is scored on
-        all rows, and the cache has no glances.
+        all rows, and the cache has no partial evaluations.
         """
-        if self._at_a_glance is None:
+        if self._partial is None:
             return self(candidates)
         candidates = np.asarray(candidates, np.int32)
-        new = _distinct(candidates[np.isnan(self.cache.lookup_glances(candidates))])
+        new = _distinct(candidates[np.isnan(self.cache.lookup_partial(candidates))])
         if len(new):
-            self.cache = self.cache.extend(new, glances=self._at_a_glance(new))
-        return self.cache.lookup_glances(candidates)
+            self.cache = self.cache.extend(new, partial=self._partial(new))
+        return self.cache.lookup_partial(candidates)
 
     def _ask(self, candidates: np.ndarray, ask: Fitness) -> np.ndarray:
         candidates = np.asarray(candidates, np.int32)

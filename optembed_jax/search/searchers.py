@@ -1,4 +1,5 @@
-"""The built-in searchers but the guided one: the paper's evolution, NSGA-II, random, and rules.
+"""The built-in searchers but the surrogate-assisted one: the paper's evolution, NSGA-II, random,
+and rules.
 
 Each is a frozen dataclass that is called as ``(key, population, score) -> population``
 (``search.Searcher``).
@@ -27,13 +28,13 @@ class Evolution:
       config: settings.
       seeds: int32 ``[S, G]``, candidates of the first generation, scored on all rows; the rest of
         it is random.
-      race: whether proposals race on parts of the rows.
+      halving: whether proposals are halved on parts of the rows.
     """
 
     space: SearchSpace
     config: SearchConfig
     seeds: np.ndarray
-    race: bool = True
+    halving: bool = True
 
     def __call__(self, key: jax.Array, population: Population, score: Scorer) -> Population:
         """The best ``top_k`` of the population and its offspring."""
@@ -42,7 +43,7 @@ class Evolution:
         else:
             score(self.seeds)
             candidates = first_generation(key, self.space, self.config, self.seeds, score)
-        fitness = score.race(candidates) if self.race else score(candidates)
+        fitness = score.successive_halving(candidates) if self.halving else score(candidates)
         return select(
             np.concatenate([population.dims, candidates]),
             np.concatenate([population.fitness, fitness]),
@@ -67,7 +68,7 @@ class RandomSearch:
         drawn = draw_new(key, _draws(self.space, self.config), self.config.offspring, score.known)
         return select(
             np.concatenate([population.dims, drawn]),
-            np.concatenate([population.fitness, score.race(drawn)]),
+            np.concatenate([population.fitness, score.successive_halving(drawn)]),
             self.config.top_k,
         )
 
@@ -92,7 +93,7 @@ class GivenCandidates:
 class ParetoEvolution:
     """NSGA-II over fitness and the logarithm of the table's size: a whole front in one run.
 
-    Nobody races: on the way to a front, small tables lose every race.
+    There is no halving: on the way to a front, small tables would fall out every time.
 
     Attributes:
       space: of the candidates; its limit bounds the largest table.

@@ -8,6 +8,7 @@ import optax
 
 from optembed_jax.errors import InputError
 from optembed_jax.models.forward import Params
+from optembed_jax.step.learning_rate import Plateau, Schedule
 from optembed_jax.table.decay import ROW_DECAYS, RowRule
 from optembed_jax.table.state import TABLE_UPDATES
 
@@ -18,15 +19,22 @@ class TrainConfig:
 
     Attributes:
       lr: Adam's learning rate of table and network, above 0.
-      l2: weight of the squared norm of rows and kernels, added to the gradient before Adam
-        normalises it (the reference's coupled form), at least 0. Rows: see ``decay``.
+      l2: weight of half the squared norm of kernels, added to the gradient before Adam normalises
+        it (the reference's coupled form), at least 0.
+      table_l2: the same of rows and linear weights, at least 0; how rows pay it is the
+        ``decay``'s. None: ``l2`` (the reference), but 0 where rows pay ``group_lasso``.
       t_lr: SGD learning rate of the thresholds, at least 0.
       alpha: weight of the regulariser ``sum(exp(-t))``, at least 0.
-      row_decay: what rows pay, one of ``decay.ROW_DECAYS``; ``l2_coupled`` and ``decoupled``
-        by the weight ``l2``, ``rent`` by ``rent``.
-      rent: of ``row_decay="rent"``, at least 0.
+      row_decay: what rows pay, one of ``decay.ROW_DECAYS``, by the weights ``table_l2`` and,
+        under ``group_lasso``, ``group_lasso``.
+      group_lasso: weight of the norm of rows and of linear weights under
+        ``row_decay="group_lasso"``, at least 0.
       table_update: ``sparse`` touches only the rows that a batch reads, ``dense`` all; ``auto`` is
         sparse for large tables, of stacks for each that is large.
+      lr_plateau: ``FACTOR:PATIENCE``, ``learning_rate.Plateau`` that cuts the rates; None, or
+        ``none``, never.
+      lr_schedule: ``NAME:KEY=VALUE,...``, ``learning_rate.Schedule`` of the rates, in epochs; None
+        leaves them.
 
     Raises:
       InputError: a value outside its range.
@@ -34,24 +42,61 @@ class TrainConfig:
 
     lr: float = 1e-3
     l2: float = 1e-5
+    table_l2: float | None = None
     t_lr: float = 1e-4
     alpha: float = 1e-5
     row_decay: str = "l2_coupled"
-    rent: float = 1e-3
+    group_lasso: float = 1e-3
     table_update: str = "auto"
+    lr_plateau: str | None = None
+    lr_schedule: str | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.lr, jax.Array):  # Of ``at``, made of settings that were checked.
+            return
         if not self.lr > 0:
             raise InputError(f"lr must be above 0, not {self.lr}")
-        for name in ("l2", "t_lr", "alpha", "rent"):
+        for name in ("l2", "t_lr", "alpha", "group_lasso"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if self.table_l2 is not None and not self.table_l2 >= 0:
+            raise InputError(f"table_l2 must be at least 0, not {self.table_l2}")
+        if self.table_l2 and self.row_decay == "none":
+            raise InputError(
+                f"row_decay=none lets rows pay nothing, and table_l2 is {self.table_l2}; use "
+                "another row_decay, such as l2_visited"
+            )
+        if self.row_decay == "rent":
+            raise InputError("row_decay=rent is called row_decay=group_lasso now")
         for name, allowed in (("row_decay", ROW_DECAYS), ("table_update", TABLE_UPDATES)):
             if getattr(self, name) not in allowed:
                 raise InputError(
                     f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}"
                 )
-        _ = self.row_rule
+        _ = self.row_rule, self.plateau, self.schedule
+        if self.row_decay == "decoupled" and (self.plateau or self.lr_schedule):
+            raise InputError(
+                "row_decay=decoupled tabulates what idle rows do at one learning rate; with "
+                "lr_plateau=none and without lr_schedule it works, or use another row_decay"
+            )
+
+    @property
+    def plateau(self) -> Plateau | None:
+        """``lr_plateau``, understood."""
+        never = self.lr_plateau is None or self.lr_plateau == "none"
+        return None if never else Plateau.parse(str(self.lr_plateau))
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """``lr_schedule``, understood."""
+        return None if self.lr_schedule is None else Schedule.parse(self.lr_schedule)
+
+    def at(self, lr_scale: jax.Array) -> "TrainConfig":
+        """These settings with all learning rates times ``lr_scale``; to be used in one trace."""
+        if self.row_decay == "decoupled":
+            return self
+        rates: Any = {"lr": self.lr * lr_scale, "t_lr": self.t_lr * lr_scale}
+        return dataclasses.replace(self, **rates)
 
     @property
     def row_rule(self) -> RowRule:
@@ -60,7 +105,13 @@ class TrainConfig:
         Raises:
           InputError: a decoupled decay that is too strong.
         """
-        return RowRule(self.row_decay, self.lr, self.l2, self.rent)
+        return RowRule(self.row_decay, self.lr, self._l2_of_rows, self.group_lasso)
+
+    @property
+    def _l2_of_rows(self) -> float:
+        if self.table_l2 is not None:
+            return self.table_l2
+        return 0.0 if self.row_decay in ("group_lasso", "none") else self.l2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,10 +144,11 @@ class Optimisers:
 
 def make_optimisers(config: TrainConfig) -> Optimisers:
     """The paper's three optimisers; the table's, as it is where Optax updates every row."""
+    rule = config.row_rule
 
-    def adam(mask: Any) -> optax.GradientTransformation:
+    def adam(l2: float, mask: Any) -> optax.GradientTransformation:
         return optax.chain(
-            optax.add_decayed_weights(config.l2, mask=mask),
+            optax.add_decayed_weights(l2, mask=mask),
             optax.scale_by_adam(),
             optax.scale_by_learning_rate(config.lr),
         )
@@ -107,7 +159,8 @@ def make_optimisers(config: TrainConfig) -> Optimisers:
             lambda path, leaf: leaf.ndim >= 2 and not path[-1].key.endswith("bias"), network
         )
 
-    table = adam(None)  # The reference.
-    if config.row_decay == "decoupled":
-        table = optax.adamw(config.lr, weight_decay=config.l2)
-    return Optimisers(table=table, thresholds=optax.sgd(config.t_lr), network=adam(kernels))
+    table = adam(rule.l2, None)  # The reference.
+    if rule.decay == "decoupled":
+        table = optax.adamw(config.lr, weight_decay=rule.l2)
+    network = adam(config.l2, kernels)
+    return Optimisers(table=table, thresholds=optax.sgd(config.t_lr), network=network)

@@ -15,6 +15,7 @@ holds.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, Protocol, Self
 
@@ -31,6 +32,7 @@ from optembed_jax.step import batch_read
 from optembed_jax.step.batch_read import BatchRead
 from optembed_jax.step.optimisers import TrainConfig, make_optimisers
 from optembed_jax.table import score as row_score
+from optembed_jax.table.catch_up import ridges, shares
 from optembed_jax.table.decay import AdamRows
 from optembed_jax.table.lookup import Lookup, count_reads, look_up
 from optembed_jax.table.score import ScoreState
@@ -125,6 +127,9 @@ class TableState(Protocol):
     ) -> tuple[Table, Self, ScoreState | None]:
         """Rows, state and scores after all idle steps, to be read by anything but a step."""
 
+    def owing(self, table: Table, lr_scale: jax.Array, train: TrainConfig) -> Self:
+        """The state beside rows that are up to date, from now on at another learning rate."""
+
 
 def init_table_state(train: TrainConfig, table: Any, fields: Fields) -> Any:
     """The state of a table's optimiser before the first step, for each of its stacks.
@@ -179,6 +184,17 @@ class SparseRows(RowState):
             scores = dataclasses.replace(scores, total=scores.total + idle)
         return new_table, state, scores
 
+    def owing(self, table: Table, lr_scale: jax.Array, train: TrainConfig) -> Self:
+        """What rows owe for each idle step is reckoned anew, from their moments."""
+        if self.share is None:
+            return self
+        share, ridge = jax.tree.map(
+            lambda new, old: jax.device_put(new, old.sharding),
+            _owed(table, self, lr_scale, train=train),
+            (self.share, self.ridge),
+        )
+        return dataclasses.replace(self, share=share, ridge=ridge)
+
 
 @flax.struct.dataclass
 class DenseRows(RowState):
@@ -199,6 +215,10 @@ class DenseRows(RowState):
     ) -> tuple[Table, Self, ScoreState | None]:
         """They are."""
         return table, self, scores
+
+    def owing(self, table: Table, lr_scale: jax.Array, train: TrainConfig) -> Self:
+        """Nothing is owed."""
+        return self
 
 
 @flax.struct.dataclass
@@ -236,6 +256,10 @@ class OptaxRows(OneStack, WithRows):
     ) -> tuple[Table, Self, ScoreState | None]:
         """They are."""
         return table, self, scores
+
+    def owing(self, table: Table, lr_scale: jax.Array, train: TrainConfig) -> Self:
+        """Nothing is owed."""
+        return self
 
 
 @dataclasses.dataclass(frozen=True)
@@ -331,3 +355,13 @@ def _whole_read(
     read = batch_read.read(ask.view, table, ask.ids, all_ids, shards)
     given = Given(read.table, read.view.thresholds)
     return _WholeRead(given, ask, read, table, all_ids, scores, setup, stepped)
+
+
+@functools.partial(jax.jit, static_argnames="train")
+def _owed(
+    table: Table, state: RowState, lr_scale: jax.Array, *, train: TrainConfig
+) -> tuple[Table | None, Table | None]:
+    """``RowState.share`` and ``ridge`` at a rate."""
+    rule = train.at(lr_scale).row_rule
+    share = shares(rule, table, state.mu, state.nu, state.visits)
+    return share, ridges(rule, state.nu, state.visits)

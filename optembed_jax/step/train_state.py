@@ -6,6 +6,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
@@ -28,6 +29,7 @@ class TrainState:
       opt_state: the three optimisers' states, in the order of ``Optimisers``; the table's is
         one of ``table_update``, of a table of several stacks one for each.
       key: PRNG key; step ``n`` draws from ``fold_in(key, n)``, so that it need not change.
+      lr_scale: float32 scalar, what the learning rates are multiplied by in this epoch.
       scores: what the choice of rows by a budget goes by; None without one.
     """
 
@@ -36,6 +38,7 @@ class TrainState:
     batch_stats: Any
     opt_state: Any
     key: jax.Array
+    lr_scale: jax.Array
     scores: ScoreState | None = None
 
 
@@ -46,6 +49,7 @@ def init_state(
     fields: Fields,
     *,
     start: tuple[Params, Any] | None = None,
+    click_rate: float | None = None,
     gather_scores: bool = False,
 ) -> TrainState:
     """The state before the first step.
@@ -57,6 +61,7 @@ def init_state(
       fields: the data set's fields.
       start: ``(params, batch_stats)`` to start from, such as the supernet's initial ones in
         retraining (section 3.4), copied; None draws fresh ones.
+      click_rate: of fresh ones, as of ``init_params``.
       gather_scores: gather ``model.budget_score``, by which rows are to be chosen.
 
     Raises:
@@ -65,7 +70,9 @@ def init_state(
     init_key, step_key = jax.random.split(key)
     # Copies, because training donates the state's buffers and the start may serve again.
     params, batch_stats = (
-        init_params(init_key, model, fields) if start is None else jax.tree.map(jnp.copy, start)
+        init_params(init_key, model, fields, click_rate)
+        if start is None
+        else jax.tree.map(jnp.copy, start)
     )
     table_state, scores = init_table_state(train, params.table, fields), None
     opt_state = (table_state, *make_optimisers(train).init(params))
@@ -85,6 +92,7 @@ def init_state(
         batch_stats=batch_stats,
         opt_state=opt_state,
         key=step_key,
+        lr_scale=jnp.ones((), jnp.float32),
         scores=scores,
     )
 
@@ -96,15 +104,33 @@ def begin_epoch(state: TrainState) -> TrainState:
     return dataclasses.replace(state, scores=row_score.begin_epoch(state.scores, state.step))
 
 
+def with_lr_scale(state: TrainState, lr_scale: float, *, train: TrainConfig) -> TrainState:
+    """The state with another factor on the learning rates; to call with rows that are up to date.
+
+    What idle rows owe in each step is reckoned anew, from their moments.
+    """
+    if float(state.lr_scale) == np.float32(lr_scale):
+        return state
+    table, scale = state.params.table, state.lr_scale
+    scale = jax.device_put(np.float32(lr_scale), scale.sharding)
+    states = tuple(
+        own.owing(stack, scale, train)
+        for stack, own in zip(table.stacks, state.opt_state[0].stacks, strict=True)
+    )
+    opt_state = (table.with_stacks(states), *state.opt_state[1:])
+    return dataclasses.replace(state, opt_state=opt_state, lr_scale=scale)
+
+
 def bring_up_to_date(state: TrainState, *, train: TrainConfig) -> TrainState:
     """Let every row pay for the steps since it was last read. Pure; jit it and donate the state.
 
     To call before anything but a training step reads the table: evaluation, scoring, checkpoint,
     export. Without sparse updates it changes nothing.
     """
-    scores, tables, states = state.scores, [], []
+    at_rate, scores = train.at(state.lr_scale), state.scores
+    tables, states = [], []
     for stack, own in zip(state.params.table.stacks, state.opt_state[0].stacks, strict=True):
-        table, row_state, scores = own.up_to_date(stack, state.step, scores, train)
+        table, row_state, scores = own.up_to_date(stack, state.step, scores, at_rate)
         tables.append(table)
         states.append(row_state)
     in_form = state.params.table.with_stacks

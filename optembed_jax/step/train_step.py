@@ -103,6 +103,7 @@ def train_step(
       The state after the step, and the loss: mean binary cross-entropy plus, in the supernet,
       ``alpha * sum(exp(-t))``.
     """
+    train = train.at(state.lr_scale)
     dims_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
     reading = train_selection(phase, model, dims_key, ids.shape, frozen, batch_axis)
     read = read_table(state, model, reading, ids, Setup(train, batch_axis, shards))
@@ -147,6 +148,7 @@ def train_step(
         batch_stats=batch_stats,
         opt_state=(after.state, *opt_state[1:]),
         key=state.key,
+        lr_scale=state.lr_scale,
         scores=after.scores,
     )
     return new_state, loss

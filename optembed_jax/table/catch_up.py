@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from optembed_jax.method.embedding import Table
-from optembed_jax.table.decay import AdamRows, RowRule, idle, pay_share, rent_share
+from optembed_jax.table.decay import AdamRows, RowRule, idle, lasso_share, ridge_per_step
+from optembed_jax.table.shrinkage import shrink
 
 _CACHED_ROWS = 256  # With their moments, they fit a core's cache while idle steps are taken.
 _NUMBERS = 8  # As cheap as a row, where a table has but one number in each.
@@ -29,8 +30,9 @@ class DatedRows:
       nu: their second moments.
       last: int32 ``[R]``, the step that each row is up to date with.
       visits: int32 ``[R]``, steps that read the row; None where the rule does not ask for it.
-      share: ``decay.rent_share`` of each row and of each linear weight, float32 ``[R]``, so
-        that an idle row's moments need not be read; None without rent, and in a dense state.
+      share: of ``shrinkage``, of each row and of each linear weight, float32 ``[R]``, so that
+        an idle row's moments need not be read; None where rows do not shrink, and in a dense state.
+      ridge: likewise; None without L2, too.
     """
 
     value: Table
@@ -39,6 +41,7 @@ class DatedRows:
     last: jax.Array
     visits: jax.Array | None
     share: Table | None
+    ridge: Table | None = None
 
 
 def catch_up(rule: RowRule, rows: DatedRows, step: jax.Array) -> DatedRows:
@@ -50,7 +53,7 @@ def catch_up(rule: RowRule, rows: DatedRows, step: jax.Array) -> DatedRows:
     # Of the old value, not the step alone, so that XLA reads it before it writes in its place.
     last = jnp.maximum(rows.last, step)
     if rule.lazy_moments:
-        value, share = pay(rows.value, rows.share, steps)
+        value, share = pay(rows.value, rows.share, rows.ridge, steps)
         return dataclasses.replace(rows, value=value, share=share, last=last)
     value, mu, nu = per_group(
         lambda value, mu, nu: idle(rule, AdamRows(value, mu, nu), steps, rows.last, rows.visits),
@@ -61,33 +64,48 @@ def catch_up(rule: RowRule, rows: DatedRows, step: jax.Array) -> DatedRows:
     return dataclasses.replace(rows, value=value, mu=mu, nu=nu, last=last)
 
 
-def pay(value: Table, share: Table | None, steps: jax.Array) -> tuple[Table, Table | None]:
+def pay(
+    value: Table, share: Table | None, ridge: Table | None, steps: jax.Array
+) -> tuple[Table, Table | None]:
     """Rows whose moments stand still, and their shares, after idle steps.
 
     Args:
       value: embeddings ``[R, D]`` and linear weights ``[R]``.
       share: of ``DatedRows``; None where nothing is to be paid.
+      ridge: of ``DatedRows``.
       steps: int32 ``[R]``, how many, at least 0.
     """
     if share is None:
         return value, None
-    rows, share_of_rows = pay_share(value.rows, share.rows, steps)
+    ridge_of_rows, ridge_of_linear = (None, None) if ridge is None else (ridge.rows, ridge.linear)
+    rows, share_of_rows = shrink(value.rows, share.rows, ridge_of_rows, steps)
     linear = share_of_linear = None
     if value.linear is not None and share.linear is not None:
-        linear, share_of_linear = pay_share(value.linear, share.linear, steps)
+        linear, share_of_linear = shrink(value.linear, share.linear, ridge_of_linear, steps)
     return Table(rows, linear, value.oov), Table(share_of_rows, share_of_linear)
 
 
 def shares(
     rule: RowRule, value: Table, mu: Table, nu: Table, visits: jax.Array | None
 ) -> Table | None:
-    """``DatedRows.share`` of rows with these moments; None without rent."""
-    if rule.decay != "rent":
+    """``DatedRows.share`` of rows with these moments; None where rows do not shrink."""
+    if not rule.shrinks:
         return None
     assert visits is not None
     found: Table = jax.tree.map(
-        lambda *rows: rent_share(rule, AdamRows(*rows), visits),
+        lambda *rows: lasso_share(rule, AdamRows(*rows), visits),
         *(dataclasses.replace(table, oov=None) for table in (value, mu, nu)),
+    )
+    return found
+
+
+def ridges(rule: RowRule, nu: Table, visits: jax.Array | None) -> Table | None:
+    """``DatedRows.ridge`` of rows with these second moments; None without any."""
+    if not rule.shrinks or not rule.l2:
+        return None
+    assert visits is not None
+    found: Table = jax.tree.map(
+        lambda nu: ridge_per_step(rule, nu, visits), dataclasses.replace(nu, oov=None)
     )
     return found
 

@@ -1,25 +1,29 @@
-"""What a row of the table pays per step, visited or idle: Adam's step, and four kinds of decay.
+"""What a row of the table pays per step, visited or idle: Adam's step, and five kinds of decay.
 
 A row is *visited* by a step when an example of the batch reads it, and *idle* otherwise. The rules
 differ in what an idle row does; each has a form that takes many idle steps at once.
 
-==============  ==========================================================================
-``l2_coupled``  L2 in the gradient, inside Adam (the reference). An idle row moves towards
-                zero by about ``lr`` per element and step, whatever the weight. No closed
-                form: the idle steps are carried out.
-``decoupled``   AdamW (Loshchilov and Hutter, 2019): weights shrink by ``lr * l2`` and drift
-                on with the moments they have. Closed form.
-``rent``        Moments of an idle row stand still. Every step, the row's norm is lowered by
-                ``lr * rent / h``, ``h`` being the root of its mean second moment: a group
-                soft-threshold in Adam's own metric. Closed form, exact. Norm and mean are those
-                of the columns that were ever read; the others shrink in proportion.
-``none``        Idle rows stand still.
-==============  ==========================================================================
+===============  =========================================================================
+``l2_coupled``   L2 in the gradient, ``g + l2 * e``, inside Adam (the reference). An idle row moves
+                 towards zero by about ``lr`` per element and step, whatever the weight. No closed
+                 form: the idle steps are carried out.
+``l2_visited``   The same gradient, in the steps that read the row; an idle row stands still. A rare
+                 row is held no tighter than a frequent one.
+``decoupled``    AdamW (Loshchilov and Hutter, 2019): weights shrink by ``lr * l2`` and drift on
+                 with the moments they have. Closed form.
+``group_lasso``  Moments of an idle row stand still. Every step, the row's norm is lowered by
+                 ``lr * group_lasso / h``, ``h`` being the root of its mean second moment: a group
+                 soft-threshold in Adam's own metric; then the row is divided by
+                 ``1 + lr * l2 / h``, the proximal step of ``l2 / 2 * ||e||**2`` in the same metric
+                 (``shrinkage``). Closed form, exact. Norm and mean are those of the columns that
+                 were ever read; the others shrink in proportion.
+``none``         Idle rows stand still.
+===============  =========================================================================
 
-With ``rent`` and ``none`` moments are corrected for their start by the row's own number of visits,
-so that a row's first step is ``lr`` per element however late it comes, and ``h`` does not change
-while the row is idle. The other two count all steps, as dense Adam does. A row that was never
-visited pays no rent: there is no gradient to say what it is worth.
+``l2_coupled`` and ``decoupled`` count all steps, as dense Adam does. With the others moments are
+corrected for their start by the row's own number of visits, so that a row's first step is ``lr``
+per element however late it comes, and ``h`` does not change while the row is idle. A row that was
+never visited pays nothing under ``group_lasso``: there is no gradient to say what it is worth.
 """
 
 import dataclasses
@@ -31,8 +35,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from optembed_jax.errors import InputError
+from optembed_jax.table.shrinkage import shrink
 
-ROW_DECAYS = ("l2_coupled", "decoupled", "rent", "none")
+ROW_DECAYS = ("l2_coupled", "l2_visited", "decoupled", "group_lasso", "none")
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 """Adam's constants, those of the reference and of ``optax.adam``."""
@@ -48,8 +53,8 @@ class RowRule:
     Attributes:
       decay: one of ``ROW_DECAYS``.
       lr: learning rate, above 0.
-      l2: weight of ``l2_coupled`` and ``decoupled``, at least 0.
-      rent: of ``rent``, at least 0.
+      l2: weight of the squared norm of rows, at least 0; ``none`` has no use for it.
+      group_lasso: weight of the norm of rows under ``group_lasso``, at least 0.
 
     Raises:
       InputError: no such decay, or a decoupled one so strong that its closed form diverges
@@ -59,7 +64,7 @@ class RowRule:
     decay: str
     lr: float
     l2: float = 0.0
-    rent: float = 0.0
+    group_lasso: float = 0.0
 
     def __post_init__(self) -> None:
         if self.decay not in ROW_DECAYS:
@@ -74,7 +79,17 @@ class RowRule:
     @property
     def lazy_moments(self) -> bool:
         """Whether the moments of an idle row stand still."""
-        return self.decay in ("rent", "none")
+        return self.decay in ("l2_visited", "group_lasso", "none")
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether rows shrink in every step, as ``shrinkage`` has it."""
+        return self.decay == "group_lasso"
+
+    @property
+    def free(self) -> "RowRule":
+        """Adam alone, where moments are lazy: of what is no row, and pays nothing."""
+        return RowRule("none", self.lr) if self.lazy_moments else self
 
 
 @flax.struct.dataclass
@@ -104,7 +119,7 @@ def visit(
       step: int32 scalar, the number of this step, from 1.
       visits: int32 ``[R]``, visits of each row with this one; only read with lazy moments.
     """
-    if rule.decay == "l2_coupled":
+    if rule.decay in ("l2_coupled", "l2_visited"):
         gradient = gradient + rule.l2 * rows.value
     mu = (1 - BETA1) * gradient + BETA1 * rows.mu
     nu = (1 - BETA2) * jnp.square(gradient) + BETA2 * rows.nu
@@ -118,9 +133,9 @@ def visit(
     if rule.decay == "decoupled":
         update = update + rule.l2 * rows.value
     after = AdamRows(value=rows.value - rule.lr * update, mu=mu, nu=nu)
-    if rule.decay == "rent":
+    if rule.shrinks:
         assert visits is not None
-        return _pay_rent(rule, after, jnp.ones_like(visits), visits)
+        return _shrunk(rule, after, jnp.ones_like(visits), visits)
     return after
 
 
@@ -168,9 +183,9 @@ def idle(
       last: int32 ``[R]``, the step that each row is at.
       visits: int32 ``[R]``, visits of each row; only read with lazy moments.
     """
-    if rule.decay == "rent":
+    if rule.shrinks:
         assert visits is not None
-        return _pay_rent(rule, rows, steps, visits)
+        return _shrunk(rule, rows, steps, visits)
     if rule.decay == "decoupled":
         return _idle_decoupled(rule, rows, steps, last)
     if rule.decay == "l2_coupled":
@@ -178,42 +193,39 @@ def idle(
     return rows
 
 
-def rent_per_step(rule: RowRule, rows: AdamRows, visits: jax.Array) -> jax.Array:
+def lasso_per_step(rule: RowRule, rows: AdamRows, visits: jax.Array) -> jax.Array:
     """What :func:`norm_read` of each row is lowered by in one step, float32 ``[R]``.
 
-    ``lr * rent / h`` with ``h`` the root of the mean, over the columns that were ever read, of the
-    row's corrected second moment; 0 for a row that was never visited.
+    ``lr * group_lasso / h``; 0 for a row that was never visited.
     """
-    mean = rows.nu
-    if rows.nu.ndim == 2:
-        mean = jnp.sum(rows.nu, axis=-1) / jnp.maximum(jnp.sum(_was_read(rows), axis=-1), 1)
-    h = jnp.sqrt(mean / _start(BETA2, jnp.maximum(visits, 1))) + EPSILON
-    return jnp.where(visits > 0, rule.lr * rule.rent / h, 0.0)
+    return _in_metric(rule.lr * rule.group_lasso, rows.nu, visits)
 
 
-def rent_share(rule: RowRule, rows: AdamRows, visits: jax.Array) -> jax.Array:
-    """What one step's rent takes of each row, as a share of it as it is: float32 ``[R]``, 0..1.
-
-    Rent lowers a norm by the same amount in every idle step, so that this one number tells what
-    any number of them leaves (:func:`pay_share`).
-    """
+def lasso_share(rule: RowRule, rows: AdamRows, visits: jax.Array) -> jax.Array:
+    """``share`` of ``shrinkage``: what one step's group lasso takes of each row, ``[R]``, 0..1."""
     # A norm of 0 with nothing owed, of a row that was never read, loses none of it.
-    share = rent_per_step(rule, rows, visits) / jnp.maximum(norm_read(rows), 1e-30)
+    share = lasso_per_step(rule, rows, visits) / jnp.maximum(norm_read(rows), 1e-30)
     return jnp.minimum(share, 1.0)
 
 
-def pay_share(value: jax.Array, share: jax.Array, steps: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Rows, and what the rent of one more step takes of them, after idle steps.
+def ridge_per_step(rule: RowRule, nu: jax.Array, visits: jax.Array) -> jax.Array | None:
+    """``ridge`` of ``shrinkage``, ``lr * l2 / h``: float32 ``[R]``; None without L2.
 
     Args:
-      value: ``[R, D]``, or ``[R]`` of linear weights.
-      share: float32 ``[R]``, of :func:`rent_share`.
-      steps: int32 ``[R]``, how many, at least 0.
+      rule: the rule.
+      nu: second moments ``[R, D]``, or ``[R]`` of linear weights.
+      visits: int32 ``[R]``; a row without any pays nothing.
     """
-    left = jnp.maximum(1 - steps * share, 0.0)
-    # Of what is left the same rent is a larger share; of nothing, all.
-    grown = jnp.where(share > 0, jnp.minimum(share / jnp.maximum(left, 1e-30), 1.0), 0.0)
-    return value * _per_row(left, value), grown
+    return _in_metric(rule.lr * rule.l2, nu, visits) if rule.l2 > 0 else None
+
+
+def _in_metric(weight: jax.Array | float, nu: jax.Array, visits: jax.Array) -> jax.Array:
+    """``weight / h`` of each row, ``[R]``; 0 for one that was never visited."""
+    mean = nu
+    if nu.ndim == 2:
+        mean = jnp.sum(nu, axis=-1) / jnp.maximum(jnp.sum(_was_read(nu), axis=-1), 1)
+    h = jnp.sqrt(mean / _start(BETA2, jnp.maximum(visits, 1))) + EPSILON
+    return jnp.where(visits > 0, weight / h, 0.0)
 
 
 def norm_read(rows: AdamRows) -> jax.Array:
@@ -222,13 +234,13 @@ def norm_read(rows: AdamRows) -> jax.Array:
     So a row under a mask of columns pays what it pays alone, and where dimensions are sampled, a
     row that few have read yet is judged by what they have read of it.
     """
-    return euclidean(jnp.where(_was_read(rows), rows.value, 0.0))
+    return euclidean(jnp.where(_was_read(rows.nu), rows.value, 0.0))
 
 
-def _was_read(rows: AdamRows) -> jax.Array:
+def _was_read(nu: jax.Array) -> jax.Array:
     """Which numbers ever had a gradient, bool: a second moment above the rounding of the row's."""
-    largest = rows.nu if rows.nu.ndim == 1 else jnp.max(rows.nu, axis=-1, keepdims=True)
-    return rows.nu > 1e-10 * largest
+    largest = nu if nu.ndim == 1 else jnp.max(nu, axis=-1, keepdims=True)
+    return nu > 1e-10 * largest
 
 
 def euclidean(value: jax.Array) -> jax.Array:
@@ -236,9 +248,9 @@ def euclidean(value: jax.Array) -> jax.Array:
     return jnp.abs(value) if value.ndim == 1 else jnp.sqrt(jnp.sum(jnp.square(value), axis=-1))
 
 
-def _pay_rent(rule: RowRule, rows: AdamRows, steps: jax.Array, visits: jax.Array) -> AdamRows:
-    value, _ = pay_share(rows.value, rent_share(rule, rows, visits), steps)
-    return dataclasses.replace(rows, value=value)
+def _shrunk(rule: RowRule, rows: AdamRows, steps: jax.Array, visits: jax.Array) -> AdamRows:
+    share, ridge = lasso_share(rule, rows, visits), ridge_per_step(rule, rows.nu, visits)
+    return dataclasses.replace(rows, value=shrink(rows.value, share, ridge, steps)[0])
 
 
 def _idle_decoupled(rule: RowRule, rows: AdamRows, steps: jax.Array, last: jax.Array) -> AdamRows:

@@ -1,6 +1,6 @@
 """What a batch reads of a sparsely updated table: its distinct rows, and what ids see of them.
 
-Rows may have been idle for long. Where idle steps take a share of the row, as rent does, ids see
+Rows may have been idle for long. Where idle steps shrink the row by a known factor, ids see
 what is left of it, and the table is not written before the step. Under the other decays the idle
 steps are taken first, in the table.
 """
@@ -143,12 +143,12 @@ def see(
     flat = ids.reshape(-1)
     fields = jnp.arange(flat.size, dtype=jnp.int32) % ids.shape[-1]
     columns = None if dims is None else jnp.broadcast_to(dims, ids.shape).reshape(-1)
-    dated = dataclasses.replace(table, oov=None), state.last, state.share
+    dated = dataclasses.replace(table, oov=None), state.last, state.share, state.ridge
 
     def one_block(part: Part, others: Seen) -> Seen:
         rows, field = part.of(flat), part.of(fields)
-        value, last, share = rows_once(dated, rows)
-        value, _ = pay(value, share, jnp.maximum(step - last, 0))
+        value, last, share, ridge = rows_once(dated, rows)
+        value, _ = pay(value, share, ridge, jnp.maximum(step - last, 0))
         seen = view.seen(value, rows, field)
         if view.zeros_behind:
             seen = jax.tree.map(functools.partial(_zeros_behind, rows < len(table.rows)), seen)

@@ -28,8 +28,9 @@ import numpy as np
 from optembed_jax.fields import Fields
 from optembed_jax.method.row_axis import WithRows, per_row
 from optembed_jax.method.threshold import by_block, row_norm
-from optembed_jax.table.decay import AdamRows, RowRule, rent_share
+from optembed_jax.table.decay import AdamRows, RowRule, lasso_share, ridge_per_step
 from optembed_jax.table.lookup import IdleSteps
+from optembed_jax.table.shrinkage import sum_of_left
 from optembed_jax.table.update import RowStep
 
 ROW_SCORES = ("norm", "mean_norm", "taylor", "frequency", "frequency_per_field")
@@ -152,8 +153,8 @@ def sum_of_idle_norms(
 ) -> jax.Array:
     """A row's norms after each of its idle steps, summed, without taking them.
 
-    Exact where idle rows stand still or pay rent; under the other decays the norm is taken to
-    change evenly from ``before`` to ``after``.
+    Exact where idle rows stand still or shrink (``group_lasso``); under the other decays the norm
+    is taken to change evenly from ``before`` to ``after``.
 
     Args:
       rule: the rule.
@@ -168,12 +169,10 @@ def sum_of_idle_norms(
     """
     norm = row_norm(before.value, order)
     count = steps.astype(jnp.float32)
-    if rule.decay == "rent":
+    if rule.shrinks:
         assert visits is not None
-        # Rent takes the same share of the first norm in each step, until nothing is left.
-        share = rent_share(rule, before, visits)
-        alive = jnp.minimum(count, jnp.floor(1 / jnp.maximum(share, 1e-30)))
-        return norm * (alive - share * alive * (alive + 1) / 2)
+        share, ridge = lasso_share(rule, before, visits), ridge_per_step(rule, before.nu, visits)
+        return norm * sum_of_left(share, ridge, steps)
     change = row_norm(after, order) - norm
     return jnp.where(steps > 0, count * norm + change * (count + 1) / 2, 0.0)
 

@@ -32,8 +32,9 @@ class RowState(OneStack, WithRows):
       last: int32 ``[V]``, the step that each row is up to date with; None in a dense state, where
         that is the current one.
       visits: int32 ``[V]``, steps that read the row; None where the rule does not ask for it.
-      share: float32 ``[V]`` of rows and of linear weights, what one idle step's rent takes of each;
-        None without rent, and in a dense state.
+      share: of ``shrinkage``, float32 ``[V]`` of rows and of linear weights, what one idle
+        step's group lasso takes of each; None where rows do not shrink, and in a dense state.
+      ridge: likewise, by how much one idle step's L2 divides each, less 1; None without L2, too.
       scratch: int32 ``[V]``, to find distinct rows with; None in a dense state.
       sizes: rows of each field, ``F``.
     """
@@ -43,6 +44,7 @@ class RowState(OneStack, WithRows):
     last: jax.Array | None = per_row()
     visits: jax.Array | None = per_row()
     share: Table | None
+    ridge: Table | None
     scratch: jax.Array | None = per_row()
     sizes: tuple[int, ...] = flax.struct.field(pytree_node=False)
 
@@ -70,16 +72,20 @@ def init_row_state(rule: RowRule, table: Table, fields: Fields, *, sparse: bool)
     def of_rows(wanted: bool) -> jax.Array | None:
         return jnp.zeros((fields.num_features,), jnp.int32) if wanted else None
 
-    share = None
-    if sparse and rule.decay == "rent":  # Who was never read owes nothing.
+    def per_row_and_weight(wanted: bool) -> Table | None:
+        if not wanted:
+            return None
         rows, linear = (jnp.zeros((fields.num_features,), jnp.float32) for _ in range(2))
-        share = Table(rows, None if table.linear is None else linear)
+        return Table(rows, None if table.linear is None else linear)
+
     return RowState(
         mu=jax.tree.map(jnp.zeros_like, table),
         nu=jax.tree.map(jnp.zeros_like, table),
         last=of_rows(sparse),
         visits=of_rows(rule.lazy_moments),
-        share=share,
+        # Who was never read owes nothing.
+        share=per_row_and_weight(sparse and rule.shrinks),
+        ridge=per_row_and_weight(sparse and rule.shrinks and rule.l2 > 0),
         scratch=of_rows(sparse),
         sizes=fields.sizes,
     )
@@ -97,6 +103,7 @@ def with_dates(state: RowState, table: Table, step: jax.Array) -> DatedRows:
         last=last,
         visits=state.visits,
         share=state.share,
+        ridge=state.ridge,
     )
 
 
@@ -104,5 +111,11 @@ def without_dates(state: RowState, rows: DatedRows) -> tuple[Table, RowState]:
     """The table and the state of rows :func:`with_dates`."""
     last = None if state.last is None else rows.last
     return rows.value, dataclasses.replace(
-        state, mu=rows.mu, nu=rows.nu, last=last, visits=rows.visits, share=rows.share
+        state,
+        mu=rows.mu,
+        nu=rows.nu,
+        last=last,
+        visits=rows.visits,
+        share=rows.share,
+        ridge=rows.ridge,
     )

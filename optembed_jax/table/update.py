@@ -36,6 +36,7 @@ from optembed_jax.table.catch_up import (
     catch_up,
     pay,
     per_group,
+    ridges,
     shares,
     sweep,
     without_oov,
@@ -204,8 +205,8 @@ def _sweep_part(rule: RowRule, rows: DatedRows, step: jax.Array) -> DatedRows:
 def _visited(rule: RowRule, rows: DatedRows, gradient: Table, step: jax.Array) -> DatedRows:
     """The rows after the step numbered ``step``, which reads them."""
     visits = None if rows.visits is None else rows.visits + 1
-    # Rent is paid below, so that what it is reckoned from serves the next steps as well.
-    own_rule = _without_rent(rule)
+    # Rows shrink below, so that what that is reckoned from serves the next steps as well.
+    own_rule = rule.free if rule.shrinks else rule
     value, mu, nu = per_group(
         lambda value, mu, nu, gradient: visit(
             own_rule, AdamRows(value, mu, nu), gradient, step, visits
@@ -215,14 +216,12 @@ def _visited(rule: RowRule, rows: DatedRows, gradient: Table, step: jax.Array) -
         rows.nu,
         gradient,
     )
-    value, share = pay(value, shares(rule, value, mu, nu, visits), jnp.ones_like(rows.last))
+    ridge = ridges(rule, nu, visits)
+    once = jnp.ones_like(rows.last)
+    value, share = pay(value, shares(rule, value, mu, nu, visits), ridge, once)
     # Of the old value, not the step alone, so that XLA reads it before it writes in its place.
     last = jnp.maximum(rows.last, step)
-    return DatedRows(value, mu, nu, last, visits, share)
-
-
-def _without_rent(rule: RowRule) -> RowRule:
-    return RowRule("none", rule.lr) if rule.lazy_moments else rule
+    return DatedRows(value, mu, nu, last, visits, share, ridge)
 
 
 def _step_densely(
@@ -247,14 +246,14 @@ def _with_oov_stepped(
 ) -> DatedRows:
     """The rows, and the OOV vectors after a step: they are few, and all take it.
 
-    They stand in for rows, and pay no rent.
+    They stand in for rows, and where moments are lazy pay nothing.
     """
     if old.value.oov is None:
         return rows
     assert old.mu.oov is not None and old.nu.oov is not None and gradient is not None
     steps = jnp.broadcast_to(step, old.value.oov.shape[:1])
     vectors = AdamRows(old.value.oov, old.mu.oov, old.nu.oov)
-    after = visit(_without_rent(rule), vectors, gradient, step, steps)
+    after = visit(rule.free, vectors, gradient, step, steps)
     value, mu, nu = (
         dataclasses.replace(table, oov=oov)
         for table, oov in zip(

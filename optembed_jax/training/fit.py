@@ -13,15 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optembed_jax import metrics
 from optembed_jax.devices.parallel import Steps, one_device
 from optembed_jax.errors import CheckpointError, DivergedError, InputError, Stopped
 from optembed_jax.models.forward import Params, Reading
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.step.learning_rate import lr_scale
 from optembed_jax.step.optimisers import TrainConfig
-from optembed_jax.step.train_state import TrainState, begin_epoch
+from optembed_jax.step.train_state import TrainState, begin_epoch, with_lr_scale
 from optembed_jax.step.train_step import Phase
 from optembed_jax.table.score import ScoreState
+from optembed_jax.training.early_stopping import EarlyStopping, Judged
 from optembed_jax.training.prediction import Batches, predict
 from optembed_jax.training.resume import Epoch, Position, Saving, best_of
 
@@ -33,7 +34,7 @@ class Fitted:
     """The outcome of training.
 
     Attributes:
-      params: of the best epoch by validation AUC.
+      params: of the best epoch.
       batch_stats: of the same epoch.
       epochs: all epochs, in order.
       scores: what the state gathered until then to choose rows by; None where it gathers nothing.
@@ -63,13 +64,16 @@ def fit(
     train: TrainConfig,
     epochs: int,
     patience: int,
+    stopping: EarlyStopping | None = None,
     on_step: Callable[[int, int, jax.Array], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     steps: Steps | None = None,
     position: Position | None = None,
     saving: Saving | None = None,
 ) -> Fitted:
-    """Train until the validation AUC has not risen for ``patience`` epochs.
+    """Train until the validation has not become better for ``patience`` epochs.
+
+    With ``train.lr_plateau`` for so many after the learning rate was cut (``Position.is_over``).
 
     Args:
       state: before the first step, or as :func:`resume` gives it; its buffers are donated, so it
@@ -83,6 +87,8 @@ def fit(
       train: the optimiser settings.
       epochs: at most this many, at least 1.
       patience: epochs without a new best before stopping, at least 1 (the reference's 1).
+      stopping: what is better, and by how much an epoch has to be worse to count; None is the
+        reference's: every epoch without a better AUC.
       on_step: called as ``(step of the epoch, steps of the epoch, loss)`` after each step; the
         loss is on the device, and reading it waits for the step.
       on_epoch: called after each epoch.
@@ -104,13 +110,17 @@ def fit(
     steps = one_device(phase, model, train) if steps is None else steps
     state, frozen = steps.place(state), steps.place(frozen)
     position = Position() if position is None else position
-    loop = _Loop(train_batches, validation_batches, frozen, phase, model, steps, on_step, saving)
+    stopping = EarlyStopping() if stopping is None else stopping
+    loop = _Loop(
+        *(train_batches, validation_batches, frozen, phase, model, train, steps, stopping),
+        *(on_step, saving),
+    )
     best = state
-    while not position.is_over(epochs, patience):
+    while not position.is_over(epochs, patience, train.plateau):
         state, position = _train_epoch(loop, state, position)
         _save(loop, state, position)
-        epoch = _validate(loop, state, position)
-        position = Position(position.epoch + 1, history=(*position.history, epoch))
+        epoch, judged = _validate(loop, state, position)
+        position = position.after(epoch, judged)
         if epoch.best and saving is None:
             # Copies, because the next step reuses the buffers that it is given.
             best = _copied_without_moments(state)
@@ -141,7 +151,9 @@ class _Loop:
     frozen: Reading
     phase: Phase
     model: ModelConfig
+    train: TrainConfig
     steps: Steps
+    stopping: EarlyStopping
     on_step: Callable[[int, int, jax.Array], None] | None
     saving: Saving | None
 
@@ -171,7 +183,9 @@ def _train_epoch(loop: _Loop, state: TrainState, position: Position) -> tuple[Tr
     started = time.monotonic() - position.seconds  # As if there had been no break.
     total, rows, unread = loop.train_batches.num_batches, 0, []
     if position.batch == 0:
-        state = begin_epoch(state)
+        best = [epoch.best for epoch in position.history]
+        scale = lr_scale(loop.train.plateau, loop.train.schedule, best)
+        state = begin_epoch(with_lr_scale(state, scale, train=loop.train))
     remaining = loop.train_batches.epoch(position.epoch, position.batch)
     for number, batch in enumerate(remaining, position.batch + 1):
         state, loss = loop.steps.train(state, batch.ids, batch.labels, loop.frozen)
@@ -229,7 +243,7 @@ def _save(loop: _Loop, state: TrainState, position: Position) -> None:
     loop.saving.checkpoints.save(step, state, dataclasses.asdict(position), needs)
 
 
-def _validate(loop: _Loop, state: TrainState, position: Position) -> Epoch:
+def _validate(loop: _Loop, state: TrainState, position: Position) -> tuple[Epoch, Judged]:
     """What the epoch came to."""
 
     def stop_if_asked() -> None:
@@ -248,15 +262,27 @@ def _validate(loop: _Loop, state: TrainState, position: Position) -> Epoch:
     )
     if not np.isfinite(logits).all():
         raise loop.diverged(f"after epoch {position.epoch} the model's logits are no longer finite")
-    val_auc = metrics.auc(labels, logits)
-    return Epoch(
+    judged = loop.stopping.judge(labels, logits)
+    merit = position.merit
+    best = merit is None or judged.merit > merit
+    within_noise = (
+        merit is not None
+        and not best
+        and loop.stopping.is_within_noise(
+            merit - judged.merit, judged.influence, position.influence
+        )
+    )
+    epoch = Epoch(
         number=position.epoch,
         loss=position.loss / position.batch,
-        val_auc=val_auc,
-        val_logloss=metrics.logloss(labels, logits),
+        val_auc=judged.auc,
+        val_logloss=judged.logloss,
         rows_per_second=position.rows / max(position.seconds, 1e-9),
-        best=position.best is None or val_auc > position.best.val_auc,
+        best=best,
+        within_noise=within_noise,
+        val_calibration=judged.calibration,
     )
+    return epoch, judged
 
 
 def _stopped(saving: Saving, where: str) -> Stopped:

@@ -8,8 +8,10 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from optembed_jax.step.learning_rate import Plateau
 from optembed_jax.step.train_state import TrainState
 from optembed_jax.training.checkpoint import Checkpoints
+from optembed_jax.training.early_stopping import Judged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,21 +23,26 @@ class Epoch:
       loss: mean training loss.
       val_auc: of the validation split.
       val_logloss: of the validation split.
+      val_calibration: of the validation split, mean prediction over click rate.
       rows_per_second: training rows over the time of the training steps.
       best: whether it is the best epoch so far.
+      within_noise: whether it is no new best, but no further behind than chance explains, so that
+        it does not count against patience (``early_stopping``).
     """
 
     number: int
     loss: float
     val_auc: float
     val_logloss: float
+    val_calibration: float
     rows_per_second: float
     best: bool
+    within_noise: bool = False
 
 
 def best_of(history: Sequence[Epoch]) -> Epoch:
-    """The first epoch of the best validation AUC."""
-    return max(history, key=lambda epoch: (epoch.val_auc, -epoch.number))
+    """The newest epoch that was the best when it ended."""
+    return max(history, key=lambda epoch: (epoch.best, epoch.number))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +57,8 @@ class Position:
       rows: of those batches.
       seconds: that their steps took.
       history: the epochs before, each with its validation.
+      merit: of the best of them, by what training stops by; None before there is one.
+      influence: of groups of validation rows on it, see ``early_stopping``.
     """
 
     epoch: int = 1
@@ -58,22 +67,46 @@ class Position:
     rows: int = 0
     seconds: float = 0.0
     history: tuple[Epoch, ...] = ()
+    merit: float | None = None
+    influence: tuple[float, ...] = ()
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Position":
         """Of what ``dataclasses.asdict`` gave."""
         history = tuple(Epoch(**epoch) for epoch in value["history"])
-        return cls(**{**value, "history": history})
+        influence = tuple(value.get("influence", ()))
+        return cls(**{**value, "history": history, "influence": influence})
 
     @property
     def best(self) -> Epoch | None:
         """The best epoch so far; None before there is one."""
         return best_of(self.history) if self.history else None
 
-    def is_over(self, epochs: int, patience: int) -> bool:
-        """Whether there were ``epochs``, or ``patience`` of them without a new best."""
-        since_best = 0 if self.best is None else len(self.history) - self.best.number
-        return len(self.history) >= epochs or since_best >= patience
+    @property
+    def worse(self) -> int:
+        """Epochs since the best one that were worse by more than noise: patience spent."""
+        since = 0 if self.best is None else self.best.number
+        return sum(not epoch.within_noise for epoch in self.history[since:])
+
+    def is_over(self, epochs: int, patience: int, plateau: Plateau | None = None) -> bool:
+        """Whether there were ``epochs``, or ``patience`` of them that were worse than the best.
+
+        Where a plateau cuts the learning rate, those are counted that come after the first cut
+        since the best, whatever their noise: if slower steps find nothing better, nothing will.
+        """
+        worse = self.worse
+        if plateau is not None:
+            worse = plateau.since_cut([epoch.best for epoch in self.history])
+        return len(self.history) >= epochs or worse >= patience
+
+    def after(self, epoch: Epoch, judged: Judged) -> "Position":
+        """The beginning of the next epoch, after one that came to this."""
+        history = (*self.history, epoch)
+        if epoch.best:
+            return Position(
+                self.epoch + 1, history=history, merit=judged.merit, influence=judged.influence
+            )
+        return Position(self.epoch + 1, history=history, merit=self.merit, influence=self.influence)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -61,6 +62,18 @@ def test_verify_names_the_first_bad_file(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             prepared.verify(tmp_path, [good, bad])
+
+
+def test_clicks_are_counted_from_the_rate():
+    def of(rows, clicks):
+        values = dict.fromkeys(field.name for field in dataclasses.fields(prepared.PreparedData))
+        rates = {"test": clicks / rows}
+        return prepared.PreparedData(**values | {"num_rows": {"test": rows}, "label_rate": rates})
+
+    for rows, clicks in ((7, 1), (3, 2), (1_000_003, 999_999), (45_840_617, 11_745_671)):
+        assert of(rows, clicks).clicks("test") == clicks
+    with pytest.raises(InputError, match="no split"):
+        of(3, 1).clicks("dev")
 
 
 def test_split_names():

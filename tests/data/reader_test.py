@@ -54,6 +54,24 @@ def test_an_epoch_holds_every_row_once(prepared, shuffle, batch_size):
     assert (found == whole).all() == (not shuffle)
 
 
+@pytest.mark.parametrize("first_rows", [1, 1_024, 1_025, 5_000, 10**9])
+def test_a_part_of_the_split_is_the_same_rows_in_every_epoch(prepared, first_rows):
+    ids, labels = prepared.arrays("train")
+    whole = np.column_stack([ids, labels])
+    made = Reader(prepared, "train", 512, remainder="pad", first_rows=first_rows)
+    assert min(first_rows, len(whole)) <= made.num_rows < first_rows + 1_024
+    assert made.num_batches == -(-made.num_rows // 512)
+    first, second = (rows_of(made.epoch(epoch)) for epoch in (0, 1))
+    np.testing.assert_array_equal(as_set(first), as_set(whole[: made.num_rows]))
+    np.testing.assert_array_equal(as_set(second), as_set(first))
+    assert (first != second).any()
+
+
+def test_a_part_too_small_for_a_batch_is_refused(prepared):
+    with pytest.raises(InputError, match="too few for one batch of 2000"):
+        Reader(prepared, "train", 2_000, first_rows=10)
+
+
 def test_shuffling_mixes_blocks_and_rows(prepared):
     ids, labels = prepared.arrays("train")
     # Rows are told apart by a number written in the place of their first id.

@@ -18,7 +18,7 @@ SHARDS = RowShards("devices", 4, 12)
 def state_of(fields, threshold):
     budget = {"row_score": "taylor"} if threshold == "budget" else {}
     model = ModelConfig("deepfm", 5, (8,), mode_threshold=threshold, mode_oov="oov", **budget)
-    train = TrainConfig(row_decay="rent", table_update="sparse")
+    train = TrainConfig(row_decay="group_lasso", table_update="sparse")
     gather = threshold == "budget"
     return model, init_state(jax.random.key(0), model, train, fields, gather_scores=gather)
 
@@ -39,7 +39,7 @@ def test_what_has_a_line_per_row_is_what_is_as_long_as_the_table(fields, thresho
 def test_each_stack_has_rows_of_its_own(fields):
     model = ModelConfig("deepfm", 5, (8,), mode_oov="oov")
     kept = np.arange(12) % 2 == 0
-    train = TrainConfig(row_decay="rent", table_update="sparse")
+    train = TrainConfig(row_decay="group_lasso", table_update="sparse")
     full = init_state(jax.random.key(0), model, train, fields)
     small, _ = keep(model, full.params, fields, kept, np.array([1, 5, 1]))
     state = init_state(jax.random.key(0), model, train, fields, start=(small, full.batch_stats))
@@ -99,7 +99,8 @@ def test_bytes_are_those_of_the_arrays(fields):
     model, state = state_of(fields, "budget")
     state = dataclasses.replace(state, key=jax.random.key_data(state.key))
     of_rows, others = bytes_of(model, state)
-    # Rows, linear weights, two moments and the rent of each; last, visits, scratch; reads, scores.
+    # Rows, linear weights, two moments and the group lasso of each; last, visits, scratch; reads,
+    # scores.
     assert of_rows == 12 * (3 * (5 + 1) + 2 + 3 + 2) * 4
     assert of_rows + others == sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     assert bytes_of(model, jax.eval_shape(lambda: state)) == (of_rows, others)

@@ -17,7 +17,7 @@ from optembed_jax.models.forward import Selection, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving.compact_model import keep
 from optembed_jax.step.optimisers import TrainConfig
-from optembed_jax.step.train_state import init_state
+from optembed_jax.step.train_state import init_state, with_lr_scale
 from optembed_jax.step.train_step import Phase
 from optembed_jax.storage import saved_state
 from optembed_jax.table.score import keep_best, row_scores
@@ -77,9 +77,9 @@ BATCH = 18  # Of four devices, two have 5 examples, and the last 3.
 DEEP = ModelConfig("deepfm", 4, (6,), dropout=0.2)
 CASES = {
     "dense": (DEEP, TrainConfig(lr=0.01, l2=1e-4, t_lr=0.2, alpha=0.1)),
-    "rent": (
+    "group_lasso": (
         ModelConfig("fnn", 4, (6,), mode_threshold="feature", mode_oov="oov"),
-        TrainConfig(lr=0.01, t_lr=0.2, alpha=0.1, row_decay="rent", table_update="sparse"),
+        TrainConfig(lr=0.01, t_lr=0.2, alpha=0.1, row_decay="group_lasso", table_update="sparse"),
     ),
     "l2": (
         dataclasses.replace(DEEP, mode_threshold="budget", row_keep=0.5, row_score="taylor"),
@@ -90,11 +90,11 @@ WAYS = [
     (pmapped, 1, "l2"),
     (pmapped, 2, "dense"),
     (pmapped, 4, "dense"),
-    (pmapped, 4, "rent"),
+    (pmapped, 4, "group_lasso"),
     (row_sharded, 1, "dense"),
-    (row_sharded, 2, "rent"),
+    (row_sharded, 2, "group_lasso"),
     (row_sharded, 4, "dense"),
-    (row_sharded, 4, "rent"),
+    (row_sharded, 4, "group_lasso"),
     (row_sharded, 4, "l2"),
 ]
 
@@ -185,7 +185,7 @@ COMPACT = {
     # Stacks of two widths, and the linear weights of all rows, those of pruned ones among them.
     "linear kept": (
         ModelConfig("fm", 4, (), mode_oov="oov"),
-        TrainConfig(lr=0.01, rent=0.01, row_decay="rent", table_update="sparse"),
+        TrainConfig(lr=0.01, group_lasso=0.01, row_decay="group_lasso", table_update="sparse"),
     ),
     "linear pruned": (
         ModelConfig("fnn", 4, (6,), mode_linear="prune"),
@@ -296,8 +296,33 @@ def test_a_compact_training_stopped_on_four_devices_goes_on_with_two_bit_for_bit
 
 
 @pytest.mark.parametrize("way", [pmapped, row_sharded])
+def test_a_rate_that_changes_is_the_same_on_all_devices(way, clicks):
+    """And what rows owe at the new rate stands where the rows do."""
+    model, train = CASES["group_lasso"]
+    train, (ids, labels) = dataclasses.replace(train, table_l2=0.1, group_lasso=0.01), clicks
+    states = []
+    for steps in (steps_on(way, 4, model, train), one_device(Phase.SUPERNET, model, train)):
+        state = steps.create(first_state_of(model, train), jax.random.key(1))
+        for epoch, scale in enumerate((1.0, 0.1, 0.5)):
+            before = state.opt_state[0]
+            shardings = [leaf.sharding for leaf in jax.tree.leaves((before.share, before.ridge))]
+            state = with_lr_scale(state, scale, train=train)
+            owed = jax.tree.leaves((state.opt_state[0].share, state.opt_state[0].ridge))
+            assert [leaf.sharding for leaf in owed] == shardings and len(owed) == 2
+            for step in (2 * epoch, 2 * epoch + 1):
+                rows = slice(step * BATCH, (step + 1) * BATCH)
+                state, _ = steps.train(state, ids[rows], labels[rows], Selection())
+            state = steps.bring_up_to_date(state)
+        states.append(steps.whole(dataclasses.replace(state, key=None)))
+    many, single = states
+    assert float(many.lr_scale) == 0.5
+    assert_close(many.params.table, single.params.table, 1e-5)
+    assert_close(many.opt_state[0].share, single.opt_state[0].share, 1e-3)
+
+
+@pytest.mark.parametrize("way", [pmapped, row_sharded])
 def test_arrays_of_the_host_are_placed_as_what_is_made_there(way):
-    model, train = CASES["rent"]
+    model, train = CASES["group_lasso"]
     steps = steps_on(way, 4, model, train)
     made = dataclasses.replace(
         steps.create(first_state_of(model, train), jax.random.key(1)), key=None
@@ -316,7 +341,7 @@ def test_arrays_of_the_host_are_placed_as_what_is_made_there(way):
 def test_each_device_holds_its_block_and_no_program_gathers_the_table():
     fields = Fields(("a", "b"), (4000, 90))
     model = ModelConfig("fm", 8, (), mode="all")
-    train = TrainConfig(row_decay="rent", table_update="sparse")
+    train = TrainConfig(row_decay="group_lasso", table_update="sparse")
     steps = row_sharded(Phase.SUPERNET, model, train, 16, fields.num_features)
     make = functools.partial(init_state, model=model, train=train, fields=fields)
     state = steps.create(make, jax.random.key(0))
@@ -342,7 +367,7 @@ def test_each_device_holds_its_block_and_no_program_gathers_the_table():
 
 
 def test_what_four_devices_saved_two_go_on_with(clicks, tmp_path):
-    model, train = CASES["rent"]
+    model, train = CASES["group_lasso"]
     ids, labels = (array[:BATCH] for array in clicks)
     found = {}
     for devices in (4, 2):
@@ -364,7 +389,7 @@ def test_what_four_devices_saved_two_go_on_with(clicks, tmp_path):
 def test_training_stopped_on_four_devices_goes_on_with_two_and_with_one(
     clicks, batches_of, tmp_path
 ):
-    model, train = CASES["rent"]
+    model, train = CASES["group_lasso"]
     ids, labels = clicks
     training = batches_of(ids[: 12 * BATCH], labels[: 12 * BATCH], BATCH, seed=0)
     validation = batches_of(ids[12 * BATCH : 16 * BATCH], labels[12 * BATCH : 16 * BATCH], BATCH)

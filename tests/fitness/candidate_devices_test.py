@@ -74,12 +74,12 @@ def test_four_devices_score_as_one_does(supernet, split, fields, count):
         assert found.argmax() == plain(CANDIDATES).argmax()
 
 
-def test_a_glance_is_dealt_too(supernet, split, monkeypatch):
-    monkeypatch.setattr("optembed_jax.fitness.validation_fitness.LEAST_GLANCE", 8)
+def test_a_partial_evaluation_is_sharded_too(supernet, split, monkeypatch):
+    monkeypatch.setattr("optembed_jax.fitness.validation_fitness.LEAST_PARTIAL", 8)
     spread = over_devices(fitness_on(supernet, split, None, []), jax.devices()[:4])
-    assert spread.at_a_glance is spread.parts[0]
-    monkeypatch.setattr("optembed_jax.fitness.validation_fitness.LEAST_GLANCE", 64)
-    assert spread.at_a_glance is None
+    assert spread.partial is spread.parts[0]
+    monkeypatch.setattr("optembed_jax.fitness.validation_fitness.LEAST_PARTIAL", 64)
+    assert spread.partial is None
 
 
 def test_one_device_scores_bit_for_bit_what_it_did_before(supernet, split):

@@ -162,12 +162,12 @@ def test_parts_are_nested_stratified_and_end_with_all_rows(fields, randomise, dr
     ("rows", "seen"),
     [(65_535, None), (65_536, 16_384), (131_071, 32_767), (131_072, 16_384), (10**6, 125_000)],
 )
-def test_a_glance_is_at_the_smallest_part_with_rows_enough(rows, seen):
+def test_a_partial_evaluation_is_on_the_smallest_part_with_rows_enough(rows, seen):
     sizes = part_sizes(rows, 1000)
     parts = tuple((lambda dims, size=size: np.full(len(dims), size)) for size in sizes)
-    glance = ValidationFitness(parts, sizes).at_a_glance
-    assert (glance and glance(CANDIDATES)[0]) == seen
-    assert ValidationFitness(parts[-1:], sizes[-1:]).at_a_glance is None
+    found = ValidationFitness(parts, sizes).partial
+    assert (found and found(CANDIDATES)[0]) == seen
+    assert ValidationFitness(parts[-1:], sizes[-1:]).partial is None
 
 
 def standardised(x, network, n):

@@ -124,12 +124,12 @@ def test_an_exhausted_search_ends():
 def test_who_fell_out_counts_as_scored():
     judge = Judge([5, 5])
     fitness = ValidationFitness((judge, judge), (1, 8))
-    state = advance(jax.random.key(0), SearchState.start(2), paper_with_races(), fitness)
+    state = advance(jax.random.key(0), SearchState.start(2), paper_with_halving(), fitness)
     assert state.history[-1].scored == 10 and np.isnan(state.cache.fitness).sum() == 5
 
 
-def paper_with_races():
-    return dataclasses.replace(paper(2, 9), race=True)
+def paper_with_halving():
+    return dataclasses.replace(paper(2, 9), halving=True)
 
 
 def with_merits(*merits):

@@ -16,9 +16,9 @@ from optembed_jax.fields import Fields
 from optembed_jax.fitness.validation_fitness import make_fitness
 from optembed_jax.models.forward import Selection
 from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.search.guided import GuidedEvolution
 from optembed_jax.search.loop import SearchConfig, SearchState, evolve
 from optembed_jax.search.space import SearchSpace
+from optembed_jax.search.surrogate_assisted import SurrogateAssistedEvolution
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
 from optembed_jax.step.train_step import Phase, train_step
@@ -59,7 +59,7 @@ def test_the_search_finds_planted_dimensions(seed):
     limit = (4 + 4 + 1 + 1 + 1 + 1) * SIZE
     space = SearchSpace(np.full((1, 6), SIZE), D, limit)
     config = SearchConfig()
-    searcher = GuidedEvolution(space, config, space.rule_candidates((limit,)))
+    searcher = SurrogateAssistedEvolution(space, config, space.rule_candidates((limit,)))
     for after in evolve(jax.random.key(seed), searcher, fitness, SearchState.start(6), config):
         winner = after.population.winner
     assert (np.abs(winner[:2] - 4) <= 1).all(), winner

@@ -5,10 +5,10 @@ import pytest
 from optembed_jax.errors import InputError
 from optembed_jax.fitness.validation_fitness import ValidationFitness
 from optembed_jax.search import record as search_record
-from optembed_jax.search.guided import GuidedEvolution
 from optembed_jax.search.loop import SearchConfig, SearchState, evolve
 from optembed_jax.search.searchers import Evolution, ParetoEvolution, RandomSearch, front
 from optembed_jax.search.space import SearchSpace
+from optembed_jax.search.surrogate_assisted import SurrogateAssistedEvolution
 from optembed_jax.storage import array_file
 
 SPACE = SearchSpace(np.array([[50, 20, 5, 90], [20, 20, 2, 20]]), 8, 700)
@@ -33,12 +33,12 @@ def run(searcher, state, fitness=FITNESS):
     ("searcher", "fitness"),
     [
         (Evolution(SPACE, CONFIG, SEEDS), FITNESS),
-        (GuidedEvolution(SPACE, CONFIG, SEEDS), FITNESS),
-        (GuidedEvolution(SPACE, CONFIG, SEEDS), LARGE),
+        (SurrogateAssistedEvolution(SPACE, CONFIG, SEEDS), FITNESS),
+        (SurrogateAssistedEvolution(SPACE, CONFIG, SEEDS), LARGE),
         (ParetoEvolution(SPACE, CONFIG, SEEDS), FITNESS),
         (RandomSearch(SPACE, CONFIG), FITNESS),
     ],
-    ids=["evolution", "guided", "glances", "pareto", "random"],
+    ids=["evolution", "surrogate_assisted", "partial", "pareto", "random"],
 )
 def test_a_search_goes_on_from_any_generation_to_the_identical_outcome(searcher, fitness, tmp_path):
     whole = run(searcher, SearchState.start(5), fitness)
@@ -62,14 +62,14 @@ def test_nothing_yet():
     assert back.population.dims.shape == (0, 3) and back.history == () and len(back.cache) == 0
 
 
-@pytest.mark.parametrize("fitness", [FITNESS, LARGE], ids=["few", "glances"])
-def test_a_state_without_glances_as_older_versions_saved_it_goes_on(fitness):
-    searcher = GuidedEvolution(SPACE, CONFIG, SEEDS)
+@pytest.mark.parametrize("fitness", [FITNESS, LARGE], ids=["few", "partial"])
+def test_a_state_without_partial_evaluations_as_older_versions_saved_it_goes_on(fitness):
+    searcher = SurrogateAssistedEvolution(SPACE, CONFIG, SEEDS)
     state = run(searcher, SearchState.start(5))[1]
     arrays = search_record.to_arrays(state)
-    del arrays["cache_glances"]
+    del arrays["cache_partial"]
     back = search_record.from_arrays(arrays)
-    assert np.isnan(back.cache.glances).all() and len(back.cache) == len(state.cache)
+    assert np.isnan(back.cache.partial).all() and len(back.cache) == len(state.cache)
     ends = [run(searcher, begin, fitness)[-1] for begin in (state, back)]
     np.testing.assert_array_equal(ends[0].cache.dims, ends[1].cache.dims)
     assert ends[1].population.fitness[0] >= state.population.fitness[0]
@@ -81,7 +81,7 @@ def test_what_is_no_state_is_refused():
         {name: array for name, array in arrays.items() if name != "cache"},
         {**arrays, "best": arrays["best"][:1]},
         {**arrays, "cache_fitness": arrays["cache_fitness"][:1]},
-        {**arrays, "cache_glances": arrays["cache_glances"][:1]},
+        {**arrays, "cache_partial": arrays["cache_partial"][:1]},
     ):
         with pytest.raises(InputError, match="not the state of a search"):
             search_record.from_arrays(broken)

@@ -22,17 +22,17 @@ def test_a_number_stays_and_a_lost_race_may_be_scored_later():
     np.testing.assert_array_equal(cache.fitness, [0.5, np.nan, 0.7])
 
 
-def test_glances_stand_beside_the_fitness_and_neither_gives_way():
-    glanced = ScoreCache.empty(2).extend(DIMS[:2], glances=np.array([0.4, 0.6]))
-    assert glanced.known(DIMS).tolist() == [True, True, False]
-    assert np.isnan(glanced.lookup(DIMS)).all()
-    both = glanced.extend(DIMS[1:], np.array([0.5, 0.7]))
+def test_partial_evaluations_stand_beside_the_fitness_and_neither_gives_way():
+    partial = ScoreCache.empty(2).extend(DIMS[:2], partial=np.array([0.4, 0.6]))
+    assert partial.known(DIMS).tolist() == [True, True, False]
+    assert np.isnan(partial.lookup(DIMS)).all()
+    both = partial.extend(DIMS[1:], np.array([0.5, 0.7]))
     np.testing.assert_array_equal(both.dims, DIMS)
     np.testing.assert_array_equal(both.fitness, [np.nan, 0.5, 0.7])
-    np.testing.assert_array_equal(both.glances, [0.4, 0.6, np.nan])
+    np.testing.assert_array_equal(both.partial, [0.4, 0.6, np.nan])
     again = both.extend(DIMS, np.full(3, 0.9), np.full(3, 0.8))
     np.testing.assert_array_equal(again.lookup(DIMS), [0.9, 0.5, 0.7])
-    np.testing.assert_array_equal(again.lookup_glances(DIMS), [0.4, 0.6, 0.8])
+    np.testing.assert_array_equal(again.lookup_partial(DIMS), [0.4, 0.6, 0.8])
 
 
 def test_a_candidate_twice_in_one_call_is_kept_once():
@@ -42,10 +42,10 @@ def test_a_candidate_twice_in_one_call_is_kept_once():
 
 def test_three_arrays_are_all_of_it():
     cache = ScoreCache.empty(2).extend(DIMS, np.array([0.5, np.nan, 0.7]))
-    cache = cache.extend(DIMS[1:], glances=np.array([0.4, 0.6]))
-    restored = ScoreCache(cache.dims.copy(), cache.fitness.copy(), cache.glances.copy())
+    cache = cache.extend(DIMS[1:], partial=np.array([0.4, 0.6]))
+    restored = ScoreCache(cache.dims.copy(), cache.fitness.copy(), cache.partial.copy())
     np.testing.assert_array_equal(restored.lookup(DIMS), cache.lookup(DIMS))
-    np.testing.assert_array_equal(restored.lookup_glances(DIMS), [np.nan, 0.4, 0.6])
+    np.testing.assert_array_equal(restored.lookup_partial(DIMS), [np.nan, 0.4, 0.6])
 
 
 def test_empty():
@@ -57,7 +57,7 @@ def test_empty():
 
 
 def test_arrays_that_do_not_belong_together():
-    with pytest.raises(ValueError, match=r"dims \(3, 2\), fitness \(2,\) and glances \(3,\)"):
+    with pytest.raises(ValueError, match=r"dims \(3, 2\), fitness \(2,\) and partial \(3,\)"):
         ScoreCache(DIMS, np.zeros(2), np.zeros(3))
-    with pytest.raises(ValueError, match=r"fitness \(3,\) and glances \(2,\)"):
+    with pytest.raises(ValueError, match=r"fitness \(3,\) and partial \(2,\)"):
         ScoreCache(DIMS, np.zeros(3), np.zeros(2))

@@ -11,36 +11,38 @@ def test_it_looks_up_and_races():
     fitness = ValidationFitness((lambda dims: -judge(dims), judge), (1, 8))
     scorer = Scorer(fitness, ScoreCache.empty(1))
     some = np.array([[1], [4], [5], [8]], np.int32)
-    raced = scorer.race(some)
+    left = scorer.successive_halving(some)
     # The misleading first part lets those farthest from 5 go on.
-    assert raced.tolist()[0] == -4 and raced.tolist()[3] == -3 and np.isnan(raced[1:3]).all()
+    assert left.tolist()[0] == -4 and left.tolist()[3] == -3 and np.isnan(left[1:3]).all()
     judge.asked.clear()
     assert scorer(some).tolist() == [-4, -1, 0, -3]
     assert judge.asked == [(4,), (5,)], "only who fell out is still to be scored on all rows"
     judge.asked.clear()
-    assert scorer.race(some).tolist() == [-4, -1, 0, -3]
+    assert scorer.successive_halving(some).tolist() == [-4, -1, 0, -3]
     assert scorer(np.array([[5], [5]])).tolist() == [0, 0] and not judge.asked
     assert scorer.known(np.array([[5], [6]], np.int32)).tolist() == [True, False]
 
 
-def test_it_glances_where_there_are_rows_enough():
-    """Parts of 5 and of 16,384 rows: the first that is large enough says what a glance sees."""
+def test_it_evaluates_partially_where_there_are_rows_enough():
+    """Parts of 5 and of 16,384 rows: the first that is large enough says what a partial evaluation
+    sees.
+    """
     small, part, judge = Judge([0]), Judge([4]), Judge([5])
     fitness = ValidationFitness((small, part, judge), (5, 16_384, 10**6))
     scorer = Scorer(fitness, ScoreCache.empty(1))
     some = np.array([[1], [4], [4], [8]], np.int32)
-    assert scorer.glance(some).tolist() == [-3, 0, 0, -4]
+    assert scorer.partial(some).tolist() == [-3, 0, 0, -4]
     assert part.asked == [(1,), (4,), (8,)] and not small.asked + judge.asked
     assert np.isnan(scorer.cache.fitness).all() and scorer.known(some).all()
-    assert scorer(some[:1]).tolist() == [-4], "a glance is no fitness"
-    assert scorer.glance(np.array([[8], [5]])).tolist() == [-4, -1]
+    assert scorer(some[:1]).tolist() == [-4], "a partial evaluation is no fitness"
+    assert scorer.partial(np.array([[8], [5]])).tolist() == [-4, -1]
     assert part.asked == [(1,), (4,), (8,), (5,)] and judge.asked == [(1,)]
 
 
-def test_with_few_rows_a_glance_is_the_fitness():
+def test_with_few_rows_a_partial_evaluation_is_the_fitness():
     part, judge = Judge([4]), Judge([5])
     for fitness in (judge, ValidationFitness((part, judge), (16_383, 10**6))):
         scorer = Scorer(fitness, ScoreCache.empty(1))
-        assert scorer.glance(np.array([[1], [4]])).tolist() == [-4, -1]
+        assert scorer.partial(np.array([[1], [4]])).tolist() == [-4, -1]
         assert scorer.cache.fitness.tolist() == [-4, -1]
-        assert np.isnan(scorer.cache.glances).all() and not part.asked
+        assert np.isnan(scorer.cache.partial).all() and not part.asked

@@ -9,7 +9,6 @@ from searching import ROWS, SMALL, Judge, nobody, run
 
 from optembed_jax.fitness.validation_fitness import ValidationFitness
 from optembed_jax.search import searchers
-from optembed_jax.search.guided import GuidedEvolution
 from optembed_jax.search.loop import Population, SearchConfig, SearchState, evolve
 from optembed_jax.search.score_cache import ScoreCache
 from optembed_jax.search.scorer import Scorer
@@ -20,6 +19,7 @@ from optembed_jax.search.searchers import (
     RandomSearch,
 )
 from optembed_jax.search.space import SearchSpace
+from optembed_jax.search.surrogate_assisted import SurrogateAssistedEvolution
 
 
 @given(
@@ -101,7 +101,7 @@ def test_under_a_budget_the_winner_is_never_rated_below_the_rules():
         assert (space.parameters(last.cache.dims) <= 500).all()
 
 
-def racing(judge, seen):
+def halving(judge, seen):
     """A judge with two parts, the first of which is no guide; ``seen`` counts what each is told."""
 
     def part(number, sign):
@@ -118,7 +118,7 @@ def test_proposals_race_and_the_rules_do_not():
     space, seen = SearchSpace(ROWS, 8, 500), [0, 0]
     rules = space.rule_candidates((500,))
     config = SearchConfig(2, 6, 6, 0.3, 4, search_patience=0)
-    last = run(Evolution(space, config, rules), racing(Judge(rules[0]), seen), 4, config)[-1]
+    last = run(Evolution(space, config, rules), halving(Judge(rules[0]), seen), 4, config)[-1]
     first, full = (config.offspring - len(rules)) + 2 * 12, len(rules)
     assert seen[0] == first and full + first // 2 <= seen[1] <= full + first // 2 + 1
     assert len(last.cache) == full + first
@@ -130,12 +130,12 @@ def test_proposals_race_and_the_rules_do_not():
 
 def test_without_racing_everybody_is_scored_in_full():
     seen = [0, 0]
-    search = Evolution(SearchSpace(ROWS, 8), SMALL, nobody(4), race=False)
-    run(search, racing(Judge([1] * 4), seen), 4)
+    search = Evolution(SearchSpace(ROWS, 8), SMALL, nobody(4), halving=False)
+    run(search, halving(Judge([1] * 4), seen), 4)
     assert seen == [0, 70]
 
 
-@pytest.mark.parametrize("kind", [Evolution, GuidedEvolution, ParetoEvolution])
+@pytest.mark.parametrize("kind", [Evolution, SurrogateAssistedEvolution, ParetoEvolution])
 def test_the_first_generation_draws_no_seed_again(kind):
     space = SearchSpace(np.ones((1, 2), int), 3)
     seeds = np.array([[1, 1], [3, 2], [2, 2], [3, 3]], np.int32)
@@ -219,7 +219,7 @@ def test_a_front_leaves_out_the_dominated_and_those_without_a_score():
     assert found.fitness.tolist() == [0.5, 0.6, 0.7]
 
 
-@pytest.mark.parametrize("kind", [Evolution, GuidedEvolution])
+@pytest.mark.parametrize("kind", [Evolution, SurrogateAssistedEvolution])
 def test_masks_are_searched_with_the_dimensions(kind):
     space = SearchSpace(np.array([[100, 100], [30, 30]]), 8, 400)
     target = np.array([6, 4, 2])

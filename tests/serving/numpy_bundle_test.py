@@ -64,13 +64,13 @@ for name in {others.split()!r}:
 from optembed_jax.serving.numpy_bundle import NumpyBundle
 print(*NumpyBundle.load({str(path)!r}).logits({ids.tolist()!r}))
 import optembed_jax
-for ask in (lambda: optembed_jax.training.fit, lambda: optembed_jax.nothing):
+for ask in (lambda: optembed_jax.fit, lambda: optembed_jax.nothing):
     try:
         ask()
     except (ImportError, AttributeError) as error:
         print(type(error).__name__, error)
 try:
-    from optembed_jax.models import forward
+    from optembed_jax import forward
 except ImportError as error:
     print(error)
 """
@@ -78,16 +78,14 @@ except ImportError as error:
     scores, fit, nothing, forward = done.stdout.splitlines()
     found = np.array(scores.split(), np.float32)
     np.testing.assert_allclose(found, Bundle.load(path).logits(ids), atol=1e-5)
-    assert fit.startswith(
-        "ImportError optembed_jax.training.fit needs a package that is not installed: "
-    )
+    assert fit.startswith("ImportError optembed_jax.fit needs a package that is not installed: ")
     assert nothing == "AttributeError module 'optembed_jax' has no attribute 'nothing'"
-    assert forward.startswith("optembed_jax.models.forward needs a package that is not installed: ")
+    assert forward.startswith("optembed_jax.forward needs a package that is not installed: ")
 
 
 def test_with_jax_every_public_name_is_there():
     assert all(hasattr(optembed_jax, name) for name in optembed_jax.__all__)
-    assert optembed_jax.models.forward is forward and optembed_jax.Fields is Fields
+    assert optembed_jax.forward is forward and optembed_jax.Fields is Fields
     assert not hasattr(optembed_jax, "nothing")
 
 

@@ -39,9 +39,13 @@ CASES = [
     ("l2_coupled", Phase.SUPERNET, ModelConfig("deepfm", 4, (6,), mode_oov="oov")),
     ("decoupled", Phase.SUPERNET, ModelConfig("ipnn", 4, (6,), mode_threshold="feature", norm=2)),
     # Not FM: a column that an example reads of one field alone has a gradient of rounding noise.
-    ("rent", Phase.SUPERNET, ModelConfig("deepfm", 4, (6,), mode_oov="oov", mode_linear="prune")),
+    (
+        "group_lasso",
+        Phase.SUPERNET,
+        ModelConfig("deepfm", 4, (6,), mode_oov="oov", mode_linear="prune"),
+    ),
     ("none", Phase.SUPERNET, ModelConfig("dcnv2", 4, (6,), mode="embed")),
-    ("rent", Phase.RETRAIN, ModelConfig("fnn", 4, (6,), mode_oov="oov")),
+    ("group_lasso", Phase.RETRAIN, ModelConfig("fnn", 4, (6,), mode_oov="oov")),
     ("l2_coupled", Phase.RETRAIN, ModelConfig("fm", 4, ())),
     ("decoupled", Phase.BASELINE, ModelConfig("dcn", 4, (6,), mode="none")),
 ]
@@ -49,7 +53,7 @@ CASES = [
 
 @pytest.mark.parametrize(("decay", "phase", "model"), CASES)
 def test_sparse_training_equals_dense_training(decay, phase, model, draw_clicks, randomise):
-    train = TrainConfig(lr=3e-3, l2=1e-2, t_lr=1e-2, rent=1e-2, row_decay=decay)
+    train = TrainConfig(lr=3e-3, l2=1e-2, t_lr=1e-2, group_lasso=1e-2, row_decay=decay)
     run = functools.partial(train_for, model, phase)
     found, dense = (
         run(dataclasses.replace(train, table_update=update), draw_clicks, randomise)
@@ -66,10 +70,10 @@ def test_sparse_training_equals_dense_training(decay, phase, model, draw_clicks,
         )
 
 
-@pytest.mark.parametrize("decay", ["rent", "l2_coupled"])
+@pytest.mark.parametrize("decay", ["group_lasso", "l2_coupled"])
 def test_four_devices_equal_one(decay, draw_clicks, randomise):
     model = ModelConfig("fm", 4, (), mode="feature", mode_oov="oov")
-    train = TrainConfig(lr=3e-3, l2=1e-2, rent=1e-2, row_decay=decay, table_update="sparse")
+    train = TrainConfig(lr=3e-3, l2=1e-2, group_lasso=1e-2, row_decay=decay, table_update="sparse")
     start = init_state(jax.random.key(0), model, train, FIELDS)
     start = start.replace(params=randomise(start.params))
     ids, labels = draw_clicks(FIELDS, 5 * 16)
@@ -115,7 +119,7 @@ def test_the_whole_step_holds_no_copy_of_a_table_of_5_million_rows(score, as_use
     model = ModelConfig(
         "deepfm", 16, (8,), mode_threshold="budget", mode_oov="oov", row_score=score
     )
-    train = TrainConfig(row_decay="rent")
+    train = TrainConfig(row_decay="group_lasso")
     start = functools.partial(
         init_state, model=model, train=train, fields=fields, gather_scores=True
     )

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -9,7 +10,7 @@ from optembed_jax.errors import InputError
 from optembed_jax.models.forward import Selection
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.step.optimisers import TrainConfig
-from optembed_jax.step.train_state import begin_epoch, bring_up_to_date, init_state
+from optembed_jax.step.train_state import begin_epoch, bring_up_to_date, init_state, with_lr_scale
 from optembed_jax.step.train_step import Phase, train_step
 
 
@@ -38,9 +39,11 @@ def test_a_mean_norm_that_a_sweep_would_pass_over_is_refused(fields):
 
 
 def test_idle_rows_pay_when_they_are_brought_up_to_date_and_only_once(fields, draw_clicks):
-    """Under rent: each idle step takes the same from a row's length, until nothing is left."""
+    """Under the group lasso: each idle step takes the same from a row's length, until nothing is
+    left.
+    """
     model = ModelConfig("fm", 4, (), mode="none")
-    train = TrainConfig(lr=0.01, row_decay="rent", rent=0.02, table_update="sparse")
+    train = TrainConfig(lr=0.01, row_decay="group_lasso", group_lasso=0.02, table_update="sparse")
     step = jax.jit(functools.partial(train_step, phase=Phase.BASELINE, model=model, train=train))
     ids, labels = draw_clicks(fields, 8)
     start = init_state(jax.random.key(0), model, train, fields)
@@ -64,7 +67,66 @@ def test_idle_rows_pay_when_they_are_brought_up_to_date_and_only_once(fields, dr
 
 
 def test_where_every_row_is_updated_in_each_step_nothing_is_owed(fields):
-    train = TrainConfig(row_decay="rent", table_update="dense")
+    train = TrainConfig(row_decay="group_lasso", table_update="dense")
     state = init_state(jax.random.key(0), ModelConfig("fm", 4, ()), train, fields)
     assert bring_up_to_date(state, train=train) is state
     assert begin_epoch(state) is state  # And no scores begin anew where none are gathered.
+
+
+MODEL = ModelConfig("fm", 4, (), mode="none")
+SCALES = (1.0, 0.1, 0.0, 2.5)
+
+
+def epochs_at(train, fields, draw_clicks, randomise, scales):
+    """The table after epochs of 12 steps, each at a learning rate of its own."""
+    step = jax.jit(functools.partial(train_step, phase=Phase.BASELINE, model=MODEL, train=train))
+    synchronise = jax.jit(functools.partial(bring_up_to_date, train=train))
+    state = init_state(jax.random.key(0), MODEL, train, fields)
+    state = state.replace(params=randomise(state.params, scale=0.1))
+    ids, labels = draw_clicks(fields, 2 * 12 * len(scales))
+    ids[2::3] = ids[1]  # So that some rows are idle for long.
+    for epoch, scale in enumerate(scales):
+        state = with_lr_scale(state, scale, train=train)
+        for batch in range(12):
+            rows = slice((12 * epoch + batch) * 2, (12 * epoch + batch) * 2 + 2)
+            state, _ = step(state, ids[rows], labels[rows], Selection())
+        state = synchronise(state)
+    return state
+
+
+@pytest.mark.parametrize("decay", ["l2_coupled", "l2_visited", "group_lasso", "none"])
+def test_lazy_rows_equal_dense_ones_after_the_rate_has_changed(
+    decay, fields, draw_clicks, randomise
+):
+    table_l2 = None if decay == "none" else 0.3
+    config = TrainConfig(lr=0.01, table_l2=table_l2, group_lasso=0.05, row_decay=decay)
+    lazy, dense = (
+        epochs_at(
+            dataclasses.replace(config, table_update=update), fields, draw_clicks, randomise, SCALES
+        )
+        for update in ("sparse", "dense")
+    )
+    assert_same = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=3e-6)
+    jax.tree.map(assert_same, lazy.params, dense.params)
+    assert float(lazy.lr_scale) == 2.5
+
+
+@pytest.mark.parametrize("update", ["sparse", "dense"])
+@pytest.mark.parametrize("decay", ["l2_coupled", "group_lasso"])
+def test_a_scaled_rate_is_another_rate(decay, update, fields, draw_clicks, randomise):
+    config = TrainConfig(
+        lr=0.01, table_l2=0.3, group_lasso=0.05, t_lr=0.4, row_decay=decay, table_update=update
+    )
+    slow = dataclasses.replace(config, lr=0.01 * 0.25, t_lr=0.1)
+    scaled, plain = (
+        epochs_at(train, fields, draw_clicks, randomise, scales)
+        for train, scales in ((config, (0.25, 0.25)), (slow, (1.0, 1.0)))
+    )
+    assert_same = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+    jax.tree.map(assert_same, scaled.params, plain.params)
+
+
+def test_a_rate_that_stays_costs_nothing(fields):
+    train = TrainConfig(row_decay="group_lasso", table_update="sparse")
+    state = init_state(jax.random.key(0), MODEL, train, fields)
+    assert with_lr_scale(state, 1.0, train=train) is state

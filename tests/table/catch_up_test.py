@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from optembed_jax.method.embedding import Table
-from optembed_jax.table.catch_up import DatedRows, block_of, catch_up, shares, sweep
-from optembed_jax.table.decay import RowRule
+from optembed_jax.table.catch_up import DatedRows, block_of, catch_up, ridges, shares, sweep
+from optembed_jax.table.decay import AdamRows, RowRule, idle
 
 NOW = 12
-RENT = RowRule("rent", 1e-3, rent=1e-2)
+LASSO = RowRule("group_lasso", 1e-3, group_lasso=1e-2)
+NET = RowRule("group_lasso", 1e-3, l2=0.3, group_lasso=1e-2)
 COUPLED = RowRule("l2_coupled", 1e-3, l2=1e-2)
 
 
@@ -32,12 +33,13 @@ def rows_of(count, rule, seed=0):
         last=jnp.asarray(rng.integers(1, NOW + 3, count), jnp.int32),
         visits=visits,
         share=shares(rule, value, mu, nu, visits),
+        ridge=ridges(rule, nu, visits),
     )
 
 
-@pytest.mark.parametrize("rent", [1e-2, 2.0])
-def test_rent_is_paid_for_the_steps_that_a_row_is_behind(rent):
-    rule = RowRule("rent", 1e-3, rent=rent)
+@pytest.mark.parametrize("group_lasso", [1e-2, 2.0])
+def test_lasso_is_paid_for_the_steps_that_a_row_is_behind(group_lasso):
+    rule = RowRule("group_lasso", 1e-3, group_lasso=group_lasso)
     rows = rows_of(50, rule)
     after = catch_up(rule, rows, jnp.int32(NOW))
     behind = np.maximum(NOW - np.asarray(rows.last), 0)
@@ -48,13 +50,13 @@ def test_rent_is_paid_for_the_steps_that_a_row_is_behind(rent):
         start = 1 - 0.999 ** np.maximum(np.asarray(rows.visits, np.float64), 1)
         h = np.sqrt(nu.mean(axis=1) / start) + 1e-8
         norm = np.linalg.norm(value, axis=1)
-        owed = np.where(np.asarray(rows.visits) > 0, 1e-3 * rent / h, 0)
+        owed = np.where(np.asarray(rows.visits) > 0, 1e-3 * group_lasso / h, 0)
         left = np.maximum(norm - behind * owed, 0) / norm
         assert (left == 1).any() and ((left > 0) & (left < 1)).any()
-        assert (left == 0).any() == (rent == 2.0)
+        assert (left == 0).any() == (group_lasso == 2.0)
         expected = (value * left[:, None]).reshape(getattr(rows.value, name).shape)
         np.testing.assert_allclose(getattr(after.value, name), expected, atol=1e-7)
-        # What the next step takes is the same rent, a larger share of what is left.
+        # What the next step takes is the same group lasso, a larger share of what is left.
         with np.errstate(divide="ignore"):
             share = np.where(owed > 0, np.minimum(owed / (norm * left), 1), 0)
         np.testing.assert_allclose(getattr(after.share, name), share, rtol=1e-3, atol=1e-7)
@@ -62,7 +64,21 @@ def test_rent_is_paid_for_the_steps_that_a_row_is_behind(rent):
     jax.tree.map(np.testing.assert_array_equal, (after.mu, after.nu), (rows.mu, rows.nu))
 
 
-@pytest.mark.parametrize(("rule", "count"), [(RENT, 4500), (COUPLED, 600)])
+def test_catching_up_twice_is_catching_up_once():
+    """With what idle rows owe kept beside them, and with what follows from their moments."""
+    rows = rows_of(50, NET)
+    halfway = catch_up(NET, rows, jnp.int32(NOW - 4))
+    twice, once = (catch_up(NET, start, jnp.int32(NOW)) for start in (halfway, rows))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-7), twice, once)
+    steps = jnp.maximum(NOW - rows.last, 0)
+    for name in ("rows", "linear"):
+        of_name = (getattr(table, name) for table in (rows.value, rows.mu, rows.nu))
+        found = idle(NET, AdamRows(*of_name), steps, rows.last, rows.visits)
+        np.testing.assert_allclose(getattr(once.value, name), found.value, rtol=1e-5)
+        assert (np.abs(found.value) < np.abs(getattr(rows.value, name)))[steps > 0].any()
+
+
+@pytest.mark.parametrize(("rule", "count"), [(LASSO, 4500), (NET, 4500), (COUPLED, 600)])
 def test_a_sweep_of_all_blocks_brings_every_row_up_to_date_once(rule, count):
     rows, size = rows_of(count, rule), block_of(rule, count)
     assert count % size, "the last block has to reach behind the table"

@@ -6,7 +6,7 @@ import pytest
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
 from optembed_jax.table import lookup as row_lookup
-from optembed_jax.table.catch_up import shares
+from optembed_jax.table.catch_up import ridges, shares
 from optembed_jax.table.decay import ROW_DECAYS, RowRule
 from optembed_jax.table.lookup import idle_steps, look_up, see
 from optembed_jax.table.state import init_row_state, with_dates
@@ -20,7 +20,7 @@ EXAMPLES = 9
 
 def behind(decay):
     """A table with moments, of which rows are up to 19 steps behind."""
-    rule, rng = RowRule(decay, 1e-2, l2=1e-2, rent=0.3), np.random.default_rng(0)
+    rule, rng = RowRule(decay, 1e-2, l2=1e-2, group_lasso=0.3), np.random.default_rng(0)
 
     def table(low, high):
         drawn = rng.uniform(low, high, (V, D + 1)).astype(np.float32)
@@ -31,7 +31,8 @@ def behind(decay):
     last = jnp.asarray(rng.integers(0, 20, V), jnp.int32)
     visits = None if state.visits is None else jnp.asarray(rng.integers(0, 9, V), jnp.int32)
     share = shares(rule, value, mu, nu, visits)
-    state = state.replace(mu=mu, nu=nu, last=last, visits=visits, share=share)
+    ridge = ridges(rule, nu, visits)
+    state = state.replace(mu=mu, nu=nu, last=last, visits=visits, share=share, ridge=ridge)
     ids = np.stack(
         [
             rng.integers(offset, offset + size, EXAMPLES)
@@ -59,7 +60,10 @@ def test_what_ids_see_is_the_table_brought_up_to_date(decay, block, monkeypatch)
 
     seen, reads = saw(table, state)
     expected = np.asarray(whole.rows)[ids]
-    assert decay == "none" or np.abs(expected - np.asarray(table.rows)[ids]).max() > 1e-3
+    assert (
+        decay in ("l2_visited", "none")
+        or np.abs(expected - np.asarray(table.rows)[ids]).max() > 1e-3
+    )
     kept = np.linalg.norm(expected, axis=-1) > bound
     assert 0 < kept.sum() < kept.size
     expected = np.where(kept[..., None], expected, np.asarray(table.oov))
@@ -92,7 +96,7 @@ def test_without_a_view_that_prunes_all_of_a_row_is_seen():
 
 
 def test_no_ids_see_nothing():
-    _, table, state, ids = behind("rent")
+    _, table, state, ids = behind("group_lasso")
     seen = see(RowView(), table, state, ids[:0], None, NOW)
     assert seen.rows.shape == (0, 3, D) and seen.linear.shape == (0, 3)
 
@@ -106,7 +110,7 @@ def test_a_model_without_linear_weights_sees_none():
 
 
 def test_idle_steps_are_those_from_the_row_s_own_date():
-    _, table, state, _ = behind("rent")
+    _, table, state, _ = behind("group_lasso")
     found = with_dates(state, table, NOW)
     now = found.replace(value=table.replace(rows=table.rows / 2))
     idle = idle_steps(found, now, NOW)

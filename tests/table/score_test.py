@@ -23,9 +23,10 @@ from optembed_jax.table.score import (
 from optembed_jax.training.fit import fit
 
 
+@pytest.mark.parametrize("l2", [0.0, 0.02])
 @pytest.mark.parametrize("order", [1, 2])
-def test_norms_of_idle_rows_are_summed_as_if_each_step_were_taken(order):
-    rule, rng = RowRule("rent", 1e-2, rent=0.05), np.random.default_rng(0)
+def test_norms_of_idle_rows_are_summed_as_if_each_step_were_taken(order, l2):
+    rule, rng = RowRule("group_lasso", 1e-2, l2, group_lasso=0.05), np.random.default_rng(0)
     rows = AdamRows(
         jnp.asarray(rng.normal(0, 0.2, (6, 3)), jnp.float32).at[5].set(0),
         jnp.zeros((6, 3)),
@@ -54,7 +55,7 @@ def test_norms_of_rows_that_stand_still():
 def trained(fields, draw_clicks, randomise, score, decay, update):
     """Two epochs of 4 steps, and the tables after each step of the second."""
     model = ModelConfig("fm", 4, (), mode="feature", mode_threshold="budget", row_score=score)
-    train = TrainConfig(lr=0.01, l2=0.01, rent=0.05, row_decay=decay, table_update=update)
+    train = TrainConfig(lr=0.01, l2=0.01, group_lasso=0.05, row_decay=decay, table_update=update)
     state = init_state(jax.random.key(0), model, train, fields, gather_scores=True)
     state = state.replace(params=randomise(state.params))
     step = jax.jit(functools.partial(train_step, phase=Phase.SUPERNET, model=model, train=train))
@@ -75,7 +76,12 @@ def trained(fields, draw_clicks, randomise, score, decay, update):
 
 @pytest.mark.parametrize(
     ("decay", "update"),
-    [("rent", "sparse"), ("rent", "dense"), ("none", "sparse"), ("l2_coupled", "dense")],
+    [
+        ("group_lasso", "sparse"),
+        ("group_lasso", "dense"),
+        ("none", "sparse"),
+        ("l2_coupled", "dense"),
+    ],
 )
 def test_the_mean_norm_is_that_of_the_last_epoch(fields, draw_clicks, randomise, decay, update):
     found, ids, tables = trained(fields, draw_clicks, randomise, "mean_norm", decay, update)
@@ -96,10 +102,10 @@ def test_the_mean_norm_under_sparse_decoupled_is_near_that_of_each_step(
 
 
 def test_norm_and_frequency_are_what_they_say(fields, draw_clicks, randomise):
-    found, ids, tables = trained(fields, draw_clicks, randomise, "norm", "rent", "sparse")
+    found, ids, tables = trained(fields, draw_clicks, randomise, "norm", "group_lasso", "sparse")
     expected = np.abs(tables[-1]).sum(axis=1)
     np.testing.assert_allclose(np.delete(found, 4), np.delete(expected, 4), rtol=1e-5)
-    found, ids, _ = trained(fields, draw_clicks, randomise, "frequency", "rent", "sparse")
+    found, ids, _ = trained(fields, draw_clicks, randomise, "frequency", "group_lasso", "sparse")
     np.testing.assert_array_equal(found, 2 * np.bincount(ids.ravel(), minlength=12))
 
 
@@ -143,7 +149,7 @@ def test_the_cut_is_exact_whatever_ties_there_are(keep):
 @pytest.mark.parametrize("score", ["norm", "mean_norm"])
 def test_the_loop_hands_back_the_scores_of_the_best_epoch(fields, draw_clicks, batches_of, score):
     model = ModelConfig("fm", 4, (), mode="feature", mode_threshold="budget", row_score=score)
-    train = TrainConfig(lr=0.01, rent=0.01, row_decay="rent", table_update="sparse")
+    train = TrainConfig(lr=0.01, group_lasso=0.01, row_decay="group_lasso", table_update="sparse")
     state = init_state(jax.random.key(0), model, train, fields, gather_scores=True)
     batches = batches_of(*draw_clicks(fields, 64), 8, seed=0)
     validation = batches_of(*draw_clicks(fields, 32, seed=1), 8)

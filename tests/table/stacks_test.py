@@ -53,20 +53,24 @@ def compare(found, expected, rtol, atol):
 
 @pytest.mark.parametrize("update", ["sparse", "dense"])
 @pytest.mark.parametrize(
-    ("name", "decay"),
+    ("name", "decay", "table_l2"),
     [
-        ("oov", "rent"),
-        ("linear kept", "none"),
-        ("zero", "rent"),
-        ("oov", "l2_coupled"),
-        ("linear kept", "decoupled"),
+        ("oov", "group_lasso", 0.0),
+        ("linear kept", "none", 0.0),
+        ("zero", "group_lasso", 0.0),
+        ("oov", "group_lasso", 0.1),
+        ("oov", "l2_visited", 0.1),
+        ("oov", "l2_coupled", 1e-3),
+        ("linear kept", "decoupled", 1e-3),
     ],
 )
 def test_kept_rows_go_through_what_they_do_in_the_masked_model(
-    name, decay, update, randomise, draw_clicks
+    name, decay, table_l2, update, randomise, draw_clicks
 ):
     model = MODELS[name]
-    dense = TrainConfig(lr=3e-3, rent=3e-2, l2=1e-3, row_decay=decay, table_update="dense")
+    dense = TrainConfig(
+        lr=3e-3, group_lasso=3e-2, row_decay=decay, table_l2=table_l2, table_update="dense"
+    )
     train = dataclasses.replace(dense, table_update=update)
     masked, state, index = start_of(model, train, randomise, of_masked=dense)
     assert {stack.is_sparse for stack in state.opt_state[0].stacks} == {update == "sparse"}
@@ -92,13 +96,13 @@ def test_kept_rows_go_through_what_they_do_in_the_masked_model(
     whole = np.asarray(expand(model, state.params, index, FIELDS, full).table.rows)
     of_user = whole[ROWS & (FIELDS.field_of_row == 0), : DIMS[0]]
     dead = (of_user == 0).all(axis=1)
-    assert (0 < dead.sum() < len(dead)) if decay == "rent" else not dead.any()
+    assert (0 < dead.sum() < len(dead)) if decay == "group_lasso" else not dead.any()
 
 
 @pytest.mark.parametrize("update", ["sparse", "dense"])
 def test_four_devices_equal_one(update, randomise, draw_clicks):
     model = MODELS["oov"]
-    train = TrainConfig(lr=3e-3, rent=1e-2, row_decay="rent", table_update=update)
+    train = TrainConfig(lr=3e-3, group_lasso=1e-2, row_decay="group_lasso", table_update=update)
     _, single, index = start_of(model, train, randomise)
     step = functools.partial(train_step, phase=Phase.RETRAIN, model=model, train=train)
     one, split = jax.jit(step), jax.pmap(
@@ -119,7 +123,7 @@ def test_four_devices_equal_one(update, randomise, draw_clicks):
 
 
 def test_nothing_kept_is_nothing_to_update(draw_clicks):
-    model, train = MODELS["oov"], TrainConfig(row_decay="rent")
+    model, train = MODELS["oov"], TrainConfig(row_decay="group_lasso")
     model = dataclasses.replace(model, mode_oov="zero")
     masked = init_state(jax.random.key(0), model, train, FIELDS)
     nothing = np.zeros(FIELDS.num_features, bool)

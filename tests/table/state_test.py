@@ -19,13 +19,15 @@ def test_auto_is_dense_for_small_tables():
 
 
 @pytest.mark.parametrize("sparse", [True, False])
+@pytest.mark.parametrize("l2", [0.0, 0.1])
 @pytest.mark.parametrize("decay", ROW_DECAYS)
-def test_a_state_is_of_the_form_that_it_was_made_in(decay, sparse):
+def test_a_state_is_of_the_form_that_it_was_made_in(decay, l2, sparse):
     table = init_table(jax.random.key(0), FIELDS, 4, linear=True, oov=True)
-    state = init_row_state(RowRule(decay, 1e-3), table, FIELDS, sparse=sparse)
+    state = init_row_state(RowRule(decay, 1e-3, l2), table, FIELDS, sparse=sparse)
     assert state.is_sparse == sparse and state.sizes == (5, 3)
-    assert (state.visits is not None) == (decay in ("rent", "none"))
-    assert (state.share is not None) == (decay == "rent" and sparse)
+    assert (state.visits is not None) == (decay in ("l2_visited", "group_lasso", "none"))
+    assert (state.share is not None) == (decay == "group_lasso" and sparse)
+    assert (state.ridge is not None) == (decay == "group_lasso" and sparse and l2 > 0)
     rows = with_dates(state, table, jnp.int32(7))
     # A new sparse state is up to date with step 0, a dense one always.
     np.testing.assert_array_equal(rows.last, np.full(8, 0 if sparse else 7))

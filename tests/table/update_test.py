@@ -19,8 +19,18 @@ from optembed_jax.table.update import step_densely, synchronise, write_back
 from optembed_jax.table.view import RowView, Seen, Slopes
 
 D = 4
+RULES = (*ROW_DECAYS, "group lasso alone", "ridge alone")
 ZIPF = Fields(("a", "b", "c"), (400, 40, 3))
 PUBLISHED_LR = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
+
+
+def rule_of(name, lr, l2=1e-3, group_lasso=1e-2):
+    """A row decay with both its weights, or ``group_lasso`` with one of them."""
+    if name == "group lasso alone":
+        return RowRule("group_lasso", lr, group_lasso=group_lasso)
+    if name == "ridge alone":
+        return RowRule("group_lasso", lr, l2=l2)
+    return RowRule(name, lr, l2=l2, group_lasso=group_lasso)
 
 
 def one_step(rule, table, state, step, ids, weights):
@@ -66,7 +76,7 @@ def full_gradient(ids, weights, table):
 
 
 def numpy_lazy(rule, table, ids, weights):
-    """Lazy Adam in float64; with rent, every row pays in every step."""
+    """Lazy Adam in float64; under ``group_lasso``, every row pays in every step."""
     start = {"rows": table.rows, "linear": table.linear, "oov": table.oov}
     value = {k: np.asarray(v, np.float64) for k, v in start.items()}
     mu = {k: np.zeros_like(v) for k, v in value.items()}
@@ -81,16 +91,19 @@ def numpy_lazy(rule, table, ids, weights):
             rows = np.ones(len(g), bool) if name == "oov" else read
             n = np.full(len(g), float(step)) if name == "oov" else np.maximum(visits, 1)
             n = n.reshape(-1, *[1] * (g.ndim - 1))
+            if rule.decay == "l2_visited" and name != "oov":
+                g = g + rule.l2 * value[name]
             mu[name][rows] = 0.9 * mu[name][rows] + 0.1 * g[rows]
             nu[name][rows] = 0.999 * nu[name][rows] + 0.001 * g[rows] ** 2
             m, v = mu[name] / (1 - 0.9**n), nu[name] / (1 - 0.999**n)
             value[name][rows] -= (rule.lr * m / (np.sqrt(v) + 1e-8))[rows]
-            if rule.decay == "rent" and name != "oov":
+            if rule.decay == "group_lasso" and name != "oov":
                 e = value[name].reshape(len(g), -1)
                 h = np.sqrt(v.reshape(len(g), -1).mean(axis=1)) + 1e-8
                 norm = np.linalg.norm(e, axis=1)
-                owed = np.where(visits > 0, rule.lr * rule.rent / h, 0)
+                owed = np.where(visits > 0, rule.lr * rule.group_lasso / h, 0)
                 left = np.maximum(norm - owed, 0) / np.where(norm > 0, norm, 1)
+                left = left / np.where(visits > 0, 1 + rule.lr * rule.l2 / h, 1)
                 value[name] = (e * left[:, None]).reshape(g.shape)
     return value
 
@@ -174,9 +187,9 @@ def start_of(rule, fields, *, sparse=True):
 
 
 @pytest.mark.parametrize("lr", PUBLISHED_LR)
-@pytest.mark.parametrize("decay", ROW_DECAYS)
+@pytest.mark.parametrize("decay", RULES)
 def test_500_sparse_steps_equal_dense_ones(decay, lr):
-    rule = RowRule(decay, lr, l2=1e-3, rent=1e-2)
+    rule = rule_of(decay, lr)
     ids, weights = zipf_stream(ZIPF, 500, 8)
     distinct = [len(np.unique(batch)) for batch in ids]
     assert max(distinct) < ids[0].size, "some ids must be there twice"
@@ -185,26 +198,31 @@ def test_500_sparse_steps_equal_dense_ones(decay, lr):
     start = table_of(ZIPF)
     expected = dense(rule, start, ids, weights)
     table = run(rule, ZIPF, ids, weights)
-    assert_same(table, expected, 1e-6 if rule.lazy_moments else 1e-5)
+    # A small share of a row is rounded alike in every step, by up to half of 7e-9.
+    most = 2e-6 if decay == "ridge alone" else 1e-6
+    assert_same(table, expected, most if rule.lazy_moments else 1e-5)
     moved = np.abs(np.asarray(table.rows) - np.asarray(start.rows)).max(axis=1)
     assert (moved[seen] > 0).all()
-    if decay == "rent" and lr == 1e-3:
+    if rule.group_lasso and rule.shrinks and lr == 1e-3:
         zero = (np.asarray(table.rows) == 0).all(axis=1)
         assert 0 < zero.sum() < len(seen), "some rows must have died, and some not"
 
 
-@pytest.mark.parametrize("decay", ["rent", "none"])
-def test_the_dense_form_of_the_lazy_rules_is_the_same_rule(decay):
-    rule = RowRule(decay, 1e-3, rent=1e-2)
+@pytest.mark.parametrize(
+    "decay", ["group_lasso", "group lasso alone", "ridge alone", "l2_visited", "none"]
+)
+@pytest.mark.parametrize("l2", [1e-3, 0.3])
+def test_the_dense_form_of_the_lazy_rules_is_the_same_rule(decay, l2):
+    rule = rule_of(decay, 1e-3, l2)
     ids, weights = zipf_stream(ZIPF, 100, 8, seed=1)
     expected = numpy_lazy(rule, table_of(ZIPF), ids, weights)
     assert_same(run(rule, ZIPF, ids, weights, sparse=False), expected, 1e-6)
 
 
-@pytest.mark.parametrize("decay", ROW_DECAYS)
+@pytest.mark.parametrize("decay", RULES)
 def test_a_row_first_touched_at_step_10_000(decay):
     fields = Fields(("a",), (3,))
-    rule = RowRule(decay, 1e-3, l2=1e-3, rent=1e-3)
+    rule = rule_of(decay, 1e-3, group_lasso=1e-3)
     ids = np.zeros((10_020, 1, 1), np.int32)
     ids[10_000:, 0, 0] = [1, 0] * 10
     weights = np.random.default_rng(0).normal(0, 0.1, (*ids.shape, D)).astype(np.float32)
@@ -221,7 +239,7 @@ def test_a_row_first_touched_at_step_10_000(decay):
 @pytest.mark.parametrize("decay", ROW_DECAYS)
 def test_a_table_of_one_row(decay):
     fields = Fields(("a",), (1,))
-    rule = RowRule(decay, 1e-3, l2=1e-3, rent=1e-3)
+    rule = rule_of(decay, 1e-3, group_lasso=1e-3)
     ids = np.zeros((40, 6, 1), np.int32)
     weights = np.random.default_rng(0).normal(0, 0.1, (*ids.shape, D)).astype(np.float32)
     assert_same(run(rule, fields, ids, weights), dense(rule, table_of(fields), ids, weights), 1e-6)
@@ -231,7 +249,7 @@ STEPS, BATCH = 24, 2
 SMALL = Fields(("a", "b"), (5, 2))
 
 
-@pytest.mark.parametrize("decay", ROW_DECAYS)
+@pytest.mark.parametrize("decay", RULES)
 @settings(deadline=None, max_examples=25)
 @given(
     first=st.lists(st.integers(0, 4), min_size=STEPS * BATCH, max_size=STEPS * BATCH),
@@ -242,15 +260,15 @@ SMALL = Fields(("a", "b"), (5, 2))
 def test_any_stream_of_ids(decay, first, second, seed, lr):
     ids = np.stack([first, second], axis=1).reshape(STEPS, BATCH, 2).astype(np.int32)
     weights = np.random.default_rng(seed).normal(0, 0.1, (*ids.shape, D)).astype(np.float32)
-    rule = RowRule(decay, lr, l2=1e-3, rent=1e-2)
+    rule = rule_of(decay, lr)
     expected = dense(rule, table_of(SMALL, seed), ids, weights)
     # Where a row's gradients cancel nearly, Adam takes what rounding leaves of them at full size.
     assert_same(run(rule, SMALL, ids, weights, seed=seed), expected, 1e-5)
 
 
-@pytest.mark.parametrize("decay", ROW_DECAYS)
+@pytest.mark.parametrize("decay", RULES)
 def test_synchronising_in_between_changes_nothing(decay):
-    rule = RowRule(decay, 1e-3, l2=1e-3, rent=1e-2)
+    rule = rule_of(decay, 1e-3)
     ids, weights = zipf_stream(ZIPF, 60, 8, seed=2)
     once = run(rule, ZIPF, ids, weights)
     table = table_of(ZIPF)
@@ -288,7 +306,7 @@ def test_the_compiled_step_holds_no_copy_of_a_table_of_5_million_rows(
     decay, dim, linear, as_users_compile
 ):
     fields = Fields(tuple(f"f{i}" for i in range(10)), (500_000,) * 10)
-    rule = RowRule(decay, 1e-3, l2=1e-3, rent=1e-3)
+    rule = rule_of(decay, 1e-3, group_lasso=1e-3)
     shapes = jax.eval_shape(
         lambda: init_table(jax.random.key(0), fields, dim, linear=linear, oov=True)
     )

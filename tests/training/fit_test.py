@@ -17,6 +17,7 @@ from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
 from optembed_jax.step.train_step import Phase
 from optembed_jax.training.checkpoint import Checkpoints
+from optembed_jax.training.early_stopping import EarlyStopping
 from optembed_jax.training.fit import Fitted, fit
 from optembed_jax.training.prediction import predict
 from optembed_jax.training.resume import Epoch, Position, Saving, resume
@@ -119,8 +120,76 @@ def test_training_stops_when_patience_ends_and_keeps_the_best_epoch(fields, spli
 
 
 def test_the_first_of_equal_epochs_is_the_best():
-    epochs = tuple(Epoch(n, 0.0, auc, 0.0, 1.0, False) for n, auc in [(1, 0.5), (2, 0.7), (3, 0.7)])
+    scores = [(1, 0.5, True), (2, 0.7, True), (3, 0.7, False)]
+    epochs = tuple(Epoch(n, 0.0, auc, 0.0, 1.0, 1.0, best) for n, auc, best in scores)
     assert Fitted(None, None, epochs).best.number == 2
+
+
+def test_training_may_stop_by_logloss_and_keeps_its_best_epoch(fields, splits):
+    stopping = EarlyStopping("logloss")
+    fitted = run(splits, fields, seed=4, epochs=30, patience=2, stopping=stopping)
+    losses = [epoch.val_logloss for epoch in fitted.epochs]
+    aucs = [epoch.val_auc for epoch in fitted.epochs]
+    best = int(np.argmin(losses))
+    assert len(losses) == best + 3 < 30 and fitted.best.number == best + 1
+    assert best != int(np.argmax(aucs)), "the case must tell the criteria apart"
+    labels, logits = predict(
+        fitted.params, fitted.batch_stats, splits[1], Selection(),
+        phase=Phase.SUPERNET, model=MODEL,
+    )  # fmt: skip
+    assert metrics.logloss(labels, logits) == losses[best]
+
+
+@pytest.mark.parametrize("by", ["auc", "logloss"])
+def test_noise_spends_no_patience(fields, splits, by):
+    patient = run(splits, fields, epochs=30, patience=1, stopping=EarlyStopping(by, errors=1.0))
+    plain = run(splits, fields, epochs=30, patience=1, stopping=EarlyStopping(by))
+    assert len(plain.epochs) < len(patient.epochs) < 30, "50 rows tell little, but not nothing"
+    same = [
+        dataclasses.replace(epoch, within_noise=False, rows_per_second=0)
+        for epoch in patient.epochs
+    ]
+    assert [dataclasses.replace(epoch, rows_per_second=0) for epoch in plain.epochs] == same[
+        : len(plain.epochs)
+    ]
+    assert not any(epoch.best and epoch.within_noise for epoch in patient.epochs)
+    assert not patient.epochs[-1].best and not patient.epochs[-1].within_noise
+
+
+def test_the_rate_is_cut_on_a_plateau_and_patience_counts_from_there(fields, splits):
+    plain = run(splits, fields, epochs=30, patience=2)
+    cut = dataclasses.replace(TRAIN, lr_plateau="0.1")
+    fitted = run(splits, fields, epochs=30, patience=2, train=cut)
+    best = [epoch.best for epoch in fitted.epochs]
+    first_cut = best.index(False) + 1
+    for epoch, same in zip(fitted.epochs[:first_cut], plain.epochs[:first_cut], strict=True):
+        assert (epoch.loss, epoch.val_auc) == (same.loss, same.val_auc)
+    assert len(best) > first_cut and len(best) < 30
+    last_cut = max(number for number, is_best in enumerate(best, 1) if is_best) + 1
+    assert len(best) == last_cut + 2, "two epochs after the cut that followed the best"
+    # The next epoch by hand, a tenth as fast.
+    training, _ = splits
+    state = init_state(jax.random.key(0), MODEL, TRAIN, fields)
+    loss = None
+    for epoch in range(1, first_cut + 2):
+        train = TRAIN if epoch <= first_cut else dataclasses.replace(TRAIN, lr=2e-3, t_lr=1e-2)
+        step, losses = one_device(Phase.SUPERNET, MODEL, train).train, []
+        for batch in training.epoch(epoch):
+            state, loss = step(state, batch.ids, batch.labels, Selection())
+            losses.append(float(loss))
+        assert fitted.epochs[epoch - 1].loss == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_a_schedule_sets_the_rate_of_each_epoch(fields, splits):
+    """At a rate of 0 nothing moves but the statistics of batches."""
+    still = "linear_schedule:end_value=0,transition_steps=1"
+    train = dataclasses.replace(TRAIN, lr_schedule=still)
+    one, three = (run(splits, fields, epochs=n, patience=9, train=train) for n in (1, 3))
+    plain = run(splits, fields, epochs=1)
+    assert trees_equal(one.params, plain.params)
+    state = init_state(jax.random.key(0), MODEL, train, fields)
+    assert not trees_equal(state.params.table, one.params.table)
+    assert trees_equal(three.params, one.params)
 
 
 def test_one_seed_gives_one_result_bit_for_bit(fields, splits):
@@ -238,11 +307,28 @@ SPARSE = {
     "model": dataclasses.replace(
         MODEL, mode_threshold="budget", row_keep=0.5, row_score="mean_norm"
     ),
-    "train": dataclasses.replace(FAST, table_update="sparse", row_decay="rent", rent=1e-4),
+    "train": dataclasses.replace(
+        FAST, table_update="sparse", row_decay="group_lasso", group_lasso=1e-4
+    ),
 }
 
 
-@pytest.mark.parametrize("settings", [{}, SPARSE], ids=["dense", "sparse-with-scores"])
+CUT = {
+    "train": dataclasses.replace(
+        SPARSE["train"],
+        lr_plateau="0.3",
+        lr_schedule="exponential_decay:transition_steps=2,decay_rate=0.5",
+        table_l2=0.1,
+    )
+}
+NOISE = {"stopping": EarlyStopping("logloss", errors=0.5)}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, SPARSE, NOISE, CUT],
+    ids=["dense", "sparse-with-scores", "noise", "changing-rate"],
+)
 def test_a_run_stopped_again_and_again_ends_as_one_never_stopped(
     fields, splits, life, tmp_path, settings
 ):
@@ -287,7 +373,10 @@ def test_a_run_killed_between_checkpoints_goes_on_from_the_last_one(life, tmp_pa
 
 
 def test_the_position_does_not_depend_on_where_the_epoch_was_cut():
-    history = (Epoch(1, 0.1 + 0.2, 0.7, 0.5, 3.0, True), Epoch(2, 0.3, 0.6, 0.5, 3.0, False))
+    history = (
+        Epoch(1, 0.1 + 0.2, 0.7, 0.5, 1.1, 3.0, True),
+        Epoch(2, 0.3, 0.6, 0.5, 0.9, 3.0, False),
+    )
     position = Position(3, 5, 1.7, 80, 0.25, history)
     assert Position.from_json(json.loads(json.dumps(dataclasses.asdict(position)))) == position
     assert position.best == history[0]

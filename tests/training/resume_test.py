@@ -11,15 +11,22 @@ from optembed_jax.errors import InputError
 from optembed_jax.models.forward import Params
 from optembed_jax.step.train_state import TrainState
 from optembed_jax.training.checkpoint import Checkpoints
+from optembed_jax.training.early_stopping import Judged
 from optembed_jax.training.resume import Epoch, Position, best_of, resume
 
 
-def epoch(number, val_auc):
-    return Epoch(number, 0.5, val_auc, 0.4, 1_000.0, False)
+def position_after(*aucs, within_noise=()):
+    """Where training stands after epochs of these validation AUCs, by which it is to stop."""
+    position = Position()
+    for number, auc in enumerate(aucs, 1):
+        best = position.merit is None or auc > position.merit
+        epoch = Epoch(number, 0.5, auc, 0.4, 1.1, 1_000.0, best, number in within_noise)
+        position = position.after(epoch, Judged(auc, 0.4, 1.1, auc, (auc, 0.1)))
+    return position
 
 
 def history(*aucs):
-    return tuple(epoch(number, auc) for number, auc in enumerate(aucs, 1))
+    return position_after(*aucs).history
 
 
 @pytest.mark.parametrize(
@@ -27,7 +34,9 @@ def history(*aucs):
 )
 def test_the_first_epoch_of_the_best_auc_is_the_best(aucs, best):
     assert best_of(history(*aucs)).number == best
-    assert Position(epoch=len(aucs) + 1, history=history(*aucs)).best.number == best
+    position = position_after(*aucs)
+    assert position.best.number == best and position.epoch == len(aucs) + 1
+    assert (position.merit, position.influence) == (max(aucs), (max(aucs), 0.1))
 
 
 def test_before_the_first_validation_there_is_no_best():
@@ -49,13 +58,31 @@ def test_before_the_first_validation_there_is_no_best():
     ],
 )
 def test_training_is_over_after_the_epochs_or_out_of_patience(aucs, epochs, patience, over):
-    position = Position(epoch=len(aucs) + 1, history=history(*aucs))
-    assert position.is_over(epochs, patience) == over
+    assert position_after(*aucs).is_over(epochs, patience) == over
+
+
+@pytest.mark.parametrize(
+    ("within_noise", "patience", "over"),
+    [
+        ((), 3, True),
+        ((3,), 3, False),
+        ((3,), 2, True),
+        ((3, 4), 1, True),
+        ((3, 4, 5), 1, False),
+        ((1, 2), 3, True),  # before the best there is nothing to wait for
+    ],
+)
+def test_epochs_within_noise_of_the_best_spend_no_patience(within_noise, patience, over):
+    position = position_after(0.6, 0.8, 0.7, 0.5, 0.6, within_noise=within_noise)
+    assert position.is_over(9, patience) == over
+    assert position.is_over(5, patience)
 
 
 def test_a_position_survives_json_to_the_last_bit():
     # The sum of losses is added one after another, so a lost bit would show in the reported mean.
-    position = Position(3, 7, 0.1 + 0.2, 700, 1.0 / 3.0, history(0.7, 2.0 / 3.0))
+    position = Position(
+        3, 7, 0.1 + 0.2, 700, 1.0 / 3.0, history(0.7, 2.0 / 3.0), 0.7, (0.1, 1.0 / 3.0)
+    )
     assert Position.from_json(json.loads(json.dumps(dataclasses.asdict(position)))) == position
     assert Position.from_json(json.loads(json.dumps(dataclasses.asdict(Position())))) == Position()
 
@@ -67,6 +94,7 @@ def state(step):
         batch_stats={},
         opt_state=(),
         key=jax.random.key(step),
+        lr_scale=jnp.float32(1),
     )
 
 

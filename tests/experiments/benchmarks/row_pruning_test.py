@@ -1,16 +1,15 @@
 """Parts of the comparison of ways to prune rows that could be wrong without anybody noticing."""
 
-import dataclasses
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.benchmarks.arrays import Problem
 from experiments.benchmarks.quotient_remainder import full_table, make_hashes, rows_of_field
 from experiments.benchmarks.row_pruning_bench import Bench
-from experiments.benchmarks.row_pruning_data import Problem, Split, seen_rows
+from experiments.benchmarks.row_pruning_data import seen_rows
 from experiments.benchmarks.row_pruning_methods import (
-    taylor_under_rent,
+    taylor_under_group_lasso,
 )
 from experiments.benchmarks.row_pruning_report import (
     DEFAULT,
@@ -48,17 +47,6 @@ def test_rows_that_no_training_row_reads_are_left_out():
     assert smaller.sizes == (3, 2)
     # 0 and 4 are the OOV rows, which unseen 2 and 5 now read.
     np.testing.assert_array_equal(row_of, [0, 1, 0, 2, 3, 3, 4])
-
-
-def test_a_split_in_memory_gives_every_row_once():
-    ids, labels = np.arange(10, dtype=np.int32)[:, None], np.ones(10, np.float32)
-    shuffled = Split(ids, labels, 4, seed=0)
-    seen = np.concatenate([batch.ids for batch in shuffled.epoch(1)])
-    assert len(seen) == 8 == len(np.unique(seen))
-    padded = list(dataclasses.replace(shuffled, seed=None).epoch(0))
-    assert [int(batch.weights.sum()) for batch in padded] == [4, 4, 2]
-    real = np.concatenate([batch.ids[batch.weights > 0] for batch in padded])
-    np.testing.assert_array_equal(real, ids)
 
 
 def record(method, auc, seed):
@@ -128,8 +116,8 @@ def test_what_is_not_retrained_is_scored_as_it_was_cut():
     arrays["test"] = arrays["validation"]
     counts = np.bincount(arrays["train"][0].ravel(), minlength=20)
     bench = Bench(Problem("d", fields, arrays, counts), "fnn", 0)
-    asked = ("taylor, rent, not retrained", "frequency, not retrained")
-    records = list(taylor_under_rent(bench, lambda method, keep: method in asked))
+    asked = ("taylor, group lasso, not retrained", "frequency, not retrained")
+    records = list(taylor_under_group_lasso(bench, lambda method, keep: method in asked))
     assert [(r["method"], r["keep"]) for r in records] == [
         (method, keep) for method in asked for keep in (0.5, 0.2, 0.1, 0.05)
     ]

@@ -55,3 +55,11 @@ def test_a_defect_of_the_program_keeps_its_traceback(monkeypatch):
     with flagsaver.flagsaver(), pytest.raises(ZeroDivisionError):
         absl_flags.FLAGS.unparse_flags()
         cli.run(raising(ZeroDivisionError()))
+
+
+def test_a_flag_of_an_earlier_version_is_refused_by_its_new_name(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["main", "--rent=0.1"])
+    with pytest.raises(SystemExit) as ended:
+        cli.run(lambda: None)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: --rent is called --group_lasso now\n"

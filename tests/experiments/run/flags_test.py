@@ -12,7 +12,12 @@ from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.search.loop import SearchConfig
 from optembed_jax.step.optimisers import TrainConfig
 
-COMMANDS_DIFFER = {"mode_threshold": "budget", "mode_oov": "oov", "row_decay": "rent"}
+COMMANDS_DIFFER = {
+    "mode_threshold": "budget",
+    "mode_oov": "oov",
+    "row_decay": "group_lasso",
+    "lr_plateau": "0.1",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +80,9 @@ def test_there_is_a_short_list_where_what_is_retrained_may_not_be_the_best(value
         ({"alpha": -1.0}, "alpha must be at least 0"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"patience": 0}, "patience must be at least 1"),
+        ({"early_stop_by": "loss"}, "early_stop_by must be one of auc, logloss, not 'loss'"),
+        ({"early_stop_errors": -1.0}, "early_stop_errors must be at least 0"),
+        ({"init_output": "zero"}, "init_output must be one of click_rate, random"),
         ({"seed": -1}, "seed must be in"),
         ({"retrain_from": "scratch"}, "retrain_from must be one of"),
         ({"m_prob": 1.5}, "m_prob must be in"),
@@ -84,7 +92,7 @@ def test_there_is_a_short_list_where_what_is_retrained_may_not_be_the_best(value
         ({"row_score": "age"}, "row_score must be one of norm, mean_norm"),
         ({"row_keep": 0.5, "mode": "embed"}, "row_keep=0.5 is for pruning rows"),
         ({"row_score": "norm", "mode_threshold": "field"}, "use mode_threshold=budget"),
-        ({"retrain_rent": -1.0}, "retrain_rent must be at least 0"),
+        ({"retrain_group_lasso": -1.0}, "retrain_group_lasso must be at least 0"),
     ],
 )
 def test_a_value_out_of_range_names_its_flag(values, message):
@@ -92,13 +100,13 @@ def test_a_value_out_of_range_names_its_flag(values, message):
         flags.settings()
 
 
-def test_retraining_may_have_a_rent_of_its_own():
-    with flagsaver.flagsaver(rent=0.5):
+def test_retraining_may_have_a_group_lasso_of_its_own():
+    with flagsaver.flagsaver(group_lasso=0.5):
         assert flags.settings().retrain == flags.settings().train
-    with flagsaver.flagsaver(rent=0.5, retrain_rent=0.25):
+    with flagsaver.flagsaver(group_lasso=0.5, retrain_group_lasso=0.25):
         settings = flags.settings()
-    assert (settings.train.rent, settings.retrain.rent) == (0.5, 0.25)
-    assert dataclasses.replace(settings.retrain, rent=0.5) == settings.train
+    assert (settings.train.group_lasso, settings.retrain.group_lasso) == (0.5, 0.25)
+    assert dataclasses.replace(settings.retrain, group_lasso=0.5) == settings.train
 
 
 def test_the_workdir_has_to_be_given():

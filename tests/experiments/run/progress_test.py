@@ -12,7 +12,13 @@ class Terminal(io.StringIO):
 
 
 EPOCH = Epoch(
-    number=1, loss=0.5, val_auc=0.75, val_logloss=0.45, rows_per_second=12345.6, best=True
+    number=1,
+    loss=0.5,
+    val_auc=0.75,
+    val_logloss=0.45,
+    val_calibration=1.05,
+    rows_per_second=12345.6,
+    best=True,
 )
 
 

@@ -6,6 +6,7 @@ SUMMARY = {
         "val_auc": 0.71,
         "test_auc": 0.7,
         "test_logloss": 0.5,
+        "test_calibration": 1.234,
         "rows_kept": 1000,
         "table_parameters": 8000,
         "total_parameters": 9000,
@@ -34,10 +35,22 @@ def test_phases_are_compared_with_the_full_table():
     heading, rule, baseline, search = report.phase_table(SUMMARY).splitlines()
     assert heading.split()[0] == "phase" and set(rule) == {"-"}
     assert baseline.split() == [
-        *("baseline", "0.7100", "0.7000", "0.5000", "1,000", "8,000", "100.0", "%", "9,000", "1.2")
+        *(
+            "baseline",
+            "0.7100",
+            "0.7000",
+            "0.5000",
+            "1.23",
+            "1,000",
+            "8,000",
+            "100.0",
+            "%",
+            "9,000",
+            "1.2",
+        )
     ]
     assert search.split() == [
-        *("search", "0.7200", "-", "-", "500", "2,000", "25.0", "%", "3,000", "61.0")
+        *("search", "0.7200", "-", "-", "-", "500", "2,000", "25.0", "%", "3,000", "61.0")
     ]
 
 
@@ -58,3 +71,9 @@ def test_people_see_how_often_the_kept_rows_were_seen():
 def test_columns_are_aligned():
     lines = report.phase_table(SUMMARY).splitlines()
     assert len({len(line) for line in lines}) == 1
+
+
+def test_what_a_phase_warned_of_is_told_at_the_end():
+    assert report.findings(SUMMARY) == []
+    warned = SUMMARY | {"baseline": SUMMARY["baseline"] | {"warnings": ["it is off", "badly"]}}
+    assert report.findings(warned) == ["warning: baseline: it is off\nwarning: baseline: badly"]

@@ -66,8 +66,8 @@ ROWS_ONLY = {"mode": "feature", "epochs": 4, "lr": 1e-2, "model": "deepfm", "mod
 @pytest.mark.parametrize(
     ("flags", "kept"),
     [
-        # So much rent in retraining leaves nothing of the table.
-        ({"row_keep": 0.9, "retrain_rent": 100.0}, "supernet"),
+        # So much group lasso in retraining leaves nothing of the table.
+        ({"row_keep": 0.9, "retrain_group_lasso": 100.0}, "supernet"),
         # A tenth of the rows is less than a model is used to that knew them all.
         ({"row_keep": 0.1, "row_score": "norm"}, "retrained"),
     ],

@@ -58,7 +58,7 @@ def losses(folder):
 @pytest.mark.parametrize(
     ("model", "flags"),
     [
-        ("fm", ("--row_decay=rent", "--mode_oov=oov", "--retrain_from=supernet")),
+        ("fm", ("--row_decay=group_lasso", "--mode_oov=oov", "--retrain_from=supernet")),
         ("fm", ("--row_decay=l2_coupled", "--mode_oov=zero", "--retrain_from=fresh")),
         ("deepfm", ("--row_decay=none", "--mode_oov=zero", "--retrain_from=fresh")),
     ],

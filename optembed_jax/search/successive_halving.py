@@ -1,7 +1,8 @@
-"""Racing: candidates meet on a part of the rows first, and only the better half goes on.
+"""Successive halving: candidates meet on a part of the rows first, and only the better half goes
+on.
 
 The parts are nested, so each round sees the rows of the one before and more. Those that reach the
-last round are scored on all rows, and only they have a fitness: a candidate that lost a race was
+last round are scored on all rows, and only they have a fitness: a candidate that fell out was
 never measured in full.
 """
 
@@ -13,7 +14,7 @@ Fitness = Callable[[np.ndarray], np.ndarray]
 """Dims int32 ``[C, F]`` to fitness float64 ``[C]``, higher is better."""
 
 
-def race(parts: Sequence[Fitness], candidates: np.ndarray, keep: int) -> np.ndarray:
+def successive_halving(parts: Sequence[Fitness], candidates: np.ndarray, keep: int) -> np.ndarray:
     """Fitness on all rows of the candidates that win their way to them.
 
     Each round but the last promotes the better half, rounded up, though never fewer than ``keep``.

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from optembed_jax.search.glances import likely
+from optembed_jax.search.partial_evaluation import likely
 from optembed_jax.search.score_cache import ScoreCache
 from optembed_jax.search.space import SearchSpace
 
@@ -17,8 +17,8 @@ def worth(seed):
     return np.log2(CANDIDATES[:, :4]) @ rng.normal(size=4) + of_masks
 
 
-def known(fitness, glances):
-    return ScoreCache.empty(5).extend(CANDIDATES, fitness, glances)
+def known(fitness, partial):
+    return ScoreCache.empty(5).extend(CANDIDATES, fitness, partial)
 
 
 def test_what_the_part_favours_is_learned_of_those_scored_both_ways():
@@ -39,16 +39,16 @@ def test_a_part_that_is_off_by_a_constant_is_set_right(in_full):
     np.testing.assert_allclose(likely(SPACE, cache).fitness, truth, atol=1e-6)
 
 
-def test_who_was_neither_scored_nor_glanced_at_stays_unknown():
-    fitness, glances = worth(0), worth(0)
-    fitness[10:], glances[30:] = np.nan, np.nan
-    found = likely(SPACE, known(fitness, glances)).fitness
+def test_who_was_neither_scored_nor_partially_evaluated_stays_unknown():
+    fitness, partial = worth(0), worth(0)
+    fitness[10:], partial[30:] = np.nan, np.nan
+    found = likely(SPACE, known(fitness, partial)).fitness
     assert np.isfinite(found[:30]).all() and np.isnan(found[30:]).all()
 
 
 def test_without_both_nothing_is_added():
-    of_races = known(np.where(np.arange(80) < 40, worth(0), np.nan), None)
-    only_glances = known(None, worth(0))
-    apart = known(of_races.fitness, np.where(np.arange(80) < 40, np.nan, worth(0)))
-    for cache in (ScoreCache.empty(5), of_races, only_glances, apart):
+    of_halving = known(np.where(np.arange(80) < 40, worth(0), np.nan), None)
+    only_partial = known(None, worth(0))
+    apart = known(of_halving.fitness, np.where(np.arange(80) < 40, np.nan, worth(0)))
+    for cache in (ScoreCache.empty(5), of_halving, only_partial, apart):
         assert likely(SPACE, cache) is cache

@@ -1,6 +1,6 @@
 import time
 
-from experiments.run.turns import alternate
+from experiments.run.alternating import alternate
 
 
 def test_each_has_its_turn_and_its_median():

@@ -6,8 +6,8 @@ import functools
 import jax
 import numpy as np
 
-from optembed_jax.search.glances import likely
 from optembed_jax.search.loop import Patience, Population, SearchConfig
+from optembed_jax.search.partial_evaluation import likely
 from optembed_jax.search.score_cache import ScoreCache
 from optembed_jax.search.scorer import Scorer
 from optembed_jax.search.searchers import first_generation, propose, select
@@ -15,19 +15,19 @@ from optembed_jax.search.space import SearchSpace
 from optembed_jax.search.surrogate import Surrogate, fit_surrogate
 
 _FINALIST_OF = 5
-"""Of so many that a guided search glances at, one is scored on all rows."""
+"""Of so many that a surrogate-assisted search evaluates partially, one is scored on all rows."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class GuidedEvolution:
+class SurrogateAssistedEvolution:
     """An evolution that scores only what a model of all that was scored thinks good.
 
     The model (``surrogate``) makes a guess for each candidate that is to be scored. By every other
     guess that is the best table of the whole space, by the rest the best of ``pool`` times as many
     offspring as are scored.
 
-    Where there are very many rows, it glances at what is proposed (``Scorer.glance``), and scores
-    on all rows only the fifth of it that is likely best.
+    Where there are very many rows, it evaluates partially what is proposed (``Scorer.partial``),
+    and scores on all rows only the fifth of it that is likely best.
 
     Attributes:
       space: of the candidates; a limit holds for every candidate.
@@ -45,11 +45,11 @@ class GuidedEvolution:
     def __call__(self, key: jax.Array, population: Population, score: Scorer) -> Population:
         """The best ``top_k`` of the population and of what was scored."""
         if len(population):
-            candidates = self._guided(key, population, score)
+            candidates = self._assisted(key, population, score)
         else:
             candidates = first_generation(key, self.space, self.config, self.seeds, score)
-        # Parents that another searcher left were never glanced at.
-        score.glance(np.concatenate([population.dims, candidates]))
+        # Parents that another searcher left were never partially evaluated.
+        score.partial(np.concatenate([population.dims, candidates]))
         finalists = candidates
         if len(population):
             expected = likely(self.space, score.cache).lookup(candidates)
@@ -63,7 +63,7 @@ class GuidedEvolution:
         )
 
     def patience(self, cache: ScoreCache) -> Patience:
-        """Less than an unguided search's, where the model predicts what was scored.
+        """Less than a plain search's, where the model predicts what was scored.
 
         Where it does not, as where fields are worth something only together, it cannot tell that
         nothing is left to be found. (It left 1 to 15 % unexplained on clicks and ratings after five
@@ -72,7 +72,7 @@ class GuidedEvolution:
         model = _model_of(self.space, cache)
         return Patience(5, 5e-4) if model.unexplained < 0.18 else Patience()
 
-    def _guided(self, key: jax.Array, population: Population, score: Scorer) -> np.ndarray:
+    def _assisted(self, key: jax.Array, population: Population, score: Scorer) -> np.ndarray:
         pool_key, worth_key = jax.random.split(key)
         wide = dataclasses.replace(
             self.config,

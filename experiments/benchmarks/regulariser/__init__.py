@@ -1,0 +1,1 @@
+"""What each regulariser of the table is worth, at every strength, unpruned and pruned."""

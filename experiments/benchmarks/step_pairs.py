@@ -1,0 +1,296 @@
+"""The figures of ``training_step``: which sides take turns in pairs, and what their ratios are."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.benchmarks import timed_steps
+from experiments.benchmarks.backbones import backbones
+from experiments.benchmarks.click_log import FEWEST_ROWS, field_sizes, fields_of, zipf_batches
+from experiments.benchmarks.peer_environment import PeerEnvironment
+from experiments.benchmarks.step_comparison import BATCH, BATCHES, DIM, MLP_DIMS, Side
+from experiments.benchmarks.timed_steps import Figures, Program
+from optembed_jax.errors import InputError
+from optembed_jax.step.optimisers import TrainConfig
+
+SMALL = 10_000
+"""Rows of the table that growth is measured from."""
+
+SIDES = ("torch", "dense", "embedding", "sparse_torch", "fbgemm")
+PEERS = ("torch", "sparse_torch", "fbgemm")
+"""Those that run in an environment of their own, and have DeepFM alone."""
+
+_PATH = os.pathsep.join(
+    [str(pathlib.Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+"""So that every process imports these modules, whatever its interpreter has installed."""
+
+ENVIRONMENT = PeerEnvironment(
+    name="PyTorch's and FBGEMM's tables",
+    requirements=pathlib.Path(__file__).parent / "sparse_peers" / "requirements.txt",
+    program=("-m", "experiments.benchmarks.sparse_peers"),
+    flag="--tables_python",
+    variables={"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": _PATH},
+)
+
+RATIOS = {
+    "step_speedup": ("torch_ms", "ours_ms"),
+    "embedding_speedup": ("dense_embedding_ms", "embedding_ms"),
+    "growth_from_10k": ("ours_beside_10k_ms", "ours_10k_ms"),
+    "memory_ratio": ("ours_peak_bytes", "torch_peak_bytes"),
+}
+"""Of two figures of sides that took turns."""
+
+for _peer in ("sparse_torch", "fbgemm"):
+    for _part, _of in (("embedding", "_embedding"), ("step", "")):
+        for _clock, _end in (("ms", ""), ("cpu_ms", "_cpu")):
+            RATIOS[f"{_part}_over_{_peer}{_end}"] = (
+                f"{_peer}{_of}_{_clock}",
+                f"plain{_of}_beside_{_peer}_{_clock}",
+            )
+    RATIOS[f"memory_over_{_peer}"] = (f"plain_beside_{_peer}_peak_bytes", f"{_peer}_peak_bytes")
+
+
+@dataclasses.dataclass(frozen=True)
+class Peers:
+    """The interpreter that runs the sides of ``PEERS``.
+
+    Attributes:
+      python: its path.
+      fbgemm_missing: why FBGEMM cannot be used there; None where it can.
+      versions: of what is there.
+    """
+
+    python: str
+    fbgemm_missing: str | None
+    versions: Mapping[str, str]
+
+
+def find_peers(
+    sides: Sequence[str], python: str | None, folder: pathlib.Path, say: Callable[[str], None]
+) -> Peers | None:
+    """The peers, checked, in an environment that is made where need be; None where none is asked.
+
+    Args:
+      sides: of ``SIDES``.
+      python: an interpreter that has them; None has an environment made.
+      folder: of that environment.
+      say: told before the long wait.
+
+    Raises:
+      InputError: a side that there is not, an interpreter without PyTorch, or no environment could
+        be made.
+    """
+    for name in sides:
+        if name not in SIDES:
+            raise InputError(f"--sides: no {name!r}; there are {', '.join(SIDES)}")
+    if not set(sides) & set(PEERS):
+        return None
+    if python is None:
+        python = str(ENVIRONMENT.make(folder.expanduser().absolute(), say))
+    found = ENVIRONMENT.check(python, {})
+    missing = found.pop("missing")
+    return Peers(python, missing, found)
+
+
+def threads() -> int:
+    """Cores that this process, and any that it starts, may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def our_program(side: Side) -> Program:
+    """The process of a side in JAX. XLA takes as many threads as there are cores to use."""
+    # On a GPU the first process would take most of the memory at once and leave the others little.
+    variables = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **os.environ, "PYTHONPATH": _PATH}
+    job = json.dumps(dataclasses.asdict(side))
+    line = [sys.executable, "-m", "experiments.benchmarks.step_comparison", job]
+    return Program(line, variables)
+
+
+def peer_job(task: str, side: str, rows: int, arrays: pathlib.Path) -> dict[str, Any]:
+    """What a peer is told, as ``sparse_peers/__main__.py`` describes it."""
+    train = TrainConfig()
+    return {
+        "task": task,
+        "side": side,
+        "arrays": str(arrays),
+        "sizes": field_sizes(rows),
+        "dim": DIM,
+        "mlp_dims": MLP_DIMS,
+        "threads": threads(),
+        **{name: getattr(train, name) for name in ("lr", "l2", "t_lr", "alpha")},
+    }
+
+
+def peer_program(peers: Peers, job: Mapping[str, Any]) -> Program:
+    """The process of a side of ``PEERS``."""
+    variables = ENVIRONMENT.surroundings(threads())
+    return Program([peers.python, *ENVIRONMENT.program, json.dumps(job)], variables)
+
+
+@contextlib.contextmanager
+def batches_for_peers(rows: int) -> Iterator[pathlib.Path]:
+    """A folder with the batches that our sides draw for themselves."""
+    with tempfile.TemporaryDirectory(prefix="training_step_") as name:
+        folder = pathlib.Path(name)
+        ids, labels = zip(*zipf_batches(fields_of(rows), BATCH, BATCHES), strict=True)
+        np.save(folder / "ids.npy", np.stack(ids))
+        np.save(folder / "labels.npy", np.stack(labels))
+        yield folder
+
+
+def pairs_of(
+    model: str, rows: int, decay: str, sides: Sequence[str], peer: Callable[[str], Program]
+) -> list[dict[str, Program]]:
+    """Which programs take turns.
+
+    Never more than two: at five million rows three would need more memory than small machines have.
+    And who comes after PyTorch finds caches and memory as gigabytes left them: of three sides in
+    turn, the same one would always pay for that. A ratio is taken of two that took turns.
+
+    Args:
+      model: backbone.
+      rows: of the table.
+      decay: of our rows.
+      sides: of ``SIDES``; of ``PEERS`` those that can be used.
+      peer: the program of one of them, or of its embedding part.
+    """
+
+    def of(kind: str, rows: int = rows, mode: str = "all") -> Program:
+        return our_program(Side(kind, model, rows, decay, mode))
+
+    supernet = {"ours": of("ours")}
+    if "torch" in sides:
+        supernet["torch"] = peer("torch")
+    pairs = [supernet]
+    if rows != SMALL:
+        pairs.append({"ours_beside_10k": of("ours"), "ours_10k": of("ours", rows=SMALL)})
+    if "dense" in sides:
+        pairs.append({"ours_beside_dense": of("ours"), "dense": of("dense")})
+    if "embedding" in sides:
+        parts = {"embedding": of("ours_embedding"), "dense_embedding": of("dense_embedding")}
+        pairs.append(parts)
+    for name in ("sparse_torch", "fbgemm"):
+        if name in sides:
+            for part in ("_embedding", ""):
+                ours = {f"plain{part}_beside_{name}": of(f"ours{part}", mode="none")}
+                pairs.append(ours | {f"{name}{part}": peer(f"{name}{part}")})
+    return pairs
+
+
+def measure(
+    model: str,
+    rows: int,
+    decay: str,
+    sides: Sequence[str],
+    peers: Peers | None,
+    repeats: int,
+    steps: int,
+) -> dict[str, Any]:
+    """All figures of one table.
+
+    Args:
+      model: backbone.
+      rows: of the table.
+      decay: of our rows.
+      sides: of ``SIDES``.
+      peers: that run those of ``PEERS``; None where none is asked for.
+      repeats: turns that count.
+      steps: of a turn.
+    """
+    figures: dict[str, Any] = {"model": model, "rows": rows, "row_decay": decay}
+    usable = [name for name in sides if name not in PEERS or model == "deepfm"]
+    if peers is not None and peers.fbgemm_missing is not None and "fbgemm" in usable:
+        usable.remove("fbgemm")
+        figures["fbgemm_missing"] = peers.fbgemm_missing
+    with batches_for_peers(rows) as folder:
+
+        def peer(side: str) -> Program:
+            assert peers is not None
+            return peer_program(peers, peer_job("time", side, rows, folder))
+
+        for pair in pairs_of(model, rows, decay, usable, peer):
+            add(figures, timed_steps.alternate(pair, repeats, steps))
+    return figures | ratios(figures)
+
+
+def add(figures: dict[str, Any], found: Mapping[str, Figures]) -> None:
+    """Write what each side was measured at under its name."""
+    for name, of_side in found.items():
+        figures |= {f"{name}_{figure}": value for figure, value in of_side.items()}
+
+
+def ratios(figures: Mapping[str, Any]) -> dict[str, float | None]:
+    """What the figures come to, as far as both sides of a ratio were measured.
+
+    Those of FBGEMM are None where it could not be used.
+    """
+    found: dict[str, float | None] = {
+        name: round(figures[over] / figures[under], 3)
+        for name, (over, under) in RATIOS.items()
+        if over in figures and under in figures
+    }
+    if "fbgemm_missing" in figures:
+        found |= {name: None for name in RATIOS if "_over_fbgemm" in name}
+    return found
+
+
+def asked(models: list[str], rows: list[str]) -> list[tuple[str, int]]:
+    """Models and tables to measure, as flags name them.
+
+    Raises:
+      InputError: there is no such model, or a number of rows that no click log has.
+    """
+    models = backbones(models)
+    if any(not text.isdigit() or int(text) < FEWEST_ROWS for text in rows):
+        raise InputError(f"--rows={','.join(rows)}: numbers from {FEWEST_ROWS} up")
+    return [(model, int(text)) for model in models for text in rows]
+
+
+def line_of(figures: Mapping[str, Any]) -> str:
+    """Lines of the table; a dash for what was not measured."""
+
+    def shown(key: str, form: str) -> str:
+        value = figures.get(key)
+        return "-" if value is None else format(value, form)
+
+    def times_of(name: str) -> str:
+        return f"{shown(f'{name}_ms', '.0f')} ms (CPU {shown(f'{name}_cpu_ms', '.0f')})"
+
+    def against(peer: str) -> str:
+        parts = []
+        for part, key in (("embedding", "_embedding"), ("step", "")):
+            name = f"{part}_over_{peer}"
+            parts.append(
+                f"{part} ours {times_of(f'plain{key}_beside_{peer}')}, "
+                f"theirs {times_of(f'{peer}{key}')}: {shown(name, '.2f')}x "
+                f"(CPU {shown(f'{name}_cpu', '.2f')}x)"
+            )
+        return "; ".join([*parts, f"memory {shown(f'memory_over_{peer}', '.2f')}"])
+
+    lines = [
+        f"{figures['model']:<7} V {figures['rows']:>9,} {figures['row_decay']}: "
+        f"ours {shown('ours_ms', '.0f')} ms, torch {shown('torch_ms', '.0f')} "
+        f"({shown('step_speedup', '.2f')}x); ours {shown('ours_beside_dense_ms', '.0f')}, "
+        f"dense Optax {shown('dense_ms', '.0f')}; "
+        f"embedding {shown('embedding_ms', '.0f')}, dense {shown('dense_embedding_ms', '.0f')} "
+        f"({shown('embedding_speedup', '.2f')}x); growth {shown('growth_from_10k', '.2f')}; "
+        f"memory {shown('memory_ratio', '.2f')}"
+    ]
+    if "sparse_torch_ms" in figures:
+        lines.append(f"  plain, PyTorch's SparseAdam: {against('sparse_torch')}")
+    if "fbgemm_missing" in figures:
+        lines.append(f"  plain, FBGEMM: cannot be used here: {figures['fbgemm_missing']}")
+    elif "fbgemm_ms" in figures:
+        lines.append(f"  plain, FBGEMM's row-wise Adagrad: {against('fbgemm')}")
+    return "\n".join(lines)

@@ -1,0 +1,74 @@
+"""What the phase ``tune`` tries: strengths of the rows' regulariser, and how much work each is."""
+
+import dataclasses
+import math
+from typing import Any
+
+from optembed_jax.errors import InputError
+from optembed_jax.step.optimisers import TrainConfig
+
+TUNED = ("none", "rows")
+
+LADDERS = {
+    "group_lasso": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+    "table_l2": (1e-3, 1e-2, 3e-2, 1e-1, 3e-1),
+}
+"""Unless others are asked for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneOptions:
+    """A ladder of strengths, each of which the plain model is trained with.
+
+    Attributes:
+      strength: the attribute of ``TrainConfig`` that is tuned, ``group_lasso`` or ``table_l2``.
+      ladder: its values, at least 0, distinct, in order.
+      rows: training rows to try them on, at most.
+      epochs: of each training, at most.
+
+    Raises:
+      InputError: a value outside its range.
+    """
+
+    strength: str
+    ladder: tuple[float, ...]
+    rows: int = 1_000_000
+    epochs: int = 12
+
+    def __post_init__(self) -> None:
+        rises = list(self.ladder) == sorted(set(self.ladder))
+        if len(self.ladder) < 2 or not rises or not all(map(math.isfinite, self.ladder)):
+            raise InputError(
+                "tune_ladder must be two strengths or more, each above the one before, not "
+                f"{','.join(f'{value:g}' for value in self.ladder)}"
+            )
+        if self.ladder[0] < 0:
+            raise InputError(f"tune_ladder must not go below 0, as {self.ladder[0]:g} does")
+        for name in ("rows", "epochs"):
+            if getattr(self, name) < 1:
+                raise InputError(f"tune_{name} must be at least 1, not {getattr(self, name)}")
+
+    def as_flags(self) -> dict[str, Any]:
+        """The flags that say this."""
+        return {
+            "tune": "rows",
+            "tune_ladder": list(self.ladder),
+            "tune_rows": self.rows,
+            "tune_epochs": self.epochs,
+        }
+
+
+def strength_of(train: TrainConfig) -> str:
+    """What rows pay by: ``group_lasso``, or, where that is 0 and under the other decays,
+    ``table_l2``.
+
+    Raises:
+      InputError: they pay nothing.
+    """
+    if train.row_decay == "none":
+        raise InputError(
+            "tune=rows tries strengths of what rows pay, and with row_decay=none they pay nothing"
+        )
+    return (
+        "group_lasso" if train.row_decay == "group_lasso" and train.group_lasso > 0 else "table_l2"
+    )

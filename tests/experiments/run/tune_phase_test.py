@@ -1,0 +1,187 @@
+"""The phase that chooses a strength: what it chooses, and that a kill costs nothing but time."""
+
+import json
+import shutil
+
+import pytest
+from absl import flags as absl_flags
+from absl.testing import flagsaver
+
+from experiments.run import runs, training_phases
+from experiments.run.phases import run_phase
+from experiments.run.tune_phase import best_of, with_chosen
+from optembed_jax.errors import InputError
+
+SMALL = {
+    "dataset": "synthetic",
+    "synthetic_rows": 3000,
+    "synthetic_field_size": 30,
+    "synthetic_signal_fields": 2,
+    "synthetic_noise_fields": 1,
+    "model": "fnn",
+    "mode": "none",
+    "latent_dim": 4,
+    "mlp_dims": "8",
+    "batch_size": 256,
+    "lr": 0.02,
+    "epochs": 3,
+    "patience": 2,
+    "row_decay": "group_lasso",
+}
+TUNED = {**SMALL, "tune": "rows", "tune_ladder": "0,0.003,0.3"}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("prepared")
+
+
+@pytest.fixture
+def start(command, data_dir):
+    """Runs a main on the module's data, as :func:`command` does."""
+    return lambda main, **flags: command(main, **{"data_dir": data_dir, **flags})
+
+
+@pytest.fixture
+def opened(data_dir, tmp_path):
+    """Opens a run as a main does."""
+    with flagsaver.flagsaver():
+
+        def opened(**flags):
+            absl_flags.FLAGS.unparse_flags()
+            given = {"data_dir": data_dir, "workdir": tmp_path / "run", **flags}
+            absl_flags.FLAGS(["test", *(f"--{name}={value}" for name, value in given.items())])
+            return runs.open_run()
+
+        yield opened
+
+
+def summary_of(workdir):
+    return json.loads((workdir / "summary.json").read_text())
+
+
+def without_seconds(record):
+    return {name: value for name, value in record.items() if name != "seconds"}
+
+
+def test_the_strength_that_validates_best_is_what_all_phases_train_with(start, tmp_path, capsys):
+    assert start(runs.pipeline_main, workdir=tmp_path / "tuned", **TUNED) == 0
+    told = capsys.readouterr()
+    summary = summary_of(tmp_path / "tuned")
+    tuned = summary["tune"]
+    assert [rung["group_lasso"] for rung in tuned["ladder"]] == [0, 0.003, 0.3]
+    assert tuned["strength"] == "group_lasso"
+    best = max(tuned["ladder"], key=lambda rung: rung["val_auc"])
+    assert tuned["chosen"] == best["group_lasso"] == summary["flags"]["group_lasso"]
+    # Each rung is what the plain model comes to with that strength, and so is the baseline.
+    for rung in tuned["ladder"]:
+        folder = tmp_path / f"group lasso {rung['group lasso']}"
+        assert (
+            start(runs.pipeline_main, workdir=folder, group_lasso=rung["group_lasso"], **SMALL) == 0
+        )
+        plain = summary_of(folder)["baseline"]
+        assert (plain["val_auc"], plain["best_epoch"]) == (rung["val_auc"], rung["best_epoch"])
+        same = without_seconds(plain) == without_seconds(summary["baseline"])
+        assert same == (rung["group_lasso"] == tuned["chosen"])
+    assert summary["baseline"]["val_auc"] == best["val_auc"]
+    assert "tune  group lasso 0.003, 2 of 3  epoch 1/3" in told.err
+    assert f"tune  chosen: group lasso {tuned['chosen']:g}, the best validation AUC" in told.err
+    assert f"\n{tuned['chosen']:g} " in told.out and "chosen\n" in told.out
+    # What is finished is not run again, and the chosen strength is known from the start.
+    results = list((tmp_path / "tuned").rglob("result.json"))
+    written = [path.stat().st_mtime_ns for path in results]
+    assert start(runs.pipeline_main, workdir=tmp_path / "tuned", **TUNED) == 0
+    assert [path.stat().st_mtime_ns for path in results] == written
+    assert summary_of(tmp_path / "tuned") == summary
+
+
+def test_a_part_of_the_rows_and_of_the_epochs_is_enough(start, tmp_path, capsys):
+    flags = {**TUNED, "tune_ladder": "0.001,0.01", "tune_rows": 1024, "tune_epochs": 1}
+    assert start(runs.phase_main("tune"), workdir=tmp_path, **flags) == 0
+    rungs = summary_of(tmp_path)["tune"]["ladder"]
+    assert [(rung["rows"], rung["best_epoch"]) for rung in rungs] == [(1024, 1)] * 2
+    assert "an end of the ladder; a longer --tune_ladder may" in capsys.readouterr().err
+
+
+def test_other_decays_are_tuned_by_their_l2(opened):
+    run = opened(**{**TUNED, "row_decay": "l2_visited", "tune_ladder": "0.01,3"})
+    run_phase(run, "tune")
+    settings = with_chosen(run.settings, run.workdir)
+    result = run.workdir.result("tune")
+    assert settings.train.table_l2 == result["chosen"] in (0.01, 3)
+    assert settings.train.group_lasso == run.settings.train.group_lasso
+    assert result["ladder"][0]["val_auc"] != result["ladder"][1]["val_auc"]
+
+
+def test_killed_in_the_third_rung_it_goes_on_there(opened, monkeypatch, tmp_path):
+    flags = {**TUNED, "checkpoint_every": "2"}
+    run = opened(**flags)
+    run_phase(run, "tune")
+    whole = without_seconds(run.workdir.result("tune"))
+    shutil.rmtree(tmp_path / "run")
+    fit, fits = training_phases.fit, []
+
+    def killed(state, *arguments, position, on_step, **options):
+        fits.append((position.epoch, position.batch))
+
+        def kill(step, steps, loss):
+            on_step(step, steps, loss)
+            if len(fits) == 3 and step == 8:
+                raise KeyboardInterrupt  # No more orderly than a signal, and it leaves no process.
+
+        return fit(state, *arguments, position=position, on_step=kill, **options)
+
+    monkeypatch.setattr(training_phases, "fit", killed)
+    run = opened(**flags)
+    with pytest.raises(KeyboardInterrupt):
+        run_phase(run, "tune")
+    assert run.workdir.result("tune") is None
+    run = opened(**flags)
+    run_phase(run, "tune")
+    assert fits[:3] == [(1, 0)] * 3 and len(fits) == 4
+    assert fits[3] == (1, 6), "the third goes on where it was saved last"
+    assert without_seconds(run.workdir.result("tune")) == whole
+    assert not list((tmp_path / "run" / "tune").rglob("checkpoints"))
+
+
+def test_contradictions_are_refused_before_anything_runs(start, tmp_path, capsys):
+    assert start(runs.pipeline_main, workdir=tmp_path, **TUNED) == 0
+    before = (tmp_path / "summary.json").read_bytes()
+    for change, said in (
+        ({"tune_ladder": "0,0.5"}, "phase tune in {} is finished with --tune_ladder=0.0,0.003,0.3"),
+        ({"tune_rows": 2048}, "is finished with --tune_rows=1000000 (now 2048)"),
+        ({"lr": 0.5}, "phase tune in {} is finished with --lr=0.02 (now 0.5)"),
+        (
+            {"tune": "none", "group_lasso": 0.02},
+            "phase baseline in {} is finished with --group_lasso=",
+        ),
+    ):
+        capsys.readouterr()
+        assert start(runs.pipeline_main, workdir=tmp_path, **{**TUNED, **change}) == 2
+        assert said.format(tmp_path) in capsys.readouterr().err
+    # The strength that is tuned is no contradiction: the phase decides it.
+    assert start(runs.pipeline_main, workdir=tmp_path, **{**TUNED, "group_lasso": 0.02}) == 0
+    assert (tmp_path / "summary.json").read_bytes() == before
+
+
+def test_tuning_comes_before_what_builds_on_it(start, opened, tmp_path, capsys):
+    assert start(runs.pipeline_main, workdir=tmp_path / "run", **SMALL) == 0
+    capsys.readouterr()
+    assert start(runs.pipeline_main, workdir=tmp_path / "run", **TUNED) == 2
+    assert "has no finished tune, but baseline/ built on an earlier one" in capsys.readouterr().err
+    assert start(runs.phase_main("baseline"), workdir=tmp_path / "new", **TUNED) == 2
+    assert "baseline needs the tune in" in capsys.readouterr().err
+    assert start(runs.phase_main("tune"), workdir=tmp_path / "new", **SMALL) == 2
+    assert "say what to tune: --tune=rows" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(InputError, match="tune_rows must make a batch at least"):
+        opened(**{**TUNED, "tune_rows": 100})
+    with pytest.raises(InputError, match=r"tune_ladder must be numbers, such as 1e-4,1e-3: .*'a'"):
+        opened(**{**TUNED, "tune_ladder": "a,b"})
+
+
+@pytest.mark.parametrize(("by", "chosen"), [("auc", 0.1), ("logloss", 0.2)])
+def test_rungs_are_judged_by_what_epochs_are_judged_by_and_the_first_of_equals_wins(by, chosen):
+    figures = [(0.1, 0.7, 0.5), (0.2, 0.6, 0.4), (0.3, 0.7, 0.4)]
+    rungs = [{"group_lasso": s, "val_auc": auc, "val_logloss": loss} for s, auc, loss in figures]
+    assert best_of(rungs, by)["group_lasso"] == chosen
