@@ -94,11 +94,14 @@ def supernet(run: Run, folder: Path) -> dict[str, Any]:
     rows_in_budget(model, fields)  # Before training, not after.
     devices = _devices_for(run, Phase.SUPERNET)
     rate = click_rate(run)
-    start = _Start(lambda: init_params(key_of(run, "supernet"), model, fields, rate))
+
+    def make() -> tuple[Params, Any]:
+        return init_params(key_of(run, "supernet"), model, fields, rate)
+
     if not state_manifest.is_finished(folder / "initial"):
-        params, batch_stats = devices.made_on_host(start.make)
+        params, batch_stats = devices.made_on_host(make)
         saved_state.save(folder / "initial", {"params": params, "batch_stats": batch_stats})
-    return _train(run, folder, Phase.SUPERNET, devices, start, Selection())
+    return _train(run, folder, Phase.SUPERNET, devices, _Start(make), Selection())
 
 
 def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from optembed_jax.devices.mesh_placement import MeshPlacement
 from optembed_jax.errors import InputError
 from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.exchange.row_shards import RowShards
-from optembed_jax.models.forward import Params, Reading
+from optembed_jax.models.forward import Embeds, Params, Reading
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import TrainState, bring_up_to_date
@@ -71,7 +71,7 @@ class Steps:
     """
 
     train: Callable[[TrainState, np.ndarray, np.ndarray, Reading], tuple[TrainState, jax.Array]]
-    evaluate: Callable[[Params, Any, np.ndarray, Reading], jax.Array]
+    evaluate: Callable[[Params, Any, np.ndarray, Embeds], jax.Array]
     bring_up_to_date: Callable[[TrainState], TrainState]
     create: Callable[..., TrainState] = _called
     place: Callable[[Tree], Tree] = _unchanged
@@ -132,7 +132,7 @@ def pmapped(
         donate_argnums=0,
     )
 
-    def logits_of_all(params: Params, batch_stats: Any, ids: jax.Array, frozen: Reading) -> Any:
+    def logits_of_all(params: Params, batch_stats: Any, ids: jax.Array, frozen: Embeds) -> Any:
         own = eval_step(params, batch_stats, ids, frozen, phase=phase, model=model)
         return jax.lax.all_gather(own, AXIS, tiled=True)
 
@@ -147,7 +147,7 @@ def pmapped(
     def train_on(state: TrainState, ids: np.ndarray, labels: np.ndarray, frozen: Reading) -> Any:
         return step(state, axis.deal(ids, num_features), axis.deal(labels, 0), frozen)
 
-    def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Reading) -> Any:
+    def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Embeds) -> Any:
         dealt = _deal_evenly(ids, len(devices))
         return evaluation(params, batch_stats, dealt, frozen)[: len(ids)]
 
@@ -214,7 +214,7 @@ def _on_mesh(
         return mapped(one, in_specs, (of_state, everywhere))(state, ids, labels, frozen)
 
     @jax.jit
-    def evaluation(params: Params, batch_stats: Any, ids: jax.Array, frozen: Reading) -> Any:
+    def evaluation(params: Params, batch_stats: Any, ids: jax.Array, frozen: Embeds) -> Any:
         def logits_of_all(*arguments: Any) -> jax.Array:
             own = eval_step(*arguments, phase=phase, model=model, batch_axis=axis, shards=shards)
             return jax.lax.all_gather(own, AXIS, tiled=True)
@@ -237,7 +237,7 @@ def _on_mesh(
         dealt = axis.deal(ids, num_features), axis.deal(labels, 0)
         return step(state, *map(put, dealt), frozen)
 
-    def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Reading) -> Any:
+    def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Embeds) -> Any:
         dealt = _deal_evenly(ids, len(devices))
         first = jax.process_index() * axis.devices
         logits = evaluation(params, batch_stats, put(dealt[first : first + axis.devices]), frozen)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from optembed_jax.fields import Fields
 from optembed_jax.method.dimension import prefix_mask
-from optembed_jax.method.row_axis import WithRows, per_row
+from optembed_jax.method.row_axis import PER_ROW, WithRows
 
 _DRAWN_AT_ONCE = 2**24
 """Initial values of a table that are drawn together."""
@@ -46,8 +46,8 @@ class Table(OneStack, WithRows):
       oov: float32 ``[F, D]``, what pruned ids of each field read; None where they read zeros.
     """
 
-    rows: jax.Array = per_row()
-    linear: jax.Array | None = per_row(default=None)
+    rows: jax.Array = flax.struct.field(metadata=PER_ROW)
+    linear: jax.Array | None = flax.struct.field(default=None, metadata=PER_ROW)
     oov: jax.Array | None = None
 
 

@@ -1,26 +1,23 @@
 """Which arrays have the table's rows as their first axis: a fact of their type.
 
 A dataclass of arrays that derives from :class:`WithRows` marks those of its attributes by
-:func:`per_row`. Whatever is put together of such dataclasses can then be asked array by array
+:data:`PER_ROW`. Whatever is put together of such dataclasses can then be asked array by array
 (:func:`row_counts`): rows are dealt to devices by it, and filled up to even blocks.
 """
 
 import dataclasses
-from typing import Any, Self
+from typing import Any
 
-import flax.struct
 import jax
 
-
-def per_row(**options: Any) -> Any:
-    """An attribute whose arrays have a line for each row; the options of ``dataclasses.field``."""
-    return flax.struct.field(metadata={"per_row": True}, **options)
+PER_ROW = {"per_row": True}
+"""Metadata of an attribute whose arrays have a line for each row: ``flax.struct.field``'s."""
 
 
 class WithRows:
     """A flax dataclass, some of whose attributes have a line for each row of a table."""
 
-    def row_counts(self, rows: int, level: str) -> Self:
+    def row_counts(self, rows: int, level: str) -> Any:
         """Itself with a number for each array, see :func:`row_counts`."""
         found = {}
         for field in dataclasses.fields(self):  # type: ignore[arg-type]

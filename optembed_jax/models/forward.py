@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import init_table
-from optembed_jax.method.row_axis import WithRows, per_row
+from optembed_jax.method.row_axis import PER_ROW, WithRows
 from optembed_jax.models import make_backbone
 from optembed_jax.models.initial_output import predicting
 from optembed_jax.models.layers import Embedded
@@ -45,11 +45,12 @@ class Params(WithRows):
     thresholds: jax.Array | None
     network: Any
 
-    def row_counts(self, rows: int, level: str) -> "Params":
+    def row_counts(self, rows: int, level: str) -> Any:
         """As of any ``WithRows``; thresholds of features have a line for each row."""
         counted = super().row_counts(rows, level)
         if self.thresholds is not None and level == "feature":
-            return dataclasses.replace(counted, thresholds=rows)
+            of_thresholds: Any = rows
+            return dataclasses.replace(counted, thresholds=of_thresholds)
         return counted
 
 
@@ -63,7 +64,7 @@ class Selection(WithRows):
       learned: take the rows from the thresholds, differentiably.
     """
 
-    rows: jax.Array | None = per_row(default=None)
+    rows: jax.Array | None = flax.struct.field(default=None, metadata=PER_ROW)
     dims: jax.Array | None = None
     learned: bool = flax.struct.field(pytree_node=False, default=False)
 

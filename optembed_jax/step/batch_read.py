@@ -90,7 +90,9 @@ def read(
         thresholds = shards.fetch(thresholds, all_ids)
     return BatchRead(
         table=dataclasses.replace(fetched, oov=table.oov),
-        view=view.replace(thresholds=thresholds, mask=shards.fetch(view.mask, all_ids)),
+        view=dataclasses.replace(
+            view, thresholds=thresholds, mask=shards.fetch(view.mask, all_ids)
+        ),
         ids=jnp.arange(ids.size, dtype=jnp.int32).reshape(ids.shape),
     )
 

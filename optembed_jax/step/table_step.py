@@ -104,7 +104,7 @@ def read_table(
 def embed_up_to_date(
     model: ModelConfig,
     params: Params,
-    reading: Reading,
+    reading: Any,
     ids: jax.Array,
     batch_axis: BatchAxis | None,
     shards: RowShards | None,
@@ -114,16 +114,20 @@ def embed_up_to_date(
     Args:
       model: the model.
       params: what this device holds.
-      reading: how ids read the table.
+      reading: how ids read the table: ``forward.Embeds``, where rows are dealt ``forward.Reading``.
       ids: int32 ``[b, F]``, of this device.
       batch_axis: that the batch is split over, or None.
       shards: how the full table's rows are dealt to the devices, or None.
     """
+    if shards is None:
+        whole: tuple[Embedded, jax.Array | None] = reading.embed(model, params, ids)
+        return whole
     seen = list[Seen]()
     for ask, stack in zip(reading.asks(model, params, ids), params.table.stacks, strict=True):
         own = ask.shards(shards)
         all_ids = batch_read.ids_of_all(ask.ids, batch_axis, own)
         read = batch_read.read(ask.view, stack, ask.ids, all_ids, own)
-        whole = read_whole(read.view, read.table, read.ids, ask.dims)
-        seen.append(ask.stood_in(whole, stack.oov))
-    return reading.joined(seen, ids)
+        own_seen = read_whole(read.view, read.table, read.ids, ask.dims)
+        seen.append(ask.stood_in(own_seen, stack.oov))
+    joined: tuple[Embedded, jax.Array | None] = reading.joined(seen, ids)
+    return joined

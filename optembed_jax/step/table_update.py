@@ -17,7 +17,7 @@ holds.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import flax.struct
 import jax
@@ -77,13 +77,13 @@ class Stepped:
 
     Attributes:
       table: the rows.
-      state: what the optimiser keeps beside them.
+      state: ``TableState``, what the optimiser keeps beside them.
       thresholds: the gradient of the mean loss with respect to them; None where there are none.
       scores: with what the step added.
     """
 
     table: Table
-    state: "TableState"
+    state: Any
     thresholds: jax.Array | None
     scores: ScoreState | None
 
@@ -124,10 +124,10 @@ class TableState(Protocol):
 
     def up_to_date(
         self, table: Table, step: jax.Array, scores: ScoreState | None, train: TrainConfig
-    ) -> tuple[Table, Self, ScoreState | None]:
+    ) -> tuple[Table, Any, ScoreState | None]:
         """Rows, state and scores after all idle steps, to be read by anything but a step."""
 
-    def owing(self, table: Table, lr_scale: jax.Array, train: TrainConfig) -> Self:
+    def owing(self, table: Table, lr_scale: jax.Array, train: TrainConfig) -> Any:
         """The state beside rows that are up to date, from now on at another learning rate."""
 
 
@@ -163,7 +163,9 @@ class SparseRows(RowState):
         """Look the rows up; the loss is differentiated with respect to what ids see of them."""
         shards = ask.shards(setup.shards)
         all_ids = batch_read.ids_of_all(ask.ids, setup.batch_axis, shards)
-        of_idle = scores and row_score.score_of_idle_steps(scores, setup.train.row_rule)
+        of_idle = None
+        if scores is not None:
+            of_idle = row_score.score_of_idle_steps(scores, setup.train.row_rule)
         lookup, table, state = look_up(setup.train.row_rule, table, self, all_ids, step, of_idle)
         seen = batch_read.read_looked_up(ask, table, state, step, all_ids, setup.batch_axis, shards)
         # Of a view that prunes, stand-ins are part of what is seen.
@@ -172,11 +174,12 @@ class SparseRows(RowState):
 
     def up_to_date(
         self, table: Table, step: jax.Array, scores: ScoreState | None, train: TrainConfig
-    ) -> tuple[Table, Self, ScoreState | None]:
+    ) -> tuple[Table, Any, ScoreState | None]:
         """Let every row take the idle steps since it was last read."""
         rule = train.row_rule
         new_table, state = synchronise(rule, table, self, step)
         if scores is not None and scores.kind == "mean_norm" and scores.total is not None:
+            assert self.last is not None
             before = AdamRows(table.rows, self.mu.rows, self.nu.rows)
             idle = row_score.sum_of_idle_norms(
                 rule, before, new_table.rows, step - self.last, self.visits, scores.order
@@ -184,7 +187,7 @@ class SparseRows(RowState):
             scores = dataclasses.replace(scores, total=scores.total + idle)
         return new_table, state, scores
 
-    def owing(self, table: Table, lr_scale: jax.Array, train: TrainConfig) -> Self:
+    def owing(self, table: Table, lr_scale: jax.Array, train: TrainConfig) -> Any:
         """What rows owe for each idle step is reckoned anew, from their moments."""
         if self.share is None:
             return self
@@ -205,18 +208,18 @@ class DenseRows(RowState):
     ) -> StackRead:
         """The loss is differentiated with respect to the rows."""
 
-        def stepped(all_ids: jax.Array, gradient: Table) -> tuple[Table, TableState]:
+        def stepped(all_ids: jax.Array, gradient: Table) -> tuple[Table, Any]:
             return step_densely(setup.train.row_rule, table, self, all_ids, gradient, step)
 
         return _whole_read(ask, table, scores, setup, stepped)
 
     def up_to_date(
         self, table: Table, step: jax.Array, scores: ScoreState | None, train: TrainConfig
-    ) -> tuple[Table, Self, ScoreState | None]:
+    ) -> tuple[Table, Any, ScoreState | None]:
         """They are."""
         return table, self, scores
 
-    def owing(self, table: Table, lr_scale: jax.Array, train: TrainConfig) -> Self:
+    def owing(self, table: Table, lr_scale: jax.Array, train: TrainConfig) -> Any:
         """Nothing is owed."""
         return self
 
@@ -242,7 +245,7 @@ class OptaxRows(OneStack, WithRows):
         """The loss is differentiated with respect to the rows."""
         del step
 
-        def stepped(all_ids: jax.Array, gradient: Table) -> tuple[Table, TableState]:
+        def stepped(all_ids: jax.Array, gradient: Table) -> tuple[Table, Any]:
             del all_ids
             optimiser = make_optimisers(setup.train).table
             updates, state = optimiser.update(gradient, self.state, table)
@@ -253,11 +256,11 @@ class OptaxRows(OneStack, WithRows):
 
     def up_to_date(
         self, table: Table, step: jax.Array, scores: ScoreState | None, train: TrainConfig
-    ) -> tuple[Table, Self, ScoreState | None]:
+    ) -> tuple[Table, Any, ScoreState | None]:
         """They are."""
         return table, self, scores
 
-    def owing(self, table: Table, lr_scale: jax.Array, train: TrainConfig) -> Self:
+    def owing(self, table: Table, lr_scale: jax.Array, train: TrainConfig) -> Any:
         """Nothing is owed."""
         return self
 
@@ -293,8 +296,8 @@ class _SparseRead:
             batch_read.gradients_of_all_ids(gradient.table, axis),
             batch_read.dims_of_all(self.ask.dims, self.ask.ids, axis),
             self.before,
-            scores and row_score.score_of_step(scores),
-            scores and row_score.score_of_idle_steps(scores, rule),
+            None if scores is None else row_score.score_of_step(scores),
+            None if scores is None else row_score.score_of_idle_steps(scores, rule),
             lambda slopes: batch_read.slopes_of_all(
                 view.level, slopes, self.ask.shards(self.setup.shards)
             ),
@@ -317,10 +320,10 @@ class _WholeRead:
     all_ids: jax.Array
     scores: ScoreState | None
     setup: Setup
-    stepped: Callable[[jax.Array, Table], tuple[Table, TableState]]
+    stepped: Callable[[jax.Array, Table], tuple[Table, Any]]
 
     def see(self, given: Given) -> Seen:
-        view = self.read.view.replace(thresholds=given.thresholds, oov=given.table.oov)
+        view = dataclasses.replace(self.read.view, thresholds=given.thresholds, oov=given.table.oov)
         seen = read_whole(view, given.table, self.read.ids, self.ask.dims)
         return self.ask.stood_in(seen, given.table.oov)
 
@@ -348,7 +351,7 @@ def _whole_read(
     table: Table,
     scores: ScoreState | None,
     setup: Setup,
-    stepped: Callable[[jax.Array, Table], tuple[Table, TableState]],
+    stepped: Callable[[jax.Array, Table], tuple[Table, Any]],
 ) -> _WholeRead:
     shards = ask.shards(setup.shards)
     all_ids = batch_read.ids_of_all(ask.ids, setup.batch_axis, shards)

@@ -127,6 +127,8 @@ def bring_up_to_date(state: TrainState, *, train: TrainConfig) -> TrainState:
     To call before anything but a training step reads the table: evaluation, scoring, checkpoint,
     export. Without sparse updates it changes nothing.
     """
+    if not any(own.is_sparse for own in state.opt_state[0].stacks):
+        return state
     at_rate, scores = train.at(state.lr_scale), state.scores
     tables, states = [], []
     for stack, own in zip(state.params.table.stacks, state.opt_state[0].stacks, strict=True):

@@ -17,7 +17,7 @@ import optax
 from optembed_jax.exchange.batch_axis import BatchAxis, draw
 from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.method.dimension import sample_dims
-from optembed_jax.models.forward import Params, Reading, Selection, logits_of
+from optembed_jax.models.forward import Embeds, Params, Reading, Selection, logits_of
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.step import batch_read
 from optembed_jax.step.optimisers import TrainConfig, make_optimisers
@@ -63,7 +63,7 @@ def train_selection(
     return Selection(dims=dims, learned=model.learns_thresholds)
 
 
-def eval_selection(phase: Phase, model: ModelConfig, frozen: Reading) -> Reading:
+def eval_selection(phase: Phase, model: ModelConfig, frozen: Embeds) -> Embeds:
     """What evaluation reads of the table: in the supernet, every column of the kept rows."""
     if phase == Phase.SUPERNET:
         return Selection(learned=model.learns_thresholds)
@@ -131,12 +131,12 @@ def train_step(
         loss, of_network = jax.lax.pmean((loss, of_network), batch_axis.name)
     after = read.step(of_table)
     thresholds, of_thresholds = state.params.thresholds, after.thresholds
-    if thresholds is not None and of_thresholds is None:
-        of_thresholds = jnp.zeros_like(thresholds)
-    if thresholds is not None and reading.learned:
-        term, slope = batch_read.regulariser(model.mode_threshold, thresholds, shards)
-        loss += train.alpha * term
-        of_thresholds += train.alpha * slope
+    if thresholds is not None:
+        of_thresholds = jnp.zeros_like(thresholds) if of_thresholds is None else of_thresholds
+        if reading.learned:
+            term, slope = batch_read.regulariser(model.mode_threshold, thresholds, shards)
+            loss += train.alpha * term
+            of_thresholds += train.alpha * slope
     rest, opt_state = make_optimisers(train).update(
         Params(None, of_thresholds, of_network),
         state.opt_state,
@@ -158,7 +158,7 @@ def eval_step(
     params: Params,
     batch_stats: Any,
     ids: jax.Array,
-    frozen: Reading,
+    frozen: Embeds,
     *,
     phase: Phase,
     model: ModelConfig,

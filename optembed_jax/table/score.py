@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optembed_jax.fields import Fields
-from optembed_jax.method.row_axis import WithRows, per_row
+from optembed_jax.method.row_axis import PER_ROW, WithRows
 from optembed_jax.method.threshold import by_block, row_norm
 from optembed_jax.table.decay import AdamRows, RowRule, lasso_share, ridge_per_step
 from optembed_jax.table.lookup import IdleSteps
@@ -51,8 +51,8 @@ class ScoreState(WithRows):
       order: of the norm, 1 or 2.
     """
 
-    reads: jax.Array = per_row()
-    total: jax.Array | None = per_row()
+    reads: jax.Array = flax.struct.field(metadata=PER_ROW)
+    total: jax.Array | None = flax.struct.field(metadata=PER_ROW)
     since: jax.Array
     kind: str = flax.struct.field(pytree_node=False)
     order: int = flax.struct.field(pytree_node=False)

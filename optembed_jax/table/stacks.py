@@ -13,7 +13,7 @@ they are a stack of single numbers.
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import flax.struct
 import jax
@@ -30,7 +30,7 @@ from optembed_jax.table.view import Ask, RowView, Seen, embed_stacks
 MOST_WIDTHS = 4
 """Stacks of columns: each costs a step some bookkeeping."""
 
-WORTH = 0.1
+WORTH = 0.05
 """Share of the numbers that a further stack has to save to be worth that."""
 
 _NOWHERE = np.iinfo(np.int32).max  # Behind the last row of any stack.
@@ -58,7 +58,7 @@ class Stacks(WithRows):
         del fields
         return self.fields
 
-    def row_counts(self, rows: int, level: str) -> Self:
+    def row_counts(self, rows: int, level: str) -> Any:
         """As of any :class:`WithRows`: each stack has rows of its own."""
         del rows
         counted = tuple(
@@ -129,7 +129,7 @@ class StackReading:
     def joined(self, seen: Sequence[Seen], ids: jax.Array) -> tuple[Ragged, jax.Array | None]:
         """What the backbone reads, of what the ids see of each stack: rows, and the linear term."""
         batch = ids.shape[0]
-        linear = jnp.zeros((batch,), jnp.float32) if self.has_linear else None
+        linear = jnp.zeros((batch,), jnp.float32)
         values = [jnp.zeros((batch, 0), jnp.float32)]
         for stack, part in zip(self.stacks, seen, strict=True):
             weights = part.linear if stack.dims else part.rows
@@ -138,7 +138,8 @@ class StackReading:
             if stack.dims:
                 values += _own_columns(stack, part.rows)
         dims = tuple(dim for stack in self.stacks for dim in stack.dims)
-        return Ragged(jnp.concatenate(values, axis=1), dims), linear
+        joined = Ragged(jnp.concatenate(values, axis=1), dims)
+        return joined, linear if self.has_linear else None
 
     def embed(self, config: Any, params: Any, ids: jax.Array) -> tuple[Ragged, jax.Array | None]:
         """What the backbone reads of a table that is up to date."""
@@ -208,13 +209,13 @@ def keep_in_stacks(
     if has_linear and not with_rows:
         everything = tuple(range(fields.num_fields))
         stacks.append(Stack(everything, (), 0, fields.num_features, is_whole=True))
-        tables.append(Table(np.array(table.linear)))
+        tables.append(_on_host(np.array(table.linear)))
         their_fields.append(fields)
     elif has_linear and len(without_columns):
         own, place, taken = _kept_of(fields, without_columns, mask)
         places[taken] = place[taken]
         stacks.append(Stack(tuple(map(int, without_columns)), (), 0, own.num_features))
-        tables.append(Table(_at_places(np.asarray(table.linear), place, own)))
+        tables.append(_on_host(_at_places(np.asarray(table.linear), place, own)))
         their_fields.append(own)
     reading = StackReading(
         places=jnp.asarray(places),
@@ -255,7 +256,12 @@ def put_back(stacks: Stacks, reading: StackReading, fields: Fields, full: Table)
                     oov[field, :dim] = np.asarray(table.oov)[number, :dim]
             if weights is not None and linear is not None:
                 linear[block] = np.asarray(weights)[place]
-    return Table(rows=values, linear=linear, oov=oov)
+    return _on_host(values, linear, oov)
+
+
+def _on_host(rows: Any, linear: Any = None, oov: Any = None) -> Table:
+    """A table of NumPy arrays: no device has to hold what is only cut or put together."""
+    return Table(rows=rows, linear=linear, oov=oov)
 
 
 def few_widths(dims: np.ndarray, rows: np.ndarray, most: int) -> np.ndarray:
@@ -359,4 +365,4 @@ def _cut(table: Table, stack: Stack, own: Fields, place: np.ndarray, *, with_lin
         oov[:, :width] = np.asarray(table.oov)[list(stack.columns), :width]
         oov *= columns < dims[:, None]
     linear = _at_places(np.asarray(table.linear), place, own) if with_linear else None
-    return Table(rows=values, linear=linear, oov=oov)
+    return _on_host(values, linear, oov)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import OneStack, Table
-from optembed_jax.method.row_axis import WithRows, per_row
+from optembed_jax.method.row_axis import PER_ROW, WithRows
 from optembed_jax.table.catch_up import DatedRows
 from optembed_jax.table.decay import RowRule
 
@@ -41,11 +41,11 @@ class RowState(OneStack, WithRows):
 
     mu: Table
     nu: Table
-    last: jax.Array | None = per_row()
-    visits: jax.Array | None = per_row()
+    last: jax.Array | None = flax.struct.field(metadata=PER_ROW)
+    visits: jax.Array | None = flax.struct.field(metadata=PER_ROW)
     share: Table | None
     ridge: Table | None
-    scratch: jax.Array | None = per_row()
+    scratch: jax.Array | None = flax.struct.field(metadata=PER_ROW)
     sizes: tuple[int, ...] = flax.struct.field(pytree_node=False)
 
     @property
