@@ -27,6 +27,7 @@ from optembed_jax.devices.parallel import Steps
 from optembed_jax.method.threshold import by_block, table_row_mask
 from optembed_jax.models.forward import Params, Reading, Selection, init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.output_bias import shift_to_rate, shifted
 from optembed_jax.models.parameter_count import rows_in_budget
 from optembed_jax.serving.compact_model import expand, keep
 from optembed_jax.step.optimisers import TrainConfig
@@ -38,6 +39,9 @@ from optembed_jax.training.checkpoint import Checkpoints
 from optembed_jax.training.fit import Fitted, fit
 from optembed_jax.training.prediction import predict
 from optembed_jax.training.resume import Epoch, Position, Saving, resume
+
+_CALIBRATED_ON = 2**16
+"""Training rows, whose mean prediction is then known to about a hundredth."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +126,15 @@ def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Scoring:
+    """How a trained model is scored: as which phase, with its steps, and what it reads there."""
+
+    phase: Phase
+    steps: Steps
+    frozen: Reading
+
+
+@dataclasses.dataclass(frozen=True)
 class _Start:
     """Parameters and batch statistics that training begins with; without either, fresh ones.
 
@@ -178,43 +191,51 @@ def _train(
         fitted = dataclasses.replace(fitted, params=params, batch_stats=batch_stats, scores=scores)
     trained = _frozen(run, folder, phase, model, fitted, kept)
 
-    def predicted(split: str, of: Phase, steps: Steps, frozen: Reading) -> Any:
-        return predict(
-            on_devices.params,
-            on_devices.batch_stats,
-            reader(split, shuffle=False, remainder="pad"),
-            steps.place(frozen),
-            phase=of,
-            model=model,
-            steps=steps,
-        )
-
-    val_auc, val_calibration = fitted.best.val_auc, fitted.best.val_calibration
-    if fitted.scores is None:
-        test = predicted("test", phase, steps, frozen)
-    else:
+    scoring = _Scoring(phase, steps, steps.place(frozen))
+    if fitted.scores is not None:
         # A budget cuts after training: what is scored is what is kept, not what was trained.
         cut = devices.steps_of(Phase.RETRAIN, prepared.fields.num_features)
-        validation, test = (
-            predicted(split, Phase.RETRAIN, cut, trained.selection)
-            for split in ("validation", "test")
+        scoring = _Scoring(Phase.RETRAIN, cut, cut.place(trained.selection))
+
+    def predicted(split: str, params: Params, first_rows: int | None = None) -> Any:
+        return predict(
+            params,
+            on_devices.batch_stats,
+            reader(split, shuffle=False, remainder="pad", first_rows=first_rows),
+            scoring.frozen,
+            phase=scoring.phase,
+            model=model,
+            steps=scoring.steps,
         )
-        val_auc, val_calibration = metrics.auc(*validation), metrics.calibration(*validation)
+
+    final = on_devices.params
+    if settings.calibrate:
+        _, logits = predicted("train", final, _CALIBRATED_ON)
+        shift = shift_to_rate(logits, prepared.label_rate["train"])
+        final, own = (
+            dataclasses.replace(params, network=shifted(params.network, shift))
+            for params in (final, trained.params)
+        )
+        trained = dataclasses.replace(trained, params=own)
+    validation, test = (predicted(split, final) for split in ("validation", "test"))
     trained = dataclasses.replace(trained, params=widened(trained.params))
     saved_state.save(folder / "state", trained.as_tree())
-    test_calibration = metrics.calibration(*test)
+    calibrations = {
+        "validation": metrics.calibration(*validation),
+        "test": metrics.calibration(*test),
+    }
     warnings = calibration.warnings_of(
-        {"validation": val_calibration, "test": test_calibration},
+        calibrations,
         {split: prepared.clicks(split) for split in ("validation", "test")},
     )
     for warning in warnings:
         run.progress.say(f"{phase.value}  warning: {warning}")
     return {
-        "val_auc": val_auc,
-        "val_calibration": val_calibration,
+        "val_auc": metrics.auc(*validation),
+        "val_calibration": calibrations["validation"],
         "test_auc": metrics.auc(*test),
         "test_logloss": metrics.logloss(*test),
-        "test_calibration": test_calibration,
+        "test_calibration": calibrations["test"],
         "warnings": warnings,
         **counts(run, model, trained),
         "best_epoch": fitted.best.number,

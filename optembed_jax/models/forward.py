@@ -24,9 +24,9 @@ from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import init_table
 from optembed_jax.method.row_axis import PER_ROW, WithRows
 from optembed_jax.models import make_backbone
-from optembed_jax.models.initial_output import predicting
 from optembed_jax.models.layers import Embedded
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.output_bias import predicting
 from optembed_jax.table.view import Ask, RowView, Seen, embed_stacks
 
 
@@ -117,7 +117,7 @@ def init_params(
       key: PRNG key.
       config: the model.
       fields: the data set's fields.
-      click_rate: of the training split, which the output starts at (``initial_output``); None
+      click_rate: of the training split, which the output starts at (``output_bias``); None
         starts it at random (the reference).
 
     Returns:
