@@ -1,4 +1,4 @@
-"""Whether a table fits every device, or has to be dealt to them: what a training state weighs."""
+"""Whether a table fits every device, or has to be sharded: what a training state weighs."""
 
 import dataclasses
 import os
@@ -47,7 +47,7 @@ class Choice:
 
     def __str__(self) -> str:
         """One line for a person."""
-        how = {"one": "one device", "pmap": "a copy on each of", "sharded": "rows dealt to"}
+        how = {"one": "one device", "pmap": "a copy on each of", "sharded": "rows sharded over"}
         where = "" if self.kind == "one" else f" {self.devices} devices"
         why = "as asked" if self.asked else f"auto: at most {SHARE:.0%} of it is to be taken"
         return (
@@ -66,7 +66,7 @@ def choose(
     """How a training phase is to be spread over all devices.
 
     Args:
-      parallelism: one of ``PARALLELISMS``; ``auto`` copies what fits, and deals what does not.
+      parallelism: one of ``PARALLELISMS``; ``auto`` copies what fits, and shards what does not.
       model: the model.
       train: the optimiser settings.
       fields: the data set's fields.
@@ -80,7 +80,7 @@ def choose(
             f"parallelism must be one of {', '.join(PARALLELISMS)}, not {parallelism!r}"
         )
     devices = len(devices_in_order())
-    copied, dealt = (state_bytes(model, train, fields, n, start) for n in (1, devices))
+    copied, sharded = (state_bytes(model, train, fields, n, start) for n in (1, devices))
     memory, memory_is_of = device_memory()
     kind: Kind = "sharded" if parallelism == "sharded" else "pmap"
     if parallelism == "auto" and not _are_worth_it():
@@ -89,7 +89,7 @@ def choose(
         kind = "sharded"
     if kind == "pmap" and devices == 1:
         kind = "one"
-    taken = dealt if kind == "sharded" else copied
+    taken = sharded if kind == "sharded" else copied
     return Choice(kind, devices, taken, memory, memory_is_of, asked=parallelism != "auto")
 
 
@@ -120,7 +120,7 @@ def state_bytes(
     devices: int,
     start: tuple[Params, Any] | None = None,
 ) -> int:
-    """Bytes on each of so many devices that the rows are dealt to, nothing being made."""
+    """Bytes on each of so many devices that the rows are sharded over, nothing being made."""
     gather = model.has_row_budget and start is None
     state = jax.eval_shape(
         lambda key, start: init_state(key, model, train, fields, start=start, gather_scores=gather),

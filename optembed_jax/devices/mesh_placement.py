@@ -20,7 +20,7 @@ class MeshPlacement:
     Attributes:
       model: the model.
       mesh: of one axis, over all devices of all processes.
-      shards: how the table's rows, and all that is kept per row, are dealt to the devices; None
+      shards: how the table's rows, and all that is kept per row, are sharded over the devices; None
         copies them to each, as all else.
     """
 

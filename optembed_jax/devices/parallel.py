@@ -1,4 +1,4 @@
-"""How the steps of a phase run on the devices at hand: on one, copied to all, or dealt by rows.
+"""How the steps of a phase run on the devices at hand: on one, copied to all, or sharded by rows.
 
 The steps themselves are pure functions of ``train``. A :class:`Steps` compiles them for some
 devices, and says how what they work on is put there. Whatever the devices, the numbers are those
@@ -145,11 +145,11 @@ def pmapped(
     )
 
     def train_on(state: TrainState, ids: np.ndarray, labels: np.ndarray, frozen: Reading) -> Any:
-        return step(state, axis.deal(ids, num_features), axis.deal(labels, 0), frozen)
+        return step(state, axis.shard(ids, num_features), axis.shard(labels, 0), frozen)
 
     def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Embeds) -> Any:
-        dealt = _deal_evenly(ids, len(devices))
-        return evaluation(params, batch_stats, dealt, frozen)[: len(ids)]
+        sharded = _shard_evenly(ids, len(devices))
+        return evaluation(params, batch_stats, sharded, frozen)[: len(ids)]
 
     return dataclasses.replace(on_mesh, train=train_on, evaluate=evaluate)
 
@@ -162,7 +162,7 @@ def row_sharded(
     num_features: int,
     devices: Sequence[jax.Device] | None = None,
 ) -> Steps:
-    """The table's rows, and all that is kept per row, dealt to the devices.
+    """The table's rows, and all that is kept per row, sharded over the devices.
 
     Args:
       phase: of training.
@@ -188,7 +188,7 @@ def _on_mesh(
     *,
     is_sharded: bool,
 ) -> Steps:
-    """The steps over all devices of all processes, with the rows dealt to them or not."""
+    """The steps over all devices of all processes, with the rows sharded over them or not."""
     devices = devices_in_order() if devices is None else devices
     axis = _batch_axis(batch_size, devices)
     shards = RowShards(AXIS, len(devices), num_features) if is_sharded else None
@@ -234,13 +234,13 @@ def _on_mesh(
         return jax.make_array_from_process_local_data(NamedSharding(mesh, split), flat)
 
     def train_on(state: TrainState, ids: np.ndarray, labels: np.ndarray, frozen: Reading) -> Any:
-        dealt = axis.deal(ids, num_features), axis.deal(labels, 0)
-        return step(state, *map(put, dealt), frozen)
+        sharded = axis.shard(ids, num_features), axis.shard(labels, 0)
+        return step(state, *map(put, sharded), frozen)
 
     def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Embeds) -> Any:
-        dealt = _deal_evenly(ids, len(devices))
+        sharded = _shard_evenly(ids, len(devices))
         first = jax.process_index() * axis.devices
-        logits = evaluation(params, batch_stats, put(dealt[first : first + axis.devices]), frozen)
+        logits = evaluation(params, batch_stats, put(sharded[first : first + axis.devices]), frozen)
         return logits[: len(ids)]
 
     return Steps(
@@ -264,7 +264,7 @@ def _batch_axis(batch_size: int, devices: Sequence[jax.Device]) -> BatchAxis:
     return BatchAxis(AXIS, batch_size, len(devices) // processes, processes)
 
 
-def _deal_evenly(ids: np.ndarray, devices: int) -> np.ndarray:
+def _shard_evenly(ids: np.ndarray, devices: int) -> np.ndarray:
     """``[n, b, F]`` of a batch ``[B, F]``, filled up with its last example."""
     ids = np.asarray(ids)
     missing = -len(ids) % devices

@@ -79,7 +79,7 @@ def _xavier_uniform(key: jax.Array, rows: int, dim: int) -> jax.Array:
         return jax.random.uniform(key, (rows, dim), jnp.float32, -bound, bound)
 
     # Drawing needs four times the memory of what is drawn, more than a table with its moments: so
-    # a column at a time, which leaves rows that are dealt to devices where they are.
+    # a column at a time, which leaves rows that are sharded over devices where they are.
     def column(key: jax.Array) -> jax.Array:
         return jax.random.uniform(key, (rows,), jnp.float32, -bound, bound)
 

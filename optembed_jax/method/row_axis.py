@@ -2,7 +2,7 @@
 
 A dataclass of arrays that derives from :class:`WithRows` marks those of its attributes by
 :data:`PER_ROW`. Whatever is put together of such dataclasses can then be asked array by array
-(:func:`row_counts`): rows are dealt to devices by it, and filled up to even blocks.
+(:func:`row_counts`): rows are sharded over devices by it, and filled up to even blocks.
 """
 
 import dataclasses

@@ -1,9 +1,9 @@
 """What a batch reads of a stack of rows, over the devices it is split over; and gradients back.
 
 Of a stack that is updated densely the loss is differentiated with respect to the rows that the
-device has, or, where rows are dealt to the devices, to those that its own examples read, fetched.
-Of a stack that is updated sparsely it is differentiated with respect to what each id sees of its
-row, and gradients go to wherever the row is.
+device has, or, where rows are sharded over the devices, to those that its own examples read,
+fetched. Of a stack that is updated sparsely it is differentiated with respect to what each id sees
+of its row, and gradients go to wherever the row is.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from optembed_jax.method import threshold
 from optembed_jax.method.embedding import Table
 from optembed_jax.table.lookup import see
 from optembed_jax.table.state import RowState
-from optembed_jax.table.view import Ask, RowView, Seen, Slopes, of_columns
+from optembed_jax.table.view import Ask, RowView, Seen, ViewGradients, of_columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ def ids_of_all(ids: jax.Array, batch_axis: BatchAxis | None, shards: RowShards |
     Args:
       ids: int32 ``[b, F]``, of this device.
       batch_axis: that the batch is split over, or None.
-      shards: how rows are dealt to the devices, or None.
+      shards: how rows are sharded over the devices, or None.
 
     Returns:
       int32 ``[n, b, F]``, without an axis ``[b, F]``. With shards, places in this device's block.
@@ -80,7 +80,7 @@ def read(
       table: those.
       ids: int32 ``[b, F]``, of this device.
       all_ids: :func:`ids_of_all` of them.
-      shards: how rows are dealt to the devices, or None.
+      shards: how rows are sharded over the devices, or None.
     """
     if shards is None:
         return BatchRead(table, view, ids)
@@ -115,7 +115,7 @@ def read_looked_up(
       step: int32 scalar, steps taken before this one.
       all_ids: :func:`ids_of_all` of its ids.
       batch_axis: that the batch is split over, or None.
-      shards: how rows are dealt to the devices, or None.
+      shards: how rows are sharded over the devices, or None.
     """
     if shards is not None:
         whole = see(ask.view, table, row_state, all_ids, None, step)
@@ -187,16 +187,19 @@ def _everyones(batch_axis: BatchAxis | None, own: jax.Array) -> jax.Array:
     return own if batch_axis is None else jax.lax.all_gather(own, batch_axis.name)
 
 
-def slopes_of_all(level: str, slopes: Slopes, shards: RowShards | None) -> Slopes:
-    """Slopes of this device's rows, added up over the devices where rows are dealt to them.
+def view_gradients_of_all(
+    level: str, view_gradients: ViewGradients, shards: RowShards | None
+) -> ViewGradients:
+    """Gradients of this device's rows, added up over the devices where rows are sharded over
+    them.
 
     ``level`` of the thresholds: those of features lie where their rows do.
     """
     if shards is None:
-        return slopes
-    total: Slopes = jax.lax.psum(slopes, shards.axis)
+        return view_gradients
+    total: ViewGradients = jax.lax.psum(view_gradients, shards.axis)
     if level == "feature":
-        return dataclasses.replace(total, thresholds=slopes.thresholds)
+        return dataclasses.replace(total, thresholds=view_gradients.thresholds)
     return total
 
 

@@ -114,10 +114,11 @@ def embed_up_to_date(
     Args:
       model: the model.
       params: what this device holds.
-      reading: how ids read the table: ``forward.Embeds``, where rows are dealt ``forward.Reading``.
+      reading: how ids read the table: ``forward.Embeds``, where rows are sharded
+        ``forward.Reading``.
       ids: int32 ``[b, F]``, of this device.
       batch_axis: that the batch is split over, or None.
-      shards: how the full table's rows are dealt to the devices, or None.
+      shards: how the full table's rows are sharded over the devices, or None.
     """
     if shards is None:
         whole: tuple[Embedded, jax.Array | None] = reading.embed(model, params, ids)

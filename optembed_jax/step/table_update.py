@@ -10,8 +10,8 @@ state that the optimiser keeps beside the rows, which is made once (:func:`init_
 :class:`SparseRows`    the same rules, but a step touches only the rows that it reads
 =====================  =========================================================================
 
-Where rows are dealt to devices (``Setup.shards``), each of them works on the rows that this device
-holds.
+Where rows are sharded over devices (``Setup.shards``), each of them works on the rows that this
+device holds.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ class Setup:
     Attributes:
       train: the optimiser settings.
       batch_axis: mapped axis that the batch is split over, or None.
-      shards: how the full table's rows are dealt to the devices of that axis, or None.
+      shards: how the full table's rows are sharded over the devices of that axis, or None.
     """
 
     train: TrainConfig
@@ -116,7 +116,7 @@ class TableState(Protocol):
 
         Args:
           ask: of this device's examples.
-          table: the rows, those of this device where they are dealt.
+          table: the rows, those of this device where they are sharded.
           step: int32 scalar, steps taken before this one.
           scores: what is gathered to choose rows by; None for nothing.
           setup: of all steps.
@@ -298,8 +298,8 @@ class _SparseRead:
             self.before,
             None if scores is None else row_score.score_of_step(scores),
             None if scores is None else row_score.score_of_idle_steps(scores, rule),
-            lambda slopes: batch_read.slopes_of_all(
-                view.level, slopes, self.ask.shards(self.setup.shards)
+            lambda view_gradients: batch_read.view_gradients_of_all(
+                view.level, view_gradients, self.ask.shards(self.setup.shards)
             ),
             oov,
         )

@@ -96,7 +96,7 @@ def train_step(
       batch_axis: mapped axis that the batch is split over, or None. Loss, gradients, statistics
         and draws are those of the whole batch, as on one device.
       shards: how the rows of the table, and all that is kept per row (its optimiser's state,
-        scores, ``frozen.rows``, thresholds per feature), are dealt to the devices of that axis;
+        scores, ``frozen.rows``, thresholds per feature), are sharded over the devices of that axis;
         None: every device holds all.
 
     Returns:
@@ -134,9 +134,9 @@ def train_step(
     if thresholds is not None:
         of_thresholds = jnp.zeros_like(thresholds) if of_thresholds is None else of_thresholds
         if reading.learned:
-            term, slope = batch_read.regulariser(model.mode_threshold, thresholds, shards)
+            term, gradient = batch_read.regulariser(model.mode_threshold, thresholds, shards)
             loss += train.alpha * term
-            of_thresholds += train.alpha * slope
+            of_thresholds += train.alpha * gradient
     rest, opt_state = make_optimisers(train).update(
         Params(None, of_thresholds, of_network),
         state.opt_state,

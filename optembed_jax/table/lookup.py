@@ -188,7 +188,7 @@ def _distinct(
 ) -> tuple[DistinctRows, jax.Array]:
     assert state.scratch is not None
     most = most_distinct(state.sizes, ids.size // ids.shape[-1])
-    # Of a table that is dealt to devices, a device has but its own rows to find.
+    # Of a table that is sharded over devices, a device has but its own rows to find.
     most = min(most, state.scratch.shape[0])
     size = block_of(rule, most, table.rows)
     return distinct_rows(ids, state.scratch, -(-most // size) * size)

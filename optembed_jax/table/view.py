@@ -68,13 +68,18 @@ class RowView:
         """
         return self._seen(value, rows, self._bounds(rows, fields), self._stand_ins(fields))
 
-    def no_slopes(self) -> "Slopes":
+    def zero_gradients(self) -> "ViewGradients":
         """Zeros, to begin a sum with."""
-        return jax.tree.map(jnp.zeros_like, Slopes(self.thresholds, self.oov))
+        return jax.tree.map(jnp.zeros_like, ViewGradients(self.thresholds, self.oov))
 
     def pull_back(
-        self, value: Table, rows: jax.Array, fields: jax.Array, gradient: Seen, others: "Slopes"
-    ) -> tuple[Table, "Slopes"]:
+        self,
+        value: Table,
+        rows: jax.Array,
+        fields: jax.Array,
+        gradient: Seen,
+        others: "ViewGradients",
+    ) -> tuple[Table, "ViewGradients"]:
         """Gradients with respect to rows, and to what they are seen by.
 
         Args:
@@ -82,10 +87,10 @@ class RowView:
           rows: as of :meth:`seen`; in unused places ``V`` and above.
           fields: as of :meth:`seen`; in unused places ``F``.
           gradient: with respect to what the model sees of the rows.
-          others: slopes of other rows.
+          others: gradients of other rows.
 
         Returns:
-          The gradient of the rows, and ``others`` with the slopes of these added.
+          The gradient of the rows, and ``others`` with the gradients of these added.
         """
         if not self.prunes:
             return Table(gradient.rows, gradient.linear), others
@@ -96,7 +101,7 @@ class RowView:
             return self._seen(value, rows, bounds, oov)
 
         of_value, of_bounds, of_oov = jax.vjp(see, value, bounds, oov)[1](gradient)
-        return of_value, Slopes(
+        return of_value, ViewGradients(
             thresholds=_with_added(others.thresholds, self._numbers(rows, fields), of_bounds),
             oov=_with_added(others.oov, fields, of_oov),
         )
@@ -152,7 +157,7 @@ class Ask:
     rows: int | None = None
 
     def shards(self, of_table: RowShards | None) -> RowShards | None:
-        """How the rows of this stack are dealt to devices, where those of the full table are."""
+        """How the rows of this stack are sharded, where those of the full table are."""
         if of_table is None or self.rows is None:
             return of_table
         return of_table.of_rows(self.rows)
@@ -217,7 +222,7 @@ def embed_stacks(config: Any, params: Any, ids: jax.Array, reading: Any) -> Any:
 
 
 @flax.struct.dataclass
-class Slopes:
+class ViewGradients:
     """Gradients of a loss with respect to what rows are seen by.
 
     Attributes:

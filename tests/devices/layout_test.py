@@ -61,7 +61,7 @@ def test_of_a_tree_that_is_one_array_nothing_is_known():
     assert per_row(ModelConfig("fm"), np.zeros(12)) is False
 
 
-def test_rows_are_dealt_and_the_rest_is_everywhere(fields):
+def test_rows_are_sharded_and_the_rest_is_everywhere(fields):
     model, state = state_of(fields, "budget")
     found = specs(model, state, "devices")
     assert found.params.table.rows == PartitionSpec("devices")

@@ -17,7 +17,7 @@ from optembed_jax.step.batch_read import BatchRead
 from optembed_jax.table.decay import RowRule
 from optembed_jax.table.lookup import look_up
 from optembed_jax.table.state import init_row_state
-from optembed_jax.table.view import Ask, RowView, Seen, Slopes
+from optembed_jax.table.view import Ask, RowView, Seen, ViewGradients
 
 DEVICES, EXAMPLES = 4, 3  # b of each device
 ROWS, FIELDS, DIM = 13, 2, 2  # 13 rows: the devices' blocks of 4 are filled up by 3
@@ -54,7 +54,7 @@ def ids():
     return drawn.astype(np.int32)
 
 
-def dealt(array):
+def sharded(array):
     """``[V, ...]`` as blocks ``[devices, 4, ...]``."""
     filled = np.concatenate([array, np.zeros((PADDED - ROWS, *array.shape[1:]), array.dtype)])
     return filled.reshape(DEVICES, -1, *array.shape[1:])
@@ -64,9 +64,9 @@ def on_devices(whole):
     """What each device holds, stacked: its block of what is kept per row, a copy of the rest."""
     copied = jax.tree.map(lambda array: np.stack([array] * DEVICES), whole)
     table = dataclasses.replace(
-        copied.table, rows=dealt(whole.table.rows), linear=dealt(whole.table.linear)
+        copied.table, rows=sharded(whole.table.rows), linear=sharded(whole.table.linear)
     )
-    return Params(table, dealt(whole.thresholds), copied.network)
+    return Params(table, sharded(whole.thresholds), copied.network)
 
 
 def at(array, ids):
@@ -97,14 +97,14 @@ def test_everyone_knows_which_columns_the_whole_batch_reads(ids):
         np.testing.assert_array_equal(found[device], drawn.reshape(-1))
 
 
-def test_of_dealt_rows_each_device_gets_those_of_its_own_examples(whole, mask, ids):
+def test_of_sharded_rows_each_device_gets_those_of_its_own_examples(whole, mask, ids):
     def device(params, rows, own):
         everyones = batch_read.ids_of_all(own, AXIS, SHARDS)
         view = RowView(params.thresholds, rows, level="feature")
         read = batch_read.read(view, params.table, own, everyones, SHARDS)
         return read.table, read.view, read.ids
 
-    read = BatchRead(*jax.pmap(device, "batch")(on_devices(whole), dealt(mask), ids))
+    read = BatchRead(*jax.pmap(device, "batch")(on_devices(whole), sharded(mask), ids))
     for k in range(DEVICES):
         np.testing.assert_array_equal(read.table.rows[k], at(whole.table.rows, ids[k]))
         np.testing.assert_array_equal(read.table.linear[k], at(whole.table.linear, ids[k]))
@@ -128,7 +128,7 @@ def test_thresholds_of_fields_are_everywhere_already(whole, mask, ids):
         view = RowView(params.thresholds, rows, level="field")
         return batch_read.read(view, params.table, own, everyones, SHARDS).view.thresholds
 
-    for found in jax.pmap(device, "batch")(held, dealt(mask), ids):
+    for found in jax.pmap(device, "batch")(held, sharded(mask), ids):
         np.testing.assert_array_equal(found, whole.thresholds)
 
 
@@ -155,7 +155,7 @@ def looked_up(table, thresholds, dims, own, everyones, batch_axis, shards):
     return batch_read.read_looked_up(ask, table, state, step, everyones, batch_axis, shards)
 
 
-@pytest.mark.parametrize("layout", ["one device", "copies", "dealt"])
+@pytest.mark.parametrize("layout", ["one device", "copies", "sharded"])
 def test_ids_see_rows_that_were_looked_up_as_they_see_the_table(whole, ids, layout):
     dims = np.random.default_rng(5).integers(1, DIM + 1, ids.shape)
     held, axis, shards = on_devices(whole), AXIS, SHARDS
@@ -204,19 +204,23 @@ def test_gradients_of_what_is_seen_are_those_of_all_ids(ids):
 
 
 @pytest.mark.parametrize("level", ["field", "feature"])
-def test_slopes_of_dealt_rows_add_up_unless_they_lie_with_their_rows(level):
+def test_gradients_of_sharded_rows_add_up_unless_they_lie_with_their_rows(level):
     rng = np.random.default_rng(6)
-    slopes = Slopes(
+    view_gradients = ViewGradients(
         rng.normal(size=(DEVICES, 4)).astype(np.float32),
         rng.normal(size=(DEVICES, FIELDS, DIM)).astype(np.float32),
     )
-    found = jax.pmap(lambda own: batch_read.slopes_of_all(level, own, SHARDS), "batch")(slopes)
-    total = slopes.thresholds.sum(axis=0)
+    found = jax.pmap(lambda own: batch_read.view_gradients_of_all(level, own, SHARDS), "batch")(
+        view_gradients
+    )
+    total = view_gradients.thresholds.sum(axis=0)
     for k in range(DEVICES):
-        expected = total if level == "field" else slopes.thresholds[k]
+        expected = total if level == "field" else view_gradients.thresholds[k]
         np.testing.assert_allclose(found.thresholds[k], expected, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(found.oov[k], slopes.oov.sum(axis=0), rtol=1e-5, atol=1e-6)
-    assert batch_read.slopes_of_all(level, slopes, None) is slopes
+        np.testing.assert_allclose(
+            found.oov[k], view_gradients.oov.sum(axis=0), rtol=1e-5, atol=1e-6
+        )
+    assert batch_read.view_gradients_of_all(level, view_gradients, None) is view_gradients
 
 
 def test_gradients_go_back_to_the_rows_and_are_averaged(whole, ids):
@@ -244,7 +248,7 @@ def test_gradients_go_back_to_the_rows_and_are_averaged(whole, ids):
         total = np.zeros((ROWS + 1, *like.shape[1:]), np.float64)
         for k in range(DEVICES):
             np.add.at(total, ids[k].reshape(-1), gradient[k])
-        np.testing.assert_allclose(got, dealt(total[:ROWS]) / DEVICES, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(got, sharded(total[:ROWS]) / DEVICES, rtol=1e-5, atol=1e-6)
     for k in range(DEVICES):
         np.testing.assert_allclose(table.oov[k], of_table.oov.mean(axis=0), rtol=1e-5)
 
@@ -264,12 +268,12 @@ def test_gradients_of_copies_are_averaged_and_of_one_device_left_alone(whole):
 
 def test_the_regulariser_counts_each_threshold_once(whole):
     terms = np.exp(-whole.thresholds.astype(np.float64))
-    value, slope = batch_read.regulariser("feature", jnp.asarray(whole.thresholds), None)
+    value, gradient = batch_read.regulariser("feature", jnp.asarray(whole.thresholds), None)
     np.testing.assert_allclose(value, terms.sum(), rtol=1e-6)
-    np.testing.assert_allclose(slope, -terms, rtol=1e-6)
+    np.testing.assert_allclose(gradient, -terms, rtol=1e-6)
     # Those that fill up the last block are no thresholds.
-    value, slope = jax.pmap(lambda own: batch_read.regulariser("feature", own, SHARDS), "batch")(
-        dealt(whole.thresholds)
+    value, gradient = jax.pmap(lambda own: batch_read.regulariser("feature", own, SHARDS), "batch")(
+        sharded(whole.thresholds)
     )
     np.testing.assert_allclose(value, [terms.sum()] * DEVICES, rtol=1e-6)
-    np.testing.assert_allclose(slope, -dealt(terms), rtol=1e-6)
+    np.testing.assert_allclose(gradient, -sharded(terms), rtol=1e-6)

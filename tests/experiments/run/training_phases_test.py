@@ -132,7 +132,7 @@ def largest_table():
         ("--mode_threshold=field", "--retrain_from=supernet", "--row_decay=l2_coupled"),
     ],
 )
-def test_no_device_holds_a_table_that_is_dealt_by_rows(open_run, monkeypatch, flags):
+def test_no_device_holds_a_table_that_is_sharded_by_rows(open_run, monkeypatch, flags):
     run = open_run(
         "--parallelism=sharded",
         f"--latent_dim={COLUMNS}",
