@@ -252,7 +252,7 @@ def put_back(stacks: Stacks, reading: StackReading, fields: Fields, full: Table)
             else:
                 dim = stack.dims[number]
                 values[block, :dim] = rows[place, :dim]
-                if oov is not None and not is_kept.all():
+                if oov is not None:
                     oov[field, :dim] = np.asarray(table.oov)[number, :dim]
             if weights is not None and linear is not None:
                 linear[block] = np.asarray(weights)[place]
