@@ -192,6 +192,12 @@ INIT_OUTPUT = flags.DEFINE_string(
     "A phase starts by predicting the click_rate of the training rows for every row, or with an "
     "output layer at random (the paper).",
 )
+CALIBRATE = flags.DEFINE_bool(
+    "calibrate",
+    True,
+    "After training, shift the output's bias until the mean prediction over the training rows is "
+    "their click rate. No AUC changes by it.",
+)
 CHECKPOINT_EVERY = flags.DEFINE_string(
     "checkpoint_every",
     "300s",
@@ -359,6 +365,7 @@ def settings() -> Settings:
         early_stop_by=EARLY_STOP_BY.value,
         early_stop_errors=EARLY_STOP_ERRORS.value,
         init_output=INIT_OUTPUT.value,
+        calibrate=CALIBRATE.value,
         seed=SEED.value,
         retrain_from=RETRAIN_FROM.value,
         candidates_per_pass=CANDIDATES_PER_PASS.value,

@@ -21,7 +21,7 @@ from optembed_jax.errors import InputError
 
 OF_THE_LOOP = (
     *("batch_size", "epochs", "patience", "early_stop_by", "early_stop_errors", "init_output"),
-    "seed",
+    *("calibrate", "seed"),
 )
 """Settings that decide every training, apart from the model and the optimiser."""
 

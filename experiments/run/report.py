@@ -39,6 +39,7 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
             "early_stop_by": settings.early_stop_by,
             "early_stop_errors": settings.early_stop_errors,
             "init_output": settings.init_output,
+            "calibrate": settings.calibrate,
             "retrain_from": settings.retrain_from,
             "retrain_group_lasso": settings.retrain.group_lasso,
             "pick": settings.pick,

@@ -30,6 +30,7 @@ class Settings:
       batch_size, epochs, patience: of the training loop.
       early_stop_by, early_stop_errors: as ``EarlyStopping`` has them.
       init_output: ``click_rate`` or ``random``: what models predict before they are trained.
+      calibrate: whether a trained model's mean prediction is put right, over the training rows.
       seed: of the run.
       retrain_from: ``supernet`` or ``fresh``.
       candidates_per_pass: of the search.
@@ -68,6 +69,7 @@ class Settings:
     early_stop_by: str = "auc"
     early_stop_errors: float = 2.0
     init_output: str = "click_rate"
+    calibrate: bool = True
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "patience", "candidates_per_pass"):

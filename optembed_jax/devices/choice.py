@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 
@@ -10,6 +10,7 @@ from optembed_jax.devices.layout import bytes_of
 from optembed_jax.devices.parallel import Steps, devices_in_order, one_device, pmapped, row_sharded
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
+from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
@@ -55,7 +56,13 @@ class Choice:
         )
 
 
-def choose(parallelism: str, model: ModelConfig, train: TrainConfig, fields: Fields) -> Choice:
+def choose(
+    parallelism: str,
+    model: ModelConfig,
+    train: TrainConfig,
+    fields: Fields,
+    start: tuple[Params, Any] | None = None,
+) -> Choice:
     """How a training phase is to be spread over all devices.
 
     Args:
@@ -63,6 +70,7 @@ def choose(parallelism: str, model: ModelConfig, train: TrainConfig, fields: Fie
       model: the model.
       train: the optimiser settings.
       fields: the data set's fields.
+      start: what training starts from, or its shapes; None is a full table.
 
     Raises:
       InputError: no such parallelism.
@@ -72,7 +80,7 @@ def choose(parallelism: str, model: ModelConfig, train: TrainConfig, fields: Fie
             f"parallelism must be one of {', '.join(PARALLELISMS)}, not {parallelism!r}"
         )
     devices = len(devices_in_order())
-    copied, dealt = state_bytes(model, train, fields, 1), state_bytes(model, train, fields, devices)
+    copied, dealt = (state_bytes(model, train, fields, n, start) for n in (1, devices))
     memory, memory_is_of = device_memory()
     kind: Kind = "sharded" if parallelism == "sharded" else "pmap"
     if parallelism == "auto" and not _are_worth_it():
@@ -105,11 +113,19 @@ def _are_worth_it() -> bool:
     return jax.process_count() > 1 or jax.devices()[0].platform != "cpu"
 
 
-def state_bytes(model: ModelConfig, train: TrainConfig, fields: Fields, devices: int) -> int:
+def state_bytes(
+    model: ModelConfig,
+    train: TrainConfig,
+    fields: Fields,
+    devices: int,
+    start: tuple[Params, Any] | None = None,
+) -> int:
     """Bytes on each of so many devices that the rows are dealt to, nothing being made."""
+    gather = model.has_row_budget and start is None
     state = jax.eval_shape(
-        lambda key: init_state(key, model, train, fields, gather_scores=model.has_row_budget),
+        lambda key, start: init_state(key, model, train, fields, start=start, gather_scores=gather),
         jax.random.key(0),
+        start,
     )
     total = 0
     for part in (dataclasses.replace(state, key=None), state.params):

@@ -26,12 +26,11 @@ from optembed_jax.devices.mesh_placement import MeshPlacement
 from optembed_jax.errors import InputError
 from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.exchange.row_shards import RowShards
-from optembed_jax.models.forward import Params, Reading
+from optembed_jax.models.forward import Embeds, Params, Reading
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import TrainState, bring_up_to_date
 from optembed_jax.step.train_step import Phase, eval_step, train_step
-from optembed_jax.table.compact import CompactIndex
 
 AXIS = "devices"
 """Name of the mapped axis."""
@@ -72,7 +71,7 @@ class Steps:
     """
 
     train: Callable[[TrainState, np.ndarray, np.ndarray, Reading], tuple[TrainState, jax.Array]]
-    evaluate: Callable[[Params, Any, np.ndarray, Reading], jax.Array]
+    evaluate: Callable[[Params, Any, np.ndarray, Embeds], jax.Array]
     bring_up_to_date: Callable[[TrainState], TrainState]
     create: Callable[..., TrainState] = _called
     place: Callable[[Tree], Tree] = _unchanged
@@ -133,7 +132,7 @@ def pmapped(
         donate_argnums=0,
     )
 
-    def logits_of_all(params: Params, batch_stats: Any, ids: jax.Array, frozen: Reading) -> Any:
+    def logits_of_all(params: Params, batch_stats: Any, ids: jax.Array, frozen: Embeds) -> Any:
         own = eval_step(params, batch_stats, ids, frozen, phase=phase, model=model)
         return jax.lax.all_gather(own, AXIS, tiled=True)
 
@@ -146,9 +145,9 @@ def pmapped(
     )
 
     def train_on(state: TrainState, ids: np.ndarray, labels: np.ndarray, frozen: Reading) -> Any:
-        return step(state, _deal_ids(axis, ids, frozen, num_features), axis.deal(labels, 0), frozen)
+        return step(state, axis.deal(ids, num_features), axis.deal(labels, 0), frozen)
 
-    def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Reading) -> Any:
+    def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Embeds) -> Any:
         dealt = _deal_evenly(ids, len(devices))
         return evaluation(params, batch_stats, dealt, frozen)[: len(ids)]
 
@@ -215,7 +214,7 @@ def _on_mesh(
         return mapped(one, in_specs, (of_state, everywhere))(state, ids, labels, frozen)
 
     @jax.jit
-    def evaluation(params: Params, batch_stats: Any, ids: jax.Array, frozen: Reading) -> Any:
+    def evaluation(params: Params, batch_stats: Any, ids: jax.Array, frozen: Embeds) -> Any:
         def logits_of_all(*arguments: Any) -> jax.Array:
             own = eval_step(*arguments, phase=phase, model=model, batch_axis=axis, shards=shards)
             return jax.lax.all_gather(own, AXIS, tiled=True)
@@ -235,10 +234,10 @@ def _on_mesh(
         return jax.make_array_from_process_local_data(NamedSharding(mesh, split), flat)
 
     def train_on(state: TrainState, ids: np.ndarray, labels: np.ndarray, frozen: Reading) -> Any:
-        dealt = _deal_ids(axis, ids, frozen, num_features), axis.deal(labels, 0)
+        dealt = axis.deal(ids, num_features), axis.deal(labels, 0)
         return step(state, *map(put, dealt), frozen)
 
-    def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Reading) -> Any:
+    def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Embeds) -> Any:
         dealt = _deal_evenly(ids, len(devices))
         first = jax.process_index() * axis.devices
         logits = evaluation(params, batch_stats, put(dealt[first : first + axis.devices]), frozen)
@@ -263,12 +262,6 @@ def _batch_axis(batch_size: int, devices: Sequence[jax.Device]) -> BatchAxis:
             f"use a batch_size that is a multiple of {processes}"
         )
     return BatchAxis(AXIS, batch_size, len(devices) // processes, processes)
-
-
-def _deal_ids(axis: BatchAxis, ids: np.ndarray, frozen: Reading, num_features: int) -> np.ndarray:
-    """Ids dealt to this process's devices; those that fill up read no row."""
-    # A compact table has no place behind its rows: the last example is read once more.
-    return axis.deal(ids, ids[-1] if isinstance(frozen, CompactIndex) else num_features)
 
 
 def _deal_evenly(ids: np.ndarray, devices: int) -> np.ndarray:

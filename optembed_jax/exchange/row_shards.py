@@ -29,6 +29,10 @@ class RowShards:
     devices: int
     rows: int
 
+    def of_rows(self, rows: int) -> "RowShards":
+        """So many other rows, dealt to the same devices."""
+        return dataclasses.replace(self, rows=rows)
+
     @property
     def padded(self) -> int:
         """Rows of all blocks.

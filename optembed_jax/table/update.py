@@ -77,6 +77,7 @@ def write_back(
     score: Callable[[RowStep], jax.Array] | None = None,
     score_of_idle: Callable[[IdleSteps], jax.Array] | None = None,
     sum_over_devices: Callable[[Slopes], Slopes] = lambda slopes: slopes,
+    of_oov: jax.Array | None = None,
 ) -> tuple[Table, RowState, jax.Array | None, jax.Array | None]:
     """Take the step on the rows that were looked up.
 
@@ -93,6 +94,7 @@ def write_back(
       score: makes a number per row, float32 ``[R]``, of what the step does to it; None for none.
       score_of_idle: as of ``look_up``, to be added to it.
       sum_over_devices: of slopes that are those of this device's rows.
+      of_oov: the gradient of stand-ins that are not part of the view, float32 ``[F, D]``, or None.
 
     Returns:
       The table and the state after the step, the gradient of the thresholds, and the scores of the
@@ -105,7 +107,8 @@ def write_back(
     slopes = sum_over_devices(slopes)
     if rule.decay == "l2_coupled":
         new = _sweep_part(rule, new, step + 1)
-    new = _with_oov_stepped(rule, old, new, slopes.oov, step + 1)
+    of_oov = slopes.oov if of_oov is None else of_oov
+    new = _with_oov_stepped(rule, old, new, of_oov, step + 1)
     return *without_dates(state, new), slopes.thresholds, terms
 
 
@@ -146,7 +149,7 @@ def synchronise(
     """
     if state.last is None:
         return table, state
-    blocks = -(-table.rows.shape[0] // block_of(rule, table.rows.shape[0]))
+    blocks = -(-table.rows.shape[0] // block_of(rule, table.rows.shape[0], table.rows))
     return without_dates(state, sweep(rule, with_dates(state, table, step), step, 0, blocks))
 
 
@@ -186,7 +189,7 @@ def _step_sparsely(
     terms = None if score is None else jnp.zeros((most,), jnp.float32)
     start = without_oov(old), view.no_slopes(), terms
     done: tuple[DatedRows, Slopes, jax.Array | None] = for_blocks(
-        distinct.count, block_of(rule, most), one_block, start
+        distinct.count, block_of(rule, most, old.value.rows), one_block, start
     )
     return done
 
@@ -194,7 +197,7 @@ def _step_sparsely(
 def _sweep_part(rule: RowRule, rows: DatedRows, step: jax.Array) -> DatedRows:
     """Bring the part of the table up to date whose turn it is: each row every SWEEP_STEPS steps."""
     num_rows = rows.last.shape[0]
-    blocks = -(-num_rows // block_of(rule, num_rows))
+    blocks = -(-num_rows // block_of(rule, num_rows, rows.value.rows))
     per_part = -(-blocks // SWEEP_STEPS)
     return sweep(rule, rows, step, step % SWEEP_STEPS * per_part, per_part)
 

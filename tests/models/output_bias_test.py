@@ -5,8 +5,8 @@ import pytest
 from optembed_jax.errors import InputError
 from optembed_jax.models import MODEL_NAMES
 from optembed_jax.models.forward import Selection, forward, init_params
-from optembed_jax.models.initial_output import log_odds, predicting
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.output_bias import log_odds, predicting
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
 
