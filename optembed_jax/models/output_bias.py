@@ -8,8 +8,7 @@ logit varies by about 1 between rows, as much as good features do: to unlearn th
 which are rare. So the bias starts at the log-odds of the click rate, and the weights of the last
 layer at a hundredth of their random values, from where the first steps move those that help. Not at
 zero: no gradient would reach the table in the first step, and rows that pay the group lasso for
-  what they are
-worth to the loss would lose all they have.
+what they are worth to the loss would lose all they have.
 
 **After**, its mean prediction over the training rows should be their click rate: where the training
 loss is least, its derivative by the bias, the difference of the two, is zero. But steps of one size
