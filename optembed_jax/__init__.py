@@ -17,7 +17,7 @@ try:
     from optembed_jax.method.dimension import parameters_kept, prefix_mask, sample_dims
     from optembed_jax.method.embedding import Table, init_table, linear_term, select
     from optembed_jax.method.threshold import (
-        long_tail_slope,
+        long_tail_gradient,
         long_tail_step,
         regulariser,
         row_mask,
@@ -108,7 +108,7 @@ __all__ = [
     "linear_term",
     "logloss",
     "logloss_on_device",
-    "long_tail_slope",
+    "long_tail_gradient",
     "long_tail_step",
     "make_fitness",
     "mutate",

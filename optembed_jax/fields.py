@@ -78,3 +78,23 @@ class Fields:
         """Rows kept in each field, int64 ``[F]``, of a row mask ``[V]`` (boolean or 0/1)."""
         kept = np.asarray(row_mask) != 0
         return np.bincount(self.field_of_row[kept], minlength=self.num_fields)
+
+    def keep(self, rows: np.ndarray) -> tuple["Fields", np.ndarray]:
+        """The smaller vocabulary of the rows that are kept, and where each row is in it.
+
+        Every field stays. One that keeps nothing has one row, which nobody reads.
+
+        Args:
+          rows: bool ``[V]``, rows kept.
+
+        Returns:
+          The smaller fields, and the number of each row among theirs, int32 ``[V]``; of a row that
+          is not kept, ``V`` of the smaller fields, behind the last.
+        """
+        kept = self.rows_per_field(rows)
+        small = Fields(self.names, tuple(max(int(count), 1) for count in kept))
+        mask = np.asarray(rows) != 0
+        place = np.full(self.num_features, small.num_features, np.int32)
+        first = small.offsets - np.concatenate([[0], np.cumsum(kept)[:-1]])
+        place[mask] = np.arange(mask.sum()) + first[self.field_of_row[mask]]
+        return small, place

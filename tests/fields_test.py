@@ -55,3 +55,23 @@ def test_equal_fields_are_equal_and_hash_alike(fields):
 def test_bad_fields_are_refused(names, sizes, complaint):
     with pytest.raises(InputError, match=complaint):
         Fields(names, sizes)
+
+
+@pytest.mark.parametrize("kept", ["some", "none", "all"])
+def test_what_is_kept_is_a_smaller_vocabulary(kept):
+    fields = Fields(("a", "b", "c"), (4, 3, 2))
+    rows = {
+        "some": np.array([0, 1, 1, 0, 0, 0, 0, 1, 0], bool),
+        "none": np.zeros(9, bool),
+        "all": np.ones(9, bool),
+    }[kept]
+    small, places = fields.keep(rows)
+    assert small.names == fields.names
+    # A field of which nothing is left has a row, which nobody reads.
+    assert small.sizes == {"some": (2, 1, 1), "none": (1, 1, 1), "all": (4, 3, 2)}[kept]
+    assert places.dtype == np.int32
+    np.testing.assert_array_equal(places[~rows], small.num_features)
+    for row in np.flatnonzero(rows):
+        field = fields.field_of_row[row]
+        before = rows[fields.offsets[field] : row].sum()
+        assert places[row] == small.offsets[field] + before

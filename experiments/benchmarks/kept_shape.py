@@ -9,15 +9,15 @@ DIM = 64
 """Columns of the full table."""
 
 
-def drawn_dims(share: float, rng: np.random.Generator) -> np.ndarray:
-    """Different dims whose mean is ``share`` of ``DIM``, to the nearest column."""
+def drawn_dims(share: float, rng: np.random.Generator, dim: int = DIM) -> np.ndarray:
+    """Different dims whose mean is ``share`` of ``dim``, to the nearest column."""
     if share >= 1:
-        return np.full(NUM_FIELDS, DIM)
-    dims = np.clip(rng.normal(share * DIM, share * DIM / 2, NUM_FIELDS).round(), 1, DIM).astype(int)
-    wanted = round(share * DIM * NUM_FIELDS)
+        return np.full(NUM_FIELDS, dim)
+    dims = np.clip(rng.normal(share * dim, share * dim / 2, NUM_FIELDS).round(), 1, dim).astype(int)
+    wanted = round(share * dim * NUM_FIELDS)
     while dims.sum() != wanted:
         field = rng.integers(NUM_FIELDS)
-        dims[field] = np.clip(dims[field] + np.sign(wanted - dims.sum()), 1, DIM)
+        dims[field] = np.clip(dims[field] + np.sign(wanted - dims.sum()), 1, dim)
     return dims
 
 

@@ -1,14 +1,19 @@
-"""What retraining costs on compact arrays, against the same retraining with masks.
+"""What retraining costs on the kept vocabulary, against masks on the full table.
 
-    python -m experiments.benchmarks.retraining --json=FILE [--rows=100000,1000000]
+    python -m experiments.benchmarks.retraining --json=FILE [--tables=2200000:16:0.2:0.75:128-64]
 
-A model of 39 fields whose sizes fall off as in click logs, D = 64, MLP [1024, 512, 256], batches of
-2,048 rows of Zipf ids; what is kept are random rows and drawn dims. Masked and compact training
-take turns in one process, a step each; times are medians. Memory is what the step needs by XLA's
-own count of its buffers: the state, the batch, and the largest temporaries at any time.
+A model of 39 fields whose sizes fall off as in click logs, batches of 2,048 rows of Zipf ids; what
+is kept are random rows and drawn dims. Four trainings take turns in one process, a step each: the
+full table without masks, as the baseline trains it; the full table with masks; the kept rows and
+columns in stacks; and those with every row updated in every step (``dense``). Times are medians,
+of the wall clock and of the process's own time, which other work on the machine disturbs less.
+Memory is what the step needs by XLA's own count of its buffers: the state, the batch, and the
+largest temporaries at any time.
 """
 
+import dataclasses
 import functools
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,20 +23,24 @@ import numpy as np
 from absl import flags
 
 from experiments.benchmarks import json_file
-from experiments.benchmarks.click_log import fields_of, zipf_batches
-from experiments.benchmarks.kept_shape import DIM, drawn_dims, shares
+from experiments.benchmarks.click_log import FEWEST_ROWS, fields_of, zipf_batches
+from experiments.benchmarks.kept_shape import drawn_dims
 from experiments.run import cli
 from experiments.run.alternating import alternate
-from optembed_jax.models.forward import Reading, Selection, init_params
+from optembed_jax.errors import InputError
+from optembed_jax.models.forward import Params, Reading, Selection, init_params
 from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.serving.compact_model import compact
+from optembed_jax.serving.compact_model import keep
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import TrainState, init_state
 from optembed_jax.step.train_step import Phase, train_step
 from optembed_jax.table.decay import ROW_DECAYS
 
-_ROWS = flags.DEFINE_list("rows", ["100000", "1000000"], "Rows of the table, V.")
-_KEEP = flags.DEFINE_list("keep", ["0.3:0.41"], "Shares rows:columns.")
+_TABLES = flags.DEFINE_list(
+    "tables",
+    ["2200000:16:0.2:0.75:128-64", "5000000:64:0.3:0.41:1024-512-256"],
+    "What to measure, each rows:D:share of rows:share of columns:MLP.",
+)
 _MODEL = flags.DEFINE_string("model", "deepfm", "Backbone.")
 _DECAY = flags.DEFINE_enum("row_decay", "group_lasso", ROW_DECAYS, "What rows pay.")
 _REPEATS = flags.DEFINE_integer("repeats", 11, "Timed turns of each.", lower_bound=3)
@@ -51,11 +60,12 @@ class Side:
         self,
         state: TrainState,
         reading: Reading,
+        phase: Phase,
         model: ModelConfig,
         train: TrainConfig,
         batches: Sequence[tuple[np.ndarray, np.ndarray]],
     ) -> None:
-        step = functools.partial(train_step, phase=Phase.RETRAIN, model=model, train=train)
+        step = functools.partial(train_step, phase=phase, model=model, train=train)
         jitted = jax.jit(step, donate_argnums=0)
         self._step = jitted.lower(state, *batches[0], reading).compile()
         plan: Any = self._step.memory_analysis()
@@ -63,72 +73,131 @@ class Side:
         self.bytes_of_step = int(plan.argument_size_in_bytes + plan.temp_size_in_bytes + new)
         self._state, self._reading, self._batches = state, reading, batches
         self.losses: list[float] = []
+        self.cpu_ms: list[float] = []
 
     def take(self) -> None:
         """A step on the next batch."""
         batch = self._batches[len(self.losses) % len(self._batches)]
+        started = time.process_time()
         self._state, loss = self._step(self._state, *batch, self._reading)
         self.losses.append(float(loss))
+        self.cpu_ms.append(1000 * (time.process_time() - started))
 
 
-def measure(rows: int, keep: float, columns: float) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A table, what is kept of it, and the network behind it."""
+
+    rows: int
+    dim: int
+    keep: float
+    columns: float
+    mlp_dims: tuple[int, ...]
+
+
+def case_of(text: str) -> Case:
+    """The case that a text such as ``2200000:16:0.2:0.75:128-64`` says.
+
+    Raises:
+      InputError: it says none.
+    """
+    try:
+        rows, dim, keep, columns, mlp = text.split(":")
+        case = Case(
+            int(rows), int(dim), float(keep), float(columns), tuple(map(int, mlp.split("-")))
+        )
+    except ValueError as error:
+        raise InputError(
+            f"--tables={text}: give rows:D:share of rows:share of columns:MLP, such as "
+            "2200000:16:0.2:0.75:128-64"
+        ) from error
+    is_share = all(0 < share <= 1 for share in (case.keep, case.columns))
+    if not is_share or case.rows < FEWEST_ROWS or case.dim < 1:
+        raise InputError(
+            f"--tables={text}: shares are above 0 and at most 1, rows at least {FEWEST_ROWS}, D 1"
+        )
+    return case
+
+
+def measure(case: Case) -> dict[str, Any]:
     """All figures of one table."""
     rng = np.random.default_rng(0)
-    fields = fields_of(rows)
-    model = ModelConfig(model=_MODEL.value, latent_dim=DIM)
+    fields = fields_of(case.rows)
+    model = ModelConfig(model=_MODEL.value, latent_dim=case.dim, mlp_dims=case.mlp_dims)
+    plain = dataclasses.replace(model, mode="none")
     train = TrainConfig(row_decay=_DECAY.value)
+    dense = dataclasses.replace(train, table_update="dense")
     params, batch_stats = init_params(jax.random.key(0), model, fields)
-    mask, dims = rng.random(rows) < keep, drawn_dims(columns, rng)
-    small, index = compact(model, params, fields, mask, dims)
-    make = functools.partial(init_state, jax.random.key(0), model, train, fields)
-    reading = Selection(rows=jnp.asarray(mask), dims=jnp.asarray(dims))
+    mask = rng.random(case.rows) < case.keep
+    dims = drawn_dims(case.columns, rng, case.dim)
+    small, stacks = keep(model, params, fields, mask, dims)
+    masks = Selection(rows=jnp.asarray(mask), dims=jnp.asarray(dims))
     batches = zipf_batches(fields, BATCH, 8)
-    sides = {
-        "masked": Side(make(start=(params, batch_stats)), reading, model, train, batches),
-        "compact": Side(make(start=(small, batch_stats)), index, model, train, batches),
+
+    def side(
+        params: Params, reading: Reading, model: ModelConfig, train: TrainConfig, phase: Phase
+    ) -> Side:
+        start = params, batch_stats
+        state = init_state(jax.random.key(0), model, train, fields, start=start)
+        return Side(state, reading, phase, model, train, batches)
+
+    wanted: dict[str, tuple[Params, Reading, ModelConfig, TrainConfig, Phase]] = {
+        "full": (params, Selection(), plain, train, Phase.BASELINE),
+        "masked": (params, masks, model, train, Phase.RETRAIN),
+        "compact": (small, stacks, model, train, Phase.RETRAIN),
+        "dense": (small, stacks, model, dense, Phase.RETRAIN),
     }
-    del params, small
+    sides = {name: side(*of_side) for name, of_side in wanted.items()}
+    del params, small, wanted
     times = alternate({name: side.take for name, side in sides.items()}, _REPEATS.value)
+    cpu = {name: float(np.median(side.cpu_ms[-_REPEATS.value :])) for name, side in sides.items()}
     memory = {name: side.bytes_of_step for name, side in sides.items()}
-    losses = np.array([side.losses for side in sides.values()])
+    losses = np.array([sides[name].losses for name in ("masked", "compact", "dense")])
     return {
         "model": model.model,
         "row_decay": train.row_decay,
-        "rows": rows,
+        "rows": case.rows,
+        "dim": case.dim,
+        "mlp_dims": list(case.mlp_dims),
         "rows_kept": int(mask.sum()),
-        "columns_kept": round(float(dims.mean()) / DIM, 4),
+        "columns_kept": round(float(dims.mean()) / case.dim, 4),
+        "stacks": [[stack.rows, stack.width] for stack in stacks.stacks],
         **{f"{name}_ms": round(value, 1) for name, value in times.items()},
+        **{f"{name}_cpu_ms": round(value, 1) for name, value in cpu.items()},
         **{f"{name}_bytes": value for name, value in memory.items()},
-        "step_speedup": round(times["masked"] / times["compact"], 3),
-        "memory_ratio": round(memory["masked"] / memory["compact"], 3),
-        "largest_difference_of_losses": float(np.abs(losses[0] - losses[1]).max()),
+        "step_over_full": round(times["compact"] / times["full"], 3),
+        "step_over_masked": round(times["compact"] / times["masked"], 3),
+        "cpu_over_full": round(cpu["compact"] / cpu["full"], 3),
+        "memory_over_full": round(memory["compact"] / memory["full"], 3),
+        "memory_over_masked": round(memory["compact"] / memory["masked"], 3),
+        "speedup_over_dense": round(times["dense"] / times["compact"], 3),
+        "largest_difference_of_losses": float(np.abs(losses - losses[0]).max()),
     }
 
 
 def main() -> None:
     """Measure every table, print a line for each, write the JSON."""
     found = []
-    for rows in map(int, _ROWS.value):
-        for keep, columns in map(shares, _KEEP.value):
-            found.append(measure(rows, keep, columns))
-            print(_line(found[-1]), flush=True)
-    written = {
-        "step_speedup": found[0]["step_speedup"],
-        "memory_ratio": found[0]["memory_ratio"],
-        **json_file.machine(),
-        "tables": found,
-    }
-    json_file.write(written)
+    for case in map(case_of, _TABLES.value):
+        found.append(measure(case))
+        print(_line(found[-1]), flush=True)
+    first = ("step_over_full", "memory_over_full", "speedup_over_dense")
+    json_file.write(
+        {name: found[0][name] for name in first} | {**json_file.machine(), "tables": found}
+    )
 
 
 def _line(figures: dict[str, Any]) -> str:
     return (
-        f"{figures['model']:<7} V {figures['rows']:>9,}  "
+        f"{figures['model']} V {figures['rows']:,} D {figures['dim']}  "
         f"kept {figures['rows_kept'] / figures['rows']:.0%} x {figures['columns_kept']:.0%}  "
-        f"step {figures['masked_ms']:6.1f} -> {figures['compact_ms']:6.1f} ms "
-        f"({figures['step_speedup']:.2f}x)  "
-        f"memory {figures['masked_bytes'] / 1e6:,.0f} -> {figures['compact_bytes'] / 1e6:,.0f} MB "
-        f"({figures['memory_ratio']:.2f}x)  "
+        f"full {figures['full_ms']:.1f}, masked {figures['masked_ms']:.1f}, "
+        f"compact {figures['compact_ms']:.1f}, dense {figures['dense_ms']:.1f} ms  "
+        f"over full {figures['step_over_full']:.2f} (cpu {figures['cpu_over_full']:.2f}), "
+        f"over masked {figures['step_over_masked']:.2f}, "
+        f"{figures['speedup_over_dense']:.1f}x of dense  "
+        f"memory over full {figures['memory_over_full']:.2f}, "
+        f"over masked {figures['memory_over_masked']:.2f}  "
         f"losses differ by {figures['largest_difference_of_losses']:.1e}"
     )
 

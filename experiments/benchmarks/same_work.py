@@ -129,18 +129,18 @@ def expected_values(side: str, rows: np.ndarray, linear: np.ndarray, ids: np.nda
     reads = np.bincount(ids.reshape(-1), minlength=len(table))
     mu, nu, total = np.zeros_like(table), np.zeros_like(table), np.zeros((len(table), 2))
     for step in range(1, STEPS + 1):
-        # Half the square of what is read: a row's slope is itself, once for each reading.
-        slope = table * reads[:, None]
-        slope[:, -1] = 0
-        np.add.at(slope[:, -1], ids, table[ids, -1].sum(axis=1, keepdims=True))
+        # Half the square of what is read: a row's gradient is itself, once for each reading.
+        gradient = table * reads[:, None]
+        gradient[:, -1] = 0
+        np.add.at(gradient[:, -1], ids, table[ids, -1].sum(axis=1, keepdims=True))
         if side == "sparse_torch":
-            mu, nu = 0.9 * mu + 0.1 * slope, 0.999 * nu + 0.001 * slope**2
+            mu, nu = 0.9 * mu + 0.1 * gradient, 0.999 * nu + 0.001 * gradient**2
             table -= lr * (mu / (1 - 0.9**step)) / (np.sqrt(nu / (1 - 0.999**step)) + 1e-8)
         else:
-            total[:, 0] += np.mean(slope[:, :-1] ** 2, axis=1)
-            total[:, 1] += slope[:, -1] ** 2 / _LINEAR_WIDTH
+            total[:, 0] += np.mean(gradient[:, :-1] ** 2, axis=1)
+            total[:, 1] += gradient[:, -1] ** 2 / _LINEAR_WIDTH
             scale = np.repeat(np.sqrt(total) + 1e-8, [rows.shape[1], 1], axis=1)
-            table -= lr * slope / scale
+            table -= lr * gradient / scale
     return table
 
 

@@ -14,19 +14,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from experiments.benchmarks.click_log import fields_of, zipf_batches
 from experiments.benchmarks.timed_steps import answers, serve
-from optembed_jax.models.forward import Params, Selection, embed, view_of
+from optembed_jax.models.forward import Selection
 from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.step.batch_read import dims_of_all
-from optembed_jax.step.optimisers import TrainConfig, make_optimisers
+from optembed_jax.step.optimisers import TrainConfig
+from optembed_jax.step.table_step import read_table
+from optembed_jax.step.table_update import Setup
 from optembed_jax.step.train_state import init_state
 from optembed_jax.step.train_step import Phase, train_selection, train_step
-from optembed_jax.table.lookup import look_up, see
-from optembed_jax.table.state import RowState
-from optembed_jax.table.update import step_densely, write_back
 
 DIM, MLP_DIMS, BATCH, BATCHES = 64, (1024, 512, 256), 2048, 8
 
@@ -89,36 +86,19 @@ def embedding_step(state: Any, ids: jax.Array, labels: jax.Array, model: Any, tr
     """
     del labels
     key = jax.random.fold_in(state.key, state.step)
-    selection = train_selection(Phase.SUPERNET, model, key, ids.shape, Selection(), None)
-    assert isinstance(selection, Selection)
-    rule, row_state, table = train.row_rule, state.opt_state[0], state.params.table
-    view, read, lookup = view_of(model, state.params, selection), table, None
-    if isinstance(row_state, RowState) and row_state.is_sparse:
-        lookup, table, row_state = look_up(rule, table, row_state, ids, state.step)
-        read = see(view, table, row_state, ids, selection.dims, state.step)
+    reading = train_selection(Phase.SUPERNET, model, key, ids.shape, Selection(), None)
+    read = read_table(state, model, reading, ids, Setup(train))
 
-    def loss_of(read: Any, thresholds: jax.Array) -> jax.Array:
-        embedded = embed(model, Params(read, thresholds, None), ids, selection)
-        squares = [jnp.sum(jnp.square(part)) for part in jax.tree.leaves(embedded)]
+    def loss_of(given: Any) -> jax.Array:
+        squares = [jnp.sum(jnp.square(part)) for part in jax.tree.leaves(read.embedded(given))]
         return jnp.sum(jnp.stack(squares)) / 2
 
-    slopes, of_thresholds = jax.grad(loss_of, (0, 1))(read, state.params.thresholds)
-    if lookup is not None:
-        dims = dims_of_all(selection.dims, ids, None)
-        slopes = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), slopes)
-        table, row_state, of_thresholds, _ = write_back(
-            rule, view, table, row_state, lookup, slopes, dims, state.step
-        )
-    elif isinstance(row_state, RowState):
-        table, row_state = step_densely(rule, table, row_state, ids, slopes, state.step)
-    else:
-        updates, row_state = make_optimisers(train).table.update(slopes, row_state, table)
-        table = optax.apply_updates(table, updates)
+    after = read.step(jax.grad(loss_of)(read.given))
     thresholds = jax.tree.map(
-        lambda t, g: t - train.t_lr * g, state.params.thresholds, of_thresholds
+        lambda t, g: t - train.t_lr * g, state.params.thresholds, after.thresholds
     )
-    params = dataclasses.replace(state.params, table=table, thresholds=thresholds)
-    opt_state = (row_state, *state.opt_state[1:])
+    params = dataclasses.replace(state.params, table=after.table, thresholds=thresholds)
+    opt_state = (after.state, *state.opt_state[1:])
     return dataclasses.replace(state, step=state.step + 1, params=params, opt_state=opt_state)
 
 

@@ -240,7 +240,7 @@ RETRAIN_GROUP_LASSO = flags.DEFINE_float(
 PARALLELISM = flags.DEFINE_string(
     "parallelism",
     "auto",
-    "pmap: a copy of the table on every device; sharded: its rows dealt to them; auto: pmap if "
+    "pmap: a copy of the table on every device; sharded: its rows sharded over them; auto: pmap if "
     "that fits, on accelerators and in runs of several processes.",
 )
 DISTRIBUTED = flags.DEFINE_string(

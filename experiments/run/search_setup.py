@@ -104,7 +104,7 @@ def fitness_of(
     if choice.kind == "one":
         devices = devices[:1]
     else:
-        run.progress.say(f"search  candidates dealt to {choice.devices} devices")
+        run.progress.say(f"search  candidates sharded over {choice.devices} devices")
 
     def under(mask: np.ndarray | None) -> ValidationFitness:
         read, rows, places = rows_read(supernet.params, mask, ids)

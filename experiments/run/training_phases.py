@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils.epath import Path
 
@@ -30,13 +29,11 @@ from optembed_jax.models.forward import Params, Reading, Selection, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import shift_to_rate, shifted
 from optembed_jax.models.parameter_count import rows_in_budget
-from optembed_jax.serving.compact_model import compact, expand
+from optembed_jax.serving.compact_model import expand, keep
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import TrainState, init_state
 from optembed_jax.step.train_step import Phase
 from optembed_jax.storage import array_file, saved_state, state_manifest
-from optembed_jax.table.compact import CompactIndex
-from optembed_jax.table.compact_update import trains_compact
 from optembed_jax.table.score import keep_best, row_scores
 from optembed_jax.training.checkpoint import Checkpoints
 from optembed_jax.training.fit import Fitted, fit
@@ -57,6 +54,10 @@ class _Devices:
     train: TrainConfig
     batch_size: int
 
+    def made_on_host(self, make: Callable[[], Any]) -> Any:
+        """What ``make()`` is, made where it would stand, and brought to the host."""
+        return self.steps.whole(self.steps.create(make))
+
     def steps_of(self, phase: Phase, num_features: int) -> Steps:
         """The steps of another phase on the same devices."""
         return make_steps(
@@ -64,18 +65,13 @@ class _Devices:
         )
 
 
-def _devices_for(run: Run, phase: Phase) -> _Devices:
+def _devices_for(run: Run, phase: Phase, start: tuple[Params, Any] | None = None) -> _Devices:
+    """How a phase is spread, that starts from ``start``, or from a full table."""
     settings, prepared = run.settings, run.prepared
     model = model_of(phase.value, settings.model)
     batch_size = min(settings.batch_size, prepared.num_rows["train"])
-    if batch_size < settings.batch_size:
-        run.progress.say(
-            f"{phase.value}  batches of {batch_size} rows: the training split has no more"
-        )
     train = settings.retrain if phase == Phase.RETRAIN else settings.train
-    choice = choose(settings.parallelism, model, train, prepared.fields)
-    if choice.kind != "one":
-        run.progress.say(f"{phase.value}  {choice}")
+    choice = choose(settings.parallelism, model, train, prepared.fields, start)
     rows = prepared.fields.num_features
     steps = make_steps(choice.kind, phase, model, train, batch_size, rows)
     return _Devices(choice, steps, model, train, batch_size)
@@ -102,11 +98,14 @@ def supernet(run: Run, folder: Path) -> dict[str, Any]:
     rows_in_budget(model, fields)  # Before training, not after.
     devices = _devices_for(run, Phase.SUPERNET)
     rate = click_rate(run)
-    start = _Start(lambda: init_params(key_of(run, "supernet"), model, fields, rate))
+
+    def make() -> tuple[Params, Any]:
+        return init_params(key_of(run, "supernet"), model, fields, rate)
+
     if not state_manifest.is_finished(folder / "initial"):
-        params, batch_stats = devices.steps.whole(devices.steps.create(start.make))
+        params, batch_stats = devices.made_on_host(make)
         saved_state.save(folder / "initial", {"params": params, "batch_stats": batch_stats})
-    return _train(run, folder, Phase.SUPERNET, devices, start, Selection())
+    return _train(run, folder, Phase.SUPERNET, devices, _Start(make), Selection())
 
 
 def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:
@@ -114,23 +113,16 @@ def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:
 
     On arrays that hold only those, which gives what masks give (``compact_model``).
     """
-    settings, fields = run.settings, run.prepared.fields
-    devices, start = _devices_for(run, Phase.RETRAIN), _retraining_start(run)
-    rows, dims = kept.pruned(settings.model)
-    numbers = int(fields.rows_per_field(kept.rows) @ kept.dims)
-    pays = trains_compact(settings.retrain.table_update, numbers)
-    if not pays or devices.choice.kind != "one":
-        # A step on all of so many numbers costs more than masks waste; and several devices have
-        # steps for full tables only.
-        frozen = Selection(
-            rows=None if rows is None else jnp.asarray(rows),
-            dims=None if dims is None else jnp.asarray(dims),
-        )
-        return _train(run, folder, Phase.RETRAIN, devices, start, frozen, kept)
-    full, batch_stats = start.given if start.make is None else jax.device_get(start.make())
-    small, index = compact(settings.model, full, fields, rows, dims)
+    model, fields = run.settings.model, run.prepared.fields
+    full, batch_stats = _retraining_start(run)
+    small, reading = keep(model, full, fields, *kept.pruned(model))
     start = _Start(given=(small, batch_stats))
-    return _train(run, folder, Phase.RETRAIN, devices, start, index, kept, full)
+
+    def widened(params: Params) -> Params:
+        return expand(model, params, reading, fields, full)
+
+    devices = _devices_for(run, Phase.RETRAIN, start.given)
+    return _train(run, folder, Phase.RETRAIN, devices, start, reading, kept, widened)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,16 +147,20 @@ class _Start:
     given: Any = None
 
 
-def _retraining_start(run: Run) -> _Start:
-    """What retraining begins with, of the full model."""
+def _retraining_start(run: Run) -> tuple[Params, Any]:
+    """What retraining begins with, of the full model, on the host."""
     model, fields = run.settings.model, run.prepared.fields
     if run.settings.retrain_from == "fresh":
         (init_key, _), rate = jax.random.split(key_of(run, "retrain")), click_rate(run)
-        return _Start(lambda: init_params(init_key, model, fields, rate))
+        devices = _devices_for(run, Phase.RETRAIN)
+        made: tuple[Params, Any] = devices.made_on_host(
+            lambda: init_params(init_key, model, fields, rate)
+        )
+        return made
     like = dict(zip(("params", "batch_stats"), abstract(model, run), strict=True))
     place = run.workdir.phase_dir("supernet") / "initial"
     initial = saved_state.restore(place, like, on_host=True)
-    return _Start(given=(initial["params"], initial["batch_stats"]))
+    return initial["params"], initial["batch_stats"]
 
 
 def _train(
@@ -175,12 +171,12 @@ def _train(
     start: _Start,
     frozen: Reading,
     kept: Trained | None = None,
-    full: Params | None = None,
+    widened: Callable[[Params], Params] = lambda params: params,
 ) -> dict[str, Any]:
     """Train on from where the phase was left, score the test split once, save; its record.
 
-    ``kept`` has the rows and dimensions of a retraining; ``full`` is what its compact parameters
-    were cut from.
+    ``kept`` has the rows and dimensions of a retraining; ``widened`` puts its parameters back into
+    those of a full model.
     """
     settings, prepared = run.settings, run.prepared
     steps, model = devices.steps, devices.model
@@ -222,10 +218,7 @@ def _train(
         )
         trained = dataclasses.replace(trained, params=own)
     validation, test = (predicted(split, final) for split in ("validation", "test"))
-    if full is not None and isinstance(frozen, CompactIndex):
-        rows, _ = trained.pruned(model)
-        whole = expand(model, trained.params, frozen, prepared.fields, rows, full)
-        trained = dataclasses.replace(trained, params=whole)
+    trained = dataclasses.replace(trained, params=widened(trained.params))
     saved_state.save(folder / "state", trained.as_tree())
     calibrations = {
         "validation": metrics.calibration(*validation),
@@ -267,6 +260,12 @@ def _fit(
     """
     settings, prepared = run.settings, run.prepared
     steps, model = devices.steps, devices.model
+    if devices.batch_size < settings.batch_size:
+        run.progress.say(
+            f"{phase.value}  batches of {devices.batch_size} rows: the training split has no more"
+        )
+    if devices.choice.kind != "one":
+        run.progress.say(f"{phase.value}  {devices.choice}")
 
     def begin(given: tuple[Params, Any] | None) -> TrainState:
         return init_state(

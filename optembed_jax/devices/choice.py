@@ -1,8 +1,8 @@
-"""Whether a table fits every device, or has to be dealt to them: what a training state weighs."""
+"""Whether a table fits every device, or has to be sharded: what a training state weighs."""
 
 import dataclasses
 import os
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 
@@ -10,6 +10,7 @@ from optembed_jax.devices.layout import bytes_of
 from optembed_jax.devices.parallel import Steps, devices_in_order, one_device, pmapped, row_sharded
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
+from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
@@ -46,7 +47,7 @@ class Choice:
 
     def __str__(self) -> str:
         """One line for a person."""
-        how = {"one": "one device", "pmap": "a copy on each of", "sharded": "rows dealt to"}
+        how = {"one": "one device", "pmap": "a copy on each of", "sharded": "rows sharded over"}
         where = "" if self.kind == "one" else f" {self.devices} devices"
         why = "as asked" if self.asked else f"auto: at most {SHARE:.0%} of it is to be taken"
         return (
@@ -55,14 +56,21 @@ class Choice:
         )
 
 
-def choose(parallelism: str, model: ModelConfig, train: TrainConfig, fields: Fields) -> Choice:
+def choose(
+    parallelism: str,
+    model: ModelConfig,
+    train: TrainConfig,
+    fields: Fields,
+    start: tuple[Params, Any] | None = None,
+) -> Choice:
     """How a training phase is to be spread over all devices.
 
     Args:
-      parallelism: one of ``PARALLELISMS``; ``auto`` copies what fits, and deals what does not.
+      parallelism: one of ``PARALLELISMS``; ``auto`` copies what fits, and shards what does not.
       model: the model.
       train: the optimiser settings.
       fields: the data set's fields.
+      start: what training starts from, or its shapes; None is a full table.
 
     Raises:
       InputError: no such parallelism.
@@ -72,7 +80,7 @@ def choose(parallelism: str, model: ModelConfig, train: TrainConfig, fields: Fie
             f"parallelism must be one of {', '.join(PARALLELISMS)}, not {parallelism!r}"
         )
     devices = len(devices_in_order())
-    copied, dealt = state_bytes(model, train, fields, 1), state_bytes(model, train, fields, devices)
+    copied, sharded = (state_bytes(model, train, fields, n, start) for n in (1, devices))
     memory, memory_is_of = device_memory()
     kind: Kind = "sharded" if parallelism == "sharded" else "pmap"
     if parallelism == "auto" and not _are_worth_it():
@@ -81,7 +89,7 @@ def choose(parallelism: str, model: ModelConfig, train: TrainConfig, fields: Fie
         kind = "sharded"
     if kind == "pmap" and devices == 1:
         kind = "one"
-    taken = dealt if kind == "sharded" else copied
+    taken = sharded if kind == "sharded" else copied
     return Choice(kind, devices, taken, memory, memory_is_of, asked=parallelism != "auto")
 
 
@@ -105,11 +113,19 @@ def _are_worth_it() -> bool:
     return jax.process_count() > 1 or jax.devices()[0].platform != "cpu"
 
 
-def state_bytes(model: ModelConfig, train: TrainConfig, fields: Fields, devices: int) -> int:
-    """Bytes on each of so many devices that the rows are dealt to, nothing being made."""
+def state_bytes(
+    model: ModelConfig,
+    train: TrainConfig,
+    fields: Fields,
+    devices: int,
+    start: tuple[Params, Any] | None = None,
+) -> int:
+    """Bytes on each of so many devices that the rows are sharded over, nothing being made."""
+    gather = model.has_row_budget and start is None
     state = jax.eval_shape(
-        lambda key: init_state(key, model, train, fields, gather_scores=model.has_row_budget),
+        lambda key, start: init_state(key, model, train, fields, start=start, gather_scores=gather),
         jax.random.key(0),
+        start,
     )
     total = 0
     for part in (dataclasses.replace(state, key=None), state.params):

@@ -8,32 +8,27 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from optembed_jax.exchange.row_shards import RowShards
+from optembed_jax.method.row_axis import row_counts
 from optembed_jax.models.model_config import ModelConfig
 
 Tree = Any
 """A pytree: a ``TrainState``, ``Params``, batch statistics, a ``Reading``, or a tuple of those."""
 
 
-_PER_ROW = {
-    *("rows", "linear"),  # Table, also as moments; Selection
-    *("last", "visits", "scratch"),  # RowState
-    *("reads", "total"),  # ScoreState
-}
-
-
-def per_row(model: ModelConfig, tree: Tree) -> Tree:
-    """Whether each leaf of a tree has the table's rows as its first axis: a bool in its place.
+def rows_of(model: ModelConfig, tree: Tree, shards: RowShards | None = None) -> Tree:
+    """For each leaf of a tree the rows that it has a line for, 0 where it has none.
 
     Args:
       model: the model, which says what thresholds there are.
-      tree: whose table, if any, is a full one.
+      tree: of arrays, or their shapes.
+      shards: of the full table, whose rows count where a stack has none of its own.
     """
-    attributes = _PER_ROW | ({"thresholds"} if model.mode_threshold == "feature" else set())
+    return row_counts(tree, 1 if shards is None else shards.rows, model.mode_threshold)
 
-    def is_per_row(path: tuple[Any, ...], _: Any) -> bool:
-        return bool(path) and getattr(path[-1], "name", None) in attributes
 
-    return jax.tree_util.tree_map_with_path(is_per_row, tree)
+def per_row(model: ModelConfig, tree: Tree) -> Tree:
+    """Whether each leaf of a tree has a table's rows as its first axis: a bool in its place."""
+    return jax.tree.map(bool, rows_of(model, tree))
 
 
 def specs(model: ModelConfig, tree: Tree, axis: str | None) -> Tree:
@@ -46,23 +41,26 @@ def specs(model: ModelConfig, tree: Tree, axis: str | None) -> Tree:
 def layout(model: ModelConfig, tree: Tree, mesh: Mesh, shards: RowShards | None) -> Tree:
     """``jax.ShapeDtypeStruct`` with sharding of each leaf, its rows filled up to even blocks."""
 
-    def of(leaf: Any, rows: bool) -> jax.ShapeDtypeStruct:
+    def of(leaf: Any, rows: int) -> jax.ShapeDtypeStruct:
         shape, spec = leaf.shape, PartitionSpec()
         if rows and shards is not None:
-            shape, spec = (shards.padded, *leaf.shape[1:]), PartitionSpec(shards.axis)
+            padded = shards.of_rows(rows).padded
+            shape, spec = (padded, *leaf.shape[1:]), PartitionSpec(shards.axis)
         return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
 
-    return jax.tree.map(of, tree, per_row(model, tree))
+    return jax.tree.map(of, tree, rows_of(model, tree, shards))
 
 
 def filled_up(model: ModelConfig, tree: Tree, shards: RowShards | None) -> Tree:
     """The tree with zeros behind the table's rows, so that they make even blocks."""
 
-    def of(leaf: jax.Array, rows: bool) -> jax.Array:
-        missing = shards.padded - leaf.shape[0] if rows and shards is not None else 0
+    def of(leaf: jax.Array, rows: int) -> jax.Array:
+        if not rows or shards is None:
+            return leaf
+        missing = shards.of_rows(rows).padded - leaf.shape[0]
         return jnp.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1)) if missing else leaf
 
-    return jax.tree.map(of, tree, per_row(model, tree))
+    return jax.tree.map(of, tree, rows_of(model, tree, shards))
 
 
 def bytes_of(model: ModelConfig, tree: Tree) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from optembed_jax.devices.layout import Tree, filled_from_host, filled_up, layout, per_row
+from optembed_jax.devices.layout import Tree, filled_from_host, filled_up, layout, rows_of
 from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.models.model_config import ModelConfig
 
@@ -20,7 +20,7 @@ class MeshPlacement:
     Attributes:
       model: the model.
       mesh: of one axis, over all devices of all processes.
-      shards: how the table's rows, and all that is kept per row, are dealt to the devices; None
+      shards: how the table's rows, and all that is kept per row, are sharded over the devices; None
         copies them to each, as all else.
     """
 
@@ -64,16 +64,16 @@ class MeshPlacement:
 
     def whole(self, tree: Tree) -> Tree:
         """A copy of a placed tree as one device would have it, on the host, in every process."""
-        return jax.tree.map(self._on_host, tree, per_row(self.model, tree))
+        return jax.tree.map(self._on_host, tree, rows_of(self.model, tree, self.shards))
 
-    def _on_host(self, leaf: jax.Array, rows: bool) -> np.ndarray:
+    def _on_host(self, leaf: jax.Array, rows: int) -> np.ndarray:
         if leaf.is_fully_addressable or leaf.is_fully_replicated:
             array = np.asarray(leaf)
         else:
             # A block at a time, so that no device has to hold the whole table.
             blocks = self.mesh.size
             array = np.concatenate([self._block_of(leaf, number) for number in range(blocks)])
-        return array[: self.shards.rows] if rows and self.shards is not None else array
+        return array[:rows] if rows and self.shards is not None else array
 
     @functools.cached_property
     def _block_of(self) -> Callable[[jax.Array, int], jax.Array]:

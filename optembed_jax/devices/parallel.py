@@ -1,4 +1,4 @@
-"""How the steps of a phase run on the devices at hand: on one, copied to all, or dealt by rows.
+"""How the steps of a phase run on the devices at hand: on one, copied to all, or sharded by rows.
 
 The steps themselves are pure functions of ``train``. A :class:`Steps` compiles them for some
 devices, and says how what they work on is put there. Whatever the devices, the numbers are those
@@ -26,12 +26,11 @@ from optembed_jax.devices.mesh_placement import MeshPlacement
 from optembed_jax.errors import InputError
 from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.exchange.row_shards import RowShards
-from optembed_jax.models.forward import Params, Reading
+from optembed_jax.models.forward import Embeds, Params, Reading
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import TrainState, bring_up_to_date
 from optembed_jax.step.train_step import Phase, eval_step, train_step
-from optembed_jax.table.compact import CompactIndex
 
 AXIS = "devices"
 """Name of the mapped axis."""
@@ -72,7 +71,7 @@ class Steps:
     """
 
     train: Callable[[TrainState, np.ndarray, np.ndarray, Reading], tuple[TrainState, jax.Array]]
-    evaluate: Callable[[Params, Any, np.ndarray, Reading], jax.Array]
+    evaluate: Callable[[Params, Any, np.ndarray, Embeds], jax.Array]
     bring_up_to_date: Callable[[TrainState], TrainState]
     create: Callable[..., TrainState] = _called
     place: Callable[[Tree], Tree] = _unchanged
@@ -133,7 +132,7 @@ def pmapped(
         donate_argnums=0,
     )
 
-    def logits_of_all(params: Params, batch_stats: Any, ids: jax.Array, frozen: Reading) -> Any:
+    def logits_of_all(params: Params, batch_stats: Any, ids: jax.Array, frozen: Embeds) -> Any:
         own = eval_step(params, batch_stats, ids, frozen, phase=phase, model=model)
         return jax.lax.all_gather(own, AXIS, tiled=True)
 
@@ -146,11 +145,11 @@ def pmapped(
     )
 
     def train_on(state: TrainState, ids: np.ndarray, labels: np.ndarray, frozen: Reading) -> Any:
-        return step(state, _deal_ids(axis, ids, frozen, num_features), axis.deal(labels, 0), frozen)
+        return step(state, axis.shard(ids, num_features), axis.shard(labels, 0), frozen)
 
-    def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Reading) -> Any:
-        dealt = _deal_evenly(ids, len(devices))
-        return evaluation(params, batch_stats, dealt, frozen)[: len(ids)]
+    def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Embeds) -> Any:
+        sharded = _shard_evenly(ids, len(devices))
+        return evaluation(params, batch_stats, sharded, frozen)[: len(ids)]
 
     return dataclasses.replace(on_mesh, train=train_on, evaluate=evaluate)
 
@@ -163,7 +162,7 @@ def row_sharded(
     num_features: int,
     devices: Sequence[jax.Device] | None = None,
 ) -> Steps:
-    """The table's rows, and all that is kept per row, dealt to the devices.
+    """The table's rows, and all that is kept per row, sharded over the devices.
 
     Args:
       phase: of training.
@@ -189,7 +188,7 @@ def _on_mesh(
     *,
     is_sharded: bool,
 ) -> Steps:
-    """The steps over all devices of all processes, with the rows dealt to them or not."""
+    """The steps over all devices of all processes, with the rows sharded over them or not."""
     devices = devices_in_order() if devices is None else devices
     axis = _batch_axis(batch_size, devices)
     shards = RowShards(AXIS, len(devices), num_features) if is_sharded else None
@@ -215,7 +214,7 @@ def _on_mesh(
         return mapped(one, in_specs, (of_state, everywhere))(state, ids, labels, frozen)
 
     @jax.jit
-    def evaluation(params: Params, batch_stats: Any, ids: jax.Array, frozen: Reading) -> Any:
+    def evaluation(params: Params, batch_stats: Any, ids: jax.Array, frozen: Embeds) -> Any:
         def logits_of_all(*arguments: Any) -> jax.Array:
             own = eval_step(*arguments, phase=phase, model=model, batch_axis=axis, shards=shards)
             return jax.lax.all_gather(own, AXIS, tiled=True)
@@ -235,13 +234,13 @@ def _on_mesh(
         return jax.make_array_from_process_local_data(NamedSharding(mesh, split), flat)
 
     def train_on(state: TrainState, ids: np.ndarray, labels: np.ndarray, frozen: Reading) -> Any:
-        dealt = _deal_ids(axis, ids, frozen, num_features), axis.deal(labels, 0)
-        return step(state, *map(put, dealt), frozen)
+        sharded = axis.shard(ids, num_features), axis.shard(labels, 0)
+        return step(state, *map(put, sharded), frozen)
 
-    def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Reading) -> Any:
-        dealt = _deal_evenly(ids, len(devices))
+    def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Embeds) -> Any:
+        sharded = _shard_evenly(ids, len(devices))
         first = jax.process_index() * axis.devices
-        logits = evaluation(params, batch_stats, put(dealt[first : first + axis.devices]), frozen)
+        logits = evaluation(params, batch_stats, put(sharded[first : first + axis.devices]), frozen)
         return logits[: len(ids)]
 
     return Steps(
@@ -265,13 +264,7 @@ def _batch_axis(batch_size: int, devices: Sequence[jax.Device]) -> BatchAxis:
     return BatchAxis(AXIS, batch_size, len(devices) // processes, processes)
 
 
-def _deal_ids(axis: BatchAxis, ids: np.ndarray, frozen: Reading, num_features: int) -> np.ndarray:
-    """Ids dealt to this process's devices; those that fill up read no row."""
-    # A compact table has no place behind its rows: the last example is read once more.
-    return axis.deal(ids, ids[-1] if isinstance(frozen, CompactIndex) else num_features)
-
-
-def _deal_evenly(ids: np.ndarray, devices: int) -> np.ndarray:
+def _shard_evenly(ids: np.ndarray, devices: int) -> np.ndarray:
     """``[n, b, F]`` of a batch ``[B, F]``, filled up with its last example."""
     ids = np.asarray(ids)
     missing = -len(ids) % devices

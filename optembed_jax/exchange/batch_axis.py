@@ -16,7 +16,7 @@ import numpy as np
 class BatchAxis:
     """The mapped axis that a batch is split over; hashable, static under jit.
 
-    Each process holds an equal, consecutive part of the batch, and deals it to its devices in
+    Each process holds an equal, consecutive part of the batch, and shards it over its devices in
     consecutive parts of ``ceil(part / devices)``, the last ones filled up.
 
     Attributes:
@@ -51,7 +51,7 @@ class BatchAxis:
         """Whether nothing has to be filled up."""
         return self.per_process % self.devices == 0
 
-    def deal(self, part: np.ndarray, filler: np.ndarray | float) -> np.ndarray:
+    def shard(self, part: np.ndarray, filler: np.ndarray | float) -> np.ndarray:
         """A process's part ``[per_process, ...]`` as ``[devices, per_device, ...]``.
 
         Args:

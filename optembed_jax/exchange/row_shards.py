@@ -1,4 +1,4 @@
-"""A table dealt to devices by rows: each id's row is fetched from the device that holds it.
+"""A table sharded over devices by rows: each id's row is fetched from the device that holds it.
 
 Device ``k`` of ``n`` holds the ``k``-th of ``n`` equal blocks of rows, the last ones filled up with
 zeros, of the table and of everything that is kept per row. All devices see the ids of the whole
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 @dataclasses.dataclass(frozen=True)
 class RowShards:
-    """How rows are dealt; hashable, static under jit.
+    """How rows are sharded; hashable, static under jit.
 
     Attributes:
       axis: name of the mapped axis, ``n`` devices long.
@@ -28,6 +28,10 @@ class RowShards:
     axis: str
     devices: int
     rows: int
+
+    def of_rows(self, rows: int) -> "RowShards":
+        """So many other rows, sharded over the same devices."""
+        return dataclasses.replace(self, rows=rows)
 
     @property
     def padded(self) -> int:

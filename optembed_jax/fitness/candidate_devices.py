@@ -1,4 +1,5 @@
-"""Candidates dealt to devices: each is scored by one of them, with its own copy of what it reads.
+"""Candidates sharded over devices: each is scored by one of them, with its own copy of what it
+reads.
 
 The devices of a process work at the same time, and the processes tell each other what they found.
 A candidate's logits are made from those of the one before it, and beside others they are rounded
@@ -24,7 +25,7 @@ from optembed_jax.search.successive_halving import Fitness
 def over_devices(
     make: Callable[[jax.Device], ValidationFitness], devices: Sequence[jax.Device]
 ) -> ValidationFitness:
-    """A fitness that deals its candidates to devices, in consecutive shares.
+    """A fitness that shards its candidates to devices, in consecutive shares.
 
     Args:
       make: the fitness on one device; what it reads has to be there.
@@ -36,12 +37,12 @@ def over_devices(
     of_each = [make(device) for device in devices]
     parts = zip(*(fitness.parts for fitness in of_each), strict=True)
     return ValidationFitness(
-        tuple(functools.partial(_dealt, tuple(part), tuple(devices)) for part in parts),
+        tuple(functools.partial(_sharded, tuple(part), tuple(devices)) for part in parts),
         of_each[0].part_rows,
     )
 
 
-def _dealt(
+def _sharded(
     of_each: Sequence[Fitness], devices: Sequence[jax.Device], dims: np.ndarray
 ) -> np.ndarray:
     """Fitness float64 ``[C]`` of candidates int32 ``[C, F]``."""

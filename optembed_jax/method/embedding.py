@@ -4,29 +4,50 @@ Input to the backbone: ``E[id] * m[id] * prefix(d)`` (OptEmbed, section 3.1). A 
 zero vector, or, with ``oov``, a learned vector of its field.
 """
 
+from typing import Any, Self
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from optembed_jax.fields import Fields
 from optembed_jax.method.dimension import prefix_mask
+from optembed_jax.method.row_axis import PER_ROW, WithRows
 
 _DRAWN_AT_ONCE = 2**24
 """Initial values of a table that are drawn together."""
 
 
+class OneStack:
+    """What belongs to one stack of rows, alone where a table of several has it for each."""
+
+    @property
+    def stacks(self) -> tuple[Self, ...]:
+        """Itself, the only one."""
+        return (self,)
+
+    def with_stacks(self, stacks: tuple[Any, ...]) -> Any:
+        """Other things, one for each stack, in the form of this one."""
+        (only,) = stacks
+        return only
+
+    def fields_of_stacks(self, fields: Fields) -> tuple[Fields, ...]:
+        """The fields in each stack, of the data set's."""
+        return (fields,)
+
+
 @flax.struct.dataclass
-class Table:
-    """What the table's optimiser trains.
+class Table(OneStack, WithRows):
+    """What the table's optimiser trains: the full table, or one stack of it.
 
     Attributes:
-      rows: float32 ``[V, D]``, the embedding table.
+      rows: float32 ``[V, D]``, the embedding table; ``[V]`` where a stack has single numbers.
       linear: float32 ``[V]``, the first-order weight of each feature, for FM and DeepFM; else None.
       oov: float32 ``[F, D]``, what pruned ids of each field read; None where they read zeros.
     """
 
-    rows: jax.Array
-    linear: jax.Array | None = None
+    rows: jax.Array = flax.struct.field(metadata=PER_ROW)
+    linear: jax.Array | None = flax.struct.field(default=None, metadata=PER_ROW)
     oov: jax.Array | None = None
 
 
@@ -58,7 +79,7 @@ def _xavier_uniform(key: jax.Array, rows: int, dim: int) -> jax.Array:
         return jax.random.uniform(key, (rows, dim), jnp.float32, -bound, bound)
 
     # Drawing needs four times the memory of what is drawn, more than a table with its moments: so
-    # a column at a time, which leaves rows that are dealt to devices where they are.
+    # a column at a time, which leaves rows that are sharded over devices where they are.
     def column(key: jax.Array) -> jax.Array:
         return jax.random.uniform(key, (rows,), jnp.float32, -bound, bound)
 

@@ -30,7 +30,7 @@ def row_norm(rows: jax.Array, order: int = 1) -> jax.Array:
         return _absolute_sum(rows)
     if order == 2:
         squares = jnp.sum(jnp.square(rows), axis=-1)
-        # The square root has an infinite slope at 0; the inner where keeps it out of the gradient.
+        # The square root has an infinite derivative at 0; the inner where keeps it out.
         is_zero = squares == 0
         return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, squares)))
     raise ValueError(f"the norm's order is 1 or 2, not {order}")
@@ -56,7 +56,8 @@ _absolute_sum.defvjp(_absolute_sum_forward, _absolute_sum_backward)
 
 @jax.custom_vjp
 def long_tail_step(x: jax.Array) -> jax.Array:
-    """1 where ``x > 0``, else 0, in the dtype of ``x``; differentiated as :func:`long_tail_slope`.
+    """1 where ``x > 0``, else 0, in the dtype of ``x``; differentiated as
+    :func:`long_tail_gradient`.
 
     Args:
       x: float array of any shape, here ``norm - threshold``.
@@ -64,7 +65,7 @@ def long_tail_step(x: jax.Array) -> jax.Array:
     return (x > 0).astype(x.dtype)
 
 
-def long_tail_slope(x: jax.Array) -> jax.Array:
+def long_tail_gradient(x: jax.Array) -> jax.Array:
     """The estimator's derivative: ``2 - 4|x|`` up to 0.4, then 0.4 up to 1, then 0."""
     distance = jnp.abs(x)
     tail = jnp.where(distance <= 1.0, 0.4, 0.0).astype(x.dtype)
@@ -76,7 +77,7 @@ def _step_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _step_backward(x: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
-    return (cotangent * long_tail_slope(x),)
+    return (cotangent * long_tail_gradient(x),)
 
 
 long_tail_step.defvjp(_step_forward, _step_backward)

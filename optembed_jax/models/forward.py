@@ -10,7 +10,9 @@ retraining   the supernet's mask, frozen              the winner's, one per fiel
 ===========  =======================================  ====================================
 """
 
-from typing import Any
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import flax.linen as nn
 import flax.struct
@@ -19,24 +21,22 @@ import jax.numpy as jnp
 
 from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.fields import Fields
-from optembed_jax.method import threshold
-from optembed_jax.method.embedding import Table, init_table, linear_term, select
+from optembed_jax.method.embedding import init_table
+from optembed_jax.method.row_axis import PER_ROW, WithRows
 from optembed_jax.models import make_backbone
 from optembed_jax.models.layers import Embedded
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import predicting
-from optembed_jax.table import compact
-from optembed_jax.table.compact import CompactIndex
-from optembed_jax.table.view import RowView, Seen
+from optembed_jax.table.view import Ask, RowView, Seen, embed_stacks
 
 
 @flax.struct.dataclass
-class Params:
+class Params(WithRows):
     """All that is trained, in the three groups that have an optimiser each.
 
     Attributes:
-      table: the embedding ``Table`` with its linear weights and OOV vectors, or, of a compact
-        model, a ``CompactTable``; within a sparse step, the rows as its ids see them, ``Seen``.
+      table: the embedding ``Table`` with its linear weights and OOV vectors; ``Stacks`` where it is
+        trained compact, a ``CompactTable`` where it is served.
       thresholds: float32 ``[F]`` or ``[V]``; None where no rows are pruned.
       network: the backbone's parameters.
     """
@@ -45,9 +45,17 @@ class Params:
     thresholds: jax.Array | None
     network: Any
 
+    def row_counts(self, rows: int, level: str) -> Any:
+        """As of any ``WithRows``; thresholds of features have a line for each row."""
+        counted = super().row_counts(rows, level)
+        if self.thresholds is not None and level == "feature":
+            of_thresholds: Any = rows
+            return dataclasses.replace(counted, thresholds=of_thresholds)
+        return counted
+
 
 @flax.struct.dataclass
-class Selection:
+class Selection(WithRows):
     """What part of the table a forward pass reads; the default is all of it.
 
     Attributes:
@@ -56,13 +64,48 @@ class Selection:
       learned: take the rows from the thresholds, differentiably.
     """
 
-    rows: jax.Array | None = None
+    rows: jax.Array | None = flax.struct.field(default=None, metadata=PER_ROW)
     dims: jax.Array | None = None
     learned: bool = flax.struct.field(pytree_node=False, default=False)
 
+    def asks(self, config: ModelConfig, params: Params, ids: jax.Array) -> tuple[Ask, ...]:
+        """What ids ask of the only stack."""
+        return (Ask(view_of(config, params, self), ids, self.dims),)
 
-Reading = Selection | CompactIndex
-"""How ids read the table: the part of a full one, or the index of a compact one."""
+    def joined(self, seen: Sequence[Seen], ids: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """What the backbone reads, of what the ids see."""
+        del ids
+        (only,) = seen
+        return only.rows, None if only.linear is None else jnp.sum(only.linear, axis=-1)
+
+    def embed(
+        self, config: ModelConfig, params: Params, ids: jax.Array
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """What the backbone reads of a table that is up to date."""
+        return embed_stacks(config, params, ids, self)
+
+
+class Embeds(Protocol):
+    """How ids read a table: a :class:`Reading`, or the index of a compact one that is served."""
+
+    def embed(
+        self, config: ModelConfig, params: Params, ids: jax.Array
+    ) -> tuple[Embedded, jax.Array | None]:
+        """What the backbone reads of a table that is up to date, see :func:`embed`."""
+
+
+class Reading(Embeds, Protocol):
+    """How ids read a table that is trained: a ``Selection`` of a full one, or ``StackReading``."""
+
+    @property
+    def learned(self) -> bool:
+        """Whether rows are taken from the thresholds, differentiably."""
+
+    def asks(self, config: ModelConfig, params: Params, ids: jax.Array) -> tuple[Ask, ...]:
+        """What ids int32 ``[B, F]`` ask of each stack."""
+
+    def joined(self, seen: Sequence[Seen], ids: jax.Array) -> tuple[Embedded, jax.Array | None]:
+        """What the backbone reads, of what the ids see of each stack."""
 
 
 def init_params(
@@ -120,7 +163,7 @@ def embed(
     config: ModelConfig,
     params: Params,
     ids: jax.Array,
-    selection: Reading,
+    selection: Embeds,
 ) -> tuple[Embedded, jax.Array | None]:
     """What the backbone reads: ``E[ids] * m[ids] * prefix(d)``, and the linear term.
 
@@ -128,36 +171,13 @@ def embed(
       config: the model.
       params: its parameters.
       ids: int32 ``[B, F]``, rows of the table.
-      selection: the part of the table to read, or the index of a compact one; of rows as ids see
-        them (``Seen``), all.
+      selection: the part of the table to read, or the index of a compact one.
 
     Returns:
       ``embedded`` float32 ``[B, F, D]``, of a compact table ragged, and the linear term float32
       ``[B]``, or None.
     """
-    if isinstance(selection, CompactIndex):
-        return compact.lookup(params.table, selection, ids)
-    if isinstance(params.table, Seen):
-        seen = params.table
-        linear = None if seen.linear is None else jnp.sum(seen.linear, axis=-1)
-        return seen.rows, linear
-    table: Table = params.table
-    rows, mask = table.rows[ids], None
-    is_judged_once = selection.learned and table.rows.shape[0] < ids.size
-    if selection.learned:
-        of_mask = (_learned(config, params), ids, config.mode_threshold, config.norm)
-        if is_judged_once:
-            # Before it is read, so that gradients are summed by row before they come to its mask.
-            once = threshold.mask_once(table.rows, *of_mask)
-            rows, mask = (table.rows * once[:, None])[ids], once[ids]
-        else:
-            mask = threshold.row_mask(rows, *of_mask)
-    elif selection.rows is not None:
-        mask = selection.rows[ids].astype(rows.dtype)
-    linear = None
-    if table.linear is not None:
-        linear = linear_term(table.linear, ids, mask if config.mode_linear == "prune" else None)
-    return select(rows, mask, selection.dims, table.oov, is_masked=is_judged_once), linear
+    return selection.embed(config, params, ids)
 
 
 def _learned(config: ModelConfig, params: Params) -> jax.Array:
@@ -190,7 +210,7 @@ def forward(
     params: Params,
     batch_stats: Any,
     ids: jax.Array,
-    selection: Reading,
+    selection: Embeds,
     *,
     train: bool = False,
     dropout_key: jax.Array | None = None,
@@ -212,7 +232,31 @@ def forward(
       Logits float32 ``[B]`` and the batch statistics, updated when training.
     """
     embedded, linear = embed(config, params, ids, selection)
-    variables = {"params": params.network, "batch_stats": batch_stats}
+    return logits_of(
+        config,
+        params.network,
+        batch_stats,
+        embedded,
+        linear,
+        train=train,
+        dropout_key=dropout_key,
+        batch_axis=batch_axis,
+    )
+
+
+def logits_of(
+    config: ModelConfig,
+    network: Any,
+    batch_stats: Any,
+    embedded: Embedded,
+    linear: jax.Array | None,
+    *,
+    train: bool = False,
+    dropout_key: jax.Array | None = None,
+    batch_axis: BatchAxis | None = None,
+) -> tuple[jax.Array, Any]:
+    """What the backbone makes of what it reads; arguments and outcome as of :func:`forward`."""
+    variables = {"params": network, "batch_stats": batch_stats}
     module = backbone(config, batch_axis)
     if not train:
         logits: Any = module.apply(variables, embedded, linear, train=False)

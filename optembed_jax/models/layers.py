@@ -92,8 +92,7 @@ def fm_interaction(embedded: Embedded) -> jax.Array:
       float ``[B]``.
     """
     if isinstance(embedded, Ragged):
-        # Several times as fast as the same over the stacked fields, which XLA pads twice.
-        total = sum(embedded.padded_fields(), jnp.zeros((1, 1), embedded.values.dtype))
+        total = embedded.padded_sum()
         squares = jnp.sum(jnp.square(embedded.values), axis=-1)
         return 0.5 * (jnp.sum(jnp.square(total), axis=-1) - squares)
     square_of_sum = jnp.square(jnp.sum(embedded, axis=1))

@@ -7,8 +7,8 @@ learning one number, with all its weights. And what a perceptron with random wei
 logit varies by about 1 between rows, as much as good features do: to unlearn that takes clicks,
 which are rare. So the bias starts at the log-odds of the click rate, and the weights of the last
 layer at a hundredth of their random values, from where the first steps move those that help. Not at
-zero: no gradient would reach the table in the first step, and rows that pay rent for what they are
-worth to the loss would lose all they have.
+zero: no gradient would reach the table in the first step, and rows that pay the group lasso for
+what they are worth to the loss would lose all they have.
 
 **After**, its mean prediction over the training rows should be their click rate: where the training
 loss is least, its derivative by the bias, the difference of the two, is zero. But steps of one size

@@ -1,12 +1,13 @@
 """The compact model: the compact table, and the backbone without what read the rest.
 
-It is a model like any other: ``forward``, the training step and the loop take its parameters and
-its :class:`CompactIndex` where the full model has its parameters and its ``Selection``. Retraining
-on it equals retraining with masks, on arrays as small as the artifact.
+It is a model like any other. Served, it has an array for each field (:func:`compact`); trained,
+fields of like width share one (:func:`keep`), and the training step and the loop take its
+:class:`StackReading` where the full model has its ``Selection``. Training it equals training with
+masks, on arrays as small as the artifact.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from optembed_jax.models.dcn import fold_idle
 from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.table.compact import CompactIndex, compact_table
+from optembed_jax.table.stacks import StackReading, keep_in_stacks, put_back
 
 
 def compact(
@@ -53,58 +55,62 @@ def compact(
         raise InputError("the parameters are compact already")
     prunes_linear = config.mode_linear == "prune" and rows is not None
     table, index = compact_table(params.table, fields, rows, dims, prunes_linear=prunes_linear)
-    network = _shrink(config, params.network, index)
+    network = _shrink(config, params.network, index.dims, index.fields_with_columns)
     return Params(table=table, thresholds=None, network=network), index
 
 
-def expand(
+def keep(
     config: ModelConfig,
-    small: Params,
-    index: CompactIndex,
+    params: Params,
     fields: Fields,
-    rows: np.ndarray | None,
-    full: Params,
+    rows: np.ndarray | None = None,
+    dims: np.ndarray | None = None,
+) -> tuple[Params, StackReading]:
+    """Cut a model as :func:`compact` does, to be trained: its table is ``Stacks``, on the host.
+
+    Args:
+      config: the model.
+      params: its parameters, of a full table.
+      fields: the data set's fields.
+      rows: bool ``[V]``, rows kept; None keeps all.
+      dims: int ``[F]``, columns kept, each in 0..``D``; None keeps all.
+
+    Returns:
+      The parameters, and how ids read them.
+
+    Raises:
+      InputError: a mask or dims that do not fit.
+    """
+    prunes_linear = config.mode_linear == "prune"
+    table, reading = keep_in_stacks(params.table, fields, rows, dims, prunes_linear=prunes_linear)
+    network = _shrink(config, params.network, reading.dims, reading.order)
+    return Params(table=table, thresholds=None, network=network), reading
+
+
+def expand(
+    config: ModelConfig, small: Params, reading: StackReading, fields: Fields, full: Params
 ) -> Params:
-    """Put compact parameters back into full ones: the inverse of :func:`compact`.
+    """Put parameters that were trained compact back into full ones: the inverse of :func:`keep`.
 
     The masked model with the result gives the compact model's logits, so that what was trained
     compact can be kept and compared in the full form.
 
     Args:
       config: the model.
-      small: compact parameters in float32, not folded.
-      index: theirs.
+      small: as :func:`keep` made them, and trained.
+      reading: theirs.
       fields: the data set's fields.
-      rows: the row mask that was given to :func:`compact`.
-      full: where they go, such as the parameters that were compacted; what was pruned keeps its
-        values from here.
+      full: where they go, such as the parameters that were cut; what was pruned keeps its values
+        from here.
     """
-    mask = np.ones(fields.num_features, bool) if rows is None else np.asarray(rows) != 0
-    table: Table = full.table
-    values = np.array(table.rows)
-    oov = None if table.oov is None else np.array(table.oov)
-    for field, stored in zip(index.fields_with_columns, small.table.rows, strict=True):
-        block = np.flatnonzero(mask[fields.offsets[field] :][: fields.sizes[field]])
-        kept, dim = index.kept[field], index.dims[field]
-        values[fields.offsets[field] + block, :dim] = np.asarray(stored)[:kept]
-        if oov is not None and len(stored) > kept:
-            oov[field, :dim] = np.asarray(stored)[kept]
-    linear = small.table.linear
-    if linear is not None and index.prunes_linear:
-        linear = jnp.asarray(table.linear).at[np.flatnonzero(mask)].set(linear)
-    restored = dataclasses.replace(
-        table,
-        rows=jnp.asarray(values),
-        linear=linear,
-        oov=None if oov is None else jnp.asarray(oov),
-    )
     # Where each number of the compact network came from: the same cut, of positions.
     positions = jax.tree.map(
         lambda leaf: np.arange(leaf.size, dtype=np.int64).reshape(leaf.shape), full.network
     )
-    cut = _shrink(config, positions, index)
+    cut = _shrink(config, positions, reading.dims, reading.order)
     network = _write_back(full.network, small.network, cut)
-    return Params(table=restored, thresholds=full.thresholds, network=network)
+    table = put_back(small.table, reading, fields, full.table)
+    return Params(table=table, thresholds=full.thresholds, network=network)
 
 
 def fold_for_serving(params: Params) -> Params:
@@ -114,21 +120,21 @@ def fold_for_serving(params: Params) -> Params:
     return params
 
 
-def columns_kept(index: CompactIndex, latent_dim: int) -> np.ndarray:
-    """The flat columns ``[F * D]`` that are left, int ``[sum(dims)]``."""
-    parts = [field * latent_dim + np.arange(dim) for field, dim in enumerate(index.dims)]
-    return np.concatenate(parts).astype(np.int64)
+def columns_kept(dims: Sequence[int], latent_dim: int, order: Sequence[int]) -> np.ndarray:
+    """The flat columns ``[F * D]`` that are left, int ``[sum(dims)]``, field after field."""
+    parts = [field * latent_dim + np.arange(dims[field]) for field in order]
+    return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
 
 
-def _shrink(config: ModelConfig, network: Any, index: CompactIndex) -> Any:
-    """The backbone's parameters without what only ever met zeros."""
+def _shrink(config: ModelConfig, network: Any, dims: Sequence[int], order: Sequence[int]) -> Any:
+    """The backbone's parameters without what only ever met zeros, fields in another order."""
     if config.model == "fm":
         return network
-    columns = columns_kept(index, config.latent_dim)
-    flat = len(index.dims) * config.latent_dim
+    columns = columns_kept(dims, config.latent_dim, order)
+    flat = len(dims) * config.latent_dim
     inputs = columns
     if config.model == "ipnn":
-        inputs = np.concatenate([columns, flat + _pairs_kept(index)])
+        inputs = np.concatenate([columns, flat + _pairs_kept(len(dims), order)])
     if config.model not in ("dcn", "dcnv2"):
         return _shrink_perceptron(network, inputs, bool(config.mlp_dims))
     hidden = columns if not config.mlp_dims else np.arange(config.mlp_dims[-1])
@@ -195,11 +201,14 @@ def _shrink_matrices(network: Mapping[str, Any], columns: np.ndarray) -> dict[st
     return {**network, **cross}
 
 
-def _pairs_kept(index: CompactIndex) -> np.ndarray:
-    """Numbers of the pairs ``f < g``, in row-major order, of which both fields are left."""
-    first, second = np.triu_indices(len(index.dims), k=1)
-    left = np.asarray(index.dims) > 0
-    return np.flatnonzero(left[first] & left[second])
+def _pairs_kept(fields: int, order: Sequence[int]) -> np.ndarray:
+    """Numbers of the pairs ``f < g`` of the fields that are left, in row-major order of these."""
+    number = np.zeros((fields, fields), np.int64)
+    first, second = np.triu_indices(fields, k=1)
+    number[first, second] = number[second, first] = np.arange(len(first))
+    left = np.asarray(order, np.int64)
+    first, second = np.triu_indices(len(left), k=1)
+    return number[left[first], left[second]]
 
 
 def tree_bytes(tree: Any) -> int:

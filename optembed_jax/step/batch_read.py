@@ -1,41 +1,39 @@
-"""What a batch reads of the parameters, on the device that its examples lie on; and gradients back.
+"""What a batch reads of a stack of rows, over the devices it is split over; and gradients back.
 
-A step's loss is differentiated with respect to what is read here. Of a table that is updated
-densely that is, on one device, and where every device holds all rows, what the device has anyway;
-where rows are dealt to the devices, those of its own examples are fetched. Of a table that is
-updated sparsely it is what each id sees of its row.
+Of a stack that is updated densely the loss is differentiated with respect to the rows that the
+device has, or, where rows are sharded over the devices, to those that its own examples read,
+fetched. Of a stack that is updated sparsely it is differentiated with respect to what each id sees
+of its row, and gradients go to wherever the row is.
 """
 
 import dataclasses
 import functools
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.method import threshold
-from optembed_jax.models.forward import Params, Reading, Selection
-from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.method.embedding import Table
 from optembed_jax.table.lookup import see
 from optembed_jax.table.state import RowState
-from optembed_jax.table.view import RowView, Seen, Slopes, of_columns
+from optembed_jax.table.view import Ask, RowView, Seen, ViewGradients, of_columns
 
 
-@flax.struct.dataclass
+@dataclasses.dataclass(frozen=True)
 class BatchRead:
-    """The arguments of ``forward`` for a device's part of a batch.
+    """What a device's examples read of rows that are all up to date.
 
     Attributes:
-      params: with the rows of the table that are read, or all.
-      selection: what part of them is read.
-      ids: int32 ``[b, F]``, rows of ``params.table``, thresholds and masks.
+      table: the rows that are read, or all.
+      view: how they are seen.
+      ids: int32 ``[b, F]``, rows of the table, thresholds and masks.
     """
 
-    params: Params
-    selection: Reading
+    table: Table
+    view: RowView
     ids: jax.Array
 
 
@@ -45,7 +43,7 @@ def ids_of_all(ids: jax.Array, batch_axis: BatchAxis | None, shards: RowShards |
     Args:
       ids: int32 ``[b, F]``, of this device.
       batch_axis: that the batch is split over, or None.
-      shards: how rows are dealt to the devices, or None.
+      shards: how rows are sharded over the devices, or None.
 
     Returns:
       int32 ``[n, b, F]``, without an axis ``[b, F]``. With shards, places in this device's block.
@@ -73,120 +71,109 @@ def dims_of_all(
 
 
 def read(
-    model: ModelConfig,
-    params: Params,
-    selection: Reading,
-    ids: jax.Array,
-    all_ids: jax.Array,
-    shards: RowShards | None,
+    view: RowView, table: Table, ids: jax.Array, all_ids: jax.Array, shards: RowShards | None
 ) -> BatchRead:
-    """What this device's examples read of a whole table.
+    """The rows that this device's examples read, with what is kept for each.
 
     Args:
-      model: the model.
-      params: what this device holds.
-      selection: with a mask of the rows that this device holds.
+      view: how the rows that this device holds are seen.
+      table: those.
       ids: int32 ``[b, F]``, of this device.
       all_ids: :func:`ids_of_all` of them.
-      shards: how rows are dealt to the devices, or None.
+      shards: how rows are sharded over the devices, or None.
     """
     if shards is None:
-        return BatchRead(params, selection, ids)
-    assert isinstance(selection, Selection)
-    fetched = shards.fetch(dataclasses.replace(params.table, oov=None), all_ids)
-    table = dataclasses.replace(fetched, oov=params.table.oov)
-    thresholds = params.thresholds
-    if lie_with_rows(model, thresholds):
+        return BatchRead(table, view, ids)
+    fetched = shards.fetch(dataclasses.replace(table, oov=None), all_ids)
+    thresholds = view.thresholds
+    if view.level == "feature":
         thresholds = shards.fetch(thresholds, all_ids)
     return BatchRead(
-        params=dataclasses.replace(params, table=table, thresholds=thresholds),
-        selection=dataclasses.replace(selection, rows=shards.fetch(selection.rows, all_ids)),
+        table=dataclasses.replace(fetched, oov=table.oov),
+        view=dataclasses.replace(
+            view, thresholds=thresholds, mask=shards.fetch(view.mask, all_ids)
+        ),
         ids=jnp.arange(ids.size, dtype=jnp.int32).reshape(ids.shape),
     )
 
 
 def read_looked_up(
-    view: RowView,
-    params: Params,
-    dims: jax.Array | None,
+    ask: Ask,
+    table: Table,
     row_state: RowState,
     step: jax.Array,
-    ids: jax.Array,
     all_ids: jax.Array,
     batch_axis: BatchAxis | None,
     shards: RowShards | None,
-) -> BatchRead:
+) -> Seen:
     """What this device's examples see of rows that were looked up.
 
     Args:
-      view: how the model sees rows.
-      params: what this device holds, the table as ``look_up`` returned it.
-      dims: int32 ``[F]`` or ``[b, F]`` of this device, columns kept; None keeps all.
-      row_state: of the table's optimiser, as ``look_up`` returned it.
+      ask: of this device's examples.
+      table: what this device holds, as ``look_up`` returned it.
+      row_state: of its optimiser, likewise.
       step: int32 scalar, steps taken before this one.
-      ids: int32 ``[b, F]``, of this device.
-      all_ids: :func:`ids_of_all` of them.
+      all_ids: :func:`ids_of_all` of its ids.
       batch_axis: that the batch is split over, or None.
-      shards: how rows are dealt to the devices, or None.
+      shards: how rows are sharded over the devices, or None.
     """
-    if shards is None:
-        if batch_axis is not None:
-            device = jax.lax.axis_index(batch_axis.name)
-            all_ids = all_ids[device]
-        seen = see(view, params.table, row_state, all_ids, dims, step)
-    else:
-        whole = see(view, params.table, row_state, all_ids, None, step)
-        seen = shards.deliver(whole, all_ids < params.table.rows.shape[0])
-        seen = of_columns(seen, dims)
-    return BatchRead(Params(seen, None, params.network), Selection(), ids)
+    if shards is not None:
+        whole = see(ask.view, table, row_state, all_ids, None, step)
+        return of_columns(shards.deliver(whole, all_ids < table.rows.shape[0]), ask.dims)
+    own = all_ids
+    if batch_axis is not None:
+        own = all_ids[jax.lax.axis_index(batch_axis.name)]
+    return see(ask.view, table, row_state, own, ask.dims, step)
 
 
 def mean_gradients(
-    model: ModelConfig,
-    gradients: Params,
-    params: Params,
+    gradient: tuple[Table, jax.Array | None],
+    view: RowView,
+    table: Table,
     all_ids: jax.Array,
     batch_axis: BatchAxis | None,
     shards: RowShards | None,
-) -> Params:
+) -> tuple[Table, jax.Array | None]:
     """Gradients of the mean of the devices' losses.
 
     Args:
-      model: the model.
-      gradients: of this device's loss, with respect to what it read.
-      params: what this device holds.
+      gradient: of this device's loss, with respect to table and thresholds of :func:`read`.
+      view: how the rows that this device holds are seen.
+      table: those.
       all_ids: as in :func:`read`.
       batch_axis: that the batch is split over, or None.
       shards: as in :func:`read`.
 
     Returns:
-      Gradients of the shapes of ``params``; those of rows as their ids see them are one after
-      another, ``[N, ...]``, of all ids.
+      Gradients of the shapes of what this device holds.
     """
-    if isinstance(gradients.table, Seen):
-        table = jax.tree.map(functools.partial(_of_all_ids, batch_axis), gradients.table)
-        network = gradients.network
-        if batch_axis is not None:
-            network = jax.lax.pmean(network, batch_axis.name)
-        return Params(table, None, network)
     if batch_axis is None:
-        return gradients
+        return gradient
     if shards is None:
-        averaged: Params = jax.lax.pmean(gradients, batch_axis.name)
+        averaged: tuple[Table, jax.Array | None] = jax.lax.pmean(gradient, batch_axis.name)
         return averaged
 
     def mean_at_rows(gradient: Any, rows: int) -> Any:
         total = shards.give_back(gradient, all_ids, rows)
         return jax.tree.map(lambda array: array / shards.devices, total)
 
-    rows = params.table.rows.shape[0]
-    table = mean_at_rows(dataclasses.replace(gradients.table, oov=None), rows)
-    oov, thresholds, network = jax.lax.pmean(
-        (gradients.table.oov, gradients.thresholds, gradients.network), batch_axis.name
-    )
-    if params.thresholds is not None and lie_with_rows(model, params.thresholds):
-        thresholds = mean_at_rows(gradients.thresholds, params.thresholds.shape[0])
-    return Params(dataclasses.replace(table, oov=oov), thresholds, network)
+    of_table, of_thresholds = gradient
+    of_rows = mean_at_rows(dataclasses.replace(of_table, oov=None), table.rows.shape[0])
+    oov, averaged_thresholds = jax.lax.pmean((of_table.oov, of_thresholds), batch_axis.name)
+    if view.thresholds is not None and view.level == "feature":
+        averaged_thresholds = mean_at_rows(of_thresholds, view.thresholds.shape[0])
+    return dataclasses.replace(of_rows, oov=oov), averaged_thresholds
+
+
+def gradients_of_all_ids(gradient: Seen, batch_axis: BatchAxis | None) -> Seen:
+    """Gradients with respect to what ids see, of all ids one after another: ``[N, ...]``.
+
+    Args:
+      gradient: of this device's loss, arrays ``[b, F, ...]``.
+      batch_axis: that the batch is split over, or None; the outcome is of the devices' mean loss.
+    """
+    everyones: Seen = jax.tree.map(functools.partial(_of_all_ids, batch_axis), gradient)
+    return everyones
 
 
 def _of_all_ids(batch_axis: BatchAxis | None, gradient: jax.Array) -> jax.Array:
@@ -200,26 +187,27 @@ def _everyones(batch_axis: BatchAxis | None, own: jax.Array) -> jax.Array:
     return own if batch_axis is None else jax.lax.all_gather(own, batch_axis.name)
 
 
-def slopes_of_all(model: ModelConfig, slopes: Slopes, shards: RowShards | None) -> Slopes:
-    """Slopes of this device's rows, added up over the devices where rows are dealt to them."""
+def view_gradients_of_all(
+    level: str, view_gradients: ViewGradients, shards: RowShards | None
+) -> ViewGradients:
+    """Gradients of this device's rows, added up over the devices where rows are sharded over
+    them.
+
+    ``level`` of the thresholds: those of features lie where their rows do.
+    """
     if shards is None:
-        return slopes
-    total: Slopes = jax.lax.psum(slopes, shards.axis)
-    if lie_with_rows(model, slopes.thresholds):
-        return dataclasses.replace(total, thresholds=slopes.thresholds)
+        return view_gradients
+    total: ViewGradients = jax.lax.psum(view_gradients, shards.axis)
+    if level == "feature":
+        return dataclasses.replace(total, thresholds=view_gradients.thresholds)
     return total
 
 
 def regulariser(
-    model: ModelConfig, thresholds: jax.Array, shards: RowShards | None
+    level: str, thresholds: jax.Array, shards: RowShards | None
 ) -> tuple[jax.Array, jax.Array]:
     """``threshold.regulariser`` of all thresholds, and its gradient at those of this device."""
-    if shards is None or not lie_with_rows(model, thresholds):
+    if shards is None or level != "feature":
         return jax.value_and_grad(threshold.regulariser)(thresholds)
     terms = jnp.where(shards.is_real(), jnp.exp(-thresholds), 0.0)
     return jax.lax.psum(jnp.sum(terms), shards.axis), -terms
-
-
-def lie_with_rows(model: ModelConfig, thresholds: jax.Array | None) -> bool:
-    """Whether there is a threshold for each row, which lies where the row does."""
-    return thresholds is not None and model.mode_threshold == "feature"

@@ -7,13 +7,10 @@ import jax
 import optax
 
 from optembed_jax.errors import InputError
-from optembed_jax.fields import Fields
-from optembed_jax.method.embedding import Table
 from optembed_jax.models.forward import Params
 from optembed_jax.step.learning_rate import Plateau, Schedule
-from optembed_jax.table.compact_update import init_compact_row_state
 from optembed_jax.table.decay import ROW_DECAYS, RowRule
-from optembed_jax.table.state import TABLE_UPDATES, init_row_state, updates_sparsely
+from optembed_jax.table.state import TABLE_UPDATES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +30,7 @@ class TrainConfig:
       group_lasso: weight of the norm of rows and of linear weights under
         ``row_decay="group_lasso"``, at least 0.
       table_update: ``sparse`` touches only the rows that a batch reads, ``dense`` all; ``auto`` is
-        sparse for large tables. A compact table is always updated densely.
+        sparse for large tables, of stacks for each that is large.
       lr_plateau: ``FACTOR:PATIENCE``, ``learning_rate.Plateau`` that cuts the rates; None, or
         ``none``, never.
       lr_schedule: ``NAME:KEY=VALUE,...``, ``learning_rate.Schedule`` of the rates, in epochs; None
@@ -125,27 +122,23 @@ class Optimisers:
     thresholds: optax.GradientTransformation
     network: optax.GradientTransformation
 
-    def init(self, params: Params) -> Any:
-        """The state of all three."""
-        return (
-            self.table.init(params.table),
-            self.thresholds.init(params.thresholds),
-            self.network.init(params.network),
-        )
+    def init(self, params: Params) -> tuple[Any, Any]:
+        """The states of thresholds and network; the table's is made by ``table_update``."""
+        return self.thresholds.init(params.thresholds), self.network.init(params.network)
 
     def update(self, grads: Params, opt_state: Any, params: Params) -> tuple[Params, Any]:
-        """New parameters and new state of all three; a table of None is left out."""
-        table, table_state = None, opt_state[0]
-        if params.table is not None:
-            table, table_state = self.table.update(grads.table, opt_state[0], params.table)
+        """Thresholds and network after a step, and the new states of all three.
+
+        The table is none of it: it has taken its step, and is None.
+        """
         thresholds, thresholds_state = self.thresholds.update(
             grads.thresholds, opt_state[1], params.thresholds
         )
         network, network_state = self.network.update(grads.network, opt_state[2], params.network)
-        updates = Params(table=table, thresholds=thresholds, network=network)
+        updates = Params(table=None, thresholds=thresholds, network=network)
         return (
             optax.apply_updates(params, updates),
-            (table_state, thresholds_state, network_state),
+            (opt_state[0], thresholds_state, network_state),
         )
 
 
@@ -171,23 +164,3 @@ def make_optimisers(config: TrainConfig) -> Optimisers:
         table = optax.adamw(config.lr, weight_decay=rule.l2)
     network = adam(config.l2, kernels)
     return Optimisers(table=table, thresholds=optax.sgd(config.t_lr), network=network)
-
-
-def init_optimisers(config: TrainConfig, params: Params, fields: Fields) -> Any:
-    """The states of the three optimisers, the table's as :func:`_init_table_state` makes it."""
-    optimisers = make_optimisers(config)
-    table_state = _init_table_state(config, params, fields)
-    if table_state is None:
-        return optimisers.init(params)
-    return (table_state, *optimisers.init(dataclasses.replace(params, table=None))[1:])
-
-
-def _init_table_state(config: TrainConfig, params: Params, fields: Fields) -> Any:
-    """A ``RowState`` or a ``CompactRowState``; None where Optax updates the table, densely."""
-    rule = config.row_rule
-    if not isinstance(params.table, Table):
-        return init_compact_row_state(params.table) if rule.lazy_moments else None
-    sparse = updates_sparsely(config.table_update, fields.num_features)
-    if sparse or rule.lazy_moments:
-        return init_row_state(rule, params.table, fields, sparse=sparse)
-    return None

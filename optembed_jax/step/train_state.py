@@ -1,7 +1,6 @@
 """All that training changes, and what it owes to rows that it has not read for a while."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import flax.struct
@@ -11,16 +10,12 @@ import numpy as np
 
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.method.embedding import Table
 from optembed_jax.models.forward import Params, init_params
 from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.step.optimisers import TrainConfig, init_optimisers
+from optembed_jax.step.optimisers import TrainConfig, make_optimisers
+from optembed_jax.step.table_update import init_table_state
 from optembed_jax.table import score as row_score
-from optembed_jax.table.catch_up import ridges, shares
-from optembed_jax.table.decay import AdamRows
 from optembed_jax.table.score import ScoreState
-from optembed_jax.table.state import RowState
-from optembed_jax.table.update import synchronise
 
 
 @flax.struct.dataclass
@@ -32,7 +27,7 @@ class TrainState:
       params: table, thresholds, network.
       batch_stats: running batch statistics of the network.
       opt_state: the three optimisers' states, in the order of ``Optimisers``; the table's is
-        a ``RowState`` or ``CompactRowState`` where rows are not updated by Optax.
+        one of ``table_update``, of a table of several stacks one for each.
       key: PRNG key; step ``n`` draws from ``fold_in(key, n)``, so that it need not change.
       lr_scale: float32 scalar, what the learning rates are multiplied by in this epoch.
       scores: what the choice of rows by a budget goes by; None without one.
@@ -79,9 +74,12 @@ def init_state(
         if start is None
         else jax.tree.map(jnp.copy, start)
     )
-    opt_state, scores = init_optimisers(train, params, fields), None
+    table_state, scores = init_table_state(train, params.table, fields), None
+    opt_state = (table_state, *make_optimisers(train).init(params))
     if gather_scores:
-        is_swept = isinstance(opt_state[0], RowState) and train.row_decay == "l2_coupled"
+        is_swept = train.row_decay == "l2_coupled" and any(
+            stack.is_sparse for stack in table_state.stacks
+        )
         if is_swept and model.budget_score == "mean_norm":
             raise InputError(
                 "row_score=mean_norm cannot be gathered by sparse updates with "
@@ -113,26 +111,14 @@ def with_lr_scale(state: TrainState, lr_scale: float, *, train: TrainConfig) -> 
     """
     if float(state.lr_scale) == np.float32(lr_scale):
         return state
-    row_state, scale = state.opt_state[0], state.lr_scale
+    table, scale = state.params.table, state.lr_scale
     scale = jax.device_put(np.float32(lr_scale), scale.sharding)
-    if isinstance(row_state, RowState) and row_state.share is not None:
-        share, ridge = jax.tree.map(
-            lambda new, old: jax.device_put(new, old.sharding),
-            _owed(state.params.table, row_state, scale, train=train),
-            (row_state.share, row_state.ridge),
-        )
-        row_state = dataclasses.replace(row_state, share=share, ridge=ridge)
-    return dataclasses.replace(state, opt_state=(row_state, *state.opt_state[1:]), lr_scale=scale)
-
-
-@functools.partial(jax.jit, static_argnames="train")
-def _owed(
-    table: Table, row_state: RowState, lr_scale: jax.Array, *, train: TrainConfig
-) -> tuple[Table | None, Table | None]:
-    """``RowState.share`` and ``ridge`` at a rate."""
-    rule, visits = train.at(lr_scale).row_rule, row_state.visits
-    share = shares(rule, table, row_state.mu, row_state.nu, visits)
-    return share, ridges(rule, row_state.nu, visits)
+    states = tuple(
+        own.owing(stack, scale, train)
+        for stack, own in zip(table.stacks, state.opt_state[0].stacks, strict=True)
+    )
+    opt_state = (table.with_stacks(states), *state.opt_state[1:])
+    return dataclasses.replace(state, opt_state=opt_state, lr_scale=scale)
 
 
 def bring_up_to_date(state: TrainState, *, train: TrainConfig) -> TrainState:
@@ -141,24 +127,18 @@ def bring_up_to_date(state: TrainState, *, train: TrainConfig) -> TrainState:
     To call before anything but a training step reads the table: evaluation, scoring, checkpoint,
     export. Without sparse updates it changes nothing.
     """
-    row_state, table, scores = state.opt_state[0], state.params.table, state.scores
-    if not isinstance(row_state, RowState) or row_state.last is None:
+    if not any(own.is_sparse for own in state.opt_state[0].stacks):
         return state
-    rule = train.at(state.lr_scale).row_rule
-    new_table, new_row_state = synchronise(rule, table, row_state, state.step)
-    if scores is not None and scores.kind == "mean_norm" and scores.total is not None:
-        before = AdamRows(table.rows, row_state.mu.rows, row_state.nu.rows)
-        steps = state.step - row_state.last
-        scores = dataclasses.replace(
-            scores,
-            total=scores.total
-            + row_score.sum_of_idle_norms(
-                rule, before, new_table.rows, steps, row_state.visits, scores.order
-            ),
-        )
+    at_rate, scores = train.at(state.lr_scale), state.scores
+    tables, states = [], []
+    for stack, own in zip(state.params.table.stacks, state.opt_state[0].stacks, strict=True):
+        table, row_state, scores = own.up_to_date(stack, state.step, scores, at_rate)
+        tables.append(table)
+        states.append(row_state)
+    in_form = state.params.table.with_stacks
     return dataclasses.replace(
         state,
-        params=dataclasses.replace(state.params, table=new_table),
-        opt_state=(new_row_state, *state.opt_state[1:]),
+        params=dataclasses.replace(state.params, table=in_form(tuple(tables))),
+        opt_state=(in_form(tuple(states)), *state.opt_state[1:]),
         scores=scores,
     )

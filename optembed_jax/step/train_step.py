@@ -17,11 +17,12 @@ import optax
 from optembed_jax.exchange.batch_axis import BatchAxis, draw
 from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.method.dimension import sample_dims
-from optembed_jax.models.forward import Params, Reading, Selection, forward
+from optembed_jax.models.forward import Embeds, Params, Reading, Selection, logits_of
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.step import batch_read
-from optembed_jax.step.optimisers import TrainConfig
-from optembed_jax.step.table_step import look_up_rows, scored, update, write_back_rows
+from optembed_jax.step.optimisers import TrainConfig, make_optimisers
+from optembed_jax.step.table_step import embed_up_to_date, read_table
+from optembed_jax.step.table_update import Setup
 from optembed_jax.step.train_state import TrainState
 
 
@@ -48,7 +49,7 @@ def train_selection(
       model: the model.
       key: PRNG key, for the supernet's dimensions.
       shape: ``(B, F)``.
-      frozen: what retraining reads, of a full or a compact table; the other phases ignore it.
+      frozen: how ids read the table in retraining; the other phases ignore it.
       batch_axis: that the batch is split over, or None.
     """
     if phase == Phase.BASELINE:
@@ -62,7 +63,7 @@ def train_selection(
     return Selection(dims=dims, learned=model.learns_thresholds)
 
 
-def eval_selection(phase: Phase, model: ModelConfig, frozen: Reading) -> Reading:
+def eval_selection(phase: Phase, model: ModelConfig, frozen: Embeds) -> Embeds:
     """What evaluation reads of the table: in the supernet, every column of the kept rows."""
     if phase == Phase.SUPERNET:
         return Selection(learned=model.learns_thresholds)
@@ -87,7 +88,7 @@ def train_step(
       state: before the step.
       ids: int32 ``[B, F]``; ``V`` in an example that only fills up the device's part.
       labels: float32 0/1 ``[B]``.
-      frozen: what retraining reads of the table, or the index of a compact one;
+      frozen: how ids read the table in retraining, full or in stacks;
         ``Selection()`` in the other phases.
       phase: of training.
       model: the model.
@@ -95,7 +96,7 @@ def train_step(
       batch_axis: mapped axis that the batch is split over, or None. Loss, gradients, statistics
         and draws are those of the whole batch, as on one device.
       shards: how the rows of the table, and all that is kept per row (its optimiser's state,
-        scores, ``frozen.rows``, thresholds per feature), are dealt to the devices of that axis;
+        scores, ``frozen.rows``, thresholds per feature), are sharded over the devices of that axis;
         None: every device holds all.
 
     Returns:
@@ -104,33 +105,17 @@ def train_step(
     """
     train = train.at(state.lr_scale)
     dims_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-    selection = train_selection(phase, model, dims_key, ids.shape, frozen, batch_axis)
-    all_ids = batch_read.ids_of_all(ids, batch_axis, shards)
-    sparse = look_up_rows(state, model, train, selection, all_ids)
-    if sparse is None:
-        read = batch_read.read(model, state.params, selection, ids, all_ids, shards)
-    else:
-        assert isinstance(selection, Selection)
-        params = dataclasses.replace(state.params, table=sparse.table)
-        read = batch_read.read_looked_up(
-            sparse.view,
-            params,
-            selection.dims,
-            sparse.state,
-            state.step,
-            ids,
-            all_ids,
-            batch_axis,
-            shards,
-        )
+    reading = train_selection(phase, model, dims_key, ids.shape, frozen, batch_axis)
+    read = read_table(state, model, reading, ids, Setup(train, batch_axis, shards))
 
-    def loss_of(params: Params) -> tuple[jax.Array, Any]:
-        logits, batch_stats = forward(
+    def loss_of(given: Any, network: Any) -> tuple[jax.Array, Any]:
+        embedded, linear = read.embedded(given)
+        logits, batch_stats = logits_of(
             model,
-            params,
+            network,
             state.batch_stats,
-            read.ids,
-            read.selection,
+            embedded,
+            linear,
             train=True,
             dropout_key=dropout_key,
             batch_axis=batch_axis,
@@ -139,29 +124,32 @@ def train_step(
         loss = jnp.mean(losses) if batch_axis is None else batch_axis.share_of_mean(losses)
         return loss, batch_stats
 
-    (loss, batch_stats), grads = jax.value_and_grad(loss_of, has_aux=True)(read.params)
-    grads = batch_read.mean_gradients(model, grads, state.params, all_ids, batch_axis, shards)
+    (loss, batch_stats), (of_table, of_network) = jax.value_and_grad(
+        loss_of, argnums=(0, 1), has_aux=True
+    )(read.given, state.params.network)
     if batch_axis is not None:
-        loss = jax.lax.pmean(loss, batch_axis.name)
-    if sparse is not None:
-        assert isinstance(selection, Selection)
-        all_dims = batch_read.dims_of_all(selection.dims, ids, batch_axis)
-        sparse, grads = write_back_rows(state, model, train, sparse, grads, all_dims, shards)
-    if selection.learned and state.params.thresholds is not None:
-        term, slope = batch_read.regulariser(model, state.params.thresholds, shards)
-        loss += train.alpha * term
-        sloped = jax.tree.map(lambda of_loss: of_loss + train.alpha * slope, grads.thresholds)
-        grads = dataclasses.replace(grads, thresholds=sloped)
-    new_params, opt_state = update(state, train, grads, sparse, all_ids, selection)
-    scores = scored(state, grads, sparse, all_ids, new_params)
+        loss, of_network = jax.lax.pmean((loss, of_network), batch_axis.name)
+    after = read.step(of_table)
+    thresholds, of_thresholds = state.params.thresholds, after.thresholds
+    if thresholds is not None:
+        of_thresholds = jnp.zeros_like(thresholds) if of_thresholds is None else of_thresholds
+        if reading.learned:
+            term, gradient = batch_read.regulariser(model.mode_threshold, thresholds, shards)
+            loss += train.alpha * term
+            of_thresholds += train.alpha * gradient
+    rest, opt_state = make_optimisers(train).update(
+        Params(None, of_thresholds, of_network),
+        state.opt_state,
+        dataclasses.replace(state.params, table=None),
+    )
     new_state = TrainState(
         step=state.step + 1,
-        params=new_params,
+        params=dataclasses.replace(rest, table=after.table),
         batch_stats=batch_stats,
-        opt_state=opt_state,
+        opt_state=(after.state, *opt_state[1:]),
         key=state.key,
         lr_scale=state.lr_scale,
-        scores=scores,
+        scores=after.scores,
     )
     return new_state, loss
 
@@ -170,7 +158,7 @@ def eval_step(
     params: Params,
     batch_stats: Any,
     ids: jax.Array,
-    frozen: Reading,
+    frozen: Embeds,
     *,
     phase: Phase,
     model: ModelConfig,
@@ -181,7 +169,6 @@ def eval_step(
 
     ``batch_axis`` and ``shards`` as in :func:`train_step`; of this device's examples.
     """
-    selection = eval_selection(phase, model, frozen)
-    all_ids = batch_read.ids_of_all(ids, batch_axis, shards)
-    read = batch_read.read(model, params, selection, ids, all_ids, shards)
-    return forward(model, read.params, batch_stats, read.ids, read.selection)[0]
+    reading = eval_selection(phase, model, frozen)
+    embedded, linear = embed_up_to_date(model, params, reading, ids, batch_axis, shards)
+    return logits_of(model, params.network, batch_stats, embedded, linear)[0]

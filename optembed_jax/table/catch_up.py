@@ -16,6 +16,7 @@ from optembed_jax.table.decay import AdamRows, RowRule, idle, lasso_share, ridge
 from optembed_jax.table.shrinkage import shrink
 
 _CACHED_ROWS = 256  # With their moments, they fit a core's cache while idle steps are taken.
+_NUMBERS = 8  # As cheap as a row, where a table has but one number in each.
 _BLOCK_ROWS = 2048  # Few enough for a core's cache, enough for a loop's overhead not to show.
 
 
@@ -122,7 +123,7 @@ def sweep(
         behind the table is moved back, onto rows that are up to date and stay as they are.
       blocks: of the part.
     """
-    size = block_of(rule, rows.last.shape[0])
+    size = block_of(rule, rows.last.shape[0], rows.value.rows)
 
     def one_block(index: jax.Array, rows: DatedRows) -> DatedRows:
         start = (first + index) * size
@@ -153,9 +154,18 @@ def sweep(
     return with_oov_of(rows, jax.lax.fori_loop(0, blocks, one_block, without_oov(rows)))
 
 
-def block_of(rule: RowRule, rows: int) -> int:
-    """Rows to work on at once, of ``rows``: as many as stay in cache."""
-    return min(_CACHED_ROWS if rule.decay == "l2_coupled" else _BLOCK_ROWS, rows)
+def block_of(rule: RowRule, rows: int, whole: jax.Array | None = None) -> int:
+    """Rows to work on at once, of ``rows``: as many as stay in cache.
+
+    Of an array ``whole`` of single numbers, ``[V]``, those are more.
+    """
+    most = _CACHED_ROWS if rule.decay == "l2_coupled" else _BLOCK_ROWS
+    return min(most * numbers_for_a_row(whole), rows)
+
+
+def numbers_for_a_row(whole: jax.Array | None) -> int:
+    """Single numbers that are worked on where otherwise a row is; 1 of an array of rows."""
+    return _NUMBERS if whole is not None and whole.ndim == 1 else 1
 
 
 def per_group(function: Callable[..., AdamRows], *tables: Table) -> tuple[Table, Table, Table]:

@@ -8,23 +8,23 @@ OOV vector, or nothing, which reads as zeros. A field without columns or rows ta
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
 from optembed_jax.method.ragged import Ragged
 from optembed_jax.table.quantize import Rows, ScaledRows, quantize_rows, read_rows
+from optembed_jax.table.stacks import checked
 
 
 @flax.struct.dataclass
 class CompactTable:
-    """What the table's optimiser trains when the table is compact.
+    """The table that is served.
 
     Attributes:
       rows: ``[K, d]`` of each field that has columns, in the order of the fields: its kept rows
@@ -39,7 +39,7 @@ class CompactTable:
 
 @flax.struct.dataclass
 class CompactIndex:
-    """What an id reads of a compact table; stands where the full model has its ``Selection``.
+    """What an id reads of a compact table that is served; stands where a ``Selection`` does.
 
     Attributes:
       remap: of each field that prunes some of its rows but not all: unsigned ints or int32
@@ -58,13 +58,15 @@ class CompactIndex:
     dims: tuple[int, ...] = flax.struct.field(pytree_node=False)
     prunes_linear: bool = flax.struct.field(pytree_node=False)
 
-    learned: ClassVar[bool] = False
-    """No thresholds are left to learn; read by the training step, as of a ``Selection``."""
-
     @property
     def fields_with_columns(self) -> tuple[int, ...]:
         """Numbers of the fields that are left, in order."""
         return tuple(field for field, dim in enumerate(self.dims) if dim)
+
+    def embed(self, config: Any, params: Any, ids: jax.Array) -> tuple[Ragged, jax.Array | None]:
+        """What the backbone reads, see :func:`lookup`."""
+        del config
+        return lookup(params.table, self, ids)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +112,7 @@ def compact_table(
       InputError: a mask or dims that do not fit the table.
     """
     values = np.asarray(table.rows)
-    mask, widths = _checked(values.shape, fields, rows, dims)
+    mask, widths = checked(values.shape, fields, rows, dims)
     oov = None if table.oov is None else np.asarray(table.oov)
     kept = fields.rows_per_field(mask)
     arrays: list[Rows] = []
@@ -179,11 +181,6 @@ def positions(index: CompactIndex, ids: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(_position(index, ids, field) for field in range(len(index.dims)))
 
 
-def linear_positions(index: CompactIndex, ids: jax.Array) -> jax.Array:
-    """Where each id's linear weight stands, int32 ``[B, F]``; behind the last if it has none."""
-    return _linear_positions(index, ids, positions(index, ids))
-
-
 def quantize_table(table: CompactTable, storage: str) -> CompactTable:
     """The table in another storage, see :func:`quantize.quantize_rows`.
 
@@ -243,20 +240,3 @@ def _remap(keep: np.ndarray) -> jax.Array:
     count = int(keep.sum())
     dtype = np.uint8 if count < 2**8 else np.uint16 if count < 2**16 else np.int32
     return jnp.asarray(np.where(keep, np.cumsum(keep) - 1, count).astype(dtype))
-
-
-def _checked(
-    shape: tuple[int, ...], fields: Fields, rows: np.ndarray | None, dims: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    count, width = shape
-    if count != fields.num_features:
-        raise InputError(f"the table has {count} rows, the fields {fields.num_features}")
-    mask = np.ones(count, bool) if rows is None else np.asarray(rows) != 0
-    widths = np.full(fields.num_fields, width) if dims is None else np.asarray(dims)
-    if mask.shape != (count,):
-        raise InputError(f"the row mask has shape {mask.shape}, the table {count} rows")
-    if widths.shape != (fields.num_fields,):
-        raise InputError(f"dims have shape {widths.shape}, there are {fields.num_fields} fields")
-    if widths.min() < 0 or widths.max() > width:
-        raise InputError(f"dims must be in 0..{width}, not {widths.min()}..{widths.max()}")
-    return mask, widths

@@ -6,6 +6,7 @@ steps are taken first, in the table.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import flax.struct
@@ -18,6 +19,7 @@ from optembed_jax.table.catch_up import (
     DatedRows,
     block_of,
     catch_up,
+    numbers_for_a_row,
     pay,
     with_oov_of,
     without_oov,
@@ -92,7 +94,7 @@ def look_up(
       The rows, and the table and the state, in which those rows are up to date if their moments
       are not lazy.
     """
-    distinct, scratch = _distinct(rule, state, ids)
+    distinct, scratch = _distinct(rule, table, state, ids)
     most, num_fields = distinct.rows.shape[0], ids.shape[-1]
     fields = jnp.where(distinct.positions < ids.size, distinct.positions % num_fields, num_fields)
     state = dataclasses.replace(state, scratch=scratch)
@@ -111,7 +113,7 @@ def look_up(
 
     terms = None if score_of_idle is None else jnp.zeros((most,), jnp.float32)
     rows, terms = for_blocks(
-        distinct.count, block_of(rule, most), one_block, (without_oov(old), terms)
+        distinct.count, block_of(rule, most, table.rows), one_block, (without_oov(old), terms)
     )
     table, state = without_dates(state, with_oov_of(old, rows))
     return Lookup(distinct, fields, terms), table, state
@@ -136,7 +138,7 @@ def see(
       step: int32 scalar, steps taken before this one.
 
     Returns:
-      Arrays ``[..., F, ...]``; of ids that read nothing, some row or other.
+      Arrays ``[..., F, ...]``; of ids that read nothing, zeros or some row or other.
     """
     flat = ids.reshape(-1)
     fields = jnp.arange(flat.size, dtype=jnp.int32) % ids.shape[-1]
@@ -148,6 +150,8 @@ def see(
         value, last, share, ridge = rows_once(dated, rows)
         value, _ = pay(value, share, ridge, jnp.maximum(step - last, 0))
         seen = view.seen(value, rows, field)
+        if view.zeros_behind:
+            seen = jax.tree.map(functools.partial(_zeros_behind, rows < len(table.rows)), seen)
         seen = of_columns(seen, None if columns is None else part.of(columns))
         return jax.tree.map(part.put, others, seen)
 
@@ -155,8 +159,17 @@ def see(
         lambda whole: jnp.zeros((flat.size, *whole.shape[1:]), whole.dtype),
         Seen(table.rows, table.linear),
     )
-    seen: Seen = for_blocks(jnp.int32(flat.size), min(_SEEN, flat.size), one_block, nothing)
+    seen: Seen = for_blocks(
+        jnp.int32(flat.size),
+        min(_SEEN * numbers_for_a_row(table.rows), flat.size),
+        one_block,
+        nothing,
+    )
     return jax.tree.map(lambda a: a.reshape(*ids.shape, *a.shape[1:]), seen)
+
+
+def _zeros_behind(is_real: jax.Array, lines: jax.Array) -> jax.Array:
+    return jnp.where(is_real if lines.ndim == 1 else is_real[:, None], lines, 0)
 
 
 def count_reads(slots: jax.Array, rows: int) -> jax.Array:
@@ -170,10 +183,12 @@ def idle_steps(found: DatedRows, now: DatedRows, step: jax.Array) -> IdleSteps:
     return IdleSteps(before, step - found.last, found.visits, now.value.rows)
 
 
-def _distinct(rule: RowRule, state: RowState, ids: jax.Array) -> tuple[DistinctRows, jax.Array]:
+def _distinct(
+    rule: RowRule, table: Table, state: RowState, ids: jax.Array
+) -> tuple[DistinctRows, jax.Array]:
     assert state.scratch is not None
     most = most_distinct(state.sizes, ids.size // ids.shape[-1])
-    # Of a table that is dealt to devices, a device has but its own rows to find.
+    # Of a table that is sharded over devices, a device has but its own rows to find.
     most = min(most, state.scratch.shape[0])
-    size = block_of(rule, most)
+    size = block_of(rule, most, table.rows)
     return distinct_rows(ids, state.scratch, -(-most // size) * size)

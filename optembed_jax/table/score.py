@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optembed_jax.fields import Fields
+from optembed_jax.method.row_axis import PER_ROW, WithRows
 from optembed_jax.method.threshold import by_block, row_norm
 from optembed_jax.table.decay import AdamRows, RowRule, lasso_share, ridge_per_step
 from optembed_jax.table.lookup import IdleSteps
@@ -39,7 +40,7 @@ FREQUENCY_BANDS = ((0, 0), (1, 1), (2, 9), (10, 99), (100, None))
 
 
 @flax.struct.dataclass
-class ScoreState:
+class ScoreState(WithRows):
     """What a score has gathered so far.
 
     Attributes:
@@ -50,8 +51,8 @@ class ScoreState:
       order: of the norm, 1 or 2.
     """
 
-    reads: jax.Array
-    total: jax.Array | None
+    reads: jax.Array = flax.struct.field(metadata=PER_ROW)
+    total: jax.Array | None = flax.struct.field(metadata=PER_ROW)
     since: jax.Array
     kind: str = flax.struct.field(pytree_node=False)
     order: int = flax.struct.field(pytree_node=False)

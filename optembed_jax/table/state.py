@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from optembed_jax.fields import Fields
-from optembed_jax.method.embedding import Table
+from optembed_jax.method.embedding import OneStack, Table
+from optembed_jax.method.row_axis import PER_ROW, WithRows
 from optembed_jax.table.catch_up import DatedRows
 from optembed_jax.table.decay import RowRule
 
@@ -22,7 +23,7 @@ SPARSE_FROM_ROWS = 100_000
 
 
 @flax.struct.dataclass
-class RowState:
+class RowState(OneStack, WithRows):
     """The table optimiser's memory beside the table.
 
     Attributes:
@@ -40,11 +41,11 @@ class RowState:
 
     mu: Table
     nu: Table
-    last: jax.Array | None
-    visits: jax.Array | None
+    last: jax.Array | None = flax.struct.field(metadata=PER_ROW)
+    visits: jax.Array | None = flax.struct.field(metadata=PER_ROW)
     share: Table | None
     ridge: Table | None
-    scratch: jax.Array | None
+    scratch: jax.Array | None = flax.struct.field(metadata=PER_ROW)
     sizes: tuple[int, ...] = flax.struct.field(pytree_node=False)
 
     @property
@@ -68,7 +69,7 @@ def init_row_state(rule: RowRule, table: Table, fields: Fields, *, sparse: bool)
       sparse: whether steps touch only the rows that they read.
     """
 
-    def per_row(wanted: bool) -> jax.Array | None:
+    def of_rows(wanted: bool) -> jax.Array | None:
         return jnp.zeros((fields.num_features,), jnp.int32) if wanted else None
 
     def per_row_and_weight(wanted: bool) -> Table | None:
@@ -80,12 +81,12 @@ def init_row_state(rule: RowRule, table: Table, fields: Fields, *, sparse: bool)
     return RowState(
         mu=jax.tree.map(jnp.zeros_like, table),
         nu=jax.tree.map(jnp.zeros_like, table),
-        last=per_row(sparse),
-        visits=per_row(rule.lazy_moments),
+        last=of_rows(sparse),
+        visits=of_rows(rule.lazy_moments),
         # Who was never read owes nothing.
         share=per_row_and_weight(sparse and rule.shrinks),
         ridge=per_row_and_weight(sparse and rule.shrinks and rule.l2 > 0),
-        scratch=per_row(sparse),
+        scratch=of_rows(sparse),
         sizes=fields.sizes,
     )
 

@@ -44,7 +44,7 @@ from optembed_jax.table.catch_up import (
 from optembed_jax.table.decay import AdamRows, RowRule, step_all, visit
 from optembed_jax.table.lookup import IdleSteps, Lookup, count_reads, idle_steps
 from optembed_jax.table.state import RowState, with_dates, without_dates
-from optembed_jax.table.view import RowView, Seen, Slopes
+from optembed_jax.table.view import RowView, Seen, ViewGradients
 
 SWEEP_STEPS = 16
 """``l2_coupled``: the whole table is swept once in so many steps, a part in each."""
@@ -76,7 +76,10 @@ def write_back(
     step: jax.Array,
     score: Callable[[RowStep], jax.Array] | None = None,
     score_of_idle: Callable[[IdleSteps], jax.Array] | None = None,
-    sum_over_devices: Callable[[Slopes], Slopes] = lambda slopes: slopes,
+    sum_over_devices: Callable[[ViewGradients], ViewGradients] = lambda view_gradients: (
+        view_gradients
+    ),
+    of_oov: jax.Array | None = None,
 ) -> tuple[Table, RowState, jax.Array | None, jax.Array | None]:
     """Take the step on the rows that were looked up.
 
@@ -92,21 +95,23 @@ def write_back(
       step: int32 scalar, steps taken before this one.
       score: makes a number per row, float32 ``[R]``, of what the step does to it; None for none.
       score_of_idle: as of ``look_up``, to be added to it.
-      sum_over_devices: of slopes that are those of this device's rows.
+      sum_over_devices: of gradients that are those of this device's rows.
+      of_oov: the gradient of stand-ins that are not part of the view, float32 ``[F, D]``, or None.
 
     Returns:
       The table and the state after the step, the gradient of the thresholds, and the scores of the
       rows that were looked up.
     """
     old = with_dates(state, table, step)
-    new, slopes, terms = _step_sparsely(
+    new, view_gradients, terms = _step_sparsely(
         rule, view, old, lookup, gradient, dims, step, score, score_of_idle
     )
-    slopes = sum_over_devices(slopes)
+    view_gradients = sum_over_devices(view_gradients)
     if rule.decay == "l2_coupled":
         new = _sweep_part(rule, new, step + 1)
-    new = _with_oov_stepped(rule, old, new, slopes.oov, step + 1)
-    return *without_dates(state, new), slopes.thresholds, terms
+    of_oov = view_gradients.oov if of_oov is None else of_oov
+    new = _with_oov_stepped(rule, old, new, of_oov, step + 1)
+    return *without_dates(state, new), view_gradients.thresholds, terms
 
 
 def step_densely(
@@ -146,7 +151,7 @@ def synchronise(
     """
     if state.last is None:
         return table, state
-    blocks = -(-table.rows.shape[0] // block_of(rule, table.rows.shape[0]))
+    blocks = -(-table.rows.shape[0] // block_of(rule, table.rows.shape[0], table.rows))
     return without_dates(state, sweep(rule, with_dates(state, table, step), step, 0, blocks))
 
 
@@ -160,18 +165,20 @@ def _step_sparsely(
     step: jax.Array,
     score: Callable[[RowStep], jax.Array] | None,
     score_of_idle: Callable[[IdleSteps], jax.Array] | None,
-) -> tuple[DatedRows, Slopes, jax.Array | None]:
-    """All rows after the step, those of the lookup having taken it; slopes, and scores."""
+) -> tuple[DatedRows, ViewGradients, jax.Array | None]:
+    """All rows after the step, those of the lookup having taken it; gradients, and scores."""
     distinct = lookup.distinct
     sums = summed_at(distinct.winners, gradient, dims)
 
     def one_block(part: Part, carried: Tree) -> Tree:
-        dated, slopes, terms = carried
+        dated, view_gradients, terms = carried
         rows, positions = part.of(distinct.rows), part.of(distinct.positions)
         found = taken(dated, rows, step)
         now = catch_up(rule, found, step) if rule.lazy_moments else found
         seen = rows_once(sums, positions)
-        of_rows, slopes = view.pull_back(now.value, rows, part.of(lookup.fields), seen, slopes)
+        of_rows, view_gradients = view.pull_back(
+            now.value, rows, part.of(lookup.fields), seen, view_gradients
+        )
         after = _visited(rule, now, of_rows, step + 1)
         if score is not None:
             term = score(RowStep(now.value.rows, of_rows.rows, after.value.rows))
@@ -180,13 +187,13 @@ def _step_sparsely(
             elif score_of_idle is not None:
                 term += score_of_idle(idle_steps(found, now, step))
             terms = part.put(terms, term)
-        return put_rows(dated, rows, after), slopes, terms
+        return put_rows(dated, rows, after), view_gradients, terms
 
     most = distinct.rows.shape[0]
     terms = None if score is None else jnp.zeros((most,), jnp.float32)
-    start = without_oov(old), view.no_slopes(), terms
-    done: tuple[DatedRows, Slopes, jax.Array | None] = for_blocks(
-        distinct.count, block_of(rule, most), one_block, start
+    start = without_oov(old), view.zero_gradients(), terms
+    done: tuple[DatedRows, ViewGradients, jax.Array | None] = for_blocks(
+        distinct.count, block_of(rule, most, old.value.rows), one_block, start
     )
     return done
 
@@ -194,7 +201,7 @@ def _step_sparsely(
 def _sweep_part(rule: RowRule, rows: DatedRows, step: jax.Array) -> DatedRows:
     """Bring the part of the table up to date whose turn it is: each row every SWEEP_STEPS steps."""
     num_rows = rows.last.shape[0]
-    blocks = -(-num_rows // block_of(rule, num_rows))
+    blocks = -(-num_rows // block_of(rule, num_rows, rows.value.rows))
     per_part = -(-blocks // SWEEP_STEPS)
     return sweep(rule, rows, step, step % SWEEP_STEPS * per_part, per_part)
 

@@ -5,10 +5,14 @@ The mask is judged row by row, not by every id that reads the row, and its strai
 needs nothing but that sum.
 """
 
+import dataclasses
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 
+from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.method import threshold
 from optembed_jax.method.embedding import Table, cut, select
 
@@ -38,6 +42,7 @@ class RowView:
       level: of the thresholds, ``field`` or ``feature``.
       order: of the norm, 1 or 2.
       prunes_linear: whether the linear weights of pruned rows are seen as zeros.
+      zeros_behind: whether ids behind the last row see zeros; otherwise, some row or other.
     """
 
     thresholds: jax.Array | None = None
@@ -46,6 +51,7 @@ class RowView:
     level: str = flax.struct.field(pytree_node=False, default="field")
     order: int = flax.struct.field(pytree_node=False, default=1)
     prunes_linear: bool = flax.struct.field(pytree_node=False, default=False)
+    zeros_behind: bool = flax.struct.field(pytree_node=False, default=False)
 
     @property
     def prunes(self) -> bool:
@@ -62,13 +68,18 @@ class RowView:
         """
         return self._seen(value, rows, self._bounds(rows, fields), self._stand_ins(fields))
 
-    def no_slopes(self) -> "Slopes":
+    def zero_gradients(self) -> "ViewGradients":
         """Zeros, to begin a sum with."""
-        return jax.tree.map(jnp.zeros_like, Slopes(self.thresholds, self.oov))
+        return jax.tree.map(jnp.zeros_like, ViewGradients(self.thresholds, self.oov))
 
     def pull_back(
-        self, value: Table, rows: jax.Array, fields: jax.Array, gradient: Seen, others: "Slopes"
-    ) -> tuple[Table, "Slopes"]:
+        self,
+        value: Table,
+        rows: jax.Array,
+        fields: jax.Array,
+        gradient: Seen,
+        others: "ViewGradients",
+    ) -> tuple[Table, "ViewGradients"]:
         """Gradients with respect to rows, and to what they are seen by.
 
         Args:
@@ -76,10 +87,10 @@ class RowView:
           rows: as of :meth:`seen`; in unused places ``V`` and above.
           fields: as of :meth:`seen`; in unused places ``F``.
           gradient: with respect to what the model sees of the rows.
-          others: slopes of other rows.
+          others: gradients of other rows.
 
         Returns:
-          The gradient of the rows, and ``others`` with the slopes of these added.
+          The gradient of the rows, and ``others`` with the gradients of these added.
         """
         if not self.prunes:
             return Table(gradient.rows, gradient.linear), others
@@ -90,7 +101,7 @@ class RowView:
             return self._seen(value, rows, bounds, oov)
 
         of_value, of_bounds, of_oov = jax.vjp(see, value, bounds, oov)[1](gradient)
-        return of_value, Slopes(
+        return of_value, ViewGradients(
             thresholds=_with_added(others.thresholds, self._numbers(rows, fields), of_bounds),
             oov=_with_added(others.oov, fields, of_oov),
         )
@@ -128,8 +139,90 @@ class RowView:
         return Seen(select(value.rows, kept, None, oov), linear)
 
 
+@dataclasses.dataclass(frozen=True)
+class Ask:
+    """What the ids of a batch ask of one stack of rows.
+
+    Attributes:
+      view: how they see its rows.
+      ids: int32 ``[B, F]``, its rows; those behind the last read nothing.
+      dims: int32 ``[F]`` or ``[B, F]``, columns kept; None keeps all.
+      rows: of the stack, behind which ids read their field's stand-in, if there is one; None
+        where what such ids read does not matter.
+    """
+
+    view: RowView
+    ids: jax.Array
+    dims: jax.Array | None
+    rows: int | None = None
+
+    def shards(self, of_table: RowShards | None) -> RowShards | None:
+        """How the rows of this stack are sharded, where those of the full table are."""
+        if of_table is None or self.rows is None:
+            return of_table
+        return of_table.of_rows(self.rows)
+
+    def stood_in(self, seen: Seen, oov: jax.Array | None) -> Seen:
+        """What ids see, those behind the last row their stand-ins, float32 ``[F, D]``."""
+        if self.rows is None or oov is None:
+            return seen
+        is_kept = self.ids < self.rows
+        return Seen(jnp.where(is_kept[..., None], seen.rows, oov), seen.linear)
+
+
+def read_whole(view: RowView, table: Table, ids: jax.Array, dims: jax.Array | None) -> Seen:
+    """What ids see of a stack whose rows are all up to date: differentiable in rows and view.
+
+    Args:
+      view: how they see its rows.
+      table: the stack.
+      ids: int32 ``[B, F]``, its rows.
+      dims: as of :class:`Ask`.
+    """
+    rows, mask = _of_ids(view, table.rows, ids), None
+    is_judged_once = view.thresholds is not None and table.rows.shape[0] < ids.size
+    if view.thresholds is not None:
+        of_mask = (view.thresholds, ids, view.level, view.order)
+        if is_judged_once:
+            # Before it is read, so that gradients are summed by row before they come to its mask.
+            once = threshold.mask_once(table.rows, *of_mask)
+            rows, mask = (table.rows * once[:, None])[ids], once[ids]
+        else:
+            mask = threshold.row_mask(rows, *of_mask)
+    elif view.mask is not None:
+        mask = view.mask[ids].astype(rows.dtype)
+    linear = None
+    if table.linear is not None:
+        linear = _of_ids(view, table.linear, ids)
+        linear = linear * mask if mask is not None and view.prunes_linear else linear
+    return Seen(select(rows, mask, dims, table.oov, is_masked=is_judged_once), linear)
+
+
+def _of_ids(view: RowView, whole: jax.Array, ids: jax.Array) -> jax.Array:
+    if view.zeros_behind:
+        return jnp.asarray(whole).at[ids].get(mode="fill", fill_value=0)
+    return whole[ids]
+
+
+def embed_stacks(config: Any, params: Any, ids: jax.Array, reading: Any) -> Any:
+    """What the backbone reads of a table whose rows are all up to date.
+
+    Args:
+      config: the model.
+      params: its parameters.
+      ids: int32 ``[B, F]``.
+      reading: a ``forward.Reading``: how ids read the stacks.
+    """
+    asks = zip(params.table.stacks, reading.asks(config, params, ids), strict=True)
+    seen = [
+        ask.stood_in(read_whole(ask.view, stack, ask.ids, ask.dims), stack.oov)
+        for stack, ask in asks
+    ]
+    return reading.joined(seen, ids)
+
+
 @flax.struct.dataclass
-class Slopes:
+class ViewGradients:
     """Gradients of a loss with respect to what rows are seen by.
 
     Attributes:

@@ -7,9 +7,9 @@ DeLong, DeLong & Clarke-Pearson, Biometrics 1988). It is often a fraction of the
 standard error, which two epochs of nearly the same model would never leave.
 
 The best epoch's influences have to be at hand whenever training goes on, so they are summed over
-``GROUPS`` groups of rows and kept in the ``Position``. Rows of a class are dealt to the groups in
-turn, so that sums over groups vary as sums over independent draws do; with fewer clicks than groups
-each click is its own group, and nothing is lost where it matters most.
+``GROUPS`` groups of rows and kept in the ``Position``. Rows of a class go to the groups in turn,
+one after another, so that sums over groups vary as sums over independent draws do; with fewer
+clicks than groups each click is its own group, and nothing is lost where it matters most.
 """
 
 import dataclasses
@@ -109,9 +109,9 @@ def standard_error(influence: np.ndarray) -> float:
 
 
 def _by_group(labels: np.ndarray, influence: np.ndarray) -> np.ndarray:
-    """Sums over ``GROUPS`` groups, float64 ``[GROUPS]``; each class is dealt to them in turn."""
+    """Sums over ``GROUPS`` groups, float64 ``[GROUPS]``; each class goes to them in turn."""
     sums = np.zeros(GROUPS)
     for of_class in (influence[labels != 0], influence[labels == 0]):
-        dealt = np.pad(of_class, (0, -of_class.size % GROUPS)).reshape(-1, GROUPS)
-        sums += dealt.sum(axis=0)
+        grouped = np.pad(of_class, (0, -of_class.size % GROUPS)).reshape(-1, GROUPS)
+        sums += grouped.sum(axis=0)
     return sums

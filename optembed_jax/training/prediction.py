@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from optembed_jax.devices.parallel import Steps, one_device_evaluation
-from optembed_jax.models.forward import Params, Reading
+from optembed_jax.models.forward import Embeds, Params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.step.train_step import Phase
 
@@ -42,7 +42,7 @@ def predict(
     params: Params,
     batch_stats: Any,
     batches: Batches,
-    frozen: Reading,
+    frozen: Embeds,
     *,
     phase: Phase,
     model: ModelConfig,

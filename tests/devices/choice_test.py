@@ -37,7 +37,7 @@ def test_the_bytes_are_those_that_a_device_holds():
     assert held == state_bytes(MODEL, TRAIN, FIELDS, 4)
 
 
-def test_auto_copies_what_fits_and_deals_what_does_not(monkeypatch):
+def test_auto_copies_what_fits_and_shards_what_does_not(monkeypatch):
     whole = state_bytes(MODEL, TRAIN, FIELDS, 1)
     assert choose("auto", MODEL, TRAIN, FIELDS).kind == "one"  # Of one CPU.
     monkeypatch.setattr(device_choice, "_are_worth_it", lambda: True)
@@ -48,7 +48,9 @@ def test_auto_copies_what_fits_and_deals_what_does_not(monkeypatch):
     assert [choice.kind for choice in found.values()] == ["pmap", "sharded"]
     assert found[whole].state_bytes == state_bytes(MODEL, TRAIN, FIELDS, 4)
     line = str(found[whole])
-    assert line.startswith("rows dealt to 4 devices, 0.0 MB of state on each, of 0.2 MB cpu memory")
+    assert line.startswith(
+        "rows sharded over 4 devices, 0.0 MB of state on each, of 0.2 MB cpu memory"
+    )
     assert "auto: at most 80%" in line
 
 

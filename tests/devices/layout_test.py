@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
-from optembed_jax.devices.layout import bytes_of, filled_up, layout, per_row, specs
+from optembed_jax.devices.layout import bytes_of, filled_up, layout, per_row, rows_of, specs
 from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.serving.compact_model import keep
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
 
@@ -35,11 +36,32 @@ def test_what_has_a_line_per_row_is_what_is_as_long_as_the_table(fields, thresho
     assert row_state.last and row_state.visits and row_state.scratch and row_state.mu.rows
 
 
+def test_each_stack_has_rows_of_its_own(fields):
+    model = ModelConfig("deepfm", 5, (8,), mode_oov="oov")
+    kept = np.arange(12) % 2 == 0
+    train = TrainConfig(row_decay="group_lasso", table_update="sparse")
+    full = init_state(jax.random.key(0), model, train, fields)
+    small, _ = keep(model, full.params, fields, kept, np.array([1, 5, 1]))
+    state = init_state(jax.random.key(0), model, train, fields, start=(small, full.batch_stats))
+    found = rows_of(model, state, SHARDS)
+    # Two widths, of 3 + 1 and 2 rows, and the linear weights of all.
+    sizes = [len(stack.rows) for stack in small.table.stacks]
+    assert sorted(sizes) == [2, 4, 12]
+    for counted, own, size in zip(
+        found.params.table.stacks, found.opt_state[0].stacks, sizes, strict=True
+    ):
+        assert counted.rows == own.last == own.mu.rows == own.scratch == own.share.rows == size
+        assert not counted.oov
+    filled = filled_up(model, state, SHARDS)
+    lengths = [len(stack.rows) for stack in filled.params.table.stacks]
+    assert lengths == [RowShards("", 4, size).padded for size in sizes]
+
+
 def test_of_a_tree_that_is_one_array_nothing_is_known():
     assert per_row(ModelConfig("fm"), np.zeros(12)) is False
 
 
-def test_rows_are_dealt_and_the_rest_is_everywhere(fields):
+def test_rows_are_sharded_and_the_rest_is_everywhere(fields):
     model, state = state_of(fields, "budget")
     found = specs(model, state, "devices")
     assert found.params.table.rows == PartitionSpec("devices")

@@ -28,10 +28,10 @@ def params_of(xp):
     )
 
 
-@pytest.mark.parametrize(("devices", "dealt"), [(1, 16), (3, 8), (4, 4)])
+@pytest.mark.parametrize(("devices", "sharded"), [(1, 16), (3, 8), (4, 4)])
 @pytest.mark.parametrize("is_sharded", [False, True])
 @pytest.mark.parametrize("xp", [np, jnp])
-def test_what_is_placed_comes_back_whole(devices, dealt, is_sharded, xp):
+def test_what_is_placed_comes_back_whole(devices, sharded, is_sharded, xp):
     # Blocks are filled up to a multiple of 8 in all, so that other devices can take them over.
     placement, params = placement_on(devices, is_sharded=is_sharded), params_of(xp)
     placed = placement.place(params)
@@ -40,7 +40,7 @@ def test_what_is_placed_comes_back_whole(devices, dealt, is_sharded, xp):
         assert type(back) is np.ndarray and back.dtype == given.dtype
         np.testing.assert_array_equal(back, given)
     rows = placed.table.rows
-    block = dealt if is_sharded else ROWS
+    block = sharded if is_sharded else ROWS
     assert [shard.data.shape for shard in rows.addressable_shards] == [(block, 3)] * devices
     assert not np.asarray(rows)[ROWS:].any()
     assert placed.network["bias"].sharding.is_fully_replicated

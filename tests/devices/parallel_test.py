@@ -13,8 +13,9 @@ from optembed_jax.devices.parallel import one_device, pmapped, row_sharded
 from optembed_jax.errors import Stopped
 from optembed_jax.fields import Fields
 from optembed_jax.method.threshold import table_row_mask
-from optembed_jax.models.forward import Selection
+from optembed_jax.models.forward import Selection, init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.serving.compact_model import keep
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state, with_lr_scale
 from optembed_jax.step.train_step import Phase
@@ -177,6 +178,121 @@ def rows_kept(model, params, scores):
         model.norm,
     )
     return np.asarray(mask)
+
+
+KEPT = np.random.default_rng(7).random(19) < 0.6
+COMPACT = {
+    # Stacks of two widths, and the linear weights of all rows, those of pruned ones among them.
+    "linear kept": (
+        ModelConfig("fm", 4, (), mode_oov="oov"),
+        TrainConfig(lr=0.01, group_lasso=0.01, row_decay="group_lasso", table_update="sparse"),
+    ),
+    "linear pruned": (
+        ModelConfig("fnn", 4, (6,), mode_linear="prune"),
+        TrainConfig(lr=0.01, l2=1e-3, table_update="sparse"),
+    ),
+    "dense": (ModelConfig("fm", 4, (), mode_oov="oov"), TrainConfig(lr=0.01, row_decay="none")),
+}
+
+
+def compact_start(model, train, dims=(4, 1, 4)):
+    """A retraining's state before the first step, how its ids read, and what it was cut from."""
+    params, batch_stats = init_params(jax.random.key(2), model, FIELDS)
+    # Beside stand-ins of zero, FM has columns whose gradient is nothing but rounding noise.
+    rng = np.random.default_rng(8)
+    params = jax.tree.map(lambda a: rng.normal(0, 0.3, a.shape).astype(np.float32), params)
+    small, reading = keep(model, params, FIELDS, KEPT, np.asarray(dims))
+
+    def make(start):
+        return init_state(jax.random.key(1), model, train, FIELDS, start=start)
+
+    return make, (small, batch_stats), reading
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4])
+@pytest.mark.parametrize("way", [pmapped, row_sharded])
+@pytest.mark.parametrize("case", COMPACT)
+def test_a_compact_table_trains_on_any_devices_as_on_one(clicks, batches_of, case, way, devices):
+    if devices == 1 and case != "linear kept":
+        pytest.skip("one case is enough where nothing is split")
+    model, train = COMPACT[case]
+    ids, labels = clicks
+    validation = batches_of(ids[:50], labels[:50], 14)
+    found = []
+    for how, count in ((one_device, 1), (way, devices)):
+        steps = steps_on(how, count, model, train, Phase.RETRAIN)
+        make, start, frozen = compact_start(model, train)
+        reading, state = steps.place(frozen), steps.create(make, steps.place(start))
+        assert len(state.params.table.stacks[0].rows.sharding.device_set) == count
+        losses = []
+        for number in range(12):
+            rows = slice(number * BATCH, (number + 1) * BATCH)
+            state, loss = steps.train(state, ids[rows], labels[rows], reading)
+            losses.append(float(loss))
+            if number == 0:
+                after_one = steps.whole((state.params.table, state.opt_state[0]))
+        state = steps.bring_up_to_date(state)
+        # Of initial parameters, since the network's after a step of Adam may differ.
+        first = steps.create(make, steps.place(start))
+        answers = predict(
+            first.params,
+            first.batch_stats,
+            validation,
+            reading,
+            phase=Phase.RETRAIN,
+            model=model,
+            steps=steps,
+        )
+        found.append((losses, after_one, answers[1]))
+    (losses, after_one, answers), (expected_losses, expected_one, expected) = found
+    np.testing.assert_allclose(losses, expected_losses, rtol=0, atol=1e-4)
+    assert_close(after_one[0], expected_one[0], 1e-5)
+    assert_close(after_one[1], expected_one[1], 1e-7)
+    np.testing.assert_allclose(answers, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_compact_training_stopped_on_four_devices_goes_on_with_two_bit_for_bit_with_four(
+    clicks, batches_of, tmp_path
+):
+    model, train = COMPACT["linear kept"]
+    ids, labels = clicks
+    training = batches_of(ids[: 12 * BATCH], labels[: 12 * BATCH], BATCH, seed=0)
+    validation = batches_of(ids[12 * BATCH : 16 * BATCH], labels[12 * BATCH : 16 * BATCH], BATCH)
+
+    def life(devices, folder, stop=lambda: False):
+        steps = steps_on(row_sharded, devices, model, train, Phase.RETRAIN)
+        make, start, frozen = compact_start(model, train)
+        with contextlib.closing(Checkpoints(tmp_path / folder)) as checkpoints:
+            found = resume(checkpoints, steps.layout(jax.eval_shape(make, start)))
+            state, position = found or (steps.create(make, steps.place(start)), None)
+            fitted = fit(
+                state,
+                training,
+                validation,
+                frozen,
+                phase=Phase.RETRAIN,
+                model=model,
+                train=train,
+                epochs=3,
+                patience=3,
+                steps=steps,
+                position=position,
+                saving=Saving(checkpoints, stop=stop),
+            )
+            return [epoch.loss for epoch in fitted.epochs], steps.whole(fitted.params.table)
+
+    expected = life(4, "never stopped")
+    asked = itertools.count(1)
+    with pytest.raises(Stopped):
+        life(4, "stopped", stop=lambda: next(asked) == 21)  # Within the second epoch.
+    for devices in (2, 4):
+        shutil.copytree(tmp_path / "stopped", tmp_path / f"on {devices}")
+    losses, table = life(4, "on 4")
+    assert losses == expected[0]
+    jax.tree.map(np.testing.assert_array_equal, table, expected[1])
+    losses, table = life(2, "on 2")
+    np.testing.assert_allclose(losses, expected[0], rtol=0, atol=1e-4)
+    assert_close(table, expected[1], 1e-4)
 
 
 @pytest.mark.parametrize("way", [pmapped, row_sharded])

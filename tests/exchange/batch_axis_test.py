@@ -17,10 +17,10 @@ AXES = [
 ]
 
 
-def dealt(axis, whole, filler):
+def sharded(axis, whole, filler):
     """What all devices have, process by process."""
     parts = np.split(whole, axis.processes)
-    return np.concatenate([axis.deal(part, filler) for part in parts])
+    return np.concatenate([axis.shard(part, filler) for part in parts])
 
 
 def on_devices(axis, function, *arguments):
@@ -31,7 +31,7 @@ def on_devices(axis, function, *arguments):
 @pytest.mark.parametrize("axis", AXES)
 def test_every_example_is_on_one_device_in_order(axis):
     whole = np.arange(axis.examples * 2, dtype=np.int32).reshape(-1, 2)
-    parts = dealt(axis, whole, np.array([-1, -2]))
+    parts = sharded(axis, whole, np.array([-1, -2]))
     assert parts.shape == (axis.size, axis.per_device, 2) and parts.dtype == whole.dtype
     real = np.asarray(on_devices(axis, lambda _: axis.is_real(), jnp.arange(axis.size)))
     np.testing.assert_array_equal(parts[real], whole)
@@ -43,7 +43,7 @@ def test_every_example_is_on_one_device_in_order(axis):
 def test_means_weigh_every_example_alike_whatever_fills_up(axis):
     whole = np.random.default_rng(0).normal(size=(axis.examples, 3)).astype(np.float32)
     # Nothing of what fills up may come through, not even infinity.
-    parts = dealt(axis, whole, np.full(3, np.inf))
+    parts = sharded(axis, whole, np.full(3, np.inf))
     means = on_devices(axis, axis.mean, parts)
     np.testing.assert_allclose(
         means, np.tile(whole.mean(axis=0), (axis.size, 1)), rtol=1e-5, atol=1e-6
@@ -80,6 +80,6 @@ def test_gradients_through_the_mean_are_those_of_one_device():
     def gradient(part):
         return jax.lax.pmean(jax.grad(loss)(jnp.ones(3), part), axis.name)
 
-    found = on_devices(axis, gradient, dealt(axis, whole, np.zeros(3)))
+    found = on_devices(axis, gradient, sharded(axis, whole, np.zeros(3)))
     expected = jax.grad(lambda weights: jnp.mean(jnp.tanh(whole @ weights)))(jnp.ones(3))
     np.testing.assert_allclose(found, np.tile(expected, (4, 1)), rtol=0, atol=1e-6)

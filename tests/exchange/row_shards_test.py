@@ -1,4 +1,4 @@
-"""Rows dealt to four devices, against plain indexing of the whole table by NumPy."""
+"""Rows sharded over four devices, against plain indexing of the whole table by NumPy."""
 
 import functools
 
@@ -23,7 +23,7 @@ def on_devices(function):
     return jax.pmap(function, axis_name="batch")
 
 
-def dealt(shards, whole):
+def sharded(shards, whole):
     missing = shards.padded - len(whole)
     filled = np.concatenate([whole, np.zeros((missing, *whole.shape[1:]), whole.dtype)])
     return filled.reshape(DEVICES, shards.per_device, *whole.shape[1:])
@@ -59,7 +59,7 @@ def test_fetched_rows_are_those_of_the_whole_table(rows):
     whole = {"rows": table, "mask": rng.random(rows) < 0.5, "count": np.arange(rows)[:, None] - 2}
     whole["count"] = whole["count"].astype(np.int32)
     found = on_devices(lambda tree, own: shards.fetch(tree, shards.places(_all(own))))(
-        jax.tree.map(functools.partial(dealt, shards), whole), ids
+        jax.tree.map(functools.partial(sharded, shards), whole), ids
     )
     for name, array in whole.items():
         # What the example that reads no row gets is zeros.
@@ -84,7 +84,7 @@ def test_what_one_device_knows_is_delivered_to_whose_it_is(rows):
         seen = {"rows": block[places % shards.per_device], "first": block[places, 0]}
         return shards.deliver(seen, places < shards.per_device)
 
-    found = on_devices(device)(dealt(shards, table), ids)
+    found = on_devices(device)(sharded(shards, table), ids)
     expected = np.concatenate([table, np.zeros((1, DIM), np.float32)])[ids]
     np.testing.assert_array_equal(found["rows"], expected)
     np.testing.assert_array_equal(found["first"], expected[..., 0])

@@ -58,9 +58,9 @@ def test_four_devices_score_as_one_does(supernet, split, fields, count):
     scored = []
     spread = over_devices(fitness_on(supernet, split, rows, scored), jax.devices()[:4])
     assert spread.part_rows == plain.part_rows == (8, 16, 64)
-    for dealt, whole in zip(spread.parts, plain.parts, strict=True):
+    for sharded, whole in zip(spread.parts, plain.parts, strict=True):
         scored.clear()
-        found = dealt(CANDIDATES[:count])
+        found = sharded(CANDIDATES[:count])
         assert found.shape == (count,) and found.dtype == np.float64
         np.testing.assert_allclose(found, whole(CANDIDATES[:count]), rtol=0, atol=1e-6)
         devices = jax.devices()[:4]

@@ -140,9 +140,9 @@ def test_a_large_table_is_drawn_column_by_column_wherever_its_rows_lie(monkeypat
     assert len(np.unique(rows)) > 31_000, "columns differ"
     assert (rows != np.asarray(make(jax.random.key(1)).rows)).any()
     mesh = Mesh(jax.devices(), ("rows",), axis_types=(AxisType.Auto,))
-    dealt = jax.jit(make, out_shardings=NamedSharding(mesh, PartitionSpec("rows")))
-    np.testing.assert_array_equal(np.asarray(dealt(jax.random.key(0)).rows), rows)
+    sharded = jax.jit(make, out_shardings=NamedSharding(mesh, PartitionSpec("rows")))
+    np.testing.assert_array_equal(np.asarray(sharded(jax.random.key(0)).rows), rows)
     # No device sees more than its own rows.
-    compiled = dealt.lower(jax.random.key(0)).compile()
+    compiled = sharded.lower(jax.random.key(0)).compile()
     assert "all-gather" not in compiled.as_text()
     assert compiled.memory_analysis().temp_size_in_bytes < rows.nbytes

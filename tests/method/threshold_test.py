@@ -8,7 +8,7 @@ from optembed_jax.method import threshold
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
 
-def numpy_slope(x):
+def numpy_gradient(x):
     """The estimator's derivative, case by case."""
     distance = np.abs(x)
     return np.where(distance <= 0.4, 2 - 4 * distance, np.where(distance <= 1, 0.4, 0.0))
@@ -82,21 +82,21 @@ def test_step_is_differentiated_as_the_long_tail():
     cotangent = np.random.default_rng(0).normal(size=x.shape).astype(np.float32)
     _, pull = jax.vjp(threshold.long_tail_step, jnp.asarray(x))
     (gradient,) = pull(jnp.asarray(cotangent))
-    np.testing.assert_allclose(gradient, cotangent * numpy_slope(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(gradient, cotangent * numpy_gradient(x), rtol=1e-5, atol=1e-6)
 
 
-def test_slope_at_the_corners():
+def test_the_gradient_at_the_corners():
     # 2 at the centre, 0.4 from both sides of 0.4 and at 1, nothing just beyond.
     x = np.array([0, 0.2, 0.4, 0.7, 1, np.nextafter(np.float32(1), np.float32(2))], np.float32)
     expected = [2, 1.2, 0.4, 0.4, 0.4, 0]
-    np.testing.assert_allclose(threshold.long_tail_slope(jnp.asarray(x)), expected, rtol=1e-6)
-    np.testing.assert_allclose(threshold.long_tail_slope(jnp.asarray(-x)), expected, rtol=1e-6)
+    np.testing.assert_allclose(threshold.long_tail_gradient(jnp.asarray(x)), expected, rtol=1e-6)
+    np.testing.assert_allclose(threshold.long_tail_gradient(jnp.asarray(-x)), expected, rtol=1e-6)
 
 
-def test_area_under_the_slope():
+def test_area_under_the_gradient():
     # On each side 0.48 under the steep part and 0.24 under the tail.
     x = np.linspace(0, 1, 100_001).astype(np.float32)
-    area = np.mean(np.asarray(threshold.long_tail_slope(jnp.asarray(x)), np.float64))
+    area = np.mean(np.asarray(threshold.long_tail_gradient(jnp.asarray(x)), np.float64))
     assert area == pytest.approx(0.72, abs=1e-4)
 
 
@@ -118,7 +118,7 @@ def test_row_mask_and_its_gradients(fields, looked_up, level, order):
 
     cotangent = np.random.default_rng(5).normal(size=x.shape).astype(np.float32)
     to_rows, to_thresholds = pull(jnp.asarray(cotangent))
-    pushed = cotangent * numpy_slope(x)
+    pushed = cotangent * numpy_gradient(x)
     np.testing.assert_allclose(
         to_rows, pushed[..., None] * numpy_norm_gradient(table[ids], order), rtol=1e-4, atol=1e-6
     )

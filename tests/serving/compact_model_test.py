@@ -16,12 +16,12 @@ from optembed_jax.serving.compact_model import (
     compact,
     expand,
     fold_for_serving,
+    keep,
     tree_bytes,
 )
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
 from optembed_jax.step.train_step import Phase, train_step
-from optembed_jax.table.compact import CompactIndex
 from optembed_jax.training.fit import fit
 from optembed_jax.training.prediction import predict
 
@@ -147,7 +147,7 @@ def test_retraining_equals_masked_retraining(model, mode_oov, make, draw_clicks)
     train = TrainConfig(lr=1e-2, l2=1e-3)
     rows = RANDOM_ROWS & (FIELDS.field_of_row != 1)
     params, batch_stats = make(config)
-    small, index = compact(config, params, FIELDS, rows, RANDOM_DIMS)
+    small, index = keep(config, params, FIELDS, rows, RANDOM_DIMS)
     masked = init_state(jax.random.key(1), config, train, FIELDS, start=(params, batch_stats))
     state = init_state(jax.random.key(1), config, train, FIELDS, start=(small, batch_stats))
     how = ("phase", "model", "train")
@@ -161,7 +161,7 @@ def test_retraining_equals_masked_retraining(model, mode_oov, make, draw_clicks)
         )
         state, small_loss = step(state, ids[chosen], labels[chosen], index, **how)
         np.testing.assert_allclose(small_loss, loss, rtol=1e-4, atol=1e-5)
-    cut, _ = compact(config, masked.params, FIELDS, rows, RANDOM_DIMS)
+    cut, _ = keep(config, masked.params, FIELDS, rows, RANDOM_DIMS)
 
     def compare(path, ours, theirs):
         # A bias before BatchNorm has no gradient but rounding noise, which Adam blows up.
@@ -179,14 +179,14 @@ def test_expanding_undoes_compacting(model, mode_oov, make, randomise):
     params, _ = make(config)
     for case in ("random", "all pruned away", "no masks", "a field without columns"):
         rows, dims = CASES[case]
-        small, index = compact(config, params, FIELDS, rows, dims)
-        trained = randomise(small, seed=3)
-        full = expand(config, trained, index, FIELDS, rows, params)
+        small, index = keep(config, params, FIELDS, rows, dims)
+        trained, _ = keep(config, randomise(params, seed=3), FIELDS, rows, dims)
+        full = expand(config, trained, index, FIELDS, params)
         assert jax.tree.structure(full) == jax.tree.structure(params)
-        again, _ = compact(config, full, FIELDS, rows, dims)
+        again, _ = keep(config, full, FIELDS, rows, dims)
         jax.tree.map(np.testing.assert_array_equal, again, trained)
         # What was cut away keeps its values.
-        untouched = expand(config, small, index, FIELDS, rows, params)
+        untouched = expand(config, small, index, FIELDS, params)
         jax.tree.map(np.testing.assert_array_equal, untouched, params)
 
 
@@ -194,7 +194,7 @@ def test_the_training_loop_takes_a_compact_model(make, draw_clicks, batches_of):
     config = config_of("fnn")
     train = TrainConfig(lr=1e-2)
     params, batch_stats = make(config)
-    small, index = compact(config, params, FIELDS, RANDOM_ROWS, RANDOM_DIMS)
+    small, index = keep(config, params, FIELDS, RANDOM_ROWS, RANDOM_DIMS)
     ids, labels = draw_clicks(FIELDS, 512)
     how = {"phase": Phase.RETRAIN, "model": config}
     histories = []
@@ -227,7 +227,7 @@ def test_training_memory_shrinks_with_the_table(make):
     fields = Fields(("a", "b"), (4000, 4000))
     params, batch_stats = make(config, fields)
     rows = np.arange(8000) % 4 == 0
-    small, _ = compact(config, params, fields, rows, np.array([2, 2]))
+    small, _ = keep(config, params, fields, rows, np.array([2, 2]))
     state = init_state(jax.random.key(0), config, TrainConfig(), fields, start=(small, batch_stats))
     table = 2000 * 2 * 4 + 2000 * 4
     assert tree_bytes(state.params.table) == table
@@ -237,15 +237,9 @@ def test_training_memory_shrinks_with_the_table(make):
 
 
 def test_columns_are_the_first_of_each_field():
-    index = CompactIndex(
-        remap=(None,) * 3,
-        offsets=(0, 1, 2),
-        sizes=(1, 1, 1),
-        kept=(1, 1, 1),
-        dims=(2, 0, 3),
-        prunes_linear=False,
-    )
-    np.testing.assert_array_equal(columns_kept(index, 4), [0, 1, 8, 9, 10])
+    np.testing.assert_array_equal(columns_kept((2, 0, 3), 4, (0, 2)), [0, 1, 8, 9, 10])
+    np.testing.assert_array_equal(columns_kept((2, 0, 3), 4, (2, 0)), [8, 9, 10, 0, 1])
+    assert not len(columns_kept((0, 0), 4, ()))
 
 
 def test_refuses_to_compact_twice(make):

@@ -11,18 +11,17 @@ from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
-from optembed_jax.models.forward import Params, Selection
-from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.forward import Params
 from optembed_jax.step import batch_read
+from optembed_jax.step.batch_read import BatchRead
 from optembed_jax.table.decay import RowRule
 from optembed_jax.table.lookup import look_up
 from optembed_jax.table.state import init_row_state
-from optembed_jax.table.view import RowView, Seen, Slopes
+from optembed_jax.table.view import Ask, RowView, Seen, ViewGradients
 
 DEVICES, EXAMPLES = 4, 3  # b of each device
 ROWS, FIELDS, DIM = 13, 2, 2  # 13 rows: the devices' blocks of 4 are filled up by 3
 PADDED = 16
-MODEL = ModelConfig(model="deepfm", latent_dim=DIM, mlp_dims=(2,), mode_threshold="feature")
 AXIS = BatchAxis("batch", DEVICES * EXAMPLES, DEVICES)
 SHARDS = RowShards("batch", DEVICES, ROWS)
 
@@ -55,7 +54,7 @@ def ids():
     return drawn.astype(np.int32)
 
 
-def dealt(array):
+def sharded(array):
     """``[V, ...]`` as blocks ``[devices, 4, ...]``."""
     filled = np.concatenate([array, np.zeros((PADDED - ROWS, *array.shape[1:]), array.dtype)])
     return filled.reshape(DEVICES, -1, *array.shape[1:])
@@ -65,9 +64,9 @@ def on_devices(whole):
     """What each device holds, stacked: its block of what is kept per row, a copy of the rest."""
     copied = jax.tree.map(lambda array: np.stack([array] * DEVICES), whole)
     table = dataclasses.replace(
-        copied.table, rows=dealt(whole.table.rows), linear=dealt(whole.table.linear)
+        copied.table, rows=sharded(whole.table.rows), linear=sharded(whole.table.linear)
     )
-    return Params(table, dealt(whole.thresholds), copied.network)
+    return Params(table, sharded(whole.thresholds), copied.network)
 
 
 def at(array, ids):
@@ -98,26 +97,25 @@ def test_everyone_knows_which_columns_the_whole_batch_reads(ids):
         np.testing.assert_array_equal(found[device], drawn.reshape(-1))
 
 
-def test_of_dealt_rows_each_device_gets_those_of_its_own_examples(whole, mask, ids):
+def test_of_sharded_rows_each_device_gets_those_of_its_own_examples(whole, mask, ids):
     def device(params, rows, own):
         everyones = batch_read.ids_of_all(own, AXIS, SHARDS)
-        selection = Selection(rows=rows)
-        return batch_read.read(MODEL, params, selection, own, everyones, SHARDS)
+        view = RowView(params.thresholds, rows, level="feature")
+        read = batch_read.read(view, params.table, own, everyones, SHARDS)
+        return read.table, read.view, read.ids
 
-    read = jax.pmap(device, "batch")(on_devices(whole), dealt(mask), ids)
+    read = BatchRead(*jax.pmap(device, "batch")(on_devices(whole), sharded(mask), ids))
     for k in range(DEVICES):
-        np.testing.assert_array_equal(read.params.table.rows[k], at(whole.table.rows, ids[k]))
-        np.testing.assert_array_equal(read.params.table.linear[k], at(whole.table.linear, ids[k]))
-        np.testing.assert_array_equal(read.params.table.oov[k], whole.table.oov)
-        np.testing.assert_array_equal(read.params.thresholds[k], at(whole.thresholds, ids[k]))
-        np.testing.assert_array_equal(read.params.network[k], whole.network)
-        np.testing.assert_array_equal(read.selection.rows[k], at(mask, ids[k]))
+        np.testing.assert_array_equal(read.table.rows[k], at(whole.table.rows, ids[k]))
+        np.testing.assert_array_equal(read.table.linear[k], at(whole.table.linear, ids[k]))
+        np.testing.assert_array_equal(read.table.oov[k], whole.table.oov)
+        np.testing.assert_array_equal(read.view.thresholds[k], at(whole.thresholds, ids[k]))
+        np.testing.assert_array_equal(read.view.mask[k], at(mask, ids[k]))
         # The examples' ids are numbers of what was fetched, in order.
         np.testing.assert_array_equal(read.ids[k].reshape(-1), np.arange(EXAMPLES * FIELDS))
 
 
 def test_thresholds_of_fields_are_everywhere_already(whole, mask, ids):
-    per_field = dataclasses.replace(MODEL, mode_threshold="field")
     whole = dataclasses.replace(whole, thresholds=np.arange(FIELDS, dtype=np.float32))
     held = Params(
         on_devices(dataclasses.replace(whole, thresholds=np.zeros(ROWS, np.float32))).table,
@@ -127,21 +125,17 @@ def test_thresholds_of_fields_are_everywhere_already(whole, mask, ids):
 
     def device(params, rows, own):
         everyones = batch_read.ids_of_all(own, AXIS, SHARDS)
-        selection = Selection(rows=rows)
-        read = batch_read.read(per_field, params, selection, own, everyones, SHARDS)
-        return read.params.thresholds
+        view = RowView(params.thresholds, rows, level="field")
+        return batch_read.read(view, params.table, own, everyones, SHARDS).view.thresholds
 
-    for found in jax.pmap(device, "batch")(held, dealt(mask), ids):
+    for found in jax.pmap(device, "batch")(held, sharded(mask), ids):
         np.testing.assert_array_equal(found, whole.thresholds)
-    assert not batch_read.lie_with_rows(per_field, whole.thresholds)
-    assert batch_read.lie_with_rows(MODEL, whole.thresholds)
-    assert not batch_read.lie_with_rows(MODEL, None)
 
 
 def test_where_every_row_is_at_hand_nothing_moves(whole, ids):
-    selection = Selection()
-    read = batch_read.read(MODEL, whole, selection, ids[0], ids[0], None)
-    assert read.params is whole and read.selection is selection
+    view = RowView(whole.thresholds, level="feature")
+    read = batch_read.read(view, whole.table, ids[0], ids[0], None)
+    assert read.table is whole.table and read.view is view
     np.testing.assert_array_equal(read.ids, ids[0])
 
 
@@ -157,14 +151,11 @@ def looked_up(table, thresholds, dims, own, everyones, batch_axis, shards):
         )
     step = jnp.int32(0)
     _, table, state = look_up(rule, table, state, everyones, step)
-    params = Params(table, thresholds, None)
-    read = batch_read.read_looked_up(
-        view, params, dims, state, step, own, everyones, batch_axis, shards
-    )
-    return read.params.table
+    ask = Ask(view, own, dims)
+    return batch_read.read_looked_up(ask, table, state, step, everyones, batch_axis, shards)
 
 
-@pytest.mark.parametrize("layout", ["one device", "copies", "dealt"])
+@pytest.mark.parametrize("layout", ["one device", "copies", "sharded"])
 def test_ids_see_rows_that_were_looked_up_as_they_see_the_table(whole, ids, layout):
     dims = np.random.default_rng(5).integers(1, DIM + 1, ids.shape)
     held, axis, shards = on_devices(whole), AXIS, SHARDS
@@ -199,42 +190,37 @@ def test_ids_see_rows_that_were_looked_up_as_they_see_the_table(whole, ids, layo
         np.testing.assert_allclose(found[k].linear[real], linear[real], rtol=1e-6)
 
 
-def test_gradients_of_what_is_seen_are_those_of_all_ids(whole, ids):
+def test_gradients_of_what_is_seen_are_those_of_all_ids(ids):
     rng = np.random.default_rng(4)
     seen = Seen(rng.normal(size=(*ids.shape, DIM)), rng.normal(size=ids.shape))
     seen = jax.tree.map(lambda array: array.astype(np.float32), seen)
-    network = rng.normal(size=(DEVICES, 3)).astype(np.float32)
-
-    def device(gradient):
-        return batch_read.mean_gradients(MODEL, gradient, whole, None, AXIS, None)
-
-    found = jax.pmap(device, "batch")(Params(seen, None, network))
+    found = jax.pmap(lambda own: batch_read.gradients_of_all_ids(own, AXIS), "batch")(seen)
     for k in range(DEVICES):
-        rows, linear = found.table.rows[k], found.table.linear[k]
+        rows, linear = found.rows[k], found.linear[k]
         np.testing.assert_allclose(rows, seen.rows.reshape(-1, DIM) / DEVICES, rtol=1e-6)
         np.testing.assert_allclose(linear, seen.linear.reshape(-1) / DEVICES, rtol=1e-6)
-        np.testing.assert_allclose(found.network[k], network.mean(axis=0), rtol=1e-5)
-    alone = jax.tree.map(lambda array: array[0], Params(seen, None, network))
-    found = batch_read.mean_gradients(MODEL, alone, whole, None, None, None)
-    np.testing.assert_array_equal(found.table.rows, seen.rows[0].reshape(-1, DIM))
-    np.testing.assert_array_equal(found.network, network[0])
+    alone = batch_read.gradients_of_all_ids(jax.tree.map(lambda array: array[0], seen), None)
+    np.testing.assert_array_equal(alone.rows, seen.rows[0].reshape(-1, DIM))
 
 
 @pytest.mark.parametrize("level", ["field", "feature"])
-def test_slopes_of_dealt_rows_add_up_unless_they_lie_with_their_rows(level):
+def test_gradients_of_sharded_rows_add_up_unless_they_lie_with_their_rows(level):
     rng = np.random.default_rng(6)
-    slopes = Slopes(
+    view_gradients = ViewGradients(
         rng.normal(size=(DEVICES, 4)).astype(np.float32),
         rng.normal(size=(DEVICES, FIELDS, DIM)).astype(np.float32),
     )
-    model = dataclasses.replace(MODEL, mode_threshold=level)
-    found = jax.pmap(lambda own: batch_read.slopes_of_all(model, own, SHARDS), "batch")(slopes)
-    total = slopes.thresholds.sum(axis=0)
+    found = jax.pmap(lambda own: batch_read.view_gradients_of_all(level, own, SHARDS), "batch")(
+        view_gradients
+    )
+    total = view_gradients.thresholds.sum(axis=0)
     for k in range(DEVICES):
-        expected = total if level == "field" else slopes.thresholds[k]
+        expected = total if level == "field" else view_gradients.thresholds[k]
         np.testing.assert_allclose(found.thresholds[k], expected, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(found.oov[k], slopes.oov.sum(axis=0), rtol=1e-5, atol=1e-6)
-    assert batch_read.slopes_of_all(model, slopes, None) is slopes
+        np.testing.assert_allclose(
+            found.oov[k], view_gradients.oov.sum(axis=0), rtol=1e-5, atol=1e-6
+        )
+    assert batch_read.view_gradients_of_all(level, view_gradients, None) is view_gradients
 
 
 def test_gradients_go_back_to_the_rows_and_are_averaged(whole, ids):
@@ -245,48 +231,49 @@ def test_gradients_go_back_to_the_rows_and_are_averaged(whole, ids):
     def draw(*shape):
         return rng.normal(size=(DEVICES, *shape)).astype(np.float32)
 
-    gradients = Params(
-        Table(draw(count, DIM), draw(count), draw(FIELDS, DIM)), draw(count), draw(3)
-    )
+    gradients = Table(draw(count, DIM), draw(count), draw(FIELDS, DIM)), draw(count)
 
     def device(gradient, params, own):
         everyones = batch_read.ids_of_all(own, AXIS, SHARDS)
-        return batch_read.mean_gradients(MODEL, gradient, params, everyones, AXIS, SHARDS)
+        view = RowView(params.thresholds, level="feature")
+        return batch_read.mean_gradients(gradient, view, params.table, everyones, AXIS, SHARDS)
 
-    found = jax.pmap(device, "batch")(gradients, on_devices(whole), ids)
+    table, thresholds = jax.pmap(device, "batch")(gradients, on_devices(whole), ids)
+    of_table, of_thresholds = gradients
     for got, gradient, like in (
-        (found.table.rows, gradients.table.rows, whole.table.rows),
-        (found.table.linear, gradients.table.linear, whole.table.linear),
-        (found.thresholds, gradients.thresholds, whole.thresholds),
+        (table.rows, of_table.rows, whole.table.rows),
+        (table.linear, of_table.linear, whole.table.linear),
+        (thresholds, of_thresholds, whole.thresholds),
     ):
         total = np.zeros((ROWS + 1, *like.shape[1:]), np.float64)
         for k in range(DEVICES):
             np.add.at(total, ids[k].reshape(-1), gradient[k])
-        np.testing.assert_allclose(got, dealt(total[:ROWS]) / DEVICES, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(got, sharded(total[:ROWS]) / DEVICES, rtol=1e-5, atol=1e-6)
     for k in range(DEVICES):
-        np.testing.assert_allclose(found.network[k], gradients.network.mean(axis=0), rtol=1e-5)
-        np.testing.assert_allclose(found.table.oov[k], gradients.table.oov.mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(table.oov[k], of_table.oov.mean(axis=0), rtol=1e-5)
 
 
 def test_gradients_of_copies_are_averaged_and_of_one_device_left_alone(whole):
-    assert batch_read.mean_gradients(MODEL, whole, whole, None, None, None) is whole
-    held = jax.tree.map(lambda a: np.stack([a * k for k in range(DEVICES)]), whole)
-    found = jax.pmap(lambda g: batch_read.mean_gradients(MODEL, g, g, None, AXIS, None), "batch")(
+    view, gradient = RowView(level="feature"), (whole.table, whole.thresholds)
+    alone = batch_read.mean_gradients(gradient, view, whole.table, None, None, None)
+    assert alone is gradient
+    held = jax.tree.map(lambda a: np.stack([a * k for k in range(DEVICES)]), gradient)
+    found = jax.pmap(lambda g: batch_read.mean_gradients(g, view, g[0], None, AXIS, None), "batch")(
         held
     )
-    for got, expected in zip(jax.tree.leaves(found), jax.tree.leaves(whole), strict=True):
+    for got, expected in zip(jax.tree.leaves(found), jax.tree.leaves(gradient), strict=True):
         for k in range(DEVICES):
             np.testing.assert_allclose(got[k], 1.5 * expected, rtol=1e-6)
 
 
 def test_the_regulariser_counts_each_threshold_once(whole):
     terms = np.exp(-whole.thresholds.astype(np.float64))
-    value, slope = batch_read.regulariser(MODEL, jnp.asarray(whole.thresholds), None)
+    value, gradient = batch_read.regulariser("feature", jnp.asarray(whole.thresholds), None)
     np.testing.assert_allclose(value, terms.sum(), rtol=1e-6)
-    np.testing.assert_allclose(slope, -terms, rtol=1e-6)
+    np.testing.assert_allclose(gradient, -terms, rtol=1e-6)
     # Those that fill up the last block are no thresholds.
-    value, slope = jax.pmap(lambda own: batch_read.regulariser(MODEL, own, SHARDS), "batch")(
-        dealt(whole.thresholds)
+    value, gradient = jax.pmap(lambda own: batch_read.regulariser("feature", own, SHARDS), "batch")(
+        sharded(whole.thresholds)
     )
     np.testing.assert_allclose(value, [terms.sum()] * DEVICES, rtol=1e-6)
-    np.testing.assert_allclose(slope, -dealt(terms), rtol=1e-6)
+    np.testing.assert_allclose(gradient, -sharded(terms), rtol=1e-6)

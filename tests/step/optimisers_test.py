@@ -10,11 +10,11 @@ from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
 from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.step.optimisers import TrainConfig, init_optimisers, make_optimisers
+from optembed_jax.step.optimisers import TrainConfig, make_optimisers
+from optembed_jax.step.table_update import init_table_state
 from optembed_jax.step.train_state import init_state
-from optembed_jax.table.compact import CompactTable
-from optembed_jax.table.compact_update import CompactRowState
 from optembed_jax.table.decay import ROW_DECAYS
+from optembed_jax.table.stacks import Stacks
 from optembed_jax.table.state import RowState
 
 FIELDS = Fields(("user", "item", "hour"), (40, 9, 3))
@@ -29,24 +29,29 @@ def test_auto_keeps_small_tables_with_optax_and_large_ones_by_rows():
         return shapes.opt_state[0]
 
     large = Fields(("a",), (200_000,))
-    assert isinstance(table_state(FIELDS)[1], optax.ScaleByAdamState)
+    assert isinstance(table_state(FIELDS).state[1], optax.ScaleByAdamState)
     assert table_state(large).is_sparse
-    assert isinstance(table_state(large, table_update="dense")[1], optax.ScaleByAdamState)
+    assert isinstance(table_state(large, table_update="dense").state[1], optax.ScaleByAdamState)
     assert table_state(FIELDS, table_update="sparse").is_sparse
     lazy = table_state(FIELDS, row_decay="group_lasso")
     assert isinstance(lazy, RowState) and not lazy.is_sparse
 
 
-def test_a_compact_table_is_updated_densely_by_every_rule():
-    params = Params(table=CompactTable(rows=(jnp.zeros((2, 2)),)), thresholds=None, network={})
+def test_each_stack_is_updated_as_suits_its_size():
+    sizes = 200_000, 9
+    fields = tuple(Fields((name,), (size,)) for name, size in zip("ab", sizes, strict=True))
+    stacks = Stacks(tuple(Table(jnp.zeros((size, 2))) for size in sizes), fields)
     for decay in ROW_DECAYS:
-        for update in ("auto", "sparse", "dense"):
-            state = init_optimisers(
-                TrainConfig(row_decay=decay, table_update=update), params, FIELDS
-            )
-            assert isinstance(state[0], CompactRowState) == (
-                decay in ("l2_visited", "group_lasso", "none")
-            )
+        for update, expected in (
+            ("auto", [True, False]), ("sparse", [True, True]), ("dense", [False, False])
+        ):  # fmt: skip
+            train = TrainConfig(row_decay=decay, table_update=update)
+            found = init_table_state(train, stacks, FIELDS).stacks
+            assert [state.is_sparse for state in found] == expected
+            for state, size in zip(found, sizes, strict=True):
+                is_by_rows = train.row_rule.lazy_moments or state.is_sparse
+                assert isinstance(state, RowState) == is_by_rows
+                assert max(len(leaf) for leaf in jax.tree.leaves(state) if leaf.ndim) == size
 
 
 @pytest.mark.parametrize(
@@ -99,10 +104,13 @@ def test_optax_decays_kernels_and_rows_by_their_own_weights(decay):
     nothing = jax.tree.map(jnp.zeros_like, params)
     for config, moved in ((train, (True, False)), (swapped(train), (False, True))):
         optimisers = make_optimisers(config)
-        after, _ = optimisers.update(nothing, optimisers.init(params), params)
-        assert ((after.table.rows != 1).all(), (after.network["Dense_0"]["kernel"] != 1).all()) == (
-            moved
+        of_table, _ = optimisers.table.update(
+            nothing.table, optimisers.table.init(params.table), params.table
         )
+        table = optax.apply_updates(params.table, of_table)
+        rest, of_rest = (dataclasses.replace(tree, table=None) for tree in (params, nothing))
+        after, _ = optimisers.update(of_rest, (None, *optimisers.init(params)), rest)
+        assert ((table.rows != 1).all(), (after.network["Dense_0"]["kernel"] != 1).all()) == moved
         assert (after.network["Dense_0"]["bias"] == 1).all()
 
 

@@ -124,8 +124,8 @@ def test_one_step_of_taylor_by_hand(fields):
     ids = np.asarray([[1, 6, 10]], np.int32)
     e = np.asarray(state.params.table.rows, np.float64)[ids[0]]
     logit = 0.5 * ((e.sum(0) ** 2).sum() - (e**2).sum())
-    slope = 1 / (1 + np.exp(-logit)) - 1
-    expected = np.abs(slope * ((e.sum(0) - e) * e).sum(axis=1))
+    gradient = 1 / (1 + np.exp(-logit)) - 1
+    expected = np.abs(gradient * ((e.sum(0) - e) * e).sum(axis=1))
     state, _ = train_step(
         state, ids, jnp.ones(1), Selection(), phase=Phase.SUPERNET, model=model, train=train
     )

@@ -16,7 +16,7 @@ from optembed_jax.table.decay import ROW_DECAYS, RowRule
 from optembed_jax.table.lookup import look_up
 from optembed_jax.table.state import init_row_state
 from optembed_jax.table.update import step_densely, synchronise, write_back
-from optembed_jax.table.view import RowView, Seen, Slopes
+from optembed_jax.table.view import RowView, Seen, ViewGradients
 
 D = 4
 RULES = (*ROW_DECAYS, "group lasso alone", "ridge alone")
@@ -50,7 +50,7 @@ def one_step(rule, table, state, step, ids, weights):
     lookup, table, state = look_up(rule, table, state, ids, step)
     table, state, *_ = write_back(
         rule, view, table, state, lookup, seen, None, step,
-        sum_over_devices=lambda slopes: Slopes(slopes.thresholds, of_oov),
+        sum_over_devices=lambda view_gradients: ViewGradients(view_gradients.thresholds, of_oov),
     )  # fmt: skip
     return table, state
 

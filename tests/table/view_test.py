@@ -97,22 +97,22 @@ def test_sums_by_row_have_the_gradients_of_every_id(table, weights, number):
     np.testing.assert_allclose(total, loss(*of), rtol=1e-5)
     assert 0 < kept.sum() < kept.size if view.prunes else kept.all()
 
-    found, slopes = view.pull_back(
+    found, view_gradients = view.pull_back(
         value, jnp.asarray(rows), jnp.asarray(fields), summed_by_row(weights, rows),
-        view.no_slopes(),
+        view.zero_gradients(),
     )  # fmt: skip
     close = {"rtol": 1e-5, "atol": 1e-5}
     np.testing.assert_allclose(found.rows[:5], expected[0][rows[:5]], **close)
     np.testing.assert_allclose(found.linear[:5], expected[1][rows[:5]], **close)
     if view.oov is not None and view.prunes:
         assert np.asarray(expected[2]).any()
-        np.testing.assert_allclose(slopes.oov, expected[2], **close)
+        np.testing.assert_allclose(view_gradients.oov, expected[2], **close)
     if view.thresholds is not None:
         assert np.asarray(expected[3]).any()
-        np.testing.assert_allclose(slopes.thresholds, expected[3], **close)
+        np.testing.assert_allclose(view_gradients.thresholds, expected[3], **close)
 
 
-def test_slopes_of_blocks_add_up(table, weights):
+def test_gradients_of_blocks_add_up(table, weights):
     view = RowView(thresholds=thresholds_of("field"), oov=table.oov)
     rows, fields = np.arange(V, dtype=np.int32), FIELD_OF_ROW
     sums = summed_by_row(weights, rows)
@@ -123,8 +123,8 @@ def test_slopes_of_blocks_add_up(table, weights):
             cut[0], jnp.asarray(rows[lines]), jnp.asarray(fields[lines]), cut[1], others
         )[1]
 
-    once = part(slice(0, V), view.no_slopes())
-    twice = part(slice(4, V), part(slice(0, 4), view.no_slopes()))
+    once = part(slice(0, V), view.zero_gradients())
+    twice = part(slice(4, V), part(slice(0, 4), view.zero_gradients()))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), twice, once)
 
 

@@ -24,8 +24,15 @@ def draw(grid: Grid, summary: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     matplotlib.rcParams.update({"svg.hashsalt": "optembed", "svg.fonttype": "none", "font.size": 8})
+    labels = ["test AUC", "logloss"]
+    if any(cell["keep"] != UNPRUNED for cell in summary["best"]):
+        labels.append("test AUC")  # Against the share kept, where something was pruned.
+    height = 0.8 + 2.27 * len(labels)
     figure, axes = pyplot.subplots(
-        3, len(grid.datasets), figsize=(3.4 * len(grid.datasets), 7.6), squeeze=False
+        len(labels),
+        len(grid.datasets),
+        figsize=(3.4 * len(grid.datasets), height),
+        squeeze=False,
     )
     for column, dataset in enumerate(grid.datasets):
         ladders = [c for c in summary["ladders"] if c["dataset"] == dataset and c["seeds"]]
@@ -34,9 +41,10 @@ def draw(grid: Grid, summary: dict[str, Any], path: Path) -> None:
             _against_strength(axis, ladders, name)
             axis.set_xlabel("strength")
         axes[0, column].set_title(dataset)
-        _against_share(axes[2, column], best)
-        axes[2, column].set_xlabel("rows kept, %")
-    for axis, label in zip(axes[:, 0], ("test AUC", "logloss", "test AUC"), strict=True):
+        for axis in axes[2:, column]:
+            _against_share(axis, best)
+            axis.set_xlabel("rows kept, %")
+    for axis, label in zip(axes[:, 0], labels, strict=True):
         axis.set_ylabel(label)
     named = {
         label: handle
@@ -45,7 +53,7 @@ def draw(grid: Grid, summary: dict[str, Any], path: Path) -> None:
     }
     if named:
         figure.legend(named.values(), named.keys(), loc="lower center", ncols=3, frameon=False)
-    figure.tight_layout(rect=(0, 0.07, 1, 1))
+    figure.tight_layout(rect=(0, 0.53 / height, 1, 1))
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=110)
     pyplot.close(figure)
 

@@ -51,9 +51,9 @@ def test_row_wise_adagrad_of_a_single_row_by_hand():
     found = same_work.expected_values("fbgemm", rows, linear, ids)
     value, total, weight, of_weight = rows[0].copy(), 0.0, 0.5, 0.0
     for _ in range(same_work.STEPS):
-        slope = 2 * value
-        total += (slope**2).mean()
-        value = value - 1e-3 * slope / np.sqrt(total)
+        gradient = 2 * value
+        total += (gradient**2).mean()
+        value = value - 1e-3 * gradient / np.sqrt(total)
         of_weight += (2 * weight) ** 2 / 4
         weight -= 1e-3 * 2 * weight / np.sqrt(of_weight)
     np.testing.assert_allclose(found, [[*value, weight]], rtol=1e-7)

@@ -75,7 +75,7 @@ def test_the_strength_that_validates_best_is_what_all_phases_train_with(start, t
     assert tuned["chosen"] == best["group_lasso"] == summary["flags"]["group_lasso"]
     # Each rung is what the plain model comes to with that strength, and so is the baseline.
     for rung in tuned["ladder"]:
-        folder = tmp_path / f"group lasso {rung['group lasso']}"
+        folder = tmp_path / f"group lasso {rung['group_lasso']}"
         assert (
             start(runs.pipeline_main, workdir=folder, group_lasso=rung["group_lasso"], **SMALL) == 0
         )
@@ -84,8 +84,8 @@ def test_the_strength_that_validates_best_is_what_all_phases_train_with(start, t
         same = without_seconds(plain) == without_seconds(summary["baseline"])
         assert same == (rung["group_lasso"] == tuned["chosen"])
     assert summary["baseline"]["val_auc"] == best["val_auc"]
-    assert "tune  group lasso 0.003, 2 of 3  epoch 1/3" in told.err
-    assert f"tune  chosen: group lasso {tuned['chosen']:g}, the best validation AUC" in told.err
+    assert "tune  group_lasso 0.003, 2 of 3  epoch 1/3" in told.err
+    assert f"tune  chosen: group_lasso {tuned['chosen']:g}, the best validation AUC" in told.err
     assert f"\n{tuned['chosen']:g} " in told.out and "chosen\n" in told.out
     # What is finished is not run again, and the chosen strength is known from the start.
     results = list((tmp_path / "tuned").rglob("result.json"))
