@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import export
-from experiments.run import retrain_phase, search_phase, short_list
+from experiments.run import finalists, retrain_phase, search_phase
 from optembed_jax import data
 from optembed_jax.serving.bundle import Bundle
 
@@ -117,8 +117,8 @@ def test_killed_at_any_step_it_keeps_the_same_and_trains_nothing_twice(
         trained.append(folder.name)
         return retrain_as(run, folder, kept)
 
-    retrain_as = short_list.retrain_as
-    monkeypatch.setattr(short_list, "retrain_as", count)
+    retrain_as = finalists.retrain_as
+    monkeypatch.setattr(finalists, "retrain_as", count)
 
     def killed(module, name, calls):
         """Runs the phase until a function is called for the nth time."""
@@ -135,7 +135,7 @@ def test_killed_at_any_step_it_keeps_the_same_and_trains_nothing_twice(
             patch.setattr(module, name, call)
             assert start("retrain", other, **BUDGET) == 130
 
-    killed(short_list, "write_json", 2)  # Trained, and not yet recorded.
+    killed(finalists, "write_json", 2)  # Trained, and not yet recorded.
     killed(retrain_phase.saved_state, "save", 3)  # All trained, nothing copied.
     killed(retrain_phase, "write_text", 1)  # The model is copied.
     assert start("retrain", other, **BUDGET) == 0
