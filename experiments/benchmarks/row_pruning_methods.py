@@ -99,7 +99,7 @@ def learned_thresholds(bench: Bench, wanted: Wanted) -> Iterator[Record]:
     """Thresholds with a push, under each decay."""
     for decay in ROW_DECAYS:
         for push in PUSHES:
-            method = f"thresholds, {decay}, alpha {push:g}"
+            method = f"thresholds, {_in_words(decay)}, alpha {push:g}"
             if wanted(method, None):
                 train = TrainConfig(l2=3e-3, t_lr=0.1, alpha=push, row_decay=decay)
                 mild = dataclasses.replace(train, group_lasso=RETRAINING.group_lasso)
@@ -155,6 +155,10 @@ METHODS: tuple[Callable[[Bench, Wanted], Iterator[Record]], ...] = (
 """The most telling first."""
 
 
+def _in_words(decay: str) -> str:
+    return decay.replace("group_lasso", "group lasso")
+
+
 def _scored_cuts(
     bench: Bench,
     wanted: Wanted,
@@ -168,7 +172,7 @@ def _scored_cuts(
 
     ``not_retrained`` has scores by which the training is cut and left at that.
     """
-    names = {kind: f"{kind}, {train.row_decay}" for kind, _ in kinds}
+    names = {kind: f"{kind}, {_in_words(train.row_decay)}" for kind, _ in kinds}
     left = {kind: f"{names.get(kind, kind)}, not retrained" for kind in not_retrained}
     methods = [*(_name(names[kind], oov) for kind, oov in kinds), *left.values()]
     wants_cut = any(wanted(method, keep) for method in methods for keep in KEEP_RATES)
