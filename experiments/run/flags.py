@@ -182,9 +182,10 @@ EARLY_STOP_BY = flags.DEFINE_string(
 )
 EARLY_STOP_ERRORS = flags.DEFINE_float(
     "early_stop_errors",
-    2.0,
+    3.0,
     "Only epochs that are behind the best by more than so many standard errors of the difference "
-    "spend --patience; 0: every epoch that is no new best (the paper).",
+    "spend --patience; 0: every epoch that is no new best (the paper). With --lr_plateau, which "
+    "cuts after any, they count where clicks are so few that the error is above .005 of AUC.",
 )
 INIT_OUTPUT = flags.DEFINE_string(
     "init_output",

@@ -67,7 +67,7 @@ class Settings:
     tune: TuneOptions | None = None
     parallelism: str = "auto"
     early_stop_by: str = "auc"
-    early_stop_errors: float = 2.0
+    early_stop_errors: float = 3.0
     init_output: str = "click_rate"
     calibrate: bool = True
 

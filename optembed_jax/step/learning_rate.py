@@ -68,28 +68,33 @@ class Plateau:
             ) from error
         return cls(*numbers)
 
-    def cuts(self, best: Sequence[bool]) -> tuple[int, ...]:
+    def cuts(self, best: Sequence[bool], undecided: Sequence[bool] = ()) -> tuple[int, ...]:
         """After which epochs the rate was cut, numbered from 1.
 
         Args:
           best: of each epoch, whether it was the best until then.
+          undecided: of each epoch, whether the validation could not tell (``early_stopping``). Such
+            epochs are not waited for a cut, but after one all are.
         """
-        found, waited = [], 0
+        found, waited, has_cut = [], 0, False
         for number, is_best in enumerate(best, 1):
-            waited = 0 if is_best else waited + 1
+            if is_best:
+                waited, has_cut = 0, False
+            elif has_cut or number > len(undecided) or not undecided[number - 1]:
+                waited += 1
             if waited == self.patience:
                 found.append(number)
-                waited = 0
+                waited, has_cut = 0, True
         return tuple(found)
 
-    def since_cut(self, best: Sequence[bool]) -> int:
+    def since_cut(self, best: Sequence[bool], undecided: Sequence[bool] = ()) -> int:
         """Epochs since the first cut after the best epoch; 0 where there was none.
 
         What early stopping counts: the best epoch is waited for until the rate is cut, and from
         there anew.
         """
         last_best = max((number for number, is_best in enumerate(best, 1) if is_best), default=0)
-        later = [number for number in self.cuts(best) if number > last_best]
+        later = [number for number in self.cuts(best, undecided) if number > last_best]
         return len(best) - later[0] if later else 0
 
 
@@ -168,19 +173,27 @@ class Schedule:
         return schedule
 
 
-def lr_scale(plateau: Plateau | None, schedule: Schedule | None, best: Sequence[bool]) -> float:
+def lr_scale(
+    plateau: Plateau | None,
+    schedule: Schedule | None,
+    best: Sequence[bool],
+    undecided: Sequence[bool] = (),
+) -> float:
     """The factor on the learning rate in the epoch after these.
 
     Args:
       plateau: cuts it, or None.
       schedule: sets it, or None; with both it is their product.
       best: of each epoch before, whether it was the best until then.
+      undecided: as of ``Plateau.cuts``.
 
     Raises:
       InputError: as ``Schedule.factor``.
     """
     scale = 1.0 if schedule is None else schedule.factor(len(best) + 1)
-    return scale if plateau is None else scale * plateau.factor ** len(plateau.cuts(best))
+    return (
+        scale if plateau is None else scale * plateau.factor ** len(plateau.cuts(best, undecided))
+    )
 
 
 def _number(name: str, key: str, text: str) -> float | int | bool:

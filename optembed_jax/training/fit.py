@@ -184,7 +184,8 @@ def _train_epoch(loop: _Loop, state: TrainState, position: Position) -> tuple[Tr
     total, rows, unread = loop.train_batches.num_batches, 0, []
     if position.batch == 0:
         best = [epoch.best for epoch in position.history]
-        scale = lr_scale(loop.train.plateau, loop.train.schedule, best)
+        undecided = [epoch.undecided for epoch in position.history]
+        scale = lr_scale(loop.train.plateau, loop.train.schedule, best, undecided)
         state = begin_epoch(with_lr_scale(state, scale, train=loop.train))
     remaining = loop.train_batches.epoch(position.epoch, position.batch)
     for number, batch in enumerate(remaining, position.batch + 1):
@@ -272,6 +273,9 @@ def _validate(loop: _Loop, state: TrainState, position: Position) -> tuple[Epoch
             merit - judged.merit, judged.influence, position.influence
         )
     )
+    undecided = within_noise and loop.stopping.is_blurred(
+        judged.influence, position.influence, judged.logloss
+    )
     epoch = Epoch(
         number=position.epoch,
         loss=position.loss / position.batch,
@@ -280,6 +284,7 @@ def _validate(loop: _Loop, state: TrainState, position: Position) -> tuple[Epoch
         rows_per_second=position.rows / max(position.seconds, 1e-9),
         best=best,
         within_noise=within_noise,
+        undecided=undecided,
         val_calibration=judged.calibration,
     )
     return epoch, judged

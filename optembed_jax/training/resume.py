@@ -28,6 +28,7 @@ class Epoch:
       best: whether it is the best epoch so far.
       within_noise: whether it is no new best, but no further behind than chance explains, so that
         it does not count against patience (``early_stopping``).
+      undecided: whether that noise is so much that the validation says nothing.
     """
 
     number: int
@@ -38,6 +39,7 @@ class Epoch:
     rows_per_second: float
     best: bool
     within_noise: bool = False
+    undecided: bool = False
 
 
 def best_of(history: Sequence[Epoch]) -> Epoch:
@@ -93,10 +95,14 @@ class Position:
 
         Where a plateau cuts the learning rate, those are counted that come after the first cut
         since the best, whatever their noise: if slower steps find nothing better, nothing will.
+        Where the validation cannot tell (``undecided``) no cut is made.
         """
         worse = self.worse
         if plateau is not None:
-            worse = plateau.since_cut([epoch.best for epoch in self.history])
+            worse = plateau.since_cut(
+                [epoch.best for epoch in self.history],
+                [epoch.undecided for epoch in self.history],
+            )
         return len(self.history) >= epochs or worse >= patience
 
     def after(self, epoch: Epoch, judged: Judged) -> "Position":

@@ -59,6 +59,25 @@ def test_the_rate_is_cut_where_nothing_better_came_and_the_wait_begins_there(
     assert lr_scale(plateau, None, flags) == pytest.approx(0.1 ** len(cuts))
 
 
+@pytest.mark.parametrize(
+    ("told", "patience", "cuts", "since"),
+    [
+        ("1???", 1, (), 0),
+        ("1??0", 1, (4,), 0),
+        ("1?0?", 1, (3, 4), 1),  # After a cut every epoch counts.
+        ("10?1?0", 1, (2, 3, 6), 0),  # A new best begins anew.
+        ("1?0?0", 2, (5,), 0),
+        ("1?0?00", 2, (5,), 1),
+    ],
+)
+def test_no_cut_is_made_where_the_validation_cannot_tell(told, patience, cuts, since):
+    best, undecided = ([letter == kind for letter in told] for kind in "1?")
+    plateau = Plateau(0.1, patience)
+    assert plateau.cuts(best, undecided) == cuts
+    assert plateau.since_cut(best, undecided) == since
+    assert lr_scale(plateau, None, best, undecided) == pytest.approx(0.1 ** len(cuts))
+
+
 @given(best=st.lists(st.booleans(), max_size=12), patience=st.integers(1, 4))
 def test_what_was_cut_stays_cut(best, patience):
     plateau = Plateau(0.5, patience)

@@ -93,6 +93,29 @@ def test_within_noise_is_so_many_errors(errors, behind, expected):
     assert EarlyStopping(errors=errors).is_within_noise(behind, own, best) == expected
 
 
+@pytest.mark.parametrize(
+    ("by", "error", "expected"),
+    [
+        ("auc", 0.0049, False),
+        ("auc", 0.0051, True),
+        ("logloss", 0.0039, False),
+        ("logloss", 0.0041, True),
+    ],
+)
+def test_a_validation_is_blurred_from_an_error_that_hides_what_matters(by, error, expected):
+    own, best = (0.6 * error, 0.1, 0.8 * error), (0.0, 0.1, 0.0)
+    assert EarlyStopping(by, errors=1.0).is_blurred(own, best, logloss=0.4) == expected
+    assert not EarlyStopping(by).is_blurred(own, best, logloss=0.4), "noise is not asked for"
+
+
+def test_few_clicks_blur_a_validation_and_many_do_not():
+    stopping = EarlyStopping(errors=1.0)
+    for clicks, rows, expected in ((10, 20_000, True), (5_000, 20_000, False)):
+        labels, first, second = draw(clicks, rows, 1, seed=0)
+        one, other = (stopping.judge(labels, logits) for logits in (first, second))
+        assert stopping.is_blurred(one.influence, other.influence, one.logloss) == expected
+
+
 def test_one_click_and_equal_logits_have_an_error_that_is_a_number():
     labels = np.zeros(50)
     labels[7] = 1

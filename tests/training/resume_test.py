@@ -9,6 +9,7 @@ import pytest
 
 from optembed_jax.errors import InputError
 from optembed_jax.models.forward import Params
+from optembed_jax.step.learning_rate import Plateau
 from optembed_jax.step.train_state import TrainState
 from optembed_jax.training.checkpoint import Checkpoints
 from optembed_jax.training.early_stopping import Judged
@@ -76,6 +77,17 @@ def test_epochs_within_noise_of_the_best_spend_no_patience(within_noise, patienc
     position = position_after(0.6, 0.8, 0.7, 0.5, 0.6, within_noise=within_noise)
     assert position.is_over(9, patience) == over
     assert position.is_over(5, patience)
+
+
+def test_a_plateau_waits_where_the_validation_cannot_tell():
+    position = position_after(0.8, 0.7, 0.75, 0.7)
+    told = [
+        dataclasses.replace(epoch, undecided=number < 4)
+        for number, epoch in enumerate(position.history, 1)
+    ]
+    blurred, plateau = dataclasses.replace(position, history=tuple(told)), Plateau(0.1)
+    assert position.is_over(9, 2, plateau) and not blurred.is_over(9, 1, plateau)
+    assert blurred.is_over(4, 1, plateau)
 
 
 def test_a_position_survives_json_to_the_last_bit():
