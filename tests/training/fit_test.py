@@ -147,7 +147,7 @@ def test_noise_spends_no_patience(fields, splits, by, seed):
     plain = run(splits, fields, stopping=EarlyStopping(by), **loop)
     assert len(plain.epochs) < len(patient.epochs) < 30, "50 rows tell little, but not nothing"
     same = [
-        dataclasses.replace(epoch, within_noise=False, rows_per_second=0)
+        dataclasses.replace(epoch, within_noise=False, undecided=False, rows_per_second=0)
         for epoch in patient.epochs
     ]
     assert [dataclasses.replace(epoch, rows_per_second=0) for epoch in plain.epochs] == same[
