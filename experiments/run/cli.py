@@ -33,6 +33,7 @@ def run(main: Callable[[], None]) -> None:
             if not flags.FLAGS["verbosity"].present:
                 logging.set_verbosity(logging.WARNING)
                 logging.get_absl_logger().addFilter(_is_ours_to_tell)
+                _leave_out_late_answers()
             if len(arguments) > 1:
                 raise InputError(f"{arguments[1]!r} is not a flag; flags look like --name=value")
             with preemption.handled(), processes.lost_peers_told():
@@ -58,6 +59,25 @@ def run(main: Callable[[], None]) -> None:
 def _is_ours_to_tell(record: LogRecord) -> bool:
     """Leaves out the tracebacks that Orbax logs of errors that it also raises."""
     return "orbax" not in record.pathname or record.levelno < ERROR
+
+
+def _leave_out_late_answers() -> None:
+    """No traceback for each write of TensorStore that ends after Orbax has given up.
+
+    When one of its writes fails, such as on a full disk, Orbax closes its event loop; the other
+    writes then answer to a closed loop, from threads where nobody can catch what that raises
+    (Orbax 0.12.8).
+    """
+    before = sys.unraisablehook
+
+    def on_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+        late = unraisable.exc_type is RuntimeError and "Event loop is closed" in str(
+            unraisable.exc_value
+        )
+        if not late:
+            before(unraisable)
+
+    sys.unraisablehook = on_unraisable
 
 
 def _parse(arguments: list[str]) -> list[str]:

@@ -63,3 +63,23 @@ def test_a_flag_of_an_earlier_version_is_refused_by_its_new_name(capsys, monkeyp
         cli.run(lambda: None)
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: --rent is called --group_lasso now\n"
+
+
+def test_what_nobody_can_catch_is_told_unless_it_is_a_late_answer_to_a_closed_loop(
+    command, monkeypatch
+):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+
+    class Unraisable:
+        def __init__(self, error):
+            self.exc_type, self.exc_value = type(error), error
+
+    late, other = Unraisable(RuntimeError("Event loop is closed")), Unraisable(ValueError("other"))
+
+    def main():
+        sys.unraisablehook(late)
+        sys.unraisablehook(other)
+
+    assert command(main) == 0
+    assert told == [other]
