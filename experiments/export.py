@@ -135,7 +135,9 @@ def _comparison(
     """Size and speed of the bundle against the full model with its masks; ``disk`` in bytes."""
     batch = np.resize(ids, (BATCH, ids.shape[1]))
     step = jax.jit(
-        lambda params, ids: forward(model, params, trained.batch_stats, ids, trained.selection)[0]
+        lambda params, ids: forward(
+            model, params, trained.batch_stats, ids, trained.selection(model)
+        )[0]
     )
     times = alternate(
         {"full": lambda: step(trained.params, batch), "compact": lambda: bundle.logits(batch)}, 20

@@ -104,7 +104,11 @@ flags.DEFINE_string(
     "Rows are kept by a budget (--row_keep), or by a threshold that is learned for each field or "
     "feature (the paper).",
 )
-flags.DEFINE_string("mode_oov", _MODEL.mode_oov, "Pruned ids read zero or a learned oov vector.")
+flags.DEFINE_string(
+    "mode_oov",
+    _MODEL.mode_oov,
+    "Pruned ids read zero, a learned oov vector, or shared: the OOV row, as unseen values do.",
+)
 flags.DEFINE_string(
     "mode_linear", _MODEL.mode_linear, "keep or prune the linear weights of pruned rows."
 )

@@ -81,8 +81,14 @@ def keep(
     Raises:
       InputError: a mask or dims that do not fit.
     """
-    prunes_linear = config.mode_linear == "prune"
-    table, reading = keep_in_stacks(params.table, fields, rows, dims, prunes_linear=prunes_linear)
+    table, reading = keep_in_stacks(
+        params.table,
+        fields,
+        rows,
+        dims,
+        prunes_linear=config.mode_linear == "prune",
+        shares_stand_in=config.shares_stand_in and rows is not None,
+    )
     network = _shrink(config, params.network, reading.dims, reading.order)
     return Params(table=table, thresholds=None, network=network), reading
 

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -248,3 +249,37 @@ def test_refuses_to_compact_twice(make):
     small, _ = compact(config, params, FIELDS, RANDOM_ROWS, None)
     with pytest.raises(InputError, match="compact already"):
         compact(config, small, FIELDS, RANDOM_ROWS, None)
+
+
+@pytest.mark.parametrize("mode_linear", ["keep", "prune"])
+def test_pruned_values_share_the_stand_in_of_unseen_ones(randomise, draw_ids, mode_linear):
+    """What is trained compact equals the full model whose pruned rows were replaced by it."""
+    config = ModelConfig(
+        model="deepfm", latent_dim=4, mlp_dims=(5,), mode_oov="shared", mode_linear=mode_linear
+    )
+    fields = Fields(("user", "item", "hour"), (9, 30, 3))
+    params, batch_stats = randomise(init_params(jax.random.key(0), config, fields))
+    rows = np.random.default_rng(0).random(42) < 0.4
+    rows[fields.oov_ids] = True
+    dims = np.array([3, 0, 4])
+    small, reading = keep(config, params, fields, rows, dims)
+    whole = expand(config, small, reading, fields, params)
+    ids = draw_ids(fields, 60)
+    source = np.where(rows, np.arange(42), fields.oov_ids[fields.field_of_row])
+    by_rows = source[ids]
+    table = params.table.replace(
+        rows=params.table.rows[source],
+        linear=params.table.linear[source] if mode_linear == "prune" else params.table.linear,
+    )
+    folded = dataclasses.replace(params, table=table)
+    expected = forward(config, folded, batch_stats, ids, Selection(dims=jnp.asarray(dims)))[0]
+    found = forward(config, small, batch_stats, ids, reading)[0]
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    widened = forward(config, whole, batch_stats, ids, Selection(dims=jnp.asarray(dims)))[0]
+    np.testing.assert_allclose(widened, expected, atol=2e-5)
+    if mode_linear == "prune":
+        np.testing.assert_array_equal(
+            found, forward(config, small, batch_stats, by_rows, reading)[0]
+        )
+    with pytest.raises(InputError, match="OOV row of field 'user'"):
+        keep(config, params, fields, rows & (np.arange(42) > 0), dims)
