@@ -36,7 +36,7 @@ class Encoder:
       facts: what the data set found in its raw files and its fields need, such as movies by id.
       columns: the ``F`` fields.
       vocabulary: their values.
-      counts: training rows that had each value, int64 ``[V]``.
+      counts: training rows that had each value, int64 ``[V]``; None where they are not told.
     """
 
     dataset: str
@@ -44,7 +44,7 @@ class Encoder:
     facts: Mapping[str, Any]
     columns: tuple[Column, ...]
     vocabulary: Vocabulary
-    counts: np.ndarray
+    counts: np.ndarray | None
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -68,6 +68,24 @@ class Encoder:
             raise InputError(f"row {first_row + fault[0]}: {fault[1]}")
         return self.vocabulary.encode(coding.code_fields(self.columns, coded))
 
+    def keep(self, rows: np.ndarray) -> "Encoder":
+        """The encoder of the rows that are kept, bool ``[V]``, and of all OOV rows.
+
+        A value that is not kept gets the id of its field's OOV row.
+        """
+        kept = np.array(rows, bool)
+        kept[self.vocabulary.layout.oov_ids] = True
+        counts = self.counts
+        if counts is not None:
+            pruned = np.where(kept, 0, counts)
+            layout = self.vocabulary.layout
+            counts = counts.copy()
+            counts[layout.oov_ids] += np.bincount(
+                layout.field_of_row, pruned, minlength=layout.num_fields
+            ).astype(counts.dtype)
+            counts = counts[kept]
+        return dataclasses.replace(self, vocabulary=self.vocabulary.keep(kept), counts=counts)
+
     def write(self, description: pathlib.Path, vocabulary: pathlib.Path) -> None:
         """Write two files: JSON that says how fields are made, and Parquet with their values."""
         edges = {
@@ -75,16 +93,23 @@ class Encoder:
             for field in self.vocabulary.fields
             if field.edges is not None
         }
+        places = {
+            field.name: field.bin_places.tolist()
+            for field in self.vocabulary.fields
+            if field.bin_places is not None
+        }
         written = {
             "dataset": self.dataset,
             "options": dict(self.options),
             "facts": dict(self.facts),
             "edges": edges,
-        }
+        } | ({"bin_places": places} if places else {})
         # In the order it came, which the fields of some data sets go by.
         description.write_text(json.dumps(written) + "\n", encoding="utf-8")
         fields = self.vocabulary.fields
-        counts = np.split(self.counts, self.vocabulary.layout.offsets[1:])
+        counts: list[np.ndarray | None] = [None] * len(fields)
+        if self.counts is not None:
+            counts = list(np.split(self.counts, self.vocabulary.layout.offsets[1:]))
         write_vocabulary(vocabulary, zip(fields, counts, strict=True))
 
 
@@ -100,13 +125,17 @@ def read_encoder(description: pathlib.Path, vocabulary: pathlib.Path, fields: Fi
         edges = {name: np.array(e, np.float64) for name, e in written["edges"].items()}
         made = DATASETS[written["dataset"]].columns_of(written["options"], written["facts"])
         made = in_order(made, fields)
-        counts = pq.read_table(vocabulary, columns=["count"])["count"].to_numpy()
-        values = read_vocabulary(vocabulary, fields, edges)
+        places = {
+            name: _checked_places(name, p, edges, fields)
+            for name, p in written.get("bin_places", {}).items()
+        }
+        column = pq.read_table(vocabulary, columns=["count"])["count"]
+        values = read_vocabulary(vocabulary, fields, edges, places)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         raise InputError(
             f"{description} and {vocabulary.name} cannot be used: {error!r}"
         ) from error
-    if len(counts) != fields.num_features:
+    if len(column) != fields.num_features:
         raise InputError(f"{description} and {vocabulary.name} are of other fields")
     return Encoder(
         dataset=written["dataset"],
@@ -114,8 +143,20 @@ def read_encoder(description: pathlib.Path, vocabulary: pathlib.Path, fields: Fi
         facts=written["facts"],
         columns=made,
         vocabulary=values,
-        counts=counts,
+        counts=None if column.null_count else column.to_numpy(),
     )
+
+
+def _checked_places(
+    name: str, places: Sequence[int], edges: Mapping[str, np.ndarray], fields: Fields
+) -> np.ndarray:
+    """Raises ValueError unless each row of a numeric field but the OOV row has one bin."""
+    found = np.array(places, np.int32)
+    rows = np.sort(found[found != 0])
+    size = fields.sizes[fields.names.index(name)]
+    if len(found) != len(edges[name]) + 2 or not np.array_equal(rows, np.arange(1, size)):
+        raise ValueError(f"the bins of {name!r} do not lead to its {size - 1} rows")
+    return found
 
 
 def in_order(made: tuple[Column, ...], fields: Fields) -> tuple[Column, ...]:

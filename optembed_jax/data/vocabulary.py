@@ -45,12 +45,15 @@ class FieldVocabulary:
     Attributes:
       name: the field's name.
       values: string, one for each row after the OOV row; null is the missing value.
-      edges: the inner edges of a numeric field's bins; None for other fields.
+      edges: the inner edges ``[E]`` of a numeric field's bins; None for other fields.
+      bin_places: int32 ``[E + 2]``, the place of each bin, and at last of the missing value, 0
+        where it has no row; None where all have rows, or the field is not numeric.
     """
 
     name: str
     values: pa.StringArray
     edges: np.ndarray | None = None
+    bin_places: np.ndarray | None = None
 
     @property
     def size(self) -> int:
@@ -63,7 +66,23 @@ class FieldVocabulary:
             found = pc.index_in(field.values, value_set=self.values)
             return (pc.fill_null(found, -1).to_numpy() + np.int32(1))[field.codes]
         assert self.edges is not None
-        return bins.bin_values(field, self.edges, self.has_missing)
+        if self.bin_places is None:
+            return bins.bin_values(field, self.edges, self.has_missing)
+        return self.bin_places[bins.bin_values(field, self.edges, True) - 1]
+
+    def keep(self, rows: np.ndarray) -> "FieldVocabulary":
+        """The smaller vocabulary of some rows, bool ``[size]``; the OOV row stays in any case."""
+        kept = np.flatnonzero(rows[1:])
+        places = None
+        if self.edges is not None:
+            new = np.concatenate([[0], np.where(rows[1:], np.cumsum(rows[1:]), 0)])
+            old = self.bin_places
+            if old is None:
+                old = np.arange(1, len(self.edges) + 3) * np.append(
+                    np.ones(len(self.edges) + 1, int), int(self.has_missing)
+                )
+            places = new[old].astype(np.int32)
+        return FieldVocabulary(self.name, self.values.take(pa.array(kept)), self.edges, places)
 
     @functools.cached_property
     def has_missing(self) -> bool:
@@ -89,6 +108,13 @@ class Vocabulary:
           InputError: more rows than int32 ids can number.
         """
         return layout_of([f.name for f in self.fields], [f.size for f in self.fields])
+
+    def keep(self, rows: np.ndarray) -> "Vocabulary":
+        """The smaller vocabulary of the rows that are kept, bool ``[V]``, and of all OOV rows."""
+        blocks = np.split(np.asarray(rows, bool), self.layout.offsets[1:])
+        return Vocabulary(
+            tuple(field.keep(block) for field, block in zip(self.fields, blocks, strict=True))
+        )
 
     def encode(self, fields: Sequence[Coded | np.ndarray]) -> np.ndarray:
         """Ids of coded fields (see `raw.coding.code_fields`): int32 ``[N, F]``."""
@@ -149,9 +175,12 @@ def layout_of(names: Sequence[str], sizes: Sequence[int]) -> Fields:
 
 
 def write_vocabulary(
-    path: pathlib.Path, fields: Iterable[tuple[FieldVocabulary, np.ndarray]]
+    path: pathlib.Path, fields: Iterable[tuple[FieldVocabulary, np.ndarray | None]]
 ) -> None:
-    """Writes a vocabulary as Parquet: each field, and the training counts of its rows, int64."""
+    """Writes a vocabulary as Parquet: each field, and the training counts of its rows, int64.
+
+    Without counts (None), that column is null.
+    """
     first = 0
     schema = pa.schema(
         [
@@ -175,7 +204,7 @@ def write_vocabulary(
                 _repeated(np.zeros(field.size, np.int8), [field.name]),
                 _repeated(kinds, [OOV_KIND, MISSING_KIND, VALUE_KIND]),
                 values,
-                pa.array(counts),
+                pa.nulls(field.size, pa.int64()) if counts is None else pa.array(counts),
             ]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
             first += field.size
@@ -186,14 +215,18 @@ def _repeated(codes: np.ndarray, values: list[str]) -> pa.Array:
 
 
 def read_vocabulary(
-    path: pathlib.Path, layout: Fields, edges: Mapping[str, np.ndarray]
+    path: pathlib.Path,
+    layout: Fields,
+    edges: Mapping[str, np.ndarray],
+    bin_places: Mapping[str, np.ndarray] | None = None,
 ) -> Vocabulary:
     """Reads what `write_vocabulary` wrote."""
+    places = bin_places or {}
     values = pq.read_table(path, columns=["value"])["value"].combine_chunks()
     if isinstance(values, pa.ChunkedArray):
         values = pa.concat_arrays(values.chunks)
     fields = [
-        FieldVocabulary(name, values.slice(offset + 1, size - 1), edges.get(name))
+        FieldVocabulary(name, values.slice(offset + 1, size - 1), edges.get(name), places.get(name))
         for name, offset, size in zip(
             layout.names, layout.offsets.tolist(), layout.sizes, strict=True
         )

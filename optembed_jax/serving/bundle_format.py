@@ -5,7 +5,7 @@ A bundle is a folder that is complete in itself::
     SHA256SUMS           checksum of every other file; `sha256sum -c SHA256SUMS` reads it too
     manifest.json        what the bundle is: model, fields, tensors, metrics, versions, flags
     weights.safetensors  the compact table and the network
-    forward.jax_export   ids to logits, a serialised jax.export module
+    forward.jax_export.xz  ids to logits, a serialised jax.export module, compressed
     vocabulary.parquet   raw values to ids (absent where only ids are served)
     encoder.json         how raw columns become fields (absent likewise)
     README.md            the model card
@@ -17,9 +17,10 @@ unpickled and nothing is executed here.
 
 import hashlib
 import json
+import lzma
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,18 +30,19 @@ from numpy.typing import DTypeLike
 from optembed_jax.errors import InputError
 
 FORMAT = "optembed-bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 SUMS = "SHA256SUMS"
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
-FORWARD = "forward.jax_export"
+FORWARD = "forward.jax_export.xz"
 VOCABULARY = "vocabulary.parquet"
 ENCODER = "encoder.json"
 CARD = "README.md"
 
 REQUIRED = (MANIFEST, WEIGHTS, FORWARD, CARD)
 OPTIONAL = (VOCABULARY, ENCODER)
+HELD = (MANIFEST, WEIGHTS, FORWARD)
 
 DTYPES: Mapping[str, DTypeLike] = {
     "F32": np.float32,
@@ -49,10 +51,10 @@ DTYPES: Mapping[str, DTypeLike] = {
     "I32": np.int32,
     "U16": np.uint16,
     "U8": np.uint8,
-    "I8": np.int8,
 }
 """Element types in a bundle, and how NumPy sees them."""
 
+_LARGEST_MODULE = 2**28  # bytes, unpacked: some thousand times any that is written
 _DEEPEST = 12  # levels of a manifest: enough for flags, and far from where recursion ends
 
 
@@ -60,8 +62,12 @@ class BundleError(InputError):
     """A bundle cannot be read, is damaged, or is not what its manifest says."""
 
 
-def read_files(path: pathlib.Path) -> dict[str, bytes]:
+def read_files(path: pathlib.Path) -> dict[str, bytes | None]:
     """The files of a bundle by name, each compared with its checksum.
+
+    Returns:
+      The content of those that this package holds as they are (``HELD``); None of the others, which
+      are read by whoever needs them.
 
     Raises:
       BundleError: the folder, the list or a file is missing or unreadable; a name is none of a
@@ -70,24 +76,58 @@ def read_files(path: pathlib.Path) -> dict[str, bytes]:
     if not path.is_dir():
         raise BundleError(f"no bundle at {path}: it is not a folder")
     sums = _read(path, SUMS)
-    files = {}
-    for name, expected in _parse_sums(path, sums).items():
+    if any(line.endswith(b"  forward.jax_export") for line in sums.splitlines()):
+        raise _of_version_1(path)
+    files: dict[str, bytes | None] = {}
+    expected = _parse_sums(path, sums)
+    for name, digest in expected.items():
         content = _read(path, name)
-        if hashlib.sha256(content).hexdigest() != expected:
+        if hashlib.sha256(content).hexdigest() != digest:
             raise BundleError(f"{path / name} is damaged: its checksum differs; export it again")
-        files[name] = content
-    if format_sums(files) != sums:
+        files[name] = content if name in HELD else None
+    if _sums_of(expected) != sums:
         raise BundleError(f"{path / SUMS} is damaged; export the bundle again")
     return files
 
 
 def format_sums(files: Mapping[str, bytes]) -> bytes:
     """The content of ``SHA256SUMS``."""
-    lines = [f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files)]
-    return "".join(lines).encode()
+    return _sums_of({name: hashlib.sha256(content).hexdigest() for name, content in files.items()})
 
 
-def read_manifest(path: pathlib.Path, files: Mapping[str, bytes]) -> dict[str, Any]:
+def _sums_of(digests: Mapping[str, str]) -> bytes:
+    return "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()
+
+
+def _of_version_1(path: pathlib.Path) -> BundleError:
+    return BundleError(
+        f"{path} has format version 1, which is not read any more; write it again from its run: "
+        "python -m experiments.export --workdir=DIR --bundle=OUT"
+    )
+
+
+def packed_module(module: bytes) -> bytes:
+    """A serialised module as it is stored."""
+    return lzma.compress(module, preset=9)
+
+
+def read_module(path: pathlib.Path, files: Mapping[str, bytes | None]) -> bytes:
+    """The serialised module of a bundle.
+
+    Raises:
+      BundleError: it cannot be unpacked.
+    """
+    unpacker = lzma.LZMADecompressor()
+    try:
+        module = unpacker.decompress(files[FORWARD] or b"", _LARGEST_MODULE)
+    except lzma.LZMAError as error:
+        raise BundleError(f"{path / FORWARD} cannot be unpacked: {error}") from error
+    if not unpacker.eof or unpacker.unused_data:
+        raise BundleError(f"{path / FORWARD} cannot be unpacked: it is cut off, or has more behind")
+    return module
+
+
+def read_manifest(path: pathlib.Path, files: Mapping[str, bytes | None]) -> dict[str, Any]:
     """The manifest of a bundle, of a version that this code reads.
 
     Args:
@@ -98,7 +138,7 @@ def read_manifest(path: pathlib.Path, files: Mapping[str, bytes]) -> dict[str, A
       BundleError: it is no manifest, or of a newer format.
     """
     try:
-        manifest = json.loads(files[MANIFEST])
+        manifest = json.loads(files[MANIFEST] or b"")
         kind, version = manifest["format"], manifest["format_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(
@@ -113,57 +153,38 @@ def read_manifest(path: pathlib.Path, files: Mapping[str, bytes]) -> dict[str, A
             f"{path} has format version {version}, this package reads up to {FORMAT_VERSION}; "
             "install a newer optembed-jax"
         )
-    listed = manifest.get("files")
-    if listed != sorted(set(files) - {MANIFEST}) or (VOCABULARY in files) != (ENCODER in files):
-        raise BundleError(f"{path / MANIFEST} lists the files {listed}, there are {sorted(files)}")
+    if version < FORMAT_VERSION:
+        raise _of_version_1(path)
+    if (VOCABULARY in files) != (ENCODER in files):
+        raise BundleError(f"{path} has one of {VOCABULARY} and {ENCODER}, which belong together")
     return manifest
 
 
 def read_tensors(
-    path: pathlib.Path, files: Mapping[str, bytes], manifest: Mapping[str, Any]
-) -> dict[str, np.ndarray]:
-    """The tensors of a bundle, exactly those that the manifest describes.
+    path: pathlib.Path, files: Mapping[str, bytes | None]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The tensors of a bundle.
 
     Returns:
-      Arrays by name; bfloat16 as the uint16 of its bits.
+      Arrays by name, bfloat16 as the uint16 of its bits; and the type of each, of ``DTYPES``.
 
     Raises:
-      BundleError: the file is no safetensors, holds other names, shapes or types, or a value that
-        is infinite or no number.
+      BundleError: the file is no safetensors, or holds another type, or a value that is infinite
+        or no number.
     """
     try:
-        entries = safetensors.deserialize(files[WEIGHTS])
-        found = _described(entries)
+        entries = safetensors.deserialize(files[WEIGHTS] or b"")
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise BundleError(f"{path / WEIGHTS} cannot be read: {error}") from error
-    described = manifest.get("tensors")
-    if not isinstance(described, dict):
-        raise BundleError(f"{path / MANIFEST} does not describe the tensors")
-    if described != found:
-        wrong = sorted(
-            name for name in {*found, *described} if found.get(name) != described.get(name)
-        )
-        raise BundleError(f"{path}: the manifest and the weights disagree about {wrong[:3]}")
-    tensors = {}
+    tensors, types = {}, {}
     for name, entry in entries:
         if entry["dtype"] not in DTYPES:
             raise BundleError(f"{path / WEIGHTS}: tensor {name!r} has type {entry['dtype']}")
         array = np.frombuffer(entry["data"], DTYPES[entry["dtype"]])
         if not _is_finite(array, entry["dtype"]):
             raise BundleError(f"{path / WEIGHTS}: tensor {name!r} holds a value that is no number")
-        tensors[name] = array.reshape(entry["shape"])
-    return tensors
-
-
-def describe_tensors(weights: bytes) -> dict[str, Any]:
-    """Type and shape of each tensor of a safetensors file, as the manifest holds them."""
-    return _described(sorted(safetensors.deserialize(weights), key=lambda item: item[0]))
-
-
-def _described(entries: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    return {
-        name: {"dtype": entry["dtype"], "shape": list(entry["shape"])} for name, entry in entries
-    }
+        tensors[name], types[name] = array.reshape(entry["shape"]), entry["dtype"]
+    return tensors, types
 
 
 def _is_finite(array: np.ndarray, dtype: str) -> bool:

@@ -129,7 +129,7 @@ def _folded(table: Table, fields: Fields, kept: np.ndarray, prunes_linear: bool)
     pruned = np.flatnonzero(~kept)
     source = fields.oov_ids[fields.field_of_row[pruned]]
 
-    def fold(whole: Any) -> np.ndarray:
+    def fold(whole: Any) -> Any:
         copied = np.array(whole)
         copied[pruned] = copied[source]
         return copied

@@ -19,6 +19,7 @@ from optembed_jax.serving.compact_model import (
     fold_for_serving,
     keep,
     tree_bytes,
+    with_norms,
 )
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
@@ -85,11 +86,10 @@ def test_equals_the_masked_model(model, mode_oov, make, draw_ids):
         for name, (rows, dims) in CASES.items():
             masked = logits_of(config, params, batch_stats, ids, selection_of(rows, dims))
             small, index = compact(config, params, FIELDS, rows, dims)
-            served = fold_for_serving(small)
-            for what, parameters in {"trained": small, "served": served}.items():
-                if what == "served" and model != "dcn":
-                    continue  # Folding leaves the other models as they are.
-                logits = logits_of(config, parameters, batch_stats, ids, index)
+            network, folded_stats = with_norms(fold_for_serving(small, batch_stats).network)
+            served = dataclasses.replace(small, network=network), folded_stats
+            for what, kept in {"trained": (small, batch_stats), "served": served}.items():
+                logits = logits_of(config, *kept, ids, index)
                 np.testing.assert_allclose(
                     logits, masked, atol=1e-5, rtol=1e-5, err_msg=f"{name}, {mode_linear}, {what}"
                 )
