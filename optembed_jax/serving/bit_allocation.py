@@ -161,7 +161,7 @@ def _restored_linear(stored: CompactTable, index: CompactIndex) -> jax.Array:
         return linear
     counts = np.array(index.sizes if index.linear_by_id else index.kept)
     scale = jnp.repeat(stored.linear_scale.astype(jnp.float32), counts)
-    return (linear - 127.0) * scale
+    return linear * scale
 
 
 def _logits_of(

@@ -132,17 +132,28 @@ class Content:
     files: Mapping[str, bytes | None]
 
     def served(self) -> dict[str, np.ndarray]:
-        """The arrays that are served: the network's decoded to float32, others as they are."""
-        prefix = "network/"
-        network = {n[len(prefix) :]: a for n, a in self.tensors.items() if n.startswith(prefix)}
-        kernels = self.manifest["kernels"]
-        restored = network_storage.restored(
-            network,
-            {name: storage for name, (storage, _) in kernels.items()},
-            {name: inputs for name, (_, inputs) in kernels.items()},
-        )
-        others = {n: a for n, a in self.tensors.items() if not n.startswith(prefix)}
-        return others | {prefix + name: array for name, array in restored.items()}
+        """The arrays that are served, see :func:`served`."""
+        return served(self.manifest, self.tensors)
+
+
+def served(manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays that are served: kernels are float32, rows of codes int8, others as they are.
+
+    Unpacked once, when a bundle is loaded, and not at each request.
+    """
+    prefix, kernels = "network/", manifest["kernels"]
+    restored = network_storage.restored(
+        {n[len(prefix) :]: a for n, a in tensors.items() if n.startswith(prefix)},
+        {name: storage for name, (storage, _) in kernels.items()},
+        {name: inputs for name, (_, inputs) in kernels.items()},
+    )
+    found = {n: a for n, a in tensors.items() if not n.startswith(prefix)}
+    for number, field in enumerate(manifest["fields"]):
+        bits = packing.bits_of(field["storage"])
+        if bits is not None:
+            name = f"rows/{number}"
+            found[name] = packing.unpack(found[name], bits, field["dim"])
+    return found | {prefix + name: array for name, array in restored.items()}
 
 
 def read_content(path: pathlib.Path) -> Content:
@@ -272,8 +283,8 @@ def _check_linear(
             raise ValueError(f"linear is {types['linear']}, not {storage}")
         return {"linear"}
     scale = tensors["linear_scale"]
-    if types["linear"] != "U8" or tensors["linear"].max(initial=0) > 254:
-        raise ValueError("linear holds no codes of 8 bits")
+    if types["linear"] != "I8" or tensors["linear"].min(initial=0) < -127:
+        raise ValueError("linear holds no numbers of 8 bits")
     if types["linear_scale"] != "F16" or scale.shape != (len(fields),):
         raise ValueError(f"linear_scale is {scale.dtype} {scale.shape}, not one for each field")
     return {"linear", "linear_scale"}

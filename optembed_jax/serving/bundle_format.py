@@ -51,6 +51,7 @@ DTYPES: Mapping[str, DTypeLike] = {
     "I32": np.int32,
     "U16": np.uint16,
     "U8": np.uint8,
+    "I8": np.int8,
 }
 """Element types in a bundle, and how NumPy sees them."""
 

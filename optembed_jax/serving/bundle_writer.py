@@ -147,8 +147,7 @@ def content_of(
         "flags": dict(provenance.flags),
         "versions": versions("jax", "flax", "numpy", "safetensors"),
     }
-    served = {n: a for n, a in tensors.items() if not n.startswith("network/")}
-    served |= {f"network/{name}": array for name, array in stored.restored_network().items()}
+    served = bundle_content.served(manifest, tensors)
     # By formulas and a library of their own, and in float32 wherever it runs.
     ids = bundle_content.draw_samples(described)
     logits = NumpyBundle(pathlib.Path(), manifest, served).logits(ids)

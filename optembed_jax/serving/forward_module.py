@@ -19,7 +19,7 @@ from optembed_jax.models.forward import Params, forward
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving.compact_model import with_norms
 from optembed_jax.table.compact import CompactIndex, CompactTable
-from optembed_jax.table.quantize import PackedRows, Rows
+from optembed_jax.table.quantize import Rows, ScaledRows
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -33,7 +33,8 @@ def model_of(
     """The model of arrays by name.
 
     Args:
-      weights: as ``stored_model.tensors_of`` gives them, but for kernels, which are float32.
+      weights: as ``stored_model.tensors_of`` gives them, but for rows of codes, which are int8, and
+        kernels, which are float32.
       fields: of each field its ``ids``, ``rows``, ``dim`` and ``storage``.
       linear_by_id: as in :class:`CompactIndex`.
     """
@@ -50,7 +51,7 @@ def model_of(
         if scale is None:
             rows.append(values)
         else:
-            rows.append(PackedRows(values, scale, fields[field]["storage"], index.dims[field]))
+            rows.append(ScaledRows(values, scale, fields[field]["storage"]))
     nested = traverse_util.unflatten_dict(
         {n: w for n, w in weights.items() if n.startswith("network/")}, sep="/"
     )

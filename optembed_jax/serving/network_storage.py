@@ -35,7 +35,8 @@ def stored(network: Mapping[str, np.ndarray], storages: Mapping[str, str]) -> di
         if packing.bits_of(storage) is None:
             found[name] = array.astype(storage)
         else:
-            found[name], found[name + SCALE] = packing.quantized(array.T, storage)
+            numbers, found[name + SCALE] = packing.quantized(array.T, storage)
+            found[name] = packing.pack(numbers, packing.code_bits(storage))
     return found
 
 
@@ -54,7 +55,7 @@ def restored(
         storage = storages.get(name, "float32")
         bits = packing.bits_of(storage)
         if bits is not None:
-            numbers = packing.unpack(array, bits, inputs[name])
+            numbers = packing.unpack(array, bits, inputs[name]).astype(np.float32)
             scale = tensors[name + SCALE].astype(np.float32)
             found[name] = np.ascontiguousarray((numbers * scale[:, None]).T)
         elif not name.endswith(KERNEL + SCALE):

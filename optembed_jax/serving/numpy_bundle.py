@@ -17,7 +17,6 @@ import numpy as np
 
 from optembed_jax.errors import InputError
 from optembed_jax.serving import bundle_content
-from optembed_jax.table import packing
 
 
 class NumpyBundle:
@@ -110,22 +109,19 @@ class NumpyBundle:
         return local if remap is None else remap[local].astype(np.int64)
 
     def _rows(self, field: int, position: np.ndarray) -> np.ndarray:
-        described = self._fields[field]
-        read = self._tensors[f"rows/{field}"][position]
-        bits = packing.bits_of(described["storage"])
-        if bits is None:
-            return read.astype(np.float32)
-        scale = self._tensors[f"scale/{field}"]
-        of_rows = scale[position] if len(scale) > 1 else scale
-        numbers: np.ndarray = packing.unpack(read, bits, described["dim"])
-        return numbers * of_rows.astype(np.float32)[:, None]
+        read = self._tensors[f"rows/{field}"][position].astype(np.float32)
+        scale = self._tensors.get(f"scale/{field}")
+        if scale is not None:
+            of_rows = scale[position] if len(scale) > 1 else scale
+            read *= of_rows.astype(np.float32)[:, None]
+        return read
 
     def _linear(self, ids: np.ndarray, position: list[np.ndarray]) -> np.ndarray:
         at = ids if self.manifest["linear_by_id"] else np.stack(position, axis=1) + self._starts
         weights = self._tensors["linear"][at].astype(np.float32)
         if "linear_scale" in self._tensors:
             scale = self._tensors["linear_scale"].astype(np.float32)
-            weights = (weights - np.float32(127)) * scale
+            weights *= scale
         total: np.ndarray = weights.sum(axis=1)
         return total
 

@@ -18,8 +18,8 @@ from optembed_jax.models.forward import Params
 from optembed_jax.serving import network_storage
 from optembed_jax.serving.compact_model import fold_for_serving, with_norms
 from optembed_jax.table.compact import CompactIndex, CompactTable, quantize_linear, quantize_table
-from optembed_jax.table.packing import bits_of
-from optembed_jax.table.quantize import STORAGES, PackedRows, quantize_rows, storage_of
+from optembed_jax.table.packing import bits_of, code_bits, pack
+from optembed_jax.table.quantize import STORAGES, ScaledRows, quantize_rows, storage_of
 
 LINEAR_STORAGES = ("float32", "float16", "bfloat16", "int8")
 
@@ -118,7 +118,7 @@ def store(
             table = quantize_linear(table, index)
         else:
             linear = quantize_rows(params.table.linear[:, None], storage.linear)
-            assert not isinstance(linear, PackedRows)
+            assert not isinstance(linear, ScaledRows)
             table = dataclasses.replace(table, linear=linear[:, 0])
     return StoredModel(
         table=table,
@@ -137,8 +137,10 @@ def tensors_of(stored: StoredModel, index: CompactIndex) -> dict[str, np.ndarray
     """
     tensors: dict[str, Any] = {}
     for field, rows in zip(index.fields_with_columns, stored.table.rows, strict=True):
-        if isinstance(rows, PackedRows):
-            tensors[f"rows/{field}"], tensors[f"scale/{field}"] = rows.codes, rows.scale
+        if isinstance(rows, ScaledRows):
+            bits = code_bits(rows.storage)
+            tensors[f"rows/{field}"] = pack(np.asarray(rows.values), bits)
+            tensors[f"scale/{field}"] = rows.scale
         else:
             tensors[f"rows/{field}"] = rows
     for field, remap in enumerate(index.remap):

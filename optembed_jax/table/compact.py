@@ -22,7 +22,7 @@ from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
 from optembed_jax.method.ragged import Ragged
 from optembed_jax.table.packing import bits_of
-from optembed_jax.table.quantize import PackedRows, Rows, quantize_rows, read_rows
+from optembed_jax.table.quantize import Rows, ScaledRows, quantize_rows, read_rows
 from optembed_jax.table.stacks import checked
 from optembed_jax.table.stand_in import check_kept
 
@@ -34,8 +34,8 @@ class CompactTable:
     Attributes:
       rows: ``[K, d]`` of each field that has columns, in the order of the fields.
       linear: first-order weights, ``[K]`` of each field one after the other, or of all ids where
-        pruned ones keep theirs: float, or codes uint8 of 8 bits; None for a backbone without.
-      linear_scale: float16 ``[F]``, the scales of codes; else None.
+        pruned ones keep theirs: float, or int8; None for a backbone without.
+      linear_scale: float16 ``[F]``, the scales of int8; else None.
     """
 
     rows: tuple[Rows, ...]
@@ -218,7 +218,7 @@ def lookup(
         at = jnp.stack(places, axis=1) + starts
     weights = table.linear[at].astype(jnp.float32)
     if table.linear_scale is not None:
-        weights = (weights - 127.0) * table.linear_scale.astype(jnp.float32)
+        weights = weights * table.linear_scale.astype(jnp.float32)
     return embedded, jnp.sum(weights, axis=1)
 
 
@@ -243,7 +243,7 @@ def quantize_table(table: CompactTable, storage: str | Sequence[str]) -> Compact
     linear = table.linear
     if linear is not None and isinstance(storage, str) and bits_of(storage) is None:
         as_rows = quantize_rows(linear[:, None], storage)
-        assert not isinstance(as_rows, PackedRows)
+        assert not isinstance(as_rows, ScaledRows)
         linear = as_rows[:, 0]
     return CompactTable(rows=rows, linear=linear)
 
@@ -255,11 +255,11 @@ def quantize_linear(table: CompactTable, index: CompactIndex) -> CompactTable:
     sizes = index.sizes if index.linear_by_id else index.kept
     blocks = np.split(np.asarray(table.linear, np.float32), np.cumsum(sizes)[:-1])
     each = [quantize_rows(jnp.asarray(block[None]), "int8_field") for block in blocks]
-    codes = [np.asarray(packed.codes)[0] for packed in each if isinstance(packed, PackedRows)]
-    scale = [np.asarray(packed.scale) for packed in each if isinstance(packed, PackedRows)]
+    numbers = [np.asarray(scaled.values)[0] for scaled in each if isinstance(scaled, ScaledRows)]
+    scale = [np.asarray(scaled.scale) for scaled in each if isinstance(scaled, ScaledRows)]
     return dataclasses.replace(
         table,
-        linear=jnp.asarray(np.concatenate(codes)),
+        linear=jnp.asarray(np.concatenate(numbers)),
         linear_scale=jnp.asarray(np.concatenate(scale)),
     )
 

@@ -8,7 +8,6 @@ the smallest squared error: the fewer the bits, the more it pays to clip a few l
 """
 
 import re
-from typing import Any
 
 import numpy as np
 
@@ -43,14 +42,14 @@ def packed_bytes(dim: int, bits: int) -> int:
 
 
 def quantized(values: np.ndarray, storage: str) -> tuple[np.ndarray, np.ndarray]:
-    """Rows as packed codes and scales.
+    """Rows as whole numbers and scales.
 
     Args:
       values: float32 ``[K, d]``, finite.
       storage: one of ``INT_STORAGES``.
 
     Returns:
-      Codes uint8 ``[K, n]``, and scales float16 ``[K]``, or ``[1]`` by field; 0 for zeros.
+      Numbers int8 ``[K, d]``, and scales float16 ``[K]``, or ``[1]`` by field; 0 for zeros.
 
     Raises:
       ValueError: a value too large for the scale.
@@ -67,8 +66,7 @@ def quantized(values: np.ndarray, storage: str) -> tuple[np.ndarray, np.ndarray]
         error = np.square(by_row - _steps(by_row, tried, levels) * _column(tried)).sum(axis=1)
         better = error < best
         best, scale = np.where(better, error, best), np.where(better, tried, scale)
-    codes = (_steps(by_row, scale, levels) + levels).astype(np.uint8).reshape(values.shape)
-    return pack(codes, bits), scale
+    return _steps(by_row, scale, levels).astype(np.int8).reshape(values.shape), scale
 
 
 def _steps(values: np.ndarray, scale: np.ndarray, levels: int) -> np.ndarray:
@@ -82,8 +80,9 @@ def _column(scale: np.ndarray) -> np.ndarray:
     return scale.astype(np.float32)[:, None]
 
 
-def pack(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Codes uint8 ``[K, d]``, each below ``2^bits``, in bytes ``[K, n]``."""
+def pack(numbers: np.ndarray, bits: int) -> np.ndarray:
+    """Whole numbers int8 ``[K, d]``, each in ``-L..L``, as codes in bytes uint8 ``[K, n]``."""
+    codes = (numbers.astype(np.int16) + (2 ** (bits - 1) - 1)).astype(np.uint8)
     if bits == 8:
         return codes
     each = (codes[..., None] >> np.arange(bits, dtype=np.uint8)) & np.uint8(1)
@@ -91,27 +90,17 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
     return np.packbits(flat, axis=1, bitorder="little")
 
 
-def unpack(packed: Any, bits: int, dim: int) -> Any:
-    """The whole numbers ``-L..L`` of packed codes, as floats; of NumPy's arrays or of JAX's.
-
-    Args:
-      packed: uint8 ``[..., n]``.
-      bits: of a code.
-      dim: ``d``, codes in a row.
-
-    Returns:
-      float32 ``[..., d]``.
-    """
-    levels = 2 ** (bits - 1) - 1
+def unpack(packed: np.ndarray, bits: int, dim: int) -> np.ndarray:
+    """The whole numbers int8 ``[K, d]`` of packed codes uint8 ``[K, n]``."""
+    codes = packed.astype(np.int16)
     if bits != 8:
         place = np.arange(dim) * bits
-        low, shift = place // 8, (place % 8).astype(np.uint16)
-        wide = packed.astype(np.uint16)
-        word = wide[..., low]
+        low, shift = place // 8, place % 8
+        word = codes[:, low]
         if 8 % bits:
-            word = word | (wide[..., np.minimum(low + 1, packed.shape[-1] - 1)] << np.uint16(8))
-        packed = (word >> shift) & np.uint16(2**bits - 1)
-    return packed.astype(np.float32) - np.float32(levels)
+            word = word | (codes[:, np.minimum(low + 1, packed.shape[1] - 1)].astype(np.int32) << 8)
+        codes = (word >> shift) & (2**bits - 1)
+    return (codes - (2 ** (bits - 1) - 1)).astype(np.int8)
 
 
 def has_only_codes(packed: np.ndarray, bits: int, dim: int) -> bool:
@@ -123,4 +112,7 @@ def has_only_codes(packed: np.ndarray, bits: int, dim: int) -> bool:
     spare = packed.shape[-1] * 8 - dim * bits
     if spare and (packed[:, -1] >> (8 - spare)).any():
         return False
-    return bool(unpack(packed, bits, dim).max() < 2 ** (bits - 1))
+    numbers = unpack(packed, bits, dim)
+    levels = 2 ** (bits - 1) - 1
+    # Of 8 bits the code above the largest one comes out as the smallest number.
+    return bool(numbers.max(initial=0) <= levels and numbers.min(initial=0) >= -levels)

@@ -17,39 +17,39 @@ STORAGES = (*FLOAT_STORAGES, *packing.INT_STORAGES)
 
 
 @flax.struct.dataclass
-class PackedRows:
-    """Rows of whole numbers with a scale for each, or one for all: ``row = numbers * scale``.
+class ScaledRows:
+    """Rows of whole numbers with a scale for each, or one for all: ``row = values * scale``.
 
     Attributes:
-      codes: uint8 ``[K, n]``, as ``packing`` packs them.
+      values: int8 ``[K, d]``.
       scale: float16 ``[K]`` or ``[1]``.
-      storage: one of ``packing.INT_STORAGES``.
-      dim: ``d``, numbers in a row.
+      storage: one of ``packing.INT_STORAGES``; how many bits a number has when it is stored.
     """
 
-    codes: jax.Array
+    values: jax.Array
     scale: jax.Array
     storage: str = flax.struct.field(pytree_node=False)
-    dim: int = flax.struct.field(pytree_node=False)
 
     @property
-    def shape(self) -> tuple[int, int]:
+    def shape(self) -> tuple[int, ...]:
         """``(K, d)``."""
-        return (self.codes.shape[0], self.dim)
+        return self.values.shape
 
     @property
     def nbytes(self) -> int:
-        """Of codes and scales."""
-        return int(self.codes.nbytes + self.scale.nbytes)
+        """Of packed codes and scales."""
+        count, dim = self.values.shape
+        width = packing.packed_bytes(dim, packing.code_bits(self.storage))
+        return int(count * width + self.scale.nbytes)
 
 
-Rows = jax.Array | PackedRows
+Rows = jax.Array | ScaledRows
 """Rows ``[K, d]`` as they are stored."""
 
 
 def storage_of(rows: Rows) -> str:
     """The storage that rows are in."""
-    return rows.storage if isinstance(rows, PackedRows) else str(rows.dtype)
+    return rows.storage if isinstance(rows, ScaledRows) else str(rows.dtype)
 
 
 def quantize_rows(rows: jax.Array, storage: str) -> Rows:
@@ -72,10 +72,10 @@ def quantize_rows(rows: jax.Array, storage: str) -> Rows:
         return jnp.asarray(values)
     if storage in packing.INT_STORAGES:
         try:
-            codes, scale = packing.quantized(values, storage)
+            numbers, scale = packing.quantized(values, storage)
         except ValueError as error:
             raise InputError(str(error)) from error
-        return PackedRows(jnp.asarray(codes), jnp.asarray(scale), storage, values.shape[1])
+        return ScaledRows(jnp.asarray(numbers), jnp.asarray(scale), storage)
     limit = float(jnp.finfo(storage).max)
     largest = float(np.max(np.abs(values), initial=0.0))
     if largest > limit:
@@ -98,8 +98,11 @@ def read_rows(rows: Rows, position: jax.Array) -> jax.Array:
     Returns:
       float32 ``[B, d]``.
     """
-    if isinstance(rows, PackedRows):
-        numbers = packing.unpack(rows.codes[position], packing.code_bits(rows.storage), rows.dim)
-        scale = rows.scale[position] if rows.scale.shape[0] > 1 else rows.scale
-        return numbers * scale.astype(jnp.float32)[:, None]
-    return rows[position].astype(jnp.float32)
+    if isinstance(rows, ScaledRows):
+        scale = _at(rows.scale, position) if rows.scale.shape[0] > 1 else rows.scale
+        return _at(rows.values, position).astype(jnp.float32) * scale.astype(jnp.float32)[:, None]
+    return _at(rows, position).astype(jnp.float32)
+
+
+def _at(array: jax.Array, position: jax.Array) -> jax.Array:
+    return array.at[position].get(mode="promise_in_bounds")

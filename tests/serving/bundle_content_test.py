@@ -7,7 +7,7 @@ from optembed_jax.serving import bundle_content
 from optembed_jax.serving.bundle_content import Content
 from optembed_jax.serving.bundle_format import BundleError
 
-TYPES = {"float32": "F32", "float16": "F16", "uint16": "U16", "uint8": "U8"}
+TYPES = {"float32": "F32", "float16": "F16", "uint16": "U16", "uint8": "U8", "int8": "I8"}
 
 
 def field(ids, rows, dim, storage="float32"):
@@ -63,7 +63,7 @@ def test_bytes_are_those_of_the_arrays():
         "scale/0": np.zeros(5, np.float16),
         "rows/1": np.zeros((2, 9), np.float32),
         "remap/1": np.zeros(7, np.int32),
-        "linear": np.zeros(7, np.uint8),
+        "linear": np.zeros(7, np.int8),
         "linear_scale": np.zeros(2, np.float16),
         "network/bias": np.zeros((), np.float32),
     }
@@ -103,14 +103,14 @@ def test_linear_weights_are_as_described(tmp_path):
     whole = np.zeros(5, np.float32)
     check(tmp_path, remap | {"linear": whole[:4]}, fields)
     check(tmp_path, remap | {"linear": whole}, fields, linear_by_id=True)
-    codes = {"linear": np.zeros(4, np.uint8), "linear_scale": np.zeros(2, np.float16)}
+    codes = {"linear": np.zeros(4, np.int8), "linear_scale": np.zeros(2, np.float16)}
     check(tmp_path, remap | codes, fields, linear="int8")
     for tensors, others, message in (
         ({"linear": whole}, {}, r"linear has shape \(5,\), not \(4,\)"),
         ({"linear": whole[:4]}, {"linear_by_id": 1}, "linear_by_id is 1"),
         ({"linear": whole[:4]}, {"linear": "float16"}, "linear is F32, not float16"),
         ({}, {"linear": "float32"}, "linear weights in float32 are missing"),
-        (codes | {"linear": codes["linear"] + 255}, {"linear": "int8"}, "no codes of 8 bits"),
+        (codes | {"linear": np.full(4, -128, np.int8)}, {"linear": "int8"}, "no numbers of 8 bits"),
         (codes | {"linear_scale": whole[:3]}, {"linear": "int8"}, "not one for each field"),
     ):
         with pytest.raises(BundleError, match=message):

@@ -242,7 +242,7 @@ LIES = {
     "no fields": (lambda m: m["fields"].clear(), "there are 0 fields"),
     "linear by id": (lambda m: m.update(linear_by_id=True), "no id is without a row"),
     "linear by id?": (lambda m: m.update(linear_by_id=0), "linear_by_id is 0"),
-    "linear": (lambda m: m.update(linear="float32"), "linear is U8, not float32"),
+    "linear": (lambda m: m.update(linear="float32"), "linear is I8, not float32"),
     "no linear": (lambda m: m.update(linear=None), "does not fit the arrays"),
     "storage": (lambda m: m["fields"][0].update(storage="int5"), "storage 'int5'"),
     "fewer bits": (lambda m: m["fields"][1].update(storage="int2"), "codes of 2 bits"),

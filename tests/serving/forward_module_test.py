@@ -6,6 +6,7 @@ from jax import export
 
 from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.serving.bundle_content import served
 from optembed_jax.serving.compact_model import compact
 from optembed_jax.serving.forward_module import export_forward, load_forward, model_of
 from optembed_jax.serving.stored_model import Storage, describe_fields, store, tensors_of
@@ -22,9 +23,9 @@ def parts(fields, randomise):
     small, index = compact(config, params, fields, np.arange(12) % 3 > 0, np.array([1, 3, 2]))
     storage = Storage(("float32", "int4", "int8_field"), kernels={"mlp/Dense_0/kernel": "int8"})
     stored = store(small, batch_stats, index, storage)
-    weights = {n: a for n, a in tensors_of(stored, index).items() if not n.startswith("network/")}
-    weights |= {f"network/{name}": array for name, array in stored.restored_network().items()}
     described = describe_fields(fields.names, index, stored)
+    manifest = {"fields": described, "kernels": {"mlp/Dense_0/kernel": ("int8", 6 + 3)}}
+    weights = served(manifest, tensors_of(stored, index))
     return config, stored, index, described, weights
 
 

@@ -194,7 +194,7 @@ def test_each_field_in_a_storage_of_its_own(fields, table):
 def test_linear_weights_in_8_bits(fields, table, prunes_linear):
     compacted, index = compact_table(table, fields, MASK, DIMS, prunes_linear=prunes_linear)
     small = quantize_linear(compacted, index)
-    assert small.linear.dtype == jnp.uint8 and small.linear_scale.shape == (3,)
+    assert small.linear.dtype == jnp.int8 and small.linear_scale.shape == (3,)
     ids = every_id(fields)
     expected, found = (lookup(t, index, ids)[1] for t in (compacted, small))
     np.testing.assert_allclose(found, expected, atol=3 * np.abs(table.linear).max() / 200)

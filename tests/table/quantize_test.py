@@ -5,7 +5,7 @@ import pytest
 from optembed_jax.errors import InputError
 from optembed_jax.table.quantize import (
     STORAGES,
-    PackedRows,
+    ScaledRows,
     quantize_rows,
     read_rows,
     restore_rows,
@@ -22,8 +22,8 @@ def rows():
 
 def test_int8_is_within_half_a_step_of_each_row(rows):
     stored = quantize_rows(rows, "int8")
-    assert isinstance(stored, PackedRows) and storage_of(stored) == "int8"
-    assert (stored.codes.dtype, stored.scale.dtype) == (jnp.uint8, jnp.float16)
+    assert isinstance(stored, ScaledRows) and storage_of(stored) == "int8"
+    assert (stored.values.dtype, stored.scale.dtype) == (jnp.int8, jnp.float16)
     assert stored.shape == (50, 7) and stored.nbytes == 50 * (7 + 2)
     step = np.abs(np.asarray(rows)).max(axis=1) / 127
     np.testing.assert_allclose(np.asarray(stored.scale, np.float32), step, rtol=1e-3)
