@@ -73,6 +73,7 @@ def main() -> None:
         labels,
         provenance,
         fields.num_features,
+        served.counts(run.prepared.counts) if project_flags.COUNTS.value else None,
     )
     chosen = exported.chosen(
         storage=project_flags.STORAGE.value,
@@ -100,6 +101,7 @@ def main() -> None:
             served.fields,
             storage=storage,
             encoder=served.encoder,
+            counts=exported.counts,
             provenance=provenance,
             check=(exported.ids[:CHECKED_ROWS], live[:CHECKED_ROWS]),
             full_rows=fields.num_features,
@@ -136,14 +138,14 @@ def _platforms() -> list[str]:
 def _served(run: Run, index: CompactIndex) -> Served:
     """The vocabulary of the bundle: of the values that are kept, or all of them."""
     fields, encoder = run.prepared.fields, encoder_of(run.prepared)
-    if not project_flags.COUNTS.value:
-        encoder = dataclasses.replace(encoder, counts=None)
     why = "--full_ids" if project_flags.FULL_IDS.value else why_not_own_ids(index)
     if why is not None:
         return Served(index, fields, encoder, None, why if index.prunes else None)
     own, kept, new_ids = with_own_ids(index, fields.names)
     has_row = new_ids != kept.oov_ids[fields.field_of_row]
-    return Served(own, kept, encoder.keep(has_row), new_ids, None)
+    least = int(run.prepared.options["min_count"])
+    encoder = encoder.keep(has_row, run.prepared.counts, least)
+    return Served(own, kept, encoder, new_ids, None)
 
 
 def _summary_of(workdir: epath.Path) -> dict[str, Any]:

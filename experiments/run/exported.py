@@ -53,6 +53,12 @@ class Served:
         """Ids of the bundle int32 ``[N, F]``, of those of the prepared data set."""
         return prepared if self.new_ids is None else self.new_ids[prepared]
 
+    def counts(self, prepared: np.ndarray) -> np.ndarray:
+        """Training rows that had each id of the bundle, int64, of those of the prepared data."""
+        if self.new_ids is None:
+            return prepared
+        return np.bincount(self.new_ids, prepared, self.fields.num_features).astype(np.int64)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Exported:
@@ -67,6 +73,7 @@ class Exported:
       labels: float32 ``[N]``.
       provenance: of the model, as far as it is known.
       full_rows: of the table that the model was cut from.
+      counts: training rows that had each id, where they are written.
     """
 
     model: ModelConfig
@@ -77,6 +84,7 @@ class Exported:
     labels: np.ndarray
     provenance: Provenance
     full_rows: int
+    counts: np.ndarray | None
 
     def chosen(
         self,
@@ -165,10 +173,11 @@ class Exported:
 
     @functools.cached_property
     def _vocabulary_bytes(self) -> int:
-        """Bytes of the files of the vocabulary, and of the list of all files."""
+        """Bytes of the files of the vocabulary and of counts, and of the list of all files."""
         with tempfile.TemporaryDirectory() as folder:
             files = [Path(folder) / name for name in (layout.ENCODER, layout.VOCABULARY)]
             self.served.encoder.write(*files)
             names = (*layout.REQUIRED, *layout.OPTIONAL)
             of_sums = len(layout.format_sums(dict.fromkeys(names, b"")))
-            return of_sums + sum(file.stat().st_size for file in files)
+            of_counts = 0 if self.counts is None else self.counts.nbytes + 2**8
+            return of_sums + of_counts + sum(file.stat().st_size for file in files)

@@ -27,6 +27,8 @@ def open_run() -> Run:
     prepared = data.prepare(
         settings.dataset, settings.data, settings.data_dir, DataProgress(progress)
     )
+    for line in prepared.surprises():
+        progress.say(f"warning: {line}")
     workdir.check_data(settings.dataset, prepared.fingerprint)
     # Before anything runs, so that a contradiction costs no time.
     check_budget(settings.model, settings.search_options, prepared.fields)

@@ -118,18 +118,16 @@ class Content:
     """What is in a bundle, checked but for its samples.
 
     Attributes:
-      names: of its files.
       manifest: what it is.
       tensors: as they are stored; bfloat16 as the uint16 of its bits.
       types: of each tensor, of ``bundle_format.DTYPES``.
-      files: the content of those that are held.
+      files: the content of each.
     """
 
-    names: frozenset[str]
     manifest: dict[str, Any]
     tensors: dict[str, np.ndarray]
     types: dict[str, str]
-    files: Mapping[str, bytes | None]
+    files: Mapping[str, bytes]
 
     def served(self) -> dict[str, np.ndarray]:
         """The arrays that are served, see :func:`served`."""
@@ -165,7 +163,7 @@ def read_content(path: pathlib.Path) -> Content:
     files = layout.read_files(path)
     manifest = layout.read_manifest(path, files)
     tensors, types = layout.read_tensors(path, files)
-    content = Content(frozenset(files), manifest, tensors, types, files)
+    content = Content(manifest, tensors, types, files)
     check_content(path, content)
     return content
 

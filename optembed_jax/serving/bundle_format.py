@@ -6,8 +6,9 @@ A bundle is a folder that is complete in itself::
     manifest.json        what the bundle is: model, fields, tensors, metrics, versions, flags
     weights.safetensors  the compact table and the network
     forward.jax_export.xz  ids to logits, a serialised jax.export module, compressed
-    vocabulary.parquet   raw values to ids (absent where only ids are served)
+    vocabulary.safetensors  raw values, in the order of their ids (absent where only ids are served)
     encoder.json         how raw columns become fields (absent likewise)
+    counts.safetensors   training rows that had each id (only where asked for)
     README.md            the model card
 
 Reading goes from the outside in: the list of files, then their checksums, then the manifest, then
@@ -36,13 +37,15 @@ SUMS = "SHA256SUMS"
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 FORWARD = "forward.jax_export.xz"
-VOCABULARY = "vocabulary.parquet"
+VOCABULARY = "vocabulary.safetensors"
 ENCODER = "encoder.json"
+COUNTS = "counts.safetensors"
 CARD = "README.md"
 
 REQUIRED = (MANIFEST, WEIGHTS, FORWARD, CARD)
-OPTIONAL = (VOCABULARY, ENCODER)
-HELD = (MANIFEST, WEIGHTS, FORWARD)
+OPTIONAL = (VOCABULARY, ENCODER, COUNTS)
+
+_OLD = ("vocabulary.parquet", "forward.jax_export")  # of version 1
 
 DTYPES: Mapping[str, DTypeLike] = {
     "F32": np.float32,
@@ -63,12 +66,8 @@ class BundleError(InputError):
     """A bundle cannot be read, is damaged, or is not what its manifest says."""
 
 
-def read_files(path: pathlib.Path) -> dict[str, bytes | None]:
+def read_files(path: pathlib.Path) -> dict[str, bytes]:
     """The files of a bundle by name, each compared with its checksum.
-
-    Returns:
-      The content of those that this package holds as they are (``HELD``); None of the others, which
-      are read by whoever needs them.
 
     Raises:
       BundleError: the folder, the list or a file is missing or unreadable; a name is none of a
@@ -77,15 +76,13 @@ def read_files(path: pathlib.Path) -> dict[str, bytes | None]:
     if not path.is_dir():
         raise BundleError(f"no bundle at {path}: it is not a folder")
     sums = _read(path, SUMS)
-    if any(line.endswith(b"  forward.jax_export") for line in sums.splitlines()):
-        raise _of_version_1(path)
-    files: dict[str, bytes | None] = {}
+    files: dict[str, bytes] = {}
     expected = _parse_sums(path, sums)
     for name, digest in expected.items():
         content = _read(path, name)
         if hashlib.sha256(content).hexdigest() != digest:
             raise BundleError(f"{path / name} is damaged: its checksum differs; export it again")
-        files[name] = content if name in HELD else None
+        files[name] = content
     if _sums_of(expected) != sums:
         raise BundleError(f"{path / SUMS} is damaged; export the bundle again")
     return files
@@ -112,7 +109,7 @@ def packed_module(module: bytes) -> bytes:
     return lzma.compress(module, preset=9)
 
 
-def read_module(path: pathlib.Path, files: Mapping[str, bytes | None]) -> bytes:
+def read_module(path: pathlib.Path, files: Mapping[str, bytes]) -> bytes:
     """The serialised module of a bundle.
 
     Raises:
@@ -120,7 +117,7 @@ def read_module(path: pathlib.Path, files: Mapping[str, bytes | None]) -> bytes:
     """
     unpacker = lzma.LZMADecompressor()
     try:
-        module = unpacker.decompress(files[FORWARD] or b"", _LARGEST_MODULE)
+        module = unpacker.decompress(files[FORWARD], _LARGEST_MODULE)
     except lzma.LZMAError as error:
         raise BundleError(f"{path / FORWARD} cannot be unpacked: {error}") from error
     if not unpacker.eof or unpacker.unused_data:
@@ -128,7 +125,7 @@ def read_module(path: pathlib.Path, files: Mapping[str, bytes | None]) -> bytes:
     return module
 
 
-def read_manifest(path: pathlib.Path, files: Mapping[str, bytes | None]) -> dict[str, Any]:
+def read_manifest(path: pathlib.Path, files: Mapping[str, bytes]) -> dict[str, Any]:
     """The manifest of a bundle, of a version that this code reads.
 
     Args:
@@ -139,7 +136,7 @@ def read_manifest(path: pathlib.Path, files: Mapping[str, bytes | None]) -> dict
       BundleError: it is no manifest, or of a newer format.
     """
     try:
-        manifest = json.loads(files[MANIFEST] or b"")
+        manifest = json.loads(files[MANIFEST])
         kind, version = manifest["format"], manifest["format_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(
@@ -149,20 +146,20 @@ def read_manifest(path: pathlib.Path, files: Mapping[str, bytes | None]) -> dict
         raise BundleError(f"{path / MANIFEST} is nested deeper than any manifest")
     if kind != FORMAT or type(version) is not int or version < 1:
         raise BundleError(f"{path / MANIFEST} says format {kind!r}, version {version!r}")
+    if version < FORMAT_VERSION:
+        raise _of_version_1(path)
     if version > FORMAT_VERSION:
         raise BundleError(
             f"{path} has format version {version}, this package reads up to {FORMAT_VERSION}; "
             "install a newer optembed-jax"
         )
-    if version < FORMAT_VERSION:
-        raise _of_version_1(path)
     if (VOCABULARY in files) != (ENCODER in files):
         raise BundleError(f"{path} has one of {VOCABULARY} and {ENCODER}, which belong together")
     return manifest
 
 
 def read_tensors(
-    path: pathlib.Path, files: Mapping[str, bytes | None]
+    path: pathlib.Path, files: Mapping[str, bytes]
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The tensors of a bundle.
 
@@ -174,7 +171,7 @@ def read_tensors(
         or no number.
     """
     try:
-        entries = safetensors.deserialize(files[WEIGHTS] or b"")
+        entries = safetensors.deserialize(files[WEIGHTS])
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise BundleError(f"{path / WEIGHTS} cannot be read: {error}") from error
     tensors, types = {}, {}
@@ -210,6 +207,8 @@ def _parse_sums(path: pathlib.Path, content: bytes) -> dict[str, str]:
         if match is None:
             raise BundleError(f"{path / SUMS}, line {number}: not a checksum and a file name")
         name = match[2]
+        if name in _OLD:
+            raise _of_version_1(path)
         if name not in (*REQUIRED, *OPTIONAL):
             raise BundleError(
                 f"{path / SUMS}, line {number}: {name!r} is not a file of a bundle; "

@@ -64,6 +64,7 @@ def write_bundle(
     *,
     storage: Storage | None = None,
     encoder: Encoder | None = None,
+    counts: np.ndarray | None = None,
     provenance: Provenance | None = None,
     check: tuple[np.ndarray, np.ndarray] | None = None,
     full_rows: int | None = None,
@@ -80,6 +81,7 @@ def write_bundle(
       fields: of the ids that the index takes.
       storage: of the parts of the model; None stores float32.
       encoder: for raw columns; None makes a bundle that takes ids only.
+      counts: training rows that had each id, int64 ``[V]``; None does not tell them.
       provenance: where the model comes from.
       check: ids int32 ``[N, F]`` and the live model's logits ``[N]``, which the loaded bundle has
         to give within ``TOLERANCE``.
@@ -104,6 +106,8 @@ def write_bundle(
             encoder.write(folder / layout.ENCODER, folder / layout.VOCABULARY)
             for name in (layout.ENCODER, layout.VOCABULARY):
                 files[name] = (folder / name).read_bytes()
+        if counts is not None:
+            files[layout.COUNTS] = safetensors.numpy.save({"counts": counts})
         for name, content in files.items():
             (folder / name).write_bytes(content)
         (folder / layout.SUMS).write_bytes(layout.format_sums(files))

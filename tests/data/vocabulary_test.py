@@ -10,7 +10,7 @@ from optembed_jax.errors import InputError
 
 @pytest.fixture
 def made():
-    return Vocabulary(
+    return Vocabulary.of(
         (
             FieldVocabulary("a", pa.array(["x", None, "y"])),
             FieldVocabulary("empty", pa.array([], pa.string())),
@@ -52,7 +52,7 @@ def test_written_and_read(made, tmp_path):
     path = tmp_path / "v.parquet"
     counts = np.arange(9) * 10**10
     write(path, made, counts)
-    found = vocabulary.read_vocabulary(path, made.layout, {"n": np.array([1.0])})
+    found = vocabulary.read_vocabulary(path, made.layout, {"n": np.array([1.0])}, {})
     for ours, theirs in zip(made.fields, found.fields, strict=True):
         assert ours.name == theirs.name and ours.values.equals(theirs.values)
     np.testing.assert_array_equal(vocabulary.read_counts(path), counts)
@@ -68,20 +68,3 @@ def test_the_file_is_readable_without_this_package(made, tmp_path):
     assert [row["id"] for row in rows] == list(range(9))
     assert rows[1] == {"id": 1, "field": "a", "kind": "value", "value": "x", "count": 0}
     assert [row["kind"] for row in rows[:5]] == ["oov", "value", "missing", "value", "oov"]
-
-
-@pytest.mark.parametrize("missing", [True, False])
-def test_values_that_are_not_kept_get_the_oov_row(made, missing):
-    kept = np.array([0, 0, 1, 1, 1, 1, 0, 1, missing], bool)
-    small = made.keep(kept)
-    assert small.layout.sizes == (3, 1, 2 + missing)
-    values = code(pa.array(["y", None, "z", "x"]))
-    ids = small.encode([values, values, np.array([0.5, 1.0, np.nan, 7.0])])
-    np.testing.assert_array_equal(
-        ids, [[2, 3, 4], [1, 3, 5], [0, 3, 6 if missing else 4], [0, 3, 5]]
-    )
-    assert small.raw(5).value == "[1.0, inf)"
-    # And again: of what is left.
-    least = small.keep(np.isin(np.arange(small.layout.num_features), [2, 5]))
-    again = least.encode([values, values, np.array([0.5, 1.0, np.nan, 7.0])])
-    np.testing.assert_array_equal(again, [[1, 2, 3], [0, 2, 4], [0, 2, 3], [0, 2, 4]])

@@ -27,7 +27,7 @@ def check(tmp_path, tensors, fields, kernels=None, **others):
         "bytes": bundle_content.count_bytes(fields, tensors, full_rows, 4),
     }
     types = {name: TYPES[str(array.dtype)] for name, array in tensors.items()}
-    content = Content(frozenset(), manifest | others, tensors, types, {})
+    content = Content(manifest | others, tensors, types, {})
     bundle_content.check_content(tmp_path, content)
 
 

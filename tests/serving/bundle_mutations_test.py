@@ -57,7 +57,9 @@ def files(tmp_path_factory):
         own,
         kept,
         storage=Storage(("float32", "int4"), "int8", {"mlp/Dense_0/kernel": "int6"}),
-        encoder=encoder_of(prepared).keep(new_ids != kept.oov_ids[fields.field_of_row]),
+        encoder=encoder_of(prepared).keep(
+            new_ids != kept.oov_ids[fields.field_of_row], prepared.counts, 1
+        ),
         full_rows=fields.num_features,
     )
     return {path.name: path.read_bytes() for path in (folder / "bundle").iterdir()}
@@ -285,7 +287,7 @@ def test_lies_are_named(files, load, loader, lie):
     [
         (lambda m: m["model"].update(model="mlp"), "model must be one of"),
         (lambda m: m["model"].update(extra=1), "is not valid"),
-        (lambda m: m["fields"][0].update(name="item"), "vocabulary.parquet cannot be used"),
+        (lambda m: m["fields"][0].update(name="item"), "vocabulary.safetensors cannot be used"),
     ],
 )
 def test_what_only_the_library_knows(files, load, edit, message):

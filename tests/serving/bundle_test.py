@@ -22,6 +22,7 @@ from optembed_jax.serving.compact_model import compact
 from optembed_jax.serving.network_storage import kernels_of
 from optembed_jax.serving.numpy_bundle import NumpyBundle
 from optembed_jax.serving.stored_model import Storage, served_network, store
+from optembed_jax.values.unseen import UnseenValues
 
 FIELDS = Fields(("user", "item", "hour"), (9, 300, 3))
 CONFIG = ModelConfig(model="deepfm", latent_dim=4, mlp_dims=(6,), mode_oov="oov")
@@ -156,7 +157,12 @@ def test_refuses_a_newer_format(copy):
 
 def test_an_older_format_says_how_to_export_again(copy):
     edit_manifest(copy, lambda m: m.update(format_version=1))
-    refuse(copy, "format version 1, which is not read any more; .*experiments.export --workdir")
+    message = "format version 1, which is not read any more; .*experiments.export --workdir"
+    refuse(copy, message)
+    # Its files had other names, which is not a damaged list of files.
+    with (copy / "SHA256SUMS").open("a") as sums:
+        sums.write(f"{'0' * 64}  vocabulary.parquet\n")
+    refuse(copy, message)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +267,8 @@ def test_raw_columns_give_the_scores_of_their_ids(prepared, tmp_path):
     raw = {"user": ["u1", "never seen", "", "u3"], "age": ["17", "", "3.5", "1e3"], "more": [0] * 4}
     ids = prepared.encode({"user": raw["user"], "age": raw["age"]})
     assert ids[1, 0] == prepared.fields.oov_ids[0]
-    np.testing.assert_array_equal(bundle.encode(raw), ids)
+    with pytest.warns(UnseenValues, match="field 'user': 2 of 4 rows .50.0%. have an unseen value"):
+        np.testing.assert_array_equal(bundle.encode(raw), ids)
     np.testing.assert_array_equal(bundle.predict(raw), bundle.predict(ids))
     with pytest.raises(InputError, match="column 'age' is missing"):
         bundle.predict({"user": ["u1"]})

@@ -1,5 +1,6 @@
 """Any table with a binary label: CSV, TSV or Parquet, as one file or split already."""
 
+import dataclasses
 import datetime
 import math
 import pathlib
@@ -98,7 +99,27 @@ def _wanted(options: DataOptions) -> list[str]:
     return list(dict.fromkeys(wanted + ([options.time_column] if options.time_column else [])))
 
 
-def _source(files: tuple[RawFile, ...], wanted: tuple[str, ...]) -> Source:
+def rows_to_score(path: pathlib.Path, wanted: tuple[str, ...], block_bytes: int) -> Source:
+    """The rows of a file that has no labels, read as a table's files are; there may be none.
+
+    Args:
+      path: CSV, TSV or the like with a header, plain or gzip, or Parquet.
+      wanted: the columns to decode.
+      block_bytes: about how much text one block holds.
+
+    Raises:
+      InputError: the file cannot be read, or lacks a column.
+    """
+    try:
+        source = _source((RawFile(path),), wanted)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    if isinstance(source, text.TextSource):
+        return dataclasses.replace(source, block_bytes=block_bytes, may_be_empty=True)
+    return dataclasses.replace(source, may_be_empty=True)
+
+
+def _source(files: tuple[RawFile, ...], wanted: tuple[str, ...]) -> ParquetSource | text.TextSource:
     kinds = {_is_parquet(file.path) for file in files}
     if len(kinds) > 1:
         raise InputError("train, validation and test files must be all text or all Parquet")
