@@ -166,7 +166,7 @@ def _line(name: str, full: Any, small: Any, ratio: str) -> str:
 
 def _write_sample(run: Run, path: Path) -> int:
     """Raw rows as a CSV file; the label is among the columns where the source has it."""
-    made_of = {name: run.prepared.options.get(name) for name in PATH_OPTIONS}
+    made_of: dict[str, Any] = {name: run.prepared.options.get(name) for name in PATH_OPTIONS}
     raw = data.DATASETS[run.settings.dataset].raw_data(
         dataclasses.replace(run.settings.data, **made_of)
     )
