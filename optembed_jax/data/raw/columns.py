@@ -126,7 +126,7 @@ def numbers(values: pa.StringArray) -> np.ndarray:
     return pc.cast(_without_missing(values), pa.float64()).to_numpy(zero_copy_only=False)
 
 
-MISSING_NUMBERS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
+MISSING_NUMBERS = ("", r"\N", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
 """Spellings of a missing number in text; in categorical columns only the empty cell is missing."""
 
 
