@@ -1,6 +1,7 @@
 """What every test runs on: four CPU devices, and small data made in memory."""
 
 import dataclasses
+import importlib.metadata
 import os
 import pathlib
 import resource
@@ -11,16 +12,19 @@ import tempfile
 
 # Before JAX is imported: the number of devices is fixed by then.
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = " ".join(
-    (
-        "--xla_force_host_platform_device_count=4",
-        # Thousands of programs are compiled and each runs for milliseconds, so what compiles
-        # five times as fast is the faster suite. What the caller asks for comes last and wins.
-        "--xla_backend_optimization_level=0",
-        "--xla_cpu_use_fusion_emitters=false",
-        os.environ.get("XLA_FLAGS", ""),
-    )
-).strip()
+_flags = [
+    "--xla_force_host_platform_device_count=4",
+    # Thousands of programs are compiled and each runs for milliseconds, so what compiles five
+    # times as fast is the faster suite.
+    "--xla_backend_optimization_level=0",
+]
+# XLA ends the process on a flag that it does not know, and jaxlib 0.11.1 has this one no more.
+_JAXLIB = tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:3]))
+_HAS_FUSION_EMITTERS_FLAG = _JAXLIB < (0, 11, 1)
+if _HAS_FUSION_EMITTERS_FLAG:
+    _flags.append("--xla_cpu_use_fusion_emitters=false")
+# What the caller asks for comes last and wins.
+os.environ["XLA_FLAGS"] = " ".join([*_flags, os.environ.get("XLA_FLAGS", "")]).strip()
 
 # One folder of compiled programs for all test processes and the commands that tests start: most
 # programs are wanted by several of them, and compiling is what the suite spends its time on.
@@ -89,7 +93,9 @@ def as_users_compile():
 
     What a program copies, and holds at once, depends on it.
     """
-    options = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
+    options = {"xla_backend_optimization_level": 3}
+    if _HAS_FUSION_EMITTERS_FLAG:
+        options["xla_cpu_use_fusion_emitters"] = True
     return lambda lowered: lowered.compile(options)
 
 
