@@ -60,7 +60,7 @@ def code_rows(data: RawData, raw: RawRows, file: str, with_time: bool) -> CodedR
     fields = code_fields(data.columns, coded, ignore_faults=bool(faults))
     if not faults:
         return CodedRows(fields, labels, raw.rows, times, raw.rejects)
-    bad = np.logical_or.reduce([fault.bad for fault in faults])
+    bad = np.any([fault.bad for fault in faults], axis=0)
     rejects = [
         Reject(file, int(raw.lines[i]), _reason(faults, i, int(raw.lines[i]), raw), raw.text(i))
         for i in np.flatnonzero(bad).tolist()
@@ -106,7 +106,7 @@ def first_fault(columns: tuple[Column, ...], coded: Mapping[str, Coded]) -> tupl
     faults = _check_fields(columns, coded)
     if not faults:
         return None
-    row = int(np.argmax(np.logical_or.reduce([fault.bad for fault in faults])))
+    row = int(np.argmax(np.any([fault.bad for fault in faults], axis=0)))
     return row, _first_reason(faults, row)
 
 
