@@ -12,19 +12,19 @@ import tempfile
 
 # Before JAX is imported: the number of devices is fixed by then.
 os.environ["JAX_PLATFORMS"] = "cpu"
-_flags = [
-    "--xla_force_host_platform_device_count=4",
-    # Thousands of programs are compiled and each runs for milliseconds, so what compiles five
-    # times as fast is the faster suite.
-    "--xla_backend_optimization_level=0",
-]
-# XLA ends the process on a flag that it does not know, and jaxlib 0.11.1 has this one no more.
-_JAXLIB = tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:3]))
-_HAS_FUSION_EMITTERS_FLAG = _JAXLIB < (0, 11, 1)
-if _HAS_FUSION_EMITTERS_FLAG:
-    _flags.append("--xla_cpu_use_fusion_emitters=false")
-# What the caller asks for comes last and wins.
-os.environ["XLA_FLAGS"] = " ".join([*_flags, os.environ.get("XLA_FLAGS", "")]).strip()
+os.environ["XLA_FLAGS"] = " ".join(
+    (
+        "--xla_force_host_platform_device_count=4",
+        # Thousands of programs are compiled and each runs for milliseconds, so what compiles
+        # five times as fast is the faster suite. What the caller asks for comes last and wins.
+        "--xla_backend_optimization_level=0",
+        # XLA ends the process on a flag that it does not know, as jaxlib does this one from 0.11.1.
+        "--xla_cpu_use_fusion_emitters=false"
+        if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:3])) < (0, 11, 1)
+        else "",
+        os.environ.get("XLA_FLAGS", ""),
+    )
+).strip()
 
 # One folder of compiled programs for all test processes and the commands that tests start: most
 # programs are wanted by several of them, and compiling is what the suite spends its time on.
@@ -94,7 +94,7 @@ def as_users_compile():
     What a program copies, and holds at once, depends on it.
     """
     options = {"xla_backend_optimization_level": 3}
-    if _HAS_FUSION_EMITTERS_FLAG:
+    if "--xla_cpu_use_fusion_emitters" in os.environ["XLA_FLAGS"]:
         options["xla_cpu_use_fusion_emitters"] = True
     return lambda lowered: lowered.compile(options)
 
