@@ -332,6 +332,14 @@ SAMPLE = flags.DEFINE_string(
 )
 INPUT = flags.DEFINE_string("input", None, "predict: CSV (or .tsv, .gz) with raw columns by name.")
 OUTPUT = flags.DEFINE_string("output", None, "predict: CSV to write, a probability for each row.")
+MAX_UNSEEN = flags.DEFINE_float(
+    "max_unseen",
+    None,
+    "predict: refuse a file in which a larger share (0..1) of the rows has a value of some field "
+    "without a row: unseen in training, too rare, or pruned.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
 
 
 def data_options() -> DataOptions:

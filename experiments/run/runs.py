@@ -31,6 +31,8 @@ def open_run() -> Run:
         DataProgress(progress),
         workdir.fingerprint(),
     )
+    for line in prepared.surprises():
+        progress.say(f"warning: {line}")
     workdir.check_data(settings.dataset, prepared.fingerprint)
     # Before anything runs, so that a contradiction costs no time.
     check_budget(settings.model, settings.search_options, prepared.fields)

@@ -6,7 +6,7 @@ describes the data sets, their options and the prepared form.
 
 Offers the prepared form with its vocabulary and encoder, and the reader; ``raw``, ``formats`` and
 ``preparing`` lie below.
-May import: ``errors``, ``fields``, ``data.raw``, ``data.formats``, ``data.preparing``.
+May import: ``errors``, ``fields``, ``values``, ``data.raw``, ``data.formats``, ``data.preparing``.
 """
 
 from optembed_jax.data.catalog import changed_file, load, prepare

@@ -25,6 +25,7 @@ from optembed_jax.data.raw import sources
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
+from optembed_jax.values.rule import Rule
 
 
 def prepare(
@@ -199,6 +200,7 @@ def _load(folder: pathlib.Path, verify: bool) -> PreparedData:
         counts=vocabulary.read_counts(folder / prepared.VOCABULARY),
         num_rows={split: manifest["num_rows"][split] for split in SPLITS},
         label_rate={split: manifest["label_rate"][split] for split in SPLITS},
+        unseen=manifest["unseen"],
         options=manifest["options"],
         facts=manifest["facts"],
         rejected=manifest["rejected"],
@@ -207,6 +209,7 @@ def _load(folder: pathlib.Path, verify: bool) -> PreparedData:
         fingerprint=manifest["fingerprint"],
         columns=DATASETS[manifest["name"]].columns_of(manifest["options"], manifest["facts"]),
         _edges={f["name"]: np.array(f["edges"], np.float64) for f in fields if "edges" in f},
+        _rules={f["name"]: Rule(**f["rule"]) for f in fields if "rule" in f},
     )
 
 

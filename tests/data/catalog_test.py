@@ -112,7 +112,7 @@ def raw_dir(tmp_path, criteo_rows, write_table):
 
 
 def final_folders(out):
-    return [p for p in pathlib.Path(out).glob("criteo_display/*/1.0.0") if p.is_dir()]
+    return [p for p in pathlib.Path(out).glob("criteo_display/*/2.0.0") if p.is_dir()]
 
 
 def test_a_second_call_loads_what_the_first_made(tmp_path):
@@ -311,7 +311,7 @@ def test_a_data_dir_that_cannot_be_written(tmp_path):
 
 def test_stale_remains_of_a_killed_process_are_removed(tmp_path, built):
     parent = tmp_path / "synthetic" / built.path.parent.name
-    rest = parent / "incomplete.ABC123_1.0.0"
+    rest = parent / "incomplete.ABC123_2.0.0"
     rest.mkdir(parents=True)
     (rest / "x").write_text("rest")
     (tmp_path / "synthetic" / f".{parent.name}.lock").write_text("")
@@ -322,7 +322,7 @@ def test_stale_remains_of_a_killed_process_are_removed(tmp_path, built):
 def test_every_data_set_describes_itself():
     for name, builder in catalog.DATASETS.items():
         assert builder.name == name
-        assert builder.DESCRIPTION and builder.CITATION and str(builder.VERSION) == "1.0.0"
+        assert builder.DESCRIPTION and builder.CITATION and str(builder.VERSION) == "2.0.0"
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ class Format(abc.ABC):
     HOMEPAGE: ClassVar[str]
     LICENSE: ClassVar[str]
     MANUAL_DOWNLOAD_INSTRUCTIONS: ClassVar[str | None] = None
-    VERSION: ClassVar[str] = "1.0.0"
+    VERSION: ClassVar[str] = "2.0.0"
 
     @staticmethod
     @abc.abstractmethod

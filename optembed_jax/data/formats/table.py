@@ -108,6 +108,23 @@ def _wanted(options: DataOptions) -> list[str]:
     return list(dict.fromkeys(wanted + ([options.time_column] if options.time_column else [])))
 
 
+def rows_to_score(path: pathlib.Path, wanted: tuple[str, ...], block_bytes: int) -> Source:
+    """The rows of a file that has no labels, read as a table's files are; there may be none.
+
+    Args:
+      path: CSV, TSV or the like with a header, plain or gzip, or Parquet.
+      wanted: the columns to decode.
+      block_bytes: about how much text one block holds.
+
+    Raises:
+      InputError: the file cannot be read, or lacks a column.
+    """
+    try:
+        return _file_source(RawFile(path), wanted, block_bytes=block_bytes, may_be_empty=True)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
 def _source(files: tuple[RawFile, ...], wanted: tuple[str, ...]) -> Source:
     """Columns are found by name in each file."""
     sources = tuple(_file_source(file, wanted) for file in files if not _is_empty(file, files))
@@ -124,7 +141,13 @@ def _is_empty(file: RawFile, files: tuple[RawFile, ...]) -> bool:
     return _is_parquet(file.path) and pq.read_metadata(file.path).num_rows == 0
 
 
-def _file_source(file: RawFile, wanted: tuple[str, ...]) -> Source:
+def _file_source(
+    file: RawFile,
+    wanted: tuple[str, ...],
+    *,
+    block_bytes: int = text.BLOCK_BYTES,
+    may_be_empty: bool = False,
+) -> Source:
     parquet = _is_parquet(file.path)
     if parquet:
         try:
@@ -145,7 +168,7 @@ def _file_source(file: RawFile, wanted: tuple[str, ...]) -> Source:
     within = tuple(name for name in wanted if name not in further)
     if parquet:
         check_columns(schema, within, str(file.path))
-        source: Source = ParquetSource((file,), within)
+        source: Source = ParquetSource((file,), within, may_be_empty)
     else:
         for name in within:
             if names.count(name) != 1:
@@ -153,8 +176,9 @@ def _file_source(file: RawFile, wanted: tuple[str, ...]) -> Source:
                 raise InputError(
                     f"{file.path} has {what} column {name!r}; its header has {', '.join(names)}"
                 )
+        dialect = text.Dialect(tuple(names), delimiter, quoted=True, header=True)
         source = text.TextSource(
-            (file,), text.Dialect(tuple(names), delimiter, quoted=True, header=True), within
+            (file,), dialect, within, block_bytes=block_bytes, may_be_empty=may_be_empty
         )
     return Partitioned(source, further) if further else source
 

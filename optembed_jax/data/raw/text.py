@@ -55,12 +55,14 @@ class TextSource:
       dialect: how they are written.
       wanted: the columns to decode.
       block_bytes: about how much text one block holds.
+      may_be_empty: whether a file may have no rows.
     """
 
     files: tuple[RawFile, ...]
     dialect: Dialect
     wanted: tuple[str, ...]
     block_bytes: int = BLOCK_BYTES
+    may_be_empty: bool = False
 
     @property
     def size(self) -> int:
@@ -87,7 +89,7 @@ class TextSource:
                     empty = False
                     yield Block(number, content, line, row, row + lines, before + position)
                 line, row = line + lines, row + lines
-            if empty:
+            if empty and not self.may_be_empty:
                 raise InputError(f"{file.path} holds no rows")
             before += file.path.stat().st_size
 
