@@ -51,8 +51,9 @@ class ParquetSource:
                     total = parquet.metadata.num_rows
                     for batch in parquet.iter_batches(BLOCK_ROWS, columns=list(self.wanted)):
                         done = before + size * (line - 1 + batch.num_rows) // max(total, 1)
-                        yield Block(number, batch, line, row, done)
-                        line, row = line + batch.num_rows, row + batch.num_rows
+                        end = row + batch.num_rows
+                        yield Block(number, batch, line, row, end, done)
+                        line, row = line + batch.num_rows, end
             except (pa.ArrowException, OSError) as error:
                 raise InputError(f"{file.path} cannot be read as Parquet: {error}") from error
             if line == 1 and not self.may_be_empty:
@@ -86,7 +87,7 @@ class TableSource:
         row = 0
         for batch in self.table.to_batches(BLOCK_ROWS):
             position = self.size * (row + batch.num_rows) // self.table.num_rows
-            yield Block(0, batch, row + 1, row, position)
+            yield Block(0, batch, row + 1, row, row + batch.num_rows, position)
             row += batch.num_rows
 
     def read(self, block: Block) -> RawRows:
@@ -101,8 +102,12 @@ def check_columns(schema: pa.Schema, wanted: tuple[str, ...], where: str) -> Non
       InputError: naming the column, and the columns that there are.
     """
     for name in wanted:
-        if name not in schema.names:
-            raise InputError(f"{where} has no column {name!r}; it has {', '.join(schema.names)}")
+        found = schema.names.count(name)
+        if found != 1:
+            what = "no" if found == 0 else "more than one"
+            raise InputError(
+                f"{where} has {what} column {name!r}; it has {', '.join(schema.names)}"
+            )
         kind = schema.field(name).type
         if pa.types.is_nested(kind):
             raise InputError(f"{where}: column {name!r} holds {kind}, one plain value is needed")
