@@ -52,7 +52,9 @@ DATA_DIR = flags.DEFINE_string(
 )
 flags.DEFINE_string("raw_dir", _DATA.raw_dir, "Folder with the raw files, as published.")
 flags.DEFINE_string(
-    "table_file", _DATA.table_file, "table: a CSV, TSV or Parquet file, split here."
+    "table_file",
+    _DATA.table_file,
+    "table: CSV, TSV or Parquet, a file, a folder of parts or a pattern, split here.",
 )
 flags.DEFINE_string("train_file", _DATA.train_file, "table: the training rows, if already split.")
 flags.DEFINE_string("validation_file", _DATA.validation_file, "table: the validation rows.")

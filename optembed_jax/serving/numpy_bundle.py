@@ -91,7 +91,7 @@ class NumpyBundle:
         if isinstance(self._encoder, InputError):
             raise self._encoder
         ids = self._encoder.encode(rows, first_row)
-        self._watch.add((ids == self._offsets[:-1]).sum(axis=0), len(ids), stacklevel + 1)
+        self._watch.add((ids == self._offsets[:-1]).sum(axis=0), len(ids), stacklevel)
         return ids
 
     def predict(

@@ -3,7 +3,7 @@
 import math
 import re
 
-MISSING_NUMBERS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
+MISSING_NUMBERS = ("", r"\N", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
 """Spellings of a missing number in text."""
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")

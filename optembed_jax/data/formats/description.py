@@ -1,6 +1,7 @@
 """What a data set is, apart from how it is prepared: the description that every format gives."""
 
 import abc
+import pathlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -34,6 +35,14 @@ class Format(abc.ABC):
     @abc.abstractmethod
     def columns_of(used: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Column, ...]:
         """The ``F`` fields, from what a prepared folder knows: its options and facts."""
+
+    @classmethod
+    def files(cls, options: DataOptions) -> tuple[pathlib.Path, ...] | None:
+        """The raw files that the options lead to now, unread; None where they tell them one by one.
+
+        Asked for where a folder may have got another file since it was prepared.
+        """
+        return None
 
     @classmethod
     @abc.abstractmethod

@@ -73,7 +73,7 @@ def code_rows(
     )
     if not faults:
         return CodedRows(fields, labels, raw.rows, times, raw.rejects, forms)
-    bad = np.logical_or.reduce([fault.bad for fault in faults])
+    bad = np.any([fault.bad for fault in faults], axis=0)
     rejects = [
         Reject(file, int(raw.lines[i]), _reason(faults, i, int(raw.lines[i]), raw), raw.text(i))
         for i in np.flatnonzero(bad).tolist()
@@ -124,7 +124,7 @@ def first_fault(columns: tuple[Column, ...], coded: Mapping[str, Coded]) -> tupl
     faults = _check_fields(columns, coded)
     if not faults:
         return None
-    row = int(np.argmax(np.logical_or.reduce([fault.bad for fault in faults])))
+    row = int(np.argmax(np.any([fault.bad for fault in faults], axis=0)))
     return row, _first_reason(faults, row)
 
 

@@ -51,8 +51,9 @@ class ParquetSource:
                     total = parquet.metadata.num_rows
                     for batch in parquet.iter_batches(BLOCK_ROWS, columns=list(self.wanted)):
                         done = before + size * (line - 1 + batch.num_rows) // max(total, 1)
-                        yield Block(number, batch, line, row, done)
-                        line, row = line + batch.num_rows, row + batch.num_rows
+                        end = row + batch.num_rows
+                        yield Block(number, batch, line, row, end, done)
+                        line, row = line + batch.num_rows, end
             except (pa.ArrowException, OSError) as error:
                 raise InputError(f"{file.path} cannot be read as Parquet: {error}") from error
             if line == 1 and not self.may_be_empty:
@@ -86,7 +87,7 @@ class TableSource:
         row = 0
         for batch in self.table.to_batches(BLOCK_ROWS):
             position = self.size * (row + batch.num_rows) // self.table.num_rows
-            yield Block(0, batch, row + 1, row, position)
+            yield Block(0, batch, row + 1, row, row + batch.num_rows, position)
             row += batch.num_rows
 
     def read(self, block: Block) -> RawRows:
@@ -101,8 +102,12 @@ def check_columns(schema: pa.Schema, wanted: tuple[str, ...], where: str) -> Non
       InputError: naming the column, and the columns that there are.
     """
     for name in wanted:
-        if name not in schema.names:
-            raise InputError(f"{where} has no column {name!r}; it has {', '.join(schema.names)}")
+        found = schema.names.count(name)
+        if found != 1:
+            what = "no" if found == 0 else "more than one"
+            raise InputError(
+                f"{where} has {what} column {name!r}; it has {', '.join(schema.names)}"
+            )
         kind = schema.field(name).type
         if pa.types.is_nested(kind):
             raise InputError(f"{where}: column {name!r} holds {kind}, one plain value is needed")
@@ -160,10 +165,21 @@ def as_strings(column: pa.Array) -> pa.Array:
         written = pa.array(map(text_of, found.dictionary.to_pylist()), pa.string())
         return written.take(found.indices)
     try:
-        text = pc.cast(column, pa.string())
+        text = column if pa.types.is_string(kind) else pc.cast(column, pa.string())
     except pa.ArrowException as error:
         raise InputError(f"values of type {kind} cannot be read as text") from error
+    if not _has_empty(text):
+        return text
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+
+
+def _has_empty(text: pa.Array) -> bool:
+    """Whether a text that is there is empty; as quick as can be, since hardly one ever is."""
+    _, offsets, _ = text.buffers()
+    if not len(text) or offsets is None:
+        return False
+    ends = np.frombuffer(offsets, np.int32)[text.offset : text.offset + len(text) + 1]
+    return int(np.count_nonzero(ends[1:] == ends[:-1])) != text.null_count
 
 
 def strings_of(name: str, column: pa.Array) -> pa.Array:
