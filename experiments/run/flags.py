@@ -70,6 +70,11 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_string("vocab_from", _DATA.vocab_from, "Count values on the train split, or on all.")
 flags.DEFINE_integer("data_seed", _DATA.data_seed, "Seed of the random split and the row order.")
+flags.DEFINE_string(
+    "group",
+    _DATA.group,
+    "A column, such as that of the user: also report the AUC within each of its values (GAUC).",
+)
 flags.DEFINE_integer("numeric_bins", _DATA.numeric_bins, "table: bins of a numeric column.")
 flags.DEFINE_integer(
     "max_bad_rows", _DATA.max_bad_rows, "Unusable rows set aside before preparation stops."
