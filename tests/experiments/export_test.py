@@ -112,9 +112,9 @@ def refused(capsys):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "Empty CSV"),
-        (b"other\n1\n", "include_columns"),
-        (b"x,y\n1\n", "does not exist in CSV file"),
+        (b"", "rows.csv is empty"),
+        (b"other\n1\n", "has no column 'signal_0'; its header has other"),
+        (b"x,y\n1\n", "has no column 'signal_0'; its header has x, y"),
     ],
 )
 def test_refuses_unusable_rows_and_leaves_nothing(
