@@ -144,6 +144,17 @@ flags.DEFINE_string(
 
 # --- training: one flag for each attribute of TrainConfig, and those of the loop
 flags.DEFINE_float("lr", _TRAIN.lr, "Learning rate of table and network.")
+flags.DEFINE_string(
+    "table_optimiser",
+    _TRAIN.table_optimiser,
+    "What the table's optimiser keeps: adam two moments of each number, rowwise_adam a first one "
+    "of each number and a second one of each row, rowwise_adagrad one number of each row.",
+)
+flags.DEFINE_float(
+    "table_lr",
+    _TRAIN.table_lr,
+    "Learning rate of the table; None: --lr. rowwise_adagrad wants a larger one, such as 0.02.",
+)
 flags.DEFINE_float("l2", _TRAIN.l2, "L2 on kernels, added to the gradient.")
 flags.DEFINE_float(
     "table_l2",
