@@ -70,6 +70,11 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_string("vocab_from", _DATA.vocab_from, "Count values on the train split, or on all.")
 flags.DEFINE_integer("data_seed", _DATA.data_seed, "Seed of the random split and the row order.")
+flags.DEFINE_string(
+    "group",
+    _DATA.group,
+    "A column, such as that of the user: also report the AUC within each of its values (GAUC).",
+)
 flags.DEFINE_integer("numeric_bins", _DATA.numeric_bins, "table: bins of a numeric column.")
 flags.DEFINE_integer(
     "max_bad_rows", _DATA.max_bad_rows, "Unusable rows set aside before preparation stops."
@@ -139,6 +144,17 @@ flags.DEFINE_string(
 
 # --- training: one flag for each attribute of TrainConfig, and those of the loop
 flags.DEFINE_float("lr", _TRAIN.lr, "Learning rate of table and network.")
+flags.DEFINE_string(
+    "table_optimiser",
+    _TRAIN.table_optimiser,
+    "What the table's optimiser keeps: adam two moments of each number, rowwise_adam a first one "
+    "of each number and a second one of each row, rowwise_adagrad one number of each row.",
+)
+flags.DEFINE_float(
+    "table_lr",
+    _TRAIN.table_lr,
+    "Learning rate of the table; None: --lr. rowwise_adagrad wants a larger one, such as 0.02.",
+)
 flags.DEFINE_float("l2", _TRAIN.l2, "L2 on kernels, added to the gradient.")
 flags.DEFINE_float(
     "table_l2",

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ from experiments.run.trained import (
 )
 from experiments.run.workdir import append_jsonl, write_jsonl
 from optembed_jax import data, metrics
+from optembed_jax.data import PreparedData
 from optembed_jax.devices.choice import Choice, choose, make_steps
 from optembed_jax.devices.parallel import Steps
 from optembed_jax.method.threshold import by_block, table_row_mask
@@ -261,10 +262,24 @@ def _train(
         "test_auc": metrics.auc(*test),
         "test_logloss": metrics.logloss(*test),
         "test_calibration": calibrations["test"],
+        **_grouped_aucs(prepared, {"val": validation, "test": test}),
         "warnings": warnings,
         **counts(run, model, trained),
         "best_epoch": fitted.best.number,
         "epochs": len(fitted.epochs),
+    }
+
+
+def _grouped_aucs(
+    prepared: PreparedData, predicted: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> dict[str, float | None]:
+    """The AUC within groups, where rows have them."""
+    if prepared.options.get("group") is None:
+        return {}
+    splits = {"val": "validation", "test": "test"}
+    return {
+        f"{name}_gauc": metrics.grouped_auc(*found, prepared.groups(splits[name]))
+        for name, found in predicted.items()
     }
 
 
