@@ -118,8 +118,8 @@ def score_file(
                 progress.update(_line(found.rows, time.monotonic() - started))
         _check_unseen(source, encoder.expected, found, max_unseen)
         if streams:
-            with open(temporary, "rb") as scores, target.open("wb") as stream:
-                shutil.copyfileobj(scores, stream)
+            with open(temporary, "rb") as written, target.open("wb") as stream:
+                shutil.copyfileobj(written, stream)
         else:
             os.chmod(temporary, 0o644)
             os.replace(temporary, target)
