@@ -3,8 +3,10 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -41,15 +43,11 @@ class MeshPlacement:
           arguments: placed.
         """
         # Array by array, so that no more than one of them is there twice.
-        in_order = jax.tree.map(
+        arguments = jax.tree.map(
             functools.partial(self._moved, to_order=True),
             arguments,
             rows_of(self.model, arguments, self.shards),
         )
-        return self._created(make, *in_order)
-
-    def _created(self, make: Callable[..., Tree], *arguments: Tree) -> Tree:
-        """:meth:`create`, of arguments in order."""
         shardings = jax.tree.map(
             lambda leaf: leaf.sharding, self.layout(jax.eval_shape(make, *arguments))
         )
@@ -82,27 +80,29 @@ class MeshPlacement:
         )(leaf)
 
     def place(self, tree: Tree) -> Tree:
-        """The tree where it is to stand; what stands there stays."""
-        wanted = self.layout(tree)
-        tree = jax.tree.map(
-            lambda leaf, like, rows: (
-                filled_from_host(leaf, like, self.shards_of(rows))
-                if isinstance(leaf, np.ndarray)
-                else leaf
-            ),
-            tree,
-            wanted,
-            rows_of(self.model, tree, self.shards),
-        )
-        stands = jax.tree.map(
-            lambda leaf, like: (
-                leaf.shape == like.shape
-                and leaf.sharding.is_equivalent_to(like.sharding, leaf.ndim)
-            ),
-            tree,
-            wanted,
-        )
-        return tree if all(jax.tree.leaves(stands)) else self._created(lambda tree: tree, tree)
+        """The tree where it is to stand; what stands there stays.
+
+        Of other arrays rows are in the order of their ids. (On a mesh of one device, an array of
+        that device that needs no filling up is taken to stand there.)
+        """
+
+        def placed(leaf: Any, like: jax.ShapeDtypeStruct, rows: int) -> jax.Array:
+            shards = self.shards_of(rows)
+            if isinstance(leaf, np.ndarray):
+                return filled_from_host(leaf, like, shards)
+            is_there = leaf.sharding.is_equivalent_to(like.sharding, leaf.ndim)
+            if leaf.shape == like.shape and is_there:
+                return leaf
+            missing = 0 if shards is None else shards.padded - leaf.shape[0]
+            there = jax.jit(
+                lambda leaf: (
+                    jnp.pad(leaf, [(0, missing), *[(0, 0)] * (leaf.ndim - 1)]) if missing else leaf
+                ),
+                out_shardings=like.sharding,
+            )(leaf)
+            return self._moved(there, rows, to_order=False)
+
+        return jax.tree.map(placed, tree, self.layout(tree), rows_of(self.model, tree, self.shards))
 
     def whole(self, tree: Tree) -> Tree:
         """A copy of a placed tree as one device would have it, on the host, in every process."""
