@@ -34,6 +34,7 @@ _SCRATCH = flags.DEFINE_string("scratch", None, "Folder for all that is made.")
 _DIM = flags.DEFINE_integer("dim", 16, "D.")
 _CHECKPOINT_EVERY = flags.DEFINE_string("checkpoint_every", "60s", "As of the mains.")
 _KILL_AT = flags.DEFINE_float("kill_at", 0.5, "Share of a phase's time after which it is killed.")
+_ALSO = flags.DEFINE_multi_string("also", [], "Further flags of the phases, such as --epochs=2.")
 _KILLS = flags.DEFINE_bool("kills", True, "Go through it again, killed in each phase.")
 
 PHASES = ("prepare_data", "baseline", "supernet", "search", "retrain", "export", "predict")
@@ -52,6 +53,7 @@ def commands(folder: pathlib.Path, log: pathlib.Path) -> dict[str, list[str]]:
     run = [
         *(*data, f"--workdir={folder / 'run'}", f"--latent_dim={_DIM.value}", "--row_keep=0.1"),
         *("--epochs=1", "--nofinalists", f"--checkpoint_every={_CHECKPOINT_EVERY.value}"),
+        *_ALSO.value,
     ]
     bundle = f"--bundle={folder / 'bundle'}"
     arguments = {
