@@ -24,6 +24,7 @@ from experiments.run.alternating import alternate
 from experiments.run.phases import phases_of
 from experiments.run.trained import Run, Trained, load_trained, model_of
 from optembed_jax import data, metrics
+from optembed_jax.data.options import PATH_OPTIONS
 from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import InputError
 from optembed_jax.models.forward import Params, forward
@@ -165,7 +166,10 @@ def _line(name: str, full: Any, small: Any, ratio: str) -> str:
 
 def _write_sample(run: Run, path: Path) -> int:
     """Raw rows as a CSV file; the label is among the columns where the source has it."""
-    raw = data.DATASETS[run.settings.dataset].raw_data(run.settings.data)
+    made_of: dict[str, Any] = {name: run.prepared.options.get(name) for name in PATH_OPTIONS}
+    raw = data.DATASETS[run.settings.dataset].raw_data(
+        dataclasses.replace(run.settings.data, **made_of)
+    )
     block = next(iter(raw.source.blocks()))
     table = pa.table(dict(raw.source.read(block).columns)).slice(0, SAMPLE_ROWS)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,16 +2,21 @@
 
     python -m experiments.predict --bundle=OUT --input=rows.csv --output=scores.csv
 
-The input has a header; columns are found by name and others are ignored. Values that the model
-never saw read their field's OOV row. The output has one line for each row, in the same order.
+The input has a header; columns are found by name and others are ignored. Values that have no row
+read their field's OOV row; how many they are is told by field at the end, with a warning where they
+are far more than in training, and --max_unseen=SHARE refuses too many. The output has one line for
+each row, in the same order.
 """
 
+import dataclasses
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 from absl import flags
@@ -19,14 +24,32 @@ from absl import flags
 from experiments.run import cli
 from experiments.run import flags as project_flags
 from experiments.run.progress import Progress
+from optembed_jax.data.encoder import Encoder
+from optembed_jax.data.formats.table import rows_to_score
+from optembed_jax.data.parallel import ordered_map, workers
+from optembed_jax.data.raw.sources import Block
 from optembed_jax.errors import InputError
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.storage.object_store import fetched, in_file_system, path_of
+from optembed_jax.values.unseen import Expected
 
 flags.adopt_module_key_flags(project_flags)
 
-BLOCK_BYTES = 2**24
+BLOCK_BYTES = 2**22
 SCHEMA = pa.schema([("probability", pa.float32())])
+
+
+@dataclasses.dataclass
+class Scored:
+    """What was found in a file.
+
+    Attributes:
+      rows: scored.
+      unseen: those of them whose value of each field has no row, int64 ``[F]``.
+    """
+
+    rows: int
+    unseen: np.ndarray
 
 
 def main() -> None:
@@ -36,70 +59,145 @@ def main() -> None:
     with fetched(path_of(project_flags.required(project_flags.BUNDLE))) as folder:
         bundle = Bundle.load(folder)
         progress, started = Progress(), time.monotonic()
-        rows = score_file(bundle, source, target, project_flags.BATCH_SIZE.value, progress)
+        found = score_file(
+            bundle,
+            source,
+            target,
+            project_flags.BATCH_SIZE.value,
+            progress,
+            project_flags.MAX_UNSEEN.value,
+        )
     seconds = time.monotonic() - started
-    progress.say(f"{rows:,} rows scored in {seconds:.1f} s, {rows / seconds:,.0f} rows/s: {target}")
+    for line in unseen_lines(bundle.encoder.expected, found):
+        progress.say(line)
+    progress.say(
+        f"{found.rows:,} rows scored in {seconds:.1f} s, {found.rows / seconds:,.0f} rows/s: "
+        f"{target}"
+    )
 
 
 def score_file(
-    bundle: Bundle, source: Path, target: Path, batch_size: int, progress: Progress
-) -> int:
-    """Write the scores of a file whole or not at all; returns how many.
+    bundle: Bundle,
+    source: Path,
+    target: Path,
+    batch_size: int,
+    progress: Progress,
+    max_unseen: float | None = None,
+) -> Scored:
+    """Write the scores of a file whole or not at all.
+
+    Args:
+      bundle: the model.
+      source: the rows.
+      target: gets the scores.
+      batch_size: rows per forward pass.
+      progress: told how far it is.
+      max_unseen: the largest share of rows, in 0..1, that may have a value without a row in any one
+        field; None allows all.
 
     Raises:
-      InputError: the input is unreadable or has a row that cannot be used, or the output cannot
-        be written.
+      InputError: the input is unreadable, has a row that cannot be used, or too many values without
+        a row; or the output cannot be written.
     """
-    rows, started = 0, time.monotonic()
+    encoder, oov = bundle.encoder, bundle.fields.oov_ids
+    found, started = Scored(0, np.zeros(len(oov), np.int64)), time.monotonic()
+    target = _spared(target, source, bundle.path)
+    streams = target.exists() and not target.is_file()  # a pipe, say, which nothing can replace
+    beside = tempfile.gettempdir() if streams else target.parent
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=beside)
     except OSError as error:
-        raise InputError(f"cannot write to {target.parent}: {error.strerror}") from error
+        raise InputError(f"cannot write to {beside}: {error.strerror}") from error
     try:
         with os.fdopen(handle, "wb") as sink, pyarrow.csv.CSVWriter(sink, SCHEMA) as writer:
-            for table in _tables(source, bundle.encoder.sources):
-                try:
-                    ids = bundle.encode(table, first_row=rows + 1)
-                except InputError as error:
-                    raise InputError(f"{source}, {error}") from error
+            for ids in _encoded(source, encoder):
+                found.rows += len(ids)
+                found.unseen += (ids == oov).sum(axis=0)
                 scores = bundle.predict(ids, batch_size=batch_size)
                 writer.write_table(pa.table([pa.array(scores)], schema=SCHEMA))
-                rows += len(scores)
-                progress.update(_line(rows, time.monotonic() - started))
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
+                progress.update(_line(found.rows, time.monotonic() - started))
+        _check_unseen(source, encoder.expected, found, max_unseen)
+        if streams:
+            with open(temporary, "rb") as scores, target.open("wb") as stream:
+                shutil.copyfileobj(scores, stream)
+        else:
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, target)
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         Path(temporary).unlink(missing_ok=True)
-    return rows
+    return found
+
+
+def _spared(target: Path, source: Path, bundle: Path) -> Path:
+    """Where a link leads to, so that it stays one.
+
+    Raises:
+      InputError: the output would take the place of the input, or of a file of the bundle.
+    """
+    target = target.resolve()
+    if target.exists() and source.exists() and target.samefile(source):
+        raise InputError(f"--output={target} is the --input; give another file for the scores")
+    if target.is_relative_to(bundle.resolve()):
+        raise InputError(f"--output={target} lies in the bundle; give a file outside of {bundle}")
+    if target.is_dir():
+        raise InputError(f"--output={target} is a folder; give a file in it")
+    return target
+
+
+def unseen_lines(expected: Expected, found: Scored) -> list[str]:
+    """What to tell of values without a row: a warning, or a line of a table, for each field."""
+    if not found.rows or not found.unseen.any():
+        return []
+    warned = set(expected.surprising(found.unseen, found.rows).tolist())
+    lines = [
+        f"warning: {expected.line(f, int(found.unseen[f]), found.rows)}; are its values written "
+        "as in the training data?"
+        for f in sorted(warned)
+    ]
+    rest = [f for f in np.flatnonzero(found.unseen).tolist() if f not in warned]
+    if rest:
+        lines.append(f"{'unseen values (no row), of all rows':<40}{'here':>9}{'expected':>10}")
+    return lines + [
+        f"  {expected.names[f]:<38}{found.unseen[f] / found.rows:>9.2%}{expected.shares[f]:>10.2%}"
+        for f in rest
+    ]
+
+
+def _check_unseen(
+    source: Path, expected: Expected, found: Scored, max_unseen: float | None
+) -> None:
+    if max_unseen is None or not found.rows:
+        return
+    field = int(np.argmax(found.unseen))
+    if found.unseen[field] > max_unseen * found.rows:
+        line = expected.line(field, int(found.unseen[field]), found.rows)
+        raise InputError(
+            f"{source}: {line}; --max_unseen={max_unseen} allows {max_unseen:.1%}; nothing was "
+            "written"
+        )
 
 
 def _line(rows: int, seconds: float) -> Callable[[], str]:
     return lambda: f"{rows:,} rows scored  {rows / max(seconds, 1e-9):,.0f} rows/s"
 
 
-def _tables(source: Path, columns: tuple[str, ...]) -> Iterator[pa.Table]:
-    """Blocks of the input as tables of strings."""
-    tabs = ".tsv" in source.suffixes
-    try:
-        with pa.input_stream(str(source), compression="detect") as stream:
-            reader = pyarrow.csv.open_csv(
-                stream,
-                read_options=pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES),
-                parse_options=pyarrow.csv.ParseOptions(delimiter="\t" if tabs else ","),
-                convert_options=pyarrow.csv.ConvertOptions(
-                    include_columns=list(columns),
-                    column_types=dict.fromkeys(columns, pa.string()),
-                    strings_can_be_null=False,
-                ),
-            )
-            for batch in reader:
-                yield pa.Table.from_batches([batch])
-    except KeyError as error:
-        raise InputError(f"{source}: {' '.join(map(str, error.args))}") from error
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{source} cannot be read: {error}") from error
+def _encoded(path: Path, encoder: Encoder) -> Iterator[np.ndarray]:
+    """Ids int32 ``[N, F]`` of the rows of a file, block by block, made in several threads."""
+    source = rows_to_score(path, encoder.sources, BLOCK_BYTES)
+
+    def work(block: Block) -> np.ndarray:
+        rows = source.read(block)
+        if rows.rejects:
+            reject = rows.rejects[0]
+            raise InputError(f"{path} cannot be read: line {reject.line}: {reject.reason}")
+        try:
+            return encoder.encode_texts(rows.columns, first_row=block.row + 1)
+        except InputError as error:
+            raise InputError(f"{path}, {error}") from error
+
+    yield from ordered_map(work, source.blocks(), workers())
 
 
 if __name__ == "__main__":

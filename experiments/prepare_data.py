@@ -38,6 +38,7 @@ def describe(prepared: data.PreparedData) -> str:
         lines.append(f"    {name:<20}{size:>11,} rows")
     if prepared.rejected:
         lines.append(f"  {prepared.rejected:,} unusable rows set aside in rejects.csv")
+    lines += [f"  warning: {line}" for line in prepared.surprises()]
     return "\n".join(lines)
 
 

@@ -52,7 +52,9 @@ DATA_DIR = flags.DEFINE_string(
 )
 flags.DEFINE_string("raw_dir", _DATA.raw_dir, "Folder with the raw files, as published.")
 flags.DEFINE_string(
-    "table_file", _DATA.table_file, "table: a CSV, TSV or Parquet file, split here."
+    "table_file",
+    _DATA.table_file,
+    "table: CSV, TSV or Parquet, a file, a folder of parts or a pattern, split here.",
 )
 flags.DEFINE_string("train_file", _DATA.train_file, "table: the training rows, if already split.")
 flags.DEFINE_string("validation_file", _DATA.validation_file, "table: the validation rows.")
@@ -336,6 +338,14 @@ SAMPLE = flags.DEFINE_string(
 )
 INPUT = flags.DEFINE_string("input", None, "predict: CSV (or .tsv, .gz) with raw columns by name.")
 OUTPUT = flags.DEFINE_string("output", None, "predict: CSV to write, a probability for each row.")
+MAX_UNSEEN = flags.DEFINE_float(
+    "max_unseen",
+    None,
+    "predict: refuse a file in which a larger share (0..1) of the rows has a value of some field "
+    "without a row: unseen in training, too rare, or pruned.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
 
 
 def data_options() -> DataOptions:

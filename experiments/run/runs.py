@@ -25,8 +25,14 @@ def open_run() -> Run:
     )
     progress = Progress(None if processes.is_first() else io.StringIO())
     prepared = data.prepare(
-        settings.dataset, settings.data, settings.data_dir, DataProgress(progress)
+        settings.dataset,
+        settings.data,
+        settings.data_dir,
+        DataProgress(progress),
+        workdir.fingerprint(),
     )
+    for line in prepared.surprises():
+        progress.say(f"warning: {line}")
     workdir.check_data(settings.dataset, prepared.fingerprint)
     # Before anything runs, so that a contradiction costs no time.
     check_budget(settings.model, settings.search_options, prepared.fields)
@@ -40,6 +46,12 @@ def open_run() -> Run:
         f"{rows['test']:,} test rows, {prepared.fields.num_fields} fields, "
         f"{prepared.fields.num_features:,} features"
     )
+    changed = data.changed_file(prepared)
+    if changed is not None:
+        progress.say(
+            f"note: {changed} has changed since it was prepared; this run goes on with what it was "
+            f"begun with, in {prepared.path}, and another --workdir takes the new content"
+        )
     return Run(settings, prepared, workdir, progress)
 
 

@@ -93,6 +93,21 @@ class Workdir:
                 f"{path} cannot be read ({error}); remove {path.parent} to run the phase again"
             ) from error
 
+    def fingerprint(self) -> str | None:
+        """Of the prepared data that the run was begun with; None before it was.
+
+        Raises:
+          InputError: the record cannot be read.
+        """
+        path = self.path / "data.json"
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return str(found["fingerprint"])
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} cannot be read ({error!r}); use another --workdir") from error
+
     def check_data(self, dataset: str, fingerprint: str) -> None:
         """Refuse a folder that belongs to another data set, or to another version's runs.
 

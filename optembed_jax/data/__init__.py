@@ -6,10 +6,10 @@ describes the data sets, their options and the prepared form.
 
 Offers the prepared form with its vocabulary and encoder, and the reader; ``raw``, ``formats`` and
 ``preparing`` lie below.
-May import: ``errors``, ``fields``, ``data.raw``, ``data.formats``, ``data.preparing``.
+May import: ``errors``, ``fields``, ``values``, ``data.raw``, ``data.formats``, ``data.preparing``.
 """
 
-from optembed_jax.data.catalog import load, prepare
+from optembed_jax.data.catalog import changed_file, load, prepare
 from optembed_jax.data.formats.registry import DATASETS
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.prefetch import prefetch_to_device
@@ -28,6 +28,7 @@ __all__ = [
     "RawValue",
     "Reader",
     "Vocabulary",
+    "changed_file",
     "load",
     "prefetch_to_device",
     "prepare",

@@ -68,23 +68,6 @@ def quantile_edges(values: np.ndarray, bins: int) -> np.ndarray:
     return edges[edges > values[0]]
 
 
-def bin_values(values: np.ndarray, edges: np.ndarray, has_missing: bool) -> np.ndarray:
-    """The place of each value in its field's block.
-
-    Args:
-      values: float64 ``[N]``, NaN where missing.
-      edges: of `quantile_edges`.
-      has_missing: whether the missing value has a row.
-
-    Returns:
-      int32 ``[N]``: 1 + the bin; for missing values the row after the last bin, or 0 (the OOV row)
-      where there is none.
-    """
-    places = 1 + np.searchsorted(edges, values, side="right").astype(np.int32)
-    places[np.isnan(values)] = len(edges) + 2 if has_missing else 0
-    return places
-
-
 def bin_names(edges: np.ndarray) -> list[str]:
     """How the bins are written: "[low, high)"."""
     bounds = [-np.inf, *edges.tolist(), np.inf]

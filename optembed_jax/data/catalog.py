@@ -5,11 +5,12 @@ import dataclasses
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from optembed_jax.data.raw import sources
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
+from optembed_jax.values.rule import Rule
 
 
 def prepare(
@@ -31,6 +33,7 @@ def prepare(
     options: DataOptions,
     data_dir: str | os.PathLike[str],
     progress: Callback | None = None,
+    fingerprint: str | None = None,
 ) -> PreparedData:
     """Prepares a data set, or loads it where it is prepared already.
 
@@ -39,18 +42,25 @@ def prepare(
     complete or absent, whatever happens on the way. Of several processes that prepare the same
     data set at once, one works and the others wait for it.
 
+    Where raw files have another content than what was prepared of them, as a file that is written
+    anew every day, they are prepared beside it: ``config-2``, ``config-3``. Raw files that are gone
+    are not missed.
+
     Args:
       name: one of `DATASETS`.
       options: how to prepare it.
       data_dir: the folder of all prepared data sets; it is made if need be.
       progress: called with a `Progress` now and then; may be None.
+      fingerprint: of the prepared data that are wanted if they are there, also where the raw files
+        have changed since or are no longer at hand, such as those that a run was begun with. Other
+        options, or other files that exist, are prepared all the same.
 
     Returns:
       The prepared data, verified.
 
     Raises:
       InputError: an option, a raw file, or a row that cannot be used; the prepared folder is
-        damaged, or was made of raw files that have changed since; the disk is full.
+        damaged; the disk is full.
     """
     used = options.used_by(name)
     paths: dict[str, Any] = {}
@@ -61,26 +71,105 @@ def prepare(
             paths[option] = str(path)
     options = dataclasses.replace(options, **paths)
     root = pathlib.Path(data_dir).expanduser()
-    config = _config_name(used)
-    folder = root / name / config / str(DATASETS[name].VERSION)
-    built = False
-    if not folder.exists():
+    if fingerprint is not None:
+        known = _with_fingerprint(fingerprint, root / name, used)
+        if known is not None:
+            return load(known)
+    config, version = _config_name(used), str(DATASETS[name].VERSION)
+    base = root / name / config
+    found = _up_to_date(base, version, name, options)
+    if found is not None:
+        return load(found)
+    try:
+        with _lock(root / name / f".{config}.lock", progress):
+            found = _up_to_date(base, version, name, options)
+            if found is None:
+                free = _beside(base, len(_made(base, version)) + 1)
+                for rest in free.glob("*incomplete*"):
+                    shutil.rmtree(rest)  # of a process that was killed
+                _build(name, BlockConfig(free.name, options, used, progress), root)
+                return _load(free / version, verify=False)  # the checksums have just been made
+    except OSError as error:
+        raise InputError(_disk_message(error, root)) from error
+    finally:
+        for number in range(1, len(_made(base, version)) + 2):
+            _remove_empty(_beside(base, number), root)
+    return load(found)
+
+
+def changed_file(found: PreparedData) -> pathlib.Path | None:
+    """A raw file that is there with another content than was prepared; None if there is none."""
+    return _changed(found.sources)
+
+
+def _beside(base: pathlib.Path, number: int) -> pathlib.Path:
+    """The config folder of the first, second, ... content of the raw files."""
+    return base if number == 1 else base.with_name(f"{base.name}-{number}")
+
+
+def _made(base: pathlib.Path, version: str) -> list[pathlib.Path]:
+    """What was prepared of the raw files so far, the oldest first."""
+    numbered = (_beside(base, number) / version for number in itertools.count(1))
+    return list(itertools.takewhile(lambda folder: folder.exists(), numbered))
+
+
+def _up_to_date(
+    base: pathlib.Path, version: str, name: str, options: DataOptions
+) -> pathlib.Path | None:
+    """The newest that was prepared of what the raw files hold now.
+
+    Raises:
+      InputError: one of those that were prepared is damaged.
+    """
+    made = _made(base, version)
+    listed = DATASETS[name].files(options) if made else None
+    for folder in reversed(made):
+        recorded = _sources(prepared.read_manifest(folder))
+        names = {source.path for source in recorded}
+        # Files that nobody listed, or that are all gone, cannot have become others.
+        same = listed is None or {str(path.resolve()) for path in listed} == names
+        if same and _changed(recorded) is None:
+            return folder
+    return None
+
+
+def _with_fingerprint(
+    fingerprint: str, folder: pathlib.Path, used: Mapping[str, Any]
+) -> pathlib.Path | None:
+    for manifest in sorted(folder.glob(f"*/*/{prepared.MANIFEST}")):
         try:
-            with _lock(root / name / f".{config}.lock", progress):
-                if not folder.exists():
-                    for rest in folder.parent.glob("*incomplete*"):
-                        shutil.rmtree(rest)  # of a process that was killed
-                    _build(name, BlockConfig(config, options, used, progress), root)
-                    built = True
-        except OSError as error:
-            raise InputError(_disk_message(error, root)) from error
-        finally:
-            _remove_empty(folder.parent, root)
-    if built:
-        return _load(folder, verify=False)  # the checksums have just been made
-    found = load(folder)
-    _check_sources(found)
-    return found
+            found = json.loads(manifest.read_text(encoding="utf-8"))
+            if found["fingerprint"] == fingerprint and _asks_for(used, found["options"]):
+                return manifest.parent
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged, and perhaps not the one that is looked for
+    return None
+
+
+def _asks_for(used: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+    """Whether options are those that data were made with, or lead to files that are not there."""
+    return used.keys() == made.keys() and all(
+        made[option] == value
+        or (option in PATH_OPTIONS and value is not None and not pathlib.Path(value).exists())
+        for option, value in used.items()
+    )
+
+
+def _sources(manifest: Mapping[str, Any]) -> tuple[sources.FileIdentity, ...]:
+    return tuple(sources.FileIdentity(**source) for source in manifest["sources"])
+
+
+def _changed(recorded: Sequence[sources.FileIdentity]) -> pathlib.Path | None:
+    for source in recorded:
+        path = pathlib.Path(source.path)
+        if not path.is_file():
+            continue
+        status = path.stat()
+        if (status.st_size, status.st_mtime_ns) == (source.size, source.mtime_ns):
+            continue
+        if status.st_size != source.size or prepared.sha256(path) != source.sha256:
+            return path
+    return None
 
 
 def load(path: str | os.PathLike[str]) -> PreparedData:
@@ -111,14 +200,16 @@ def _load(folder: pathlib.Path, verify: bool) -> PreparedData:
         counts=vocabulary.read_counts(folder / prepared.VOCABULARY),
         num_rows={split: manifest["num_rows"][split] for split in SPLITS},
         label_rate={split: manifest["label_rate"][split] for split in SPLITS},
+        unseen=manifest["unseen"],
         options=manifest["options"],
         facts=manifest["facts"],
         rejected=manifest["rejected"],
-        sources=tuple(sources.FileIdentity(**source) for source in manifest["sources"]),
+        sources=_sources(manifest),
         shards=shards,
         fingerprint=manifest["fingerprint"],
         columns=DATASETS[manifest["name"]].columns_of(manifest["options"], manifest["facts"]),
         _edges={f["name"]: np.array(f["edges"], np.float64) for f in fields if "edges" in f},
+        _rules={f["name"]: Rule(**f["rule"]) for f in fields if "rule" in f},
     )
 
 
@@ -171,22 +262,6 @@ def _remove_empty(folder: pathlib.Path, root: pathlib.Path) -> None:
             if folder.exists():
                 folder.rmdir()
             folder = folder.parent
-
-
-def _check_sources(found: PreparedData) -> None:
-    """Refuses data whose raw files are there, but with another content than was prepared."""
-    for source in found.sources:
-        path = pathlib.Path(source.path)
-        if not path.is_file():
-            continue
-        status = path.stat()
-        if (status.st_size, status.st_mtime_ns) == (source.size, source.mtime_ns):
-            continue
-        if status.st_size != source.size or prepared.sha256(path) != source.sha256:
-            raise InputError(
-                f"{path} has changed since it was prepared in {found.path}; delete that folder to "
-                "prepare the new content, or restore the old file"
-            )
 
 
 def _disk_message(error: OSError, root: pathlib.Path) -> str:

@@ -5,25 +5,32 @@ how its fields are made travel.
 """
 
 import dataclasses
-import json
+import functools
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from optembed_jax.data.formats.registry import DATASETS
 from optembed_jax.data.raw import coding, columns
-from optembed_jax.data.raw.columnar import as_array, as_strings
-from optembed_jax.data.raw.columns import Column
-from optembed_jax.data.vocabulary import Vocabulary, read_vocabulary, write_vocabulary
+from optembed_jax.data.raw.columnar import as_array, strings_of
+from optembed_jax.data.raw.columns import BUCKET, CATEGORICAL, Column
+from optembed_jax.data.vocabulary import Vocabulary
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
+from optembed_jax.values.description import Description, describe_field, read_description
+from optembed_jax.values.rows import RowEncoder
+from optembed_jax.values.unseen import Expected, expected_shares
+from optembed_jax.values.vocabulary_file import read_values, write_values
 
 RawColumns: TypeAlias = Mapping[str, Sequence[Any]] | pa.Table
 """Raw columns by name, ``N`` values each: strings or numbers, None or "" where missing."""
+
+
+_FEW_ROWS = 64
+"""Up to so many are read faster value by value than by columns."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,7 +43,7 @@ class Encoder:
       facts: what the data set found in its raw files and its fields need, such as movies by id.
       columns: the ``F`` fields.
       vocabulary: their values.
-      counts: training rows that had each value, int64 ``[V]``.
+      expected: what share of the rows should have a value without a row.
     """
 
     dataset: str
@@ -44,12 +51,38 @@ class Encoder:
     facts: Mapping[str, Any]
     columns: tuple[Column, ...]
     vocabulary: Vocabulary
-    counts: np.ndarray
+    expected: Expected
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Names of the raw columns that are read."""
         return tuple(dict.fromkeys(column.source for column in self.columns))
+
+    @functools.cached_property
+    def description(self) -> Description:
+        """What is made of which raw column."""
+        lookup = self.vocabulary.lookup
+        described = [
+            describe_field(
+                column.name,
+                column.source,
+                step=column.step or (("pyarrow",) if column.transform is not None else ()),
+                read=column.rule,
+                expected="a number" if bins is not None else column.expected,
+                rule=rule,
+                bins=bins,
+            )
+            for column, rule, bins in zip(self.columns, lookup.rules, lookup.bins, strict=True)
+        ]
+        return Description(self.dataset, self.options, self.facts, described, self.expected)
+
+    @functools.cached_property
+    def rows(self) -> RowEncoder | None:
+        """The way for few rows; None where a field can be made of whole columns alone."""
+        try:
+            return RowEncoder(self.description.row_fields(), self.vocabulary.lookup)
+        except InputError:
+            return None
 
     def encode(self, rows: RawColumns, first_row: int = 0) -> np.ndarray:
         """Ids int32 ``[N, F]`` of raw rows; values without a row get their field's OOV id.
@@ -61,61 +94,100 @@ class Encoder:
         Raises:
           InputError: a column is missing, lengths differ, or a value is unusable.
         """
-        arrays = raw_columns(rows, self.sources)
-        coded = columns.code_sources(arrays, list(arrays))
+        if self.rows is not None and _are_few(rows, self.sources):
+            return self.rows.encode(rows, first_row)
+        return self.encode_texts(raw_columns(rows, self.sources), first_row)
+
+    def encode_texts(
+        self, arrays: Mapping[str, pa.Array | pa.ChunkedArray], first_row: int = 0
+    ) -> np.ndarray:
+        """Ids int32 ``[N, F]`` of raw columns as a source of rows gives them; see `encode`.
+
+        Args:
+          arrays: the raw columns, string or `packing.EIGHT_BYTES`, null where missing.
+          first_row: number of the first row, for messages.
+        """
+        coded = columns.code_sources(arrays, self.sources)
         fault = coding.first_fault(self.columns, coded)
         if fault is not None:
             raise InputError(f"row {first_row + fault[0]}: {fault[1]}")
         return self.vocabulary.encode(coding.code_fields(self.columns, coded))
 
+    def keep(self, rows: np.ndarray, counts: np.ndarray, min_count: int) -> "Encoder":
+        """The encoder of fewer values: whatever has no row any more is as if it was never seen.
+
+        Args:
+          rows: which rows of all fields stay, bool ``[V]``; each field's OOV row stays in any case.
+          counts: of the training rows, int64 ``[V]``.
+          min_count: how often a value had to be seen to get a row.
+        """
+        fields = self.vocabulary.layout
+        inner = fields.offsets[1:]
+        lookup = self.vocabulary.lookup.keep(np.split(np.asarray(rows, bool), inner))
+        expected = expected_of(self.columns, fields, counts, min_count, rows)
+        vocabulary = Vocabulary(self.vocabulary.names, lookup)
+        return dataclasses.replace(self, vocabulary=vocabulary, expected=expected)
+
     def write(self, description: pathlib.Path, vocabulary: pathlib.Path) -> None:
-        """Write two files: JSON that says how fields are made, and Parquet with their values."""
-        edges = {
-            field.name: field.edges.tolist()
-            for field in self.vocabulary.fields
-            if field.edges is not None
-        }
-        written = {
-            "dataset": self.dataset,
-            "options": dict(self.options),
-            "facts": dict(self.facts),
-            "edges": edges,
-        }
-        # In the order it came, which the fields of some data sets go by.
-        description.write_text(json.dumps(written) + "\n", encoding="utf-8")
-        fields = self.vocabulary.fields
-        counts = np.split(self.counts, self.vocabulary.layout.offsets[1:])
-        write_vocabulary(vocabulary, zip(fields, counts, strict=True))
+        """Write two files: JSON that says how fields are made, safetensors with their values."""
+        description.write_bytes(self.description.as_json())
+        vocabulary.write_bytes(write_values(self.vocabulary.lookup))
 
 
-def read_encoder(description: pathlib.Path, vocabulary: pathlib.Path, fields: Fields) -> Encoder:
-    """Read what :meth:`Encoder.write` wrote.
+def read_encoder(description: bytes, vocabulary: bytes, fields: Fields) -> Encoder:
+    """Read the content of the two files that :meth:`Encoder.write` wrote.
 
     Raises:
-      InputError: a file is unreadable, of a data set that this package does not know, or of other
+      InputError: a file is damaged, of a data set that this package does not know, or of other
         fields.
     """
+    described = read_description(description, fields.names)
+    values = read_values(vocabulary, fields.sizes, described.rules, described.bins)
     try:
-        written = json.loads(description.read_text(encoding="utf-8"))
-        edges = {name: np.array(e, np.float64) for name, e in written["edges"].items()}
-        made = DATASETS[written["dataset"]].columns_of(written["options"], written["facts"])
+        made = DATASETS[described.dataset].columns_of(described.options, described.facts)
         made = in_order(made, fields)
-        counts = pq.read_table(vocabulary, columns=["count"])["count"].to_numpy()
-        values = read_vocabulary(vocabulary, fields, edges)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
-        raise InputError(
-            f"{description} and {vocabulary.name} cannot be used: {error!r}"
-        ) from error
-    if len(counts) != fields.num_features:
-        raise InputError(f"{description} and {vocabulary.name} are of other fields")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"it is not of a data set that is known here: {error!r}") from error
     return Encoder(
-        dataset=written["dataset"],
-        options=written["options"],
-        facts=written["facts"],
+        dataset=described.dataset,
+        options=described.options,
+        facts=described.facts,
         columns=made,
-        vocabulary=values,
-        counts=counts,
+        vocabulary=Vocabulary(fields.names, values),
+        expected=described.expected,
     )
+
+
+def expected_of(
+    made: Sequence[Column],
+    fields: Fields,
+    counts: np.ndarray,
+    min_count: int,
+    rows: np.ndarray | None = None,
+) -> Expected:
+    """What share of new rows should have a value without a row, by the training counts.
+
+    Args:
+      made: the ``F`` fields.
+      fields: their names and sizes.
+      counts: of the training rows, int64 ``[V]``.
+      min_count: how often a value of a categorical field had to be seen to get a row.
+      rows: bool ``[V]``, which rows are left; None where all are.
+    """
+    counts = np.asarray(counts)
+    left = np.ones(len(counts), bool) if rows is None else np.asarray(rows, bool)
+    inner = fields.offsets[1:]
+    of_fields, least = [], []
+    kinds = {column.name: column.kind for column in made}
+    for name, own, kept in zip(
+        fields.names, np.split(counts, inner), np.split(left, inner), strict=True
+    ):
+        without = own[0] + own[1:][~kept[1:]].sum()
+        of_fields.append(np.concatenate([[without], own[1:][kept[1:]]]))
+        # A bin has a row however few values it holds.
+        least.append({CATEGORICAL: min_count, BUCKET: 1}.get(kinds[name], 0))
+    shares, total = expected_shares(of_fields, least)
+    return Expected(fields.names, shares, total)
 
 
 def in_order(made: tuple[Column, ...], fields: Fields) -> tuple[Column, ...]:
@@ -142,8 +214,24 @@ def raw_columns(rows: RawColumns, wanted: Sequence[str]) -> dict[str, pa.Array]:
         column = rows[name]
         if isinstance(column, pa.ChunkedArray):
             column = column.combine_chunks()
-        arrays[name] = as_strings(column if isinstance(column, pa.Array) else as_array(column))
+        if not isinstance(column, pa.Array):
+            column = _array(name, column)
+        arrays[name] = strings_of(name, column)
     lengths = {len(array) for array in arrays.values()}
     if len(lengths) > 1:
         raise InputError(f"the columns have different lengths: {sorted(lengths)}")
     return arrays
+
+
+def _array(name: str, values: Sequence[Any]) -> pa.Array:
+    try:
+        return as_array(values)
+    except InputError as error:
+        raise InputError(f"column {name!r}: {error}") from error
+
+
+def _are_few(rows: RawColumns, sources: Sequence[str]) -> TypeGuard[Mapping[str, Sequence[Any]]]:
+    if isinstance(rows, pa.Table):
+        return False
+    column = rows.get(sources[0], ())
+    return not isinstance(column, pa.Array | pa.ChunkedArray) and len(column) <= _FEW_ROWS

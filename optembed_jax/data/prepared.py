@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from optembed_jax.data import blocks, vocabulary
-from optembed_jax.data.encoder import Encoder, in_order
+from optembed_jax.data.encoder import Encoder, expected_of, in_order
 from optembed_jax.data.options import PATH_OPTIONS
 from optembed_jax.data.raw.columns import Column
 from optembed_jax.data.raw.sources import FileIdentity
@@ -28,11 +28,13 @@ from optembed_jax.data.splits import SPLITS
 from optembed_jax.data.vocabulary import Vocabulary
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
+from optembed_jax.values.rule import Rule
+from optembed_jax.values.unseen import Expected
 
 MANIFEST = "prepared.json"
 VOCABULARY = "vocabulary.parquet"
 REJECTS = "rejects.csv"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +65,7 @@ class PreparedData:
       counts: occurrences of each row in the training split, int64 ``[V]``.
       num_rows: rows of each split.
       label_rate: mean label of each split.
+      unseen: rows of each split whose value has no row (those of the OOV row), by field's name.
       options: the options it was prepared with, as plain values.
       facts: what the data set tells beyond that, such as the planted truth of `synthetic`.
       rejected: rows that were set aside as unusable, in `rejects.csv`.
@@ -77,6 +80,7 @@ class PreparedData:
     counts: np.ndarray
     num_rows: Mapping[str, int]
     label_rate: Mapping[str, float]
+    unseen: Mapping[str, Mapping[str, int]]
     options: Mapping[str, Any]
     facts: Mapping[str, Any]
     rejected: int
@@ -85,11 +89,29 @@ class PreparedData:
     fingerprint: str
     columns: tuple[Column, ...]
     _edges: Mapping[str, np.ndarray]
+    _rules: Mapping[str, Rule]
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
         """Raw values to ids and back; read from the folder at first use."""
-        return vocabulary.read_vocabulary(self.path / VOCABULARY, self.fields, self._edges)
+        return vocabulary.read_vocabulary(
+            self.path / VOCABULARY, self.fields, self._edges, self._rules
+        )
+
+    @functools.cached_property
+    def expected(self) -> Expected:
+        """What share of new rows should have a value without a row, from the training counts."""
+        return expected_of(self.columns, self.fields, self.counts, int(self.options["min_count"]))
+
+    def surprises(self) -> list[str]:
+        """A line for each field of which a later split has far more unseen values than expected."""
+        found = []
+        for split in SPLITS[1:]:
+            rows = self.num_rows[split]
+            unseen = np.array([self.unseen[split][name] for name in self.fields.names], np.int64)
+            for field in self.expected.surprising(unseen, rows).tolist():
+                found.append(f"{split}: {self.expected.line(field, int(unseen[field]), rows)}")
+        return found
 
     def clicks(self, split: str) -> int:
         """Rows of a split whose label is 1.
@@ -142,7 +164,7 @@ def encoder_of(prepared: PreparedData) -> Encoder:
         facts=prepared.facts,
         columns=in_order(prepared.columns, prepared.fields),
         vocabulary=prepared.vocabulary,
-        counts=prepared.counts,
+        expected=prepared.expected,
     )
 
 

@@ -19,6 +19,9 @@ from optembed_jax.data import bins
 from optembed_jax.data.raw.columns import Coded
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
+from optembed_jax.values.lookup import Bins, Lookup, all_bins, lookup_of
+from optembed_jax.values.rule import Rule
+from optembed_jax.values.table import Texts, joined, texts_of
 
 OOV_KIND, MISSING_KIND, VALUE_KIND = "oov", "missing", "value"
 
@@ -46,40 +49,64 @@ class FieldVocabulary:
       name: the field's name.
       values: string, one for each row after the OOV row; null is the missing value.
       edges: the inner edges of a numeric field's bins; None for other fields.
+      rule: which texts mean the same value; the values are written as it writes them.
     """
 
     name: str
     values: pa.StringArray
     edges: np.ndarray | None = None
+    rule: Rule = dataclasses.field(default_factory=Rule)
 
     @property
     def size(self) -> int:
         """Rows of the field's block, the OOV row included."""
         return 1 + len(self.values)
 
-    def places(self, field: Coded | np.ndarray) -> np.ndarray:
-        """Places in the field's block, int32 ``[N]``, 0 (OOV) for values without a row."""
-        if isinstance(field, Coded):
-            found = pc.index_in(field.values, value_set=self.values)
-            return (pc.fill_null(found, -1).to_numpy() + np.int32(1))[field.codes]
-        assert self.edges is not None
-        return bins.bin_values(field, self.edges, self.has_missing)
-
     @functools.cached_property
-    def has_missing(self) -> bool:
-        """Whether the missing value has a row."""
-        return bool(self.values.null_count)
+    def found_by(self) -> Texts | Bins:
+        """What values are found by."""
+        return texts_of_array(self.values) if self.edges is None else self.bins
+
+    @property
+    def bins(self) -> Bins:
+        """The bins of a numeric field."""
+        assert self.edges is not None
+        return all_bins(self.edges, bool(self.values.null_count))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
 class Vocabulary:
     """All fields' values.
 
     Attributes:
-      fields: one `FieldVocabulary` for each of the ``F`` fields.
+      names: of the ``F`` fields.
     """
 
-    fields: tuple[FieldVocabulary, ...]
+    def __init__(self, names: Sequence[str], lookup: Lookup) -> None:
+        self.names, self.lookup = tuple(names), lookup
+
+    @classmethod
+    def of(cls, fields: Sequence[FieldVocabulary]) -> "Vocabulary":
+        """The vocabulary of the values of each field."""
+        lookup = lookup_of(
+            [field.found_by for field in fields],
+            [field.size for field in fields],
+            [field.rule for field in fields],
+        )
+        return cls([field.name for field in fields], lookup)
+
+    @functools.cached_property
+    def fields(self) -> tuple[FieldVocabulary, ...]:
+        """The values of each field."""
+        made = []
+        for number, (name, rule) in enumerate(zip(self.names, self.lookup.rules, strict=True)):
+            found = self.lookup.bins[number]
+            if found is None:
+                values = array_of_texts(self.lookup.field_texts(number))
+                made.append(FieldVocabulary(name, values, None, rule))
+            else:
+                values = pa.array(_bin_values(found, self.lookup.sizes[number]), pa.string())
+                made.append(FieldVocabulary(name, values, found.edges, rule))
+        return tuple(made)
 
     @functools.cached_property
     def layout(self) -> Fields:
@@ -88,17 +115,31 @@ class Vocabulary:
         Raises:
           InputError: more rows than int32 ids can number.
         """
-        return layout_of([f.name for f in self.fields], [f.size for f in self.fields])
+        return layout_of(self.names, self.lookup.sizes)
 
     def encode(self, fields: Sequence[Coded | np.ndarray]) -> np.ndarray:
         """Ids of coded fields (see `raw.coding.code_fields`): int32 ``[N, F]``."""
-        columns = [
-            vocabulary.places(field) + offset
-            for vocabulary, field, offset in zip(
-                self.fields, fields, self.layout.offsets, strict=True
-            )
-        ]
-        return np.stack(columns, axis=1).astype(np.int32, copy=False)
+        plain = {
+            number: texts_of_array(field.values)
+            for number, field in enumerate(fields)
+            if isinstance(field, Coded)
+        }
+        sizes = [len(texts) for texts in plain.values()]
+        fields_of = np.repeat(np.array(list(plain), np.int64), sizes)
+        places = self.lookup.places(joined(list(plain.values())), fields_of).astype(np.int32)
+        found = dict(zip(plain, np.split(places, np.cumsum(sizes)[:-1]), strict=True))
+        rows = len(fields[0].codes if isinstance(fields[0], Coded) else fields[0])
+        ids = np.empty((len(fields), rows), np.int32)
+        for number, (field, offset) in enumerate(
+            zip(fields, self.layout.offsets.tolist(), strict=True)
+        ):
+            if isinstance(field, Coded):
+                np.take(found[number] + np.int32(offset), field.codes, out=ids[number], mode="clip")
+            else:
+                own = self.lookup.bins[number]
+                assert own is not None
+                ids[number] = own.find(field) + offset
+        return np.ascontiguousarray(ids.T)
 
     def id(self, field: str, value: str | None) -> int:
         """The id of a raw value (None for missing); its field's OOV id if it has no row.
@@ -109,10 +150,13 @@ class Vocabulary:
           InputError: there is no such field.
         """
         number = self._field(field)
-        found = pc.index_in(
-            pa.scalar(value, pa.string()), value_set=self.fields[number].values
-        ).as_py()
-        return int(self.layout.offsets[number]) + (0 if found is None else found + 1)
+        own = self.lookup.bins[number]
+        if own is None:
+            place = int(self.lookup.places(texts_of([value or ""]), np.array([number]))[0])
+        else:
+            values = _bin_values(own, self.lookup.sizes[number])
+            place = 1 + values.index(value) if value in values else 0
+        return int(self.layout.offsets[number]) + place
 
     def raw(self, row: int) -> RawValue:
         """What an id stands for.
@@ -122,17 +166,51 @@ class Vocabulary:
         """
         if not 0 <= row < self.layout.num_features:
             raise InputError(f"id {row} is not within 0 .. {self.layout.num_features - 1}")
-        number = int(self.layout.field_of_row[row])
-        field, place = self.fields[number], row - int(self.layout.offsets[number])
+        number = int(np.searchsorted(self.layout.offsets, row, side="right")) - 1
+        name, place = self.names[number], row - int(self.layout.offsets[number])
         if place == 0:
-            return RawValue(field.name, None, OOV_KIND)
-        value = field.values[place - 1].as_py()
-        return RawValue(field.name, value, MISSING_KIND if value is None else VALUE_KIND)
+            return RawValue(name, None, OOV_KIND)
+        own = self.lookup.bins[number]
+        if own is None:
+            value = self.lookup.value(number, place)
+        else:
+            value = _bin_values(own, self.lookup.sizes[number])[place - 1]
+        return RawValue(name, value, MISSING_KIND if value is None else VALUE_KIND)
 
     def _field(self, name: str) -> int:
         if name not in self.layout.names:
             raise InputError(f"no field {name!r}; there are: {', '.join(self.layout.names)}")
         return self.layout.names.index(name)
+
+
+def _bin_values(found: Bins, size: int) -> list[str | None]:
+    """What the rows of a numeric field stand for, None for the missing value."""
+    values: list[str | None] = [None] * (size - 1)
+    for place, name in zip(found.places.tolist(), bins.bin_names(found.edges), strict=False):
+        if place:
+            values[place - 1] = name
+    return values
+
+
+def texts_of_array(values: pa.Array) -> Texts:
+    """Strings as `values.table` takes them, null as the empty text; a copy of the bytes."""
+    if values.null_count:
+        values = pc.fill_null(values, "")
+    _, offsets, data = values.buffers()
+    ends = np.frombuffer(offsets, np.int32) if offsets else np.zeros(1, np.int32)
+    starts = ends[values.offset : values.offset + len(values) + 1]
+    return Texts(np.frombuffer(data or b"", np.uint8), starts)
+
+
+def array_of_texts(texts: Texts) -> pa.StringArray:
+    """Strings of texts, the empty text as null, without a copy where there is none."""
+    starts = np.ascontiguousarray(texts.starts, np.int32)
+    buffers = [None, pa.py_buffer(starts), pa.py_buffer(texts.data)]
+    strings = pa.Array.from_buffers(pa.string(), len(texts), buffers)
+    missing = texts.lengths == 0
+    if not missing.any():
+        return strings
+    return pc.if_else(pa.array(missing), pa.scalar(None, pa.string()), strings)
 
 
 def layout_of(names: Sequence[str], sizes: Sequence[int]) -> Fields:
@@ -186,19 +264,24 @@ def _repeated(codes: np.ndarray, values: list[str]) -> pa.Array:
 
 
 def read_vocabulary(
-    path: pathlib.Path, layout: Fields, edges: Mapping[str, np.ndarray]
+    path: pathlib.Path,
+    layout: Fields,
+    edges: Mapping[str, np.ndarray],
+    rules: Mapping[str, Rule],
 ) -> Vocabulary:
-    """Reads what `write_vocabulary` wrote."""
+    """Reads what `write_vocabulary` wrote; edges and rules are by field's name."""
     values = pq.read_table(path, columns=["value"])["value"].combine_chunks()
     if isinstance(values, pa.ChunkedArray):
         values = pa.concat_arrays(values.chunks)
     fields = [
-        FieldVocabulary(name, values.slice(offset + 1, size - 1), edges.get(name))
+        FieldVocabulary(
+            name, values.slice(offset + 1, size - 1), edges.get(name), rules.get(name, Rule())
+        )
         for name, offset, size in zip(
             layout.names, layout.offsets.tolist(), layout.sizes, strict=True
         )
     ]
-    return Vocabulary(tuple(fields))
+    return Vocabulary.of(fields)
 
 
 def read_counts(path: pathlib.Path) -> np.ndarray:

@@ -42,7 +42,9 @@ class SearchSpace:
         if self.multiple < 1:
             raise InputError(f"dimensions cannot be padded to a multiple of {self.multiple}")
         if self.limit is not None:
-            budget.check_limit(self.rows[self.rows.sum(axis=1).argmin()], self.limit, self.multiple)
+            budget.check_limit(
+                self.rows[np.argmin(self.rows.sum(axis=1))], self.limit, self.multiple
+            )
 
     @property
     def num_fields(self) -> int:
@@ -93,7 +95,7 @@ class SearchSpace:
             return candidates
         if len(self.rows) > 1:
             hopeless = self._least[self.mask(candidates)] > self.limit
-            candidates[hopeless, -1] = self._least.argmin() + 1
+            candidates[hopeless, -1] = np.argmin(self._least) + 1
         rows = self.rows[self.mask(candidates)]
         lowered = budget.repair(key, self.dims(candidates), rows, self.limit, self.multiple)
         candidates[:, : self.num_fields] = lowered

@@ -2,5 +2,5 @@
 
 Offers the compact model; bundles written, loaded and served; other libraries' forms.
 May import: ``errors``, ``fields``, ``metrics``, ``method``, ``table``, ``models``, ``storage``,
-``data``.
+``data``, ``values``.
 """

@@ -4,7 +4,6 @@ The files are described in :mod:`optembed_jax.serving.bundle_format`, and writte
 :mod:`optembed_jax.serving.bundle_writer`.
 """
 
-import functools
 import os
 import pathlib
 from collections.abc import Mapping
@@ -13,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pyarrow as pa
 
 from optembed_jax.data.encoder import Encoder, RawColumns, read_encoder
 from optembed_jax.errors import InputError
@@ -24,6 +22,7 @@ from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle_format import BundleError
 from optembed_jax.serving.compact_model import tree_bytes
 from optembed_jax.serving.forward_module import load_forward
+from optembed_jax.values.unseen import Watch
 
 _FEWER_BITS = 0.1  # Accelerators may multiply in 8 or 10 bits: enough to tell another model.
 
@@ -43,12 +42,15 @@ class Bundle:
         manifest: Mapping[str, Any],
         tensors: Mapping[str, np.ndarray],
         exported: jax.export.Exported,
+        encoder: Encoder | None = None,
     ) -> None:
         self.path = path
         self.manifest = manifest
         self.fields = _fields_of(manifest)
         self._weights = {name: jnp.asarray(tensor) for name, tensor in tensors.items()}
         self._forward = jax.jit(exported.call)
+        self._encoder = encoder
+        self._watch = None if encoder is None else Watch(encoder.expected)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Bundle":
@@ -68,26 +70,22 @@ class Bundle:
             exported = load_forward(files[layout.FORWARD], tensors, len(manifest["fields"]))
         except ValueError as error:
             raise BundleError(f"{folder / layout.FORWARD} cannot be used: {error}") from error
-        bundle = cls(folder, manifest, tensors, exported)
+        encoder = _read_encoder(folder, files, _fields_of(manifest))
+        bundle = cls(folder, manifest, tensors, exported, encoder)
         tolerance = bundle_content.TOLERANCE if jax.default_backend() == "cpu" else _FEWER_BITS
         bundle_content.check_samples(folder, manifest, bundle.logits, tolerance)
         return bundle
 
-    @functools.cached_property
+    @property
     def encoder(self) -> Encoder:
         """Raw columns to ids.
 
         Raises:
-          BundleError: the bundle was made without a vocabulary, or it cannot be used.
+          BundleError: the bundle was made without a vocabulary.
         """
-        if layout.VOCABULARY not in self.manifest["files"]:
+        if self._encoder is None:
             raise BundleError(f"{self.path} has no vocabulary: it takes ids, not raw columns")
-        try:
-            return read_encoder(
-                self.path / layout.ENCODER, self.path / layout.VOCABULARY, self.fields
-            )
-        except InputError as error:
-            raise BundleError(str(error)) from error
+        return self._encoder
 
     @property
     def nbytes(self) -> int:
@@ -95,14 +93,32 @@ class Bundle:
         return tree_bytes(self._weights)
 
     def encode(self, rows: RawColumns, first_row: int = 0) -> np.ndarray:
-        """Ids int32 ``[N, F]`` of raw columns; see :meth:`data.encoder.Encoder.encode`."""
-        return self.encoder.encode(rows, first_row)
+        """Ids int32 ``[N, F]`` of raw columns; see :meth:`data.encoder.Encoder.encode`.
+
+        Warns (:class:`values.unseen.UnseenValues`), once for each field, when far more of the
+        values that this bundle has been given have no row than in the training data.
+        """
+        return self._encode(rows, first_row, stacklevel=3)
+
+    def _encode(self, rows: RawColumns, first_row: int, stacklevel: int) -> np.ndarray:
+        ids = self.encoder.encode(rows, first_row)
+        assert self._watch is not None
+        self._watch.add((ids == self.fields.oov_ids).sum(axis=0), len(ids), stacklevel)
+        return ids
 
     def logits(self, rows: np.ndarray | RawColumns, *, batch_size: int = 2048) -> np.ndarray:
         """Logits float32 ``[N]``; arguments as of :meth:`predict`."""
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
-        ids = check_ids(rows, self.fields) if _is_ids(rows) else self.encode(rows)
+        return self._logits(rows, batch_size, stacklevel=4)
+
+    def _logits(
+        self, rows: np.ndarray | RawColumns, batch_size: int, stacklevel: int
+    ) -> np.ndarray:
+        if _is_ids(rows):
+            ids = check_ids(rows, self.fields)
+        else:
+            ids = self._encode(rows, 0, stacklevel)
         parts = []
         for start in range(0, len(ids), batch_size):
             batch = ids[start : start + batch_size]
@@ -126,7 +142,9 @@ class Bundle:
         Raises:
           InputError: an id outside its field's block, or raw columns that cannot be used.
         """
-        logits = self.logits(rows, batch_size=batch_size).astype(np.float64)
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, not {batch_size}")
+        logits = self._logits(rows, batch_size, stacklevel=4).astype(np.float64)
         return (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)
 
 
@@ -152,8 +170,20 @@ def check_ids(ids: Any, fields: Fields) -> np.ndarray:
     return array.astype(np.int32, copy=False)
 
 
+def _read_encoder(path: pathlib.Path, files: Mapping[str, bytes], fields: Fields) -> Encoder | None:
+    if layout.VOCABULARY not in files:
+        return None
+    try:
+        return read_encoder(files[layout.ENCODER], files[layout.VOCABULARY], fields)
+    except InputError as error:
+        raise BundleError(
+            f"{path / layout.ENCODER} and {layout.VOCABULARY} cannot be used: {error}"
+        ) from error
+
+
 def _is_ids(rows: Any) -> bool:
-    return not isinstance(rows, Mapping | pa.Table)
+    # A data frame of any library has columns; so does a pyarrow.Table.
+    return not isinstance(rows, Mapping) and not hasattr(rows, "columns")
 
 
 def _fields_of(manifest: Mapping[str, Any]) -> Fields:

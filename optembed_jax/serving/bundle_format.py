@@ -6,7 +6,7 @@ A bundle is a folder that is complete in itself::
     manifest.json        what the bundle is: model, fields, tensors, metrics, versions, flags
     weights.safetensors  the compact table and the network
     forward.jax_export   ids to logits, a serialised jax.export module
-    vocabulary.parquet   raw values to ids (absent where only ids are served)
+    vocabulary.safetensors  raw values, in the order of their ids (absent where only ids are served)
     encoder.json         how raw columns become fields (absent likewise)
     README.md            the model card
 
@@ -29,18 +29,20 @@ from numpy.typing import DTypeLike
 from optembed_jax.errors import InputError
 
 FORMAT = "optembed-bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 SUMS = "SHA256SUMS"
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 FORWARD = "forward.jax_export"
-VOCABULARY = "vocabulary.parquet"
+VOCABULARY = "vocabulary.safetensors"
 ENCODER = "encoder.json"
 CARD = "README.md"
 
 REQUIRED = (MANIFEST, WEIGHTS, FORWARD, CARD)
 OPTIONAL = (VOCABULARY, ENCODER)
+
+_OLD_VOCABULARY = "vocabulary.parquet"  # of version 1
 
 DTYPES: Mapping[str, DTypeLike] = {
     "F32": np.float32,
@@ -108,6 +110,8 @@ def read_manifest(path: pathlib.Path, files: Mapping[str, bytes]) -> dict[str, A
         raise BundleError(f"{path / MANIFEST} is nested deeper than any manifest")
     if kind != FORMAT or type(version) is not int or version < 1:
         raise BundleError(f"{path / MANIFEST} says format {kind!r}, version {version!r}")
+    if version < FORMAT_VERSION:
+        raise BundleError(_older(path, version))
     if version > FORMAT_VERSION:
         raise BundleError(
             f"{path} has format version {version}, this package reads up to {FORMAT_VERSION}; "
@@ -180,6 +184,13 @@ def _is_shallow(value: Any, levels: int) -> bool:
     return levels > 0 and all(_is_shallow(item, levels - 1) for item in inner)
 
 
+def _older(path: pathlib.Path, version: int) -> str:
+    return (
+        f"{path} has format version {version}, this package reads {FORMAT_VERSION}; export it "
+        "again with `python -m experiments.export`"
+    )
+
+
 def _parse_sums(path: pathlib.Path, content: bytes) -> dict[str, str]:
     """Names and checksums; the caller compares the bytes with :func:`format_sums`."""
     sums = {}
@@ -188,6 +199,8 @@ def _parse_sums(path: pathlib.Path, content: bytes) -> dict[str, str]:
         if match is None:
             raise BundleError(f"{path / SUMS}, line {number}: not a checksum and a file name")
         name = match[2]
+        if name == _OLD_VOCABULARY:
+            raise BundleError(_older(path, 1))
         if name not in (*REQUIRED, *OPTIONAL):
             raise BundleError(
                 f"{path / SUMS}, line {number}: {name!r} is not a file of a bundle; "

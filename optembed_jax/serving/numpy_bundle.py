@@ -1,7 +1,7 @@
 """A bundle served with NumPy alone: no JAX, no compiler, the same scores.
 
     from optembed_jax.serving.numpy_bundle import NumpyBundle
-    probabilities = NumpyBundle.load("bundle").predict(ids)
+    probabilities = NumpyBundle.load("bundle").predict({"user": ["u1"], "age": [17]})  # or ids
 
 It needs ``numpy`` and ``safetensors``, and imports no more. The formulas are those of
 ``optembed_jax.models``, written again; what they read was checked by ``bundle_format``.
@@ -10,13 +10,19 @@ It needs ``numpy`` and ``safetensors``, and imports no more. The formulas are th
 import itertools
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from optembed_jax.errors import InputError
 from optembed_jax.serving import bundle_content
+from optembed_jax.serving import bundle_format as layout
+from optembed_jax.serving.bundle_format import BundleError
+from optembed_jax.values.description import read_description
+from optembed_jax.values.rows import RowEncoder, as_columns
+from optembed_jax.values.unseen import Expected, Watch
+from optembed_jax.values.vocabulary_file import read_values
 
 
 class NumpyBundle:
@@ -28,7 +34,12 @@ class NumpyBundle:
     """
 
     def __init__(
-        self, path: pathlib.Path, manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
+        self,
+        path: pathlib.Path,
+        manifest: Mapping[str, Any],
+        tensors: Mapping[str, np.ndarray],
+        encoder: RowEncoder | InputError | None = None,
+        expected: Expected | None = None,
     ) -> None:
         self.path = path
         self.manifest = manifest
@@ -36,6 +47,8 @@ class NumpyBundle:
         self._fields = manifest["fields"]
         sizes = [field["rows"] for field in self._fields]
         self._offsets = np.array([0, *itertools.accumulate(sizes)], np.int64)
+        self._encoder = encoder
+        self._watch = None if expected is None else Watch(expected)
         self._starts = [0, *itertools.accumulate(field["rows_kept"] for field in self._fields)]
 
     @classmethod
@@ -46,26 +59,61 @@ class NumpyBundle:
           BundleError: anything in it is missing, changed, too new, or not as described.
         """
         folder = pathlib.Path(path).expanduser()
-        _, manifest, tensors = bundle_content.read_content(folder)
+        files, manifest, tensors = bundle_content.read_content(folder)
         for name, described in manifest["tensors"].items():
             if described["dtype"] == "BF16":
                 tensors[name] = (tensors[name].astype(np.uint32) << 16).view(np.float32)
-        bundle = cls(folder, manifest, tensors)
+        bundle = cls(folder, manifest, tensors, *_read_encoder(folder, files, manifest))
         bundle_content.check_samples(folder, manifest, bundle.logits)
         return bundle
 
-    def predict(self, ids: np.ndarray, *, batch_size: int = 2048) -> np.ndarray:
-        """Click probabilities float32 ``[N]`` of ids, integers ``[N, F]``.
+    def encode(
+        self, rows: Mapping[str, Sequence[Any]], first_row: int = 0, *, stacklevel: int = 2
+    ) -> np.ndarray:
+        """Ids int32 ``[N, F]`` of raw columns; see :meth:`values.rows.RowEncoder.encode`.
+
+        Warns (:class:`values.unseen.UnseenValues`), once for each field, when far more of the
+        values that this bundle has been given have no row than in the training data.
+
+        Args:
+          rows: values by column, ``N`` each.
+          first_row: number of the first row, for messages.
+          stacklevel: of the warning, as for ``warnings.warn``.
 
         Raises:
-          InputError: another shape or type, or an id outside its field's block.
+          BundleError: the bundle was made without a vocabulary.
+          InputError: a column is missing, lengths differ, or a value cannot be used.
         """
-        logits = self.logits(ids, batch_size=batch_size).astype(np.float64)
+        if self._encoder is None or self._watch is None:
+            raise BundleError(f"{self.path} has no vocabulary: it takes ids, not raw columns")
+        if isinstance(self._encoder, InputError):
+            raise self._encoder
+        ids = self._encoder.encode(rows, first_row)
+        self._watch.add((ids == self._offsets[:-1]).sum(axis=0), len(ids), stacklevel + 1)
+        return ids
+
+    def predict(
+        self, rows: np.ndarray | Mapping[str, Sequence[Any]], *, batch_size: int = 2048
+    ) -> np.ndarray:
+        """Click probabilities float32 ``[N]`` of ids, integers ``[N, F]``, or of raw columns by
+        name: a mapping, a ``pyarrow.Table`` or a data frame.
+
+        Raises:
+          InputError: another shape or type, an id outside its field's block, or raw columns that
+            cannot be used.
+        """
+        logits = self._logits(rows, batch_size, stacklevel=4).astype(np.float64)
         return (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)
 
-    def logits(self, ids: np.ndarray, *, batch_size: int = 2048) -> np.ndarray:
-        """Logits float32 ``[N]``."""
-        ids = np.asarray(ids)
+    def logits(
+        self, rows: np.ndarray | Mapping[str, Sequence[Any]], *, batch_size: int = 2048
+    ) -> np.ndarray:
+        """Logits float32 ``[N]``; arguments as of :meth:`predict`."""
+        return self._logits(rows, batch_size, stacklevel=4)
+
+    def _logits(self, rows: Any, batch_size: int, stacklevel: int) -> np.ndarray:
+        columns = as_columns(rows)
+        ids = np.asarray(rows if columns is None else self.encode(columns, stacklevel=stacklevel))
         if ids.ndim != 2 or ids.shape[1] != len(self._fields):
             raise InputError(f"ids have shape {ids.shape}, expected [N, {len(self._fields)}]")
         if not np.issubdtype(ids.dtype, np.integer):
@@ -159,6 +207,30 @@ class NumpyBundle:
     def _dense(self, x: np.ndarray, name: str) -> np.ndarray:
         kernel, bias = (self._tensors[f"network/{name}/{n}"] for n in ("kernel", "bias"))
         return x @ kernel + bias
+
+
+def _read_encoder(
+    path: pathlib.Path, files: Mapping[str, bytes], manifest: Mapping[str, Any]
+) -> tuple[RowEncoder | InputError | None, Expected | None]:
+    """What raw columns are encoded by, or why they cannot be; and what is expected of them.
+
+    Raises:
+      BundleError: the vocabulary or the description cannot be used.
+    """
+    if layout.VOCABULARY not in files:
+        return None, None
+    names, sizes = zip(*((f["name"], f["rows"]) for f in manifest["fields"]), strict=True)
+    try:
+        described = read_description(files[layout.ENCODER], names)
+        lookup = read_values(files[layout.VOCABULARY], sizes, described.rules, described.bins)
+    except InputError as error:
+        raise BundleError(
+            f"{path / layout.ENCODER} and {layout.VOCABULARY} cannot be used: {error}"
+        ) from error
+    try:
+        return RowEncoder(described.row_fields(), lookup), described.expected
+    except InputError as error:
+        return error, described.expected
 
 
 def _fm(embedded: list[np.ndarray], flat: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from optembed_jax.data import bins
+from optembed_jax.values.lookup import all_bins
 
 
 @pytest.mark.parametrize("distinct", [1, 2, 5, 40, 10_000])
@@ -16,14 +17,14 @@ def test_every_bin_holds_a_value_and_about_its_share(distinct, most):
     assert (counts > 0).all()
     if distinct >= 10_000:
         np.testing.assert_allclose(counts, 10_000 / most, rtol=0.05)
-    np.testing.assert_array_equal(bins.bin_values(values, edges, False), 1 + place)
+    np.testing.assert_array_equal(all_bins(edges, False).find(values), 1 + place)
 
 
 def test_missing_values_have_a_row_of_their_own_or_the_oov_row():
     edges = np.array([1.0, 2.0])
     values = np.array([0.5, 1.0, np.nan, 9.0])
-    np.testing.assert_array_equal(bins.bin_values(values, edges, True), [1, 2, 4, 3])
-    np.testing.assert_array_equal(bins.bin_values(values, edges, False), [1, 2, 0, 3])
+    np.testing.assert_array_equal(all_bins(edges, True).find(values), [1, 2, 4, 3])
+    np.testing.assert_array_equal(all_bins(edges, False).find(values), [1, 2, 0, 3])
 
 
 def test_no_value_at_all_gives_one_bin():

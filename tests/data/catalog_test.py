@@ -112,7 +112,7 @@ def raw_dir(tmp_path, criteo_rows, write_table):
 
 
 def final_folders(out):
-    return [p for p in pathlib.Path(out).glob("criteo_display/*/1.0.0") if p.is_dir()]
+    return [p for p in pathlib.Path(out).glob("criteo_display/*/2.0.0") if p.is_dir()]
 
 
 def test_a_second_call_loads_what_the_first_made(tmp_path):
@@ -217,7 +217,7 @@ def test_a_folder_that_is_none(tmp_path):
         data.prepare("nope", data.DataOptions(), tmp_path)
 
 
-def test_raw_files_that_changed_are_not_silently_reused(tmp_path, raw_dir):
+def test_raw_files_that_changed_are_prepared_beside(tmp_path, raw_dir):
     options = data.DataOptions(raw_dir=str(raw_dir))
     first = data.prepare("criteo_display", options, tmp_path / "out")
     file = raw_dir / "train.txt"
@@ -225,10 +225,32 @@ def test_raw_files_that_changed_are_not_silently_reused(tmp_path, raw_dir):
     file.write_bytes(content)  # another time of change, the same content
     assert data.prepare("criteo_display", options, tmp_path / "out").path == first.path
     file.write_bytes(content.replace(b"0000abcd", b"0000abce", 1))
-    with pytest.raises(InputError, match=r"train\.txt has changed since it was prepared"):
-        data.prepare("criteo_display", options, tmp_path / "out")
-    file.unlink()  # the raw text may be deleted once it is prepared
+    assert data.changed_file(first) == file
+    second = data.prepare("criteo_display", options, tmp_path / "out")
+    assert second.path.parent.name == first.path.parent.name + "-2"
+    assert second.fingerprint != first.fingerprint and data.changed_file(second) is None
     assert data.load(first.path).fingerprint == first.fingerprint
+    # A run goes on with what it was begun with, also from a folder where its paths lead nowhere.
+    for path in (str(raw_dir), str(tmp_path / "elsewhere")):
+        begun = data.prepare(
+            "criteo_display",
+            data.DataOptions(raw_dir=path),
+            tmp_path / "out",
+            fingerprint=first.fingerprint,
+        )
+        assert begun.path == first.path
+    with pytest.raises(InputError, match="not a folder"):
+        data.prepare(
+            "criteo_display",
+            data.DataOptions(raw_dir=str(tmp_path / "elsewhere"), min_count=7),
+            tmp_path / "out",
+            fingerprint=first.fingerprint,
+        )
+    file.write_bytes(content)  # what was there once is not prepared again
+    assert data.prepare("criteo_display", options, tmp_path / "out").path == first.path
+    file.unlink()  # the raw text may be deleted once it is prepared
+    assert data.prepare("criteo_display", options, tmp_path / "out").path == second.path
+    assert len(list((tmp_path / "out" / "criteo_display").iterdir())) == 2
 
 
 def test_killed_at_any_moment_leaves_nothing_or_all(tmp_path, raw_dir, server):
@@ -289,7 +311,7 @@ def test_a_data_dir_that_cannot_be_written(tmp_path):
 
 def test_stale_remains_of_a_killed_process_are_removed(tmp_path, built):
     parent = tmp_path / "synthetic" / built.path.parent.name
-    rest = parent / "incomplete.ABC123_1.0.0"
+    rest = parent / "incomplete.ABC123_2.0.0"
     rest.mkdir(parents=True)
     (rest / "x").write_text("rest")
     (tmp_path / "synthetic" / f".{parent.name}.lock").write_text("")
@@ -300,7 +322,7 @@ def test_stale_remains_of_a_killed_process_are_removed(tmp_path, built):
 def test_every_data_set_describes_itself():
     for name, builder in catalog.DATASETS.items():
         assert builder.name == name
-        assert builder.DESCRIPTION and builder.CITATION and str(builder.VERSION) == "1.0.0"
+        assert builder.DESCRIPTION and builder.CITATION and str(builder.VERSION) == "2.0.0"
 
 
 @pytest.mark.parametrize(

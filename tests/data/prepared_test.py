@@ -47,7 +47,7 @@ def test_a_sealed_manifest_is_read_and_any_other_refused(tmp_path):
 def test_another_format_says_so(tmp_path):
     sealed = prepared.seal(MANIFEST | {"format": 99})
     (tmp_path / prepared.MANIFEST).write_text(prepared.as_text(sealed))
-    with pytest.raises(InputError, match="was prepared in format 99, this version reads 1"):
+    with pytest.raises(InputError, match="was prepared in format 99, this version reads 2"):
         prepared.read_manifest(tmp_path)
 
 

@@ -10,7 +10,7 @@ from optembed_jax.errors import InputError
 
 @pytest.fixture
 def made():
-    return Vocabulary(
+    return Vocabulary.of(
         (
             FieldVocabulary("a", pa.array(["x", None, "y"])),
             FieldVocabulary("empty", pa.array([], pa.string())),
@@ -52,7 +52,7 @@ def test_written_and_read(made, tmp_path):
     path = tmp_path / "v.parquet"
     counts = np.arange(9) * 10**10
     write(path, made, counts)
-    found = vocabulary.read_vocabulary(path, made.layout, {"n": np.array([1.0])})
+    found = vocabulary.read_vocabulary(path, made.layout, {"n": np.array([1.0])}, {})
     for ours, theirs in zip(made.fields, found.fields, strict=True):
         assert ours.name == theirs.name and ours.values.equals(theirs.values)
     np.testing.assert_array_equal(vocabulary.read_counts(path), counts)

@@ -209,7 +209,7 @@ def served(manifest, loader):
 
 
 LIES = {
-    "a newer version": (lambda m: m.update(format_version=2), "install a newer optembed-jax"),
+    "a newer version": (lambda m: m.update(format_version=3), "install a newer optembed-jax"),
     "another format": (lambda m: m.update(format="zip"), "says format 'zip'"),
     "a shape": (lambda m: m["tensors"]["rows/0"].update(shape=[1, 1]), r"about \['rows/0'\]"),
     "a type": (lambda m: m["tensors"]["rows/0"].update(dtype="F16"), r"about \['rows/0'\]"),
@@ -266,7 +266,7 @@ def test_lies_are_named(files, load, loader, lie):
     [
         (lambda m: m["model"].update(model="mlp"), "model must be one of"),
         (lambda m: m["model"].update(extra=1), "is not valid"),
-        (lambda m: m["fields"][0].update(name="item"), "vocabulary.parquet cannot be used"),
+        (lambda m: m["fields"][0].update(name="item"), "vocabulary.safetensors cannot be used"),
     ],
 )
 def test_what_only_the_library_knows(files, load, edit, message):

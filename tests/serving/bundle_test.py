@@ -20,6 +20,7 @@ from optembed_jax.serving.bundle_writer import Provenance, write_bundle
 from optembed_jax.serving.compact_model import compact
 from optembed_jax.serving.numpy_bundle import NumpyBundle
 from optembed_jax.table.compact import quantize_table
+from optembed_jax.values.unseen import UnseenValues
 
 FIELDS = Fields(("user", "item", "hour"), (9, 300, 3))
 CONFIG = ModelConfig(model="deepfm", latent_dim=4, mlp_dims=(6,), mode_oov="oov")
@@ -147,8 +148,18 @@ def test_refuses_a_flipped_byte(copy, name):
 
 
 def test_refuses_a_newer_format(copy):
-    edit_manifest(copy, lambda m: m.update(format_version=2))
-    refuse(copy, "format version 2, this package reads up to 1; install a newer optembed-jax")
+    edit_manifest(copy, lambda m: m.update(format_version=3))
+    refuse(copy, "format version 3, this package reads up to 2; install a newer optembed-jax")
+
+
+def test_an_older_format_says_how_to_get_a_new_one(copy):
+    edit_manifest(copy, lambda m: m.update(format_version=1))
+    message = "has format version 1, this package reads 2; export it again with `python -m"
+    refuse(copy, message)
+    # Its vocabulary had another name, which is not a damaged list of files.
+    with (copy / "SHA256SUMS").open("a") as sums:
+        sums.write(f"{'0' * 64}  vocabulary.parquet\n")
+    refuse(copy, message)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +243,8 @@ def test_raw_columns_give_the_scores_of_their_ids(prepared, tmp_path):
     raw = {"user": ["u1", "never seen", "", "u3"], "age": ["17", "", "3.5", "1e3"], "more": [0] * 4}
     ids = prepared.encode({"user": raw["user"], "age": raw["age"]})
     assert ids[1, 0] == prepared.fields.oov_ids[0]
-    np.testing.assert_array_equal(bundle.encode(raw), ids)
+    with pytest.warns(UnseenValues, match="field 'user': 2 of 4 rows .50.0%. have an unseen value"):
+        np.testing.assert_array_equal(bundle.encode(raw), ids)
     np.testing.assert_array_equal(bundle.predict(raw), bundle.predict(ids))
     with pytest.raises(InputError, match="column 'age' is missing"):
         bundle.predict({"user": ["u1"]})

@@ -58,7 +58,14 @@ class Avazu(Format):
     def columns_of(used: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Column, ...]:
         """The 24 fields."""
         return tuple(
-            Column(name, "hour", transform=transform, check=transforms.not_an_hour, expected=_HOUR)
+            Column(
+                name,
+                "hour",
+                transform=transform,
+                check=transforms.not_an_hour,
+                expected=_HOUR,
+                step=(transform.__name__,),
+            )
             for name, transform in _FROM_HOUR.items()
         ) + tuple(Column(name, name) for name in _PLAIN)
 

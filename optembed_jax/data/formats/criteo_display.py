@@ -39,7 +39,15 @@ class CriteoDisplay(Format):
     def columns_of(used: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Column, ...]:
         """I1 .. I13 as buckets, C1 .. C26 as they are."""
         return tuple(
-            Column(name, name, BUCKET, transforms.log_bucket, not_an_integer, "an integer")
+            Column(
+                name,
+                name,
+                BUCKET,
+                transforms.log_bucket,
+                not_an_integer,
+                "an integer",
+                step=("log_bucket",),
+            )
             for name in _INTEGERS
         ) + tuple(Column(name, name) for name in _CATEGORIES)
 

@@ -1,6 +1,7 @@
 """What a data set is, apart from how it is prepared: the description that every format gives."""
 
 import abc
+import pathlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -28,12 +29,20 @@ class Format(abc.ABC):
     HOMEPAGE: ClassVar[str]
     LICENSE: ClassVar[str]
     MANUAL_DOWNLOAD_INSTRUCTIONS: ClassVar[str | None] = None
-    VERSION: ClassVar[str] = "1.0.0"
+    VERSION: ClassVar[str] = "2.0.0"
 
     @staticmethod
     @abc.abstractmethod
     def columns_of(used: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Column, ...]:
         """The ``F`` fields, from what a prepared folder knows: its options and facts."""
+
+    @classmethod
+    def files(cls, options: DataOptions) -> tuple[pathlib.Path, ...] | None:
+        """The raw files that the options lead to now, unread; None where they tell them one by one.
+
+        Asked for where a folder may have got another file since it was prepared.
+        """
+        return None
 
     @classmethod
     @abc.abstractmethod

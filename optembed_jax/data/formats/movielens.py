@@ -25,16 +25,20 @@ from optembed_jax.data.raw.columns import Column, Label, Time, not_an_integer
 from optembed_jax.data.raw.sources import RawData, RawFile, find_files
 from optembed_jax.data.raw.text import Dialect, TextSource
 from optembed_jax.errors import InputError
+from optembed_jax.values.rule import NUMBER, Rule
 
 _COLUMNS = ("userId", "movieId", "rating", "timestamp")
 _LIKED = 4.0
 _MOVIE_FIELDS = ("genres", "first_genre", "movie_year")
 _USER_FIELDS = ("gender", "age", "occupation", "zip_code")
 _TIME_FIELDS = {
-    "rating_year": pc.year,
-    "rating_month": pc.month,
-    "rating_weekday": functools.partial(pc.day_of_week, count_from_zero=False),
-    "rating_hour": pc.hour,
+    "rating_year": (pc.year, "year"),
+    "rating_month": (pc.month, "month"),
+    "rating_weekday": (
+        functools.partial(pc.day_of_week, count_from_zero=False),
+        "weekday_of_second",
+    ),
+    "rating_hour": (pc.hour, "hour"),
 }
 
 
@@ -57,10 +61,13 @@ class MovieLens(Format):
     @staticmethod
     def columns_of(used: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Column, ...]:
         """The 9 fields, or 13 with users.dat; `facts` holds the movies and users by id."""
-        columns = [Column("user", "userId"), Column("movie", "movieId")]
+        number = Rule(NUMBER)
+        columns = [Column("user", "userId", rule=number), Column("movie", "movieId", rule=number)]
         for place, name in enumerate(_MOVIE_FIELDS):
-            columns.append(Column(name, "movieId", transform=_lookup(facts["movies"], place)))
-        for name, part in _TIME_FIELDS.items():
+            look_up = _lookup(facts["movies"], place)
+            step = ("lookup", "movies", place)
+            columns.append(Column(name, "movieId", transform=look_up, rule=number, step=step))
+        for name, (part, step_name) in _TIME_FIELDS.items():
             columns.append(
                 Column(
                     name,
@@ -68,11 +75,14 @@ class MovieLens(Format):
                     transform=functools.partial(_time_part, part),
                     check=not_an_integer,
                     expected="seconds since 1970",
+                    step=(step_name,),
                 )
             )
         if facts["users"]:
             for place, name in enumerate(_USER_FIELDS):
-                columns.append(Column(name, "userId", transform=_lookup(facts["users"], place)))
+                look_up = _lookup(facts["users"], place)
+                step = ("lookup", "users", place)
+                columns.append(Column(name, "userId", transform=look_up, rule=number, step=step))
         return tuple(columns)
 
     @classmethod

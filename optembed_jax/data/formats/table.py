@@ -1,9 +1,9 @@
-"""Any table with a binary label: CSV, TSV or Parquet, as one file or split already."""
+"""Any table with a binary label: CSV, TSV or Parquet, as one or many files, or split already."""
 
 import datetime
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ from optembed_jax.data.raw.columns import (
     not_a_number,
     zero_or_one,
 )
-from optembed_jax.data.raw.sources import RawData, RawFile, Source, raw_file
+from optembed_jax.data.raw.joined import Joined, Partitioned
+from optembed_jax.data.raw.sources import RawData, RawFile, Source, part_files
 from optembed_jax.data.splits import TEST, TRAIN, VALIDATION
 from optembed_jax.errors import InputError
 
@@ -47,6 +48,14 @@ class Table(Format):
         )
 
     @classmethod
+    def files(cls, options: DataOptions) -> tuple[pathlib.Path, ...] | None:
+        """The files of folders and patterns; None where there are none any more."""
+        try:
+            return tuple(file.path for file in _files(options))
+        except InputError:
+            return None
+
+    @classmethod
     def raw_data(cls, options: DataOptions) -> RawData:
         """Opens the table's files and checks that the named columns are there."""
         files = _files(options)
@@ -67,7 +76,7 @@ def _files(options: DataOptions) -> tuple[RawFile, ...]:
     if options.table_file is not None:
         if any(parts):
             raise InputError("give either table_file or train/validation/test_file, not both")
-        return (raw_file(options.table_file, "table_file"),)
+        return part_files(options.table_file, "table_file")
     if not all(parts):
         raise InputError(
             "data set 'table' needs table_file, or all of train_file, validation_file and test_file"
@@ -76,8 +85,9 @@ def _files(options: DataOptions) -> tuple[RawFile, ...]:
         raise InputError("split=time splits one table_file; these files are split already")
     names = ("train_file", "validation_file", "test_file")
     return tuple(
-        raw_file(str(path), name, split)
+        file
         for path, name, split in zip(parts, names, (TRAIN, VALIDATION, TEST), strict=True)
+        for file in part_files(str(path), name, split)
     )
 
 
@@ -98,32 +108,79 @@ def _wanted(options: DataOptions) -> list[str]:
     return list(dict.fromkeys(wanted + ([options.time_column] if options.time_column else [])))
 
 
+def rows_to_score(path: pathlib.Path, wanted: tuple[str, ...], block_bytes: int) -> Source:
+    """The rows of a file that has no labels, read as a table's files are; there may be none.
+
+    Args:
+      path: CSV, TSV or the like with a header, plain or gzip, or Parquet.
+      wanted: the columns to decode.
+      block_bytes: about how much text one block holds.
+
+    Raises:
+      InputError: the file cannot be read, or lacks a column.
+    """
+    try:
+        return _file_source(RawFile(path), wanted, block_bytes=block_bytes, may_be_empty=True)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
 def _source(files: tuple[RawFile, ...], wanted: tuple[str, ...]) -> Source:
-    kinds = {_is_parquet(file.path) for file in files}
-    if len(kinds) > 1:
-        raise InputError("train, validation and test files must be all text or all Parquet")
-    if kinds == {True}:
-        for file in files:
-            try:
-                check_columns(pq.read_schema(file.path), wanted, str(file.path))
-            except (pa.ArrowException, OSError) as error:
-                raise InputError(f"{file.path} cannot be read as Parquet: {error}") from error
-        return ParquetSource(files, wanted)
-    headers = [whole_rows.first_line(file.path) for file in files]
-    delimiter = _delimiter(files[0].path, headers[0])
-    names = tuple(text.read_names(headers[0], delimiter))
-    for file, header in zip(files, headers, strict=True):
-        found = text.read_names(header, delimiter)
-        for name in wanted:
-            if found.count(name) != 1:
-                what = "has no" if name not in found else "has more than one"
+    """Columns are found by name in each file."""
+    sources = tuple(_file_source(file, wanted) for file in files if not _is_empty(file, files))
+    return sources[0] if len(sources) == 1 else Joined(sources)
+
+
+def _is_empty(file: RawFile, files: tuple[RawFile, ...]) -> bool:
+    """Whether it is one of several parts, and without rows, as Spark leaves them."""
+    parts = [other for other in files if other.split == file.split]
+    if len(parts) == 1:
+        return False
+    if file.path.stat().st_size == 0:
+        return True
+    return _is_parquet(file.path) and pq.read_metadata(file.path).num_rows == 0
+
+
+def _file_source(
+    file: RawFile,
+    wanted: tuple[str, ...],
+    *,
+    block_bytes: int = text.BLOCK_BYTES,
+    may_be_empty: bool = False,
+) -> Source:
+    parquet = _is_parquet(file.path)
+    if parquet:
+        try:
+            names: Sequence[str] = (schema := pq.read_schema(file.path)).names
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{file.path} cannot be read as Parquet: {error}") from error
+    else:
+        header = whole_rows.first_line(file.path)
+        delimiter = _delimiter(file.path, header)
+        names = text.read_names(header, delimiter)
+    further = {name: value for name, value in file.partition if name in wanted}
+    for name in further:
+        if name in names:
+            raise InputError(
+                f"{file.path} has a column {name!r}, and its folder's name gives {name}="
+                f"{further[name] or ''} as well; name another column, or rename one"
+            )
+    within = tuple(name for name in wanted if name not in further)
+    if parquet:
+        check_columns(schema, within, str(file.path))
+        source: Source = ParquetSource((file,), within, may_be_empty)
+    else:
+        for name in within:
+            if names.count(name) != 1:
+                what = "no" if name not in names else "more than one"
                 raise InputError(
-                    f"{file.path} {what} column {name!r}; its header has {', '.join(found)}"
+                    f"{file.path} has {what} column {name!r}; its header has {', '.join(names)}"
                 )
-        if tuple(found) != names:
-            raise InputError(f"the columns of {file.path} differ from those of {files[0].path}")
-    dialect = text.Dialect(names, delimiter, quoted=True, header=True)
-    return text.TextSource(files, dialect, wanted)
+        dialect = text.Dialect(tuple(names), delimiter, quoted=True, header=True)
+        source = text.TextSource(
+            (file,), dialect, within, block_bytes=block_bytes, may_be_empty=may_be_empty
+        )
+    return Partitioned(source, further) if further else source
 
 
 def _is_parquet(path: pathlib.Path) -> bool:

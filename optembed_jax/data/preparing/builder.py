@@ -154,7 +154,7 @@ def builder_of(data_format: type[Format]) -> type[BlockBuilder]:
         "FORMAT": data_format,
         "name": data_format.name,
         "VERSION": version,
-        "RELEASE_NOTES": {str(version): "First version."},
+        "RELEASE_NOTES": {str(version): "Texts that mean the same value share a row."},
         "MANUAL_DOWNLOAD_INSTRUCTIONS": data_format.MANUAL_DOWNLOAD_INSTRUCTIONS,
         # In whose package tensorflow-datasets looks for files that describe a data set.
         "__module__": __name__,
@@ -185,6 +185,8 @@ def _manifest(
         }
         if column.kind == NUMERIC:
             field["edges"] = built.edges[number].tolist()
+        if number in built.rules:
+            field["rule"] = dataclasses.asdict(built.rules[number])
         fields.append(field)
     return prepared.seal(
         {
@@ -196,6 +198,10 @@ def _manifest(
             "num_rows": {s: int(built.labels[i].sum()) for i, s in enumerate(SPLITS)},
             "label_rate": {
                 s: float(built.labels[i, 1] / built.labels[i].sum()) for i, s in enumerate(SPLITS)
+            },
+            "unseen": {
+                split: dict(zip(built.layout.names, rows.tolist(), strict=True))
+                for split, rows in zip(SPLITS, built.unseen, strict=True)
             },
             "facts": dict(data.facts),
             "rejected": len(built.rejects),

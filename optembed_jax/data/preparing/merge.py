@@ -129,7 +129,7 @@ def _count(blocks: Iterable[tuple[pa.Array, np.ndarray, np.ndarray | slice]]) ->
     found = np.split(unified.codes, ends[:-1])
     for places, count in zip(found, counts, strict=True):
         for total, occurrences in zip(totals, count, strict=True):
-            total[places] += occurrences  # a block's values are distinct: no place occurs twice
+            np.add.at(total, places, occurrences)  # values that mean the same have one place
     return _Part(unified.values, totals[0], totals[-1], list(zip(positions, found, strict=True)))
 
 

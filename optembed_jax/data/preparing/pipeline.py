@@ -31,6 +31,7 @@ from optembed_jax.data.raw.sources import RawData, Reject
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.data.vocabulary import FieldVocabulary, layout_of, write_vocabulary
 from optembed_jax.fields import Fields
+from optembed_jax.values.rule import Rule, rule_of
 
 BUCKET_BYTES = 64 * 2**20
 _MOST_BUCKETS = 500  # they are open at the same time
@@ -44,6 +45,8 @@ class Built:
     Attributes:
       layout: names and sizes of the fields; their values are in the vocabulary's file.
       edges: the inner edges of the bins of each numeric field, by its position.
+      rules: which values of each plain field mean the same, by its position.
+      unseen: rows of each split whose value of each field has no row, int64 ``[3, F]``.
       shards: the shards of each split.
       labels: rows of each split with label 0 and 1, int64 ``[3, 2]``.
       rejects: the rows that were set aside.
@@ -51,6 +54,8 @@ class Built:
 
     layout: Fields
     edges: dict[int, np.ndarray]
+    rules: dict[int, Rule]
+    unseen: np.ndarray
     shards: dict[str, list[prepared.Shard]]
     labels: np.ndarray
     rejects: list[Reject]
@@ -98,11 +103,17 @@ def _build(
         field: _numeric_vocabulary(data.columns[field].name, sample, options.numeric_bins)
         for field, sample in read.samples.items()
     }
+    rules = {
+        field: column.rule or rule_of(read.forms[field])
+        for field, column in enumerate(data.columns)
+        if column.is_plain
+    }
+    spill.read_by(rules)
     sizes = _merge(data, options, spill, numeric, threads, progress)
     give_back()
     layout = layout_of([column.name for column in data.columns], sizes)
     buckets = _bucket_numbers(read.labels.sum(axis=1), len(data.columns))
-    binned = _scatter(options, spill, read, numeric, layout, buckets, threads, progress)
+    binned, unseen = _scatter(options, spill, read, numeric, layout, buckets, threads, progress)
     give_back()
     write_vocabulary(folder / prepared.VOCABULARY, _vocabulary(spill, layout, numeric, binned))
     spill.clear()
@@ -110,7 +121,7 @@ def _build(
     shards = _write(options, folder, spill.folder, shard_name, layout, buckets, progress)
     spill.folder.rmdir()
     edges = {field: found.edges for field, found in numeric.items() if found.edges is not None}
-    return Built(layout, edges, shards, read.labels, read.rejects)
+    return Built(layout, edges, rules, unseen, shards, read.labels, read.rejects)
 
 
 def _merge(
@@ -180,18 +191,20 @@ def _scatter(
     buckets: list[int],
     threads: int,
     progress: Callback | None,
-) -> dict[int, np.ndarray]:
+) -> tuple[dict[int, np.ndarray], np.ndarray]:
     """Writes every row, label first, into one of its split's bucket files.
 
     Returns:
-      The training counts of each numeric field's rows, int64, by the field's position.
+      The training counts of each numeric field's rows, int64, by the field's position; and the rows
+      of each split that read each field's OOV row, int64 ``[3, F]``.
     """
     firsts = np.concatenate([[0], np.cumsum(buckets)]).astype(np.int64)
     offsets, num_fields = layout.offsets, layout.num_fields
+    numeric_bins = {f: found.bins for f, found in numeric.items()}
     sizes = np.stack([spill.sizes(f) for f in range(num_fields)], axis=1)
     starts = np.cumsum(sizes, axis=0) - sizes
 
-    def work(number: int) -> tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]:
+    def work(number: int) -> tuple[np.ndarray, np.ndarray, dict[int, np.ndarray], np.ndarray]:
         block = spill.read_rows(number)
         split = (
             block.column("split")
@@ -207,22 +220,28 @@ def _scatter(
         for f in range(num_fields):
             field = block.field(f)
             if f in numeric:
-                found = numeric[f].places(field)
+                found = numeric_bins[f].find(field)
                 binned[f] = np.bincount(found[split == splits.TRAIN], minlength=layout.sizes[f])
                 table[f + 1] = found[order] + offsets[f]
             else:
                 ids = spill.places(f, int(starts[number, f]), int(sizes[number, f])) + offsets[f]
                 np.take(ids, field[order], out=table[f + 1], mode="clip")
         ends = np.searchsorted(bucket[order], np.arange(firsts[-1]), side="right")
-        return np.ascontiguousarray(table.T), ends, binned
+        ordered = split[order]
+        unseen = [
+            np.bincount(ordered[table[f + 1] == offsets[f]], minlength=len(SPLITS))
+            for f in range(num_fields)
+        ]
+        return np.ascontiguousarray(table.T), ends, binned, np.stack(unseen, axis=1)
 
     counts = {f: np.zeros(layout.sizes[f], np.int64) for f in numeric}
+    unseen = np.zeros((len(SPLITS), num_fields), np.int64)
     files: list[BinaryIO] = []
     stage = Stage(progress, "encoding", spill.num_blocks, "blocks")
     try:
         for number in range(int(firsts[-1])):
             files.append((spill.folder / f"bucket-{number}").open("wb"))
-        for number, (rows, ends, binned) in enumerate(
+        for number, (rows, ends, binned, without) in enumerate(
             ordered_map(work, range(spill.num_blocks), threads)
         ):
             start = 0
@@ -231,12 +250,13 @@ def _scatter(
                 start = end
             for f, found in binned.items():
                 counts[f] += found
+            unseen += without
             spill.remove_rows(number)
             stage.report(number + 1, len(rows))
     finally:
         for file in files:
             file.close()
-    return counts
+    return counts, unseen
 
 
 def _write(

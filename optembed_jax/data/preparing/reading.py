@@ -30,11 +30,14 @@ class RowsRead:
       samples: of the training values of each numeric field, by its position.
       labels: rows of each split with label 0 and 1, int64 ``[3, 2]``.
       time_limits: where validation and test begin, if the rows are split by time.
+      forms: the ways in which the values of each field are written in the files that training rows
+        come from; nothing for fields of which that is not asked.
     """
 
     rejects: list[Reject]
     samples: dict[int, bins.NumericSample]
     labels: np.ndarray
+    forms: list[frozenset[str]]
     time_limits: tuple[int, int] | None = None
 
 
@@ -66,7 +69,9 @@ def read_rows(
     def work(item: tuple[int, Block]) -> _Work:
         number, block = item
         name = str(files[block.file].path) if files else "generated data"
-        coded = code_rows(data, data.source.read(block), name, by_time)
+        # How values are written is learned where the model learns: not from other splits' files.
+        decides = not by_file or files[block.file].split == splits.TRAIN
+        coded = code_rows(data, data.source.read(block), name, by_time, decides)
         split: np.ndarray | None = None
         if by_file:
             split = np.full(len(coded.labels), files[block.file].split, np.uint8)
@@ -84,12 +89,14 @@ def read_rows(
         return coded, split, counts, block.position
 
     stage = Stage(progress, "reading", data.source.size, "bytes")
-    result = RowsRead([], _samples(data, options), np.zeros((3, 2), np.int64))
+    forms = [frozenset[str]()] * len(data.columns)
+    result = RowsRead([], _samples(data, options), np.zeros((3, 2), np.int64), forms)
     times = splits.TimeCounts()
     found = ordered_map(work, enumerate(data.source.blocks()), threads)
     for number, (coded, split, counts, position) in enumerate(found):
         _tolerate(result.rejects, coded.rejects, options.max_bad_rows)
         spill.append_values(coded.fields)
+        result.forms = [a | b for a, b in zip(result.forms, coded.forms, strict=True)]
         if split is None or counts is None:
             assert coded.times is not None
             times.add(coded.times)

@@ -11,13 +11,15 @@ import dataclasses
 import io
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from optembed_jax.data.raw.coding import CodedRows
 from optembed_jax.data.raw.columns import Coded
+from optembed_jax.data.raw.writing import canonical_values
+from optembed_jax.values.rule import Rule
 
 _VALUES = pa.schema([("value", pa.string())])
 
@@ -53,6 +55,7 @@ class Spill:
         self.folder = folder
         self._sizes: list[list[int]] = []
         self._kinds = 1  # K of the counts
+        self._rules: dict[int, Rule] = {}
         self._values: dict[int, tuple[pa.ipc.RecordBatchStreamWriter, pa.OSFile]] = {}
         self._counts: dict[int, io.BufferedWriter] = {}
         self._places: dict[int, io.BufferedReader] = {}
@@ -120,14 +123,19 @@ class Spill:
         """Values in each block's dictionary of a field, int64 ``[blocks]``."""
         return np.array([sizes[field] for sizes in self._sizes], np.int64)
 
+    def read_by(self, rules: Mapping[int, Rule]) -> None:
+        """From now on the values of these fields are given as their rules read them."""
+        self._rules = dict(rules)
+
     def values(self, field: int) -> Iterator[pa.Array]:
-        """Each block's dictionary of a field, in order."""
+        """Each block's dictionary of a field, in order; a rule may have made values equal."""
+        rule = self._rules.get(field, Rule())
         with (
             pa.OSFile(str(self.folder / f"values-{field}")) as source,
             pa.ipc.open_stream(source) as reader,
         ):
             for batch in reader:
-                yield batch.column(0)
+                yield canonical_values(batch.column(0), rule)
 
     def counts(self, field: int) -> Iterator[np.ndarray]:
         """Each block's counts of a field, in order, int32 ``[K, values]``."""

@@ -9,6 +9,7 @@ import pyarrow as pa
 from optembed_jax.data.raw import columns as columns_lib
 from optembed_jax.data.raw.columns import NUMERIC, Coded, Column, Label, Time
 from optembed_jax.data.raw.sources import RawData, RawRows, Reject
+from optembed_jax.data.raw.writing import canonical_values, forms_of_values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +23,8 @@ class CodedRows:
       rows: row numbers over all files, int64 ``[N]``.
       times: int64 ``[N]``; None where they were not asked for.
       rejects: the rows of the block that are not here, by line.
+      forms: the ways in which each plain field's values are written (`values.rule.forms_of`);
+        nothing for other fields, and where they were not asked for.
     """
 
     fields: tuple[Coded | np.ndarray, ...]
@@ -29,6 +32,7 @@ class CodedRows:
     rows: np.ndarray
     times: np.ndarray | None
     rejects: tuple[Reject, ...]
+    forms: tuple[frozenset[str], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +43,9 @@ class _Fault:
     raw: Coded
 
 
-def code_rows(data: RawData, raw: RawRows, file: str, with_time: bool) -> CodedRows:
+def code_rows(
+    data: RawData, raw: RawRows, file: str, with_time: bool, with_forms: bool = True
+) -> CodedRows:
     """Codes the rows of one block.
 
     Args:
@@ -47,6 +53,7 @@ def code_rows(data: RawData, raw: RawRows, file: str, with_time: bool) -> CodedR
       raw: the rows.
       file: the name of their file, for rejects.
       with_time: whether to read the times as well.
+      with_forms: whether the ways of writing are asked for.
     """
     time = data.time if with_time else None
     wanted = [data.label.source, *(column.source for column in data.columns)]
@@ -58,9 +65,15 @@ def code_rows(data: RawData, raw: RawRows, file: str, with_time: bool) -> CodedR
         faults += more
     faults += _check_fields(data.columns, coded)
     fields = code_fields(data.columns, coded, ignore_faults=bool(faults))
+    forms = tuple(
+        forms_of_values(coded[column.source].values)
+        if with_forms and column.is_plain and column.rule is None
+        else frozenset()
+        for column in data.columns
+    )
     if not faults:
-        return CodedRows(fields, labels, raw.rows, times, raw.rejects)
-    bad = np.logical_or.reduce([fault.bad for fault in faults])
+        return CodedRows(fields, labels, raw.rows, times, raw.rejects, forms)
+    bad = np.any([fault.bad for fault in faults], axis=0)
     rejects = [
         Reject(file, int(raw.lines[i]), _reason(faults, i, int(raw.lines[i]), raw), raw.text(i))
         for i in np.flatnonzero(bad).tolist()
@@ -75,6 +88,7 @@ def code_rows(data: RawData, raw: RawRows, file: str, with_time: bool) -> CodedR
         rows=raw.rows[good],
         times=None if times is None else times[good],
         rejects=tuple(sorted((*raw.rejects, *rejects), key=lambda reject: reject.line)),
+        forms=forms,
     )
 
 
@@ -96,7 +110,11 @@ def code_fields(
             raw = Coded(raw.codes, pa.array(values, pa.string(), mask=column.check(raw.values)))
         if column.kind == NUMERIC:
             fields.append(columns_lib.numbers(raw.values)[raw.codes])
+        elif column.transform is None:
+            fields.append(raw)
         else:
+            if column.rule is not None:
+                raw = Coded(raw.codes, canonical_values(raw.values, column.rule))
             fields.append(columns_lib.recode(raw, column.transform))
     return tuple(fields)
 
@@ -106,7 +124,7 @@ def first_fault(columns: tuple[Column, ...], coded: Mapping[str, Coded]) -> tupl
     faults = _check_fields(columns, coded)
     if not faults:
         return None
-    row = int(np.argmax(np.logical_or.reduce([fault.bad for fault in faults])))
+    row = int(np.argmax(np.any([fault.bad for fault in faults], axis=0)))
     return row, _first_reason(faults, row)
 
 

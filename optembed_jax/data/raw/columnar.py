@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from optembed_jax.data.raw.sources import Block, RawFile, RawRows
 from optembed_jax.errors import InputError
+from optembed_jax.values.text import text_of, time_text
 
 BLOCK_ROWS = 2**17
 
@@ -22,10 +23,12 @@ class ParquetSource:
     Attributes:
       files: read in this order as one.
       wanted: the columns to decode.
+      may_be_empty: whether a file may have no rows.
     """
 
     files: tuple[RawFile, ...]
     wanted: tuple[str, ...]
+    may_be_empty: bool = False
 
     @property
     def size(self) -> int:
@@ -48,11 +51,12 @@ class ParquetSource:
                     total = parquet.metadata.num_rows
                     for batch in parquet.iter_batches(BLOCK_ROWS, columns=list(self.wanted)):
                         done = before + size * (line - 1 + batch.num_rows) // max(total, 1)
-                        yield Block(number, batch, line, row, done)
-                        line, row = line + batch.num_rows, row + batch.num_rows
+                        end = row + batch.num_rows
+                        yield Block(number, batch, line, row, end, done)
+                        line, row = line + batch.num_rows, end
             except (pa.ArrowException, OSError) as error:
                 raise InputError(f"{file.path} cannot be read as Parquet: {error}") from error
-            if line == 1:
+            if line == 1 and not self.may_be_empty:
                 raise InputError(f"{file.path} holds no rows")
             before += size
 
@@ -83,7 +87,7 @@ class TableSource:
         row = 0
         for batch in self.table.to_batches(BLOCK_ROWS):
             position = self.size * (row + batch.num_rows) // self.table.num_rows
-            yield Block(0, batch, row + 1, row, position)
+            yield Block(0, batch, row + 1, row, row + batch.num_rows, position)
             row += batch.num_rows
 
     def read(self, block: Block) -> RawRows:
@@ -98,46 +102,116 @@ def check_columns(schema: pa.Schema, wanted: tuple[str, ...], where: str) -> Non
       InputError: naming the column, and the columns that there are.
     """
     for name in wanted:
-        if name not in schema.names:
-            raise InputError(f"{where} has no column {name!r}; it has {', '.join(schema.names)}")
+        found = schema.names.count(name)
+        if found != 1:
+            what = "no" if found == 0 else "more than one"
+            raise InputError(
+                f"{where} has {what} column {name!r}; it has {', '.join(schema.names)}"
+            )
         kind = schema.field(name).type
         if pa.types.is_nested(kind):
             raise InputError(f"{where}: column {name!r} holds {kind}, one plain value is needed")
 
 
 def as_array(values: Sequence[Any]) -> pa.Array:
-    """Python values as a column; integers of any size, and mixtures of types, as their text."""
+    """Python or NumPy values as a column; what Arrow has no one type for, as the values' texts.
+
+    Raises:
+      InputError: one of them is no plain value.
+    """
     try:
-        return pa.array(values)
-    except (pa.ArrowException, OverflowError):
-        return pa.array([None if value is None else str(value) for value in values], pa.string())
+        column = pa.array(values)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        return _texts(values)
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    is_typed = isinstance(values, np.ndarray) and values.dtype != object
+    kind = column.type
+    if (
+        is_typed
+        or pa.types.is_string(kind)
+        or pa.types.is_integer(kind)
+        or hasattr(values, "array")
+    ):
+        return column
+    # Of a list of days and times Arrow makes days, of floats of two widths the wider ones.
+    return _texts(values)
+
+
+def _texts(values: Sequence[Any]) -> pa.Array:
+    return pa.array([text_of(value) for value in values], pa.string())
 
 
 def as_strings(column: pa.Array) -> pa.Array:
-    """A column of any plain type as strings; empty text counts as missing, as it does in files.
+    """A column of any plain type as the texts of its values; see `optembed_jax.values.text`.
 
-    Floating-point numbers that are whole are written without a fraction ("3", not "3.0"), because
-    a column of integers becomes one of floats as soon as a value is missing.
+    Raises:
+      InputError: bytes that are no UTF-8, or values of a type that has no text.
     """
-    if pa.types.is_dictionary(column.type):
+    kind = column.type
+    if pa.types.is_dictionary(kind):
         column = column.dictionary_decode()
-    if pa.types.is_floating(column.type):
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-        whole = pc.fill_null(pc.and_(pc.equal(pc.trunc(column), column), _moderate(column)), False)
-        integers = pc.cast(pc.if_else(whole, column, pa.scalar(None, column.type)), pa.int64())
-        return pc.coalesce(pc.cast(integers, pa.string()), pc.cast(column, pa.string()))
-    text = pc.cast(column, pa.string())
+        kind = column.type
+    if pa.types.is_floating(kind):
+        return _float_texts(column)
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
+        return pc.cast(column, pa.string())
+    if pa.types.is_temporal(kind) and not pa.types.is_duration(kind):
+        texts = pc.cast(column, pa.string()).dictionary_encode()
+        written = pa.array([_time(text) for text in texts.dictionary.to_pylist()], pa.string())
+        return written.take(texts.indices)
+    if pa.types.is_decimal(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        found = column.dictionary_encode()
+        written = pa.array(map(text_of, found.dictionary.to_pylist()), pa.string())
+        return written.take(found.indices)
+    try:
+        text = pc.cast(column, pa.string())
+    except pa.ArrowException as error:
+        raise InputError(f"values of type {kind} cannot be read as text") from error
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
 
-def _moderate(column: pa.Array) -> pa.Array:
-    return pc.less(pc.abs(column), 2.0**53)
+def strings_of(name: str, column: pa.Array) -> pa.Array:
+    """`as_strings` of a column that has a name.
+
+    Raises:
+      InputError: naming the column.
+    """
+    try:
+        return as_strings(column)
+    except InputError as error:
+        raise InputError(f"column {name!r}: {error}") from error
+
+
+def _float_texts(column: pa.Array) -> pa.Array:
+    if pa.types.is_float16(column.type):
+        return pa.array(map(text_of, column.to_numpy(zero_copy_only=False)), pa.string())
+    column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    size = pc.abs(column)
+    whole = pc.fill_null(pc.and_(pc.equal(pc.trunc(column), column), pc.less(size, 2.0**53)), False)
+    integers = pc.cast(pc.if_else(whole, column, pa.scalar(None, column.type)), pa.int64())
+    texts = pc.coalesce(pc.cast(integers, pa.string()), pc.cast(column, pa.string()))
+    # Arrow and Python begin to write exponents at different numbers.
+    rare = pc.fill_null(
+        pc.and_(pc.invert(whole), pc.or_(pc.less(size, 1e-3), pc.greater(size, 1e9))), False
+    )
+    if not pc.any(rare).as_py():
+        return texts
+    numbers = column.filter(rare).to_numpy(zero_copy_only=False)
+    return pc.replace_with_mask(texts, rare, pa.array(map(text_of, numbers), pa.string()))
+
+
+def _time(text: str | None) -> str | None:
+    """As Arrow writes it, with all digits of a fraction."""
+    if text is None:
+        return None
+    return time_text(text) if "-" in text else text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _rows(block: Block, batch: pa.RecordBatch) -> RawRows:
     steps = np.arange(batch.num_rows, dtype=np.int64)
     return RawRows(
-        columns={name: as_strings(batch.column(name)) for name in batch.schema.names},
+        columns={name: strings_of(name, batch.column(name)) for name in batch.schema.names},
         lines=block.line + steps,
         rows=block.row + steps,
         text=lambda position: str(batch.slice(position, 1).to_pylist()[0]),

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from optembed_jax.data.raw import packing
+from optembed_jax.values.numbers import MISSING_NUMBERS
+from optembed_jax.values.rule import Rule
 
 CATEGORICAL, BUCKET, NUMERIC = "categorical", "bucket", "numeric"
 
@@ -33,6 +35,9 @@ class Column:
       kind: "categorical" (values rarer than `min_count` share the OOV row), "bucket" (every value
         of the training split has a row) or "numeric" (quantile bins of the training split).
       transform: applied to the raw values; None keeps them as they are.
+      rule: which raw values mean the same; None where that is found in the data, or where there is
+        a transformation, which reads them as they are.
+      step: the transformation as `values.steps.make_step` takes it, for those who have no pyarrow.
       check: which raw values are unusable; None accepts all.
       expected: what the check wants, for messages, such as "an integer".
     """
@@ -43,6 +48,13 @@ class Column:
     transform: Transform | None = None
     check: Check | None = None
     expected: str = ""
+    rule: Rule | None = None
+    step: tuple[str | int, ...] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the raw values themselves get rows."""
+        return self.kind != NUMERIC and self.transform is None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,10 +138,6 @@ def numbers(values: pa.StringArray) -> np.ndarray:
     return pc.cast(_without_missing(values), pa.float64()).to_numpy(zero_copy_only=False)
 
 
-MISSING_NUMBERS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
-"""Spellings of a missing number in text; in categorical columns only the empty cell is missing."""
-
-
 def _without_missing(values: pa.StringArray) -> pa.StringArray:
     missing = pc.is_in(values, value_set=pa.array(MISSING_NUMBERS))
     return pc.if_else(missing, pa.scalar(None, pa.string()), values)
@@ -181,6 +189,7 @@ def _holds_only_integers(values: pa.StringArray) -> bool:
 
 
 def zero_or_one(values: pa.StringArray) -> np.ndarray:
-    """The label rule of most data: 0 and 1, also written 0.0 and 1.0; 255 elsewhere."""
+    """The label rule of most data: 0 and 1, also written 0.0 or false; 255 elsewhere."""
     accepted = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
-    return np.array([accepted.get(value, 255) for value in values.to_pylist()], np.uint8)
+    found = [accepted.get((value or "").lower(), 255) for value in values.to_pylist()]
+    return np.array(found, np.uint8)

@@ -6,8 +6,11 @@ reason; whether that ends the preparation is decided there, not here.
 """
 
 import dataclasses
+import glob
 import hashlib
+import itertools
 import pathlib
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -25,10 +28,12 @@ class RawFile:
     Attributes:
       path: where it is.
       split: the split number that all of its rows belong to; None when rows are split here.
+      partition: columns that its folders' names hold, and their value; None is a missing one.
     """
 
     path: pathlib.Path
     split: int | None = None
+    partition: tuple[tuple[str, str | None], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Block:
       line: line (text) or row (columnar) number of the first row in its file, from 1.
       row: number of the first row over all files, from 0; numbers increase with the position in
         the data, and each row has one of its own.
+      end: the number that the first row of the next block will have.
       position: bytes of all raw files consumed up to here, for progress.
     """
 
@@ -48,6 +54,7 @@ class Block:
     content: Any
     line: int
     row: int
+    end: int
     position: int
 
 
@@ -132,17 +139,64 @@ class RawData:
     beside: tuple[RawFile, ...] = ()
 
 
-def raw_file(path: str | pathlib.Path, option: str, split: int | None = None) -> RawFile:
-    """A file that must exist.
+def part_files(path: str, option: str, split: int | None = None) -> tuple[RawFile, ...]:
+    """The files of a table, sorted: one file, those of a folder, or those that fit a pattern.
+
+    In folders, names that begin with a dot or an underscore are passed over, as Spark and Hive do
+    (``_SUCCESS``), and what folders below are called may be columns (``day=2024-03-01``).
+
+    Args:
+      path: a file, a folder, or a pattern with ``*``, ``?`` or ``[...]``, ``**`` for any folders.
+      option: that the path was given by, for messages.
+      split: the split number that all rows belong to, if they do.
 
     Raises:
-      InputError: it does not; the message names the option that should be corrected.
+      InputError: there is no such file; the message names the option that should be corrected.
     """
-    path = pathlib.Path(path).expanduser()
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise InputError(f"{path} {what}; correct {option}")
-    return RawFile(path, split)
+    root = pathlib.Path(path).expanduser()
+    if root.is_file():
+        return (RawFile(root, split),)
+    if root.is_dir():
+        found = {file: root for file in root.rglob("*")}
+    elif glob.has_magic(path):
+        fixed = pathlib.Path(*itertools.takewhile(lambda p: not glob.has_magic(p), root.parts))
+        matches = map(pathlib.Path, glob.glob(str(root), recursive=True))
+        found = {
+            file: fixed
+            for match in matches
+            for file in (match.rglob("*") if match.is_dir() else (match,))
+        }
+    else:
+        raise InputError(f"{root} does not exist; correct {option}")
+    files = tuple(
+        RawFile(file, split, _partition_of(file.parent.relative_to(base)))
+        for file, base in sorted(found.items())
+        if file.is_file()
+        and not any(part.startswith((".", "_")) for part in file.relative_to(base).parts)
+    )
+    if not files:
+        raise InputError(f"{root} holds no files; correct {option}")
+    names = {tuple(name for name, _ in file.partition) for file in files}
+    if len(names) > 1:
+        raise InputError(
+            f"{root}: files lie in folders that name different columns, "
+            f"{' and '.join('/'.join(found) or 'none' for found in sorted(names)[:2])}; correct "
+            f"{option}"
+        )
+    return files
+
+
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+
+
+def _partition_of(folders: pathlib.PurePath) -> tuple[tuple[str, str | None], ...]:
+    found: list[tuple[str, str | None]] = []
+    for folder in folders.parts:
+        name, equals, value = folder.partition("=")
+        if equals and name:
+            text = urllib.parse.unquote(value)
+            found.append((name, None if text in (_NO_VALUE, "") else text))
+    return tuple(found)
 
 
 def find_files(folder: str | None, patterns: tuple[str, ...], instructions: str) -> list[RawFile]:

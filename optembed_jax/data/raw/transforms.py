@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_LARGEST = 10**15  # below it every integer is exact in float64
+from optembed_jax.values import steps
 
 
 def log_bucket(values: pa.StringArray) -> pa.StringArray:
@@ -21,27 +21,12 @@ def log_bucket(values: pa.StringArray) -> pa.StringArray:
     try:
         integers = pc.cast(values, pa.int64())
     except pa.ArrowInvalid:  # one of them is beyond 64 bits, or is written "+3"
-        return pa.array([_log_bucket(value) for value in values.to_pylist()], pa.string())
+        return pa.array(map(steps.log_bucket, values.to_pylist()), pa.string())
     known = integers.is_valid().to_numpy(zero_copy_only=False)
     number = integers.fill_null(0).to_numpy()
     squared = np.log(np.maximum(number, 1).astype(np.float64)) ** 2
     bucket = np.where(number > 2, np.floor(squared).astype(np.int64), number)
     return pc.cast(pa.array(bucket, mask=~known), pa.string())
-
-
-def _log_bucket(value: str | None) -> str | None:
-    if value is None:
-        return None
-    number = int(value)
-    return str(number if number <= 2 else int(np.floor(_ln(number) ** 2)))
-
-
-def _ln(number: int) -> float:
-    if number < _LARGEST:
-        return float(np.log(np.float64(number)))
-    # A float holds no integer beyond 1e308: take the digits that do not fit as a power of ten.
-    extra = max(0, len(str(number)) - 300)
-    return float(np.log(np.float64(number // 10**extra)) + extra * np.log(10.0))
 
 
 def hour_of_day(values: pa.StringArray) -> pa.StringArray:

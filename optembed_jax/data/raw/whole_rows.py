@@ -1,6 +1,7 @@
 """Text files, plain or gzip, cut into texts of whole rows."""
 
 import io
+import itertools
 import pathlib
 import zlib
 from collections.abc import Iterator
@@ -19,13 +20,17 @@ _OTHERS = {
     b"\xff\xfe": "UTF-16 text; save it as UTF-8",
     b"\xfe\xff": "UTF-16 text; save it as UTF-8",
 }
+_BEGINNING = 2**16  # bytes that show how lines end
 _LONGEST_ROW = 256 * 2**20
 
 
-def whole_rows(path: pathlib.Path, quoted: bool, size: int) -> Iterator[tuple[bytes, int]]:
+def whole_rows(
+    path: pathlib.Path, quoted: bool, size: int, keep_empty: bool = False
+) -> Iterator[tuple[bytes, int]]:
     """Cuts a file into texts of about `size` bytes that end with a row.
 
-    Empty lines at the very end of the file are left out; a last line without an end gets one.
+    Empty lines at the very end of the file are left out, unless they are to be kept, as of a file
+    of one column, where they are rows; a last line without an end gets one.
 
     Yields:
       The text, and the bytes of the file consumed up to there.
@@ -34,9 +39,10 @@ def whole_rows(path: pathlib.Path, quoted: bool, size: int) -> Iterator[tuple[by
       InputError: an empty file, damaged gzip, or no row that ends.
     """
     rest = b""
-    for piece, position in _pieces(path, size):
+    for piece, position in _with_line_feeds(path, _pieces(path, size)):
         content, rest = _cut(rest, piece, quoted)
-        if content.endswith((b"\n\n", b"\n\r\n")) or content in (b"\n", b"\r\n"):
+        is_empty = content in (b"\n", b"\r\n")
+        if not keep_empty and (is_empty or content.endswith((b"\n\n", b"\n\r\n"))):
             # Empty lines wait for what follows: at the very end of a file they are no rows.
             body = len(content.rstrip(b"\r\n"))
             end = content.index(b"\n", body) + 1 if body else 0
@@ -48,7 +54,7 @@ def whole_rows(path: pathlib.Path, quoted: bool, size: int) -> Iterator[tuple[by
                 f"{path}: no row ends within {_LONGEST_ROW >> 20} MB; is it a text file, "
                 "and is every quote closed?"
             )
-    rest = rest.rstrip(b"\r\n")
+    rest = rest if keep_empty else rest.rstrip(b"\r\n")
     if rest:
         yield rest + b"\n", path.stat().st_size
 
@@ -79,6 +85,35 @@ def _pieces(path: pathlib.Path, size: int) -> Iterator[tuple[bytes, int]]:
             return
         while piece := stream.read(size):
             yield piece, stream.tell()
+
+
+def _with_line_feeds(
+    path: pathlib.Path, pieces: Iterator[tuple[bytes, int]]
+) -> Iterator[tuple[bytes, int]]:
+    """The same, with line feeds where lines end in lone carriage returns, as of old Macs.
+
+    They do where the beginning of a file has carriage returns and no line feed.
+
+    Raises:
+      InputError: both stand in such a file.
+    """
+    held: list[tuple[bytes, int]] = []
+    for piece in pieces:
+        held.append(piece)
+        if b"\n" in piece[0] or sum(len(text) for text, _ in held) >= _BEGINNING:
+            break
+    beginning = b"".join(text for text, _ in held)[:_BEGINNING]
+    whole = itertools.chain(held, pieces)
+    if b"\n" in beginning or b"\r" not in beginning:
+        yield from whole
+        return
+    for text, position in whole:
+        if b"\n" in text:
+            raise InputError(
+                f"{path} mixes line ends: its first lines end in a carriage return, and near byte "
+                f"{position} there is a line feed; write it with one kind of line end"
+            )
+        yield text.replace(b"\r", b"\n"), position
 
 
 def _unzip(path: pathlib.Path, stream: io.BufferedReader, size: int) -> Iterator[tuple[bytes, int]]:

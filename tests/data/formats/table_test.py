@@ -162,16 +162,76 @@ def test_unusable_files(tmp_path, prepare, content, message):
         prepare(path)
 
 
-def test_files_that_differ_are_refused(tmp_path, write_table, columns, prepare):
+def test_columns_are_found_by_name_in_each_file(tmp_path, write_table, columns, prepare):
     rows = as_rows(columns)
     files = {n: str(write_table(rows, f"{n}.csv")) for n in ("train_file", "test_file")}
+    same = prepare(validation_file=str(write_table(rows, "v.csv")), **files)
     other = [row[::-1] for row in rows]
-    with pytest.raises(InputError, match=r"columns of .* differ"):
-        prepare(validation_file=str(write_table(other, "v.csv")), **files)
+    more = [["fold", *rows[0]], *([7, *row] for row in rows[1:])]
+    for changed in (other, more):
+        found = prepare(validation_file=str(write_table(changed, "w.tsv", "\t")), **files)
+        (tmp_path / "w.tsv").unlink()
+        assert found.fingerprint == same.fingerprint
+        (tmp_path / "out").rename(tmp_path / f"out{len(changed[0])}{changed[0][0]}")
+    pq.write_table(pa.table(columns), tmp_path / "v.parquet")
+    found = prepare(validation_file=str(tmp_path / "v.parquet"), **files)
+    assert found.fingerprint == same.fingerprint
+    without = [
+        [cell for cell, name in zip(row, rows[0], strict=True) if name != "shop"] for row in rows
+    ]
+    with pytest.raises(InputError, match=r"v2\.csv has no column 'shop'"):
+        prepare(validation_file=str(write_table(without, "v2.csv")), **files)
+
+
+def test_a_folder_of_parts_is_the_table_that_they_make(tmp_path, write_table, columns, prepare):
+    rows = as_rows(columns)
+    whole = prepare(write_table(rows, "whole.csv"))
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    for number in range(3):
+        part = [rows[0], *rows[1 + number * 701 : 1 + (number + 1) * 701]]
+        write_table([row[::-1] for row in part] if number == 1 else part, f"parts/{number}.csv")
+    (parts / "_SUCCESS").touch()
+    pq.write_table(pa.table(columns).slice(0, 0), parts / "3.parquet")
+    for path in (parts, parts / "*"):
+        assert prepare(path).fingerprint == whole.fingerprint
+
+
+def test_folders_names_are_columns(tmp_path, write_table, columns, prepare):
+    (tmp_path / "days").mkdir()
+    days = ["2024-03-01", "2024-03-02", "2024-03-03", "2024-03-04"]
+    for number, day in enumerate(days):
+        (tmp_path / f"days/day={day}").mkdir()
+        rows = pa.table(columns).drop_columns("day").slice(number * 500, 500)
+        pq.write_table(rows, tmp_path / f"days/day={day}/0.parquet")
+    found = prepare(tmp_path / "days", categorical=("city", "day"))
+    assert found.vocabulary.fields[1].values.to_pylist() == days
+    assert prepare(tmp_path / "days").num_rows["train"] == 1600
+    by_time = prepare(tmp_path / "days", categorical=("city",), split="time", time_column="day")
+    assert sum(by_time.num_rows.values()) == 2000
+    pq.write_table(pa.table(columns), tmp_path / "days/day=2024-03-02/1.parquet")
+    with pytest.raises(InputError, match=r"has a column 'day', and its folder's name gives day="):
+        prepare(tmp_path / "days", categorical=("city", "day"))
+
+
+def test_files_that_lack_something_are_refused(tmp_path, write_table, columns, prepare):
+    rows = as_rows(columns)
+    files = {n: str(write_table(rows, f"{n}.csv")) for n in ("train_file", "test_file")}
     with pytest.raises(InputError, match=r"needs table_file, or all of"):
         prepare(**files)
     with pytest.raises(InputError, match=r"does not exist; correct validation_file"):
         prepare(validation_file="nowhere.csv", **files)
+    twice = pa.Table.from_arrays(
+        [pa.array(columns[name]) for name in ("clicked", "city", "city", "shop", "price")],
+        ["clicked", "city", "city", "shop", "price"],
+    )
+    pq.write_table(twice, tmp_path / "twice.parquet")
+    with pytest.raises(InputError, match=r"has more than one column 'city'"):
+        prepare(tmp_path / "twice.parquet")
+    assert prepare(tmp_path / "twice.parquet", categorical=("shop",)).fields.names == (
+        "shop",
+        "price",
+    )
 
 
 def test_parquet_of_other_types(tmp_path, columns, prepare):

@@ -19,9 +19,36 @@ def test_identity_of_a_file(tmp_path):
 
 def test_raw_files_that_are_not_there(tmp_path):
     with pytest.raises(InputError, match="does not exist; correct train_file"):
-        sources.raw_file(tmp_path / "x", "train_file")
-    with pytest.raises(InputError, match="is a folder, not a file"):
-        sources.raw_file(tmp_path, "train_file")
+        sources.part_files(str(tmp_path / "x"), "train_file")
+    with pytest.raises(InputError, match="holds no files; correct train_file"):
+        sources.part_files(str(tmp_path), "train_file")
+    with pytest.raises(InputError, match=r"holds no files; correct table_file"):
+        sources.part_files(str(tmp_path / "*.csv"), "table_file")
+
+
+def test_the_parts_of_a_table(tmp_path):
+    for name in (
+        "t/day=2024-03-02/place=a%2Fb/part-0.csv",
+        "t/day=2024-03-01/place=__HIVE_DEFAULT_PARTITION__/part-1.csv",
+        "t/day=2024-03-01/place=__HIVE_DEFAULT_PARTITION__/.part-1.csv.crc",
+        "t/_SUCCESS",
+        "t/_temporary/0/part-9.csv",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    found = sources.part_files(str(tmp_path / "t"), "table_file", split=1)
+    assert [(f.path.name, f.split, dict(f.partition)) for f in found] == [
+        ("part-1.csv", 1, {"day": "2024-03-01", "place": None}),
+        ("part-0.csv", 1, {"day": "2024-03-02", "place": "a/b"}),
+    ]
+    assert sources.part_files(str(tmp_path / "t" / "day=*"), "table_file", split=1) == found
+    (one,) = sources.part_files(str(tmp_path / "t" / "**" / "part-0.csv"), "table_file")
+    assert dict(one.partition) == {"day": "2024-03-02", "place": "a/b"}
+    (alone,) = sources.part_files(str(one.path), "table_file")
+    assert alone.partition == ()
+    (tmp_path / "t" / "stray.csv").write_text("x")
+    with pytest.raises(InputError, match=r"name different columns, none and day/place"):
+        sources.part_files(str(tmp_path / "t"), "table_file")
 
 
 def test_the_first_pattern_that_matches_decides(tmp_path):

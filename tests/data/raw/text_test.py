@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from optembed_jax.data.raw.sources import RawFile
-from optembed_jax.data.raw.text import Dialect, TextSource
+from optembed_jax.data.raw.text import Dialect, TextSource, read_names
 from optembed_jax.errors import InputError
 
 PLAIN = Dialect(("y", "a", "b"), "\t", quoted=False, header=False)
@@ -55,6 +55,15 @@ def test_a_last_line_without_end_and_empty_lines_at_the_end(source_of):
     for tail in (b"", b"\n", b"\n\n\n", b"\r\n\r\n"):
         rows, _, _, rejects = read_all(source_of(b"1\ta\tb\n0\tc\td" + tail, block_bytes=5))
         assert rows == [("1", "a", "b"), ("0", "c", "d")] and not rejects
+
+
+@pytest.mark.parametrize("block_bytes", [1, 5, 10_000])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_empty_lines_of_one_column_are_rows(source_of, block_bytes, end):
+    one = Dialect(("v",), ",", quoted=True, header=True)
+    text = end.join(["v", "a", "", "b", "", ""]) + end
+    rows, _, _, _ = read_all(source_of(text.encode(), dialect=one, block_bytes=block_bytes))
+    assert [value for (value,) in rows] == ["a", None, "b", None, None]
 
 
 def test_several_files_are_read_as_one(source_of):
@@ -156,6 +165,50 @@ def test_lone_carriage_returns_are_no_line_ends(source_of):
     rows, lines, _, rejects = read_all(source_of(b"1\ta\tb\r0\tc\td\n1\te\tf\r\n"))
     assert rows == [("1", "e", "f")] and lines == [2]
     assert [(r.line, r.reason) for r in rejects] == [(1, "a carriage return within the row")]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("block_bytes", [1, 7, 10_000])
+def test_a_file_whose_lines_end_in_carriage_returns_is_read(source_of, zipped, block_bytes):
+    rows = [(str(i % 2), f"v{i}", str(-i)) for i in range(50)]
+    content = b"".join("\t".join(row).encode() + b"\r" for row in rows)
+    found, lines, _, rejects = read_all(source_of(content, zipped=zipped, block_bytes=block_bytes))
+    assert found == rows and lines == list(range(1, 51)) and not rejects
+
+
+def test_two_kinds_of_line_ends_are_refused_where_the_first_is_a_carriage_return(source_of):
+    content = b"1\ta\tb\r" * 20_000 + b"1\ta\tb\n"
+    with pytest.raises(InputError, match="mixes line ends"):
+        read_all(source_of(content))
+
+
+def test_a_line_end_in_quotes_is_kept_wherever_it_stands(source_of):
+    """At the border of a piece pyarrow 26.0.1 drops the letter before it."""
+    cell = "x" * 3000 + "\r\nB"
+    lengths = range(2**20 - 3010, 2**20 - 2990)
+    text = "y,a,b\r\n" + "".join(f'1,{"f" * (2**20 - 3010)},"{cell}"\r\n' for _ in range(3))
+    found, _, _, rejects = read_all(
+        source_of(text.encode(), dialect=QUOTED, block_bytes=2**24, wanted=("b",))
+    )
+    assert found == [(cell,)] * 3 and not rejects
+    for length in lengths:
+        text = f'y,a,b\r\n1,{"f" * length},"{cell}"\r\n'
+        source = source_of(text.encode(), dialect=QUOTED, block_bytes=2**24, wanted=("b",))
+        assert read_all(source)[0] == [(cell,)]
+
+
+def test_backslash_n_is_a_missing_cell(source_of):
+    found, _, _, _ = read_all(source_of(b"1\t\\N\tb\n0\tN\t\\\\N\n"))
+    assert found == [("1", None, "b"), ("0", "N", r"\\N")]
+
+
+def test_names_in_a_header_have_no_blanks_around(source_of):
+    assert read_names(b'click , user, "the item"\t,x\r\n1,2,3,4\n', ",") == [
+        "click",
+        "user",
+        "the item",
+        "x",
+    ]
 
 
 @pytest.mark.parametrize("late", [b"", b"abc", b"abcdefghi", b"\xc3\xa9"])

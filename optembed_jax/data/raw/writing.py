@@ -1,0 +1,66 @@
+"""Columns of texts in one form: `optembed_jax.values` for whole Arrow arrays.
+
+What most arrays need, nothing at all, is found out without a look at each value by itself.
+"""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from optembed_jax.values.rule import (
+    BINARY,
+    BOOLEAN,
+    MISSING_WORDS,
+    MOMENT,
+    NUMBER,
+    TEXT,
+    Rule,
+    forms_of,
+)
+
+_SAMPLE = 64
+_PLAIN_WHOLE = r"^(?:0|-?[1-9][0-9]*)$"
+# A text that none of these patterns finds is its own canonical text, but for missing words.
+_MAY_CHANGE = {
+    NUMBER: r"\.[0-9]*0$|\.0+$|^-0",
+    BINARY: r"\.|[a-zA-Z]|^-0",
+    BOOLEAN: r"[0-9.A-Z]",
+    MOMENT: r"[^0-9-]",
+}
+_WORDS = pa.array(sorted(MISSING_WORDS))
+
+
+def canonical_values(values: pa.Array, rule: Rule) -> pa.Array:
+    """Texts as the rule of their column reads them; two that were different may become equal.
+
+    Args:
+      values: string, null where missing.
+      rule: of the column.
+    """
+    if rule.is_plain:
+        return values
+    change = pc.is_in(values, value_set=_WORDS) if rule.words else None
+    if rule.kind != TEXT:
+        written = pc.match_substring_regex(values, _MAY_CHANGE[rule.kind])
+        change = written if change is None else pc.or_kleene(change, written)
+    change = pc.fill_null(change, False)
+    if not pc.any(change).as_py():
+        return values
+    made = pa.array(map(rule.canonical, values.filter(change).to_pylist()), pa.string())
+    return pc.replace_with_mask(values, change, made)
+
+
+def forms_of_values(values: pa.Array) -> frozenset[str]:
+    """The ways in which texts are written; see `optembed_jax.values.rule.forms_of`.
+
+    Args:
+      values: distinct texts, null where missing.
+    """
+    found = forms_of(values.slice(0, _SAMPLE).to_pylist())
+    if "other" in found:  # nothing but the ways of writing a missing value still counts
+        words = pc.is_in(values, value_set=_WORDS)
+        found = forms_of(values.filter(words).to_pylist(), found)
+        return found | {"empty"} if values.null_count else found
+    whole = pc.match_substring_regex(values, _PLAIN_WHOLE)
+    if "whole" in found:  # the usual case, and nothing new
+        values = values.filter(pc.fill_null(pc.invert(whole), True))
+    return forms_of(values.to_pylist(), found)

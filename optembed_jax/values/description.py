@@ -1,0 +1,167 @@
+"""How raw columns become fields, as JSON: all that a reader needs besides the values themselves."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from optembed_jax.errors import InputError
+from optembed_jax.values.lookup import Bins
+from optembed_jax.values.rows import RowField
+from optembed_jax.values.rule import Rule
+from optembed_jax.values.steps import make_step
+from optembed_jax.values.unseen import Expected
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What is made of which raw column.
+
+    Attributes:
+      dataset: name of the data set.
+      options: it was prepared with, without the paths of raw files.
+      facts: what the data set found in its raw files and its fields need, such as movies by id.
+      fields: of each of the ``F`` fields its ``name``, ``source``, ``step``, ``read`` (the rule
+        that raw values are read by before the step), ``expected`` (a usable value), ``rule`` (of
+        the values that have rows), and of a numeric one ``edges`` and ``places``; None where there is
+        nothing to say.
+      expected: what share of the rows should have a value without a row.
+    """
+
+    dataset: str
+    options: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    fields: Sequence[Mapping[str, Any]]
+    expected: Expected
+
+    def as_json(self) -> bytes:
+        """The file's content."""
+        written = {
+            "dataset": self.dataset,
+            "options": dict(self.options),
+            "facts": dict(self.facts),
+            "fields": [{k: v for k, v in field.items() if v is not None} for field in self.fields],
+            "expected": {
+                "rows": self.expected.rows,
+                "unseen": [round(float(share), 6) for share in self.expected.shares],
+            },
+        }
+        # In the order it came, which the fields of some data sets go by.
+        return (json.dumps(written, separators=(",", ":")) + "\n").encode()
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Which values of each field mean the same."""
+        return tuple(_rule(field.get("rule")) or Rule() for field in self.fields)
+
+    @property
+    def bins(self) -> tuple[Bins | None, ...]:
+        """The bins of the numeric fields, None elsewhere."""
+        return tuple(_bins(field) for field in self.fields)
+
+    def row_fields(self) -> tuple[RowField, ...]:
+        """How each field is made of one value.
+
+        Raises:
+          InputError: a field needs what this version does not have; the field is named.
+        """
+        made = []
+        for field in self.fields:
+            try:
+                step = make_step(field.get("step") or (), self.facts)
+            except (KeyError, ValueError, TypeError, IndexError) as error:
+                raise InputError(
+                    f"field {field['name']!r} needs the step {field['step']!r}, which is known "
+                    "with pyarrow alone; serve with optembed_jax.bundle, or give ids"
+                ) from error
+            read, expected = _rule(field.get("read")), field.get("expected", "")
+            made.append(RowField(field["name"], field["source"], step, read, expected))
+        return tuple(made)
+
+
+def read_description(content: bytes, names: Sequence[str]) -> Description:
+    """What `Description.as_json` wrote.
+
+    Args:
+      content: of the file.
+      names: of the fields that it has to be about, in order.
+
+    Raises:
+      InputError: it is no such file, or is about other fields.
+    """
+    try:
+        written = json.loads(content)
+        shares = np.array(written["expected"]["unseen"], np.float64)
+        rows = written["expected"]["rows"]
+        if type(rows) is not int or rows < 1 or shares.shape != (len(names),):
+            raise ValueError(f"{rows} rows with shares {shares}")
+        if not ((shares >= 0) & (shares <= 1)).all():
+            raise ValueError(f"shares {shares}")
+        if not isinstance(written["facts"], dict) or not isinstance(written["options"], dict):
+            raise ValueError("facts or options are no tables")
+        found = Description(
+            dataset=written["dataset"],
+            options=written["options"],
+            facts=written["facts"],
+            fields=written["fields"],
+            expected=Expected(tuple(names), shares, rows),
+        )
+        told = [field["name"] for field in found.fields]
+        if told != list(names):
+            raise ValueError(f"the fields are {told}, not {list(names)}")
+        for field in found.fields:
+            texts = [field["source"], field.get("expected", "")]
+            if not all(isinstance(text, str) for text in texts):
+                raise ValueError(f"field {field['name']!r} is described by other than texts")
+        _ = found.rules, found.bins, [_rule(field.get("read")) for field in found.fields]
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ) as error:
+        raise InputError(f"it does not say how fields are made: {error}") from error
+    return found
+
+
+def describe_field(
+    name: str,
+    source: str,
+    *,
+    step: Sequence[Any],
+    read: Rule | None,
+    expected: str,
+    rule: Rule | None,
+    bins: Bins | None,
+) -> dict[str, Any]:
+    """A field as `Description.fields` has it; None where there is nothing to say."""
+    return {
+        "name": name,
+        "source": source,
+        "step": list(step) or None,
+        "read": None if read is None else dataclasses.asdict(read),
+        "expected": expected or None,
+        "rule": None if rule is None or rule.is_plain else dataclasses.asdict(rule),
+        "edges": None if bins is None else bins.edges.tolist(),
+        "places": None if bins is None else bins.places.tolist(),
+    }
+
+
+def _rule(described: Mapping[str, Any] | None) -> Rule | None:
+    return None if described is None else Rule(**described)
+
+
+def _bins(field: Mapping[str, Any]) -> Bins | None:
+    if field.get("edges") is None:
+        return None
+    places = np.array(field["places"])
+    if places.dtype.kind != "i" or places.ndim != 1:
+        raise ValueError(f"field {field['name']!r} has the places {field['places']}")
+    edges = np.array(field["edges"], np.float64)
+    if edges.ndim != 1 or not np.isfinite(edges).all():
+        raise ValueError(f"field {field['name']!r} has the edges {field['edges']}")
+    return Bins(edges, places.astype(np.int32))

@@ -1,0 +1,138 @@
+"""Raw rows to ids in plain Python and NumPy: the quickest way for few rows, without pyarrow."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from optembed_jax.errors import InputError
+from optembed_jax.values.lookup import Lookup
+from optembed_jax.values.numbers import number_of
+from optembed_jax.values.rule import Rule
+from optembed_jax.values.steps import Step
+from optembed_jax.values.table import texts_of
+from optembed_jax.values.text import text_of
+
+
+@dataclasses.dataclass(frozen=True)
+class RowField:
+    """How one field is made of a raw column.
+
+    Attributes:
+      name: the field's name.
+      source: the raw column's.
+      step: what is made of a value; None leaves it as it is.
+      rule: how the raw values are read before the step; None as they are.
+      expected: what a usable value is, for messages.
+    """
+
+    name: str
+    source: str
+    step: Step | None = None
+    rule: Rule | None = None
+    expected: str = ""
+
+
+class RowEncoder:
+    """Raw rows to ids.
+
+    Attributes:
+      fields: the ``F`` fields.
+      lookup: their values.
+    """
+
+    def __init__(self, fields: Sequence[RowField], lookup: Lookup) -> None:
+        self.fields, self.lookup = tuple(fields), lookup
+        self._offsets = np.concatenate([[0], np.cumsum(lookup.sizes)[:-1]]).astype(np.int64)
+        self._plain = [f for f, bins in enumerate(lookup.bins) if bins is None]
+        self._sources = tuple(dict.fromkeys(field.source for field in fields))
+        self._one_row = np.array(self._plain, np.int64)
+
+    def encode(self, rows: Mapping[str, Sequence[Any]], first_row: int = 0) -> np.ndarray:
+        """Ids int32 ``[N, F]``; values without a row get their field's OOV id.
+
+        Args:
+          rows: values by column, ``N`` each; columns that are not needed are ignored.
+          first_row: number of the first row, for messages.
+
+        Raises:
+          InputError: a column is missing, lengths differ, or a value cannot be used.
+        """
+        columns = {}
+        for source in self._sources:
+            if source not in rows:
+                raise InputError(f"column {source!r} is missing; the rows have {', '.join(rows)}")
+            columns[source] = column_texts(source, rows[source], first_row)
+        lengths = set(map(len, columns.values()))
+        if len(lengths) > 1:
+            raise InputError(f"the columns have different lengths: {sorted(lengths)}")
+        count = lengths.pop()
+        ids = np.empty((len(self.fields), count), np.int64)
+        texts: list[str] = []
+        for number, (field, bins) in enumerate(zip(self.fields, self.lookup.bins, strict=True)):
+            column = columns[field.source]
+            if bins is not None:
+                values = np.array(list(_each(number_of, column, field, first_row)), np.float64)
+                ids[number] = bins.find(values)
+                continue
+            if field.rule is not None:
+                column = [field.rule.canonical(value) for value in column]
+            if field.step is not None:
+                column = list(_each(field.step, column, field, first_row))
+            texts += [value or "" for value in column]
+        plain = self._one_row if count == 1 else np.repeat(self._one_row, count)
+        places = self.lookup.places(texts_of(texts), plain)
+        ids[self._plain] = places.reshape(len(self._plain), count)
+        return (ids.T + self._offsets).astype(np.int32)
+
+
+def as_columns(rows: Any) -> Mapping[str, Sequence[Any]] | None:
+    """Raw columns by name, of a mapping, an Arrow table or a data frame; None where it is neither.
+
+    Tables are known by what they can do: their libraries need not be installed.
+    """
+    if isinstance(rows, Mapping):
+        return rows
+    names = getattr(rows, "column_names", None)
+    if names is None:
+        return None if not hasattr(rows, "columns") else {name: rows[name] for name in rows.columns}
+    columns = {}
+    for name in names:
+        # Python has one float: its list would write more digits than 32 bits hold.
+        is_float = str(rows[name].type) in ("halffloat", "float", "double")
+        columns[name] = rows[name].to_numpy() if is_float else rows[name].to_pylist()
+    return columns
+
+
+def column_texts(source: str, values: Sequence[Any], first_row: int) -> list[str | None]:
+    """The texts of a column's values, None where missing.
+
+    Raises:
+      InputError: naming the column and the row.
+    """
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iubUO":
+        values = values.tolist()
+    elif isinstance(values, str | bytes):
+        raise InputError(f"column {source!r} is one text, a sequence of values is needed")
+    texts = []
+    try:
+        for value in values:
+            texts.append(value or None if type(value) is str else text_of(value))
+    except InputError as error:
+        raise InputError(f"row {first_row + len(texts)}: column {source!r}: {error}") from error
+    return texts
+
+
+def _each(
+    step: Any, column: Sequence[str | None], field: RowField, first_row: int
+) -> Iterator[Any]:
+    for row, value in enumerate(column):
+        try:
+            yield step(value)
+        except ValueError as error:
+            shown = "empty" if value is None else repr(value[:60])
+            raise InputError(
+                f"row {first_row + row}: column {field.source!r} is {shown}, "
+                f"expected {field.expected}"
+            ) from error

@@ -1,0 +1,183 @@
+"""Which texts of a column mean the same value: found in how the training files write the column.
+
+A tool that reads a file and writes it again may turn 12 into 12.0, True into true, a day into a
+time at midnight, an empty cell into NaN. Undoing that must not make one value of two: a column of
+versions may hold 1.1 and 1.10. So a rule holds for a column only where the training files write
+every value of it in one way; where they write it in two ("12" and "12.0"), in a way that could be a
+spelling ("007"), or hold any other text, every text stays a value of its own.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable
+
+from optembed_jax.errors import InputError
+from optembed_jax.values.text import TIME, time_text
+
+TEXT, NUMBER, BINARY, BOOLEAN, MOMENT = "text", "number", "binary", "boolean", "time"
+KINDS = (TEXT, NUMBER, BINARY, BOOLEAN, MOMENT)
+
+MISSING_WORDS = frozenset(
+    ("NULL", "Null", "null", "NaN", "nan", "NAN", "NaT", "<NA>", "#N/A", "<null>", "\\N")
+)
+"""Texts that tools write for a missing value, and nobody for anything else."""
+
+_MAYBE_MISSING = frozenset(("NA", "N/A", "n/a", "None", "none", "?", "-"))
+_TRUE, _FALSE = frozenset(("true", "True", "TRUE")), frozenset(("false", "False", "FALSE"))
+_NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.([0-9]+))?")
+_OTHER, _EMPTY = "other", "empty"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """How the texts of a column are read.
+
+    Attributes:
+      kind: "text" (every text is a value), "number" (12, 12.0 and 12.00 are one), "binary" (as a
+        number; true and false are 1 and 0), "boolean" (true, True and 1 are one) or "time" (a day
+        and its midnight are one, as are 14:30 and 14:30:00.000).
+      words: whether `MISSING_WORDS` are the missing value.
+    """
+
+    kind: str = TEXT
+    words: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS or type(self.words) is not bool:
+            raise InputError(f"no way of writing a column is {self.kind!r} with {self.words!r}")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every text is a value of its own."""
+        return self.kind == TEXT and not self.words
+
+    def canonical(self, text: str | None) -> str | None:
+        """The text that stands for all texts of its value; None for the missing value.
+
+        The text of a text that came of here is itself.
+        """
+        if text is None or (self.words and text in MISSING_WORDS):
+            return None
+        return _CANONICAL[self.kind](text)
+
+
+def _number(text: str) -> str:
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        return text
+    whole, fraction = found.groups()
+    fraction = (fraction or "").rstrip("0")
+    if fraction:
+        return f"{whole}.{fraction}"
+    return "0" if whole == "-0" else whole
+
+
+def _binary(text: str) -> str:
+    if text in _TRUE or text in _FALSE:
+        return "1" if text in _TRUE else "0"
+    return _number(text)
+
+
+def _boolean(text: str) -> str:
+    number = _binary(text)
+    return {"1": "true", "0": "false"}.get(number, text)
+
+
+_CANONICAL = {
+    TEXT: lambda text: text,
+    NUMBER: _number,
+    BINARY: _binary,
+    BOOLEAN: _boolean,
+    MOMENT: time_text,
+}
+
+
+def forms_of(texts: Iterable[str | None], so_far: frozenset[str] = frozenset()) -> frozenset[str]:
+    """The ways in which texts are written, one name for each, with those found so far.
+
+    Ways of several parts of a file are those of the whole: their union.
+
+    Args:
+      texts: distinct texts of a column, None where missing.
+      so_far: ways found in earlier texts.
+    """
+    found = set(so_far)
+    for text in texts:
+        if _OTHER in found and text is not None and text not in MISSING_WORDS:
+            continue
+        found.add(form_of(text))
+    return frozenset(found)
+
+
+def form_of(text: str | None) -> str:
+    """The way in which one text is written."""
+    if text is None:
+        return _EMPTY
+    if text in MISSING_WORDS:
+        return f"word {text}"
+    if text in _MAYBE_MISSING:
+        return "maybe"
+    if text in _TRUE or text in _FALSE:
+        return f"boolean {'lower' if text.islower() else 'upper' if text.isupper() else 'title'}"
+    found = _NUMBER.fullmatch(text)
+    if found is not None:
+        fraction = found[2]
+        if fraction is None:
+            return "bit" if text in ("0", "1") else "whole"
+        if fraction == "0":
+            return "bit.0" if text in ("0.0", "1.0") else "whole.0"
+        return f"{'zeros' if fraction.endswith('0') else 'digits'} {len(fraction)}"
+    found = TIME.fullmatch(text)
+    if found is None:
+        return _OTHER
+    _, between, minutes, seconds, fraction, zone = found.groups()
+    if minutes is None:
+        return _OTHER if zone else "day"
+    end = "" if fraction is None else f"{'zero' if not fraction.strip('0') else ''}{len(fraction)}"
+    return f"time {between}|{'s' if seconds else 'm'}|{zone or ''}|{end}"
+
+
+def rule_of(forms: Iterable[str]) -> Rule:
+    """The rule of a column that is written in these ways; see `forms_of`."""
+    forms = frozenset(forms)
+    missing = {form for form in forms if form == _EMPTY or form.startswith("word ")}
+    forms = forms - missing - {"maybe"}
+    return Rule(_kind_of(forms), words=len(missing) <= 1)
+
+
+def _kind_of(forms: frozenset[str]) -> str:
+    if not forms or _OTHER in forms:
+        return TEXT
+    if all(form.startswith("boolean ") for form in forms):
+        return BOOLEAN if len(forms) == 1 else TEXT
+    if all(form == "day" or form.startswith("time ") for form in forms):
+        return MOMENT if _is_one_way_of_times(forms) else TEXT
+    if any(form == "day" or form.startswith(("boolean ", "time ")) for form in forms):
+        return TEXT
+    if not _is_one_way_of_numbers(forms):
+        return TEXT
+    return BINARY if forms in ({"bit"}, {"bit.0"}) else NUMBER
+
+
+def _is_one_way_of_numbers(forms: frozenset[str]) -> bool:
+    """Whether two texts of one number cannot both be there."""
+    plain = bool(forms & {"bit", "whole"})
+    with_zero = bool(forms & {"bit.0", "whole.0"})
+    trailing = any(form.startswith("zeros ") for form in forms)
+    if not trailing and not (plain and with_zero):
+        return True
+    lengths = {form.split(" ")[1] for form in forms if " " in form} | (
+        {"1"} if with_zero else set()
+    )
+    return not plain and len(lengths) == 1
+
+
+def _is_one_way_of_times(forms: frozenset[str]) -> bool:
+    if forms == {"day"}:
+        return True
+    ways = {form.rpartition("|")[0] for form in forms}
+    ends = {form.rpartition("|")[2] for form in forms}
+    if len(ways) != 1:  # a day beside a time, or another zone: a moment might be there twice
+        return False
+    lengths = {end.removeprefix("zero") for end in ends} - {""}
+    return len(lengths) <= 1 and not ("" in ends and any(end.startswith("zero") for end in ends))

@@ -1,0 +1,237 @@
+"""A hash table of texts in NumPy arrays: many texts, or the few of one row, found in constant time.
+
+Why not what is there: `pyarrow.compute.index_in` hashes the whole value set at every call; a Python
+dict of two million texts takes a second to build and some hundred bytes for each; pandas and polars
+are large, and whoever serves with NumPy alone has neither. Found means found: where hashes are
+equal the bytes are compared.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from optembed_jax.errors import InputError
+
+_PAD = 8  # bytes behind the last text, so that eight can be read at any place
+_ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0xD6E8FEB86659FD93)
+_AT_ONCE = 2**14  # texts: what is made of them stays in the cache
+_LONGEST_BUCKET = 64  # of an honest hash of 2**31 texts: about 13
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Texts:
+    """``N`` texts, one after the other.
+
+    Attributes:
+      data: uint8, their UTF-8 bytes, and at least eight bytes more.
+      starts: int64 or int32 ``[N + 1]``, where each begins, and where the last one ends.
+    """
+
+    data: np.ndarray
+    starts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Bytes of each text."""
+        return np.diff(self.starts)
+
+    @property
+    def words(self) -> np.ndarray:
+        """The eight bytes from each place on as one number, uint64, without a copy."""
+        return np.ndarray((max(len(self.data) - 7, 0),), "<u8", self.data, strides=(1,))
+
+    def strings(self, rows: np.ndarray) -> list[str]:
+        """Some of the texts, by their numbers, integers ``[M]``."""
+        data, starts = self.data, self.starts
+        begin, end = starts[rows].tolist(), starts[rows + 1].tolist()
+        return [data[a:b].tobytes().decode() for a, b in zip(begin, end, strict=True)]
+
+    def take(self, rows: np.ndarray) -> "Texts":
+        """Some of the texts, by their numbers, int64 ``[M]``, one after the other."""
+        lengths = self.lengths[rows]
+        starts = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(lengths, out=starts[1:])
+        source = np.repeat(self.starts[rows] - starts[:-1], lengths) + np.arange(starts[-1])
+        return Texts(padded(self.data[source]), starts.astype(self.starts.dtype))
+
+
+def texts_of(values: list[str]) -> Texts:
+    """Texts of Python strings.
+
+    Raises:
+      InputError: one of them has no UTF-8 form.
+    """
+    whole = "".join(values)
+    try:
+        data = whole.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"a value is no text: {error}") from error
+    lengths = map(len, values) if len(whole) == len(data) else (len(v.encode()) for v in values)
+    starts = np.zeros(len(values) + 1, np.int64)
+    np.cumsum(np.fromiter(lengths, np.int64, len(values)), out=starts[1:])
+    return Texts(np.frombuffer(data + bytes(_PAD), np.uint8), starts)
+
+
+def joined(parts: Sequence[Texts]) -> Texts:
+    """Several of `Texts` as one."""
+    begins = [int(part.starts[0]) for part in parts]
+    ends = [int(part.starts[-1]) for part in parts]
+    total = np.cumsum([0, *(end - begin for begin, end in zip(begins, ends, strict=True))])
+    kind = np.int32 if total[-1] < 2**31 else np.int64
+    starts = [
+        (part.starts[:-1] + (place - begin)).astype(kind)
+        for part, begin, place in zip(parts, begins, total.tolist(), strict=False)
+    ]
+    data = [part.data[a:b] for part, a, b in zip(parts, begins, ends, strict=True)]
+    return Texts(
+        np.concatenate([*data, np.zeros(_PAD, np.uint8)]),
+        np.concatenate([*starts, total[-1:].astype(kind)]),
+    )
+
+
+def padded(data: np.ndarray) -> np.ndarray:
+    """Bytes with what `Texts` wants behind them."""
+    return np.concatenate([data, np.zeros(_PAD, np.uint8)])
+
+
+class TextTable:
+    """Where each text of each field is among the texts of its field.
+
+    Sorted hashes, of which the lowest bits are the number of the text, and for each value of the
+    highest bits the place where those that begin so are.
+
+    Attributes:
+      texts: of all fields, in their order.
+      first: int64 ``[F + 1]``, the number of each field's first text, and of all.
+    """
+
+    def __init__(self, texts: Texts, first: np.ndarray) -> None:
+        """Builds the table.
+
+        Raises:
+          InputError: a field has a text twice, or texts are made to have one hash.
+        """
+        self.texts, self.first = texts, np.asarray(first, np.int64)
+        count = len(texts)
+        bits = max(count.bit_length(), 1)
+        self._low, self._shift = np.uint64((1 << bits) - 1), np.uint64(64 - bits)
+        field = np.repeat(np.arange(len(first) - 1), np.diff(self.first))
+        self._keys = _hashes(texts, field, texts.words, texts.starts[:-1], texts.lengths)
+        self._keys &= ~self._low
+        self._keys |= np.arange(count, dtype=np.uint64)
+        self._keys.sort()
+        sizes = np.bincount((self._keys >> self._shift).astype(np.int64), minlength=1 << bits)
+        self._buckets = np.zeros((1 << bits) + 1, np.int32)
+        np.cumsum(sizes, out=self._buckets[1:])
+        if sizes.max() > _LONGEST_BUCKET:
+            raise InputError(f"{sizes.max()} of the texts have one hash, as no honest ones have")
+        self._check_distinct(field)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        arrays = (self.texts.data, self.texts.starts, self._keys, self._buckets)
+        return sum(array.nbytes for array in arrays)
+
+    def find(self, texts: Texts, field: np.ndarray) -> np.ndarray:
+        """The place of each text among those of its field, int64 ``[N]``, -1 where it has none.
+
+        Args:
+          texts: ``N`` of them.
+          field: the number of each one's field, int64 ``[N]``.
+        """
+        found = np.empty(len(texts), np.int64)
+        for start in range(0, len(texts), _AT_ONCE):
+            end = min(start + _AT_ONCE, len(texts))
+            part = Texts(texts.data, texts.starts[start : end + 1])
+            found[start:end] = self._find(part, np.asarray(field[start:end]))
+        return found
+
+    def _find(self, texts: Texts, field: np.ndarray) -> np.ndarray:
+        starts, lengths, words = texts.starts[:-1], texts.lengths, texts.words
+        hashes = _hashes(texts, field, words, starts, lengths)
+        bucket = (hashes >> self._shift).astype(np.int64)
+        low, high = self.first.take(field), self.first.take(field + 1)
+        found = np.full(len(texts), -1, np.int64)
+        place = self._buckets.take(bucket)
+        bucket += 1
+        end = self._buckets.take(bucket)
+        active = np.flatnonzero(place < end)
+        while len(active):
+            key = self._keys.take(place.take(active))
+            likely = np.flatnonzero((key ^ hashes.take(active)) <= self._low)
+            rows, candidate = active.take(likely), (key.take(likely) & self._low).astype(np.int64)
+            same = self._are(candidate, words, starts.take(rows), lengths.take(rows))
+            same &= (candidate >= low.take(rows)) & (candidate < high.take(rows))
+            found[rows[same]] = candidate[same]
+            place[active] += 1
+            active = active[(found.take(active) < 0) & (place.take(active) < end.take(active))]
+        return np.where(found < 0, -1, found - low)
+
+    def _are(
+        self, candidate: np.ndarray, words: np.ndarray, starts: np.ndarray, lengths: np.ndarray
+    ) -> np.ndarray:
+        """Whether texts of this table are those that stand at these places, bool ``[N]``."""
+        begin = self.texts.starts.take(candidate)
+        same = self.texts.starts.take(candidate + 1) - begin == lengths
+        own = self.texts.words
+        for offset in range(0, int(lengths.max(initial=0)), 8):
+            rows: np.ndarray | slice = slice(None)
+            if offset:
+                rows = np.flatnonzero(same & (lengths > offset))
+            differ = words[starts[rows] + offset] ^ own[begin[rows] + offset]
+            differ &= _mask(lengths[rows] - offset)
+            same[rows] &= differ == 0
+        return same
+
+    def _check_distinct(self, field: np.ndarray) -> None:
+        """Refuses a text that a field has twice."""
+        equal = np.flatnonzero((self._keys[1:] ^ self._keys[:-1]) <= self._low)
+        seen = set()
+        for number in np.unique(np.concatenate([equal, equal + 1])).tolist():
+            value = int(self._keys[number] & self._low)
+            start, end = self.texts.starts[value : value + 2].tolist()
+            key = (int(field[value]), self.texts.data[start:end].tobytes())
+            if key in seen:
+                raise InputError(f"field {key[0]} has the value {key[1][:60]!r} twice")
+            seen.add(key)
+
+
+def _hashes(
+    texts: Texts, field: np.ndarray, words: np.ndarray, starts: np.ndarray, lengths: np.ndarray
+) -> np.ndarray:
+    """A hash of each text and its field, uint64 ``[N]``."""
+    result = np.asarray(field).astype(np.uint64)
+    result *= np.uint64(_ODD[0])
+    result += lengths.astype(np.uint64)
+    longest = int(lengths.max(initial=0))
+    for offset in range(0, max(longest, 1), 8):  # an empty text has a first word too
+        if offset == 0:
+            rows: np.ndarray | slice = slice(None)
+            left = lengths
+            word = words[starts]
+        else:
+            rows = np.flatnonzero(lengths > offset)
+            left = lengths[rows] - offset
+            word = words[starts[rows] + offset]
+        word &= _mask(left)
+        mixed = result[rows] ^ word
+        mixed *= np.uint64(_ODD[1])
+        mixed ^= mixed >> np.uint64(32)
+        result[rows] = mixed
+    result *= np.uint64(_ODD[2])
+    result ^= result >> np.uint64(29)
+    result *= np.uint64(_ODD[0])
+    return result
+
+
+_MASKS = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)
+
+
+def _mask(left: np.ndarray) -> np.ndarray:
+    """The bits of a word that belong to a text of which so many bytes are left."""
+    return _MASKS[np.minimum(left, 8)]

@@ -1,0 +1,135 @@
+"""The one text of a value of any type: the same for Python, NumPy and Arrow values, and for files.
+
+Numbers are written without an exponent's help where that is exact, and without a fraction that says
+nothing (3, not 3.0): a column of integers becomes one of floats as soon as a value is missing. Text
+is left as it is here; which texts mean the same is decided by column, in `values.rule`.
+"""
+
+import datetime
+import decimal
+import math
+import numbers
+import re
+import uuid
+from typing import Any
+
+import numpy as np
+
+from optembed_jax.errors import InputError
+
+_EXACT = 2.0**53  # below it every integer has a float of its own
+
+
+def text_of(value: Any) -> str | None:
+    """The text of a value; None where it is missing: None, NaN, NaT, an empty text.
+
+    Raises:
+      InputError: bytes that are no UTF-8, or something that is no plain value.
+    """
+    if type(value) is str:
+        return value or None
+    if value is None:
+        return None
+    for kind, write in _WRITERS:
+        if isinstance(value, kind):
+            return write(value)
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return text_of(np.asarray(value)[()])  # an array without axes, or a device's
+    if type(value).__name__ == "NAType":  # pandas' own missing value
+        return None
+    raise InputError(f"a value is {_shown(value)}, one plain value is needed")
+
+
+def _of_float(value: Any) -> str | None:
+    number = float(value)
+    if math.isnan(number):
+        return None
+    if abs(number) < _EXACT and number == int(number):
+        return str(int(number))
+    # The shortest text that is this number among those of its own type: 0.1, also in 32 bits.
+    return str(value) if isinstance(value, np.floating) else repr(number)
+
+
+def _of_decimal(value: decimal.Decimal) -> str | None:
+    if value.is_nan():
+        return None
+    text = format(value, "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
+
+
+def _of_bytes(value: bytes) -> str | None:
+    try:
+        return bytes(value).decode() or None
+    except UnicodeDecodeError as error:
+        raise InputError(f"a value is {_shown(value)}, which is no UTF-8 text") from error
+
+
+def _of_datetime(value: datetime.datetime) -> str | None:
+    if value != value:  # pandas' NaT
+        return None
+    nanosecond = getattr(value, "nanosecond", 0)
+    return time_text(value.isoformat() if not nanosecond else str(value))
+
+
+def _of_datetime64(value: np.datetime64) -> str | None:
+    return None if np.isnat(value) else time_text(str(value))
+
+
+def _of_time(value: datetime.time) -> str:
+    text = value.isoformat()
+    return text.rstrip("0") if "." in text else text
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 40 else text[:37] + '...'} ({type(value).__name__})"
+
+
+# In this order: a bool is an int too, a datetime a date.
+_WRITERS: tuple[tuple[Any, Any], ...] = (
+    (str, lambda value: str(value) or None),
+    ((bool, np.bool_), lambda value: "true" if value else "false"),
+    (numbers.Integral, lambda value: str(int(value))),
+    ((float, np.floating), _of_float),
+    (decimal.Decimal, _of_decimal),
+    ((bytes, bytearray, memoryview), _of_bytes),
+    (datetime.datetime, _of_datetime),
+    (datetime.date, lambda value: value.isoformat()),
+    (np.datetime64, _of_datetime64),
+    (datetime.time, _of_time),
+    (uuid.UUID, str),
+)
+
+TIME = re.compile(
+    r"(\d{4}-\d\d-\d\d)(?:([ T])(\d\d:\d\d)(?:(:\d\d)(?:\.(\d{1,9}))?)?)?(Z|[+-]\d\d:?\d\d)?",
+    re.ASCII,
+)
+"""A date, or a date and a time: day, what stands between, minutes, seconds, fraction, zone."""
+
+
+def time_text(text: str) -> str:
+    """The one text of a date or time in ISO 8601; any other text as it is.
+
+    Midnight is the day alone, "2024-03-02"; other times are "2024-03-02 14:30:00", with the digits
+    of a fraction that are needed. A time of a known zone is that of UTC, with "Z" behind it.
+    """
+    found = TIME.fullmatch(text)
+    if found is None:
+        return text
+    day, _, minutes, seconds, fraction, zone = found.groups()
+    if zone is not None:
+        if minutes is None:
+            return text
+        if zone != "Z" and zone.strip("+-:0"):
+            try:
+                moment = datetime.datetime.fromisoformat(f"{day} {minutes}{seconds or ''}{zone}")
+                moment = moment.astimezone(datetime.UTC)
+            except (ValueError, OverflowError):
+                return text
+            day, minutes, seconds = f"{moment:%Y-%m-%d}", f"{moment:%H:%M}", f":{moment:%S}"
+    fraction = (fraction or "").rstrip("0")
+    clock = f"{minutes or '00:00'}{seconds or ':00'}{'.' if fraction else ''}{fraction}"
+    if zone is None:
+        return day if clock == "00:00:00" else f"{day} {clock}"
+    return f"{day} {clock}Z"
