@@ -4,13 +4,15 @@
 
 Makes a CSV file with Criteo's columns (criteo_text.py), prepares it with every value that occurs,
 trains, searches, retrains, exports, and scores the file itself; each phase is a command of its own.
-Then all of it again, each phase killed half way and called once more: what it leaves has to be what
-the undisturbed run left, byte for byte but for timings. Memory is that of a command and its workers
+Then all of it again, each phase killed half way (a training not before its first checkpoint) and
+called once more: what it leaves has to be what the undisturbed run left, byte for byte but for
+timings. Memory is that of a command and its workers
 together (proportional set size, so that what they share counts once). Needs about 700 bytes of
 disk per row under --scratch, and it takes hours for 20 million; all but --json is deleted.
 """
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -21,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 from absl import flags
@@ -67,8 +70,17 @@ def commands(folder: pathlib.Path, log: pathlib.Path) -> dict[str, list[str]]:
     }
 
 
-def run(command: list[str], kill_after: float | None = None) -> dict[str, Any]:
+def run(
+    command: list[str],
+    kill_after: float | None = None,
+    may_be_killed: Callable[[], bool] = lambda: True,
+) -> dict[str, Any]:
     """Run a command to its end, or kill it and its workers; seconds and peak memory.
+
+    Args:
+      command: the command.
+      kill_after: seconds; None lets it end.
+      may_be_killed: asked from then on; one that ends before it says so is not killed.
 
     Raises:
       SystemExit: it fails.
@@ -79,7 +91,8 @@ def run(command: list[str], kill_after: float | None = None) -> dict[str, Any]:
         process = subprocess.Popen(command, stdout=told, stderr=told, start_new_session=True)
         while process.poll() is None:
             peak = max(peak, _memory_of_session(process.pid))
-            if kill_after is not None and time.monotonic() - begun > kill_after:
+            is_late = kill_after is not None and time.monotonic() - begun > kill_after
+            if is_late and may_be_killed():
                 os.killpg(process.pid, signal.SIGKILL)
                 is_killed = process.wait() == -signal.SIGKILL
                 break
@@ -143,11 +156,15 @@ def measure(folder: pathlib.Path) -> dict[str, Any]:
     record["killed"] = {}
     for phase, command in commands(killed, log).items():
         whole = record["phases"][phase]["seconds"]
-        lives = [run(command, kill_after=_KILL_AT.value * whole), run(command)]
+        can_go_on = functools.partial(_can_go_on, killed / "run" / phase)
+        lives = [run(command, _KILL_AT.value * whole, can_go_on), run(command)]
         record["killed"][phase] = lives
         print(f"{phase:14} killed: {_said(lives[0])}; again: {_said(lives[1])}", flush=True)
     found = left_by(killed)
     names = found.keys() | expected.keys()
+    record["never_killed"] = [
+        phase for phase, (life, _) in record["killed"].items() if not life["killed"]
+    ]
     record["different"] = sorted(name for name in names if found.get(name) != expected.get(name))
     record["compared"] = sorted(names)
     record["peak_bytes"] = max(
@@ -155,6 +172,13 @@ def measure(folder: pathlib.Path) -> dict[str, Any]:
         *(life["peak_bytes"] for lives in record["killed"].values() for life in lives),
     )
     return record
+
+
+def _can_go_on(folder: pathlib.Path) -> bool:
+    """Whether a phase has something to go on from: a training its first checkpoint."""
+    if folder.name not in ("baseline", "supernet", "retrain"):
+        return True
+    return any(folder.glob("checkpoints/*/manifest.json"))
 
 
 def _said(life: dict[str, Any]) -> str:
@@ -173,6 +197,7 @@ def main() -> None:
     if "different" in record:
         compared = len(record["compared"])
         print(f"different after the kills: {record['different'] or f'none of {compared} files'}")
+        print(f"ended before they were killed: {record['never_killed'] or 'none'}")
     json_file.write(record)
 
 
