@@ -266,6 +266,12 @@ PARALLELISM = flags.DEFINE_string(
     "pmap: a copy of the table on every device; sharded: its rows sharded over them; auto: pmap if "
     "that fits, on accelerators and in runs of several processes.",
 )
+EXCHANGE = flags.DEFINE_string(
+    "exchange",
+    "auto",
+    "Of sharded rows: all_gather: every device sees the ids of the whole batch; all_to_all: each "
+    "asks the others for the rows of its own examples; auto: what sends less.",
+)
 DISTRIBUTED = flags.DEFINE_string(
     "distributed", "auto", "Several processes: auto (Cloud TPU pods, or a given address), on, off."
 )
@@ -429,6 +435,7 @@ def settings() -> Settings:
         verify_seeds=VERIFY_SEEDS.value,
         tune=_tune_options(train),
         parallelism=PARALLELISM.value,
+        exchange=EXCHANGE.value,
     )
 
 

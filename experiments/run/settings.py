@@ -8,7 +8,7 @@ from experiments.run.preemption import every
 from experiments.run.search_options import SearchOptions
 from experiments.run.tune_options import TuneOptions
 from optembed_jax.data.options import DataOptions
-from optembed_jax.devices.choice import PARALLELISMS
+from optembed_jax.devices.choice import EXCHANGES, PARALLELISMS
 from optembed_jax.errors import InputError
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.search.dimension_rules import DIMENSION_RULES
@@ -36,6 +36,7 @@ class Settings:
       candidates_per_pass: of the search.
       retrain_group_lasso: of the retraining; None is ``train.group_lasso``.
       parallelism: how steps are spread over devices, see ``choice.choose``.
+      exchange: how rows that are sharded come to who reads them, likewise.
       checkpoint_every: how often training is saved, as :func:`preemption.every` takes it.
       pick: which table of a front to retrain, as ``pick.pick`` reads it.
       finalists: whether what is retrained has to validate better than what else is there.
@@ -66,6 +67,7 @@ class Settings:
     verify_seeds: int = 0
     tune: TuneOptions | None = None
     parallelism: str = "auto"
+    exchange: str = "auto"
     early_stop_by: str = "auc"
     early_stop_errors: float = 3.0
     init_output: str = "click_rate"
@@ -110,6 +112,10 @@ class Settings:
         if self.parallelism not in PARALLELISMS:
             raise InputError(
                 f"parallelism must be one of {', '.join(PARALLELISMS)}, not {self.parallelism!r}"
+            )
+        if self.exchange not in EXCHANGES:
+            raise InputError(
+                f"exchange must be one of {', '.join(EXCHANGES)}, not {self.exchange!r}"
             )
 
     @property
