@@ -221,6 +221,12 @@ CALIBRATE = flags.DEFINE_bool(
     "After training, shift the output's bias until the mean prediction over the training rows is "
     "their click rate. No AUC changes by it.",
 )
+NEGATIVE_RATE = flags.DEFINE_float(
+    "negative_rate",
+    1.0,
+    "Where of the rows without a click only some were kept: which share, in (0, 1]. What is "
+    "exported then predicts the probabilities of all rows; what training reports is of those kept.",
+)
 CHECKPOINT_EVERY = flags.DEFINE_string(
     "checkpoint_every",
     "300s",
@@ -424,6 +430,7 @@ def settings() -> Settings:
         early_stop_errors=EARLY_STOP_ERRORS.value,
         init_output=INIT_OUTPUT.value,
         calibrate=CALIBRATE.value,
+        negative_rate=NEGATIVE_RATE.value,
         seed=SEED.value,
         retrain_from=RETRAIN_FROM.value,
         candidates_per_pass=CANDIDATES_PER_PASS.value,

@@ -31,6 +31,7 @@ class Settings:
       early_stop_by, early_stop_errors: as ``EarlyStopping`` has them.
       init_output: ``click_rate`` or ``random``: what models predict before they are trained.
       calibrate: whether a trained model's mean prediction is put right, over the training rows.
+      negative_rate: share of the rows without a click that the data have, in (0, 1].
       seed: of the run.
       retrain_from: ``supernet`` or ``fresh``.
       candidates_per_pass: of the search.
@@ -72,11 +73,17 @@ class Settings:
     early_stop_errors: float = 3.0
     init_output: str = "click_rate"
     calibrate: bool = True
+    negative_rate: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "patience", "candidates_per_pass"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 < self.negative_rate <= 1:
+            raise InputError(
+                "negative_rate is the share of the rows without a click that was kept, in (0, 1], "
+                f"not {self.negative_rate}"
+            )
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must be in 0..2**32 - 1, not {self.seed}")
         if self.retrain_from not in ("supernet", "fresh"):

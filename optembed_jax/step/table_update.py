@@ -35,7 +35,7 @@ from optembed_jax.step.optimisers import TrainConfig, make_optimisers
 from optembed_jax.step.requested_rows import Asked, RequestedRows
 from optembed_jax.table import score as row_score
 from optembed_jax.table.catch_up import ridges, shares
-from optembed_jax.table.lookup import Lookup, count_reads, look_up
+from optembed_jax.table.lookup import Lookup, look_up
 from optembed_jax.table.score import ScoreState
 from optembed_jax.table.state import RowState, init_row_state, updates_sparsely, with_dates
 from optembed_jax.table.update import RowStep, step_densely, synchronise, write_back
