@@ -62,8 +62,8 @@ def main() -> None:
     if rate < 1:
         params = dataclasses.replace(params, network=of_all_rows(params.network, rate))
         run.progress.say(
-            f"bundle  predicts all rows, of which --negative_rate={rate:g} of those without a click "
-            "were trained on"
+            f"bundle  predicts all rows, though only --negative_rate={rate:g} of those without a "
+            "click were trained on"
         )
     served = _served(run, index)
     ids, labels = run.prepared.arrays("validation")
