@@ -7,6 +7,7 @@ All other flags are taken from the run.
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def main() -> None:
     summary = _summary_of(workdir)
     project_flags.adopt(summary["flags"])
     run = runs.open_run()
-    phase = phases_of(run.settings.model.mode)[-1]
+    phase = _phase(phases_of(run.settings.model.mode))
     result = run.workdir.require(phase, "export")
     model = model_of(phase, run.settings.model)
     trained = load_trained(run, phase)
@@ -129,11 +130,21 @@ def main() -> None:
         )
     test_ids, test_labels = run.prepared.arrays("test")
     found = metrics.auc(test_labels, bundle.logits(served.ids(test_ids)))
-    print(f"test AUC  retrained model {result['test_auc']:.6f}  loaded bundle {found:.6f}")
+    print(f"test AUC  {phase} model {result['test_auc']:.6f}  loaded bundle {found:.6f}")
     print(_comparison(run, model, trained, bundle, (ids, exported.ids), disk))
     if project_flags.SAMPLE.value:
         rows = _write_sample(run, in_file_system(project_flags.SAMPLE.value, "--sample"))
         run.progress.say(f"sample  {rows:,} raw rows in {project_flags.SAMPLE.value}")
+
+
+def _phase(phases: Sequence[str]) -> str:
+    """The phase whose model is exported."""
+    wanted = project_flags.PHASE.value
+    if wanted is None:
+        return phases[-1]
+    if wanted not in (phases[0], phases[-1]):
+        raise InputError(f"--phase is {phases[0]} or {phases[-1]} of this run, not {wanted!r}")
+    return str(wanted)
 
 
 def _platforms() -> list[str]:

@@ -368,6 +368,11 @@ MAX_BUNDLE_BYTES = flags.DEFINE_integer(
     None,
     "export: bytes of the whole folder at most, by fewer bits where they do least harm.",
 )
+PHASE = flags.DEFINE_string(
+    "phase",
+    None,
+    "export: the phase whose model is exported, such as baseline, for comparison. None: the last.",
+)
 FULL_IDS = flags.DEFINE_bool(
     "full_ids",
     False,
