@@ -79,9 +79,9 @@ def check(peers: Peers, sides: Sequence[str]) -> dict[str, float]:
     return gaps
 
 
-def first_state() -> TrainState:
+def first_state(table_optimiser: str = "adam") -> TrainState:
     """What all sides begin with; linear weights that are not zero have a gradient to check."""
-    train = TrainConfig(row_decay="none", table_update="sparse")
+    train = TrainConfig(row_decay="none", table_update="sparse", table_optimiser=table_optimiser)
     state = init_state(jax.random.key(0), _model(), train, fields_of(ROWS))
     linear = 0.1 * jax.random.normal(jax.random.key(1), (ROWS,))
     table = state.params.table.replace(linear=linear)

@@ -38,6 +38,7 @@ class Side:
       rows: of the table.
       row_decay: of our side.
       mode: ``all`` is the supernet, ``none`` the plain model, without thresholds and drawn dims.
+      table_optimiser: of our side.
     """
 
     kind: str
@@ -45,13 +46,14 @@ class Side:
     rows: int
     row_decay: str
     mode: str = "all"
+    table_optimiser: str = "adam"
 
     @property
     def train(self) -> TrainConfig:
         """Settings of the optimisers, the reference's for DeepFM on Criteo roughly."""
         if self.kind in ("dense", "dense_embedding"):
             return TrainConfig(row_decay="l2_coupled", table_update="dense")
-        return TrainConfig(row_decay=self.row_decay)
+        return TrainConfig(row_decay=self.row_decay, table_optimiser=self.table_optimiser)
 
 
 def make_step(side: Side) -> Callable[[np.ndarray, np.ndarray], Any]:

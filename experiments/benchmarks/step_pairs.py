@@ -21,6 +21,9 @@ from experiments.benchmarks.timed_steps import Figures, Program
 from optembed_jax.errors import InputError
 from optembed_jax.step.optimisers import TrainConfig
 
+OPTIMISERS = {"sparse_torch": "adam", "fbgemm": "rowwise_adagrad"}
+"""Of our side beside a sparse table: what keeps the same state as the peer does."""
+
 SMALL = 10_000
 """Rows of the table that growth is measured from."""
 
@@ -150,7 +153,12 @@ def batches_for_peers(rows: int) -> Iterator[pathlib.Path]:
 
 
 def pairs_of(
-    model: str, rows: int, decay: str, sides: Sequence[str], peer: Callable[[str], Program]
+    model: str,
+    rows: int,
+    decay: str,
+    sides: Sequence[str],
+    peer: Callable[[str], Program],
+    optimiser: str = "adam",
 ) -> list[dict[str, Program]]:
     """Which programs take turns.
 
@@ -164,10 +172,11 @@ def pairs_of(
       decay: of our rows.
       sides: of ``SIDES``; of ``PEERS`` those that can be used.
       peer: the program of one of them, or of its embedding part.
+      optimiser: of our table, but beside sparse tables (``OPTIMISERS``).
     """
 
-    def of(kind: str, rows: int = rows, mode: str = "all") -> Program:
-        return our_program(Side(kind, model, rows, decay, mode))
+    def of(kind: str, rows: int = rows, mode: str = "all", optimiser: str = optimiser) -> Program:
+        return our_program(Side(kind, model, rows, decay, mode, optimiser))
 
     supernet = {"ours": of("ours")}
     if "torch" in sides:
@@ -183,7 +192,8 @@ def pairs_of(
     for name in ("sparse_torch", "fbgemm"):
         if name in sides:
             for part in ("_embedding", ""):
-                ours = {f"plain{part}_beside_{name}": of(f"ours{part}", mode="none")}
+                plain = of(f"ours{part}", mode="none", optimiser=OPTIMISERS[name])
+                ours = {f"plain{part}_beside_{name}": plain}
                 pairs.append(ours | {f"{name}{part}": peer(f"{name}{part}")})
     return pairs
 
@@ -196,6 +206,7 @@ def measure(
     peers: Peers | None,
     repeats: int,
     steps: int,
+    optimiser: str = "adam",
 ) -> dict[str, Any]:
     """All figures of one table.
 
@@ -207,8 +218,10 @@ def measure(
       peers: that run those of ``PEERS``; None where none is asked for.
       repeats: turns that count.
       steps: of a turn.
+      optimiser: as of :func:`pairs_of`.
     """
     figures: dict[str, Any] = {"model": model, "rows": rows, "row_decay": decay}
+    figures["table_optimiser"] = optimiser
     usable = [name for name in sides if name not in PEERS or model == "deepfm"]
     if peers is not None and peers.fbgemm_missing is not None and "fbgemm" in usable:
         usable.remove("fbgemm")
@@ -219,7 +232,7 @@ def measure(
             assert peers is not None
             return peer_program(peers, peer_job("time", side, rows, folder))
 
-        for pair in pairs_of(model, rows, decay, usable, peer):
+        for pair in pairs_of(model, rows, decay, usable, peer, optimiser):
             add(figures, timed_steps.alternate(pair, repeats, steps))
     return figures | ratios(figures)
 

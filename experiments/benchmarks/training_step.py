@@ -9,12 +9,13 @@ dense Adam.
 
 Dense Adam is not what people with large tables run, so the plain model (no thresholds, all columns)
 is also compared with PyTorch's ``Embedding(sparse=True)`` under SparseAdam, and with FBGEMM's
-tables for the CPU under row-wise Adagrad. Whether all of them do the same work is looked at first,
-on a small table. PyTorch's sides and FBGEMM run in an environment of their own, which is made from
-pinned versions where it is absent (``--tables_env``); without FBGEMM's wheels for this system its
-figures are null, and ``fbgemm_missing`` says why. Ratios named ``..._over_PEER`` are the peer's
-time over ours, by the clock and, with ``_cpu``, in processor time; ``memory_over_PEER`` is our peak
-memory over the peer's.
+tables for the CPU under row-wise Adagrad, beside which our side keeps row-wise Adagrad's state too,
+as beside SparseAdam Adam's (``--table_optimiser`` is of the others). Whether all of them do the
+same work is looked at first, on a small table. PyTorch's sides and FBGEMM run in an environment of
+their own, which is made from pinned versions where it is absent (``--tables_env``); without
+FBGEMM's wheels for this system its figures are null, and ``fbgemm_missing`` says why. Ratios named
+``..._over_PEER`` are the peer's time over ours, by the clock and, with ``_cpu``, in processor time;
+``memory_over_PEER`` is our peak memory over the peer's.
 
 Each side is a
 process of its own, so that its peak memory is its own; they take turns of ``--steps_per_turn``
@@ -34,10 +35,14 @@ from experiments.benchmarks import json_file, same_work
 from experiments.benchmarks.step_pairs import SIDES, asked, find_peers, line_of, measure, threads
 from experiments.run import cli
 from optembed_jax.table.decay import ROW_DECAYS
+from optembed_jax.table.moments import TABLE_OPTIMISERS
 
 _ROWS = flags.DEFINE_list("rows", ["1000000"], "Rows of the table, V.")
 _MODELS = flags.DEFINE_list("models", ["deepfm"], "Backbones, or all; the peers have deepfm.")
 _DECAY = flags.DEFINE_enum("row_decay", "group_lasso", ROW_DECAYS, "Of our side.")
+_OPTIMISER = flags.DEFINE_enum(
+    "table_optimiser", "adam", list(TABLE_OPTIMISERS), "Of our side, but beside sparse tables."
+)
 _REPEATS = flags.DEFINE_integer("repeats", 11, "Timed turns of each side.", lower_bound=3)
 _STEPS = flags.DEFINE_integer("steps_per_turn", 3, "Steps of a turn.", lower_bound=1)
 _SIDES = flags.DEFINE_list("sides", list(SIDES), f"What to compare with, of {', '.join(SIDES)}.")
@@ -64,7 +69,8 @@ def main() -> None:
     gaps = {} if peers is None else same_work.check(peers, sides)
     found = []
     for model, rows in tables:
-        found.append(measure(model, rows, _DECAY.value, sides, peers, _REPEATS.value, _STEPS.value))
+        how = _DECAY.value, sides, peers, _REPEATS.value, _STEPS.value, _OPTIMISER.value
+        found.append(measure(model, rows, *how))
         print(line_of(found[-1]), flush=True)
     written = found[0] | {
         **json_file.machine(),

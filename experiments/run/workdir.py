@@ -37,6 +37,9 @@ _BUILT_ON = {
 FORMAT = 2
 """Of the folder. Raised where flags or states of an older version no longer serve."""
 
+_UNRECORDED = {"table_optimiser": "adam"}
+"""What older folders of this format do not record, because there was no choice."""
+
 UNDER_WAY = "finalists"
 """Where a phase trains several tables of which it keeps one."""
 
@@ -146,7 +149,7 @@ class Workdir:
         recorded = self.begun_with(phase) if result is None else result["flags"]
         if recorded is None:
             return False
-        wanted = json.loads(json.dumps(flags))
+        wanted, recorded = json.loads(json.dumps(flags)), {**_UNRECORDED, **recorded}
         changed = [name for name in wanted if recorded.get(name) != wanted[name]]
         if changed:
             differences = ", ".join(

@@ -19,6 +19,9 @@ class TrainConfig:
 
     Attributes:
       lr: Adam's learning rate of table and network, above 0.
+      table_lr: the table's own; None: ``lr``. Adagrad's steps become smaller from itself, so it
+        wants a larger one.
+      table_optimiser: what the table's optimiser keeps, one of ``moments.TABLE_OPTIMISERS``.
       l2: weight of half the squared norm of kernels, added to the gradient before Adam normalises
         it (the reference's coupled form), at least 0.
       table_l2: the same of rows and linear weights, at least 0; how rows pay it is the
@@ -41,6 +44,8 @@ class TrainConfig:
     """
 
     lr: float = 1e-3
+    table_lr: float | None = None
+    table_optimiser: str = "adam"
     l2: float = 1e-5
     table_l2: float | None = None
     t_lr: float = 1e-4
@@ -56,6 +61,8 @@ class TrainConfig:
             return
         if not self.lr > 0:
             raise InputError(f"lr must be above 0, not {self.lr}")
+        if self.table_lr is not None and not self.table_lr > 0:
+            raise InputError(f"table_lr must be above 0, not {self.table_lr}")
         for name in ("l2", "t_lr", "alpha", "group_lasso"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must be at least 0, not {getattr(self, name)}")
@@ -96,6 +103,8 @@ class TrainConfig:
         if self.row_decay == "decoupled":
             return self
         rates: Any = {"lr": self.lr * lr_scale, "t_lr": self.t_lr * lr_scale}
+        if self.table_lr is not None:
+            rates["table_lr"] = self.table_lr * lr_scale
         return dataclasses.replace(self, **rates)
 
     @property
@@ -103,9 +112,11 @@ class TrainConfig:
         """How rows are updated.
 
         Raises:
-          InputError: a decoupled decay that is too strong.
+          InputError: a decoupled decay that is too strong, or one that the optimiser has no lazy
+            form of.
         """
-        return RowRule(self.row_decay, self.lr, self._l2_of_rows, self.group_lasso)
+        lr = self.lr if self.table_lr is None else self.table_lr
+        return RowRule(self.row_decay, lr, self._l2_of_rows, self.group_lasso, self.table_optimiser)
 
     @property
     def _l2_of_rows(self) -> float:
@@ -146,11 +157,11 @@ def make_optimisers(config: TrainConfig) -> Optimisers:
     """The paper's three optimisers; the table's, as it is where Optax updates every row."""
     rule = config.row_rule
 
-    def adam(l2: float, mask: Any) -> optax.GradientTransformation:
+    def adam(lr: float, l2: float, mask: Any) -> optax.GradientTransformation:
         return optax.chain(
             optax.add_decayed_weights(l2, mask=mask),
             optax.scale_by_adam(),
-            optax.scale_by_learning_rate(config.lr),
+            optax.scale_by_learning_rate(lr),
         )
 
     def kernels(network: Any) -> Any:
@@ -159,8 +170,8 @@ def make_optimisers(config: TrainConfig) -> Optimisers:
             lambda path, leaf: leaf.ndim >= 2 and not path[-1].key.endswith("bias"), network
         )
 
-    table = adam(rule.l2, None)  # The reference.
+    table = adam(rule.lr, rule.l2, None)  # The reference.
     if rule.decay == "decoupled":
-        table = optax.adamw(config.lr, weight_decay=rule.l2)
-    network = adam(config.l2, kernels)
+        table = optax.adamw(rule.lr, weight_decay=rule.l2)
+    network = adam(config.lr, config.l2, kernels)
     return Optimisers(table=table, thresholds=optax.sgd(config.t_lr), network=network)

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 import optax
 
 from optembed_jax.exchange.batch_axis import BatchAxis
@@ -33,10 +34,9 @@ from optembed_jax.step.batch_read import BatchRead
 from optembed_jax.step.optimisers import TrainConfig, make_optimisers
 from optembed_jax.table import score as row_score
 from optembed_jax.table.catch_up import ridges, shares
-from optembed_jax.table.decay import AdamRows
 from optembed_jax.table.lookup import Lookup, count_reads, look_up
 from optembed_jax.table.score import ScoreState
-from optembed_jax.table.state import RowState, init_row_state, updates_sparsely
+from optembed_jax.table.state import RowState, init_row_state, updates_sparsely, with_dates
 from optembed_jax.table.update import RowStep, step_densely, synchronise, write_back
 from optembed_jax.table.view import Ask, Seen, read_whole
 
@@ -146,7 +146,7 @@ def init_table_state(train: TrainConfig, table: Any, fields: Fields) -> Any:
 def _init_stack_state(train: TrainConfig, table: Table, fields: Fields) -> TableState:
     rule = train.row_rule
     sparse = updates_sparsely(train.table_update, fields.num_features)
-    if not sparse and not rule.lazy_moments:
+    if not sparse and not rule.lazy_moments and not rule.moments.is_rowwise:
         return OptaxRows(make_optimisers(train).table.init(table))
     state = init_row_state(rule, table, fields, sparse=sparse)
     parts = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
@@ -180,7 +180,7 @@ class SparseRows(RowState):
         new_table, state = synchronise(rule, table, self, step)
         if scores is not None and scores.kind == "mean_norm" and scores.total is not None:
             assert self.last is not None
-            before = AdamRows(table.rows, self.mu.rows, self.nu.rows)
+            before, _ = with_dates(self, table, step).groups()
             idle = row_score.sum_of_idle_norms(
                 rule, before, new_table.rows, step - self.last, self.visits, scores.order
             )
@@ -366,5 +366,5 @@ def _owed(
 ) -> tuple[Table | None, Table | None]:
     """``RowState.share`` and ``ridge`` at a rate."""
     rule = train.at(lr_scale).row_rule
-    share = shares(rule, table, state.mu, state.nu, state.visits)
-    return share, ridges(rule, state.nu, state.visits)
+    rows = with_dates(state, table, jnp.int32(0))
+    return shares(rule, rows), ridges(rule, rows)

@@ -6,13 +6,15 @@ vectors belong to no row and are passed on as they are.
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from optembed_jax.method.embedding import Table
-from optembed_jax.table.decay import AdamRows, RowRule, idle, lasso_share, ridge_per_step
+from optembed_jax.table.decay import RowRule, idle, lasso_share, ridge_per_step
+from optembed_jax.table.moments import MomentRows
 from optembed_jax.table.shrinkage import shrink
 
 _CACHED_ROWS = 256  # With their moments, they fit a core's cache while idle steps are taken.
@@ -26,13 +28,14 @@ class DatedRows:
 
     Attributes:
       value: embeddings ``[R, D]`` and linear weights ``[R]``.
-      mu: their first moments.
-      nu: their second moments.
+      mu: their first moments; of None where the optimiser has none.
+      nu: their second moments, row-wise ``[R]`` of embeddings too.
       last: int32 ``[R]``, the step that each row is up to date with.
       visits: int32 ``[R]``, steps that read the row; None where the rule does not ask for it.
       share: of ``shrinkage``, of each row and of each linear weight, float32 ``[R]``, so that
         an idle row's moments need not be read; None where rows do not shrink, and in a dense state.
       ridge: likewise; None without L2, too.
+      columns: of ``MomentRows``, of the embeddings.
     """
 
     value: Table
@@ -42,6 +45,15 @@ class DatedRows:
     visits: jax.Array | None
     share: Table | None
     ridge: Table | None = None
+    columns: jax.Array | None = None
+
+    def groups(self) -> tuple[MomentRows, MomentRows | None]:
+        """Embeddings and linear weights, with their moments."""
+        of_rows = MomentRows(self.value.rows, self.mu.rows, self.nu.rows, self.columns)
+        if self.value.linear is None:
+            return of_rows, None
+        assert self.nu.linear is not None
+        return of_rows, MomentRows(self.value.linear, self.mu.linear, self.nu.linear)
 
 
 def catch_up(rule: RowRule, rows: DatedRows, step: jax.Array) -> DatedRows:
@@ -55,13 +67,8 @@ def catch_up(rule: RowRule, rows: DatedRows, step: jax.Array) -> DatedRows:
     if rule.lazy_moments:
         value, share = pay(rows.value, rows.share, rows.ridge, steps)
         return dataclasses.replace(rows, value=value, share=share, last=last)
-    value, mu, nu = per_group(
-        lambda value, mu, nu: idle(rule, AdamRows(value, mu, nu), steps, rows.last, rows.visits),
-        rows.value,
-        rows.mu,
-        rows.nu,
-    )
-    return dataclasses.replace(rows, value=value, mu=mu, nu=nu, last=last)
+    idled = per_group(lambda group: idle(rule, group, steps, rows.last, rows.visits), rows)
+    return dataclasses.replace(idled, last=last)
 
 
 def pay(
@@ -85,29 +92,24 @@ def pay(
     return Table(rows, linear, value.oov), Table(share_of_rows, share_of_linear)
 
 
-def shares(
-    rule: RowRule, value: Table, mu: Table, nu: Table, visits: jax.Array | None
-) -> Table | None:
+def shares(rule: RowRule, rows: DatedRows) -> Table | None:
     """``DatedRows.share`` of rows with these moments; None where rows do not shrink."""
     if not rule.shrinks:
         return None
-    assert visits is not None
-    found: Table = jax.tree.map(
-        lambda *rows: lasso_share(rule, AdamRows(*rows), visits),
-        *(dataclasses.replace(table, oov=None) for table in (value, mu, nu)),
-    )
-    return found
+    return _of_groups(lambda group: lasso_share(rule, group, rows.visits), rows)
 
 
-def ridges(rule: RowRule, nu: Table, visits: jax.Array | None) -> Table | None:
-    """``DatedRows.ridge`` of rows with these second moments; None without any."""
+def ridges(rule: RowRule, rows: DatedRows) -> Table | None:
+    """``DatedRows.ridge`` of rows with these moments; None without any."""
     if not rule.shrinks or not rule.l2:
         return None
-    assert visits is not None
-    found: Table = jax.tree.map(
-        lambda nu: ridge_per_step(rule, nu, visits), dataclasses.replace(nu, oov=None)
-    )
-    return found
+    return _of_groups(lambda group: ridge_per_step(rule, group, rows.visits), rows)
+
+
+def _of_groups(number: Callable[[MomentRows], Any], rows: DatedRows) -> Table:
+    """A number for each row, and for each linear weight."""
+    of_rows, of_linear = rows.groups()
+    return Table(number(of_rows), None if of_linear is None else number(of_linear))
 
 
 def sweep(
@@ -168,21 +170,28 @@ def numbers_for_a_row(whole: jax.Array | None) -> int:
     return _NUMBERS if whole is not None and whole.ndim == 1 else 1
 
 
-def per_group(function: Callable[..., AdamRows], *tables: Table) -> tuple[Table, Table, Table]:
-    """A function of embeddings and of linear weights: their values, first and second moments."""
-    rows = function(*(table.rows for table in tables))
+def per_group(function: Callable[..., MomentRows], rows: DatedRows, *others: Table) -> DatedRows:
+    """A function of embeddings and of linear weights, each with those of other tables."""
+    of_rows, of_linear = rows.groups()
+    embeddings = function(of_rows, *(table.rows for table in others))
     linear = None
-    if tables[0].linear is not None:
-        linear = function(*(table.linear for table in tables))
+    if of_linear is not None:
+        linear = function(of_linear, *(table.linear for table in others))
 
     def part(name: str, of: Table) -> Table:
         return Table(
-            rows=getattr(rows, name),
+            rows=getattr(embeddings, name),
             linear=None if linear is None else getattr(linear, name),
             oov=of.oov,
         )
 
-    return part("value", tables[0]), part("mu", tables[1]), part("nu", tables[2])
+    return dataclasses.replace(
+        rows,
+        value=part("value", rows.value),
+        mu=part("mu", rows.mu),
+        nu=part("nu", rows.nu),
+        columns=embeddings.columns,
+    )
 
 
 def without_oov(rows: DatedRows) -> DatedRows:

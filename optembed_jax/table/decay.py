@@ -1,7 +1,9 @@
-"""What a row of the table pays per step, visited or idle: Adam's step, and five kinds of decay.
+"""What a row of the table pays per step, visited or idle: its optimiser's step, and five kinds of
+decay.
 
 A row is *visited* by a step when an example of the batch reads it, and *idle* otherwise. The rules
-differ in what an idle row does; each has a form that takes many idle steps at once.
+differ in what an idle row does; each has a form that takes many idle steps at once. They are
+described here with Adam; ``moments`` has the optimisers.
 
 ===============  =========================================================================
 ``l2_coupled``   L2 in the gradient, ``g + l2 * e``, inside Adam (the reference). An idle row moves
@@ -24,23 +26,35 @@ differ in what an idle row does; each has a form that takes many idle steps at o
 corrected for their start by the row's own number of visits, so that a row's first step is ``lr``
 per element however late it comes, and ``h`` does not change while the row is idle. A row that was
 never visited pays nothing under ``group_lasso``: there is no gradient to say what it is worth.
+
+With row-wise moments, ``h`` is the root of the one second moment that a row has, under Adagrad of
+its sum; ``l2_visited`` reaches the columns that the step reads; ``decoupled`` under Adagrad shrinks
+idle rows and nothing more, for there is no first moment to drift with. ``l2_coupled`` is Adam's
+alone: its idle steps follow no closed form.
 """
 
 import dataclasses
 import functools
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from optembed_jax.errors import InputError
+from optembed_jax.method.embedding import cut
+from optembed_jax.table.moments import (
+    BETA1,
+    BETA2,
+    EPSILON,
+    TABLE_OPTIMISERS,
+    MomentRows,
+    TableOptimiser,
+    columns_read,
+    per_row,
+)
 from optembed_jax.table.shrinkage import shrink
 
 ROW_DECAYS = ("l2_coupled", "l2_visited", "decoupled", "group_lasso", "none")
-
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-"""Adam's constants, those of the reference and of ``optax.adam``."""
 
 _RATIO = BETA1 / BETA2**0.5
 _SETTLED = 20_000  # 0.999 ** 20_000 is 2e-9: from there on Adam's corrections are 1 in float32.
@@ -55,26 +69,49 @@ class RowRule:
       lr: learning rate, above 0.
       l2: weight of the squared norm of rows, at least 0; ``none`` has no use for it.
       group_lasso: weight of the norm of rows under ``group_lasso``, at least 0.
+      optimiser: one of ``moments.TABLE_OPTIMISERS``.
 
     Raises:
-      InputError: no such decay, or a decoupled one so strong that its closed form diverges
-        (``lr * l2`` of 0.09 and more).
+      InputError: no such decay or optimiser, two that do not go together, or a decoupled decay so
+        strong that its closed form diverges (``lr * l2`` of 0.09 and more).
     """
 
     decay: str
     lr: float
     l2: float = 0.0
     group_lasso: float = 0.0
+    optimiser: str = "adam"
 
     def __post_init__(self) -> None:
         if self.decay not in ROW_DECAYS:
             raise InputError(
                 f"row_decay must be one of {', '.join(ROW_DECAYS)}, not {self.decay!r}"
             )
+        if self.optimiser not in TABLE_OPTIMISERS:
+            raise InputError(
+                f"table_optimiser must be one of {', '.join(TABLE_OPTIMISERS)}, not "
+                f"{self.optimiser!r}"
+            )
+        if self.decay == "l2_coupled" and self.moments.is_rowwise:
+            raise InputError(
+                f"row_decay=l2_coupled has no closed form of idle rows with table_optimiser="
+                f"{self.optimiser}; use row_decay=group_lasso, l2_visited, decoupled or none, or "
+                "table_optimiser=adam"
+            )
         if self.decay == "decoupled" and self.lr * self.l2 >= 0.09:
             raise InputError(
                 f"row_decay=decoupled needs lr * l2 below 0.09, not {self.lr} * {self.l2}"
             )
+
+    @property
+    def moments(self) -> TableOptimiser:
+        """What is remembered of gradients."""
+        return TABLE_OPTIMISERS[self.optimiser]
+
+    @property
+    def counts_visits(self) -> bool:
+        """Whether the visits of each row have to be counted, to correct its moments."""
+        return self.lazy_moments and self.moments.counts_visits
 
     @property
     def lazy_moments(self) -> bool:
@@ -88,65 +125,60 @@ class RowRule:
 
     @property
     def free(self) -> "RowRule":
-        """Adam alone, where moments are lazy: of what is no row, and pays nothing."""
-        return RowRule("none", self.lr) if self.lazy_moments else self
-
-
-@flax.struct.dataclass
-class AdamRows:
-    """Some rows with their moments.
-
-    Attributes:
-      value: float32 ``[R, D]``, or ``[R]`` of linear weights.
-      mu: first moments, of the same shape.
-      nu: second moments, of the same shape.
-    """
-
-    value: jax.Array
-    mu: jax.Array
-    nu: jax.Array
+        """The optimiser alone, where moments are lazy: of what is no row, and pays nothing."""
+        return RowRule("none", self.lr, optimiser=self.optimiser) if self.lazy_moments else self
 
 
 def visit(
-    rule: RowRule, rows: AdamRows, gradient: jax.Array, step: jax.Array, visits: jax.Array | None
-) -> AdamRows:
-    """The step that visits these rows: Adam, and the decay of the same step.
+    rule: RowRule, rows: MomentRows, gradient: jax.Array, step: jax.Array, visits: jax.Array | None
+) -> MomentRows:
+    """The step that visits these rows: the optimiser's, and the decay of the same step.
 
     Args:
       rule: the rule.
       rows: as the step found them, all idle steps before it taken.
       gradient: of the loss, of the shape of ``rows.value``.
       step: int32 scalar, the number of this step, from 1.
-      visits: int32 ``[R]``, visits of each row with this one; only read with lazy moments.
+      visits: int32 ``[R]``, visits of each row with this one; only read where they are counted.
     """
     if rule.decay in ("l2_coupled", "l2_visited"):
-        gradient = gradient + rule.l2 * rows.value
-    mu = (1 - BETA1) * gradient + BETA1 * rows.mu
-    nu = (1 - BETA2) * jnp.square(gradient) + BETA2 * rows.nu
-    if rule.lazy_moments:
-        assert visits is not None
-        mu_start, nu_start = (_per_row(_start(beta, visits), mu) for beta in (BETA1, BETA2))
-    else:
+        gradient = gradient + rule.l2 * _read_now(rule, rows.value, gradient)
+
+    def correction(beta: float, moments: jax.Array) -> jax.Array:
+        if rule.lazy_moments:
+            assert visits is not None
+            return per_row(_start(beta, visits), moments)
+        if rule.moments.is_rowwise:
+            return _start(beta, step)
         # As Optax rounds it, to whose dense steps these have to be equal.
-        mu_start, nu_start = 1 - _power(BETA1, step), 1 - _power(BETA2, step)
-    update = (mu / mu_start) / (jnp.sqrt(nu / nu_start) + EPSILON)
+        return 1 - _power(beta, step)
+
+    update, after = rule.moments.step(rows, gradient, correction)
     if rule.decay == "decoupled":
         update = update + rule.l2 * rows.value
-    after = AdamRows(value=rows.value - rule.lr * update, mu=mu, nu=nu)
+    after = dataclasses.replace(after, value=rows.value - rule.lr * update)
     if rule.shrinks:
-        assert visits is not None
-        return _shrunk(rule, after, jnp.ones_like(visits), visits)
+        return _shrunk(rule, after, jnp.ones(after.value.shape[:1], jnp.int32), visits)
     return after
+
+
+def _read_now(rule: RowRule, value: jax.Array, gradient: jax.Array) -> jax.Array:
+    """What of the rows L2 in the gradient reaches: all, or where moments are row-wise the columns
+    that the step reads, so that the others are no part of the mean.
+    """
+    if not rule.moments.is_rowwise or value.ndim == 1:
+        return value
+    return cut(value, columns_read(gradient))
 
 
 def step_all(
     rule: RowRule,
-    rows: AdamRows,
+    rows: MomentRows,
     gradient: jax.Array,
     step: jax.Array,
     is_read: jax.Array,
     visits: jax.Array | None,
-) -> AdamRows:
+) -> MomentRows:
     """One step of all rows, the dense form: those that are read are visited, the others idle.
 
     Args:
@@ -163,16 +195,16 @@ def step_all(
         return visited
     once = jnp.ones(is_read.shape, jnp.int32)
     idled = idle(rule, rows, once, step - once, visits)
-    return jax.tree.map(lambda a, b: jnp.where(_per_row(is_read, a), a, b), visited, idled)
+    return jax.tree.map(lambda a, b: jnp.where(per_row(is_read, a), a, b), visited, idled)
 
 
 def idle(
     rule: RowRule,
-    rows: AdamRows,
+    rows: MomentRows,
     steps: jax.Array,
     last: jax.Array,
     visits: jax.Array | None,
-) -> AdamRows:
+) -> MomentRows:
     """Idle steps, as many as each row is behind.
 
     Args:
@@ -184,7 +216,6 @@ def idle(
       visits: int32 ``[R]``, visits of each row; only read with lazy moments.
     """
     if rule.shrinks:
-        assert visits is not None
         return _shrunk(rule, rows, steps, visits)
     if rule.decay == "decoupled":
         return _idle_decoupled(rule, rows, steps, last)
@@ -193,54 +224,53 @@ def idle(
     return rows
 
 
-def lasso_per_step(rule: RowRule, rows: AdamRows, visits: jax.Array) -> jax.Array:
+def lasso_per_step(rule: RowRule, rows: MomentRows, visits: jax.Array | None) -> jax.Array:
     """What :func:`norm_read` of each row is lowered by in one step, float32 ``[R]``.
 
     ``lr * group_lasso / h``; 0 for a row that was never visited.
     """
-    return _in_metric(rule.lr * rule.group_lasso, rows.nu, visits)
+    return _in_metric(rule, rule.lr * rule.group_lasso, rows, visits)
 
 
-def lasso_share(rule: RowRule, rows: AdamRows, visits: jax.Array) -> jax.Array:
+def lasso_share(rule: RowRule, rows: MomentRows, visits: jax.Array | None) -> jax.Array:
     """``share`` of ``shrinkage``: what one step's group lasso takes of each row, ``[R]``, 0..1."""
     # A norm of 0 with nothing owed, of a row that was never read, loses none of it.
-    share = lasso_per_step(rule, rows, visits) / jnp.maximum(norm_read(rows), 1e-30)
+    share = lasso_per_step(rule, rows, visits) / jnp.maximum(norm_read(rule, rows), 1e-30)
     return jnp.minimum(share, 1.0)
 
 
-def ridge_per_step(rule: RowRule, nu: jax.Array, visits: jax.Array) -> jax.Array | None:
+def ridge_per_step(rule: RowRule, rows: MomentRows, visits: jax.Array | None) -> jax.Array | None:
     """``ridge`` of ``shrinkage``, ``lr * l2 / h``: float32 ``[R]``; None without L2.
 
     Args:
       rule: the rule.
-      nu: second moments ``[R, D]``, or ``[R]`` of linear weights.
-      visits: int32 ``[R]``; a row without any pays nothing.
+      rows: of which only the moments matter.
+      visits: int32 ``[R]``, where they are counted; a row without any pays nothing.
     """
-    return _in_metric(rule.lr * rule.l2, nu, visits) if rule.l2 > 0 else None
+    return _in_metric(rule, rule.lr * rule.l2, rows, visits) if rule.l2 > 0 else None
 
 
-def _in_metric(weight: jax.Array | float, nu: jax.Array, visits: jax.Array) -> jax.Array:
+def _in_metric(
+    rule: RowRule, weight: jax.Array | float, rows: MomentRows, visits: jax.Array | None
+) -> jax.Array:
     """``weight / h`` of each row, ``[R]``; 0 for one that was never visited."""
-    mean = nu
-    if nu.ndim == 2:
-        mean = jnp.sum(nu, axis=-1) / jnp.maximum(jnp.sum(_was_read(nu), axis=-1), 1)
-    h = jnp.sqrt(mean / _start(BETA2, jnp.maximum(visits, 1))) + EPSILON
-    return jnp.where(visits > 0, weight / h, 0.0)
+
+    def correction(beta: float, moments: jax.Array) -> jax.Array:
+        assert visits is not None
+        return per_row(_start(beta, jnp.maximum(visits, 1)), moments)
+
+    square = rule.moments.mean_square(rows, correction)
+    was_visited = square > 0 if visits is None else visits > 0
+    return jnp.where(was_visited, weight / (jnp.sqrt(square) + EPSILON), 0.0)
 
 
-def norm_read(rows: AdamRows) -> jax.Array:
+def norm_read(rule: RowRule, rows: MomentRows) -> jax.Array:
     """Euclidean norm of each row over the columns that were ever read, float32 ``[R]``.
 
     So a row under a mask of columns pays what it pays alone, and where dimensions are sampled, a
     row that few have read yet is judged by what they have read of it.
     """
-    return euclidean(jnp.where(_was_read(rows.nu), rows.value, 0.0))
-
-
-def _was_read(nu: jax.Array) -> jax.Array:
-    """Which numbers ever had a gradient, bool: a second moment above the rounding of the row's."""
-    largest = nu if nu.ndim == 1 else jnp.max(nu, axis=-1, keepdims=True)
-    return nu > 1e-10 * largest
+    return euclidean(rule.moments.read_part(rows))
 
 
 def euclidean(value: jax.Array) -> jax.Array:
@@ -248,12 +278,16 @@ def euclidean(value: jax.Array) -> jax.Array:
     return jnp.abs(value) if value.ndim == 1 else jnp.sqrt(jnp.sum(jnp.square(value), axis=-1))
 
 
-def _shrunk(rule: RowRule, rows: AdamRows, steps: jax.Array, visits: jax.Array) -> AdamRows:
-    share, ridge = lasso_share(rule, rows, visits), ridge_per_step(rule, rows.nu, visits)
+def _shrunk(
+    rule: RowRule, rows: MomentRows, steps: jax.Array, visits: jax.Array | None
+) -> MomentRows:
+    share, ridge = lasso_share(rule, rows, visits), ridge_per_step(rule, rows, visits)
     return dataclasses.replace(rows, value=shrink(rows.value, share, ridge, steps)[0])
 
 
-def _idle_decoupled(rule: RowRule, rows: AdamRows, steps: jax.Array, last: jax.Array) -> AdamRows:
+def _idle_decoupled(
+    rule: RowRule, rows: MomentRows, steps: jax.Array, last: jax.Array
+) -> MomentRows:
     """AdamW on zero gradients, summed up.
 
     Idle step ``j`` moves a weight by ``mu / sqrt(nu) * r**j * a(last + j)``, ``r`` and ``a`` from
@@ -261,22 +295,25 @@ def _idle_decoupled(rule: RowRule, rows: AdamRows, steps: jax.Array, last: jax.A
     such steps is a difference of two tails of the infinite sum, and a tail depends on its first
     step alone: one table serves. Epsilon is taken as it is at the first idle step.
     """
+    # Not a power of ``1 - lr * l2``, which in float32 may be no different from 1.
+    shrunk = jnp.exp(steps * jnp.float32(np.log1p(-rule.lr * rule.l2)))
+    value = per_row(shrunk, rows.value) * rows.value
+    if rows.mu is None:
+        return dataclasses.replace(rows, value=value)
     kept = 1 - rule.lr * rule.l2
     tails = jnp.asarray(_decoupled_tails(kept))
 
     def tail(step: jax.Array) -> jax.Array:
         return tails[jnp.minimum(step, _SETTLED)]
 
-    # Not a power of ``kept``, which in float32 may be no different from 1.
-    shrunk = jnp.exp(steps * jnp.float32(np.log1p(-rule.lr * rule.l2)))
     drift = shrunk * (tail(last) - _power(_RATIO / kept, steps) * tail(last + steps))
     epsilon = EPSILON * jnp.sqrt(1 - _power(BETA2, last + 1))
-    direction = rows.mu / (jnp.sqrt(rows.nu) + _per_row(epsilon, rows.nu))
-    value = _per_row(shrunk, rows.value) * rows.value
-    return AdamRows(
-        value=value - rule.lr * _per_row(drift, value) * direction,
-        mu=_per_row(_power(BETA1, steps), rows.mu) * rows.mu,
-        nu=_per_row(_power(BETA2, steps), rows.nu) * rows.nu,
+    scale = jnp.sqrt(rows.nu) + per_row(epsilon, rows.nu)
+    return dataclasses.replace(
+        rows,
+        value=value - rule.lr * per_row(drift, value) * (rows.mu / per_row(scale, rows.mu)),
+        mu=per_row(_power(BETA1, steps), rows.mu) * rows.mu,
+        nu=per_row(_power(BETA2, steps), rows.nu) * rows.nu,
     )
 
 
@@ -296,16 +333,18 @@ def _decoupled_tails(kept: float) -> np.ndarray:
     return tails.astype(np.float32)
 
 
-def _idle_l2_coupled(rule: RowRule, rows: AdamRows, steps: jax.Array, last: jax.Array) -> AdamRows:
-    def one_step(done: jax.Array, rows: AdamRows) -> AdamRows:
+def _idle_l2_coupled(
+    rule: RowRule, rows: MomentRows, steps: jax.Array, last: jax.Array
+) -> MomentRows:
+    def one_step(done: jax.Array, rows: MomentRows) -> MomentRows:
         after = visit(
             rule,
             rows,
             jnp.zeros_like(rows.value),
-            _per_row(last + done + 1, rows.value),
+            per_row(last + done + 1, rows.value),
             None,
         )
-        behind = _per_row(done < steps, rows.value)
+        behind = per_row(done < steps, rows.value)
         return jax.tree.map(lambda new, old: jnp.where(behind, new, old), after, rows)
 
     return jax.lax.fori_loop(0, jnp.max(steps, initial=0), one_step, rows)
@@ -318,8 +357,3 @@ def _start(beta: float, count: jax.Array) -> jax.Array:
 
 def _power(base: float, exponent: jax.Array) -> jax.Array:
     return jnp.power(jnp.float32(base), exponent.astype(jnp.float32))
-
-
-def _per_row(of_row: jax.Array, like: jax.Array) -> jax.Array:
-    """``[R]`` made to broadcast against ``[R]`` or ``[R, D]``."""
-    return of_row if of_row.ndim == like.ndim else of_row[:, None]

@@ -24,8 +24,9 @@ from optembed_jax.table.catch_up import (
     with_oov_of,
     without_oov,
 )
-from optembed_jax.table.decay import AdamRows, RowRule
+from optembed_jax.table.decay import RowRule
 from optembed_jax.table.distinct_rows import DistinctRows, distinct_rows, most_distinct
+from optembed_jax.table.moments import MomentRows
 from optembed_jax.table.state import RowState, with_dates, without_dates
 from optembed_jax.table.view import RowView, Seen, of_columns
 
@@ -64,7 +65,7 @@ class IdleSteps:
       after: ``[R, D]``, after them.
     """
 
-    found: AdamRows
+    found: MomentRows
     steps: jax.Array
     visits: jax.Array | None
     after: jax.Array
@@ -179,8 +180,7 @@ def count_reads(slots: jax.Array, rows: int) -> jax.Array:
 
 def idle_steps(found: DatedRows, now: DatedRows, step: jax.Array) -> IdleSteps:
     """The idle steps that took rows from ``found`` to ``now``, up to ``step``."""
-    before = AdamRows(found.value.rows, found.mu.rows, found.nu.rows)
-    return IdleSteps(before, step - found.last, found.visits, now.value.rows)
+    return IdleSteps(found.groups()[0], step - found.last, found.visits, now.value.rows)
 
 
 def _distinct(

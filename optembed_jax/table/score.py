@@ -28,8 +28,9 @@ import numpy as np
 from optembed_jax.fields import Fields
 from optembed_jax.method.row_axis import PER_ROW, WithRows
 from optembed_jax.method.threshold import by_block, row_norm
-from optembed_jax.table.decay import AdamRows, RowRule, lasso_share, ridge_per_step
+from optembed_jax.table.decay import RowRule, lasso_share, ridge_per_step
 from optembed_jax.table.lookup import IdleSteps
+from optembed_jax.table.moments import MomentRows
 from optembed_jax.table.shrinkage import sum_of_left
 from optembed_jax.table.update import RowStep
 
@@ -145,7 +146,7 @@ def after_step(
 
 def sum_of_idle_norms(
     rule: RowRule,
-    before: AdamRows,
+    before: MomentRows,
     after: jax.Array,
     steps: jax.Array,
     visits: jax.Array | None,
@@ -161,7 +162,7 @@ def sum_of_idle_norms(
       before: rows float ``[R, D]`` with their moments.
       after: float ``[R, D]``, after the idle steps.
       steps: int32 ``[R]``, how many.
-      visits: int32 ``[R]``; only read with lazy moments.
+      visits: int32 ``[R]``; only read where they are counted.
       order: of the norm, 1 or 2.
 
     Returns:
@@ -170,8 +171,7 @@ def sum_of_idle_norms(
     norm = row_norm(before.value, order)
     count = steps.astype(jnp.float32)
     if rule.shrinks:
-        assert visits is not None
-        share, ridge = lasso_share(rule, before, visits), ridge_per_step(rule, before.nu, visits)
+        share, ridge = lasso_share(rule, before, visits), ridge_per_step(rule, before, visits)
         return norm * sum_of_left(share, ridge, steps)
     change = row_norm(after, order) - norm
     return jnp.where(steps > 0, count * norm + change * (count + 1) / 2, 0.0)

@@ -5,6 +5,7 @@ it is in ``update``.
 """
 
 import dataclasses
+from typing import Any
 
 import flax.struct
 import jax
@@ -27,8 +28,8 @@ class RowState(OneStack, WithRows):
     """The table optimiser's memory beside the table.
 
     Attributes:
-      mu: Adam's first moments, of the table's shapes.
-      nu: the second moments.
+      mu: first moments, of the table's shapes; arrays of None where the optimiser has none.
+      nu: second moments, of the table's shapes, or one number for each row and stand-in.
       last: int32 ``[V]``, the step that each row is up to date with; None in a dense state, where
         that is the current one.
       visits: int32 ``[V]``, steps that read the row; None where the rule does not ask for it.
@@ -36,6 +37,8 @@ class RowState(OneStack, WithRows):
         step's group lasso takes of each; None where rows do not shrink, and in a dense state.
       ridge: likewise, by how much one idle step's L2 divides each, less 1; None without L2, too.
       scratch: int32 ``[V]``, to find distinct rows with; None in a dense state.
+      columns: int32 ``[V]``, columns that were ever read of each row, where moments are row-wise;
+        else None.
       sizes: rows of each field, ``F``.
     """
 
@@ -46,6 +49,7 @@ class RowState(OneStack, WithRows):
     share: Table | None
     ridge: Table | None
     scratch: jax.Array | None = flax.struct.field(metadata=PER_ROW)
+    columns: jax.Array | None = flax.struct.field(metadata=PER_ROW)
     sizes: tuple[int, ...] = flax.struct.field(pytree_node=False)
 
     @property
@@ -78,15 +82,20 @@ def init_row_state(rule: RowRule, table: Table, fields: Fields, *, sparse: bool)
         rows, linear = (jnp.zeros((fields.num_features,), jnp.float32) for _ in range(2))
         return Table(rows, None if table.linear is None else linear)
 
+    def second(value: jax.Array) -> jax.Array:
+        return jnp.zeros(value.shape[:1] if rule.moments.is_rowwise else value.shape, value.dtype)
+
+    nothing: Any = None
     return RowState(
-        mu=jax.tree.map(jnp.zeros_like, table),
-        nu=jax.tree.map(jnp.zeros_like, table),
+        mu=jax.tree.map(jnp.zeros_like, table) if rule.moments.has_first else Table(nothing),
+        nu=jax.tree.map(second, table),
         last=of_rows(sparse),
-        visits=of_rows(rule.lazy_moments),
+        visits=of_rows(rule.counts_visits),
         # Who was never read owes nothing.
         share=per_row_and_weight(sparse and rule.shrinks),
         ridge=per_row_and_weight(sparse and rule.shrinks and rule.l2 > 0),
         scratch=of_rows(sparse),
+        columns=of_rows(rule.moments.is_rowwise and table.rows.ndim == 2),
         sizes=fields.sizes,
     )
 
@@ -104,6 +113,7 @@ def with_dates(state: RowState, table: Table, step: jax.Array) -> DatedRows:
         visits=state.visits,
         share=state.share,
         ridge=state.ridge,
+        columns=state.columns,
     )
 
 
@@ -118,4 +128,5 @@ def without_dates(state: RowState, rows: DatedRows) -> tuple[Table, RowState]:
         visits=rows.visits,
         share=rows.share,
         ridge=rows.ridge,
+        columns=rows.columns,
     )

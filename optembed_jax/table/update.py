@@ -41,8 +41,9 @@ from optembed_jax.table.catch_up import (
     sweep,
     without_oov,
 )
-from optembed_jax.table.decay import AdamRows, RowRule, step_all, visit
+from optembed_jax.table.decay import RowRule, step_all, visit
 from optembed_jax.table.lookup import IdleSteps, Lookup, count_reads, idle_steps
+from optembed_jax.table.moments import MomentRows
 from optembed_jax.table.state import RowState, with_dates, without_dates
 from optembed_jax.table.view import RowView, Seen, ViewGradients
 
@@ -211,21 +212,16 @@ def _visited(rule: RowRule, rows: DatedRows, gradient: Table, step: jax.Array) -
     visits = None if rows.visits is None else rows.visits + 1
     # Rows shrink below, so that what that is reckoned from serves the next steps as well.
     own_rule = rule.free if rule.shrinks else rule
-    value, mu, nu = per_group(
-        lambda value, mu, nu, gradient: visit(
-            own_rule, AdamRows(value, mu, nu), gradient, step, visits
-        ),
-        rows.value,
-        rows.mu,
-        rows.nu,
-        gradient,
+    stepped = per_group(
+        lambda group, gradient: visit(own_rule, group, gradient, step, visits), rows, gradient
     )
-    ridge = ridges(rule, nu, visits)
+    stepped = dataclasses.replace(stepped, visits=visits)
+    ridge = ridges(rule, stepped)
     once = jnp.ones_like(rows.last)
-    value, share = pay(value, shares(rule, value, mu, nu, visits), ridge, once)
+    value, share = pay(stepped.value, shares(rule, stepped), ridge, once)
     # Of the old value, not the step alone, so that XLA reads it before it writes in its place.
     last = jnp.maximum(rows.last, step)
-    return DatedRows(value, mu, nu, last, visits, share, ridge)
+    return dataclasses.replace(stepped, value=value, last=last, share=share, ridge=ridge)
 
 
 def _step_densely(
@@ -233,16 +229,12 @@ def _step_densely(
 ) -> DatedRows:
     """All rows after the step numbered ``step``, which reads some of them."""
     visits = None if rows.visits is None else rows.visits + is_read
-    value, mu, nu = per_group(
-        lambda value, mu, nu, gradient: step_all(
-            rule, AdamRows(value, mu, nu), gradient, step, is_read, visits
-        ),
-        rows.value,
-        rows.mu,
-        rows.nu,
+    stepped = per_group(
+        lambda group, gradient: step_all(rule, group, gradient, step, is_read, visits),
+        rows,
         gradient,
     )
-    return dataclasses.replace(rows, value=value, mu=mu, nu=nu, visits=visits)
+    return dataclasses.replace(stepped, visits=visits)
 
 
 def _with_oov_stepped(
@@ -254,9 +246,9 @@ def _with_oov_stepped(
     """
     if old.value.oov is None:
         return rows
-    assert old.mu.oov is not None and old.nu.oov is not None and gradient is not None
+    assert old.nu.oov is not None and gradient is not None
     steps = jnp.broadcast_to(step, old.value.oov.shape[:1])
-    vectors = AdamRows(old.value.oov, old.mu.oov, old.nu.oov)
+    vectors = MomentRows(old.value.oov, old.mu.oov, old.nu.oov)
     after = visit(rule.free, vectors, gradient, step, steps)
     value, mu, nu = (
         dataclasses.replace(table, oov=oov)

@@ -133,3 +133,18 @@ def test_criteo_value_by_value_as_by_columns(criteo_rows, write_table, tmp_path,
     assert {row.tobytes() for row in by_columns} == {row.tobytes() for row in known}
     with pytest.raises(InputError, match="row 2: column 'I3' is 'x', expected an integer"):
         encoder.rows.encode({**raw, "I3": ["1", "2", "x", *raw["I3"][3:]]})
+
+
+def test_what_is_kept_is_written_and_read(prepared, raw, tmp_path):
+    encoder = encoder_of(prepared)
+    kept = np.arange(prepared.fields.num_features) % 2 == 0
+    small = encoder.keep(kept, prepared.counts, 1)
+    kept[prepared.fields.oov_ids] = True
+    place = np.cumsum(kept) - 1
+    full = encoder.encode(raw)
+    expected = place[np.where(kept[full], full, prepared.fields.oov_ids)]
+    np.testing.assert_array_equal(small.encode(raw), expected)
+    files = tmp_path / "encoder.json", tmp_path / "v.safetensors"
+    small.write(*files)
+    read = read_encoder(*(file.read_bytes() for file in files), small.vocabulary.layout)
+    np.testing.assert_array_equal(read.encode(raw), expected)

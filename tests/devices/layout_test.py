@@ -36,6 +36,18 @@ def test_what_has_a_line_per_row_is_what_is_as_long_as_the_table(fields, thresho
     assert row_state.last and row_state.visits and row_state.scratch and row_state.mu.rows
 
 
+def test_rowwise_moments_have_a_line_per_row(fields):
+    train = TrainConfig(
+        row_decay="group_lasso", table_update="sparse", table_optimiser="rowwise_adagrad"
+    )
+    model = ModelConfig("deepfm", 5, (8,), mode_oov="oov")
+    state = init_state(jax.random.key(0), model, train, fields).opt_state[0]
+    assert not jax.tree.leaves(state.mu) and state.visits is None
+    assert state.nu.rows.shape == state.nu.linear.shape == state.columns.shape == (12,)
+    found = state.row_counts(12, "field")
+    assert found.nu.rows == found.columns == found.share.rows == 12 and not found.nu.oov
+
+
 def test_each_stack_has_rows_of_its_own(fields):
     model = ModelConfig("deepfm", 5, (8,), mode_oov="oov")
     kept = np.arange(12) % 2 == 0

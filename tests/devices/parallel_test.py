@@ -86,6 +86,10 @@ CASES = {
         TrainConfig(lr=0.01, l2=1e-3, table_update="sparse"),
     ),
 }
+CASES["rowwise_adagrad"] = (
+    CASES["group_lasso"][0],
+    dataclasses.replace(CASES["group_lasso"][1], table_optimiser="rowwise_adagrad", table_lr=0.03),
+)
 WAYS = [
     (pmapped, 1, "l2"),
     (pmapped, 2, "dense"),
@@ -96,6 +100,8 @@ WAYS = [
     (row_sharded, 4, "dense"),
     (row_sharded, 4, "group_lasso"),
     (row_sharded, 4, "l2"),
+    (pmapped, 4, "rowwise_adagrad"),
+    (row_sharded, 4, "rowwise_adagrad"),
 ]
 
 
@@ -186,6 +192,16 @@ COMPACT = {
     "linear kept": (
         ModelConfig("fm", 4, (), mode_oov="oov"),
         TrainConfig(lr=0.01, group_lasso=0.01, row_decay="group_lasso", table_update="sparse"),
+    ),
+    "rowwise": (
+        ModelConfig("fm", 4, (), mode_oov="oov"),
+        TrainConfig(
+            lr=0.01,
+            group_lasso=0.01,
+            row_decay="group_lasso",
+            table_update="sparse",
+            table_optimiser="rowwise_adam",
+        ),
     ),
     "linear pruned": (
         ModelConfig("fnn", 4, (6,), mode_linear="prune"),

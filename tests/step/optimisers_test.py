@@ -67,6 +67,13 @@ def test_each_stack_is_updated_as_suits_its_size():
         ({"row_decay": "decoupled", "lr": 1.0, "l2": 0.1}, r"lr \* l2 below 0.09"),
         ({"table_l2": -0.1}, "table_l2 must be at least 0, not -0.1"),
         ({"table_l2": float("nan")}, "table_l2 must be at least 0"),
+        (
+            {"table_optimiser": "adagrad"},
+            "table_optimiser must be one of adam, rowwise_adam, rowwise_adagrad, not 'adagrad'",
+        ),
+        ({"table_optimiser": "rowwise_adam"}, "row_decay=l2_coupled has no closed form of idle"),
+        ({"table_lr": 0.0}, "table_lr must be above 0"),
+        ({"table_lr": float("nan")}, "table_lr must be above 0"),
         ({"table_l2": 0.1, "row_decay": "none"}, "row_decay=none lets rows pay nothing"),
     ],
 )

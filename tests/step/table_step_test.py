@@ -48,12 +48,28 @@ CASES = [
     ("group_lasso", Phase.RETRAIN, ModelConfig("fnn", 4, (6,), mode_oov="oov")),
     ("l2_coupled", Phase.RETRAIN, ModelConfig("fm", 4, ())),
     ("decoupled", Phase.BASELINE, ModelConfig("dcn", 4, (6,), mode="none")),
+    (
+        "rowwise_adam group_lasso",
+        Phase.SUPERNET,
+        ModelConfig("deepfm", 4, (6,), mode_oov="oov", mode_linear="prune"),
+    ),
+    ("rowwise_adam decoupled", Phase.RETRAIN, ModelConfig("fnn", 4, (6,), mode_oov="oov")),
+    ("rowwise_adagrad group_lasso", Phase.SUPERNET, ModelConfig("ipnn", 4, (6,), mode="embed")),
+    ("rowwise_adagrad l2_visited", Phase.RETRAIN, ModelConfig("fnn", 4, (6,))),
 ]
 
 
 @pytest.mark.parametrize(("decay", "phase", "model"), CASES)
 def test_sparse_training_equals_dense_training(decay, phase, model, draw_clicks, randomise):
-    train = TrainConfig(lr=3e-3, l2=1e-2, t_lr=1e-2, group_lasso=1e-2, row_decay=decay)
+    optimiser, _, decay = decay.rpartition(" ")
+    train = TrainConfig(
+        lr=3e-3,
+        l2=1e-2,
+        t_lr=1e-2,
+        group_lasso=1e-2,
+        row_decay=decay,
+        table_optimiser=optimiser or "adam",
+    )
     run = functools.partial(train_for, model, phase)
     found, dense = (
         run(dataclasses.replace(train, table_update=update), draw_clicks, randomise)

@@ -7,7 +7,8 @@ import pytest
 
 from optembed_jax.method.embedding import Table
 from optembed_jax.table.catch_up import DatedRows, block_of, catch_up, ridges, shares, sweep
-from optembed_jax.table.decay import AdamRows, RowRule, idle
+from optembed_jax.table.decay import RowRule, idle
+from optembed_jax.table.moments import MomentRows
 
 NOW = 12
 LASSO = RowRule("group_lasso", 1e-3, group_lasso=1e-2)
@@ -26,15 +27,9 @@ def rows_of(count, rule, seed=0):
     mu = table(-1e-3, 1e-3, jnp.full((2, 3), 2.0))
     nu = table(1e-6, 1e-4, jnp.full((2, 3), 3.0))
     visits = jnp.asarray(rng.integers(0, 9, count), jnp.int32)
-    return DatedRows(
-        value=value,
-        mu=mu,
-        nu=nu,
-        last=jnp.asarray(rng.integers(1, NOW + 3, count), jnp.int32),
-        visits=visits,
-        share=shares(rule, value, mu, nu, visits),
-        ridge=ridges(rule, nu, visits),
-    )
+    last = jnp.asarray(rng.integers(1, NOW + 3, count), jnp.int32)
+    rows = DatedRows(value, mu, nu, last, visits, share=None)
+    return rows.replace(share=shares(rule, rows), ridge=ridges(rule, rows))
 
 
 @pytest.mark.parametrize("group_lasso", [1e-2, 2.0])
@@ -73,7 +68,7 @@ def test_catching_up_twice_is_catching_up_once():
     steps = jnp.maximum(NOW - rows.last, 0)
     for name in ("rows", "linear"):
         of_name = (getattr(table, name) for table in (rows.value, rows.mu, rows.nu))
-        found = idle(NET, AdamRows(*of_name), steps, rows.last, rows.visits)
+        found = idle(NET, MomentRows(*of_name), steps, rows.last, rows.visits)
         np.testing.assert_allclose(getattr(once.value, name), found.value, rtol=1e-5)
         assert (np.abs(found.value) < np.abs(getattr(rows.value, name)))[steps > 0].any()
 

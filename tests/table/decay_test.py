@@ -3,14 +3,15 @@ import numpy as np
 import pytest
 
 from optembed_jax.errors import InputError
-from optembed_jax.table.decay import AdamRows, RowRule, euclidean, idle, lasso_per_step, visit
+from optembed_jax.table.decay import RowRule, euclidean, idle, lasso_per_step, visit
+from optembed_jax.table.moments import MomentRows
 
 LR = 1e-3
 
 
 def some_rows(seed=0, rows=5, dim=3):
     rng = np.random.default_rng(seed)
-    return AdamRows(
+    return MomentRows(
         value=jnp.asarray(rng.normal(0, 0.1, (rows, dim)), jnp.float32),
         mu=jnp.asarray(rng.normal(0, 0.01, (rows, dim)), jnp.float32),
         nu=jnp.asarray(rng.uniform(1e-6, 1e-3, (rows, dim)), jnp.float32),
@@ -23,7 +24,7 @@ def counts(*values):
 
 @pytest.mark.parametrize("decay", ["group_lasso", "l2_visited", "none"])
 def test_a_rows_first_visit_is_a_step_of_lr_however_late(decay):
-    fresh = AdamRows(*(jnp.zeros((2, 3)) for _ in range(3)))
+    fresh = MomentRows(*(jnp.zeros((2, 3)) for _ in range(3)))
     gradient = jnp.asarray([[1e-3, -2.0, 0.5], [1e-6, 1.0, -1.0]])
     for step in (1, 10_000):
         after = visit(RowRule(decay, LR), fresh, gradient, jnp.int32(step), counts(1, 1))
@@ -49,7 +50,7 @@ def test_lasso_lowers_the_norm_by_what_is_owed_and_keeps_the_direction():
 
 
 def test_lasso_of_linear_weights_is_a_soft_threshold_each():
-    rows = AdamRows(jnp.asarray([0.5, -0.5, 1e-4]), jnp.zeros(3), jnp.full((3,), 0.25 * 0.001))
+    rows = MomentRows(jnp.asarray([0.5, -0.5, 1e-4]), jnp.zeros(3), jnp.full((3,), 0.25 * 0.001))
     rule, once = RowRule("group_lasso", LR, group_lasso=1.0), counts(1, 1, 1)
     after = idle(rule, rows, counts(10, 10, 10), once, once)
     # The corrected second moment is 0.25: a step costs lr / 0.5.
@@ -84,7 +85,7 @@ def test_under_a_proximal_ridge_a_row_settles_where_its_mean_gradient_is_minus_l
     l2, lr, every = 0.5, 3e-3, 4
     rule = RowRule("group_lasso", lr, l2)
     target = jnp.asarray([[0.3, -0.3, 0.3]])
-    rows = AdamRows(*(jnp.zeros((1, 3)) for _ in range(3)))
+    rows = MomentRows(*(jnp.zeros((1, 3)) for _ in range(3)))
     for number in range(1, 1500):
         visits = counts(number)
         # Of a loss of half the squared distance to the target; its gradient is seen with noise.
@@ -109,7 +110,7 @@ def test_l2_of_visited_rows_is_in_the_gradient_and_idle_rows_stand_still():
 @pytest.mark.parametrize("l2", [0.0, 1.0])
 def test_a_row_without_visits_pays_no_lasso_and_a_zero_row_stays_zero(l2):
     rule = RowRule("group_lasso", LR, l2, group_lasso=1.0)
-    rows = AdamRows(jnp.asarray([[0.1, 0.2], [0, 0]]), jnp.zeros((2, 2)), jnp.zeros((2, 2)))
+    rows = MomentRows(jnp.asarray([[0.1, 0.2], [0, 0]]), jnp.zeros((2, 2)), jnp.zeros((2, 2)))
     after = idle(rule, rows, counts(1000, 1000), counts(0, 0), counts(0, 3))
     np.testing.assert_array_equal(after.value, rows.value)
     assert float(lasso_per_step(rule, rows, counts(0, 3))[0]) == 0

@@ -30,9 +30,9 @@ def behind(decay):
     state = init_row_state(rule, value, FIELDS, sparse=True)
     last = jnp.asarray(rng.integers(0, 20, V), jnp.int32)
     visits = None if state.visits is None else jnp.asarray(rng.integers(0, 9, V), jnp.int32)
-    share = shares(rule, value, mu, nu, visits)
-    ridge = ridges(rule, nu, visits)
-    state = state.replace(mu=mu, nu=nu, last=last, visits=visits, share=share, ridge=ridge)
+    state = state.replace(mu=mu, nu=nu, last=last, visits=visits)
+    rows = with_dates(state, value, NOW)
+    state = state.replace(share=shares(rule, rows), ridge=ridges(rule, rows))
     ids = np.stack(
         [
             rng.integers(offset, offset + size, EXAMPLES)

@@ -11,7 +11,8 @@ from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import begin_epoch, bring_up_to_date, init_state
 from optembed_jax.step.train_step import Phase, train_step
-from optembed_jax.table.decay import AdamRows, RowRule, idle
+from optembed_jax.table.decay import RowRule, idle
+from optembed_jax.table.moments import MomentRows
 from optembed_jax.table.score import (
     ROW_SCORES,
     init_scores,
@@ -27,7 +28,7 @@ from optembed_jax.training.fit import fit
 @pytest.mark.parametrize("order", [1, 2])
 def test_norms_of_idle_rows_are_summed_as_if_each_step_were_taken(order, l2):
     rule, rng = RowRule("group_lasso", 1e-2, l2, group_lasso=0.05), np.random.default_rng(0)
-    rows = AdamRows(
+    rows = MomentRows(
         jnp.asarray(rng.normal(0, 0.2, (6, 3)), jnp.float32).at[5].set(0),
         jnp.zeros((6, 3)),
         jnp.asarray(rng.uniform(1e-6, 1e-4, (6, 3)), jnp.float32),
@@ -46,7 +47,7 @@ def test_norms_of_idle_rows_are_summed_as_if_each_step_were_taken(order, l2):
 
 
 def test_norms_of_rows_that_stand_still():
-    rows = AdamRows(jnp.asarray([[3.0, 4.0]] * 2), jnp.zeros((2, 2)), jnp.zeros((2, 2)))
+    rows = MomentRows(jnp.asarray([[3.0, 4.0]] * 2), jnp.zeros((2, 2)), jnp.zeros((2, 2)))
     rule, steps = RowRule("none", 1e-2), jnp.asarray([7, 0])
     found = sum_of_idle_norms(rule, rows, rows.value, steps, None, 2)
     np.testing.assert_allclose(found, [35, 0])

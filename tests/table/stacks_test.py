@@ -62,14 +62,23 @@ def compare(found, expected, rtol, atol):
         ("oov", "l2_visited", 0.1),
         ("oov", "l2_coupled", 1e-3),
         ("linear kept", "decoupled", 1e-3),
+        ("oov", "rowwise_adam group_lasso", 0.1),
+        ("linear kept", "rowwise_adam decoupled", 1e-3),
+        ("zero", "rowwise_adagrad group_lasso", 0.0),
+        ("oov", "rowwise_adagrad l2_visited", 0.1),
     ],
 )
 def test_kept_rows_go_through_what_they_do_in_the_masked_model(
     name, decay, table_l2, update, randomise, draw_clicks
 ):
-    model = MODELS[name]
+    model, (optimiser, _, decay) = MODELS[name], decay.rpartition(" ")
     dense = TrainConfig(
-        lr=3e-3, group_lasso=3e-2, row_decay=decay, table_l2=table_l2, table_update="dense"
+        lr=3e-3,
+        group_lasso=3e-2,
+        row_decay=decay,
+        table_l2=table_l2,
+        table_update="dense",
+        table_optimiser=optimiser or "adam",
     )
     train = dataclasses.replace(dense, table_update=update)
     masked, state, index = start_of(model, train, randomise, of_masked=dense)

@@ -322,13 +322,18 @@ CUT = {
         table_l2=0.1,
     )
 }
+ROWWISE = {
+    "train": dataclasses.replace(
+        SPARSE["train"], table_optimiser="rowwise_adagrad", table_lr=0.05, lr_plateau="0.3"
+    )
+}
 NOISE = {"stopping": EarlyStopping("logloss", errors=0.5)}
 
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, SPARSE, NOISE, CUT],
-    ids=["dense", "sparse-with-scores", "noise", "changing-rate"],
+    [{}, SPARSE, NOISE, CUT, ROWWISE],
+    ids=["dense", "sparse-with-scores", "noise", "changing-rate", "rowwise"],
 )
 def test_a_run_stopped_again_and_again_ends_as_one_never_stopped(
     fields, splits, life, tmp_path, settings

@@ -15,6 +15,9 @@ GROUP_LASSO = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 TABLE_L2 = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 ELASTIC = tuple((group_lasso, l2) for group_lasso in (3e-4, 1e-3) for l2 in (1e-2, 3e-2, 1e-1))
 
+ADAGRAD_LR = (0.003, 0.01, 0.03, 0.1)
+AS_COMMANDS: Mapping[str, Any] = {"row_decay": "group_lasso", "group_lasso": 1e-3}
+
 EPOCHS, PATIENCE = 30, 2
 
 
@@ -123,6 +126,23 @@ BASIC: tuple[Family, ...] = (
 )
 """Each regulariser."""
 
+OPTIMISERS: tuple[Family, ...] = (
+    Family("adam", "Adam", (Rung("-", AS_COMMANDS),)),
+    Family(
+        "rowwise_adam",
+        "a second moment a row",
+        (Rung("-", {**AS_COMMANDS, "table_optimiser": "rowwise_adam"}),),
+    ),
+    Family(
+        "rowwise_adagrad",
+        "row-wise Adagrad",
+        _ladder(ADAGRAD_LR, "table_lr", **{**AS_COMMANDS, "table_optimiser": "rowwise_adagrad"}),
+    ),
+)
+"""The table's optimisers, under the group lasso at its default; docs/row_update.md has what came
+out.
+"""
+
 OPTIONS: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = {
     "plateau": ("plateau", {"lr_plateau": "0.1"}, {}),
     "patience": ("patience 4", {}, {"patience": 4}),
@@ -172,6 +192,7 @@ def _all_families() -> dict[str, Family]:
             for base in bases
         ),
         *(with_options(base, [option], base.name) for option in others for base in bases),
+        *(with_options(base, [MAIN]) for base in OPTIMISERS),
     ]
     return {family.name: family for family in found}
 

@@ -44,6 +44,21 @@ def test_our_embedding_part_takes_the_step_that_is_expected_of_adam():
     assert np.abs(np.asarray(table.rows) - start["rows"]).max() > 1e-3
 
 
+def test_our_embedding_part_takes_the_step_that_is_expected_of_row_wise_adagrad():
+    """FBGEMM's, in the rows; its linear weights have a mean over the columns that pad them."""
+    state = same_work.first_state(table_optimiser="rowwise_adagrad")
+    start = same_work.arrays_of(state)
+    ids, labels = batch()
+    train = TrainConfig(row_decay="none", table_update="sparse", table_optimiser="rowwise_adagrad")
+    model = same_work._model()
+    step = jax.jit(functools.partial(step_comparison.embedding_step, model=model, train=train))
+    for _ in range(same_work.STEPS):
+        state = step(state, ids, labels)
+    expected = same_work.expected_values("fbgemm", start["rows"], start["linear"], ids)
+    np.testing.assert_allclose(state.params.table.rows, expected[:, :-1], rtol=0, atol=2e-6)
+    assert np.abs(np.asarray(state.params.table.rows) - start["rows"]).max() > 1e-3
+
+
 def test_row_wise_adagrad_of_a_single_row_by_hand():
     """A row of two columns read twice, and its linear weight, after one step and the next."""
     rows, linear = np.array([[3.0, 4.0]]), np.array([0.5])

@@ -108,8 +108,10 @@ def test_pairs_take_turns_and_every_ratio_is_of_a_pair():
     assert jobs["fbgemm_embedding"] == "fbgemm_embedding"
     assert json.loads(jobs["plain_embedding_beside_fbgemm"]) == {
         "kind": "ours_embedding", "model": "deepfm", "rows": 20_000, "row_decay": "group_lasso",
-        "mode": "none",
+        "mode": "none", "table_optimiser": "rowwise_adagrad",
     }  # fmt: skip
+    beside_adam = json.loads(jobs["plain_embedding_beside_sparse_torch"])
+    assert beside_adam["table_optimiser"] == "adam"
     assert json.loads(jobs["ours_10k"])["rows"] == 10_000
     (alone,) = step_pairs.pairs_of(
         "fm", 10_000, "group_lasso", [], lambda side: Program([side], {})

@@ -27,6 +27,14 @@ def test_a_phase_is_finished_only_with_the_flags_it_ran_with(workdir):
         workdir.check_flags("baseline", {"lr": 0.1, "mlp_dims": (8,)})
 
 
+def test_a_folder_from_before_there_was_a_choice_of_the_tables_optimiser_goes_on(workdir):
+    finish(workdir, "baseline", {"lr": 0.1})
+    now = {"lr": 0.1, "table_lr": None}
+    assert workdir.check_flags("baseline", {**now, "table_optimiser": "adam"})
+    with pytest.raises(InputError, match=r"--table_optimiser=adam \(now rowwise_adam\)"):
+        workdir.check_flags("baseline", {**now, "table_optimiser": "rowwise_adam"})
+
+
 def test_the_message_names_what_has_to_go_for_a_rerun(workdir):
     finish(workdir, "supernet", {"t_lr": 0.1})
     with pytest.raises(InputError, match="supernet/, search/, retrain/ and verify/"):

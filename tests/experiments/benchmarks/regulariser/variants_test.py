@@ -7,6 +7,7 @@ from experiments.benchmarks.regulariser.variants import (
     BASIC,
     FAMILIES,
     MAIN,
+    OPTIMISERS,
     OPTIONS,
     WITH_OPTIONS,
     families,
@@ -38,7 +39,8 @@ def test_ladders_begin_with_the_weakest_and_reach_as_far_as_peers_are_tried():
 
 def test_every_regulariser_is_tuned_with_the_main_option_and_some_without():
     tuned = [family.name for family in FAMILIES.values() if family.tuned_as is None]
-    assert tuned == [*(f"{family.name}+{MAIN}" for family in BASIC), *BARE]
+    with_main = [f"{family.name}+{MAIN}" for family in (*BASIC, *OPTIMISERS)]
+    assert tuned == [*with_main[: len(BASIC)], *BARE, *with_main[len(BASIC) :]]
     pruned = {name.removesuffix(f"+{MAIN}") for name, family in FAMILIES.items() if family.pruned}
     assert pruned == {"group_lasso", "l2_proximal", "l2_coupled", "elastic_net"}
     for name in pruned:
