@@ -7,7 +7,6 @@ All other flags are taken from the run.
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +20,22 @@ from etils import epath
 from experiments.run import cli, runs
 from experiments.run import flags as project_flags
 from experiments.run.alternating import alternate
+from experiments.run.exported import Exported, Served
 from experiments.run.phases import phases_of
 from experiments.run.trained import Run, Trained, load_trained, model_of
 from optembed_jax import data, metrics
 from optembed_jax.data.options import PATH_OPTIONS
 from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import InputError
-from optembed_jax.models.forward import Params, forward
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.bundle_format import SUMS
 from optembed_jax.serving.bundle_writer import Provenance, write_bundle
 from optembed_jax.serving.compact_model import compact, tree_bytes
-from optembed_jax.step.train_step import Phase
+from optembed_jax.serving.forward_module import PLATFORMS
 from optembed_jax.storage.object_store import delivered, in_file_system, path_of
-from optembed_jax.table.compact import quantize_table
-from optembed_jax.training.prediction import predict
+from optembed_jax.table.compact import CompactIndex, why_not_own_ids, with_own_ids
 
 flags.adopt_module_key_flags(project_flags)
 
@@ -57,45 +56,97 @@ def main() -> None:
     model = model_of(phase, run.settings.model)
     trained = load_trained(run, phase)
     fields = run.prepared.fields
-    small, index = compact(model, trained.params, fields, *trained.pruned(model))
+    params, index = compact(model, trained.params, fields, *trained.pruned(model))
+    served = _served(run, index)
+    ids, labels = run.prepared.arrays("validation")
     recorded = {k: v for k, v in result.items() if k.endswith(("_auc", "_logloss", "_calibration"))}
-
-    def validate(params: Params) -> tuple[np.ndarray, np.ndarray]:
-        reader = data.Reader(run.prepared, "validation", BATCH, shuffle=False, remainder="pad")
-        return predict(params, trained.batch_stats, reader, index, phase=Phase.RETRAIN, model=model)
-
-    if project_flags.STORAGE.value != "float32":
-        small, change = _quantised(small, lambda params: metrics.auc(*validate(params)))
-        recorded |= change
-    _, live = validate(small)
-    ids, _ = run.prepared.arrays("validation")
+    provenance = Provenance(
+        {"name": run.settings.dataset, "fingerprint": run.prepared.fingerprint},
+        recorded,
+        project_flags.given(summary["flags"]),
+    )
+    exported = Exported(
+        model,
+        params,
+        trained.batch_stats,
+        served,
+        served.ids(ids),
+        labels,
+        provenance,
+        fields.num_features,
+        served.counts(run.prepared.counts) if project_flags.COUNTS.value else None,
+    )
+    chosen = exported.chosen(
+        storage=project_flags.STORAGE.value,
+        max_bytes=project_flags.MAX_BUNDLE_BYTES.value,
+        max_drop=project_flags.MAX_AUC_DROP.value,
+        platforms=_platforms(),
+    )
+    if chosen is not None:
+        print(
+            f"validation AUC  float32 {chosen.before:.6f}  stored {chosen.after:.6f}  "
+            f"change {chosen.after - chosen.before:+.6f}"
+        )
+        print(exported.told(chosen.storage))
+        told = {"val_auc_float32": chosen.before, "val_auc_stored": chosen.after}
+        provenance = dataclasses.replace(provenance, metrics=recorded | told)
+    storage = None if chosen is None else chosen.storage
+    live = exported.logits(storage)
     with delivered(target, SUMS) as folder:
         bundle = write_bundle(
             folder,
             model,
-            small,
+            params,
             trained.batch_stats,
-            index,
-            fields,
-            encoder=encoder_of(run.prepared),
-            provenance=Provenance(
-                {"name": run.settings.dataset, "fingerprint": run.prepared.fingerprint},
-                recorded,
-                summary["flags"],
-            ),
-            check=(ids[:CHECKED_ROWS], live[:CHECKED_ROWS]),
+            served.index,
+            served.fields,
+            storage=storage,
+            encoder=served.encoder,
+            counts=exported.counts,
+            provenance=provenance,
+            check=(exported.ids[:CHECKED_ROWS], live[:CHECKED_ROWS]),
+            full_rows=fields.num_features,
+            platforms=_platforms(),
         )
         disk = sum(file.stat().st_size for file in folder.iterdir())
+        limit = project_flags.MAX_BUNDLE_BYTES.value
+        if limit is not None and disk > limit:
+            raise InputError(f"the bundle has {disk:,} bytes, more than --max_bundle_bytes={limit}")
     run.progress.say(
         f"bundle  {target}  gives the live model's logits on {len(ids[:CHECKED_ROWS]):,} rows"
     )
+    if served.why_full is not None:
+        run.progress.say(
+            f"bundle  holds all {fields.num_features:,} values, pruned ones too: {served.why_full}"
+        )
     test_ids, test_labels = run.prepared.arrays("test")
-    found = metrics.auc(test_labels, bundle.logits(test_ids))
+    found = metrics.auc(test_labels, bundle.logits(served.ids(test_ids)))
     print(f"test AUC  retrained model {result['test_auc']:.6f}  loaded bundle {found:.6f}")
-    print(_comparison(run, model, trained, bundle, ids, disk))
+    print(_comparison(run, model, trained, bundle, (ids, exported.ids), disk))
     if project_flags.SAMPLE.value:
         rows = _write_sample(run, in_file_system(project_flags.SAMPLE.value, "--sample"))
         run.progress.say(f"sample  {rows:,} raw rows in {project_flags.SAMPLE.value}")
+
+
+def _platforms() -> list[str]:
+    wanted = project_flags.PLATFORMS.value
+    unknown = [name for name in wanted if name not in PLATFORMS]
+    if unknown or not wanted:
+        raise InputError(f"--platforms is some of {', '.join(PLATFORMS)}, not {','.join(wanted)!r}")
+    return [name for name in PLATFORMS if name in wanted]
+
+
+def _served(run: Run, index: CompactIndex) -> Served:
+    """The vocabulary of the bundle: of the values that are kept, or all of them."""
+    fields, encoder = run.prepared.fields, encoder_of(run.prepared)
+    why = "--full_ids" if project_flags.FULL_IDS.value else why_not_own_ids(index)
+    if why is not None:
+        return Served(index, fields, encoder, None, why if index.prunes else None)
+    own, kept, new_ids = with_own_ids(index, fields.names)
+    has_row = new_ids != kept.oov_ids[fields.field_of_row]
+    least = int(run.prepared.options["min_count"])
+    encoder = encoder.keep(has_row, run.prepared.counts, least)
+    return Served(own, kept, encoder, new_ids, None)
 
 
 def _summary_of(workdir: epath.Path) -> dict[str, Any]:
@@ -110,36 +161,26 @@ def _summary_of(workdir: epath.Path) -> dict[str, Any]:
     return summary
 
 
-def _quantised(small: Params, auc_of: Callable[[Params], float]) -> tuple[Params, dict[str, float]]:
-    """The model in the storage of the flags, and its validation AUC before and after.
-
-    Raises:
-      InputError: it drops too much.
-    """
-    storage, allowed = project_flags.STORAGE.value, project_flags.MAX_AUC_DROP.value
-    quantised = dataclasses.replace(small, table=quantize_table(small.table, storage))
-    before, after = auc_of(small), auc_of(quantised)
-    print(
-        f"validation AUC  float32 {before:.6f}  {storage} {after:.6f}  change {after - before:+.6f}"
-    )
-    if before - after > allowed:
-        raise InputError(
-            f"--storage={storage} costs {before - after:.6f} of validation AUC, more than "
-            f"--max_auc_drop={allowed}; nothing was written"
-        )
-    return quantised, {"val_auc_float32": before, "val_auc_stored": after}
-
-
 def _comparison(
-    run: Run, model: ModelConfig, trained: Trained, bundle: Bundle, ids: np.ndarray, disk: int
+    run: Run,
+    model: ModelConfig,
+    trained: Trained,
+    bundle: Bundle,
+    ids: tuple[np.ndarray, np.ndarray],
+    disk: int,
 ) -> str:
-    """Size and speed of the bundle against the full model with its masks; ``disk`` in bytes."""
-    batch = np.resize(ids, (BATCH, ids.shape[1]))
+    """Size and speed of the bundle against the full model with its masks.
+
+    ``ids`` of the same rows for each of the two, ``disk`` in bytes.
+    """
+    batch, own = (np.resize(of_model, (BATCH, of_model.shape[1])) for of_model in ids)
     step = jax.jit(
-        lambda params, ids: forward(model, params, trained.batch_stats, ids, trained.selection)[0]
+        lambda params, ids: forward(
+            model, params, trained.batch_stats, ids, trained.selection(model)
+        )[0]
     )
     times = alternate(
-        {"full": lambda: step(trained.params, batch), "compact": lambda: bundle.logits(batch)}, 20
+        {"full": lambda: step(trained.params, batch), "compact": lambda: bundle.logits(own)}, 20
     )
     table = trained.params.table
     full = tree_bytes((table, trained.params.network, trained.batch_stats))

@@ -10,6 +10,7 @@ each row, in the same order.
 
 import dataclasses
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -100,10 +101,13 @@ def score_file(
     """
     encoder, oov = bundle.encoder, bundle.fields.oov_ids
     found, started = Scored(0, np.zeros(len(oov), np.int64)), time.monotonic()
+    target = _spared(target, source, bundle.path)
+    streams = target.exists() and not target.is_file()  # a pipe, say, which nothing can replace
+    beside = tempfile.gettempdir() if streams else target.parent
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=beside)
     except OSError as error:
-        raise InputError(f"cannot write to {target.parent}: {error.strerror}") from error
+        raise InputError(f"cannot write to {beside}: {error.strerror}") from error
     try:
         with os.fdopen(handle, "wb") as sink, pyarrow.csv.CSVWriter(sink, SCHEMA) as writer:
             for ids in _encoded(source, encoder):
@@ -113,13 +117,33 @@ def score_file(
                 writer.write_table(pa.table([pa.array(scores)], schema=SCHEMA))
                 progress.update(_line(found.rows, time.monotonic() - started))
         _check_unseen(source, encoder.expected, found, max_unseen)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
+        if streams:
+            with open(temporary, "rb") as written, target.open("wb") as stream:
+                shutil.copyfileobj(written, stream)
+        else:
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, target)
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         Path(temporary).unlink(missing_ok=True)
     return found
+
+
+def _spared(target: Path, source: Path, bundle: Path) -> Path:
+    """Where a link leads to, so that it stays one.
+
+    Raises:
+      InputError: the output would take the place of the input, or of a file of the bundle.
+    """
+    target = target.resolve()
+    if target.exists() and source.exists() and target.samefile(source):
+        raise InputError(f"--output={target} is the --input; give another file for the scores")
+    if target.is_relative_to(bundle.resolve()):
+        raise InputError(f"--output={target} lies in the bundle; give a file outside of {bundle}")
+    if target.is_dir():
+        raise InputError(f"--output={target} is a folder; give a file in it")
+    return target
 
 
 def unseen_lines(expected: Expected, found: Scored) -> list[str]:

@@ -97,6 +97,40 @@ def test_auc_is_invariant_under_increasing_functions():
     assert metrics.auc(labels, logits) == metrics.auc(labels, 1 / (1 + np.exp(-logits)))
 
 
+def test_grouped_auc_is_the_mean_of_the_groups_weighted_by_rows():
+    rng = np.random.default_rng(4)
+    labels, groups = rng.integers(0, 2, 500), rng.integers(-3, 60, 500)
+    labels[groups == 7] = 1  # of one class: it has no AUC
+    scores = rng.integers(0, 9, 500).astype(np.float32)  # many ties
+    total = rows = 0.0
+    for group in set(groups.tolist()) - {0}:
+        own = groups == group
+        if 0 < labels[own].sum() < own.sum():
+            total += own.sum() * auc_by_pairs(labels[own], scores[own])
+            rows += own.sum()
+    found = metrics.grouped_auc(labels, scores, groups)
+    assert found == pytest.approx(total / rows, abs=1e-12)
+    order = rng.permutation(500)
+    assert metrics.grouped_auc(labels[order], scores[order], groups[order]) == pytest.approx(found)
+    whole = np.ones(500, np.int64)
+    assert metrics.grouped_auc(labels, scores, whole) == pytest.approx(metrics.auc(labels, scores))
+
+
+@pytest.mark.parametrize(
+    ("labels", "groups"), [([], []), ([1, 0], [0, 0]), ([1, 0], [1, 2]), ([1, 1], [5, 5])]
+)
+def test_without_a_group_of_both_classes_there_is_no_grouped_auc(labels, groups):
+    found = metrics.grouped_auc(
+        np.array(labels, np.int64), np.zeros(len(labels)), np.array(groups, np.int64)
+    )
+    assert found is None
+
+
+def test_grouped_auc_of_no_number_is_an_error():
+    with pytest.raises(InputError, match="1 scores are NaN"):
+        metrics.grouped_auc(np.array([0, 1]), np.array([np.nan, 1.0]), np.array([1, 1]))
+
+
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_class_is_an_error_that_names_it(label):
     with pytest.raises(InputError, match=f"all 3 labels are {label}"):

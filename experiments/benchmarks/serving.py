@@ -27,7 +27,7 @@ from optembed_jax.models.forward import Selection, embed, forward, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving.bundle_writer import write_bundle
 from optembed_jax.serving.compact_model import compact, tree_bytes
-from optembed_jax.table.compact import lookup, table_bytes
+from optembed_jax.table.compact import lookup
 
 _ROWS = flags.DEFINE_list("rows", ["1000000", "5000000"], "Rows of the table, V.")
 _KEEP = flags.DEFINE_list("keep", ["0.3:0.41", "0.1:0.41", "0.5:0.5"], "Shares rows:columns.")
@@ -66,8 +66,8 @@ def measure(model: str, rows: int, keep: float, columns: float, repeats: int) ->
         },
         repeats,
     )
-    count = table_bytes(small.table, index)
-    needed = count.total + tree_bytes((small.network, batch_stats))
+    count = bundle.manifest["bytes"]
+    needed = sum(count[part] for part in ("rows", "linear", "remap", "network"))
     return {
         "model": model,
         "rows": rows,
@@ -78,9 +78,9 @@ def measure(model: str, rows: int, keep: float, columns: float, repeats: int) ->
         "lookup_speedup": round(times["full_lookup_ms"] / times["compact_lookup_ms"], 3),
         "full_table_bytes": tree_bytes(params.table.rows),
         "full_bytes": tree_bytes((params.table, params.network, batch_stats)),
-        "compact_rows_bytes": count.rows,
-        "compact_rows_padded_bytes": count.rows_padded,
-        "compact_remap_bytes": count.remap,
+        "compact_rows_bytes": count["rows"],
+        "compact_rows_padded_bytes": count["rows_padded"],
+        "compact_remap_bytes": count["remap"],
         "compact_bytes": bundle.nbytes,
         "disk_bytes": disk,
         "bytes_over_parameters": round(disk / needed, 4),

@@ -70,6 +70,11 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_string("vocab_from", _DATA.vocab_from, "Count values on the train split, or on all.")
 flags.DEFINE_integer("data_seed", _DATA.data_seed, "Seed of the random split and the row order.")
+flags.DEFINE_string(
+    "group",
+    _DATA.group,
+    "A column, such as that of the user: also report the AUC within each of its values (GAUC).",
+)
 flags.DEFINE_integer("numeric_bins", _DATA.numeric_bins, "table: bins of a numeric column.")
 flags.DEFINE_integer(
     "max_bad_rows", _DATA.max_bad_rows, "Unusable rows set aside before preparation stops."
@@ -106,7 +111,11 @@ flags.DEFINE_string(
     "Rows are kept by a budget (--row_keep), or by a threshold that is learned for each field or "
     "feature (the paper).",
 )
-flags.DEFINE_string("mode_oov", _MODEL.mode_oov, "Pruned ids read zero or a learned oov vector.")
+flags.DEFINE_string(
+    "mode_oov",
+    _MODEL.mode_oov,
+    "Pruned ids read zero, a learned oov vector, or shared: the OOV row, as unseen values do.",
+)
 flags.DEFINE_string(
     "mode_linear", _MODEL.mode_linear, "keep or prune the linear weights of pruned rows."
 )
@@ -331,12 +340,33 @@ BUNDLE = flags.DEFINE_string(
     "bundle", None, "Folder of the bundle to write or to serve. May be gs://."
 )
 STORAGE = flags.DEFINE_string(
-    "storage", "float32", "export: float32, float16, bfloat16 or int8 rows (a scale for each)."
+    "storage",
+    "float32",
+    "export: float32, float16, bfloat16, int8, int6, int4, int3 or int2 rows (a scale for each; "
+    "with _field behind it for each field), or auto: for each part what --max_bundle_bytes or "
+    "--max_auc_drop allows, by what it does to the validation rows.",
 )
 MAX_AUC_DROP = flags.DEFINE_float(
     "max_auc_drop",
     1e-3,
-    "export: refuse a --storage that costs more validation AUC than this.",
+    "export: refuse a storage that costs more validation AUC than this.",
+)
+MAX_BUNDLE_BYTES = flags.DEFINE_integer(
+    "max_bundle_bytes",
+    None,
+    "export: bytes of the whole folder at most, by fewer bits where they do least harm.",
+)
+FULL_IDS = flags.DEFINE_bool(
+    "full_ids",
+    False,
+    "export: the bundle takes the ids of the prepared data set, and holds its whole vocabulary; "
+    "else only values that are kept have ids (Bundle.encode gives them).",
+)
+COUNTS = flags.DEFINE_bool(
+    "counts", False, "export: also write how often each value occurred in training."
+)
+PLATFORMS = flags.DEFINE_list(
+    "platforms", ["cpu", "cuda", "tpu"], "export: what the bundle's module is compiled for."
 )
 SAMPLE = flags.DEFINE_string(
     "sample", None, "export: also write some raw rows of the data set to this CSV, to try predict."
@@ -455,6 +485,15 @@ def adopt(recorded: Mapping[str, Any]) -> None:
         if name in flags.FLAGS and not flags.FLAGS[name].present:
             is_list = isinstance(value, list)
             flags.FLAGS[name].value = [str(part) for part in value] if is_list else value
+
+
+def given(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the flags that a run recorded those that differ from their defaults."""
+    return {
+        name: value
+        for name, value in recorded.items()
+        if name not in flags.FLAGS or flags.FLAGS[name].default != value
+    }
 
 
 def _values_of(dataclass: type) -> dict:

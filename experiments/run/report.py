@@ -61,11 +61,13 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
 def phase_table(summary: dict[str, Any]) -> str:
     """A line per phase."""
     full = summary["baseline"]["table_parameters"] if "baseline" in summary else None
+    grouped = any("test_gauc" in summary.get(phase, {}) for phase in PHASES)
     lines = [
         [
             "phase",
             "val AUC",
             "test AUC",
+            *(["test GAUC"] if grouped else []),
             "test logloss",
             "calibration",
             "rows kept",
@@ -85,6 +87,7 @@ def phase_table(summary: dict[str, Any]) -> str:
                 phase,
                 f"{result['val_auc']:.4f}",
                 f"{result['test_auc']:.4f}" if "test_auc" in result else "-",
+                *([_figure(result.get("test_gauc"))] if grouped else []),
                 f"{result['test_logloss']:.4f}" if "test_logloss" in result else "-",
                 f"{result['test_calibration']:.2f}" if "test_calibration" in result else "-",
                 f"{result['rows_kept']:,}",
@@ -95,6 +98,10 @@ def phase_table(summary: dict[str, Any]) -> str:
             ]
         )
     return _aligned(lines)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def field_table(summary: dict[str, Any], width: int = 20) -> str:

@@ -1,5 +1,6 @@
 """The retraining phase: the table that was found, or the best of a short list of tables."""
 
+import dataclasses
 from typing import Any
 
 from etils.epath import Path
@@ -12,7 +13,7 @@ from experiments.run.finalists import (
     train_each,
     winner_of,
 )
-from experiments.run.trained import Run, load_trained
+from experiments.run.trained import Run, cut_to, load_trained
 from experiments.run.training_phases import retrain_as
 from experiments.run.workdir import UNDER_WAY, write_text
 from optembed_jax.storage import saved_state
@@ -45,6 +46,8 @@ def retrain(run: Run, folder: Path) -> dict[str, Any]:
         best = best_of(finished)
     # Copied, not moved: a kill from here on finds everything where it was.
     model = load_trained(run, "retrain", best.folder, on_host=True)
+    if best.finalist.name == "supernet" and run.settings.model.shares_stand_in:
+        model = dataclasses.replace(model, params=cut_to(run, model, model.rows))
     saved_state.save(folder / "state", model.as_tree())
     write_text(folder / "metrics.jsonl", (best.folder / "metrics.jsonl").read_text("utf-8"))
     run.progress.say(f"retrain  kept: {best.finalist.name}, the best validation AUC")

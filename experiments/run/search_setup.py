@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from experiments.run.search_options import SearchOptions
-from experiments.run.trained import Run, Trained, load_trained
+from experiments.run.trained import Run, Trained, cut_to, load_trained
 from optembed_jax.devices.choice import choose
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
@@ -30,6 +30,7 @@ from optembed_jax.search.space import SearchSpace
 from optembed_jax.search.surrogate_assisted import SurrogateAssistedEvolution
 from optembed_jax.storage import array_file
 from optembed_jax.table.score import keep_best
+from optembed_jax.table.stand_in import always_kept
 
 FRONT_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
 """Of the largest table: sizes at which a front starts from the simple rules."""
@@ -60,7 +61,11 @@ def masks_of(run: Run, supernet: Trained) -> Masks:
     else:
         path = run.workdir.phase_dir("supernet") / "row_scores.safetensors"
         scores = array_file.load(path)["scores"]
-    counts = [max(1, round(rate * len(scores))) for rate in options.keep_rates]
+    least = 1
+    if model.shares_stand_in:
+        fields = run.prepared.fields
+        scores, least = always_kept(scores, fields), fields.num_fields
+    counts = [max(least, round(rate * len(scores))) for rate in options.keep_rates]
     return Masks(tuple(keep_best(scores, count) for count in counts), options.keep_rates)
 
 
@@ -107,7 +112,10 @@ def fitness_of(
         run.progress.say(f"search  candidates sharded over {choice.devices} devices")
 
     def under(mask: np.ndarray | None) -> ValidationFitness:
-        read, rows, places = rows_read(supernet.params, mask, ids)
+        params = supernet.params
+        if mask is not None and settings.model.shares_stand_in:
+            params, mask = cut_to(run, supernet, mask), None
+        read, rows, places = rows_read(params, mask, ids)
 
         def on(device: jax.Device) -> ValidationFitness:
             params, batch_stats = jax.device_put((read, supernet.batch_stats), device)

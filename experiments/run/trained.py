@@ -16,6 +16,7 @@ from optembed_jax.models.forward import Params, Selection, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.parameter_count import count_parameters
 from optembed_jax.storage import saved_state
+from optembed_jax.table import stand_in
 from optembed_jax.table.score import kept_by_frequency
 
 OF_PRUNING = (
@@ -71,15 +72,30 @@ class Trained:
             "dims": jnp.asarray(self.dims, jnp.int32),
         }
 
-    @property
-    def selection(self) -> Selection:
-        """What the model reads of its table, frozen."""
-        return Selection(rows=jnp.asarray(self.rows), dims=jnp.asarray(self.dims))
+    def selection(self, model: ModelConfig) -> Selection:
+        """What the model reads of its table, frozen; of that of ``cut_to`` where pruned values
+        share a stand-in, which it holds in their place.
+        """
+        rows = None if model.shares_stand_in else jnp.asarray(self.rows)
+        return Selection(rows=rows, dims=jnp.asarray(self.dims))
 
     def pruned(self, model: ModelConfig) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Rows and dims where the mode of ``model`` prunes them, else None, as ``compact`` asks."""
         rows = self.rows if model.prunes_rows else None
         return rows, self.dims if model.searches_dims else None
+
+
+def cut_to(run: Run, trained: Trained, rows: np.ndarray) -> Params:
+    """The parameters of a supernet with the stand-in of its field in each row that is pruned."""
+    model, prepared = run.settings.model, run.prepared
+    table = stand_in.cut(
+        trained.params.table,
+        prepared.fields,
+        prepared.counts,
+        rows,
+        prunes_linear=model.mode_linear == "prune",
+    )
+    return dataclasses.replace(trained.params, table=table)
 
 
 def load_trained(

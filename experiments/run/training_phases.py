@@ -2,7 +2,8 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -17,11 +18,13 @@ from experiments.run.trained import (
     abstract,
     click_rate,
     counts,
+    cut_to,
     key_of,
     model_of,
 )
 from experiments.run.workdir import append_jsonl, write_jsonl
 from optembed_jax import data, metrics
+from optembed_jax.data import PreparedData
 from optembed_jax.devices.choice import Choice, choose, make_steps
 from optembed_jax.devices.parallel import Steps
 from optembed_jax.method.threshold import by_block, table_row_mask
@@ -34,6 +37,7 @@ from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import TrainState, init_state
 from optembed_jax.step.train_step import Phase
 from optembed_jax.storage import array_file, saved_state, state_manifest
+from optembed_jax.table import stand_in
 from optembed_jax.table.score import keep_best, row_scores
 from optembed_jax.training.checkpoint import Checkpoints
 from optembed_jax.training.fit import Fitted, fit
@@ -121,8 +125,22 @@ def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:
     def widened(params: Params) -> Params:
         return expand(model, params, reading, fields, full)
 
+    def settled(params: Params) -> Params:
+        whole = widened(params)
+        table = stand_in.reckoned(
+            whole.table,
+            fields,
+            run.prepared.counts,
+            kept.pruned(model)[0],
+            is_shared=model.shares_stand_in,
+        )
+        if table is whole.table:
+            return params
+        again = dataclasses.replace(whole, table=table)
+        return keep(model, again, fields, *kept.pruned(model))[0]
+
     devices = _devices_for(run, Phase.RETRAIN, start.given)
-    return _train(run, folder, Phase.RETRAIN, devices, start, reading, kept, widened)
+    return _train(run, folder, Phase.RETRAIN, devices, start, reading, kept, widened, settled)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,11 +190,12 @@ def _train(
     frozen: Reading,
     kept: Trained | None = None,
     widened: Callable[[Params], Params] = lambda params: params,
+    settled: Callable[[Params], Params] | None = None,
 ) -> dict[str, Any]:
     """Train on from where the phase was left, score the test split once, save; its record.
 
     ``kept`` has the rows and dimensions of a retraining; ``widened`` puts its parameters back into
-    those of a full model.
+    those of a full model, ``settled`` gives them the stand-ins of what has no row.
     """
     settings, prepared = run.settings, run.prepared
     steps, model = devices.steps, devices.model
@@ -189,13 +208,21 @@ def _train(
         on_host = steps.whole((fitted.params, fitted.batch_stats, fitted.scores))
         params, batch_stats, scores = on_host
         fitted = dataclasses.replace(fitted, params=params, batch_stats=batch_stats, scores=scores)
+    settled_params = (settled or functools.partial(_settled, prepared))(fitted.params)
+    final = on_devices.params
+    if settled_params is not fitted.params:
+        fitted = dataclasses.replace(fitted, params=settled_params)
+        final = steps.place(settled_params)
     trained = _frozen(run, folder, phase, model, fitted, kept)
 
     scoring = _Scoring(phase, steps, steps.place(frozen))
-    if fitted.scores is not None:
+    is_shared = phase == Phase.SUPERNET and model.shares_stand_in
+    if fitted.scores is not None or is_shared:
         # A budget cuts after training: what is scored is what is kept, not what was trained.
         cut = devices.steps_of(Phase.RETRAIN, prepared.fields.num_features)
-        scoring = _Scoring(Phase.RETRAIN, cut, cut.place(trained.selection))
+        scoring = _Scoring(Phase.RETRAIN, cut, cut.place(trained.selection(model)))
+        if is_shared:
+            final = cut.place(cut_to(run, trained, trained.rows))
 
     def predicted(split: str, params: Params, first_rows: int | None = None) -> Any:
         return predict(
@@ -208,7 +235,6 @@ def _train(
             steps=scoring.steps,
         )
 
-    final = on_devices.params
     if settings.calibrate:
         _, logits = predicted("train", final, _CALIBRATED_ON)
         shift = shift_to_rate(logits, prepared.label_rate["train"])
@@ -236,11 +262,31 @@ def _train(
         "test_auc": metrics.auc(*test),
         "test_logloss": metrics.logloss(*test),
         "test_calibration": calibrations["test"],
+        **_grouped_aucs(prepared, {"val": validation, "test": test}),
         "warnings": warnings,
         **counts(run, model, trained),
         "best_epoch": fitted.best.number,
         "epochs": len(fitted.epochs),
     }
+
+
+def _grouped_aucs(
+    prepared: PreparedData, predicted: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> dict[str, float | None]:
+    """The AUC within groups, where rows have them."""
+    if prepared.options.get("group") is None:
+        return {}
+    splits = {"val": "validation", "test": "test"}
+    return {
+        f"{name}_gauc": metrics.grouped_auc(*found, prepared.groups(splits[name]))
+        for name, found in predicted.items()
+    }
+
+
+def _settled(prepared: data.PreparedData, params: Params) -> Params:
+    """Full parameters with a stand-in in each OOV row that was hardly trained."""
+    table = stand_in.reckoned(params.table, prepared.fields, prepared.counts)
+    return params if table is params.table else dataclasses.replace(params, table=table)
 
 
 def _fit(
@@ -363,11 +409,15 @@ def _frozen(
             per_row,
             fields.field_of_row,
         )
+        if model.shares_stand_in:
+            rows[fields.oov_ids] = True
     if phase == Phase.SUPERNET and fitted.scores is not None:
         scores = row_scores(fitted.scores, params.table.rows, fields, fitted.steps)
         # The search may try other shares of the rows.
         if processes.is_first():
             array_file.save(folder / "row_scores.safetensors", {"scores": scores})
+        if model.shares_stand_in:
+            scores = stand_in.always_kept(scores, fields)
         rows = keep_best(scores, rows_in_budget(model, fields))
     if kept is not None:
         rows, dims = kept.rows, kept.dims

@@ -24,14 +24,19 @@ _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
 
 @functools.cache
-def features(num_fields: int) -> tfds.features.FeaturesDict:
-    """What one record holds: `ids` int32 ``[rows, F]`` and `labels` uint8 ``[rows]``."""
-    return tfds.features.FeaturesDict(
-        {
-            "ids": tfds.features.Tensor(shape=(None, num_fields), dtype=np.int32, encoding="bytes"),
-            "labels": tfds.features.Tensor(shape=(None,), dtype=np.uint8, encoding="bytes"),
-        }
-    )
+def features(num_fields: int, grouped: bool = False) -> tfds.features.FeaturesDict:
+    """What one record holds: `ids` int32 ``[rows, F]`` and `labels` uint8 ``[rows]``.
+
+    And `groups` int64 ``[rows]`` where rows are grouped.
+    """
+    tensor = functools.partial(tfds.features.Tensor, encoding="bytes")
+    held = {
+        "ids": tensor(shape=(None, num_fields), dtype=np.int32),
+        "labels": tensor(shape=(None,), dtype=np.uint8),
+    }
+    if grouped:
+        held["groups"] = tensor(shape=(None,), dtype=np.int64)
+    return tfds.features.FeaturesDict(held)
 
 
 def num_blocks(rows: int) -> int:
@@ -39,8 +44,12 @@ def num_blocks(rows: int) -> int:
     return -(-rows // BLOCK_ROWS)
 
 
-def write_shard(path: pathlib.Path, parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> int:
-    """Writes records of ids int32 ``[rows, F]`` and labels uint8 ``[rows]``; returns their number.
+Part = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+"""Ids int32 ``[rows, F]``, labels uint8 ``[rows]`` and groups int64 ``[rows]``, if any."""
+
+
+def write_shard(path: pathlib.Path, parts: Iterable[Part]) -> int:
+    """Writes each part as a record; returns their number.
 
     Raises:
       OSError: the file could not be written completely.
@@ -49,8 +58,8 @@ def write_shard(path: pathlib.Path, parts: Iterable[tuple[np.ndarray, np.ndarray
     try:
         writer = array_record_module.ArrayRecordWriter(str(path), _WRITER_OPTIONS)
         try:
-            for ids, labels in parts:
-                writer.write(_serialize(ids, labels))
+            for ids, labels, groups in parts:
+                writer.write(_serialize(ids, labels, groups))
                 written += 1
         finally:
             writer.close()
@@ -64,21 +73,25 @@ def write_shard(path: pathlib.Path, parts: Iterable[tuple[np.ndarray, np.ndarray
     return written
 
 
-def _serialize(ids: np.ndarray, labels: np.ndarray) -> bytes:
+def _serialize(ids: np.ndarray, labels: np.ndarray, groups: np.ndarray | None) -> bytes:
     # Written out instead of `features(F).serialize_example`, which takes three times as long.
     example = tf_example_pb2.Example()
     feature = example.features.feature
     feature["ids"].bytes_list.value.append(ids.tobytes())
     feature["labels"].bytes_list.value.append(labels.tobytes())
-    # Otherwise the order of the two features, and with it every checksum, differs by process.
+    if groups is not None:
+        feature["groups"].bytes_list.value.append(groups.tobytes())
+    # Otherwise the order of the features, and with it every checksum, differs by process.
     return bytes(example.SerializeToString(deterministic=True))
 
 
-def _parse(record: bytes, num_fields: int) -> tuple[np.ndarray, np.ndarray]:
+def _parse(record: bytes, num_fields: int) -> Part:
     feature = tf_example_pb2.Example.FromString(record).features.feature
     ids = np.frombuffer(feature["ids"].bytes_list.value[0], np.int32)
     labels = np.frombuffer(feature["labels"].bytes_list.value[0], np.uint8)
-    return ids.reshape(len(labels), num_fields), labels
+    held = feature["groups"].bytes_list.value if "groups" in feature else ()
+    groups = np.frombuffer(held[0], np.int64) if held else None
+    return ids.reshape(len(labels), num_fields), labels, groups
 
 
 class ShardReader:
@@ -94,8 +107,8 @@ class ShardReader:
         self._reader = array_record_module.ArrayRecordReader(str(path), _READER_OPTIONS)
         self._lock = threading.Lock()
 
-    def read(self, numbers: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The ids int32 ``[rows, F]`` and labels uint8 ``[rows]`` of some records.
+    def read(self, numbers: Sequence[int]) -> list[Part]:
+        """Some records.
 
         Raises:
           InputError: the file changed or was damaged since it was verified.

@@ -21,7 +21,7 @@ from optembed_jax.data.vocabulary import Vocabulary
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.values.description import Description, describe_field, read_description
-from optembed_jax.values.rows import RowEncoder
+from optembed_jax.values.rows import RowEncoder, check_sequence
 from optembed_jax.values.unseen import Expected, expected_shares
 from optembed_jax.values.vocabulary_file import read_values, write_values
 
@@ -31,6 +31,9 @@ RawColumns: TypeAlias = Mapping[str, Sequence[Any]] | pa.Table
 
 _FEW_ROWS = 64
 """Up to so many are read faster value by value than by columns."""
+
+_SEVERAL_ROWS = 4096
+"""Up to so many it is quicker to look up each value than each distinct one."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,6 +80,11 @@ class Encoder:
         return Description(self.dataset, self.options, self.facts, described, self.expected)
 
     @functools.cached_property
+    def _plain_sources(self) -> frozenset[str]:
+        """Raw columns whose values nothing is made of."""
+        return frozenset(self.sources) - {c.source for c in self.columns if not c.is_plain}
+
+    @functools.cached_property
     def rows(self) -> RowEncoder | None:
         """The way for few rows; None where a field can be made of whole columns alone."""
         try:
@@ -107,7 +115,13 @@ class Encoder:
           arrays: the raw columns, string or `packing.EIGHT_BYTES`, null where missing.
           first_row: number of the first row, for messages.
         """
-        coded = columns.code_sources(arrays, self.sources)
+        few = len(arrays[self.sources[0]]) <= _SEVERAL_ROWS
+        coded = {
+            source: columns.uncoded(arrays[source])
+            if few and source in self._plain_sources
+            else columns.code(arrays[source])
+            for source in self.sources
+        }
         fault = coding.first_fault(self.columns, coded)
         if fault is not None:
             raise InputError(f"row {first_row + fault[0]}: {fault[1]}")
@@ -224,6 +238,7 @@ def raw_columns(rows: RawColumns, wanted: Sequence[str]) -> dict[str, pa.Array]:
 
 
 def _array(name: str, values: Sequence[Any]) -> pa.Array:
+    check_sequence(name, values)
     try:
         return as_array(values)
     except InputError as error:
@@ -231,7 +246,7 @@ def _array(name: str, values: Sequence[Any]) -> pa.Array:
 
 
 def _are_few(rows: RawColumns, sources: Sequence[str]) -> TypeGuard[Mapping[str, Sequence[Any]]]:
-    if isinstance(rows, pa.Table):
+    if not isinstance(rows, Mapping):
         return False
     column = rows.get(sources[0], ())
-    return not isinstance(column, pa.Array | pa.ChunkedArray) and len(column) <= _FEW_ROWS
+    return not hasattr(column, "__len__") or len(column) <= _FEW_ROWS

@@ -12,7 +12,7 @@ from optembed_jax.errors import InputError
 SPLITS = ("random", "time")
 VOCAB_SOURCES = ("train", "all")
 
-_COMMON = frozenset({"split", "min_count", "vocab_from", "data_seed"})
+_COMMON = frozenset({"split", "min_count", "vocab_from", "data_seed", "group"})
 _FILES = frozenset({"raw_dir", "max_bad_rows"})
 
 USED_BY: dict[str, frozenset[str]] = {
@@ -78,6 +78,8 @@ class DataOptions:
         the field's OOV row. Numeric bins are never filtered. At least 1.
       vocab_from: count values on the "train" split only, or on "all" splits (the reference's way,
         which lets validation and test leak into the vocabulary).
+      group: raw column, such as that of the user, within whose values rows are ranked: the AUC is
+        then also told as a mean over them. None tells none.
       data_seed: of the random split, the stored order of rows, and the synthetic data.
       numeric_bins: most bins of a numeric column, at least 2.
       max_bad_rows: how many unusable rows are set aside in a rejects file before preparation stops.
@@ -104,6 +106,7 @@ class DataOptions:
     min_count: int = 2
     vocab_from: str = "train"
     data_seed: int = 0
+    group: str | None = None
     numeric_bins: int = 32
     max_bad_rows: int = 0
     synthetic_rows: int = 60_000
@@ -143,6 +146,8 @@ class DataOptions:
         used: dict[str, object] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if field.name == "group" and value is None:
+                continue  # Else what was prepared before there was such an option had other ones.
             if field.name in USED_BY[dataset]:
                 used[field.name] = list(value) if isinstance(value, tuple) else value
             elif value != field.default:

@@ -134,11 +134,32 @@ class PreparedData:
         for shard in self.shards[split]:
             reader = blocks.ShardReader(self.path / shard.file, self.fields.num_fields)
             for number in range(blocks.num_blocks(shard.rows)):
-                block_ids, block_labels = reader.read([number])[0]
+                block_ids, block_labels, _ = reader.read([number])[0]
                 ids[first : first + len(block_ids)] = block_ids
                 labels[first : first + len(block_ids)] = block_labels
                 first += len(block_ids)
         return ids, labels
+
+    def groups(self, split: str) -> np.ndarray:
+        """What the rows of a split are grouped by, in stored order, as `arrays` has them.
+
+        Returns:
+          Hashes of the values of the column that `group` names, int64 ``[N]``; 0 where missing.
+
+        Raises:
+          InputError: there is no such split, or the data were prepared without groups.
+        """
+        if self.options.get("group") is None:
+            raise InputError(f"{self.path} was prepared without group: its rows are in no groups")
+        parts = [np.zeros(0, np.int64)]
+        for shard in self.shards[check_split(split)]:
+            reader = blocks.ShardReader(self.path / shard.file, self.fields.num_fields)
+            for number in range(blocks.num_blocks(shard.rows)):
+                groups = reader.read([number])[0][2]
+                if groups is None:
+                    raise InputError(f"{self.path / shard.file} has no groups; prepare it again")
+                parts.append(groups)
+        return np.concatenate(parts)
 
     def encode(self, rows: Mapping[str, Sequence[Any]] | pa.Table) -> np.ndarray:
         """Encodes new rows with this vocabulary, by the code that encoded the prepared ones.

@@ -179,7 +179,7 @@ class Reader:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The rows of a window that are this process's and lie between `position` and `end`."""
         chosen = plan.windows[window]
-        parts: list[tuple[np.ndarray, np.ndarray]] = [None] * len(chosen)  # type: ignore[list-item]
+        parts: list[blocks.Part] = [None] * len(chosen)  # type: ignore[list-item]
         for shard in np.unique(self._shard_of[chosen]).tolist():
             places = np.flatnonzero(self._shard_of[chosen] == shard).tolist()
             found = self._shards[shard].read(self._number_in[chosen[places]].tolist())

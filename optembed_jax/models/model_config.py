@@ -26,7 +26,8 @@ class ModelConfig:
         (OptEmbed-E), ``embed`` dimensions only (OptEmbed-D), ``none`` nothing (the base model).
       mode_threshold: a threshold is learned per ``field`` or per ``feature`` (the paper), or a
         ``budget`` sets one for all rows.
-      mode_oov: a pruned id reads a ``zero`` vector, or its field's learned one (``oov``).
+      mode_oov: a pruned id reads a ``zero`` vector or its field's learned one (``oov``), both the
+        paper's; or ``shared``, what its field's OOV row has for all that has no row of its own.
       mode_linear: ``keep`` the linear weights of pruned rows (the paper), or ``prune`` them too.
       norm: order of the row norm, 1 or 2.
       row_keep: of a budget: share of the rows to keep, in (0, 1]. None is ``DEFAULT_ROW_KEEP``, or
@@ -57,7 +58,7 @@ class ModelConfig:
         _one_of("model", self.model, MODEL_NAMES)
         _one_of("mode", self.mode, MODES)
         _one_of("mode_threshold", self.mode_threshold, ("field", "feature", "budget"))
-        _one_of("mode_oov", self.mode_oov, ("zero", "oov"))
+        _one_of("mode_oov", self.mode_oov, ("zero", "oov", "shared"))
         _one_of("mode_linear", self.mode_linear, ("keep", "prune"))
         _one_of("norm", self.norm, (1, 2))
         if self.latent_dim < 1:
@@ -107,6 +108,11 @@ class ModelConfig:
     def budget_score(self) -> str:
         """What a budget chooses rows by."""
         return DEFAULT_ROW_SCORE if self.row_score is None else self.row_score
+
+    @property
+    def shares_stand_in(self) -> bool:
+        """Whether pruned values read the OOV row of their field, as unseen ones do."""
+        return self.prunes_rows and self.mode_oov == "shared"
 
     @property
     def learns_thresholds(self) -> bool:

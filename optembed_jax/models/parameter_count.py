@@ -70,6 +70,8 @@ def count_parameters(
 def rows_in_budget(model: ModelConfig, fields: Fields) -> int:
     """Rows that ``row_keep`` and ``max_table_bytes`` pay for, at ``D`` columns; the smaller number.
 
+    Where pruned values share their field's OOV row, a row for each field is among them.
+
     Args:
       model: the model; without a budget, all rows are kept.
       fields: the data set's fields.
@@ -89,6 +91,14 @@ def rows_in_budget(model: ModelConfig, fields: Fields) -> int:
         row_bytes = 4 * model.latent_dim
         oov_bytes = fields.num_fields * row_bytes if model.mode_oov == "oov" else 0
         count = min(count, (model.max_table_bytes - oov_bytes) // row_bytes)
+        if model.shares_stand_in and count < fields.num_fields:
+            raise InputError(
+                f"max_table_bytes={model.max_table_bytes} pays for {max(count, 0)} rows of "
+                f"{row_bytes} bytes, and each of the {fields.num_fields} fields needs one for "
+                "values without a row; raise it"
+            )
+    if model.shares_stand_in:
+        count = max(count, fields.num_fields)
     if count < 1:
         raise InputError(
             f"row_keep={keep}, max_table_bytes={model.max_table_bytes} leave none of the "

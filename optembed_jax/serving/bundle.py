@@ -4,9 +4,10 @@ The files are described in :mod:`optembed_jax.serving.bundle_format`, and writte
 :mod:`optembed_jax.serving.bundle_writer`.
 """
 
+import functools
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -34,6 +35,7 @@ class Bundle:
       path: its folder.
       manifest: what it is; docs/serving.md describes the keys.
       fields: names and sizes of the fields that ids refer to.
+      compiled: numbers of rows that there are programs for.
     """
 
     def __init__(
@@ -51,30 +53,48 @@ class Bundle:
         self._forward = jax.jit(exported.call)
         self._encoder = encoder
         self._watch = None if encoder is None else Watch(encoder.expected)
+        self.compiled: set[int] = set()
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Bundle":
+    def load(cls, path: str | os.PathLike[str], *, warm: Sequence[int] = ()) -> "Bundle":
         """Read a bundle after checking checksums, versions, shapes, the module, and what it gives
         for the samples.
+
+        Args:
+          path: its folder.
+          warm: numbers of rows that will be scored together, such as ``(1, 2048)``: programs for
+            them are compiled now, not at the first request.
 
         Raises:
           BundleError: anything in it is missing, changed, too new, or not as described.
         """
         folder = pathlib.Path(path).expanduser()
-        files, manifest, tensors = bundle_content.read_content(folder)
+        if any(type(rows) is not int or rows < 1 for rows in warm):
+            raise InputError(f"warm has to be numbers of rows, each at least 1, not {warm}")
+        content = bundle_content.read_content(folder)
+        manifest, tensors = content.manifest, content.served()
         _check_manifest(folder, manifest)
-        for name, described in manifest["tensors"].items():
-            if described["dtype"] == "BF16":
+        for name, dtype in content.types.items():
+            if dtype == "BF16":
                 tensors[name] = tensors[name].view(jnp.bfloat16)
+        module = layout.read_module(folder, content.files)
         try:
-            exported = load_forward(files[layout.FORWARD], tensors, len(manifest["fields"]))
+            exported = load_forward(module, tensors, len(manifest["fields"]))
         except ValueError as error:
             raise BundleError(f"{folder / layout.FORWARD} cannot be used: {error}") from error
-        encoder = _read_encoder(folder, files, _fields_of(manifest))
+        encoder = _read_encoder(folder, content.files, _fields_of(manifest))
         bundle = cls(folder, manifest, tensors, exported, encoder)
         tolerance = bundle_content.TOLERANCE if jax.default_backend() == "cpu" else _FEWER_BITS
-        bundle_content.check_samples(folder, manifest, bundle.logits, tolerance)
+        for rows in warm or (bundle_content.SAMPLES,):
+            bundle_content.check_samples(
+                folder, manifest, functools.partial(bundle.in_batches_of, rows), tolerance
+            )
         return bundle
+
+    def in_batches_of(self, rows: int, ids: np.ndarray) -> np.ndarray:
+        """Logits float32 ``[N]`` of ids, computed in batches of so many rows."""
+        wanted = np.resize(ids, (-(-len(ids) // rows) * rows, self.fields.num_fields))
+        return self.logits(wanted, batch_size=rows)[: len(ids)]
 
     @property
     def encoder(self) -> Encoder:
@@ -124,6 +144,7 @@ class Bundle:
             batch = ids[start : start + batch_size]
             # Few distinct sizes, so that few programs are compiled.
             size = min(batch_size, 1 << (len(batch) - 1).bit_length())
+            self.compiled.add(size)
             padded = np.pad(batch, ((0, size - len(batch)), (0, 0)), mode="edge")
             parts.append(np.asarray(self._forward(self._weights, padded))[: len(batch)])
         return np.concatenate(parts) if parts else np.zeros((0,), np.float32)
@@ -188,7 +209,7 @@ def _is_ids(rows: Any) -> bool:
 
 def _fields_of(manifest: Mapping[str, Any]) -> Fields:
     described = manifest["fields"]
-    return Fields(tuple(f["name"] for f in described), tuple(f["rows"] for f in described))
+    return Fields(tuple(f["name"] for f in described), tuple(f["ids"] for f in described))
 
 
 def _check_manifest(path: pathlib.Path, manifest: Mapping[str, Any]) -> None:

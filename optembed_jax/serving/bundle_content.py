@@ -5,6 +5,7 @@ that they got when the bundle was written. Checksums show that files are those t
 this shows that they belong together and are still read as they were meant.
 """
 
+import dataclasses
 import itertools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from optembed_jax.serving import bundle_format as layout
+from optembed_jax.serving import network_storage
 from optembed_jax.serving.bundle_format import BundleError
+from optembed_jax.table import packing
 
 SAMPLES = 8
 """Rows of ids in a manifest that is written."""
@@ -22,43 +25,40 @@ TOLERANCE = 1e-4
 """Largest difference in a sample's logit, relative to the larger of 1 and the logit, where both
 sides compute in float32."""
 
-_STORED_AS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}
+_FLOATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 def count_bytes(
-    fields: Sequence[Mapping[str, Any]], tensors: Mapping[str, np.ndarray], latent_dim: int
+    fields: Sequence[Mapping[str, Any]],
+    tensors: Mapping[str, np.ndarray],
+    full_rows: int,
+    latent_dim: int,
 ) -> dict[str, int]:
     """Bytes of a bundle's arrays, and of the full table that they were cut from.
 
     Args:
-      fields: of each field its ``rows`` and the like.
-      tensors: all arrays by name.
-      latent_dim: columns of the full table.
+      fields: of each field its ``dim`` and the like.
+      tensors: all arrays by name, as they are stored.
+      full_rows: of the full table.
+      latent_dim: its columns.
 
     Returns:
-      ``rows`` with OOV vectors and scales, ``rows_padded`` with each dim rounded up to a multiple
-      of 8 as SparseCore stores them, ``linear``, ``remap``, ``network`` with its statistics, and
+      ``rows`` with stand-ins and scales, ``rows_padded`` in float32 with each dim rounded up to a
+      multiple of 8 as SparseCore stores them, ``linear``, ``remap``, ``network``, and
       ``full_table`` in float32.
     """
     counted = dict.fromkeys(("rows", "linear", "remap", "network", "rows_padded"), 0)
+    groups = {"scale": "rows", "linear_scale": "linear"}
     for name, tensor in tensors.items():
         group = name.split("/")[0]
-        if group in ("rows", "scale"):
-            counted["rows"] += tensor.nbytes
-            counted["rows_padded"] += tensor.nbytes
-        elif group in ("linear", "remap"):
-            counted[group] += tensor.nbytes
-        else:
-            counted["network"] += tensor.nbytes
-        if group == "rows":
-            count, dim = tensor.shape
-            counted["rows_padded"] += count * (-dim % 8) * tensor.itemsize
-    return counted | {"full_table": 4 * sum(field["rows"] for field in fields) * latent_dim}
+        counted[groups.get(group, group)] += tensor.nbytes
+    counted["rows_padded"] = sum(4 * f["rows"] * -(-f["dim"] // 8) * 8 for f in fields)
+    return counted | {"full_table": 4 * full_rows * latent_dim}
 
 
 def draw_samples(fields: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """Ids int32 ``[SAMPLES, F]``, uniform in each field, the same ones for the same fields."""
-    rng, sizes = np.random.default_rng(0), np.array([field["rows"] for field in fields])
+    rng, sizes = np.random.default_rng(0), np.array([field["ids"] for field in fields])
     offsets = np.cumsum(sizes) - sizes
     return (rng.integers(0, sizes, (SAMPLES, len(sizes))) + offsets).astype(np.int32)
 
@@ -113,121 +113,205 @@ def most_different(found: np.ndarray, expected: np.ndarray, tolerance: float) ->
     return int(np.argmax(np.where(np.isnan(difference), np.inf, difference)))
 
 
-def read_content(
-    path: pathlib.Path,
-) -> tuple[dict[str, bytes], dict[str, Any], dict[str, np.ndarray]]:
-    """The files, the manifest and the tensors of a bundle, after all checks but of its samples.
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """What is in a bundle, checked but for its samples.
+
+    Attributes:
+      manifest: what it is.
+      tensors: as they are stored; bfloat16 as the uint16 of its bits.
+      types: of each tensor, of ``bundle_format.DTYPES``.
+      files: the content of each.
+    """
+
+    manifest: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+    types: dict[str, str]
+    files: Mapping[str, bytes]
+
+    def served(self) -> dict[str, np.ndarray]:
+        """The arrays that are served, see :func:`served`."""
+        return served(self.manifest, self.tensors)
+
+
+def served(manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays that are served: kernels are float32, rows of codes int8, others as they are.
+
+    Unpacked once, when a bundle is loaded, and not at each request.
+    """
+    prefix, kernels = "network/", manifest["kernels"]
+    restored = network_storage.restored(
+        {n[len(prefix) :]: a for n, a in tensors.items() if n.startswith(prefix)},
+        {name: storage for name, (storage, _) in kernels.items()},
+        {name: inputs for name, (_, inputs) in kernels.items()},
+    )
+    found = {n: a for n, a in tensors.items() if not n.startswith(prefix)}
+    for number, field in enumerate(manifest["fields"]):
+        bits = packing.bits_of(field["storage"])
+        if bits is not None:
+            name = f"rows/{number}"
+            found[name] = packing.unpack(found[name], bits, field["dim"])
+    return found | {prefix + name: array for name, array in restored.items()}
+
+
+def read_content(path: pathlib.Path) -> Content:
+    """Everything of a bundle, after all checks but of its samples.
 
     Raises:
-      BundleError: anything in it is missing, changed, too new, or not as described.
+      BundleError: anything in it is missing, changed, too new or too old, or not as described.
     """
     files = layout.read_files(path)
     manifest = layout.read_manifest(path, files)
-    tensors = layout.read_tensors(path, files, manifest)
-    check_content(path, files, manifest, tensors)
-    return files, manifest, tensors
+    tensors, types = layout.read_tensors(path, files)
+    content = Content(manifest, tensors, types, files)
+    check_content(path, content)
+    return content
 
 
-def check_content(
-    path: pathlib.Path,
-    files: Mapping[str, bytes],
-    manifest: Mapping[str, Any],
-    tensors: Mapping[str, np.ndarray],
-) -> None:
-    """Compare arrays and files with what the manifest says of fields, storage and bytes.
+def check_content(path: pathlib.Path, content: Content) -> None:
+    """Compare arrays with what the manifest says of fields, storage and bytes.
 
     Raises:
-      BundleError: rows, columns, remap, types or bytes are not as described.
+      BundleError: rows, columns, remaps, types or bytes are not as described.
     """
+    manifest, tensors, types = content.manifest, content.tensors, content.types
     try:
         fields, latent_dim = manifest["fields"], manifest["model"]["latent_dim"]
         if not isinstance(manifest["model"]["model"], str):
             raise ValueError(f"the model is {manifest['model']['model']!r}")
         if not fields or type(latent_dim) is not int or latent_dim < 1:
             raise ValueError(f"there are {len(fields)} fields of up to {latent_dim} columns")
+        known: set[str] = set()
         for number, field in enumerate(fields):
-            _check_field(number, field, tensors, latent_dim)
-        if sum(field["rows"] for field in fields) >= 2**31:
-            raise ValueError("there are more rows than int32 ids can tell apart")
-        _check_types(manifest, tensors)
-        if type(manifest["prunes_linear"]) is not bool:
-            raise ValueError(f"prunes_linear is {manifest['prunes_linear']!r}")
-        expected = sum(f["rows_kept"] if manifest["prunes_linear"] else f["rows"] for f in fields)
-        if "linear" in tensors and tensors["linear"].shape != (expected,):
-            raise ValueError(f"linear has shape {tensors['linear'].shape}, not ({expected},)")
-        _check_layers(manifest["model"]["mlp_dims"], tensors)
-        _check_bytes(files, manifest, count_bytes(fields, tensors, latent_dim))
-    except (ValueError, KeyError, TypeError) as error:
+            known |= _check_field(number, field, tensors, types, latent_dim)
+        ids = sum(field["ids"] for field in fields)
+        if ids >= 2**31:
+            raise ValueError("there are more ids than int32 can tell apart")
+        if type(manifest["full_rows"]) is not int or not ids <= manifest["full_rows"] < 2**31:
+            raise ValueError(f"{ids} ids are of a table of {manifest['full_rows']!r} rows")
+        known |= _check_linear(manifest, tensors, types)
+        known |= _check_network(manifest, tensors, types)
+        if known != set(tensors):
+            raise ValueError(f"{sorted(set(tensors) - known)[:3]} belong to nothing")
+        counted = count_bytes(fields, tensors, manifest["full_rows"], latent_dim)
+        if manifest["bytes"] != counted:
+            raise ValueError(f"bytes are {counted}, not {manifest['bytes']}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{path}: the manifest does not fit the arrays: {error}") from error
 
 
-def disk_bytes(files: Mapping[str, bytes]) -> dict[str, int]:
-    """Bytes of each file but the two that say so."""
-    told = set(files) - {layout.MANIFEST, layout.CARD}
-    return {name: len(files[name]) for name in sorted(told)}
-
-
 def _check_field(
-    number: int, field: Mapping[str, Any], tensors: Mapping[str, np.ndarray], latent_dim: int
-) -> None:
-    name, rows, kept, dim = field["name"], field["rows"], field["rows_kept"], field["dim"]
-    has_oov = field["has_oov_row"]
-    if not (
-        isinstance(name, str)
-        and all(type(n) is int for n in (rows, kept, dim))
-        and type(has_oov) is bool
-    ):
+    number: int,
+    field: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    types: Mapping[str, str],
+    latent_dim: int,
+) -> set[str]:
+    """Names of the field's tensors, which are as described."""
+    name, ids, rows, dim, storage = (field[k] for k in ("name", "ids", "rows", "dim", "storage"))
+    if not isinstance(name, str) or any(type(n) is not int for n in (ids, rows, dim)):
         raise ValueError(f"field {number} is described by other types than expected")
-    stored = kept + has_oov
-    if not (0 <= kept <= rows and 1 <= rows < 2**31 and 0 <= dim <= latent_dim):
-        raise ValueError(f"field {name!r} keeps {kept} of {rows} rows and {dim} columns")
-    table, remap = tensors.get(f"rows/{number}"), tensors.get(f"remap/{number}")
-    if (None if table is None else table.shape) != ((stored, dim) if dim else None):
-        raise ValueError(f"field {name!r} should have {stored} rows of {dim} columns")
-    scale = tensors.get(f"scale/{number}")
-    if scale is not None and scale.shape != (stored,):
-        raise ValueError(f"field {name!r} should have {stored} scales")
-    if (remap is not None) != (0 < kept < rows):
-        raise ValueError(f"field {name!r} keeps {kept} of {rows} rows, which its remap denies")
-    if remap is not None and (remap.shape != (rows,) or not _is_remap(remap, kept)):
-        raise ValueError(f"the remap of field {name!r} does not lead to its {kept} rows")
+    if not (1 <= rows <= ids < 2**31 and 0 <= dim <= latent_dim):
+        raise ValueError(f"field {name!r} has {rows} rows of {dim} columns for {ids} ids")
+    found = set()
+    if dim:
+        found = _check_rows(
+            f"rows/{number}", f"scale/{number}", (rows, dim), storage, tensors, types
+        )
+    elif storage != "float32":
+        raise ValueError(f"field {name!r} has no columns, and {storage!r} of them")
+    remap = tensors.get(f"remap/{number}")
+    if remap is None:
+        if ids != rows:
+            raise ValueError(f"field {name!r} has {rows} rows for {ids} ids, and no remap")
+        return found
+    if types[f"remap/{number}"] not in ("U8", "U16", "I32") or remap.shape != (ids,):
+        raise ValueError(f"the remap of field {name!r} is {remap.dtype} {remap.shape}")
+    if not np.array_equal(np.unique(remap), np.arange(rows)):
+        raise ValueError(f"the remap of field {name!r} does not lead to its {rows} rows")
+    return found | {f"remap/{number}"}
 
 
-def _is_remap(remap: np.ndarray, kept: int) -> bool:
-    """Whether the kept rows come in order, once each, and all others lead behind them."""
-    return bool(
-        np.array_equal(remap[remap != kept], np.arange(kept)) and remap.max(initial=0) <= kept
-    )
+def _check_rows(
+    name: str,
+    scale: str,
+    shape: tuple[int, int],
+    storage: Any,
+    tensors: Mapping[str, np.ndarray],
+    types: Mapping[str, str],
+) -> set[str]:
+    """Names of the tensors that hold rows ``[K, d]`` in a storage, which are as described."""
+    rows, dim = shape
+    if name not in tensors:
+        raise ValueError(f"{name} is missing")
+    array = tensors[name]
+    if storage in _FLOATS:
+        if array.shape != shape or types[name] != _FLOATS[storage]:
+            raise ValueError(f"{name} is {types[name]} {array.shape}, not {storage} {shape}")
+        return {name}
+    if storage not in packing.INT_STORAGES:
+        raise ValueError(f"{name} is in a storage {storage!r}, which there is not")
+    bits = packing.code_bits(storage)
+    wanted = (rows, packing.packed_bytes(dim, bits))
+    if types[name] != "U8" or array.shape != wanted or not packing.has_only_codes(array, bits, dim):
+        raise ValueError(f"{name} holds no {rows} rows of {dim} codes of {bits} bits")
+    scales = (1 if packing.is_by_field(storage) else rows,)
+    if scale not in tensors or types[scale] != "F16" or tensors[scale].shape != scales:
+        raise ValueError(f"{scale} is missing, or is not float16 {scales}")
+    return {name, scale}
 
 
-def _check_types(manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
-    """Whether rows are stored as the manifest says, scaled or not."""
-    storage, described = manifest["storage"], manifest["tensors"]
-    if storage not in _STORED_AS:
-        raise ValueError(f"storage {storage!r} is none of {', '.join(_STORED_AS)}")
-    for name in tensors:
-        group, _, rest = name.partition("/")
-        if group == "rows" and described[name]["dtype"] != _STORED_AS[storage]:
-            raise ValueError(f"{name} is {described[name]['dtype']}, not of storage {storage}")
-        if group == "rows" and (f"scale/{rest}" in tensors) != (storage == "int8"):
-            raise ValueError(f"{name} has scales or not, against storage {storage}")
-        if group == "scale" and f"rows/{rest}" not in tensors:
-            raise ValueError(f"{name} is the scale of nothing")
+def _check_linear(
+    manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray], types: Mapping[str, str]
+) -> set[str]:
+    fields, storage, by_id = (manifest[k] for k in ("fields", "linear", "linear_by_id"))
+    if type(by_id) is not bool:
+        raise ValueError(f"linear_by_id is {by_id!r}")
+    if "linear" not in tensors:
+        if storage is not None or by_id:
+            raise ValueError(f"linear weights in {storage} are missing")
+        return set()
+    if by_id and all(f"remap/{number}" not in tensors for number in range(len(fields))):
+        raise ValueError("linear weights are by id, but no id is without a row")
+    expected = (sum(field["ids" if by_id else "rows"] for field in fields),)
+    if tensors["linear"].shape != expected:
+        raise ValueError(f"linear has shape {tensors['linear'].shape}, not {expected}")
+    if storage != "int8":
+        if types["linear"] != _FLOATS[storage]:
+            raise ValueError(f"linear is {types['linear']}, not {storage}")
+        return {"linear"}
+    scale = tensors["linear_scale"]
+    if types["linear"] != "I8" or tensors["linear"].min(initial=0) < -127:
+        raise ValueError("linear holds no numbers of 8 bits")
+    if types["linear_scale"] != "F16" or scale.shape != (len(fields),):
+        raise ValueError(f"linear_scale is {scale.dtype} {scale.shape}, not one for each field")
+    return {"linear", "linear_scale"}
 
 
-def _check_layers(mlp_dims: Any, tensors: Mapping[str, np.ndarray]) -> None:
-    """Whether the perceptron, where there is one, has the layers that the manifest says."""
-    kernels = itertools.takewhile(
-        tensors.__contains__, (f"network/mlp/Dense_{layer}/kernel" for layer in itertools.count())
-    )
-    widths = [tensors[name].shape[-1] for name in kernels]
-    if widths and widths != mlp_dims:
-        raise ValueError(f"there are layers of {widths}, not {mlp_dims}")
-
-
-def _check_bytes(
-    files: Mapping[str, bytes], manifest: Mapping[str, Any], counted: Mapping[str, Any]
-) -> None:
-    told, found = manifest["bytes"], {**counted, "disk": disk_bytes(files)}
-    if told != found:
-        raise ValueError(f"bytes are {found}, not {told}")
+def _check_network(
+    manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray], types: Mapping[str, str]
+) -> set[str]:
+    """Names of the network's tensors, whose types and layers are as described."""
+    kernels, found = manifest["kernels"], set()
+    for name, (storage, inputs) in kernels.items():
+        array, whole = tensors[f"network/{name}"], f"network/{name}"
+        if not name.endswith(network_storage.KERNEL) or type(inputs) is not int or inputs < 0:
+            raise ValueError(f"{name} is no kernel of {inputs!r} inputs")
+        if storage not in network_storage.KERNEL_STORAGES or storage == "float32":
+            raise ValueError(f"{name} is stored as {storage!r}")
+        shape = (array.shape[0], inputs) if packing.bits_of(storage) else (inputs, array.shape[-1])
+        found |= _check_rows(whole, whole + network_storage.SCALE, shape, storage, tensors, types)
+    plain = {name for name in tensors if name.startswith("network/")} - found
+    wrong = sorted(name for name in plain if types[name] != "F32")
+    if wrong:
+        raise ValueError(f"{wrong[0]} is {types[wrong[0]]}, not float32")
+    widths = []
+    for layer in itertools.count():
+        name = f"mlp/Dense_{layer}/kernel"
+        if f"network/{name}" not in tensors:
+            break
+        by_output = name in kernels and packing.bits_of(kernels[name][0]) is not None
+        widths.append(tensors[f"network/{name}"].shape[0 if by_output else -1])
+    if widths and widths != manifest["model"]["mlp_dims"]:
+        raise ValueError(f"there are layers of {widths}, not {manifest['model']['mlp_dims']}")
+    return found | plain

@@ -5,9 +5,10 @@ A bundle is a folder that is complete in itself::
     SHA256SUMS           checksum of every other file; `sha256sum -c SHA256SUMS` reads it too
     manifest.json        what the bundle is: model, fields, tensors, metrics, versions, flags
     weights.safetensors  the compact table and the network
-    forward.jax_export   ids to logits, a serialised jax.export module
+    forward.jax_export.xz  ids to logits, a serialised jax.export module, compressed
     vocabulary.safetensors  raw values, in the order of their ids (absent where only ids are served)
     encoder.json         how raw columns become fields (absent likewise)
+    counts.safetensors   training rows that had each id (only where asked for)
     README.md            the model card
 
 Reading goes from the outside in: the list of files, then their checksums, then the manifest, then
@@ -17,9 +18,10 @@ unpickled and nothing is executed here.
 
 import hashlib
 import json
+import lzma
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -34,15 +36,16 @@ FORMAT_VERSION = 2
 SUMS = "SHA256SUMS"
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
-FORWARD = "forward.jax_export"
+FORWARD = "forward.jax_export.xz"
 VOCABULARY = "vocabulary.safetensors"
 ENCODER = "encoder.json"
+COUNTS = "counts.safetensors"
 CARD = "README.md"
 
 REQUIRED = (MANIFEST, WEIGHTS, FORWARD, CARD)
-OPTIONAL = (VOCABULARY, ENCODER)
+OPTIONAL = (VOCABULARY, ENCODER, COUNTS)
 
-_OLD_VOCABULARY = "vocabulary.parquet"  # of version 1
+_OLD = ("vocabulary.parquet", "forward.jax_export")  # of version 1
 
 DTYPES: Mapping[str, DTypeLike] = {
     "F32": np.float32,
@@ -55,6 +58,7 @@ DTYPES: Mapping[str, DTypeLike] = {
 }
 """Element types in a bundle, and how NumPy sees them."""
 
+_LARGEST_MODULE = 2**28  # bytes, unpacked: some thousand times any that is written
 _DEEPEST = 12  # levels of a manifest: enough for flags, and far from where recursion ends
 
 
@@ -72,21 +76,53 @@ def read_files(path: pathlib.Path) -> dict[str, bytes]:
     if not path.is_dir():
         raise BundleError(f"no bundle at {path}: it is not a folder")
     sums = _read(path, SUMS)
-    files = {}
-    for name, expected in _parse_sums(path, sums).items():
+    files: dict[str, bytes] = {}
+    expected = _parse_sums(path, sums)
+    for name, digest in expected.items():
         content = _read(path, name)
-        if hashlib.sha256(content).hexdigest() != expected:
+        if hashlib.sha256(content).hexdigest() != digest:
             raise BundleError(f"{path / name} is damaged: its checksum differs; export it again")
         files[name] = content
-    if format_sums(files) != sums:
+    if _sums_of(expected) != sums:
         raise BundleError(f"{path / SUMS} is damaged; export the bundle again")
     return files
 
 
 def format_sums(files: Mapping[str, bytes]) -> bytes:
     """The content of ``SHA256SUMS``."""
-    lines = [f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files)]
-    return "".join(lines).encode()
+    return _sums_of({name: hashlib.sha256(content).hexdigest() for name, content in files.items()})
+
+
+def _sums_of(digests: Mapping[str, str]) -> bytes:
+    return "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()
+
+
+def _of_version_1(path: pathlib.Path) -> BundleError:
+    return BundleError(
+        f"{path} has format version 1, which is not read any more; write it again from its run: "
+        "python -m experiments.export --workdir=DIR --bundle=OUT"
+    )
+
+
+def packed_module(module: bytes) -> bytes:
+    """A serialised module as it is stored."""
+    return lzma.compress(module, preset=9)
+
+
+def read_module(path: pathlib.Path, files: Mapping[str, bytes]) -> bytes:
+    """The serialised module of a bundle.
+
+    Raises:
+      BundleError: it cannot be unpacked.
+    """
+    unpacker = lzma.LZMADecompressor()
+    try:
+        module = unpacker.decompress(files[FORWARD], _LARGEST_MODULE)
+    except lzma.LZMAError as error:
+        raise BundleError(f"{path / FORWARD} cannot be unpacked: {error}") from error
+    if not unpacker.eof or unpacker.unused_data:
+        raise BundleError(f"{path / FORWARD} cannot be unpacked: it is cut off, or has more behind")
+    return module
 
 
 def read_manifest(path: pathlib.Path, files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -111,63 +147,42 @@ def read_manifest(path: pathlib.Path, files: Mapping[str, bytes]) -> dict[str, A
     if kind != FORMAT or type(version) is not int or version < 1:
         raise BundleError(f"{path / MANIFEST} says format {kind!r}, version {version!r}")
     if version < FORMAT_VERSION:
-        raise BundleError(_older(path, version))
+        raise _of_version_1(path)
     if version > FORMAT_VERSION:
         raise BundleError(
             f"{path} has format version {version}, this package reads up to {FORMAT_VERSION}; "
             "install a newer optembed-jax"
         )
-    listed = manifest.get("files")
-    if listed != sorted(set(files) - {MANIFEST}) or (VOCABULARY in files) != (ENCODER in files):
-        raise BundleError(f"{path / MANIFEST} lists the files {listed}, there are {sorted(files)}")
+    if (VOCABULARY in files) != (ENCODER in files):
+        raise BundleError(f"{path} has one of {VOCABULARY} and {ENCODER}, which belong together")
     return manifest
 
 
 def read_tensors(
-    path: pathlib.Path, files: Mapping[str, bytes], manifest: Mapping[str, Any]
-) -> dict[str, np.ndarray]:
-    """The tensors of a bundle, exactly those that the manifest describes.
+    path: pathlib.Path, files: Mapping[str, bytes]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The tensors of a bundle.
 
     Returns:
-      Arrays by name; bfloat16 as the uint16 of its bits.
+      Arrays by name, bfloat16 as the uint16 of its bits; and the type of each, of ``DTYPES``.
 
     Raises:
-      BundleError: the file is no safetensors, holds other names, shapes or types, or a value that
-        is infinite or no number.
+      BundleError: the file is no safetensors, or holds another type, or a value that is infinite
+        or no number.
     """
     try:
         entries = safetensors.deserialize(files[WEIGHTS])
-        found = _described(entries)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise BundleError(f"{path / WEIGHTS} cannot be read: {error}") from error
-    described = manifest.get("tensors")
-    if not isinstance(described, dict):
-        raise BundleError(f"{path / MANIFEST} does not describe the tensors")
-    if described != found:
-        wrong = sorted(
-            name for name in {*found, *described} if found.get(name) != described.get(name)
-        )
-        raise BundleError(f"{path}: the manifest and the weights disagree about {wrong[:3]}")
-    tensors = {}
+    tensors, types = {}, {}
     for name, entry in entries:
         if entry["dtype"] not in DTYPES:
             raise BundleError(f"{path / WEIGHTS}: tensor {name!r} has type {entry['dtype']}")
         array = np.frombuffer(entry["data"], DTYPES[entry["dtype"]])
         if not _is_finite(array, entry["dtype"]):
             raise BundleError(f"{path / WEIGHTS}: tensor {name!r} holds a value that is no number")
-        tensors[name] = array.reshape(entry["shape"])
-    return tensors
-
-
-def describe_tensors(weights: bytes) -> dict[str, Any]:
-    """Type and shape of each tensor of a safetensors file, as the manifest holds them."""
-    return _described(sorted(safetensors.deserialize(weights), key=lambda item: item[0]))
-
-
-def _described(entries: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    return {
-        name: {"dtype": entry["dtype"], "shape": list(entry["shape"])} for name, entry in entries
-    }
+        tensors[name], types[name] = array.reshape(entry["shape"]), entry["dtype"]
+    return tensors, types
 
 
 def _is_finite(array: np.ndarray, dtype: str) -> bool:
@@ -184,13 +199,6 @@ def _is_shallow(value: Any, levels: int) -> bool:
     return levels > 0 and all(_is_shallow(item, levels - 1) for item in inner)
 
 
-def _older(path: pathlib.Path, version: int) -> str:
-    return (
-        f"{path} has format version {version}, this package reads {FORMAT_VERSION}; export it "
-        "again with `python -m experiments.export`"
-    )
-
-
 def _parse_sums(path: pathlib.Path, content: bytes) -> dict[str, str]:
     """Names and checksums; the caller compares the bytes with :func:`format_sums`."""
     sums = {}
@@ -199,8 +207,8 @@ def _parse_sums(path: pathlib.Path, content: bytes) -> dict[str, str]:
         if match is None:
             raise BundleError(f"{path / SUMS}, line {number}: not a checksum and a file name")
         name = match[2]
-        if name == _OLD_VOCABULARY:
-            raise BundleError(_older(path, 1))
+        if name in _OLD:
+            raise _of_version_1(path)
         if name not in (*REQUIRED, *OPTIONAL):
             raise BundleError(
                 f"{path / SUMS}, line {number}: {name!r} is not a file of a bundle; "

@@ -7,10 +7,9 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
@@ -23,11 +22,17 @@ from optembed_jax.serving import bundle_content, model_card
 from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.bundle_format import BundleError
-from optembed_jax.serving.compact_model import fold_for_serving
-from optembed_jax.serving.forward_module import export_forward, weights_of
+from optembed_jax.serving.forward_module import PLATFORMS, export_forward
 from optembed_jax.serving.numpy_bundle import NumpyBundle
+from optembed_jax.serving.stored_model import (
+    Storage,
+    StoredModel,
+    describe_fields,
+    store,
+    tensors_of,
+)
 from optembed_jax.storage.versions import versions
-from optembed_jax.table.compact import CompactIndex, CompactTable
+from optembed_jax.table.compact import CompactIndex
 
 TOLERANCE = 1e-5
 """Largest difference in a logit that a written bundle may have from the live model, relative to
@@ -57,23 +62,31 @@ def write_bundle(
     index: CompactIndex,
     fields: Fields,
     *,
+    storage: Storage | None = None,
     encoder: Encoder | None = None,
+    counts: np.ndarray | None = None,
     provenance: Provenance | None = None,
     check: tuple[np.ndarray, np.ndarray] | None = None,
+    full_rows: int | None = None,
+    platforms: Sequence[str] = PLATFORMS,
 ) -> "Bundle":
     """Write a compact model, load it again, compare, and only then give it its name.
 
     Args:
       path: the folder to make; a bundle that is there is replaced, anything else is refused.
       config: the model.
-      params: compact parameters, in any storage (see :func:`compact.quantize_table`).
+      params: compact parameters, in float32.
       batch_stats: its running batch statistics.
       index: of the compact table.
-      fields: the data set's fields.
+      fields: of the ids that the index takes.
+      storage: of the parts of the model; None stores float32.
       encoder: for raw columns; None makes a bundle that takes ids only.
+      counts: training rows that had each id, int64 ``[V]``; None does not tell them.
       provenance: where the model comes from.
       check: ids int32 ``[N, F]`` and the live model's logits ``[N]``, which the loaded bundle has
         to give within ``TOLERANCE``.
+      full_rows: rows of the table that the model was cut from; None: as many as there are ids.
+      platforms: that the module is for.
 
     Returns:
       The bundle, loaded from what was written.
@@ -85,17 +98,16 @@ def write_bundle(
     target = pathlib.Path(path).expanduser().absolute()
     if target.exists() and not (target / layout.SUMS).is_file():
         raise InputError(f"{target} exists and is no bundle; choose another --bundle or remove it")
-    files = _content(config, params, batch_stats, index, fields, provenance or Provenance())
+    stored = store(params, batch_stats, index, storage)
+    rows = fields.num_features if full_rows is None else full_rows
+    files = content_of(config, stored, index, fields, provenance or Provenance(), rows, platforms)
     with _folder_beside(target) as folder:
         if encoder is not None:
             encoder.write(folder / layout.ENCODER, folder / layout.VOCABULARY)
             for name in (layout.ENCODER, layout.VOCABULARY):
                 files[name] = (folder / name).read_bytes()
-        manifest = json.loads(files[layout.MANIFEST])
-        manifest["files"] = sorted(set(files) - {layout.MANIFEST})
-        manifest["bytes"]["disk"] = bundle_content.disk_bytes(files)
-        files[layout.CARD] = model_card.render(manifest).encode()
-        files[layout.MANIFEST] = (json.dumps(manifest, indent=1, allow_nan=False) + "\n").encode()
+        if counts is not None:
+            files[layout.COUNTS] = safetensors.numpy.save({"counts": counts})
         for name, content in files.items():
             (folder / name).write_bytes(content)
         (folder / layout.SUMS).write_bytes(layout.format_sums(files))
@@ -107,72 +119,51 @@ def write_bundle(
     return loaded
 
 
-def _content(
+def content_of(
     config: ModelConfig,
-    params: Params,
-    batch_stats: Any,
+    stored: StoredModel,
     index: CompactIndex,
     fields: Fields,
     provenance: Provenance,
+    full_rows: int,
+    platforms: Sequence[str] = PLATFORMS,
 ) -> dict[str, bytes]:
-    """The files that need no folder, and a manifest still without the list of files."""
-    if not isinstance(params.table, CompactTable):
-        raise InputError("a bundle holds a compact model; call compact_model.compact first")
-    params = fold_for_serving(params)
-    weights = weights_of(params, batch_stats, index)
-    for name, array in weights.items():
-        if not np.isfinite(array).all():
-            raise InputError(f"{name} holds values that are not finite; such a model serves nobody")
-    described = _describe_fields(fields, index, weights)
-    serialised = safetensors.numpy.save(weights)
+    """The files of a bundle but for its vocabulary, by name; arguments as of `write_bundle`."""
+    tensors = tensors_of(stored, index)
+    linear_by_id = index.linear_by_id and stored.table.linear is not None
+    described = describe_fields(fields.names, index, stored)
     manifest = {
         "format": layout.FORMAT,
         "format_version": layout.FORMAT_VERSION,
         "model": dataclasses.asdict(config),
-        "storage": _storage_of(params.table),
         "fields": described,
-        "prunes_linear": index.prunes_linear,
-        "tensors": layout.describe_tensors(serialised),
-        "bytes": bundle_content.count_bytes(described, weights, config.latent_dim),
+        "full_rows": full_rows,
+        "linear": None if stored.table.linear is None else stored.storage.linear,
+        "linear_by_id": linear_by_id,
+        "kernels": {
+            name: [storage, stored.inputs[name]]
+            for name, storage in stored.storage.kernels.items()
+            if storage != "float32"
+        },
+        "bytes": bundle_content.count_bytes(described, tensors, full_rows, config.latent_dim),
         "dataset": dict(provenance.dataset),
         "metrics": dict(provenance.metrics),
         "flags": dict(provenance.flags),
         "versions": versions("jax", "flax", "numpy", "safetensors"),
     }
+    served = bundle_content.served(manifest, tensors)
     # By formulas and a library of their own, and in float32 wherever it runs.
     ids = bundle_content.draw_samples(described)
-    logits = NumpyBundle(pathlib.Path(), manifest, weights).logits(ids)
+    logits = NumpyBundle(pathlib.Path(), manifest, served).logits(ids)
     manifest["samples"] = {"ids": ids.tolist(), "logits": logits.tolist()}
+    module = export_forward(config, served, described, linear_by_id, platforms)
+    text = json.dumps(manifest, separators=(",", ":"), allow_nan=False) + "\n"
     return {
-        layout.MANIFEST: json.dumps(manifest).encode(),
-        layout.WEIGHTS: serialised,
-        layout.FORWARD: export_forward(config, weights, described, index.prunes_linear),
-        layout.CARD: b"",
+        layout.MANIFEST: text.encode(),
+        layout.WEIGHTS: safetensors.numpy.save(tensors),
+        layout.FORWARD: layout.packed_module(module),
+        layout.CARD: model_card.render(manifest).encode(),
     }
-
-
-def _describe_fields(
-    fields: Fields, index: CompactIndex, weights: Mapping[str, np.ndarray]
-) -> list[dict[str, Any]]:
-    described = []
-    for number, (name, rows) in enumerate(zip(fields.names, fields.sizes, strict=True)):
-        stored = weights.get(f"rows/{number}")
-        kept = index.kept[number]
-        described.append(
-            {
-                "name": name,
-                "rows": rows,
-                "rows_kept": kept,
-                "dim": index.dims[number],
-                "has_oov_row": stored is not None and len(stored) > kept,
-            }
-        )
-    return described
-
-
-def _storage_of(table: CompactTable) -> str:
-    types = {str(getattr(rows, "dtype", jnp.int8.dtype)) for rows in table.rows}
-    return types.pop() if types else "float32"
 
 
 def _compare(bundle: Bundle, check: tuple[np.ndarray, np.ndarray] | None) -> None:

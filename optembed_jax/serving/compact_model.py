@@ -21,6 +21,7 @@ from optembed_jax.method.embedding import Table
 from optembed_jax.models.dcn import fold_idle
 from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.whole_batch import EPSILON
 from optembed_jax.table.compact import CompactIndex, compact_table
 from optembed_jax.table.stacks import StackReading, keep_in_stacks, put_back
 
@@ -53,8 +54,14 @@ def compact(
     """
     if not isinstance(params.table, Table):
         raise InputError("the parameters are compact already")
-    prunes_linear = config.mode_linear == "prune" and rows is not None
-    table, index = compact_table(params.table, fields, rows, dims, prunes_linear=prunes_linear)
+    table, index = compact_table(
+        params.table,
+        fields,
+        rows,
+        dims,
+        prunes_linear=config.mode_linear == "prune",
+        shares_stand_in=config.shares_stand_in and rows is not None,
+    )
     network = _shrink(config, params.network, index.dims, index.fields_with_columns)
     return Params(table=table, thresholds=None, network=network), index
 
@@ -81,8 +88,14 @@ def keep(
     Raises:
       InputError: a mask or dims that do not fit.
     """
-    prunes_linear = config.mode_linear == "prune"
-    table, reading = keep_in_stacks(params.table, fields, rows, dims, prunes_linear=prunes_linear)
+    table, reading = keep_in_stacks(
+        params.table,
+        fields,
+        rows,
+        dims,
+        prunes_linear=config.mode_linear == "prune",
+        shares_stand_in=config.shares_stand_in and rows is not None,
+    )
     network = _shrink(config, params.network, reading.dims, reading.order)
     return Params(table=table, thresholds=None, network=network), reading
 
@@ -113,11 +126,41 @@ def expand(
     return Params(table=table, thresholds=full.thresholds, network=network)
 
 
-def fold_for_serving(params: Params) -> Params:
-    """Compact parameters with all constants summed up; they can be served, not trained further."""
-    if "idle" in params.network:
-        return dataclasses.replace(params, network=fold_idle(params.network))
-    return params
+def fold_for_serving(params: Params, batch_stats: Any) -> Params:
+    """Compact parameters with all constants summed up; they can be served, not trained further.
+
+    Batch normalisation by running statistics is a factor and a summand of each unit: they go into
+    the kernel and the bias before it.
+    """
+    network = fold_idle(params.network) if "idle" in params.network else dict(params.network)
+    if "mlp" in network:
+        layers = {}
+        for name in (n for n in network["mlp"] if n.startswith("Dense_")):
+            dense, norm = network["mlp"][name], name.replace("Dense", "BatchNorm")
+            of_norm, stats = network["mlp"][norm], batch_stats["mlp"][norm]
+            factor = of_norm["scale"] / np.sqrt(np.asarray(stats["var"]) + np.float32(EPSILON))
+            layers[name] = {
+                "kernel": dense["kernel"] * factor,
+                "bias": (dense["bias"] - stats["mean"]) * factor + of_norm["bias"],
+            }
+        network["mlp"] = layers
+    return dataclasses.replace(params, network=network)
+
+
+def with_norms(network: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A folded network as the backbone expects it, with normalisations that change nothing.
+
+    Returns:
+      The network, and batch statistics.
+    """
+    if "mlp" not in network:
+        return dict(network), {}
+    layers, statistics = dict(network["mlp"]), {}
+    for name, dense in network["mlp"].items():
+        units, norm = jnp.shape(dense["bias"]), name.replace("Dense", "BatchNorm")
+        layers[norm] = {"scale": jnp.ones(units), "bias": jnp.zeros(units)}
+        statistics[norm] = {"mean": jnp.zeros(units), "var": jnp.full(units, 1 - EPSILON)}
+    return {**network, "mlp": layers}, {"mlp": statistics}
 
 
 def columns_kept(dims: Sequence[int], latent_dim: int, order: Sequence[int]) -> np.ndarray:

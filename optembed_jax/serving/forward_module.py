@@ -17,6 +17,7 @@ from jax import export
 
 from optembed_jax.models.forward import Params, forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.serving.compact_model import with_norms
 from optembed_jax.table.compact import CompactIndex, CompactTable
 from optembed_jax.table.quantize import Rows, ScaledRows
 
@@ -26,76 +27,55 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 _HARMLESS_CALLS = {"shape_assertion", "Sharding"}
 
 
-def weights_of(params: Params, batch_stats: Any, index: CompactIndex) -> dict[str, np.ndarray]:
-    """All arrays of a compact model by name.
-
-    Returns:
-      ``rows/f`` (and ``scale/f`` with int8) and ``remap/f`` of field number ``f``, ``linear``,
-      ``network/...`` and ``batch_stats/...``.
-    """
-    table: CompactTable = params.table
-    weights: dict[str, Any] = {}
-    for field, rows in zip(index.fields_with_columns, table.rows, strict=True):
-        if isinstance(rows, ScaledRows):
-            weights[f"rows/{field}"], weights[f"scale/{field}"] = rows.values, rows.scale
-        else:
-            weights[f"rows/{field}"] = rows
-    for field, remap in enumerate(index.remap):
-        if remap is not None:
-            weights[f"remap/{field}"] = remap
-    if table.linear is not None:
-        weights["linear"] = table.linear
-    weights |= traverse_util.flatten_dict({"network": params.network}, sep="/")
-    weights |= traverse_util.flatten_dict({"batch_stats": batch_stats}, sep="/")
-    return {name: np.asarray(value) for name, value in weights.items()}
-
-
 def model_of(
-    weights: Mapping[str, jax.Array], fields: Sequence[Mapping[str, Any]], prunes_linear: bool
+    weights: Mapping[str, jax.Array], fields: Sequence[Mapping[str, Any]], linear_by_id: bool
 ) -> tuple[Params, Any, CompactIndex]:
-    """The inverse of :func:`weights_of`.
+    """The model of arrays by name.
 
     Args:
-      weights: arrays by name.
-      fields: of each field its ``rows``, ``rows_kept`` and ``dim``.
-      prunes_linear: as in :class:`CompactIndex`.
+      weights: as ``stored_model.tensors_of`` gives them, but for rows of codes, which are int8, and
+        kernels, which are float32.
+      fields: of each field its ``ids``, ``rows``, ``dim`` and ``storage``.
+      linear_by_id: as in :class:`CompactIndex`.
     """
-    sizes = tuple(int(field["rows"]) for field in fields)
     index = CompactIndex(
         remap=tuple(weights.get(f"remap/{field}") for field in range(len(fields))),
-        offsets=tuple(sum(sizes[:field]) for field in range(len(fields))),
-        sizes=sizes,
-        kept=tuple(int(field["rows_kept"]) for field in fields),
+        sizes=tuple(int(field["ids"]) for field in fields),
+        kept=tuple(int(field["rows"]) for field in fields),
         dims=tuple(int(field["dim"]) for field in fields),
-        prunes_linear=prunes_linear,
+        linear_by_id=linear_by_id,
     )
     rows: list[Rows] = []
     for field in index.fields_with_columns:
         values, scale = weights[f"rows/{field}"], weights.get(f"scale/{field}")
-        rows.append(values if scale is None else ScaledRows(values, scale))
+        if scale is None:
+            rows.append(values)
+        else:
+            rows.append(ScaledRows(values, scale, fields[field]["storage"]))
     nested = traverse_util.unflatten_dict(
-        {n: w for n, w in weights.items() if n.startswith(("network/", "batch_stats/"))}, sep="/"
+        {n: w for n, w in weights.items() if n.startswith("network/")}, sep="/"
     )
-    table = CompactTable(rows=tuple(rows), linear=weights.get("linear"))
-    params = Params(table=table, thresholds=None, network=nested.get("network", {}))
-    return params, nested.get("batch_stats", {}), index
+    table = CompactTable(tuple(rows), weights.get("linear"), weights.get("linear_scale"))
+    network, batch_stats = with_norms(nested.get("network", {}))
+    return Params(table=table, thresholds=None, network=network), batch_stats, index
 
 
 def export_forward(
     config: ModelConfig,
     weights: Mapping[str, np.ndarray],
     fields: Sequence[Mapping[str, Any]],
-    prunes_linear: bool,
+    linear_by_id: bool,
+    platforms: Sequence[str] = PLATFORMS,
 ) -> bytes:
-    """Serialise ``(weights, ids [batch, F] int32) -> logits [batch]`` for all ``PLATFORMS``."""
+    """Serialise ``(weights, ids [batch, F] int32) -> logits [batch]`` for some platforms."""
 
     def logits(named: dict[str, jax.Array], ids: jax.Array) -> jax.Array:
-        params, batch_stats, index = model_of(named, fields, prunes_linear)
+        params, batch_stats, index = model_of(named, fields, linear_by_id)
         return forward(config, params, batch_stats, ids, index)[0]
 
     (batch,) = export.symbolic_shape("batch")
     with _no_source_locations():
-        exported = export.export(jax.jit(logits), platforms=PLATFORMS)(
+        exported = export.export(jax.jit(logits), platforms=platforms)(
             {name: jax.ShapeDtypeStruct(w.shape, w.dtype) for name, w in weights.items()},
             jax.ShapeDtypeStruct((batch, len(fields)), jnp.int32),
         )

@@ -32,7 +32,7 @@ class FieldTable:
 
     Attributes:
       name: the field's name.
-      rows: rows to look up: the kept ones, and one for pruned ids where there are any.
+      rows: rows to look up: the kept ones, and those of ids without one.
       dim: columns.
       field: its number.
     """
@@ -46,13 +46,12 @@ class FieldTable:
 def field_tables(fields: Fields, index: CompactIndex) -> tuple[FieldTable, ...]:
     """The tables of the fields that have columns, in order.
 
-    Pruned ids need a row in these libraries: the OOV vector, or zeros, at the position behind the
-    last kept row.
+    What ids without a row read (an OOV vector, or zeros) is a row like the others.
     """
     return tuple(
         FieldTable(
             name=fields.names[field],
-            rows=index.kept[field] + (index.kept[field] < fields.sizes[field]),
+            rows=index.kept[field],
             dim=index.dims[field],
             field=field,
         )
@@ -127,7 +126,7 @@ def positions(index: CompactIndex, ids: np.ndarray) -> dict[int, np.ndarray]:
         remap = index.remap[field]
         if remap is not None:
             local = np.asarray(remap)[local]
-        found[field] = (local if index.kept[field] else np.zeros_like(local)).astype(np.int32)
+        found[field] = local.astype(np.int32)
     return found
 
 

@@ -15,14 +15,15 @@ def render(manifest: Mapping[str, Any]) -> str:
     """Markdown of a manifest; see docs/serving.md for its keys."""
     model, size = manifest["model"], manifest["bytes"]
     dataset = manifest["dataset"].get("name", "an unnamed data set")
-    kept = sum(field["rows_kept"] for field in manifest["fields"])
     rows = sum(field["rows"] for field in manifest["fields"])
+    storages = ", ".join(sorted({field["storage"] for field in manifest["fields"]}))
     lines = [
         f"# {model['model']} on {dataset}",
         "",
         f"A click-through-rate model with a compact embedding table: {_MODES[model['mode']]}.",
-        f"It keeps {kept:,} of {rows:,} rows. Rows take {size['rows']:,} bytes "
-        f"({manifest['storage']}), against {size['full_table']:,} of the full table in float32; "
+        f"It has {rows:,} rows of a table of {manifest['full_rows']:,}. They take "
+        f"{size['rows']:,} bytes ({storages}), against {size['full_table']:,} of the full table in "
+        "float32; "
         f"linear weights {size['linear']:,}, positions {size['remap']:,}, network "
         f"{size['network']:,}.",
         "",
@@ -34,7 +35,7 @@ def render(manifest: Mapping[str, Any]) -> str:
         'probabilities = Bundle.load("this folder").predict(rows)  # ids [N, F] or raw columns',
         "```",
         "",
-        "Values that were not in the training data read their field's OOV row.",
+        "A value without a row (never seen, too rare, or pruned) reads its field's first one.",
         "",
         "## Quality",
         "",
@@ -43,9 +44,9 @@ def render(manifest: Mapping[str, Any]) -> str:
         "## Fields",
         "",
         *_table(
-            ["field", "rows", "rows kept", "dimension"],
+            ["field", "rows", "dimension", "storage"],
             [
-                [f["name"], f"{f['rows']:,}", f"{f['rows_kept']:,}", str(f["dim"])]
+                [f["name"], f"{f['rows']:,}", str(f["dim"]), f["storage"]]
                 for f in manifest["fields"]
             ],
         ),

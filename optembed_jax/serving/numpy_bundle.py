@@ -45,11 +45,11 @@ class NumpyBundle:
         self.manifest = manifest
         self._tensors = tensors
         self._fields = manifest["fields"]
-        sizes = [field["rows"] for field in self._fields]
-        self._offsets = np.array([0, *itertools.accumulate(sizes)], np.int64)
+        ids, rows = ([field[count] for field in self._fields] for count in ("ids", "rows"))
+        self._offsets = np.array([0, *itertools.accumulate(ids)], np.int64)
+        self._starts = np.array([0, *itertools.accumulate(rows)][:-1], np.int64)
         self._encoder = encoder
         self._watch = None if expected is None else Watch(expected)
-        self._starts = [0, *itertools.accumulate(field["rows_kept"] for field in self._fields)]
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "NumpyBundle":
@@ -59,12 +59,14 @@ class NumpyBundle:
           BundleError: anything in it is missing, changed, too new, or not as described.
         """
         folder = pathlib.Path(path).expanduser()
-        files, manifest, tensors = bundle_content.read_content(folder)
-        for name, described in manifest["tensors"].items():
-            if described["dtype"] == "BF16":
+        content = bundle_content.read_content(folder)
+        tensors = content.served()
+        for name, dtype in content.types.items():
+            if dtype == "BF16":
                 tensors[name] = (tensors[name].astype(np.uint32) << 16).view(np.float32)
-        bundle = cls(folder, manifest, tensors, *_read_encoder(folder, files, manifest))
-        bundle_content.check_samples(folder, manifest, bundle.logits)
+        encoder = _read_encoder(folder, content.files, content.manifest)
+        bundle = cls(folder, content.manifest, tensors, *encoder)
+        bundle_content.check_samples(folder, content.manifest, bundle.logits)
         return bundle
 
     def encode(
@@ -89,7 +91,7 @@ class NumpyBundle:
         if isinstance(self._encoder, InputError):
             raise self._encoder
         ids = self._encoder.encode(rows, first_row)
-        self._watch.add((ids == self._offsets[:-1]).sum(axis=0), len(ids), stacklevel + 1)
+        self._watch.add((ids == self._offsets[:-1]).sum(axis=0), len(ids), stacklevel)
         return ids
 
     def predict(
@@ -153,36 +155,28 @@ class NumpyBundle:
 
     def _position(self, local: np.ndarray, field: int) -> np.ndarray:
         remap = self._tensors.get(f"remap/{field}")
-        if remap is not None:
-            return remap[local].astype(np.int64)
-        return local if self._fields[field]["rows_kept"] else np.zeros_like(local)
+        return local if remap is None else remap[local].astype(np.int64)
 
     def _rows(self, field: int, position: np.ndarray) -> np.ndarray:
-        rows = self._tensors[f"rows/{field}"]
-        there = position < len(rows)
-        read = rows[np.where(there, position, 0)] if len(rows) else np.zeros((1, rows.shape[1]))
-        read = read.astype(np.float32)
-        if f"scale/{field}" in self._tensors:
-            read *= self._tensors[f"scale/{field}"][np.where(there, position, 0)][:, None]
-        return read * there[:, None]
+        read = self._tensors[f"rows/{field}"][position].astype(np.float32)
+        scale = self._tensors.get(f"scale/{field}")
+        if scale is not None:
+            of_rows = scale[position] if len(scale) > 1 else scale
+            read *= of_rows.astype(np.float32)[:, None]
+        return read
 
     def _linear(self, ids: np.ndarray, position: list[np.ndarray]) -> np.ndarray:
-        weights = self._tensors["linear"].astype(np.float32)
-        if not self.manifest["prunes_linear"]:
-            return weights[ids].sum(axis=1)
-        total = np.zeros(len(ids), np.float32)
-        for field, described in enumerate(self._fields):
-            there = position[field] < described["rows_kept"]
-            total[there] += weights[position[field][there] + self._starts[field]]
+        at = ids if self.manifest["linear_by_id"] else np.stack(position, axis=1) + self._starts
+        weights = self._tensors["linear"][at].astype(np.float32)
+        if "linear_scale" in self._tensors:
+            scale = self._tensors["linear_scale"].astype(np.float32)
+            weights *= scale
+        total: np.ndarray = weights.sum(axis=1)
         return total
 
     def _mlp(self, x: np.ndarray) -> np.ndarray:
         for layer in range(len(self.manifest["model"]["mlp_dims"])):
-            x = self._dense(x, f"mlp/Dense_{layer}")
-            norm = f"mlp/BatchNorm_{layer}"
-            mean, variance = (self._tensors[f"batch_stats/{norm}/{n}"] for n in ("mean", "var"))
-            scale = self._tensors[f"network/{norm}/scale"] / np.sqrt(variance + np.float32(1e-5))
-            x = np.maximum((x - mean) * scale + self._tensors[f"network/{norm}/bias"], 0)
+            x = np.maximum(self._dense(x, f"mlp/Dense_{layer}"), 0)
         return x
 
     def _cross(self, x0: np.ndarray) -> np.ndarray:
@@ -219,7 +213,7 @@ def _read_encoder(
     """
     if layout.VOCABULARY not in files:
         return None, None
-    names, sizes = zip(*((f["name"], f["rows"]) for f in manifest["fields"]), strict=True)
+    names, sizes = zip(*((f["name"], f["ids"]) for f in manifest["fields"]), strict=True)
     try:
         described = read_description(files[layout.ENCODER], names)
         lookup = read_values(files[layout.VOCABULARY], sizes, described.rules, described.bins)

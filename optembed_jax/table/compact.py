@@ -1,8 +1,10 @@
 """The compact table: only the rows and columns that are kept, and where to find them.
 
-Each field has an array of its own, ``[kept rows, d]``, and a remap from its rows in the full table
-to that array. A pruned row's position is one behind the last kept row: there stands the field's
-OOV vector, or nothing, which reads as zeros. A field without columns or rows takes no part.
+Each field has an array of its own, ``[K, d]``. Its first row is what the field's OOV id reads: the
+stand-in of all that has no row. Then come the kept rows in their order; and at last, where pruned
+ids read something else than unseen ones do, that. An id's row is found by a remap from the field's
+ids, or with ids of the kept vocabulary (:func:`with_own_ids`) by the id itself. A field without
+columns takes no part.
 """
 
 import dataclasses
@@ -15,11 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
 from optembed_jax.method.ragged import Ragged
+from optembed_jax.table.packing import bits_of
 from optembed_jax.table.quantize import Rows, ScaledRows, quantize_rows, read_rows
 from optembed_jax.table.stacks import checked
+from optembed_jax.table.stand_in import check_kept
 
 
 @flax.struct.dataclass
@@ -27,14 +32,15 @@ class CompactTable:
     """The table that is served.
 
     Attributes:
-      rows: ``[K, d]`` of each field that has columns, in the order of the fields: its kept rows
-        and, where pruned ids read one, its OOV vector as the last.
-      linear: float ``[V]``, or ``[kept rows]`` of all fields one after the other where pruned rows
-        lose theirs too; None for a backbone without linear term.
+      rows: ``[K, d]`` of each field that has columns, in the order of the fields.
+      linear: first-order weights, ``[K]`` of each field one after the other, or of all ids where
+        pruned ones keep theirs: float, or int8; None for a backbone without.
+      linear_scale: float16 ``[F]``, the scales of int8; else None.
     """
 
     rows: tuple[Rows, ...]
     linear: jax.Array | None = None
+    linear_scale: jax.Array | None = None
 
 
 @flax.struct.dataclass
@@ -42,53 +48,39 @@ class CompactIndex:
     """What an id reads of a compact table that is served; stands where a ``Selection`` does.
 
     Attributes:
-      remap: of each field that prunes some of its rows but not all: unsigned ints or int32
-        ``[V_f]``, the position of each of the field's rows among the kept ones; else None.
-      offsets: first id of each field, ``F``.
+      remap: of each field whose ids are not the places of their rows: unsigned ints or int32
+        ``[V_f]``, the place of each of the field's ids; else None.
       sizes: ids of each field, ``F``.
-      kept: rows kept of each field, ``F``; without a row mask all.
+      kept: ``K``, rows of each field, its stand-ins among them, ``F``; at least 1.
       dims: columns of each field, ``F``; 0 where nothing is left of it.
-      prunes_linear: whether pruned rows have lost their linear weights.
+      linear_by_id: whether every id has a linear weight of its own, also those that are pruned.
     """
 
     remap: tuple[jax.Array | None, ...]
-    offsets: tuple[int, ...] = flax.struct.field(pytree_node=False)
     sizes: tuple[int, ...] = flax.struct.field(pytree_node=False)
     kept: tuple[int, ...] = flax.struct.field(pytree_node=False)
     dims: tuple[int, ...] = flax.struct.field(pytree_node=False)
-    prunes_linear: bool = flax.struct.field(pytree_node=False)
+    linear_by_id: bool = flax.struct.field(pytree_node=False)
 
     @property
     def fields_with_columns(self) -> tuple[int, ...]:
         """Numbers of the fields that are left, in order."""
         return tuple(field for field, dim in enumerate(self.dims) if dim)
 
+    @property
+    def prunes(self) -> bool:
+        """Whether some ids have no row."""
+        return any(remap is not None for remap in self.remap)
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """First id of each field, ``F``."""
+        return (0, *itertools.accumulate(self.sizes[:-1]))
+
     def embed(self, config: Any, params: Any, ids: jax.Array) -> tuple[Ragged, jax.Array | None]:
         """What the backbone reads, see :func:`lookup`."""
         del config
         return lookup(params.table, self, ids)
-
-
-@dataclasses.dataclass(frozen=True)
-class TableBytes:
-    """Bytes of a compact table in memory, counted from its arrays.
-
-    Attributes:
-      rows: kept rows with their columns, OOV vectors and scales included.
-      linear: linear weights.
-      remap: positions.
-      rows_padded: ``rows``, were each dim rounded up to a multiple of 8, as SparseCore stores them.
-    """
-
-    rows: int
-    linear: int
-    remap: int
-    rows_padded: int
-
-    @property
-    def total(self) -> int:
-        """Rows, linear weights and remap, unpadded."""
-        return self.rows + self.linear + self.remap
 
 
 def compact_table(
@@ -98,6 +90,7 @@ def compact_table(
     dims: np.ndarray | None,
     *,
     prunes_linear: bool,
+    shares_stand_in: bool = False,
 ) -> tuple[CompactTable, CompactIndex]:
     """Cut a table to what a frozen row mask and frozen dimensions leave of it.
 
@@ -107,40 +100,92 @@ def compact_table(
       rows: bool ``[V]``, rows kept; None keeps all.
       dims: int ``[F]``, columns kept, each in 0..``D``; None keeps all.
       prunes_linear: whether linear weights of pruned rows go too.
+      shares_stand_in: whether pruned ids read their field's OOV row, which has to be kept.
 
     Raises:
       InputError: a mask or dims that do not fit the table.
     """
     values = np.asarray(table.rows)
     mask, widths = checked(values.shape, fields, rows, dims)
-    oov = None if table.oov is None else np.asarray(table.oov)
-    kept = fields.rows_per_field(mask)
+    if shares_stand_in:
+        check_kept(mask, fields)
+    oov = np.zeros((fields.num_fields, values.shape[1]), np.float32)
+    if table.oov is not None:
+        oov = np.asarray(table.oov)
+    weights = None if table.linear is None else np.asarray(table.linear)
     arrays: list[Rows] = []
     remaps: list[jax.Array | None] = []
-    left = []
+    kept, left, linear = [], [], []
     for field, (offset, size) in enumerate(zip(fields.offsets, fields.sizes, strict=True)):
         block = slice(offset, offset + size)
-        keep, count, dim = mask[block], int(kept[field]), int(widths[field])
-        parts = [values[block][keep, :dim]]
-        if oov is not None and count < size:
+        keep, dim = mask[block], int(widths[field])
+        own = np.flatnonzero(keep)
+        place = np.cumsum(keep) - 1
+        pruned_place, parts = 0, [values[block][own, :dim]]
+        if not keep[0]:
+            parts.insert(0, oov[field : field + 1, :dim])
+            place += 1
+        elif not keep.all() and not shares_stand_in:
             parts.append(oov[field : field + 1, :dim])
+            pruned_place = len(own)
+        place = np.where(keep, place, pruned_place)
         array = np.concatenate(parts)
-        left.append(dim if len(array) else 0)
+        kept.append(len(array))
+        # What is zero for every id is no input of the backbone.
+        left.append(dim if len(own) or table.oov is not None else 0)
         if left[-1]:
             arrays.append(jnp.asarray(array))
-        remaps.append(_remap(keep) if 0 < count < size else None)
-    linear = table.linear
-    if linear is not None and prunes_linear:
-        linear = jnp.asarray(np.asarray(linear)[mask])
+        remaps.append(None if keep.all() else _as_small_ints(place, len(array)))
+        if weights is not None:
+            of_rows = np.zeros(len(array), np.float32)
+            of_rows[place[own]] = weights[block][own]
+            linear.append(of_rows if prunes_linear else weights[block])
     index = CompactIndex(
         remap=tuple(remaps),
-        offsets=tuple(map(int, fields.offsets)),
         sizes=fields.sizes,
-        kept=tuple(map(int, kept)),
+        kept=tuple(kept),
         dims=tuple(left),
-        prunes_linear=prunes_linear,
+        linear_by_id=weights is not None and not prunes_linear and not mask.all(),
     )
-    return CompactTable(rows=tuple(arrays), linear=linear), index
+    whole = None if weights is None else jnp.asarray(np.concatenate(linear))
+    return CompactTable(rows=tuple(arrays), linear=whole), index
+
+
+def why_not_own_ids(index: CompactIndex) -> str | None:
+    """What keeps an index from ids of the kept vocabulary; None where nothing does."""
+    if index.linear_by_id:
+        return "pruned values keep linear weights of their own (mode_linear=keep)"
+    for remap in index.remap:
+        if remap is not None and np.asarray(remap)[0] == 0:
+            places = np.asarray(remap)
+            if not np.array_equal(places[places > 0], np.arange(1, places.max() + 1)):
+                return "pruned values and unseen ones read different vectors"
+    return None
+
+
+def with_own_ids(index: CompactIndex, names: Sequence[str]) -> tuple[CompactIndex, Fields, Any]:
+    """Ids of the kept vocabulary: in each field the place of a row, behind those of other fields.
+
+    Args:
+      index: where every id that is not kept reads its field's first row.
+      names: of the fields.
+
+    Returns:
+      The index of these ids, their fields, and the new id of each old one, int32 ``[V]``.
+
+    Raises:
+      InputError: ids without a row read different things, see :func:`why_not_own_ids`.
+    """
+    reason = why_not_own_ids(index)
+    if reason is not None:
+        raise InputError(f"the kept vocabulary does not tell them apart: {reason}")
+    fields = Fields(tuple(names), index.kept)
+    new = [
+        (np.arange(size) if remap is None else np.asarray(remap).astype(np.int64)) + offset
+        for remap, size, offset in zip(index.remap, index.sizes, fields.offsets, strict=True)
+    ]
+    own = dataclasses.replace(index, remap=(None,) * len(index.kept), sizes=index.kept)
+    return own, fields, np.concatenate(new).astype(np.int32)
 
 
 def lookup(
@@ -151,7 +196,7 @@ def lookup(
     Args:
       table: the compact table.
       index: where an id's row is.
-      ids: int32 ``[B, F]``, rows of the full table.
+      ids: int32 ``[B, F]``.
 
     Returns:
       Embeddings ``[B, sum(dims)]`` and the linear term float32 ``[B]``, or None.
@@ -167,76 +212,65 @@ def lookup(
     embedded = Ragged(values, tuple(dim for dim in index.dims if dim))
     if table.linear is None:
         return embedded, None
-    if not len(table.linear):
-        return embedded, empty.sum(axis=1)
-    weights = table.linear.at[_linear_positions(index, ids, places)].get(mode="fill", fill_value=0)
-    return embedded, jnp.sum(weights.astype(jnp.float32), axis=1)
+    at = ids
+    if not index.linear_by_id:
+        starts = np.cumsum((0, *index.kept[:-1])).astype(np.int32)
+        at = jnp.stack(places, axis=1) + starts
+    weights = table.linear[at].astype(jnp.float32)
+    if table.linear_scale is not None:
+        weights = weights * table.linear_scale.astype(jnp.float32)
+    return embedded, jnp.sum(weights, axis=1)
 
 
 def positions(index: CompactIndex, ids: jax.Array) -> tuple[jax.Array, ...]:
-    """Where each id's row stands among the kept ones of its field, int32 ``[B]`` of each field.
-
-    Of a pruned id that is one behind the last.
-    """
+    """Where each id's row stands among those of its field, int32 ``[B]`` of each field."""
     return tuple(_position(index, ids, field) for field in range(len(index.dims)))
 
 
-def quantize_table(table: CompactTable, storage: str) -> CompactTable:
+def quantize_table(table: CompactTable, storage: str | Sequence[str]) -> CompactTable:
     """The table in another storage, see :func:`quantize.quantize_rows`.
 
-    Linear weights follow into the 16-bit forms; with int8 they stay as they are, since a scale for
-    a single number would make it larger.
+    Args:
+      table: in float32.
+      storage: of all rows, or of the rows of each field that has columns. Linear weights follow
+        one for all into the 16-bit forms.
     """
+    each = [storage] * len(table.rows) if isinstance(storage, str) else storage
+    rows = tuple(
+        quantize_rows(jnp.asarray(array), kind)
+        for array, kind in zip(table.rows, each, strict=True)
+    )
     linear = table.linear
-    if linear is not None and storage not in ("float32", "int8"):
+    if linear is not None and isinstance(storage, str) and bits_of(storage) is None:
         as_rows = quantize_rows(linear[:, None], storage)
         assert not isinstance(as_rows, ScaledRows)
         linear = as_rows[:, 0]
-    return CompactTable(
-        rows=tuple(quantize_rows(jnp.asarray(rows), storage) for rows in table.rows),
-        linear=linear,
+    return CompactTable(rows=rows, linear=linear)
+
+
+def quantize_linear(table: CompactTable, index: CompactIndex) -> CompactTable:
+    """The table with linear weights of 8 bits and a scale for each field."""
+    if table.linear is None:
+        return table
+    sizes = index.sizes if index.linear_by_id else index.kept
+    blocks = np.split(np.asarray(table.linear, np.float32), np.cumsum(sizes)[:-1])
+    each = [quantize_rows(jnp.asarray(block[None]), "int8_field") for block in blocks]
+    numbers = [np.asarray(scaled.values)[0] for scaled in each if isinstance(scaled, ScaledRows)]
+    scale = [np.asarray(scaled.scale) for scaled in each if isinstance(scaled, ScaledRows)]
+    return dataclasses.replace(
+        table,
+        linear=jnp.asarray(np.concatenate(numbers)),
+        linear_scale=jnp.asarray(np.concatenate(scale)),
     )
-
-
-def table_bytes(table: CompactTable, index: CompactIndex) -> TableBytes:
-    """Bytes of a compact table; exact, since they are those of its arrays."""
-    padded = 0
-    for rows in table.rows:
-        count, dim = rows.shape
-        values = rows.values if isinstance(rows, ScaledRows) else rows
-        padded += rows.nbytes + count * (-dim % 8) * values.dtype.itemsize
-    return TableBytes(
-        rows=sum(int(rows.nbytes) for rows in table.rows),
-        linear=0 if table.linear is None else int(table.linear.nbytes),
-        remap=sum(int(remap.nbytes) for remap in index.remap if remap is not None),
-        rows_padded=int(padded),
-    )
-
-
-def _linear_positions(
-    index: CompactIndex, ids: jax.Array, places: Sequence[jax.Array]
-) -> jax.Array:
-    if not index.prunes_linear:
-        return ids
-    starts = [0, *itertools.accumulate(index.kept)]
-    packed = [
-        jnp.where(places[field] < count, places[field] + starts[field], starts[-1])
-        for field, count in enumerate(index.kept)
-    ]
-    return jnp.stack(packed, axis=1)
 
 
 def _position(index: CompactIndex, ids: jax.Array, field: int) -> jax.Array:
-    """int32 ``[B]``: where each id's row stands among the kept ones of its field."""
+    """int32 ``[B]``: where each id's row stands among those of its field."""
     local = ids[:, field] - index.offsets[field]
     remap = index.remap[field]
-    if remap is not None:
-        return remap[local].astype(jnp.int32)
-    return local if index.kept[field] else jnp.zeros_like(local)
+    return local if remap is None else remap[local].astype(jnp.int32)
 
 
-def _remap(keep: np.ndarray) -> jax.Array:
-    """Position of each row among the kept ones; of a pruned row, their number."""
-    count = int(keep.sum())
-    dtype = np.uint8 if count < 2**8 else np.uint16 if count < 2**16 else np.int32
-    return jnp.asarray(np.where(keep, np.cumsum(keep) - 1, count).astype(dtype))
+def _as_small_ints(place: np.ndarray, count: int) -> jax.Array:
+    dtype = np.uint8 if count <= 2**8 else np.uint16 if count <= 2**16 else np.int32
+    return jnp.asarray(place.astype(dtype))

@@ -1,4 +1,4 @@
-"""Rows stored in fewer bits: float16, bfloat16, or int8 with a scale per row.
+"""Rows stored in fewer bits: float16, bfloat16, or 2 to 8 bits with scales (``packing``).
 
 Only storage shrinks; what is read is float32 again, so every formula behind the lookup stays.
 """
@@ -9,21 +9,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from optembed_jax.errors import InputError
+from optembed_jax.table import packing
 
-STORAGES = ("float32", "float16", "bfloat16", "int8")
+FLOAT_STORAGES = ("float32", "float16", "bfloat16")
+
+STORAGES = (*FLOAT_STORAGES, *packing.INT_STORAGES)
 
 
 @flax.struct.dataclass
 class ScaledRows:
-    """Rows of whole numbers with a scale each: ``row = values * scale``.
+    """Rows of whole numbers with a scale for each, or one for all: ``row = values * scale``.
 
     Attributes:
-      values: int8 ``[K, d]``, in -127..127.
-      scale: float32 ``[K]``, the row's largest absolute value over 127; 0 for a row of zeros.
+      values: int8 ``[K, d]``.
+      scale: float16 ``[K]`` or ``[1]``.
+      storage: one of ``packing.INT_STORAGES``; how many bits a number has when it is stored.
     """
 
     values: jax.Array
     scale: jax.Array
+    storage: str = flax.struct.field(pytree_node=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -32,17 +37,24 @@ class ScaledRows:
 
     @property
     def nbytes(self) -> int:
-        """Of values and scales."""
-        return int(self.values.nbytes + self.scale.nbytes)
+        """Of packed codes and scales."""
+        count, dim = self.values.shape
+        width = packing.packed_bytes(dim, packing.code_bits(self.storage))
+        return int(count * width + self.scale.nbytes)
 
 
 Rows = jax.Array | ScaledRows
 """Rows ``[K, d]`` as they are stored."""
 
 
+def storage_of(rows: Rows) -> str:
+    """The storage that rows are in."""
+    return rows.storage if isinstance(rows, ScaledRows) else str(rows.dtype)
+
+
 def quantize_rows(rows: jax.Array, storage: str) -> Rows:
     """Rows in another storage. The error of an element is at most 2^-11 of it in float16 (above
-    6e-5), 2^-8 of it in bfloat16, and half of its row's scale in int8.
+    6e-5), 2^-8 of it in bfloat16, and about half of its scale with codes that are not clipped.
 
     Args:
       rows: float32 ``[K, d]``.
@@ -58,15 +70,12 @@ def quantize_rows(rows: jax.Array, storage: str) -> Rows:
         raise InputError("the table holds values that are not finite; it cannot be stored")
     if storage == "float32":
         return jnp.asarray(values)
-    if storage == "int8":
-        scale = np.max(np.abs(values), axis=1, initial=0.0) / np.float32(127)
-        steps = np.divide(
-            values, scale[:, None], where=scale[:, None] > 0, out=np.zeros_like(values)
-        )
-        return ScaledRows(
-            values=jnp.asarray(np.clip(np.rint(steps), -127, 127), jnp.int8),
-            scale=jnp.asarray(scale, jnp.float32),
-        )
+    if storage in packing.INT_STORAGES:
+        try:
+            numbers, scale = packing.quantized(values, storage)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        return ScaledRows(jnp.asarray(numbers), jnp.asarray(scale), storage)
     limit = float(jnp.finfo(storage).max)
     largest = float(np.max(np.abs(values), initial=0.0))
     if largest > limit:
@@ -76,22 +85,24 @@ def quantize_rows(rows: jax.Array, storage: str) -> Rows:
 
 def restore_rows(rows: Rows) -> jax.Array:
     """All rows as float32 ``[K, d]``."""
-    if isinstance(rows, ScaledRows):
-        return rows.values.astype(jnp.float32) * rows.scale[:, None]
-    return rows.astype(jnp.float32)
+    return read_rows(rows, jnp.arange(rows.shape[0]))
 
 
 def read_rows(rows: Rows, position: jax.Array) -> jax.Array:
-    """Rows at given positions; a position behind the last row reads zeros.
+    """Rows at given positions.
 
     Args:
       rows: ``[K, d]`` in any storage.
-      position: int ``[B]``, at least 0.
+      position: int ``[B]``, each in ``0..K-1``.
 
     Returns:
       float32 ``[B, d]``.
     """
     if isinstance(rows, ScaledRows):
-        values = read_rows(rows.values, position)
-        return values * read_rows(rows.scale, position)[:, None]
-    return rows.at[position].get(mode="fill", fill_value=0).astype(jnp.float32)
+        scale = _at(rows.scale, position) if rows.scale.shape[0] > 1 else rows.scale
+        return _at(rows.values, position).astype(jnp.float32) * scale.astype(jnp.float32)[:, None]
+    return _at(rows, position).astype(jnp.float32)
+
+
+def _at(array: jax.Array, position: jax.Array) -> jax.Array:
+    return array.at[position].get(mode="promise_in_bounds")

@@ -25,6 +25,7 @@ from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
 from optembed_jax.method.ragged import Ragged
 from optembed_jax.method.row_axis import WithRows
+from optembed_jax.table.stand_in import check_kept
 from optembed_jax.table.view import Ask, RowView, Seen, embed_stacks
 
 MOST_WIDTHS = 4
@@ -165,6 +166,7 @@ def keep_in_stacks(
     dims: np.ndarray | None,
     *,
     prunes_linear: bool,
+    shares_stand_in: bool = False,
 ) -> tuple[Stacks, StackReading]:
     """Cut a table to what a frozen row mask and frozen dimensions leave of it.
 
@@ -174,6 +176,7 @@ def keep_in_stacks(
       rows: bool ``[V]``, rows kept; None keeps all.
       dims: int ``[F]``, columns kept, each in 0..``D``; None keeps all.
       prunes_linear: whether linear weights of pruned rows go too.
+      shares_stand_in: whether pruned values read their field's OOV row, which has to be kept.
 
     Returns:
       The stacks, on the host, and how ids read them.
@@ -182,6 +185,8 @@ def keep_in_stacks(
       InputError: a mask or dims that do not fit the table.
     """
     mask, widths = checked(table.rows.shape, fields, rows, dims)
+    if shares_stand_in:
+        check_kept(mask, fields)
     kept = fields.rows_per_field(mask)
     # A field is left if something of it can be read.
     widths = np.where((kept > 0) | (table.oov is not None), widths, 0)
@@ -217,6 +222,8 @@ def keep_in_stacks(
         stacks.append(Stack(tuple(map(int, without_columns)), (), 0, own.num_features))
         tables.append(_on_host(_at_places(np.asarray(table.linear), place, own)))
         their_fields.append(own)
+    if shares_stand_in:
+        places = np.where(mask, places, places[fields.oov_ids[fields.field_of_row]])
     reading = StackReading(
         places=jnp.asarray(places),
         stacks=tuple(stacks),

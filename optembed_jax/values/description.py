@@ -25,8 +25,8 @@ class Description:
       facts: what the data set found in its raw files and its fields need, such as movies by id.
       fields: of each of the ``F`` fields its ``name``, ``source``, ``step``, ``read`` (the rule
         that raw values are read by before the step), ``expected`` (a usable value), ``rule`` (of
-        the values that have rows), and of a numeric one ``edges`` and ``places``; None where there is
-        nothing to say.
+        the values that have rows), and of a numeric one ``edges`` and ``places``; None where there
+        is nothing to say.
       expected: what share of the rows should have a value without a row.
     """
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from optembed_jax.errors import InputError
-from optembed_jax.values.rule import Rule
+from optembed_jax.values.rule import BINARY, BOOLEAN, MISSING_WORDS, MOMENT, NUMBER, Rule
 from optembed_jax.values.table import Texts, TextTable, joined, texts_of
 
 
@@ -90,13 +90,41 @@ class Lookup:
         found = self.table.find(texts, field)
         lost = np.flatnonzero((found < 0) & self._has_rule[field])
         if len(lost):
-            written = [
-                self.rules[f].canonical(text or None) or ""
-                for f, text in zip(field[lost].tolist(), texts.strings(lost), strict=True)
-            ]
-            found[lost] = self.table.find(texts_of(written), field[lost])
+            found[lost] = self._places_by_rule(texts.take(lost), field[lost])
         found += 1
         return found
+
+    def _places_by_rule(self, texts: Texts, field: np.ndarray) -> np.ndarray:
+        found = np.full(len(texts), -1, np.int64)
+        is_word = _WORDS.find(texts, np.zeros(len(texts), np.int64)) >= 0
+        is_word &= self._reads_words[field]
+        rows = np.flatnonzero(is_word)
+        if len(rows):
+            found[rows] = self.table.find(texts_of([""] * len(rows)), field[rows])
+        # Most texts that have no place are no other text's equal either.
+        may_change = self._is_kind_of_all[field] | (
+            self._is_kind_of_numbers[field] & _have_sign(texts)
+        )
+        rows = np.flatnonzero(may_change & ~is_word)
+        if len(rows):
+            written = [
+                self.rules[f].canonical(text or None) or ""
+                for f, text in zip(field[rows].tolist(), texts.strings(rows), strict=True)
+            ]
+            found[rows] = self.table.find(texts_of(written), field[rows])
+        return found
+
+    @functools.cached_property
+    def _reads_words(self) -> np.ndarray:
+        return np.array([rule.words for rule in self.rules], bool)
+
+    @functools.cached_property
+    def _is_kind_of_all(self) -> np.ndarray:
+        return np.array([rule.kind in (BOOLEAN, MOMENT) for rule in self.rules], bool)
+
+    @functools.cached_property
+    def _is_kind_of_numbers(self) -> np.ndarray:
+        return np.array([rule.kind in (NUMBER, BINARY) for rule in self.rules], bool)
 
     def value(self, field: int, place: int) -> str | None:
         """The text at a place of a field that is not numeric, None for the missing value.
@@ -146,6 +174,16 @@ def all_bins(edges: np.ndarray, has_missing: bool) -> Bins:
     if not has_missing:
         places[-1] = 0
     return Bins(np.asarray(edges, np.float64), places)
+
+
+def _have_sign(texts: Texts) -> np.ndarray:
+    """Which texts are more than digits, bool ``[N]``."""
+    data = texts.data[: texts.starts[-1]]
+    other = np.concatenate([[0], np.cumsum((data < ord("0")) | (data > ord("9")))])
+    return other[texts.starts[1:]] > other[texts.starts[:-1]]
+
+
+_WORDS = TextTable(texts_of(sorted(MISSING_WORDS)), np.array([0, len(MISSING_WORDS)]))
 
 
 def _check_bins(bins: Bins, size: int) -> None:

@@ -97,12 +97,29 @@ def as_columns(rows: Any) -> Mapping[str, Sequence[Any]] | None:
     names = getattr(rows, "column_names", None)
     if names is None:
         return None if not hasattr(rows, "columns") else {name: rows[name] for name in rows.columns}
-    columns = {}
-    for name in names:
-        # Python has one float: its list would write more digits than 32 bits hold.
-        is_float = str(rows[name].type) in ("halffloat", "float", "double")
-        columns[name] = rows[name].to_numpy() if is_float else rows[name].to_pylist()
-    return columns
+    return {name: rows[name] for name in names}
+
+
+def _unpacked(values: Any) -> Sequence[Any]:
+    """The values of an Arrow array, which its own scalars are not."""
+    kind = str(values.type)
+    # Python has one float, which has more digits than 32 bits hold, and no nanoseconds.
+    in_numpy = kind in ("halffloat", "float", "double") or (
+        kind.startswith("timestamp") and "tz=" not in kind
+    )
+    if in_numpy and hasattr(values, "combine_chunks"):
+        return values.to_numpy()
+    return values.to_numpy(zero_copy_only=False) if in_numpy else values.to_pylist()
+
+
+def check_sequence(source: str, values: Any) -> None:
+    """Refuses a single value where a column of them is needed.
+
+    Raises:
+      InputError: naming the column.
+    """
+    if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
+        raise InputError(f"column {source!r} is one value, a sequence of values is needed")
 
 
 def column_texts(source: str, values: Sequence[Any], first_row: int) -> list[str | None]:
@@ -111,10 +128,11 @@ def column_texts(source: str, values: Sequence[Any], first_row: int) -> list[str
     Raises:
       InputError: naming the column and the row.
     """
+    check_sequence(source, values)
+    if hasattr(values, "to_pylist"):
+        values = _unpacked(values)
     if isinstance(values, np.ndarray) and values.dtype.kind in "iubUO":
         values = values.tolist()
-    elif isinstance(values, str | bytes):
-        raise InputError(f"column {source!r} is one text, a sequence of values is needed")
     texts = []
     try:
         for value in values:

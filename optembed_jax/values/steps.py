@@ -79,9 +79,9 @@ def hour(value: str | None) -> str | None:
 def _moment(value: str | None, part: Callable[[datetime.datetime], int]) -> str | None:
     if value is None:
         return None
-    seconds = datetime.timedelta(seconds=_integer(value))
+    seconds = _integer(value)
     try:
-        return str(part(datetime.datetime(1970, 1, 1) + seconds))
+        return str(part(datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=seconds)))
     except OverflowError as error:
         raise ValueError(f"{value!r} is no time") from error
 

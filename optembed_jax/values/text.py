@@ -124,10 +124,10 @@ def time_text(text: str) -> str:
         if zone != "Z" and zone.strip("+-:0"):
             try:
                 moment = datetime.datetime.fromisoformat(f"{day} {minutes}{seconds or ''}{zone}")
-                moment = moment.astimezone(datetime.UTC)
+                shown = moment.astimezone(datetime.UTC).isoformat(" ")
             except (ValueError, OverflowError):
                 return text
-            day, minutes, seconds = f"{moment:%Y-%m-%d}", f"{moment:%H:%M}", f":{moment:%S}"
+            day, minutes, seconds = shown[:10], shown[11:16], shown[16:19]
     fraction = (fraction or "").rstrip("0")
     clock = f"{minutes or '00:00'}{seconds or ':00'}{'.' if fraction else ''}{fraction}"
     if zone is None:

@@ -117,7 +117,8 @@ class Watch:
         Args:
           unseen: those of them whose value of each field has no row, int64 ``[F]``.
           rows: how many they are.
-          stacklevel: of the warning, as for `warnings.warn` of the caller.
+          stacklevel: whose line the warning names: 1 is that of the call of this method, 2 that of
+            the call of the function that it stands in, as for `warnings.warn`.
         """
         if self._rows > _WINDOW:  # what was long ago must not hide what is now
             self._rows, self._unseen = self._rows // 2, self._unseen // 2

@@ -3,8 +3,9 @@
 Two arrays of bytes, deflated by zlib: ``texts``, the UTF-8 of all values one after the other, field
 by field in the order of their places (the missing value is an empty one, numeric fields have none),
 and ``lengths1``, ``lengths2`` or ``lengths4``, the bytes of each as a number of one, two or four
-bytes. How many values each field has says the manifest. What finds a value is not stored but built when it is read: a fifth of a second for two
-million values, where a hash table on disk would take more bytes than the values themselves.
+bytes. How many values each field has says the manifest. What finds a value is not stored but built
+when it is read: a fifth of a second for two million values, where a hash table on disk would take
+more bytes than the values themselves.
 """
 
 import zlib

@@ -5,37 +5,42 @@ from optembed_jax.data import blocks
 from optembed_jax.errors import InputError
 
 
-def parts(count, fields=3, seed=0):
+def parts(count, fields=3, seed=0, grouped=False):
     rng = np.random.default_rng(seed)
     for size in [blocks.BLOCK_ROWS] * (count - 1) + [7]:
         yield (
             rng.integers(-(2**31), 2**31 - 1, (size, fields)).astype(np.int32),
             rng.integers(0, 2, size).astype(np.uint8),
+            rng.integers(-(2**63), 2**63 - 1, size) if grouped else None,
         )
 
 
+@pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("fields", [1, 39])
-def test_what_is_written_is_read(tmp_path, fields):
+def test_what_is_written_is_read(tmp_path, fields, grouped):
     path = tmp_path / "shard"
-    expected = list(parts(5, fields))
+    expected = list(parts(5, fields, grouped=grouped))
     assert blocks.write_shard(path, expected) == 5
     reader = blocks.ShardReader(path, fields)
     for numbers in ([0], [4, 0, 2], [1, 1]):
-        for number, (ids, labels) in zip(numbers, reader.read(numbers), strict=True):
+        for number, (ids, labels, groups) in zip(numbers, reader.read(numbers), strict=True):
             assert ids.dtype == np.int32 and labels.dtype == np.uint8
             np.testing.assert_array_equal(ids, expected[number][0])
             np.testing.assert_array_equal(labels, expected[number][1])
+            np.testing.assert_array_equal(groups, expected[number][2])
 
 
-def test_records_are_those_of_tensorflow_datasets():
-    ids, labels = next(parts(2))
-    features = blocks.features(3)
-    ours = blocks._serialize(ids, labels)
-    read = features.deserialize_example_np(ours)
-    np.testing.assert_array_equal(read["ids"], ids)
-    np.testing.assert_array_equal(read["labels"], labels)
-    theirs = features.serialize_example({"ids": ids, "labels": labels})
-    for found, wanted in zip(blocks._parse(theirs, 3), (ids, labels), strict=True):
+@pytest.mark.parametrize("grouped", [False, True])
+def test_records_are_those_of_tensorflow_datasets(grouped):
+    ids, labels, groups = part = next(parts(2, grouped=grouped))
+    features = blocks.features(3, grouped)
+    read = features.deserialize_example_np(blocks._serialize(*part))
+    held = {"ids": ids, "labels": labels} | ({"groups": groups} if grouped else {})
+    assert read.keys() == held.keys()
+    for name, values in held.items():
+        np.testing.assert_array_equal(read[name], values)
+    theirs = features.serialize_example(held)
+    for found, wanted in zip(blocks._parse(theirs, 3), part, strict=True):
         np.testing.assert_array_equal(found, wanted)
 
 
@@ -69,7 +74,7 @@ def test_no_byte_that_flips_while_it_is_read_changes_rows_silently(tmp_path):
             stream.seek(place)
             stream.write(bytes([whole[place] ^ (1 << int(rng.integers(8)))]))
         try:
-            for (ids, labels), (same, as_well) in zip(
+            for (ids, labels, _), (same, as_well, _) in zip(
                 reader.read([0, 1, 2]), expected, strict=True
             ):
                 np.testing.assert_array_equal(ids, same)

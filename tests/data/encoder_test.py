@@ -89,3 +89,18 @@ def test_damaged_descriptions(prepared, tmp_path):
     paths[1].write_bytes(b"PAR1 no more")
     with pytest.raises(InputError, match="cannot be used"):
         read_encoder(*paths, prepared.fields)
+
+
+def test_what_is_kept_is_written_and_read(prepared, raw, tmp_path):
+    encoder = encoder_of(prepared)
+    kept = np.arange(prepared.fields.num_features) % 2 == 0
+    small = encoder.keep(kept, prepared.counts, 1)
+    kept[prepared.fields.oov_ids] = True
+    place = np.cumsum(kept) - 1
+    full = encoder.encode(raw)
+    expected = place[np.where(kept[full], full, prepared.fields.oov_ids)]
+    np.testing.assert_array_equal(small.encode(raw), expected)
+    files = tmp_path / "encoder.json", tmp_path / "v.safetensors"
+    small.write(*files)
+    read = read_encoder(*(file.read_bytes() for file in files), small.vocabulary.layout)
+    np.testing.assert_array_equal(read.encode(raw), expected)

@@ -1,7 +1,10 @@
 """Export and predict, end to end, on a small run; real data are in predict_test.py."""
 
+import concurrent.futures
 import gzip
 import json
+import os
+import shutil
 
 import numpy as np
 import pyarrow.csv
@@ -135,6 +138,43 @@ def test_refuses_rows_cut_off_or_of_other_text(made, command, tmp_path, capsys):
         assert command(predict.main, **arguments, output=tmp_path / "out.csv") == 2
         assert "cannot be read" in refused(capsys)
         assert not (tmp_path / "out.csv").exists()
+
+
+def test_inputs_links_and_bundles_are_spared(made, command, tmp_path, capsys):
+    rows, bundle = tmp_path / "rows.csv", tmp_path / "bundle"
+    shutil.copy(made / "rows.csv", rows)
+    shutil.copytree(made / "bundle", bundle)
+    before = {path: path.read_bytes() for path in [rows, *bundle.iterdir()]}
+    (tmp_path / "link.csv").symlink_to(rows)
+    (tmp_path / "hard.csv").hardlink_to(rows)
+    for source, target, message in (
+        (rows, rows, "is the --input"),
+        (rows, tmp_path / "link.csv", "is the --input"),
+        (tmp_path / "link.csv", rows, "is the --input"),
+        (rows, tmp_path / "hard.csv", "is the --input"),
+        (rows, bundle / "manifest.json", "lies in the bundle"),
+        (rows, bundle / "new.csv", "lies in the bundle"),
+        (rows, tmp_path, "is a folder"),
+    ):
+        assert command(predict.main, bundle=bundle, input=source, output=target) == 2
+        assert message in refused(capsys)
+    assert {path: path.read_bytes() for path in [rows, *bundle.iterdir()]} == before
+    assert (tmp_path / "link.csv").is_symlink()
+
+    (tmp_path / "old.csv").write_text("old\n")
+    (tmp_path / "to_old.csv").symlink_to("old.csv")
+    (tmp_path / "to_none.csv").symlink_to("none.csv")
+    os.mkfifo(tmp_path / "pipe")
+    with concurrent.futures.ThreadPoolExecutor(1) as reader:
+        piped = reader.submit((tmp_path / "pipe").read_text)
+        for target in ("scores.csv", "to_old.csv", "to_none.csv", "pipe"):
+            output = tmp_path / target
+            assert command(predict.main, bundle=bundle, input=rows, output=output) == 0
+        scores = (tmp_path / "scores.csv").read_text()
+        assert piped.result() == scores
+    for link, target in (("to_old.csv", "old.csv"), ("to_none.csv", "none.csv")):
+        assert (tmp_path / link).is_symlink()
+        assert (tmp_path / target).read_text() == scores
 
 
 def test_refusals_of_flags(made, command, tmp_path, capsys):

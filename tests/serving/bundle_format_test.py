@@ -10,7 +10,7 @@ import safetensors.numpy
 from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle_format import BundleError
 
-FILES = {"manifest.json": b"{}", "weights.safetensors": b"w", "forward.jax_export": b"f"}
+FILES = {"manifest.json": b"{}", "weights.safetensors": b"w", "forward.jax_export.xz": b"f"}
 FILES |= {"README.md": b"r"}
 
 
@@ -67,23 +67,33 @@ def test_refuses_other_versions(tmp_path, version):
         layout.read_manifest(tmp_path, {"manifest.json": manifest})
 
 
-def test_reads_described_tensors(tmp_path):
+def test_an_older_format_says_how_to_export_again(tmp_path):
+    manifest = json.dumps({"format": "optembed-bundle", "format_version": 1}).encode()
+    message = "has format version 1, .*experiments.export --workdir=DIR --bundle=OUT"
+    with pytest.raises(BundleError, match=message):
+        layout.read_manifest(tmp_path, {"manifest.json": manifest})
+    old = {**FILES, "forward.jax_export": b"f"}
+    del old["forward.jax_export.xz"]
+    write(tmp_path, old)
+    with pytest.raises(BundleError, match=message):
+        layout.read_files(tmp_path)
+
+
+def test_modules_are_packed_and_nothing_else_is_unpacked(tmp_path):
+    packed = layout.packed_module(b"module" * 100)
+    assert layout.read_module(tmp_path, {"forward.jax_export.xz": packed}) == b"module" * 100
+    for wrong in (packed[:-9], packed + b"x", b"", b"module"):
+        with pytest.raises(BundleError, match="cannot be unpacked"):
+            layout.read_module(tmp_path, {"forward.jax_export.xz": wrong})
+
+
+def test_reads_tensors_and_their_types(tmp_path):
     arrays = {"a": np.arange(6, dtype=np.uint8).reshape(2, 3), "b": np.array(2, np.float32)}
     weights = safetensors.numpy.save(arrays)
-    described = layout.describe_tensors(weights)
-    assert described == {
-        "a": {"dtype": "U8", "shape": [2, 3]},
-        "b": {"dtype": "F32", "shape": []},
-    }
-    found = layout.read_tensors(tmp_path, {"weights.safetensors": weights}, {"tensors": described})
+    found, types = layout.read_tensors(tmp_path, {"weights.safetensors": weights})
+    assert types == {"a": "U8", "b": "F32"}
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[name], array)
-    with pytest.raises(BundleError, match=r"disagree about \['a'\]"):
-        layout.read_tensors(
-            tmp_path, {"weights.safetensors": weights}, {"tensors": {"b": described["b"]}}
-        )
     wide = safetensors.numpy.save({"a": np.zeros(2, np.float64)})
     with pytest.raises(BundleError, match="tensor 'a' has type F64"):
-        layout.read_tensors(
-            tmp_path, {"weights.safetensors": wide}, {"tensors": layout.describe_tensors(wide)}
-        )
+        layout.read_tensors(tmp_path, {"weights.safetensors": wide})

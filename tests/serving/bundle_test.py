@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import lzma
 import shutil
 
 import jax
@@ -18,14 +19,16 @@ from optembed_jax.serving.bundle import Bundle, BundleError
 from optembed_jax.serving.bundle_format import format_sums
 from optembed_jax.serving.bundle_writer import Provenance, write_bundle
 from optembed_jax.serving.compact_model import compact
+from optembed_jax.serving.network_storage import kernels_of
 from optembed_jax.serving.numpy_bundle import NumpyBundle
-from optembed_jax.table.compact import quantize_table
+from optembed_jax.serving.stored_model import Storage, served_network, store
 from optembed_jax.values.unseen import UnseenValues
 
 FIELDS = Fields(("user", "item", "hour"), (9, 300, 3))
 CONFIG = ModelConfig(model="deepfm", latent_dim=4, mlp_dims=(6,), mode_oov="oov")
 ROWS = np.random.default_rng(0).random(FIELDS.num_features) < 0.5
 DIMS = np.array([3, 2, 4])
+MIXED = Storage(("int6", "int3_field", "float16"), "int8", {"mlp/Dense_0/kernel": "int4"})
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +97,7 @@ def test_any_number_of_rows_in_any_batches(written, model):
 
 
 def test_the_module_is_for_cpu_cuda_and_tpu(written):
-    content = (written / "forward.jax_export").read_bytes()
+    content = lzma.decompress((written / "forward.jax_export.xz").read_bytes())
     exported = jax.export.deserialize(bytearray(content))
     assert exported.platforms == ("cpu", "cuda", "tpu")
     assert jax.export.is_symbolic_dim(exported.in_avals[-1].shape[0])
@@ -130,7 +133,7 @@ def test_without_a_vocabulary_it_takes_ids_only(written):
 
 @pytest.mark.parametrize(
     "name",
-    ["SHA256SUMS", "manifest.json", "weights.safetensors", "forward.jax_export", "README.md"],
+    ["SHA256SUMS", "manifest.json", "weights.safetensors", "forward.jax_export.xz", "README.md"],
 )
 def test_refuses_a_missing_file(copy, name):
     (copy / name).unlink()
@@ -138,7 +141,7 @@ def test_refuses_a_missing_file(copy, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["manifest.json", "weights.safetensors", "forward.jax_export", "README.md"]
+    "name", ["manifest.json", "weights.safetensors", "forward.jax_export.xz", "README.md"]
 )
 def test_refuses_a_flipped_byte(copy, name):
     content = bytearray((copy / name).read_bytes())
@@ -152,11 +155,11 @@ def test_refuses_a_newer_format(copy):
     refuse(copy, "format version 3, this package reads up to 2; install a newer optembed-jax")
 
 
-def test_an_older_format_says_how_to_get_a_new_one(copy):
+def test_an_older_format_says_how_to_export_again(copy):
     edit_manifest(copy, lambda m: m.update(format_version=1))
-    message = "has format version 1, this package reads 2; export it again with `python -m"
+    message = "format version 1, which is not read any more; .*experiments.export --workdir"
     refuse(copy, message)
-    # Its vocabulary had another name, which is not a damaged list of files.
+    # Its files had other names, which is not a damaged list of files.
     with (copy / "SHA256SUMS").open("a") as sums:
         sums.write(f"{'0' * 64}  vocabulary.parquet\n")
     refuse(copy, message)
@@ -186,9 +189,8 @@ def test_refuses_a_module_of_another_model(copy, model, tmp_path):
     small = ModelConfig(model="fnn", latent_dim=4, mlp_dims=(6,), mode_oov="oov")
     params = params.replace(table=params.table.replace(linear=None))
     write_bundle(other, small, params, batch_stats, index, FIELDS)
-    shutil.copy(other / "forward.jax_export", copy)
-    size = (copy / "forward.jax_export").stat().st_size
-    edit_manifest(copy, lambda m: m["bytes"]["disk"].update({"forward.jax_export": size}))
+    shutil.copy(other / "forward.jax_export.xz", copy)
+    reseal(copy)
     refuse(copy, "it takes other arrays than the weights")
 
 
@@ -197,18 +199,40 @@ def test_refuses_what_is_no_bundle(tmp_path):
     refuse(tmp_path, "SHA256SUMS cannot be read")
 
 
-@pytest.mark.parametrize("storage", ["float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("storage", ["float16", "bfloat16", "int8", "int4_field", "mixed"])
 def test_quantised_bundles(model, tmp_path, storage):
     params, index, batch_stats, ids, logits = model
-    small = params.replace(table=quantize_table(params.table, storage))
-    expected = np.asarray(forward(CONFIG, small, batch_stats, ids, index)[0])
-    bundle = write_bundle(
-        tmp_path / "b", CONFIG, small, batch_stats, index, FIELDS, check=(ids, expected)
+    kernels = kernels_of(served_network(params, batch_stats))
+    kinds = Storage.uniform(storage, 3, kernels) if storage != "mixed" else MIXED
+    expected = np.asarray(
+        forward(CONFIG, *store(params, batch_stats, index, kinds).live(), ids, index)[0]
     )
-    assert bundle.manifest["storage"] == storage
+    bundle = write_bundle(
+        tmp_path / "b",
+        CONFIG,
+        params,
+        batch_stats,
+        index,
+        FIELDS,
+        storage=kinds,
+        check=(ids, expected),
+    )
+    found = [field["storage"] for field in bundle.manifest["fields"]]
+    assert found == ([storage] * 3 if storage != "mixed" else list(MIXED.rows))
     assert bundle.manifest["bytes"]["rows"] < sum(rows.nbytes for rows in params.table.rows)
-    np.testing.assert_allclose(bundle.logits(ids), logits, atol=0.1)
+    np.testing.assert_allclose(bundle.logits(ids), logits, atol=0.1 if "8" in storage else 1.0)
     np.testing.assert_allclose(NumpyBundle.load(tmp_path / "b").logits(ids), expected, atol=1e-5)
+
+
+def test_sizes_in_use_are_compiled_when_loading(written, model):
+    ids, logits = model[-2:]
+    bundle = Bundle.load(written, warm=(1, 33))
+    assert bundle.compiled == {1, 33}
+    np.testing.assert_allclose(bundle.logits(ids[:1]), logits[:1], atol=1e-6)
+    np.testing.assert_allclose(bundle.logits(ids[:33], batch_size=33), logits[:33], atol=1e-6)
+    assert bundle.compiled == {1, 33}
+    with pytest.raises(InputError, match="each at least 1"):
+        Bundle.load(written, warm=(0,))
 
 
 @pytest.fixture(scope="module")

@@ -87,5 +87,7 @@ def test_the_card_says_what_is_in_it(parts, tmp_path):
     write_bundle(tmp_path / "b", *parts)
     card = (tmp_path / "b" / "README.md").read_text()
     assert "# fm on an unnamed data set" in card
-    assert "It keeps 4 of 7 rows. Rows take 32 bytes (float32), against 56" in card
-    assert "| a | 4 | 2 | 2 |" in card
+    # Of the first field two that are kept, and what pruned ids read; of the other one, whose OOV
+    # row is pruned, what stands for it and the two that are kept.
+    assert "It has 6 rows of a table of 7. They take 48 bytes (float32), against 56" in card
+    assert "| a | 3 | 2 | float32 |" in card

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -18,6 +19,7 @@ from optembed_jax.serving.compact_model import (
     fold_for_serving,
     keep,
     tree_bytes,
+    with_norms,
 )
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
@@ -84,11 +86,10 @@ def test_equals_the_masked_model(model, mode_oov, make, draw_ids):
         for name, (rows, dims) in CASES.items():
             masked = logits_of(config, params, batch_stats, ids, selection_of(rows, dims))
             small, index = compact(config, params, FIELDS, rows, dims)
-            served = fold_for_serving(small)
-            for what, parameters in {"trained": small, "served": served}.items():
-                if what == "served" and model != "dcn":
-                    continue  # Folding leaves the other models as they are.
-                logits = logits_of(config, parameters, batch_stats, ids, index)
+            network, folded_stats = with_norms(fold_for_serving(small, batch_stats).network)
+            served = dataclasses.replace(small, network=network), folded_stats
+            for what, kept in {"trained": (small, batch_stats), "served": served}.items():
+                logits = logits_of(config, *kept, ids, index)
                 np.testing.assert_allclose(
                     logits, masked, atol=1e-5, rtol=1e-5, err_msg=f"{name}, {mode_linear}, {what}"
                 )
@@ -248,3 +249,37 @@ def test_refuses_to_compact_twice(make):
     small, _ = compact(config, params, FIELDS, RANDOM_ROWS, None)
     with pytest.raises(InputError, match="compact already"):
         compact(config, small, FIELDS, RANDOM_ROWS, None)
+
+
+@pytest.mark.parametrize("mode_linear", ["keep", "prune"])
+def test_pruned_values_share_the_stand_in_of_unseen_ones(randomise, draw_ids, mode_linear):
+    """What is trained compact equals the full model whose pruned rows were replaced by it."""
+    config = ModelConfig(
+        model="deepfm", latent_dim=4, mlp_dims=(5,), mode_oov="shared", mode_linear=mode_linear
+    )
+    fields = Fields(("user", "item", "hour"), (9, 30, 3))
+    params, batch_stats = randomise(init_params(jax.random.key(0), config, fields))
+    rows = np.random.default_rng(0).random(42) < 0.4
+    rows[fields.oov_ids] = True
+    dims = np.array([3, 0, 4])
+    small, reading = keep(config, params, fields, rows, dims)
+    whole = expand(config, small, reading, fields, params)
+    ids = draw_ids(fields, 60)
+    source = np.where(rows, np.arange(42), fields.oov_ids[fields.field_of_row])
+    by_rows = source[ids]
+    table = params.table.replace(
+        rows=params.table.rows[source],
+        linear=params.table.linear[source] if mode_linear == "prune" else params.table.linear,
+    )
+    folded = dataclasses.replace(params, table=table)
+    expected = forward(config, folded, batch_stats, ids, Selection(dims=jnp.asarray(dims)))[0]
+    found = forward(config, small, batch_stats, ids, reading)[0]
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    widened = forward(config, whole, batch_stats, ids, Selection(dims=jnp.asarray(dims)))[0]
+    np.testing.assert_allclose(widened, expected, atol=2e-5)
+    if mode_linear == "prune":
+        np.testing.assert_array_equal(
+            found, forward(config, small, batch_stats, by_rows, reading)[0]
+        )
+    with pytest.raises(InputError, match="OOV row of field 'user'"):
+        keep(config, params, fields, rows & (np.arange(42) > 0), dims)

@@ -6,8 +6,10 @@ from jax import export
 
 from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.serving.bundle_content import served
 from optembed_jax.serving.compact_model import compact
-from optembed_jax.serving.forward_module import export_forward, load_forward, model_of, weights_of
+from optembed_jax.serving.forward_module import export_forward, load_forward, model_of
+from optembed_jax.serving.stored_model import Storage, describe_fields, store, tensors_of
 
 
 def module_of(function, *arguments):
@@ -19,29 +21,34 @@ def parts(fields, randomise):
     config = ModelConfig(model="ipnn", latent_dim=3, mlp_dims=(4,), mode_oov="oov")
     params, batch_stats = randomise(init_params(jax.random.key(0), config, fields))
     small, index = compact(config, params, fields, np.arange(12) % 3 > 0, np.array([1, 3, 2]))
-    described = [
-        {"rows": rows, "rows_kept": kept, "dim": dim}
-        for rows, kept, dim in zip(index.sizes, index.kept, index.dims, strict=True)
-    ]
-    return config, small, batch_stats, index, described
+    storage = Storage(("float32", "int4", "int8_field"), kernels={"mlp/Dense_0/kernel": "int8"})
+    stored = store(small, batch_stats, index, storage)
+    described = describe_fields(fields.names, index, stored)
+    manifest = {"fields": described, "kernels": {"mlp/Dense_0/kernel": ("int8", 6 + 3)}}
+    weights = served(manifest, tensors_of(stored, index))
+    return config, stored, index, described, weights
 
 
 def test_names_lead_back_to_the_model(parts):
-    _, small, batch_stats, index, described = parts
-    weights = weights_of(small, batch_stats, index)
-    found = model_of(weights, described, index.prunes_linear)
-    expected = (small, batch_stats, index)
+    _, stored, index, described, weights = parts
+    found = model_of(weights, described, index.linear_by_id)
+    expected = (*stored.live(), index)
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_weights_are_not_in_the_module(parts):
-    config, small, batch_stats, index, described = parts
-    weights = weights_of(small, batch_stats, index)
-    module = export_forward(config, weights, described, index.prunes_linear)
-    assert np.asarray(small.table.rows[0]).tobytes() not in module
+    config, _, index, described, weights = parts
+    module = export_forward(config, weights, described, index.linear_by_id)
+    assert weights["network/mlp/Dense_0/kernel"].tobytes() not in module
     assert b".py" not in module  # Nor where the source lies that made it.
     load_forward(module, weights, 3)
+
+
+def test_a_module_for_one_platform(parts):
+    config, _, index, described, weights = parts
+    module = export_forward(config, weights, described, index.linear_by_id, ["cpu"])
+    assert load_forward(module, weights, 3).platforms == ("cpu",)
 
 
 @pytest.mark.parametrize(

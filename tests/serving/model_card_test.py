@@ -4,12 +4,12 @@ from optembed_jax.serving.model_card import render
 
 MANIFEST = {
     "model": {"model": "dcn", "mode": "all"},
-    "storage": "int8",
+    "full_rows": 4_500,
     "dataset": {"name": "flights"},
     "metrics": {"test_auc": 0.75, "test_logloss": 0.5},
     "fields": [
-        {"name": "origin", "rows": 4, "rows_kept": 3, "dim": 2},
-        {"name": "tail|number", "rows": 4000, "rows_kept": 0, "dim": 0},
+        {"name": "origin", "rows": 4, "dim": 2, "storage": "int8"},
+        {"name": "tail|number", "rows": 4000, "dim": 0, "storage": "float32"},
     ],
     "bytes": {"rows": 1234567, "full_table": 64064, "linear": 16, "remap": 5, "network": 4321},
 }
@@ -30,7 +30,10 @@ def test_says_what_the_model_is_and_weighs():
     card = render(MANIFEST)
     assert card.startswith("# dcn on flights\n\n") and card.endswith("\n")
     assert "embedding table: rows and dimensions pruned (OptEmbed)." in card
-    assert "It keeps 3 of 4,004 rows. Rows take 1,234,567 bytes (int8), against 64,064" in card
+    assert (
+        "It has 4,004 rows of a table of 4,500. They take 1,234,567 bytes (float32, int8)" in card
+    )
+    assert "against 64,064 of the full table" in card
     assert "linear weights 16, positions 5, network 4,321." in card
 
 
@@ -42,7 +45,10 @@ def test_tables_hold_every_metric_and_field():
         ["test_auc", "0.75"],
         ["test_logloss", "0.5"],
     ]
-    assert fields[2:] == [["origin", "4", "3", "2"], ["tail\\|number", "4,000", "0", "0"]]
+    assert fields[2:] == [
+        ["origin", "4", "2", "int8"],
+        ["tail\\|number", "4,000", "0", "float32"],
+    ]
     assert {len(row) for row in fields} == {4}
 
 
@@ -61,5 +67,5 @@ def test_nothing_recorded():
 
 
 def test_names_with_line_ends_stay_in_their_row():
-    fields = [{"name": "a\nb", "rows": 1, "rows_kept": 1, "dim": 1}]
-    assert "| a b | 1 | 1 | 1 |\n" in render({**MANIFEST, "fields": fields})
+    fields = [{"name": "a\nb", "rows": 1, "dim": 1, "storage": "int4"}]
+    assert "| a b | 1 | 1 | int4 |\n" in render({**MANIFEST, "fields": fields})

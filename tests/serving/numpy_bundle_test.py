@@ -33,10 +33,11 @@ def write(randomise, tmp_path):
     return write
 
 
-@pytest.mark.parametrize("mode_oov", ["zero", "oov"])
+@pytest.mark.parametrize("mode_oov", ["zero", "oov", "shared"])
 @pytest.mark.parametrize("model", MODEL_NAMES)
 def test_gives_the_scores_of_the_exported_module(write, draw_ids, model, mode_oov):
-    path = write(model=model, mode_oov=mode_oov, mode_linear="prune")
+    rows = ROWS | (np.isin(np.arange(42), FIELDS.oov_ids) & (mode_oov == "shared"))
+    path = write(rows=rows, model=model, mode_oov=mode_oov, mode_linear="prune")
     ids = draw_ids(FIELDS, 50)
     expected = Bundle.load(path).logits(ids)
     found = NumpyBundle.load(path)
@@ -103,7 +104,7 @@ def test_refuses_wrong_ids(write):
 def test_refuses_the_manifest_of_another_model(write):
     path = write(model="fnn")
     text = (path / "manifest.json").read_text()
-    (path / "manifest.json").write_text(text.replace('"model": "fnn"', '"model": "ipnn"'))
+    (path / "manifest.json").write_text(text.replace('"model":"fnn"', '"model":"ipnn"'))
     files = {p.name: p.read_bytes() for p in path.iterdir() if p.name != "SHA256SUMS"}
     (path / "SHA256SUMS").write_bytes(format_sums(files))
     with pytest.raises(BundleError, match="the manifest's samples cannot be scored"):

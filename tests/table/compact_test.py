@@ -6,7 +6,14 @@ import pytest
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
-from optembed_jax.table.compact import compact_table, lookup, quantize_table, table_bytes
+from optembed_jax.table.compact import (
+    compact_table,
+    lookup,
+    quantize_linear,
+    quantize_table,
+    why_not_own_ids,
+    with_own_ids,
+)
 
 D = 3
 MASK = np.array([1, 0, 1, 1, 0, 0, 0, 0, 0, 1, 1, 1], bool)  # 3 of 5, 0 of 4, 3 of 3
@@ -39,15 +46,20 @@ def test_keeps_rows_and_columns_and_nothing_else(fields, table):
     compacted, index = compact_table(
         table.replace(oov=None), fields, MASK, DIMS, prunes_linear=True
     )
-    assert [rows.shape for rows in compacted.rows] == [(3, 2), (3, 1)]
-    np.testing.assert_array_equal(compacted.rows[0], np.asarray(table.rows)[[0, 2, 3], :2])
+    # The first field keeps its OOV row; what pruned ids read is its last.
+    assert [rows.shape for rows in compacted.rows] == [(4, 2), (3, 1)]
+    kept = np.asarray(table.rows)[[0, 2, 3], :2]
+    np.testing.assert_array_equal(compacted.rows[0], np.concatenate([kept, np.zeros((1, 2))]))
     np.testing.assert_array_equal(compacted.rows[1], np.asarray(table.rows)[9:, :1])
-    np.testing.assert_array_equal(compacted.linear, np.asarray(table.linear)[MASK])
+    linear = np.asarray(table.linear)
+    expected = np.concatenate([linear[[0, 2, 3]], [0], [0], linear[9:]])
+    np.testing.assert_array_equal(compacted.linear, expected)
     assert index.dims == (2, 0, 1)
-    assert index.kept == (3, 0, 3)
+    assert index.kept == (4, 1, 3)
     assert index.fields_with_columns == (0, 2)
     np.testing.assert_array_equal(index.remap[0], [0, 3, 1, 2, 3])
-    assert index.remap[1] is None and index.remap[2] is None
+    np.testing.assert_array_equal(index.remap[1], np.zeros(4))
+    assert index.remap[2] is None
 
 
 def test_an_empty_field_keeps_its_oov_vector(fields, table):
@@ -56,6 +68,51 @@ def test_an_empty_field_keeps_its_oov_vector(fields, table):
     np.testing.assert_array_equal(compacted.rows[0][3], np.asarray(table.oov)[0, :2])
     np.testing.assert_array_equal(compacted.rows[1][0], np.asarray(table.oov)[1])
     assert index.dims == (2, 3, 1)
+
+
+def test_a_pruned_oov_row_gives_its_place_to_what_pruned_ids_read(fields, table):
+    mask = MASK & (np.arange(12) > 0)
+    compacted, index = compact_table(table, fields, mask, None, prunes_linear=True)
+    np.testing.assert_array_equal(compacted.rows[0][0], np.asarray(table.oov)[0])
+    np.testing.assert_array_equal(compacted.rows[0][1:], np.asarray(table.rows)[[2, 3]])
+    np.testing.assert_array_equal(index.remap[0], [0, 0, 1, 2, 0])
+
+
+@pytest.mark.parametrize("case", ["shared", "oov pruned", "nothing pruned"])
+def test_ids_of_the_kept_vocabulary_read_the_same(fields, table, case):
+    mask = {
+        "shared": MASK | np.isin(np.arange(12), fields.oov_ids),
+        "oov pruned": MASK & (np.arange(12) > 0),
+        "nothing pruned": np.ones(12, bool),
+    }[case]
+    compacted, index = compact_table(
+        table, fields, mask, DIMS, prunes_linear=True, shares_stand_in=case == "shared"
+    )
+    own, small, new_ids = with_own_ids(index, fields.names)
+    assert small.sizes == index.kept and own.remap == (None, None, None)
+    ids = every_id(fields)
+    expected, found = lookup(compacted, index, ids), lookup(compacted, own, new_ids[ids])
+    np.testing.assert_array_equal(found[0].values, expected[0].values)
+    np.testing.assert_array_equal(found[1], expected[1])
+    # Whatever has no row has the first id of its field.
+    first = small.oov_ids[fields.field_of_row]
+    assert (new_ids[~mask] == first[~mask]).all()
+    assert len(set(new_ids[mask])) == mask.sum()
+
+
+@pytest.mark.parametrize(
+    ("prunes_linear", "reason"), [(True, "read different vectors"), (False, "of their own")]
+)
+def test_ids_without_a_row_may_be_too_different_for_that(fields, table, prunes_linear, reason):
+    _, index = compact_table(table, fields, MASK, DIMS, prunes_linear=prunes_linear)
+    assert reason in why_not_own_ids(index)
+    with pytest.raises(InputError, match="does not tell them apart"):
+        with_own_ids(index, fields.names)
+
+
+def test_sharing_needs_the_rows_that_are_shared(fields, table):
+    with pytest.raises(InputError, match="OOV row of field 'item'"):
+        compact_table(table, fields, MASK, DIMS, prunes_linear=True, shares_stand_in=True)
 
 
 @pytest.mark.parametrize("oov", [False, True])
@@ -84,7 +141,7 @@ def test_nothing_kept_reads_nothing(fields, table):
     embedded, linear = lookup(compacted, index, every_id(fields))
     assert embedded.values.shape == (5, 0) and embedded.dims == ()
     np.testing.assert_array_equal(linear, np.zeros(5))
-    assert table_bytes(compacted, index).total == 0
+    assert compacted.rows == () and compacted.linear.shape == (3,)
 
 
 def test_everything_kept_needs_no_remap(fields, table):
@@ -108,11 +165,12 @@ def test_the_gradient_reaches_kept_rows_and_oov_vectors_only(fields, table):
     np.testing.assert_array_equal(grads.rows[0], [[1, 1], [1, 1], [1, 1], [2, 2]])
     np.testing.assert_array_equal(grads.rows[1], [[5, 5, 5]])
     np.testing.assert_array_equal(grads.rows[2], [[2], [2], [1]])
-    np.testing.assert_array_equal(grads.linear, [1, 1, 1, 2, 2, 1])
+    # The stand-ins' zeros are numbers of the model like others.
+    np.testing.assert_array_equal(grads.linear, [1, 1, 1, 2, 5, 2, 2, 1])
 
 
 @pytest.mark.parametrize(
-    ("kept", "dtype"), [(255, np.uint8), (256, np.uint16), (65_535, np.uint16), (65_536, np.int32)]
+    ("kept", "dtype"), [(254, np.uint8), (256, np.uint16), (65_535, np.uint16), (65_536, np.int32)]
 )
 def test_the_remap_is_as_small_as_its_largest_position_allows(kept, dtype):
     fields = Fields(("only",), (kept + 1,))
@@ -124,22 +182,23 @@ def test_the_remap_is_as_small_as_its_largest_position_allows(kept, dtype):
     np.testing.assert_array_equal(lookup(compacted, index, ids)[0].values, [[0], [1], [kept]])
 
 
-def test_bytes_are_those_of_the_arrays(fields, table):
-    compacted, index = compact_table(table, fields, MASK, DIMS, prunes_linear=True)
-    count = table_bytes(compacted, index)
-    assert count.rows == 4 * (4 * 2 + 1 * 3 + 3 * 1)
-    assert count.rows_padded == 4 * 8 * (4 + 1 + 3)
-    assert count.linear == 4 * 6
-    assert count.remap == 5  # One byte for each row of the one field that prunes in part.
-    assert count.total == count.rows + count.linear + count.remap
+def test_each_field_in_a_storage_of_its_own(fields, table):
+    compacted, _ = compact_table(table, fields, MASK, DIMS, prunes_linear=True)
+    mixed = quantize_table(compacted, ["float16", "int8", "int2_field"])
+    assert [rows.nbytes for rows in mixed.rows] == [2 * 4 * 2, 3 + 2, 3 + 2]
+    half = quantize_table(compacted, "bfloat16")
+    assert [rows.nbytes for rows in half.rows] == [2 * 4 * 2, 2 * 3, 2 * 3]
 
 
-def test_bytes_of_quantised_tables(fields, table):
-    compacted, index = compact_table(table, fields, MASK, DIMS, prunes_linear=True)
-    half = table_bytes(quantize_table(compacted, "float16"), index)
-    assert (half.rows, half.linear, half.rows_padded) == (2 * 14, 2 * 6, 2 * 8 * 8)
-    scaled = table_bytes(quantize_table(compacted, "int8"), index)
-    assert (scaled.rows, scaled.linear, scaled.rows_padded) == (14 + 4 * 8, 4 * 6, 8 * 8 + 4 * 8)
+@pytest.mark.parametrize("prunes_linear", [False, True])
+def test_linear_weights_in_8_bits(fields, table, prunes_linear):
+    compacted, index = compact_table(table, fields, MASK, DIMS, prunes_linear=prunes_linear)
+    small = quantize_linear(compacted, index)
+    assert small.linear.dtype == jnp.int8 and small.linear_scale.shape == (3,)
+    ids = every_id(fields)
+    expected, found = (lookup(t, index, ids)[1] for t in (compacted, small))
+    np.testing.assert_allclose(found, expected, atol=3 * np.abs(table.linear).max() / 200)
+    assert quantize_linear(compacted.replace(linear=None), index).linear is None
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,14 @@ import numpy as np
 import pytest
 
 from optembed_jax.errors import InputError
-from optembed_jax.table.quantize import STORAGES, ScaledRows, quantize_rows, read_rows, restore_rows
+from optembed_jax.table.quantize import (
+    STORAGES,
+    ScaledRows,
+    quantize_rows,
+    read_rows,
+    restore_rows,
+    storage_of,
+)
 
 
 @pytest.fixture
@@ -15,16 +22,15 @@ def rows():
 
 def test_int8_is_within_half_a_step_of_each_row(rows):
     stored = quantize_rows(rows, "int8")
-    assert isinstance(stored, ScaledRows)
-    assert stored.values.dtype == jnp.int8
+    assert isinstance(stored, ScaledRows) and storage_of(stored) == "int8"
+    assert (stored.values.dtype, stored.scale.dtype) == (jnp.int8, jnp.float16)
+    assert stored.shape == (50, 7) and stored.nbytes == 50 * (7 + 2)
     step = np.abs(np.asarray(rows)).max(axis=1) / 127
-    np.testing.assert_allclose(stored.scale, step, rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(stored.scale, np.float32), step, rtol=1e-3)
     error = np.abs(np.asarray(restore_rows(stored)) - np.asarray(rows))
-    assert (error <= step[:, None] / 2 * (1 + 1e-4)).all()
+    # The scale is rounded to float16, which may cut the largest value off by as much.
+    assert (error <= step[:, None] / 2 + np.abs(np.asarray(rows)) * 2.0**-10).all()
     np.testing.assert_array_equal(restore_rows(stored)[3], np.zeros(7))
-    assert np.abs(np.asarray(stored.values)).max(axis=1).tolist() == [
-        0 if row == 3 else 127 for row in range(50)
-    ]
 
 
 @pytest.mark.parametrize(("storage", "bits"), [("float16", 11), ("bfloat16", 8)])
@@ -36,12 +42,12 @@ def test_half_precision_rounds_to_its_significand(rows, storage, bits):
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-def test_reading_is_restoring_with_zeros_behind_the_end(rows, storage):
+def test_reading_is_restoring(rows, storage):
     stored = quantize_rows(rows, storage)
-    read = read_rows(stored, jnp.array([4, 50, 0, 3, 4], jnp.int32))
+    read = read_rows(stored, jnp.array([4, 49, 0, 3, 4], jnp.int32))
     whole = np.asarray(restore_rows(stored))
     assert read.dtype == jnp.float32
-    np.testing.assert_array_equal(read, [whole[4], np.zeros(7), whole[0], whole[3], whole[4]])
+    np.testing.assert_array_equal(read, whole[[4, 49, 0, 3, 4]])
 
 
 @pytest.mark.parametrize("storage", STORAGES)
@@ -56,7 +62,9 @@ def test_float32_is_untouched(rows):
 
 def test_refusals(rows):
     with pytest.raises(InputError, match="storage must be one of"):
-        quantize_rows(rows, "int4")
+        quantize_rows(rows, "int5")
+    with pytest.raises(InputError, match="int2 cannot hold 1e"):
+        quantize_rows(jnp.array([[1e30]]), "int2")
     with pytest.raises(InputError, match="not finite"):
         quantize_rows(jnp.array([[jnp.nan]]), "int8")
     with pytest.raises(InputError, match="float16 holds values up to 65504"):

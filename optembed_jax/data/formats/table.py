@@ -68,6 +68,7 @@ class Table(Format):
             cls.columns_of({"categorical": options.categorical, "numeric": options.numeric}, {}),
             Label(str(options.label), zero_or_one),
             time,
+            group=options.group,
         )
 
 
@@ -105,7 +106,8 @@ def _wanted(options: DataOptions) -> list[str]:
     if options.split == "time" and options.time_column is None:
         raise InputError("split=time needs time_column for data set 'table'")
     wanted = [options.label, *fields]
-    return list(dict.fromkeys(wanted + ([options.time_column] if options.time_column else [])))
+    beside = [options.time_column, options.group]
+    return list(dict.fromkeys(wanted + [name for name in beside if name]))
 
 
 def rows_to_score(path: pathlib.Path, wanted: tuple[str, ...], block_bytes: int) -> Source:

@@ -85,14 +85,15 @@ class BlockBuilder(tfds.core.dataset_builder.FileReaderBuilder):
 
     def _raw(self) -> RawData:
         if not hasattr(self, "_raw_data"):
-            self._raw_data = self.FORMAT.raw_data(self.builder_config.options)
+            options = self.builder_config.options
+            self._raw_data = _grouped(self.FORMAT.raw_data(options), options.group)
         return self._raw_data
 
     def _info(self) -> tfds.core.DatasetInfo:
         return _Info(
             builder=self,
             description=self.FORMAT.DESCRIPTION,
-            features=blocks.features(len(self._raw().columns)),
+            features=blocks.features(len(self._raw().columns), self._raw().group is not None),
             homepage=self.FORMAT.HOMEPAGE,
             citation=self.FORMAT.CITATION,
             license=self.FORMAT.LICENSE,
@@ -145,6 +146,21 @@ class BlockBuilder(tfds.core.dataset_builder.FileReaderBuilder):
 
     def _log_download_done(self) -> None:
         """Prints nothing: progress is the caller's."""
+
+
+def _grouped(data: RawData, group: str | None) -> RawData:
+    """The data with the raw column that rows are grouped by, given by its name or a field's.
+
+    Raises:
+      InputError: there is no such column.
+    """
+    if group is None or data.group is not None:
+        return data
+    sources = {column.name: column.source for column in data.columns}
+    sources |= {source: source for source in sources.values()}
+    if group not in sources:
+        raise InputError(f"group: there is no column {group!r}; there are {', '.join(sources)}")
+    return dataclasses.replace(data, group=sources[group])
 
 
 def builder_of(data_format: type[Format]) -> type[BlockBuilder]:

@@ -112,13 +112,17 @@ def _build(
     sizes = _merge(data, options, spill, numeric, threads, progress)
     give_back()
     layout = layout_of([column.name for column in data.columns], sizes)
-    buckets = _bucket_numbers(read.labels.sum(axis=1), len(data.columns))
-    binned, unseen = _scatter(options, spill, read, numeric, layout, buckets, threads, progress)
+    grouped = data.group is not None
+    width = len(data.columns) + (3 if grouped else 1)
+    buckets = _bucket_numbers(read.labels.sum(axis=1), width)
+    binned, unseen = _scatter(
+        options, spill, read, numeric, layout, buckets, grouped, threads, progress
+    )
     give_back()
     write_vocabulary(folder / prepared.VOCABULARY, _vocabulary(spill, layout, numeric, binned))
     spill.clear()
     give_back()
-    shards = _write(options, folder, spill.folder, shard_name, layout, buckets, progress)
+    shards = _write(options, folder, spill.folder, shard_name, width, grouped, buckets, progress)
     spill.folder.rmdir()
     edges = {field: found.edges for field, found in numeric.items() if found.edges is not None}
     return Built(layout, edges, rules, unseen, shards, read.labels, read.rejects)
@@ -175,9 +179,12 @@ def _vocabulary(
             yield FieldVocabulary(name, values), counts
 
 
-def _bucket_numbers(rows: np.ndarray, num_fields: int) -> list[int]:
-    """Buckets of each split: of `BUCKET_BYTES`, or of more where there would be too many files."""
-    sizes = rows * (num_fields + 1) * 4
+def _bucket_numbers(rows: np.ndarray, width: int) -> list[int]:
+    """Buckets of each split: of `BUCKET_BYTES`, or of more where there would be too many files.
+
+    A row is `width` numbers of four bytes.
+    """
+    sizes = rows * width * 4
     bucket = max(BUCKET_BYTES, int(sizes.sum()) // _MOST_BUCKETS)
     return [max(1, int(-(-size // bucket))) for size in sizes]
 
@@ -189,10 +196,11 @@ def _scatter(
     numeric: dict[int, FieldVocabulary],
     layout: Fields,
     buckets: list[int],
+    grouped: bool,
     threads: int,
     progress: Callback | None,
 ) -> tuple[dict[int, np.ndarray], np.ndarray]:
-    """Writes every row, label first, into one of its split's bucket files.
+    """Writes every row, label first and the group's hash last, into one of its split's buckets.
 
     Returns:
       The training counts of each numeric field's rows, int64, by the field's position; and the rows
@@ -214,8 +222,10 @@ def _scatter(
         draws = splits.mix(options.data_seed * 3 + _SCATTER, block.column("row"))
         bucket = firsts[split] + (draws % np.array(buckets, np.uint64)[split]).astype(np.int64)
         order = np.argsort(bucket.astype(np.uint16), kind="stable")
-        table = np.empty((num_fields + 1, len(order)), np.int32)
+        table = np.empty((num_fields + (3 if grouped else 1), len(order)), np.int32)
         table[0] = block.column("label")[order]
+        if grouped:
+            table[-2:] = block.column("group")[order].view(np.int32).reshape(-1, 2).T
         binned = {}
         for f in range(num_fields):
             field = block.field(f)
@@ -264,7 +274,8 @@ def _write(
     folder: pathlib.Path,
     scratch: pathlib.Path,
     shard_name: Callable[[str, int, int], str],
-    layout: Fields,
+    width: int,
+    grouped: bool,
     buckets: list[int],
     progress: Callback | None,
 ) -> dict[str, list[prepared.Shard]]:
@@ -278,12 +289,12 @@ def _write(
     def work(job: tuple[int, int, int]) -> tuple[str, prepared.Shard]:
         split, number, bucket = job
         path = scratch / f"bucket-{bucket}"
-        rows = np.fromfile(path, np.int32).reshape(-1, layout.num_fields + 1)
+        rows = np.fromfile(path, np.int32).reshape(-1, width)
         path.unlink()
         draw = np.random.default_rng([options.data_seed, _ORDER, split, number])
         order = draw.permutation(len(rows))
         target = folder / shard_name(SPLITS[split], number, buckets[split])
-        blocks.write_shard(target, _shuffled(rows, order))
+        blocks.write_shard(target, _shuffled(rows, order, grouped))
         size = target.stat().st_size
         shard = prepared.Shard(target.name, len(rows), size, prepared.sha256(target))
         return SPLITS[split], shard
@@ -297,7 +308,10 @@ def _write(
     return shards
 
 
-def _shuffled(rows: np.ndarray, order: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _shuffled(
+    rows: np.ndarray, order: np.ndarray, grouped: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
     for start in range(0, len(order), blocks.BLOCK_ROWS):
         part = rows[order[start : start + blocks.BLOCK_ROWS]]
-        yield part[:, 1:], part[:, 0].astype(np.uint8)
+        groups = np.ascontiguousarray(part[:, -2:]).view(np.int64)[:, 0] if grouped else None
+        yield part[:, 1 : -2 if grouped else None], part[:, 0].astype(np.uint8), groups

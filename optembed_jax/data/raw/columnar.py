@@ -165,10 +165,21 @@ def as_strings(column: pa.Array) -> pa.Array:
         written = pa.array(map(text_of, found.dictionary.to_pylist()), pa.string())
         return written.take(found.indices)
     try:
-        text = pc.cast(column, pa.string())
+        text = column if pa.types.is_string(kind) else pc.cast(column, pa.string())
     except pa.ArrowException as error:
         raise InputError(f"values of type {kind} cannot be read as text") from error
+    if not _has_empty(text):
+        return text
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+
+
+def _has_empty(text: pa.Array) -> bool:
+    """Whether a text that is there is empty; as quick as can be, since hardly one ever is."""
+    _, offsets, _ = text.buffers()
+    if not len(text) or offsets is None:
+        return False
+    ends = np.frombuffer(offsets, np.int32)[text.offset : text.offset + len(text) + 1]
+    return int(np.count_nonzero(ends[1:] == ends[:-1])) != text.null_count
 
 
 def strings_of(name: str, column: pa.Array) -> pa.Array:

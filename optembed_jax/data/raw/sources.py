@@ -128,6 +128,7 @@ class RawData:
       label: the label.
       time: what `split=time` goes by; None where the data have no time.
       beside: files besides the rows that the prepared data depend on, such as a list of movies.
+      group: the raw column within whose values rows are ranked; None where none is asked for.
       facts: further facts to store with the prepared data, such as a planted truth (plain values).
     """
 
@@ -137,6 +138,7 @@ class RawData:
     time: columns_lib.Time | None = None
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     beside: tuple[RawFile, ...] = ()
+    group: str | None = None
 
 
 def part_files(path: str, option: str, split: int | None = None) -> tuple[RawFile, ...]:

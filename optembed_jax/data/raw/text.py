@@ -78,7 +78,10 @@ class TextSource:
         row, before = 0, 0
         for number, file in enumerate(self.files):
             line, empty = 1, True
-            for content, position in whole_rows(file.path, self.dialect.quoted, self.block_bytes):
+            texts = whole_rows(
+                file.path, self.dialect.quoted, self.block_bytes, len(self.dialect.columns) == 1
+            )
+            for content, position in texts:
                 if line == 1:
                     content = content.removeprefix(BOM)
                     if self._starts_with_header(content, file.path, first=number == 0):

@@ -24,10 +24,13 @@ _BEGINNING = 2**16  # bytes that show how lines end
 _LONGEST_ROW = 256 * 2**20
 
 
-def whole_rows(path: pathlib.Path, quoted: bool, size: int) -> Iterator[tuple[bytes, int]]:
+def whole_rows(
+    path: pathlib.Path, quoted: bool, size: int, keep_empty: bool = False
+) -> Iterator[tuple[bytes, int]]:
     """Cuts a file into texts of about `size` bytes that end with a row.
 
-    Empty lines at the very end of the file are left out; a last line without an end gets one.
+    Empty lines at the very end of the file are left out, unless they are to be kept, as of a file
+    of one column, where they are rows; a last line without an end gets one.
 
     Yields:
       The text, and the bytes of the file consumed up to there.
@@ -38,7 +41,8 @@ def whole_rows(path: pathlib.Path, quoted: bool, size: int) -> Iterator[tuple[by
     rest = b""
     for piece, position in _with_line_feeds(path, _pieces(path, size)):
         content, rest = _cut(rest, piece, quoted)
-        if content.endswith((b"\n\n", b"\n\r\n")) or content in (b"\n", b"\r\n"):
+        is_empty = content in (b"\n", b"\r\n")
+        if not keep_empty and (is_empty or content.endswith((b"\n\n", b"\n\r\n"))):
             # Empty lines wait for what follows: at the very end of a file they are no rows.
             body = len(content.rstrip(b"\r\n"))
             end = content.index(b"\n", body) + 1 if body else 0
@@ -50,7 +54,7 @@ def whole_rows(path: pathlib.Path, quoted: bool, size: int) -> Iterator[tuple[by
                 f"{path}: no row ends within {_LONGEST_ROW >> 20} MB; is it a text file, "
                 "and is every quote closed?"
             )
-    rest = rest.rstrip(b"\r\n")
+    rest = rest if keep_empty else rest.rstrip(b"\r\n")
     if rest:
         yield rest + b"\n", path.stat().st_size
 

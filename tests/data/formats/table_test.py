@@ -99,6 +99,35 @@ def test_tables_of_any_width_with_unseen_and_missing_values(tmp_path, write_tabl
     assert (ids[:, 0] == prepared.fields.oov_ids[0]).all()
 
 
+def test_rows_are_grouped_by_a_column(tmp_path, write_table, columns, prepare):
+    columns = columns | {
+        "row": [f"r{n}" for n in range(2_000)],
+        "user": [f"u{n % 70}" if n % 9 else None for n in range(2_000)],
+    }
+    path = write_table(as_rows(columns))
+    choice = {"categorical": ("row",), "min_count": 1, "vocab_from": "all"}
+    plain, found = prepare(path, **choice), prepare(path, group="user", **choice)
+    assert plain.fingerprint != found.fingerprint
+    assert found.fields.names == plain.fields.names  # the group is no field
+    users = {}
+    for split in ("train", "validation", "test"):
+        ids, labels = found.arrays(split)
+        for one, other in zip((ids, labels), plain.arrays(split), strict=True):
+            np.testing.assert_array_equal(one, other)
+        for row, group in zip(ids[:, 0].tolist(), found.groups(split).tolist(), strict=True):
+            user = columns["user"][int(found.vocabulary.raw(row).value[1:])]
+            assert users.setdefault(user, group) == group
+    assert len(users) == 71 == len(set(users.values())) and users[None] == 0
+    with pytest.raises(InputError, match="prepared without group"):
+        plain.groups("test")
+    with pytest.raises(InputError, match="no column 'nobody'"):
+        prepare(path, group="nobody")
+    by_field = data.prepare("flights", data.DataOptions(group="carrier"), tmp_path / "flights")
+    assert len(np.unique(by_field.groups("validation"))) <= 16
+    with pytest.raises(InputError, match="group: there is no column 'nobody'; there are "):
+        data.prepare("flights", data.DataOptions(group="nobody"), tmp_path / "flights")
+
+
 def test_split_by_date(tmp_path, write_table, columns, prepare):
     prepared = prepare(write_table(as_rows(columns)), split="time", time_column="day")
     assert prepared.num_rows == {"train": 1600, "validation": 200, "test": 200}

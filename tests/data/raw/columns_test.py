@@ -66,5 +66,7 @@ def test_numbers_and_what_is_none():
 
 
 def test_zero_or_one():
-    found = columns.zero_or_one(strings(["0", "1", "1.0", "true", "2", None, "-1", "yes"]))
-    assert found.tolist() == [0, 1, 1, 1, 255, 255, 255, 255]
+    found = columns.zero_or_one(
+        strings(["0", "1", "1.0", "true", "True", "FALSE", "2", None, "-1"])
+    )
+    assert found.tolist() == [0, 1, 1, 1, 1, 0, 255, 255, 255]

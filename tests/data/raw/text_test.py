@@ -57,6 +57,15 @@ def test_a_last_line_without_end_and_empty_lines_at_the_end(source_of):
         assert rows == [("1", "a", "b"), ("0", "c", "d")] and not rejects
 
 
+@pytest.mark.parametrize("block_bytes", [1, 5, 10_000])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_empty_lines_of_one_column_are_rows(source_of, block_bytes, end):
+    one = Dialect(("v",), ",", quoted=True, header=True)
+    text = end.join(["v", "a", "", "b", "", ""]) + end
+    rows, _, _, _ = read_all(source_of(text.encode(), dialect=one, block_bytes=block_bytes))
+    assert [value for (value,) in rows] == ["a", None, "b", None, None]
+
+
 def test_several_files_are_read_as_one(source_of):
     source = source_of(b"1\ta\tb\n0\tc\td\n", b"1\te\tf\n")
     rows, lines, numbers, _ = read_all(source)

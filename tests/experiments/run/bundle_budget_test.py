@@ -1,0 +1,43 @@
+import pytest
+
+from experiments.run.bundle_budget import choose
+from optembed_jax.errors import InputError
+from optembed_jax.serving.stored_model import Storage
+
+CANDIDATES = [Storage((str(number),)) for number in range(10)]
+ALLOWED = 0.0045
+
+
+def number(storage):
+    return int(storage.rows[0])
+
+
+def chosen(max_bytes=None, max_drop=ALLOWED, candidates=CANDIDATES):
+    return choose(
+        candidates,
+        auc_of=lambda storage: 0.8 - 0.001 * number(storage),
+        bytes_of=lambda storage: 1000 - 100 * number(storage),
+        before=0.8,
+        max_bytes=max_bytes,
+        max_drop=max_drop,
+    )
+
+
+def test_without_a_limit_of_bytes_it_is_the_smallest_that_costs_no_more():
+    found = chosen()
+    assert number(found.storage) == 4
+    assert (found.before, found.after) == (0.8, pytest.approx(0.796))
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(1000, 0), (999, 1), (700, 3), (10**9, 0)])
+def test_with_one_it_is_the_best_that_fits(limit, expected):
+    assert number(chosen(limit).storage) == expected
+
+
+def test_refuses_what_fits_at_no_price_or_at_too_high_a_one():
+    with pytest.raises(InputError, match=r"=99 cannot be kept: .* takes 100 bytes"):
+        chosen(99)
+    with pytest.raises(InputError, match=r"=500 costs 0.005000 .* than --max_auc_drop=0.0045"):
+        chosen(500)
+    with pytest.raises(InputError, match=r"the storage costs 0.005000"):
+        chosen(candidates=CANDIDATES[5:])

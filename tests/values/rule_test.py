@@ -1,0 +1,110 @@
+import itertools
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optembed_jax.data.raw.writing import canonical_values, forms_of_values
+from optembed_jax.errors import InputError
+from optembed_jax.values.rule import KINDS, MISSING_WORDS, Rule, forms_of, rule_of
+
+# What a training file holds, what it is taken for, and how its values are written then.
+COLUMNS = {
+    "integers": (["12", "-3", "0"], "number", ["12", "-3", "0"]),
+    "integers as floats": (["12.0", "-3.0"], "number", ["12", "-3"]),
+    "zero and one": (["0", "1"], "binary", ["0", "1"]),
+    "zero and one as floats": (["0.0", "1.0"], "binary", ["0", "1"]),
+    "floats": (["1.5", "2.0", "-0.25"], "number", ["1.5", "2", "-0.25"]),
+    "floats without zeros": (["1.5", "2"], "number", ["1.5", "2"]),
+    "prices": (["1.50", "2.00", "3.25"], "number", ["1.5", "2", "3.25"]),
+    "two forms of integers": (["12", "12.0"], "text", ["12", "12.0"]),
+    "versions": (["1.1", "1.10", "2.0"], "text", ["1.1", "1.10", "2.0"]),
+    "versions without twins": (["1", "2.0"], "text", ["1", "2.0"]),
+    "leading zeros": (["007", "12"], "text", ["007", "12"]),
+    "a plus": (["+7", "12"], "text", ["+7", "12"]),
+    "hexadecimal": (["05db9164", "12345678"], "text", ["05db9164", "12345678"]),
+    "exponents": (["1e5", "12"], "text", ["1e5", "12"]),
+    "words": (["12", "unknown"], "text", ["12", "unknown"]),
+    "Python's truths": (["True", "False"], "boolean", ["true", "false"]),
+    "JSON's truths": (["true", "false"], "boolean", ["true", "false"]),
+    "truths in two forms": (["True", "true"], "text", ["True", "true"]),
+    "truths and numbers": (["True", "1"], "text", ["True", "1"]),
+    "days": (["2024-03-02"], "time", ["2024-03-02"]),
+    "midnights": (["2024-03-02 00:00:00"], "time", ["2024-03-02"]),
+    "ISO times": (["2024-03-02T14:30:00"], "time", ["2024-03-02 14:30:00"]),
+    "days and midnights": (["2024-03-02", "2024-03-02 00:00:00"], "text", None),
+    "two zones": (["2024-03-02T14:30:00Z", "2024-03-02T15:30:00+01:00"], "text", None),
+    "one zone": (["2024-03-02T15:30:00+01:00"], "time", ["2024-03-02 14:30:00Z"]),
+    "fractions": (["2024-03-02 14:30:00.120000", "2024-03-02 14:30:00"], "time", None),
+    "nothing": ([], "text", []),
+}
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("missing", [[], [None], ["NULL"], ["nan"]])
+def test_how_a_column_is_read(column, missing):
+    texts, kind, written = COLUMNS[column]
+    rule = rule_of(forms_of([*texts, *missing]))
+    assert rule == Rule(kind, words=True)
+    assert [rule.canonical(word) for word in missing] == [None] * len(missing)
+    if written is not None:
+        assert [rule.canonical(text) for text in texts] == written
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_no_two_texts_of_a_training_file_become_one(column):
+    texts, _, _ = COLUMNS[column]
+    rule = rule_of(forms_of(texts))
+    assert len({rule.canonical(text) for text in texts}) == len(set(texts))
+
+
+CELLS = st.one_of(
+    st.integers(-20, 20).map(str),
+    st.integers(-20, 20).map(lambda n: f"{n}.0"),
+    st.decimals(-3, 3, places=2).map(str),
+    st.sampled_from(["True", "true", "FALSE", "NULL", "nan", "NA", "007", "x", "", "1e3", "-0"]),
+    st.sampled_from(
+        ["2024-03-02", "2024-03-02 00:00:00", "2024-03-02T00:00:00", "2024-03-02 00:00"]
+    ),
+    st.text(max_size=4),
+)
+
+
+@given(st.lists(CELLS, max_size=12, unique=True))
+def test_a_rule_never_makes_one_value_of_two_that_a_training_file_tells_apart(cells):
+    texts = [cell or None for cell in cells]
+    rule = rule_of(forms_of(texts))
+    written = [rule.canonical(text) for text in texts]
+    # -0.0 and 0.0 are one number however one looks at it.
+    alike = {"-0": "0", "-0.0": "0.0", "-0.00": "0.00"}
+    assert len(set(written)) == len({alike.get(text, text) for text in texts})
+    assert [rule.canonical(text) for text in written] == written
+
+
+@given(st.lists(CELLS, max_size=90, unique=True), st.sampled_from(KINDS), st.booleans())
+def test_whole_arrays_are_read_as_their_values(cells, kind, words):
+    texts = [cell or None for cell in cells]
+    array, rule = pa.array(texts, pa.string()), Rule(kind, words)
+    assert canonical_values(array, rule).to_pylist() == [rule.canonical(t) for t in texts]
+    assert rule_of(forms_of_values(array)) == rule_of(forms_of(texts))
+
+
+def test_two_ways_of_writing_a_missing_value_are_kept_apart():
+    rule = rule_of(forms_of([None, "NULL", "a"]))
+    assert rule == Rule("text", words=False) and rule.canonical("NULL") == "NULL"
+    assert rule_of(forms_of(["NULL", "nan"])).words is False
+    assert "NA" not in MISSING_WORDS and "None" not in MISSING_WORDS  # a country, no garage
+
+
+def test_ways_of_parts_are_those_of_the_whole():
+    for one, other in itertools.permutations(COLUMNS.values(), 2):
+        whole = forms_of([*one[0], *other[0]])
+        assert rule_of(forms_of(one[0]) | forms_of(other[0])) == rule_of(whole)
+        assert rule_of(forms_of(other[0], forms_of(one[0]))) == rule_of(whole)
+
+
+def test_other_kinds_are_refused():
+    for arguments in (("numbers",), ("text", 1)):
+        with pytest.raises(InputError, match="no way of writing a column"):
+            Rule(*arguments)

@@ -1,0 +1,107 @@
+import datetime
+import decimal
+import enum
+import uuid
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optembed_jax.errors import InputError
+from optembed_jax.values.text import text_of, time_text
+
+UTC = datetime.UTC
+EAST = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("12.0", "12.0"),
+        ("", None),
+        (np.str_("a"), "a"),
+        (Colour.RED, "red"),
+        (None, None),
+        (True, "true"),
+        (np.False_, "false"),
+        (12, "12"),
+        (10**30, str(10**30)),
+        (np.uint64(2**64 - 1), str(2**64 - 1)),
+        (12.0, "12"),
+        (-0.0, "0"),
+        (float("nan"), None),
+        (float("inf"), "inf"),
+        (2.0**53, "9007199254740992.0"),
+        (1e22, "1e+22"),
+        (1e-5, "1e-05"),
+        (np.float32(0.1), "0.1"),
+        (np.float16(0.1), "0.1"),
+        (np.float32(3), "3"),
+        (np.float64("nan"), None),
+        (decimal.Decimal("12.00"), "12"),
+        (decimal.Decimal("1E+3"), "1000"),
+        (decimal.Decimal("-0.50"), "-0.5"),
+        (decimal.Decimal("NaN"), None),
+        (b"ab", "ab"),
+        (bytearray("é".encode()), "é"),
+        (np.bytes_(b"x"), "x"),
+        (b"", None),
+        (datetime.date(2024, 3, 2), "2024-03-02"),
+        (datetime.datetime(2024, 3, 2), "2024-03-02"),
+        (datetime.datetime(2024, 3, 2, 14, 30), "2024-03-02 14:30:00"),
+        (datetime.datetime(2024, 3, 2, 14, 30, 0, 250_000), "2024-03-02 14:30:00.25"),
+        (datetime.datetime(2024, 3, 2, tzinfo=UTC), "2024-03-02 00:00:00Z"),
+        (datetime.datetime(2024, 3, 2, 5, 30, tzinfo=EAST), "2024-03-02 00:00:00Z"),
+        (np.datetime64("2024-03-02"), "2024-03-02"),
+        (np.datetime64("2024-03-02T00:00:00.000000000"), "2024-03-02"),
+        (np.datetime64("2024-03-02T14:30"), "2024-03-02 14:30:00"),
+        (np.datetime64("2024-03-02T00:00:00.000000001"), "2024-03-02 00:00:00.000000001"),
+        (np.datetime64("NaT"), None),
+        (datetime.time(14, 30), "14:30:00"),
+        (datetime.time(14, 30, 1, 500_000), "14:30:01.5"),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (np.array(7), "7"),
+    ],
+)
+def test_the_text_of_a_value(value, text):
+    assert text_of(value) == text
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, (1, 2), np.zeros(2), object(), 1j])
+def test_what_is_no_plain_value_is_refused(value):
+    with pytest.raises(InputError, match="one plain value is needed"):
+        text_of(value)
+
+
+def test_bytes_that_are_no_text_are_refused():
+    with pytest.raises(InputError, match="which is no UTF-8 text"):
+        text_of(b"\xff\xfe")
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_float_comes_back_from_its_text(number):
+    assert float(text_of(number)) == number
+
+
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False))
+def test_a_narrow_float_comes_back_from_its_text(number):
+    assert np.float32(text_of(np.float32(number))) == np.float32(number)
+
+
+@given(st.datetimes(timezones=st.one_of(st.none(), st.just(UTC), st.just(EAST))))
+def test_a_moment_comes_back_from_its_text(moment):
+    if moment.year < 2 or moment.year > 9998:
+        return
+    text = text_of(moment)
+    found = datetime.datetime.fromisoformat(text)
+    assert found == moment and time_text(text) == text
+
+
+@pytest.mark.parametrize("text", ["2024-3-2", "x", "14:30", "2024-03-02Z", "2024-03-02 25", "12"])
+def test_other_texts_stay(text):
+    assert time_text(text) == text
