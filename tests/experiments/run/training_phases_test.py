@@ -61,6 +61,7 @@ def losses(folder):
         ("fm", ("--row_decay=group_lasso", "--mode_oov=oov", "--retrain_from=supernet")),
         ("fm", ("--row_decay=l2_coupled", "--mode_oov=zero", "--retrain_from=fresh")),
         ("deepfm", ("--row_decay=none", "--mode_oov=zero", "--retrain_from=fresh")),
+        ("fm", ("--table_optimiser=rowwise_adagrad", "--table_lr=0.01", "--mode_oov=oov")),
     ],
 )
 def test_retraining_compact_gives_what_masks_give(open_run, monkeypatch, model, flags):
