@@ -20,8 +20,8 @@ from experiments.benchmarks import json_file
 from experiments.run import cli
 
 _DEVICES = flags.DEFINE_list("devices", ["4", "8", "16"], "Forced CPU devices, in turn.")
-_EXCHANGE = flags.DEFINE_list(
-    "exchange", ["all_gather", "all_to_all"], "How rows come to who reads them."
+_EXCHANGES = flags.DEFINE_list(
+    "exchanges", ["all_gather", "all_to_all"], "How rows come to who reads them."
 )
 _PER_DEVICE = flags.DEFINE_integer("per_device", 512, "Examples of a device.")
 _FIELDS = flags.DEFINE_integer("fields", 39, "Fields of equal size.")
@@ -142,7 +142,7 @@ def main() -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"
     records = [
         measure(int(rows), int(devices), exchange)
-        for exchange in _EXCHANGE.value
+        for exchange in _EXCHANGES.value
         for rows in _ROWS.value
         for devices in _DEVICES.value
     ]

@@ -13,15 +13,10 @@ import numpy as np
 from absl import flags
 
 from experiments.benchmarks import json_file
-from experiments.benchmarks.click_log import fields_of, zipf_batches
+from experiments.benchmarks.click_log import FEWEST_ROWS, fields_of, zipf_batches
 from experiments.run import cli
 from optembed_jax.exchange.row_requests import capacity_for
 from optembed_jax.exchange.row_shards import RowShards
-
-_DEVICES = flags.DEFINE_list("devices", ["4", "16", "64", "256", "1024"], "Devices, in turn.")
-_PER_DEVICE = flags.DEFINE_integer("per_device", 512, "Examples of a device.")
-_ROWS = flags.DEFINE_integer("rows", 4_000_000, "Rows of the table, V.")
-_EXPONENTS = flags.DEFINE_list("exponents", ["1.1", "0"], "Of Zipf; 0 draws ids evenly.")
 
 
 def rounds_of(shards: RowShards, capacity: int, wanted: list[np.ndarray]) -> int:
@@ -44,9 +39,9 @@ def rounds_of(shards: RowShards, capacity: int, wanted: list[np.ndarray]) -> int
     return rounds
 
 
-def measure(devices: int, exponent: float) -> dict[str, Any]:
-    """The record of one number of devices."""
-    fields, examples = fields_of(_ROWS.value), _PER_DEVICE.value
+def measure(devices: int, exponent: float, rows: int, examples: int) -> dict[str, Any]:
+    """The record of so many devices, of so many examples each, and of a table of so many rows."""
+    fields = fields_of(rows)
     shards = RowShards("", devices, fields.num_features)
     most = sum(min(examples, size) for size in fields.sizes)
     ((ids, _),) = zipf_batches(fields, examples * devices, 1, exponent)
@@ -68,9 +63,9 @@ def measure(devices: int, exponent: float) -> dict[str, Any]:
 def main() -> None:
     """Print the table."""
     records = [
-        measure(int(devices), float(exponent))
-        for exponent in _EXPONENTS.value
-        for devices in _DEVICES.value
+        measure(int(devices), float(exponent), flags.FLAGS.rows, flags.FLAGS.per_device)
+        for exponent in flags.FLAGS.exponents
+        for devices in flags.FLAGS.devices
     ]
     print("devices  exponent  capacity of a pair  rounds  distinct rows of the most")
     for own in records:
@@ -82,4 +77,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # Here, because other benchmarks have flags of these names.
+    flags.DEFINE_list("devices", ["4", "16", "64", "256", "1024"], "Devices, in turn.")
+    flags.DEFINE_integer("per_device", 512, "Examples of a device.", lower_bound=1)
+    flags.DEFINE_integer("rows", 4_000_000, "Rows of the table, V.", lower_bound=FEWEST_ROWS)
+    flags.DEFINE_list("exponents", ["1.1", "0"], "Of Zipf; 0 draws ids evenly.")
     cli.run(main)

@@ -7,7 +7,7 @@ trains, searches, retrains, exports, and scores the file itself; each phase is a
 Then all of it again, each phase killed half way (a training not before its first checkpoint) and
 called once more: what it leaves has to be what the undisturbed run left, byte for byte but for
 timings. Memory is that of a command and its workers
-together (proportional set size, so that what they share counts once). Needs about 700 bytes of
+together (proportional set size, so that what they share counts once). Needs about 1,300 bytes of
 disk per row under --scratch, and it takes hours for 20 million; all but --json is deleted.
 """
 
@@ -32,14 +32,6 @@ from experiments.benchmarks import json_file
 from experiments.benchmarks.criteo_text import write_text
 from experiments.run import cli
 
-_ROWS = flags.DEFINE_integer("rows", 20_000_000, "Rows of the log.", lower_bound=1_000)
-_SCRATCH = flags.DEFINE_string("scratch", None, "Folder for all that is made.")
-_DIM = flags.DEFINE_integer("dim", 16, "D.")
-_CHECKPOINT_EVERY = flags.DEFINE_string("checkpoint_every", "60s", "As of the mains.")
-_KILL_AT = flags.DEFINE_float("kill_at", 0.5, "Share of a phase's time after which it is killed.")
-_ALSO = flags.DEFINE_multi_string("also", [], "Further flags of the phases, such as --epochs=2.")
-_KILLS = flags.DEFINE_bool("kills", True, "Go through it again, killed in each phase.")
-
 PHASES = ("prepare_data", "baseline", "supernet", "search", "retrain", "export", "predict")
 _EVERY = 0.25  # Seconds between looks at the memory.
 _TIMED = re.compile(r"seconds|rows_per_second|milliseconds|^ms_|bytes_per_second")
@@ -54,9 +46,14 @@ def commands(folder: pathlib.Path, log: pathlib.Path) -> dict[str, list[str]]:
         f"--data_dir={folder / 'data'}",
     ]
     run = [
-        *(*data, f"--workdir={folder / 'run'}", f"--latent_dim={_DIM.value}", "--row_keep=0.1"),
-        *("--epochs=1", "--nofinalists", f"--checkpoint_every={_CHECKPOINT_EVERY.value}"),
-        *_ALSO.value,
+        *(
+            *data,
+            f"--workdir={folder / 'run'}",
+            f"--latent_dim={flags.FLAGS.dim}",
+            "--row_keep=0.1",
+        ),
+        *("--epochs=1", "--nofinalists", f"--checkpoint_every={flags.FLAGS.checkpoint_every}"),
+        *flags.FLAGS.also,
     ]
     bundle = f"--bundle={folder / 'bundle'}"
     arguments = {
@@ -142,8 +139,8 @@ def _timeless(value: Any) -> Any:
 def measure(folder: pathlib.Path) -> dict[str, Any]:
     """The record."""
     log, alone, killed = folder / "log.csv", folder / "alone", folder / "killed"
-    write_text(log, _ROWS.value, header=True)
-    record: dict[str, Any] = {"rows": _ROWS.value, **json_file.machine(), "phases": {}}
+    write_text(log, flags.FLAGS.rows, header=True)
+    record: dict[str, Any] = {"rows": flags.FLAGS.rows, **json_file.machine(), "phases": {}}
     for phase, command in commands(alone, log).items():
         record["phases"][phase] = run(command)
         print(f"{phase:14} {_said(record['phases'][phase])}", flush=True)
@@ -151,13 +148,13 @@ def measure(folder: pathlib.Path) -> dict[str, Any]:
     record["features"] = sum(field["rows"] for field in expected["summary"]["fields"])
     record["peak_bytes"] = max(own["peak_bytes"] for own in record["phases"].values())
     shutil.rmtree(alone)
-    if not _KILLS.value:
+    if not flags.FLAGS.kills:
         return record
     record["killed"] = {}
     for phase, command in commands(killed, log).items():
         whole = record["phases"][phase]["seconds"]
         can_go_on = functools.partial(_can_go_on, killed / "run" / phase)
-        lives = [run(command, _KILL_AT.value * whole, can_go_on), run(command)]
+        lives = [run(command, flags.FLAGS.kill_at * whole, can_go_on), run(command)]
         record["killed"][phase] = lives
         print(f"{phase:14} killed: {_said(lives[0])}; again: {_said(lives[1])}", flush=True)
     found = left_by(killed)
@@ -188,7 +185,7 @@ def _said(life: dict[str, Any]) -> str:
 
 def main() -> None:
     """Print as it goes, and the verdict."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="whole_run_", dir=_SCRATCH.value))
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="whole_run_", dir=flags.FLAGS.scratch))
     try:
         record = measure(folder)
     finally:
@@ -202,4 +199,12 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # Here, because other benchmarks have flags of these names.
+    flags.DEFINE_integer("rows", 20_000_000, "Rows of the log.", lower_bound=1_000)
+    flags.DEFINE_string("scratch", None, "Folder for all that is made.")
+    flags.DEFINE_integer("dim", 16, "D.", lower_bound=1)
+    flags.DEFINE_string("checkpoint_every", "60s", "As of the mains.")
+    flags.DEFINE_float("kill_at", 0.5, "Share of a phase's time after which it is killed.")
+    flags.DEFINE_multi_string("also", [], "Further flags of the phases, such as --epochs=2.")
+    flags.DEFINE_bool("kills", True, "Go through it again, killed in each phase.")
     cli.run(main)

@@ -55,12 +55,15 @@ def filled_up(model: ModelConfig, tree: Tree, shards: RowShards | None) -> Tree:
     """The tree with zeros behind the table's rows, which stay in order, to make even blocks."""
 
     def of(leaf: jax.Array, rows: int) -> jax.Array:
-        if not rows or shards is None:
-            return leaf
-        missing = shards.of_rows(rows).padded - leaf.shape[0]
-        return jnp.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1)) if missing else leaf
+        return padded(leaf, shards.of_rows(rows) if rows and shards is not None else None)
 
     return jax.tree.map(of, tree, rows_of(model, tree, shards))
+
+
+def padded(leaf: jax.Array, shards: RowShards | None) -> jax.Array:
+    """An array with zeros behind its rows; as it is where they are not sharded."""
+    missing = 0 if shards is None else shards.padded - leaf.shape[0]
+    return jnp.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1)) if missing else leaf
 
 
 def bytes_of(model: ModelConfig, tree: Tree) -> tuple[int, int]:

@@ -3,14 +3,19 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from optembed_jax.devices.layout import Tree, filled_from_host, filled_up, layout, rows_of
+from optembed_jax.devices.layout import (
+    Tree,
+    filled_from_host,
+    filled_up,
+    layout,
+    padded,
+    rows_of,
+)
 from optembed_jax.exchange.row_requests import moved
 from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.models.model_config import ModelConfig
@@ -68,16 +73,7 @@ class MeshPlacement:
             return leaf
         ordered = dataclasses.replace(shards, in_order=True)
         now, wanted = (shards, ordered) if to_order else (ordered, shards)
-        split = PartitionSpec(shards.axis)
-        return jax.jit(
-            jax.shard_map(
-                functools.partial(moved, now=now, wanted=wanted),
-                mesh=self.mesh,
-                in_specs=split,
-                out_specs=split,
-                check_vma=False,
-            )
-        )(leaf)
+        return _mover(self.mesh, now, wanted)(leaf)
 
     def place(self, tree: Tree) -> Tree:
         """The tree where it is to stand; what stands there stays.
@@ -85,24 +81,32 @@ class MeshPlacement:
         Of other arrays rows are in the order of their ids. (On a mesh of one device, an array of
         that device that needs no filling up is taken to stand there.)
         """
-
-        def placed(leaf: Any, like: jax.ShapeDtypeStruct, rows: int) -> jax.Array:
-            shards = self.shards_of(rows)
+        leaves, structure = jax.tree.flatten(tree)
+        wanted = jax.tree.leaves(self.layout(tree))
+        shards = [
+            self.shards_of(rows) for rows in jax.tree.leaves(rows_of(self.model, tree, self.shards))
+        ]
+        elsewhere = []
+        for number, (leaf, like) in enumerate(zip(leaves, wanted, strict=True)):
             if isinstance(leaf, np.ndarray):
-                return filled_from_host(leaf, like, shards)
-            is_there = leaf.sharding.is_equivalent_to(like.sharding, leaf.ndim)
-            if leaf.shape == like.shape and is_there:
-                return leaf
-            missing = 0 if shards is None else shards.padded - leaf.shape[0]
+                leaves[number] = filled_from_host(leaf, like, shards[number])
+            elif leaf.shape != like.shape or not leaf.sharding.is_equivalent_to(
+                like.sharding, leaf.ndim
+            ):
+                elsewhere.append(number)
+        if elsewhere:
             there = jax.jit(
-                lambda leaf: (
-                    jnp.pad(leaf, [(0, missing), *[(0, 0)] * (leaf.ndim - 1)]) if missing else leaf
-                ),
-                out_shardings=like.sharding,
-            )(leaf)
-            return self._moved(there, rows, to_order=False)
-
-        return jax.tree.map(placed, tree, self.layout(tree), rows_of(self.model, tree, self.shards))
+                lambda given: [
+                    padded(leaf, shards[number])
+                    for number, leaf in zip(elsewhere, given, strict=True)
+                ],
+                out_shardings=[wanted[number].sharding for number in elsewhere],
+            )([leaves[number] for number in elsewhere])
+            for number, leaf in zip(elsewhere, there, strict=True):
+                own = shards[number]
+                leaves[number] = self._moved(leaf, own.rows if own else 0, to_order=False)
+        placed: Tree = jax.tree.unflatten(structure, leaves)
+        return placed
 
     def whole(self, tree: Tree) -> Tree:
         """A copy of a placed tree as one device would have it, on the host, in every process."""
@@ -131,3 +135,18 @@ class MeshPlacement:
             return jax.lax.dynamic_slice_in_dim(leaf, number * size, size)
 
         return jax.jit(block_of, out_shardings=everywhere)
+
+
+@functools.lru_cache(maxsize=64)
+def _mover(mesh: Mesh, now: RowShards, wanted: RowShards) -> Callable[[jax.Array], jax.Array]:
+    """``row_requests.moved``, compiled once for all arrays of the same shape."""
+    split = PartitionSpec(now.axis)
+    return jax.jit(
+        jax.shard_map(
+            functools.partial(moved, now=now, wanted=wanted),
+            mesh=mesh,
+            in_specs=split,
+            out_specs=split,
+            check_vma=False,
+        )
+    )
