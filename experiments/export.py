@@ -30,6 +30,7 @@ from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import InputError
 from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.output_bias import of_all_rows
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.bundle_format import SUMS
 from optembed_jax.serving.bundle_writer import Provenance, write_bundle
@@ -58,6 +59,13 @@ def main() -> None:
     trained = load_trained(run, phase)
     fields = run.prepared.fields
     params, index = compact(model, trained.params, fields, *trained.pruned(model))
+    rate = run.settings.negative_rate
+    if rate < 1:
+        params = dataclasses.replace(params, network=of_all_rows(params.network, rate))
+        run.progress.say(
+            f"bundle  predicts all rows, though only --negative_rate={rate:g} of those without a "
+            "click were trained on"
+        )
     served = _served(run, index)
     ids, labels = run.prepared.arrays("validation")
     recorded = {k: v for k, v in result.items() if k.endswith(("_auc", "_logloss", "_calibration"))}

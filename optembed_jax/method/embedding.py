@@ -4,6 +4,7 @@ Input to the backbone: ``E[id] * m[id] * prefix(d)`` (OptEmbed, section 3.1). A 
 zero vector, or, with ``oov``, a learned vector of its field.
 """
 
+import functools
 from typing import Any, Self
 
 import flax.struct
@@ -16,6 +17,9 @@ from optembed_jax.method.row_axis import PER_ROW, WithRows
 
 _DRAWN_AT_ONCE = 2**24
 """Initial values of a table that are drawn together."""
+
+_COLUMNS_AT_ONCE = 4
+"""Of a larger one: 16 bytes of each row."""
 
 
 class OneStack:
@@ -78,12 +82,31 @@ def _xavier_uniform(key: jax.Array, rows: int, dim: int) -> jax.Array:
     if rows * dim <= _DRAWN_AT_ONCE:
         return jax.random.uniform(key, (rows, dim), jnp.float32, -bound, bound)
 
-    # Drawing needs four times the memory of what is drawn, more than a table with its moments: so
-    # a column at a time, which leaves rows that are sharded over devices where they are.
+    return _by_columns(key, bound, rows, dim)
+
+
+@functools.partial(jax.jit, static_argnames=("rows", "dim"))
+def _by_columns(key: jax.Array, bound: jax.Array, rows: int, dim: int) -> jax.Array:
+    """Uniform values below ``bound``, float32 ``[rows, dim]``, a few columns at a time, in place.
+
+    Drawing needs four times the memory of what is drawn, and putting columns beside each other twice
+    the table's, more than a table with its moments. Rows that are sharded over devices stay where
+    they are.
+    """
+    keys, at_once = jax.random.split(key, dim), min(_COLUMNS_AT_ONCE, dim)
+
     def column(key: jax.Array) -> jax.Array:
         return jax.random.uniform(key, (rows,), jnp.float32, -bound, bound)
 
-    return jax.lax.map(column, jax.random.split(key, dim)).T
+    def some_columns(number: jax.Array, table: jax.Array) -> jax.Array:
+        # The last ones are moved back, onto columns that are drawn again as they were.
+        start = jnp.minimum(number * at_once, dim - at_once)
+        drawn = jax.lax.map(column, jax.lax.dynamic_slice_in_dim(keys, start, at_once))
+        return jax.lax.dynamic_update_slice_in_dim(table, drawn.T, start, 1)
+
+    nothing = jnp.zeros((rows, dim), jnp.float32)
+    table: jax.Array = jax.lax.fori_loop(0, -(-dim // at_once), some_columns, nothing)
+    return table
 
 
 def select(

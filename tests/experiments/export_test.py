@@ -64,6 +64,16 @@ def test_the_bundle_has_the_auc_of_the_retrained_model(made):
     assert bundle.manifest["flags"]["latent_dim"] == 4
 
 
+def test_sampled_negatives_are_counted_in(made, command, tmp_path):
+    names = {"data_dir": made / "data", "workdir": made / "run", "bundle": tmp_path / "bundle"}
+    assert command(export.main, **names, negative_rate=0.25) == 0
+    found, sampled = Bundle.load(tmp_path / "bundle"), Bundle.load(made / "bundle")
+    rows = pyarrow.csv.read_csv(made / "rows.csv")
+    expected = sampled.logits(rows) + np.log(0.25)
+    np.testing.assert_allclose(found.logits(rows), expected, atol=1e-5)
+    assert command(export.main, **names, negative_rate=0) == 2
+
+
 def test_a_clone_that_is_not_installed_exports_too(made, command, tmp_path, not_installed):
     names = {"data_dir": made / "data", "workdir": made / "run", "bundle": tmp_path / "bundle"}
     assert command(export.main, **names) == 0

@@ -146,3 +146,19 @@ def test_a_large_table_is_drawn_column_by_column_wherever_its_rows_lie(monkeypat
     compiled = sharded.lower(jax.random.key(0)).compile()
     assert "all-gather" not in compiled.as_text()
     assert compiled.memory_analysis().temp_size_in_bytes < rows.nbytes
+
+
+@pytest.mark.parametrize("dim", [1, 3, 4, 10])
+def test_columns_drawn_a_few_at_a_time_are_those_drawn_alone(dim):
+    key, bound = jax.random.key(2), jnp.float32(0.1)
+    found = embedding._by_columns(key, bound, 50, dim)
+    for number, own in enumerate(jax.random.split(key, dim)):
+        expected = jax.random.uniform(own, (50,), jnp.float32, -bound, bound)
+        np.testing.assert_array_equal(found[:, number], expected)
+
+
+def test_drawing_a_table_of_5_million_rows_needs_little_beside_it(as_users_compile):
+    key, bound = jax.random.key(0), jnp.float32(0.1)
+    lowered = embedding._by_columns.lower(key, bound, 5_000_000, 64)
+    memory = as_users_compile(lowered).memory_analysis()
+    assert memory.temp_size_in_bytes < 0.2 * memory.output_size_in_bytes
