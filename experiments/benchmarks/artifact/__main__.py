@@ -46,15 +46,17 @@ _LOG = (
 
 
 def command(module: str, *arguments: str) -> str:
-    """What a command of the project prints.
+    """What a command of the project prints, and tells beside.
 
     Raises:
       InputError: it failed.
     """
     line = [sys.executable, "-m", f"experiments.{module}", *arguments]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
     if done.returncode:
-        raise InputError(f"{' '.join(line)} failed: {(done.stderr or done.stdout)[-2000:]}")
+        raise InputError(f"{' '.join(line)} failed: {done.stdout[-2000:]}")
     return done.stdout
 
 
@@ -108,7 +110,8 @@ def log_of(cache: pathlib.Path, rows: int) -> tuple[str, ...]:
 def served(folder: pathlib.Path, kind: str) -> dict[str, float]:
     """What a process that serves a run's small bundle measures; medians of three."""
     module, rows = "benchmarks.artifact.server", str(folder / "rows.csv")
-    found = [json.loads(command(module, str(folder / "small"), rows, kind)) for _ in range(3)]
+    printed = [command(module, str(folder / "small"), rows, kind) for _ in range(3)]
+    found = [json.loads(text.splitlines()[-1]) for text in printed]
     return {name: statistics.median(figures[name] for figures in found) for name in found[0]}
 
 
