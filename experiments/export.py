@@ -7,6 +7,7 @@ All other flags are taken from the run.
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import InputError
 from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.output_bias import of_all_rows
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.bundle_format import SUMS
 from optembed_jax.serving.bundle_writer import Provenance, write_bundle
@@ -51,12 +53,19 @@ def main() -> None:
     summary = _summary_of(workdir)
     project_flags.adopt(summary["flags"])
     run = runs.open_run()
-    phase = phases_of(run.settings.model.mode)[-1]
+    phase = _phase(phases_of(run.settings.model.mode))
     result = run.workdir.require(phase, "export")
     model = model_of(phase, run.settings.model)
     trained = load_trained(run, phase)
     fields = run.prepared.fields
     params, index = compact(model, trained.params, fields, *trained.pruned(model))
+    rate = run.settings.negative_rate
+    if rate < 1:
+        params = dataclasses.replace(params, network=of_all_rows(params.network, rate))
+        run.progress.say(
+            f"bundle  predicts all rows, though only --negative_rate={rate:g} of those without a "
+            "click were trained on"
+        )
     served = _served(run, index)
     ids, labels = run.prepared.arrays("validation")
     recorded = {k: v for k, v in result.items() if k.endswith(("_auc", "_logloss", "_calibration"))}
@@ -121,11 +130,21 @@ def main() -> None:
         )
     test_ids, test_labels = run.prepared.arrays("test")
     found = metrics.auc(test_labels, bundle.logits(served.ids(test_ids)))
-    print(f"test AUC  retrained model {result['test_auc']:.6f}  loaded bundle {found:.6f}")
+    print(f"test AUC  {phase} model {result['test_auc']:.6f}  loaded bundle {found:.6f}")
     print(_comparison(run, model, trained, bundle, (ids, exported.ids), disk))
     if project_flags.SAMPLE.value:
         rows = _write_sample(run, in_file_system(project_flags.SAMPLE.value, "--sample"))
         run.progress.say(f"sample  {rows:,} raw rows in {project_flags.SAMPLE.value}")
+
+
+def _phase(phases: Sequence[str]) -> str:
+    """The phase whose model is exported."""
+    wanted = project_flags.PHASE.value
+    if wanted is None:
+        return phases[-1]
+    if wanted not in (phases[0], phases[-1]):
+        raise InputError(f"--phase is {phases[0]} or {phases[-1]} of this run, not {wanted!r}")
+    return str(wanted)
 
 
 def _platforms() -> list[str]:

@@ -25,10 +25,18 @@ _SIZES = (
 _CATEGORY_MISSING = {2: 0.03, 3: 0.03, 5: 0.12, 11: 0.03, 18: 0.44, 19: 0.44, 21: 0.76, 24: 0.44}
 
 
-def write_text(path: pathlib.Path, rows: int, seed: int = 0) -> None:
-    """Writes a file of this many rows; the same seed gives the same file."""
-    options = csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
+def write_text(path: pathlib.Path, rows: int, seed: int = 0, *, header: bool = False) -> None:
+    """Writes a file of this many rows; the same seed gives the same file.
+
+    As Criteo's, of tabs and without a header; or with one, and commas.
+    """
+    delimiter = "," if header else "\t"
+    options = csv.WriteOptions(include_header=False, delimiter=delimiter, quoting_style="none")
     with path.open("wb") as stream:
+        if header:
+            stream.write(
+                (",".join(_rows(np.random.default_rng(0), 1).column_names) + "\n").encode()
+            )
         for chunk, start in enumerate(range(0, rows, _CHUNK)):
             rng = np.random.default_rng([seed, chunk])
             csv.write_csv(_rows(rng, min(_CHUNK, rows - start)), stream, options)

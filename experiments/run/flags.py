@@ -221,6 +221,12 @@ CALIBRATE = flags.DEFINE_bool(
     "After training, shift the output's bias until the mean prediction over the training rows is "
     "their click rate. No AUC changes by it.",
 )
+NEGATIVE_RATE = flags.DEFINE_float(
+    "negative_rate",
+    1.0,
+    "Where of the rows without a click only some were kept: which share, in (0, 1]. What is "
+    "exported then predicts the probabilities of all rows; what training reports is of those kept.",
+)
 CHECKPOINT_EVERY = flags.DEFINE_string(
     "checkpoint_every",
     "300s",
@@ -265,6 +271,12 @@ PARALLELISM = flags.DEFINE_string(
     "auto",
     "pmap: a copy of the table on every device; sharded: its rows sharded over them; auto: pmap if "
     "that fits, on accelerators and in runs of several processes.",
+)
+EXCHANGE = flags.DEFINE_string(
+    "exchange",
+    "auto",
+    "Of sharded rows: all_gather: every device sees the ids of the whole batch; all_to_all: each "
+    "asks the others for the rows of its own examples; auto: what sends less.",
 )
 DISTRIBUTED = flags.DEFINE_string(
     "distributed", "auto", "Several processes: auto (Cloud TPU pods, or a given address), on, off."
@@ -356,6 +368,11 @@ MAX_BUNDLE_BYTES = flags.DEFINE_integer(
     None,
     "export: bytes of the whole folder at most, by fewer bits where they do least harm.",
 )
+PHASE = flags.DEFINE_string(
+    "phase",
+    None,
+    "export: the phase whose model is exported, such as baseline, for comparison. None: the last.",
+)
 FULL_IDS = flags.DEFINE_bool(
     "full_ids",
     False,
@@ -418,6 +435,7 @@ def settings() -> Settings:
         early_stop_errors=EARLY_STOP_ERRORS.value,
         init_output=INIT_OUTPUT.value,
         calibrate=CALIBRATE.value,
+        negative_rate=NEGATIVE_RATE.value,
         seed=SEED.value,
         retrain_from=RETRAIN_FROM.value,
         candidates_per_pass=CANDIDATES_PER_PASS.value,
@@ -429,6 +447,7 @@ def settings() -> Settings:
         verify_seeds=VERIFY_SEEDS.value,
         tune=_tune_options(train),
         parallelism=PARALLELISM.value,
+        exchange=EXCHANGE.value,
     )
 
 

@@ -40,6 +40,7 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
             "early_stop_errors": settings.early_stop_errors,
             "init_output": settings.init_output,
             "calibrate": settings.calibrate,
+            **({} if settings.negative_rate == 1 else {"negative_rate": settings.negative_rate}),
             "retrain_from": settings.retrain_from,
             "retrain_group_lasso": settings.retrain.group_lasso,
             "pick": settings.pick,

@@ -8,7 +8,7 @@ from experiments.run.preemption import every
 from experiments.run.search_options import SearchOptions
 from experiments.run.tune_options import TuneOptions
 from optembed_jax.data.options import DataOptions
-from optembed_jax.devices.choice import PARALLELISMS
+from optembed_jax.devices.choice import EXCHANGES, PARALLELISMS
 from optembed_jax.errors import InputError
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.search.dimension_rules import DIMENSION_RULES
@@ -31,11 +31,13 @@ class Settings:
       early_stop_by, early_stop_errors: as ``EarlyStopping`` has them.
       init_output: ``click_rate`` or ``random``: what models predict before they are trained.
       calibrate: whether a trained model's mean prediction is put right, over the training rows.
+      negative_rate: share of the rows without a click that the data have, in (0, 1].
       seed: of the run.
       retrain_from: ``supernet`` or ``fresh``.
       candidates_per_pass: of the search.
       retrain_group_lasso: of the retraining; None is ``train.group_lasso``.
       parallelism: how steps are spread over devices, see ``choice.choose``.
+      exchange: how rows that are sharded come to who reads them, likewise.
       checkpoint_every: how often training is saved, as :func:`preemption.every` takes it.
       pick: which table of a front to retrain, as ``pick.pick`` reads it.
       finalists: whether what is retrained has to validate better than what else is there.
@@ -66,15 +68,22 @@ class Settings:
     verify_seeds: int = 0
     tune: TuneOptions | None = None
     parallelism: str = "auto"
+    exchange: str = "auto"
     early_stop_by: str = "auc"
     early_stop_errors: float = 3.0
     init_output: str = "click_rate"
     calibrate: bool = True
+    negative_rate: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "patience", "candidates_per_pass"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 < self.negative_rate <= 1:
+            raise InputError(
+                "negative_rate is the share of the rows without a click that was kept, in (0, 1], "
+                f"not {self.negative_rate}"
+            )
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must be in 0..2**32 - 1, not {self.seed}")
         if self.retrain_from not in ("supernet", "fresh"):
@@ -110,6 +119,10 @@ class Settings:
         if self.parallelism not in PARALLELISMS:
             raise InputError(
                 f"parallelism must be one of {', '.join(PARALLELISMS)}, not {self.parallelism!r}"
+            )
+        if self.exchange not in EXCHANGES:
+            raise InputError(
+                f"exchange must be one of {', '.join(EXCHANGES)}, not {self.exchange!r}"
             )
 
     @property

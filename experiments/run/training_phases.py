@@ -64,9 +64,7 @@ class _Devices:
 
     def steps_of(self, phase: Phase, num_features: int) -> Steps:
         """The steps of another phase on the same devices."""
-        return make_steps(
-            self.choice.kind, phase, self.model, self.train, self.batch_size, num_features
-        )
+        return make_steps(self.choice, phase, self.model, self.train, self.batch_size, num_features)
 
 
 def _devices_for(run: Run, phase: Phase, start: tuple[Params, Any] | None = None) -> _Devices:
@@ -75,9 +73,17 @@ def _devices_for(run: Run, phase: Phase, start: tuple[Params, Any] | None = None
     model = model_of(phase.value, settings.model)
     batch_size = min(settings.batch_size, prepared.num_rows["train"])
     train = settings.retrain if phase == Phase.RETRAIN else settings.train
-    choice = choose(settings.parallelism, model, train, prepared.fields, start)
+    choice = choose(
+        settings.parallelism,
+        model,
+        train,
+        prepared.fields,
+        start,
+        exchange=settings.exchange,
+        batch_size=batch_size,
+    )
     rows = prepared.fields.num_features
-    steps = make_steps(choice.kind, phase, model, train, batch_size, rows)
+    steps = make_steps(choice, phase, model, train, batch_size, rows)
     return _Devices(choice, steps, model, train, batch_size)
 
 
@@ -267,6 +273,22 @@ def _train(
         **counts(run, model, trained),
         "best_epoch": fitted.best.number,
         "epochs": len(fitted.epochs),
+        **_exchanged(devices.choice, fitted),
+    }
+
+
+def _exchanged(choice: Choice, fitted: Fitted) -> dict[str, Any]:
+    """How rows came to who read them; nothing where each device has all."""
+    if choice.exchange is None:
+        return {}
+    total, most = fitted.rounds
+    return {
+        "exchange": {
+            "form": choice.exchange,
+            "bytes_per_round": choice.exchange_bytes[choice.exchange],
+            "rounds_per_step": total / max(fitted.steps, 1),
+            "most_rounds": most,
+        }
     }
 
 

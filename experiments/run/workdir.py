@@ -34,7 +34,7 @@ _BUILT_ON = {
     "retrain": ("verify",),
     "verify": (),
 }
-FORMAT = 2
+FORMAT = 3
 """Of the folder. Raised where flags or states of an older version no longer serve."""
 
 _UNRECORDED = {"table_optimiser": "adam"}

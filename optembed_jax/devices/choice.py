@@ -1,6 +1,7 @@
 """Whether a table fits every device, or has to be sharded: what a training state weighs."""
 
 import dataclasses
+import math
 import os
 from typing import Any, Literal
 
@@ -9,14 +10,18 @@ import jax
 from optembed_jax.devices.layout import bytes_of
 from optembed_jax.devices.parallel import Steps, devices_in_order, one_device, pmapped, row_sharded
 from optembed_jax.errors import InputError
+from optembed_jax.exchange import bytes_sent, row_shards
+from optembed_jax.exchange.bytes_sent import StackTraffic
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import Params
+from optembed_jax.models.forward import Params, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
 from optembed_jax.step.train_step import Phase
 
 PARALLELISMS = ("auto", "pmap", "sharded")
+
+EXCHANGES = ("auto", *row_shards.EXCHANGES)
 
 SHARE = 0.8
 """Of a device's memory that a state may take; the rest is for a batch and what is made of it."""
@@ -36,6 +41,8 @@ class Choice:
       memory: bytes of a device.
       memory_is_of: what that is: the device's own, or its share of the host's.
       asked: whether ``kind`` was asked for.
+      exchange: how rows that are sharded come to who reads them; None where they are not.
+      exchange_bytes: that a device sends for it in a step, of each exchange.
     """
 
     kind: Kind
@@ -44,6 +51,8 @@ class Choice:
     memory: int
     memory_is_of: str
     asked: bool
+    exchange: str | None = None
+    exchange_bytes: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         """One line for a person."""
@@ -52,8 +61,14 @@ class Choice:
         why = "as asked" if self.asked else f"auto: at most {SHARE:.0%} of it is to be taken"
         return (
             f"{how[self.kind]}{where}, {_mb(self.state_bytes)} of state on each, of "
-            f"{_mb(self.memory)} {self.memory_is_of} ({why})"
+            f"{_mb(self.memory)} {self.memory_is_of} ({why}){self._how_exchanged()}"
         )
+
+    def _how_exchanged(self) -> str:
+        if self.exchange is None:
+            return ""
+        sent = " ".join(f"{name} {_mb(size)}" for name, size in self.exchange_bytes.items())
+        return f"; rows by {self.exchange}, of a step's {sent}"
 
 
 def choose(
@@ -62,6 +77,9 @@ def choose(
     train: TrainConfig,
     fields: Fields,
     start: tuple[Params, Any] | None = None,
+    *,
+    exchange: str = "auto",
+    batch_size: int = 1,
 ) -> Choice:
     """How a training phase is to be spread over all devices.
 
@@ -71,10 +89,15 @@ def choose(
       train: the optimiser settings.
       fields: the data set's fields.
       start: what training starts from, or its shapes; None is a full table.
+      exchange: of rows that are sharded, one of ``EXCHANGES``; ``auto`` takes what sends less
+        (``bytes_sent.fewer_bytes``).
+      batch_size: of a training batch, over all processes; only read where rows are sharded.
 
     Raises:
-      InputError: no such parallelism.
+      InputError: no such parallelism or exchange.
     """
+    if exchange not in EXCHANGES:
+        raise InputError(f"exchange must be one of {', '.join(EXCHANGES)}, not {exchange!r}")
     if parallelism not in PARALLELISMS:
         raise InputError(
             f"parallelism must be one of {', '.join(PARALLELISMS)}, not {parallelism!r}"
@@ -89,23 +112,54 @@ def choose(
         kind = "sharded"
     if kind == "pmap" and devices == 1:
         kind = "one"
-    taken = sharded if kind == "sharded" else copied
-    return Choice(kind, devices, taken, memory, memory_is_of, asked=parallelism != "auto")
+    asked = parallelism != "auto"
+    if kind != "sharded":
+        return Choice(kind, devices, copied, memory, memory_is_of, asked)
+    stacks = _traffic(model, fields, start, -(-batch_size // devices))
+    sent = {
+        "all_gather": bytes_sent.by_all_gather(stacks, devices),
+        "all_to_all": bytes_sent.by_all_to_all(stacks, devices),
+    }
+    if exchange == "auto":
+        exchange = bytes_sent.fewer_bytes(stacks, devices)
+    return Choice(kind, devices, sharded, memory, memory_is_of, asked, exchange, sent)
+
+
+def _traffic(
+    model: ModelConfig, fields: Fields, start: tuple[Params, Any] | None, examples: int
+) -> list[StackTraffic]:
+    """What so many examples read of each stack of a table."""
+    if start is None:
+        params = jax.eval_shape(lambda key: init_params(key, model, fields)[0], jax.random.key(0))
+    else:
+        params = start[0]
+    table = params.table
+    return [
+        StackTraffic.of(
+            examples,
+            own.sizes,
+            math.prod(stack.rows.shape[1:]) + (stack.linear is not None),
+        )
+        for stack, own in zip(table.stacks, table.fields_of_stacks(fields), strict=True)
+    ]
 
 
 def make_steps(
-    kind: Kind,
+    choice: Choice,
     phase: Phase,
     model: ModelConfig,
     train: TrainConfig,
     batch_size: int,
     num_features: int,
 ) -> Steps:
-    """The steps of a phase, of a :class:`Choice` of ``kind``; the others as in ``pmapped``."""
-    if kind == "one":
+    """The steps of a phase, as chosen; the other arguments as in ``pmapped``."""
+    if choice.kind == "one":
         return one_device(phase, model, train)
-    make = pmapped if kind == "pmap" else row_sharded
-    return make(phase, model, train, batch_size, num_features)
+    if choice.kind == "pmap":
+        return pmapped(phase, model, train, batch_size, num_features)
+    return row_sharded(
+        phase, model, train, batch_size, num_features, exchange=choice.exchange or "all_gather"
+    )
 
 
 def _are_worth_it() -> bool:

@@ -52,15 +52,18 @@ def layout(model: ModelConfig, tree: Tree, mesh: Mesh, shards: RowShards | None)
 
 
 def filled_up(model: ModelConfig, tree: Tree, shards: RowShards | None) -> Tree:
-    """The tree with zeros behind the table's rows, so that they make even blocks."""
+    """The tree with zeros behind the table's rows, which stay in order, to make even blocks."""
 
     def of(leaf: jax.Array, rows: int) -> jax.Array:
-        if not rows or shards is None:
-            return leaf
-        missing = shards.of_rows(rows).padded - leaf.shape[0]
-        return jnp.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1)) if missing else leaf
+        return padded(leaf, shards.of_rows(rows) if rows and shards is not None else None)
 
     return jax.tree.map(of, tree, rows_of(model, tree, shards))
+
+
+def padded(leaf: jax.Array, shards: RowShards | None) -> jax.Array:
+    """An array with zeros behind its rows; as it is where they are not sharded."""
+    missing = 0 if shards is None else shards.padded - leaf.shape[0]
+    return jnp.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1)) if missing else leaf
 
 
 def bytes_of(model: ModelConfig, tree: Tree) -> tuple[int, int]:
@@ -74,15 +77,24 @@ def bytes_of(model: ModelConfig, tree: Tree) -> tuple[int, int]:
     return of_rows, others
 
 
-def filled_from_host(leaf: np.ndarray, like: jax.ShapeDtypeStruct) -> jax.Array:
-    """An array of the host put where a layout wants it, zeros behind its rows, block by block."""
+def filled_from_host(
+    leaf: np.ndarray, like: jax.ShapeDtypeStruct, shards: RowShards | None
+) -> jax.Array:
+    """An array of the host put where a layout wants it, block by block.
+
+    Args:
+      leaf: with its rows in the order of their ids.
+      like: of the layout.
+      shards: how its rows are sharded; None where they are not, or it has none.
+    """
 
     def block(place: tuple[slice, ...] | None) -> np.ndarray:
-        own = leaf if place is None else leaf[place]
-        if not place or leaf.shape == like.shape:
-            return own
-        wanted = len(range(*place[0].indices(like.shape[0])))
-        return np.pad(own, [(0, wanted - len(own))] + [(0, 0)] * (leaf.ndim - 1))
+        if shards is None or not place:
+            return leaf if place is None else leaf[place]
+        ids = shards.ids_of(np.arange(*place[0].indices(shards.padded)))
+        own = np.zeros((len(ids), *leaf.shape[1:]), leaf.dtype)
+        own[ids < shards.rows] = leaf[ids[ids < shards.rows]]
+        return own
 
     assert like.sharding is not None
     return jax.make_array_from_callback(like.shape, like.sharding, block)

@@ -118,7 +118,7 @@ def pmapped(
     Raises:
       InputError: the batch cannot be split among the processes.
     """
-    on_mesh = _on_mesh(phase, model, train, batch_size, num_features, devices, is_sharded=False)
+    on_mesh = _on_mesh(phase, model, train, batch_size, num_features, devices, None)
     if jax.process_count() > 1:
         return on_mesh
     devices = devices_in_order() if devices is None else devices
@@ -161,6 +161,8 @@ def row_sharded(
     batch_size: int,
     num_features: int,
     devices: Sequence[jax.Device] | None = None,
+    exchange: str = "all_gather",
+    capacity: int | None = None,
 ) -> Steps:
     """The table's rows, and all that is kept per row, sharded over the devices.
 
@@ -171,11 +173,15 @@ def row_sharded(
       batch_size: of a training batch, over all processes.
       num_features: ``V``.
       devices: as many of each process; None takes all.
+      exchange: how rows come to who reads them, one of ``row_shards.EXCHANGES``.
+      capacity: of ``all_to_all``, see ``RowShards``.
 
     Raises:
       InputError: the batch cannot be split among the processes.
     """
-    return _on_mesh(phase, model, train, batch_size, num_features, devices, is_sharded=True)
+    devices = devices_in_order() if devices is None else devices
+    shards = RowShards(AXIS, len(devices), num_features, exchange, capacity)
+    return _on_mesh(phase, model, train, batch_size, num_features, devices, shards)
 
 
 def _on_mesh(
@@ -185,16 +191,14 @@ def _on_mesh(
     batch_size: int,
     num_features: int,
     devices: Sequence[jax.Device] | None,
-    *,
-    is_sharded: bool,
+    shards: RowShards | None,
 ) -> Steps:
     """The steps over all devices of all processes, with the rows sharded over them or not."""
     devices = devices_in_order() if devices is None else devices
     axis = _batch_axis(batch_size, devices)
-    shards = RowShards(AXIS, len(devices), num_features) if is_sharded else None
     mesh = Mesh(devices, (AXIS,), axis_types=(AxisType.Auto,))
     split, everywhere = PartitionSpec(AXIS), PartitionSpec()
-    specs_of = functools.partial(specs, model, axis=AXIS if is_sharded else None)
+    specs_of = functools.partial(specs, model, axis=None if shards is None else AXIS)
     placement = MeshPlacement(model, mesh, shards)
 
     def mapped(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:

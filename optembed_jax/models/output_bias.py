@@ -85,6 +85,24 @@ def shift_to_rate(logits: np.ndarray, click_rate: float) -> float:
     return float(brentq(lambda shift: expit(logits + shift).mean() - click_rate, low, high))
 
 
+def of_all_rows(network: Mapping[str, Any], negative_rate: float) -> dict[str, Any]:
+    """A backbone's parameters that predict the rows from which those without a click were sampled.
+
+    Where a share ``r`` of them was kept, odds are ``1 / r`` times too high: so ``log r`` is added
+    to every logit (He et al., ADKDD 2014, section 6.3; King and Zeng, Political Analysis 2001).
+
+    Args:
+      network: trained on the rows that were kept.
+      negative_rate: ``r``, in (0, 1].
+
+    Raises:
+      InputError: it is not within (0, 1].
+    """
+    if not 0 < negative_rate <= 1:
+        raise InputError(f"negative_rate must be in (0, 1], not {negative_rate}")
+    return shifted(network, math.log(negative_rate))
+
+
 def _output(network: Mapping[str, Any]) -> Mapping[str, Any]:
     layer: Mapping[str, Any] = network["logit"]["Dense_0"] if "logit" in network else network
     return layer

@@ -8,7 +8,7 @@ of its row, and gradients go to wherever the row is.
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.method import threshold
 from optembed_jax.method.embedding import Table
-from optembed_jax.table.lookup import see
+from optembed_jax.table.lookup import count_reads, see
 from optembed_jax.table.state import RowState
 from optembed_jax.table.view import Ask, RowView, Seen, ViewGradients, of_columns
 
@@ -35,6 +35,82 @@ class BatchRead:
     table: Table
     view: RowView
     ids: jax.Array
+
+
+class WholeRows(Protocol):
+    """Rows that are all up to date, as a step reads them, gives gradients back and goes on."""
+
+    @property
+    def read(self) -> BatchRead:
+        """What this device's examples read."""
+
+    @property
+    def rounds(self) -> jax.Array:
+        """That it took to ask for them, int32 scalar; 0 where nobody was asked."""
+
+    def mean_gradients(
+        self, gradient: tuple[Table, jax.Array | None]
+    ) -> tuple[Table, jax.Array | None]:
+        """Gradients of the mean of the devices' losses, of the shapes of what this device holds.
+
+        Args:
+          gradient: of this device's loss, with respect to table and thresholds of :meth:`read`.
+        """
+
+    @property
+    def ids(self) -> jax.Array:
+        """The rows of this device that the whole batch reads, int32; behind them reads nothing."""
+
+    @property
+    def reads(self) -> jax.Array:
+        """Ids of the whole batch that read each row of this device, int32 ``[R]``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GatheredRows:
+    """:class:`WholeRows` of a batch whose ids every device knows.
+
+    Attributes:
+      view: how the rows that this device holds are seen.
+      table: those.
+      own_ids: int32 ``[b, F]``, of this device.
+      batch_axis: that the batch is split over, or None.
+      shards: how rows are sharded over the devices, or None.
+    """
+
+    view: RowView
+    table: Table
+    own_ids: jax.Array
+    batch_axis: BatchAxis | None
+    shards: RowShards | None
+
+    @functools.cached_property
+    def ids(self) -> jax.Array:
+        """:func:`ids_of_all`."""
+        return ids_of_all(self.own_ids, self.batch_axis, self.shards)
+
+    @functools.cached_property
+    def read(self) -> BatchRead:
+        """:func:`read`."""
+        return read(self.view, self.table, self.own_ids, self.ids, self.shards)
+
+    @property
+    def rounds(self) -> jax.Array:
+        """Nobody is asked."""
+        return jnp.int32(0)
+
+    def mean_gradients(
+        self, gradient: tuple[Table, jax.Array | None]
+    ) -> tuple[Table, jax.Array | None]:
+        """:func:`mean_gradients`."""
+        return mean_gradients(
+            gradient, self.view, self.table, self.ids, self.batch_axis, self.shards
+        )
+
+    @property
+    def reads(self) -> jax.Array:
+        """Counted."""
+        return count_reads(self.ids, self.table.rows.shape[0])
 
 
 def ids_of_all(ids: jax.Array, batch_axis: BatchAxis | None, shards: RowShards | None) -> jax.Array:

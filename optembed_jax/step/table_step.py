@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.models.forward import Params, Reading
 from optembed_jax.models.layers import Embedded
 from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.step import batch_read
-from optembed_jax.step.table_update import Given, Setup, StackRead
+from optembed_jax.step.table_update import Given, Setup, StackRead, whole_rows
 from optembed_jax.step.train_state import TrainState
 from optembed_jax.table.score import ScoreState
 from optembed_jax.table.view import Seen, read_whole
@@ -42,6 +42,11 @@ class TableRead:
     def given(self) -> tuple[Given, ...]:
         """What a loss is to be differentiated with respect to."""
         return tuple(stack.given for stack in self.stacks)
+
+    @property
+    def rounds(self) -> jax.Array:
+        """That it took to ask other devices for rows, int32 scalar: the most of any stack."""
+        return jnp.max(jnp.stack([stack.rounds for stack in self.stacks]))
 
     def embedded(self, given: Sequence[Given]) -> tuple[Embedded, jax.Array | None]:
         """What the backbone reads, and the linear term, see ``forward.embed``."""
@@ -125,9 +130,7 @@ def embed_up_to_date(
         return whole
     seen = list[Seen]()
     for ask, stack in zip(reading.asks(model, params, ids), params.table.stacks, strict=True):
-        own = ask.shards(shards)
-        all_ids = batch_read.ids_of_all(ask.ids, batch_axis, own)
-        read = batch_read.read(ask.view, stack, ask.ids, all_ids, own)
+        read = whole_rows(ask, stack, batch_axis, shards).read
         own_seen = read_whole(read.view, read.table, read.ids, ask.dims)
         seen.append(ask.stood_in(own_seen, stack.oov))
     joined: tuple[Embedded, jax.Array | None] = reading.joined(seen, ids)

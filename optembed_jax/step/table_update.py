@@ -29,12 +29,13 @@ from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import OneStack, Table
 from optembed_jax.method.row_axis import WithRows
-from optembed_jax.step import batch_read
-from optembed_jax.step.batch_read import BatchRead
+from optembed_jax.step import batch_read, requested_rows
+from optembed_jax.step.batch_read import GatheredRows, WholeRows
 from optembed_jax.step.optimisers import TrainConfig, make_optimisers
+from optembed_jax.step.requested_rows import Asked, RequestedRows
 from optembed_jax.table import score as row_score
 from optembed_jax.table.catch_up import ridges, shares
-from optembed_jax.table.lookup import Lookup, count_reads, look_up
+from optembed_jax.table.lookup import Lookup, look_up
 from optembed_jax.table.score import ScoreState
 from optembed_jax.table.state import RowState, init_row_state, updates_sparsely, with_dates
 from optembed_jax.table.update import RowStep, step_densely, synchronise, write_back
@@ -94,6 +95,10 @@ class StackRead(Protocol):
     @property
     def given(self) -> Given:
         """What the loss is differentiated with respect to."""
+
+    @property
+    def rounds(self) -> jax.Array:
+        """That it took to ask other devices for its rows, int32 scalar; 0 where none was asked."""
 
     def see(self, given: Given) -> Seen:
         """What this device's ids see, arrays ``[b, F, ...]``."""
@@ -162,14 +167,21 @@ class SparseRows(RowState):
     ) -> StackRead:
         """Look the rows up; the loss is differentiated with respect to what ids see of them."""
         shards = ask.shards(setup.shards)
+        # Of a view that prunes, stand-ins are part of what is seen.
+        oov = None if ask.view.prunes else table.oov
+        if shards is not None and shards.exchange == "all_to_all":
+            asked = requested_rows.ask_for(ask.ids, shards, self.sizes)
+            seen, table, state, scores, rounds = requested_rows.read_looked_up(
+                ask, table, self, step, scores, setup.train, asked
+            )
+            rest = (ask, table, state, step, scores, setup)
+            return _RequestedRead(Given(seen, oov=oov), rounds, asked, *rest)
         all_ids = batch_read.ids_of_all(ask.ids, setup.batch_axis, shards)
         of_idle = None
         if scores is not None:
             of_idle = row_score.score_of_idle_steps(scores, setup.train.row_rule)
         lookup, table, state = look_up(setup.train.row_rule, table, self, all_ids, step, of_idle)
         seen = batch_read.read_looked_up(ask, table, state, step, all_ids, setup.batch_axis, shards)
-        # Of a view that prunes, stand-ins are part of what is seen.
-        oov = None if ask.view.prunes else table.oov
         return _SparseRead(Given(seen, oov=oov), ask, lookup, table, state, step, scores, setup)
 
     def up_to_date(
@@ -208,8 +220,8 @@ class DenseRows(RowState):
     ) -> StackRead:
         """The loss is differentiated with respect to the rows."""
 
-        def stepped(all_ids: jax.Array, gradient: Table) -> tuple[Table, Any]:
-            return step_densely(setup.train.row_rule, table, self, all_ids, gradient, step)
+        def stepped(rows: WholeRows, gradient: Table) -> tuple[Table, Any]:
+            return step_densely(setup.train.row_rule, table, self, rows.ids, gradient, step)
 
         return _whole_read(ask, table, scores, setup, stepped)
 
@@ -245,8 +257,8 @@ class OptaxRows(OneStack, WithRows):
         """The loss is differentiated with respect to the rows."""
         del step
 
-        def stepped(all_ids: jax.Array, gradient: Table) -> tuple[Table, Any]:
-            del all_ids
+        def stepped(rows: WholeRows, gradient: Table) -> tuple[Table, Any]:
+            del rows
             optimiser = make_optimisers(setup.train).table
             updates, state = optimiser.update(gradient, self.state, table)
             updated: Any = optax.apply_updates(table, updates)
@@ -277,6 +289,10 @@ class _SparseRead:
     before: jax.Array
     scores: ScoreState | None
     setup: Setup
+
+    @property
+    def rounds(self) -> jax.Array:
+        return jnp.int32(0)
 
     def see(self, given: Given) -> Seen:
         return self.ask.stood_in(given.table, given.oov)
@@ -310,39 +326,69 @@ class _SparseRead:
 
 
 @dataclasses.dataclass(frozen=True)
+class _RequestedRead:
+    """Rows that other devices were asked for; this one's, and their state, as that left them."""
+
+    given: Given
+    rounds: jax.Array
+    asked: Asked
+    ask: Ask
+    table: Table
+    state: RowState
+    before: jax.Array
+    scores: ScoreState | None
+    setup: Setup
+
+    def see(self, given: Given) -> Seen:
+        seen = requested_rows.seen_by_ids(given.table, self.ask, self.asked)
+        return self.ask.stood_in(seen, given.oov)
+
+    def step(self, gradient: Given) -> Stepped:
+        axis, oov = self.asked.exchange.shards.axis, gradient.oov
+        return Stepped(
+            *requested_rows.write_back(
+                self.ask,
+                self.table,
+                self.state,
+                self.before,
+                self.scores,
+                self.setup.train,
+                self.asked,
+                gradient.table,
+                None if oov is None else jax.lax.pmean(oov, axis),
+            )
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class _WholeRead:
     """Rows that are up to date, and will all take the step."""
 
     given: Given
     ask: Ask
-    read: BatchRead
+    rows: WholeRows
     table: Table
-    all_ids: jax.Array
     scores: ScoreState | None
-    setup: Setup
-    stepped: Callable[[jax.Array, Table], tuple[Table, Any]]
+    stepped: Callable[[WholeRows, Table], tuple[Table, Any]]
+
+    @property
+    def rounds(self) -> jax.Array:
+        return self.rows.rounds
 
     def see(self, given: Given) -> Seen:
-        view = dataclasses.replace(self.read.view, thresholds=given.thresholds, oov=given.table.oov)
-        seen = read_whole(view, given.table, self.read.ids, self.ask.dims)
+        read = self.rows.read
+        view = dataclasses.replace(read.view, thresholds=given.thresholds, oov=given.table.oov)
+        seen = read_whole(view, given.table, read.ids, self.ask.dims)
         return self.ask.stood_in(seen, given.table.oov)
 
     def step(self, gradient: Given) -> Stepped:
-        of_table, of_thresholds = batch_read.mean_gradients(
-            (gradient.table, gradient.thresholds),
-            self.ask.view,
-            self.table,
-            self.all_ids,
-            self.setup.batch_axis,
-            self.ask.shards(self.setup.shards),
-        )
-        table, state = self.stepped(self.all_ids, of_table)
+        of_table, of_thresholds = self.rows.mean_gradients((gradient.table, gradient.thresholds))
+        table, state = self.stepped(self.rows, of_table)
         scores = self.scores
         if scores is not None:
             value, score = self.table.rows, row_score.score_of_step(scores)
             terms = score and score(RowStep(value, of_table.rows, table.rows))
-            reads = count_reads(self.all_ids, len(value))
-            scores = row_score.after_step(scores, None, reads, terms)
+            scores = row_score.after_step(scores, None, self.rows.reads, terms)
         return Stepped(table, state, of_thresholds, scores)
 
 
@@ -351,13 +397,28 @@ def _whole_read(
     table: Table,
     scores: ScoreState | None,
     setup: Setup,
-    stepped: Callable[[jax.Array, Table], tuple[Table, Any]],
+    stepped: Callable[[WholeRows, Table], tuple[Table, Any]],
 ) -> _WholeRead:
-    shards = ask.shards(setup.shards)
-    all_ids = batch_read.ids_of_all(ask.ids, setup.batch_axis, shards)
-    read = batch_read.read(ask.view, table, ask.ids, all_ids, shards)
-    given = Given(read.table, read.view.thresholds)
-    return _WholeRead(given, ask, read, table, all_ids, scores, setup, stepped)
+    rows = whole_rows(ask, table, setup.batch_axis, setup.shards)
+    given = Given(rows.read.table, rows.read.view.thresholds)
+    return _WholeRead(given, ask, rows, table, scores, stepped)
+
+
+def whole_rows(
+    ask: Ask, table: Table, batch_axis: BatchAxis | None, shards: RowShards | None
+) -> WholeRows:
+    """Rows that are all up to date, as they come to who reads them.
+
+    Args:
+      ask: of this device's examples.
+      table: the rows that it holds.
+      batch_axis: mapped axis that the batch is split over, or None.
+      shards: how the full table's rows are sharded over the devices of that axis, or None.
+    """
+    own = ask.shards(shards)
+    if own is not None and own.exchange == "all_to_all":
+        return RequestedRows(ask.view, table, requested_rows.ask_for(ask.ids, own))
+    return GatheredRows(ask.view, table, ask.ids, batch_axis, own)
 
 
 @functools.partial(jax.jit, static_argnames="train")

@@ -31,6 +31,8 @@ class TrainState:
       key: PRNG key; step ``n`` draws from ``fold_in(key, n)``, so that it need not change.
       lr_scale: float32 scalar, what the learning rates are multiplied by in this epoch.
       scores: what the choice of rows by a budget goes by; None without one.
+      rounds: int32 ``[2]``, rounds in which rows were asked for (``exchange.row_requests``), in all
+        steps so far and the most in one; zeros where none are.
     """
 
     step: jax.Array
@@ -40,6 +42,7 @@ class TrainState:
     key: jax.Array
     lr_scale: jax.Array
     scores: ScoreState | None = None
+    rounds: jax.Array | None = None
 
 
 def init_state(
@@ -94,7 +97,15 @@ def init_state(
         key=step_key,
         lr_scale=jnp.ones((), jnp.float32),
         scores=scores,
+        rounds=jnp.zeros((2,), jnp.int32),
     )
+
+
+def rounds_after(rounds: jax.Array | None, own: jax.Array) -> jax.Array | None:
+    """``TrainState.rounds`` after a step that took so many."""
+    if rounds is None:
+        return None
+    return jnp.stack([rounds[0] + own, jnp.maximum(rounds[1], own)])
 
 
 def begin_epoch(state: TrainState) -> TrainState:

@@ -23,7 +23,7 @@ from optembed_jax.step import batch_read
 from optembed_jax.step.optimisers import TrainConfig, make_optimisers
 from optembed_jax.step.table_step import embed_up_to_date, read_table
 from optembed_jax.step.table_update import Setup
-from optembed_jax.step.train_state import TrainState
+from optembed_jax.step.train_state import TrainState, rounds_after
 
 
 class Phase(enum.StrEnum):
@@ -150,6 +150,7 @@ def train_step(
         key=state.key,
         lr_scale=state.lr_scale,
         scores=after.scores,
+        rounds=rounds_after(state.rounds, read.rounds),
     )
     return new_state, loss
 

@@ -78,6 +78,7 @@ def look_up(
     ids: jax.Array,
     step: jax.Array,
     score_of_idle: Callable[[IdleSteps], jax.Array] | None = None,
+    fields: jax.Array | None = None,
 ) -> tuple[Lookup, Table, RowState]:
     """Find the rows that a batch reads; unless moments are lazy, let them take their idle steps.
 
@@ -90,17 +91,16 @@ def look_up(
         read nothing.
       step: int32 scalar, steps taken before this one.
       score_of_idle: makes a number per row, float32 ``[R]``, of its idle steps; None for none.
+      fields: as of :func:`find_rows`.
 
     Returns:
       The rows, and the table and the state, in which those rows are up to date if their moments
       are not lazy.
     """
-    distinct, scratch = _distinct(rule, table, state, ids)
-    most, num_fields = distinct.rows.shape[0], ids.shape[-1]
-    fields = jnp.where(distinct.positions < ids.size, distinct.positions % num_fields, num_fields)
-    state = dataclasses.replace(state, scratch=scratch)
+    lookup, state = find_rows(rule, table, state, ids, fields)
     if rule.lazy_moments:
-        return Lookup(distinct, fields, None), table, state
+        return lookup, table, state
+    distinct, most = lookup.distinct, lookup.fields.size
     old = with_dates(state, table, step)
 
     def one_block(part: Part, carried: Tree) -> Tree:
@@ -117,7 +117,34 @@ def look_up(
         distinct.count, block_of(rule, most, table.rows), one_block, (without_oov(old), terms)
     )
     table, state = without_dates(state, with_oov_of(old, rows))
-    return Lookup(distinct, fields, terms), table, state
+    return dataclasses.replace(lookup, terms=terms), table, state
+
+
+def find_rows(
+    rule: RowRule,
+    table: Table,
+    state: RowState,
+    ids: jax.Array,
+    fields: jax.Array | None = None,
+) -> tuple[Lookup, RowState]:
+    """The rows that ids read, which stay as they are; and the state, whose scratch was used.
+
+    Args:
+      rule: the rule.
+      table: as of :func:`look_up`.
+      state: likewise.
+      ids: likewise.
+      fields: int32 of the ids' shape, the field of each; None: of column ``f`` field ``f``.
+    """
+    examples = ids.size // ids.shape[-1] if fields is None else ids.size
+    distinct, scratch = _distinct(rule, table, state, ids, examples)
+    if fields is None:
+        count = ids.shape[-1]
+        found = jnp.where(distinct.positions < ids.size, distinct.positions % count, count)
+    else:
+        behind = len(state.sizes)
+        found = fields.reshape(-1).at[distinct.positions].get(mode="fill", fill_value=behind)
+    return Lookup(distinct, found, None), dataclasses.replace(state, scratch=scratch)
 
 
 def see(
@@ -127,6 +154,7 @@ def see(
     ids: jax.Array,
     dims: jax.Array | None,
     step: jax.Array,
+    fields: jax.Array | None = None,
 ) -> Seen:
     """What the model sees of the rows that ids read.
 
@@ -137,12 +165,15 @@ def see(
       ids: int32 ``[..., F]``, those that were looked up or a part of them.
       dims: int32, to broadcast against the ids, columns kept; None keeps all.
       step: int32 scalar, steps taken before this one.
+      fields: as of :func:`find_rows`.
 
     Returns:
       Arrays ``[..., F, ...]``; of ids that read nothing, zeros or some row or other.
     """
     flat = ids.reshape(-1)
-    fields = jnp.arange(flat.size, dtype=jnp.int32) % ids.shape[-1]
+    if fields is None:
+        fields = jnp.arange(flat.size, dtype=jnp.int32) % ids.shape[-1]
+    fields = fields.reshape(-1)
     columns = None if dims is None else jnp.broadcast_to(dims, ids.shape).reshape(-1)
     dated = dataclasses.replace(table, oov=None), state.last, state.share, state.ridge
 
@@ -184,11 +215,12 @@ def idle_steps(found: DatedRows, now: DatedRows, step: jax.Array) -> IdleSteps:
 
 
 def _distinct(
-    rule: RowRule, table: Table, state: RowState, ids: jax.Array
+    rule: RowRule, table: Table, state: RowState, ids: jax.Array, examples: int
 ) -> tuple[DistinctRows, jax.Array]:
     assert state.scratch is not None
-    most = most_distinct(state.sizes, ids.size // ids.shape[-1])
-    # Of a table that is sharded over devices, a device has but its own rows to find.
-    most = min(most, state.scratch.shape[0])
+    most = most_distinct(state.sizes, examples)
+    # Of a table that is sharded over devices, a device has but its own rows to find, and of those
+    # that it is asked for, any may be of any field.
+    most = min(most, state.scratch.shape[0], ids.size)
     size = block_of(rule, most, table.rows)
     return distinct_rows(ids, state.scratch, -(-most // size) * size)

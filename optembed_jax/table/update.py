@@ -39,6 +39,7 @@ from optembed_jax.table.catch_up import (
     ridges,
     shares,
     sweep,
+    with_oov_of,
     without_oov,
 )
 from optembed_jax.table.decay import RowRule, step_all, visit
@@ -103,16 +104,70 @@ def write_back(
       The table and the state after the step, the gradient of the thresholds, and the scores of the
       rows that were looked up.
     """
-    old = with_dates(state, table, step)
-    new, view_gradients, terms = _step_sparsely(
-        rule, view, old, lookup, gradient, dims, step, score, score_of_idle
+    table, state, view_gradients, terms = step_rows(
+        *(rule, view, table, state, lookup, gradient, dims, step, view.zero_gradients()),
+        *(score, score_of_idle),
     )
     view_gradients = sum_over_devices(view_gradients)
-    if rule.decay == "l2_coupled":
-        new = _sweep_part(rule, new, step + 1)
     of_oov = view_gradients.oov if of_oov is None else of_oov
-    new = _with_oov_stepped(rule, old, new, of_oov, step + 1)
-    return *without_dates(state, new), view_gradients.thresholds, terms
+    table, state = end_step(rule, table, state, of_oov, step)
+    return table, state, view_gradients.thresholds, terms
+
+
+def step_rows(
+    rule: RowRule,
+    view: RowView,
+    table: Table,
+    state: RowState,
+    lookup: Lookup,
+    gradient: Seen,
+    dims: jax.Array | None,
+    step: jax.Array,
+    others: ViewGradients,
+    score: Callable[[RowStep], jax.Array] | None = None,
+    score_of_idle: Callable[[IdleSteps], jax.Array] | None = None,
+) -> tuple[Table, RowState, ViewGradients, jax.Array | None]:
+    """Take the step on some of the rows that a batch reads, each of them in one call of several.
+
+    Args:
+      rule: as of :func:`write_back`, and likewise the others that are not said here.
+      view: likewise.
+      table: likewise.
+      state: likewise.
+      lookup: of these rows.
+      gradient: likewise.
+      dims: likewise.
+      step: likewise.
+      others: gradients of what rows are seen by, of the calls before.
+      score: likewise.
+      score_of_idle: likewise.
+
+    Returns:
+      The table and the state, ``others`` with the gradients of these rows added, and the scores.
+    """
+    old = with_dates(state, table, step)
+    new, others, terms = _step_sparsely(
+        rule, view, old, lookup, gradient, dims, step, others, score, score_of_idle
+    )
+    return *without_dates(state, with_oov_of(old, new)), others, terms
+
+
+def end_step(
+    rule: RowRule, table: Table, state: RowState, of_oov: jax.Array | None, step: jax.Array
+) -> tuple[Table, RowState]:
+    """The rest of a step after :func:`step_rows`: a part of the idle rows, and the stand-ins.
+
+    Args:
+      rule: the rule.
+      table: after all its rows were stepped.
+      state: likewise.
+      of_oov: the gradient of its OOV vectors, or None.
+      step: int32 scalar, steps taken before this one.
+    """
+    rows = old = with_dates(state, table, step)
+    if rule.decay == "l2_coupled":
+        rows = _sweep_part(rule, rows, step + 1)
+    return without_dates(state, _with_oov_stepped(rule, old, rows, of_oov, step + 1))
 
 
 def step_densely(
@@ -164,6 +219,7 @@ def _step_sparsely(
     gradient: Seen,
     dims: jax.Array | None,
     step: jax.Array,
+    others: ViewGradients,
     score: Callable[[RowStep], jax.Array] | None,
     score_of_idle: Callable[[IdleSteps], jax.Array] | None,
 ) -> tuple[DatedRows, ViewGradients, jax.Array | None]:
@@ -192,7 +248,7 @@ def _step_sparsely(
 
     most = distinct.rows.shape[0]
     terms = None if score is None else jnp.zeros((most,), jnp.float32)
-    start = without_oov(old), view.zero_gradients(), terms
+    start = without_oov(old), others, terms
     done: tuple[DatedRows, ViewGradients, jax.Array | None] = for_blocks(
         distinct.count, block_of(rule, most, old.value.rows), one_block, start
     )

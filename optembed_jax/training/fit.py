@@ -39,6 +39,8 @@ class Fitted:
       epochs: all epochs, in order.
       scores: what the state gathered until then to choose rows by; None where it gathers nothing.
       steps: taken until then.
+      rounds: in which rows were asked for, in all those steps and the most in one, see
+        ``TrainState``.
     """
 
     params: Params
@@ -46,6 +48,7 @@ class Fitted:
     epochs: tuple[Epoch, ...]
     scores: ScoreState | None = None
     steps: int = 0
+    rounds: tuple[int, int] = (0, 0)
 
     @property
     def best(self) -> Epoch:
@@ -139,6 +142,7 @@ def fit(
         epochs=position.history,
         scores=best.scores,
         steps=int(best.step),
+        rounds=(0, 0) if best.rounds is None else tuple(np.asarray(best.rounds).tolist()),
     )
 
 

@@ -47,16 +47,45 @@ def test_every_value_gets_the_id_of_its_own_field(prepared, raw):
     np.testing.assert_array_equal(encoder.encode(raw), expected(prepared, raw))
 
 
+def written(encoder, folder):
+    """The content of an encoder's two files."""
+    paths = folder / "encoder.json", folder / "vocabulary.safetensors"
+    encoder.write(*paths)
+    return [path.read_bytes() for path in paths]
+
+
 def test_what_was_written_encodes_the_same(prepared, raw, tmp_path):
-    paths = tmp_path / "encoder.json", tmp_path / "vocabulary.parquet"
-    encoder_of(prepared).write(*paths)
-    again = read_encoder(*paths, prepared.fields)
+    encoder = encoder_of(prepared)
+    described, values = written(encoder, tmp_path)
+    again = read_encoder(described, values, prepared.fields)
     np.testing.assert_array_equal(again.encode(raw), expected(prepared, raw))
-    np.testing.assert_array_equal(again.counts, prepared.counts)
-    # Also when someone sorted the JSON.
-    paths[0].write_text(json.dumps(json.loads(paths[0].read_text()), sort_keys=True))
-    sorted_again = read_encoder(*paths, prepared.fields)
+    np.testing.assert_allclose(again.expected.shares, encoder.expected.shares, atol=1e-6)
+    assert again.expected.rows == encoder.expected.rows == prepared.num_rows["train"]
+    for row in range(prepared.fields.num_features):
+        assert again.vocabulary.raw(row) == prepared.vocabulary.raw(row)
+    for ours, theirs in zip(again.vocabulary.fields, prepared.vocabulary.fields, strict=True):
+        assert ours.values.equals(theirs.values) and ours.rule == theirs.rule
+    # Also when someone sorted the facts.
+    sorted_again = read_encoder(
+        json.dumps(json.loads(described), sort_keys=True).encode(), values, prepared.fields
+    )
     np.testing.assert_array_equal(sorted_again.encode(raw), expected(prepared, raw))
+
+
+def test_fewer_values(prepared, raw):
+    encoder = encoder_of(prepared)
+    rows = np.random.default_rng(0).random(prepared.fields.num_features) < 0.5
+    small = encoder.keep(rows, prepared.counts, prepared.options["min_count"])
+    rows[prepared.fields.oov_ids] = True
+    place = np.cumsum(rows) - 1
+    ids = encoder.encode(raw)
+    stand_in = np.broadcast_to(prepared.fields.oov_ids, ids.shape)
+    np.testing.assert_array_equal(small.encode(raw), place[np.where(rows[ids], ids, stand_in)])
+    # Training rows whose value went are what is to be expected of others.
+    lost = np.where(rows, 0, prepared.counts)
+    lost = np.bincount(prepared.fields.field_of_row, lost) / prepared.num_rows["train"]
+    grown = small.expected.shares - encoder.expected.shares
+    assert (grown <= lost + 1e-9).all() and (grown >= 0).all() and grown.sum() > 0.1
 
 
 def test_paths_of_raw_files_stay_behind(prepared):
@@ -74,21 +103,36 @@ def test_rows_that_cannot_be_used(prepared, raw):
 
 
 def test_damaged_descriptions(prepared, tmp_path):
-    paths = tmp_path / "encoder.json", tmp_path / "vocabulary.parquet"
-    encoder_of(prepared).write(*paths)
+    described, values = written(encoder_of(prepared), tmp_path)
     names, sizes = prepared.fields.names, prepared.fields.sizes
-    with pytest.raises(InputError, match="are of other fields"):
-        read_encoder(*paths, Fields(names, (*sizes[:-1], sizes[-1] + 1)))
-    with pytest.raises(InputError, match="cannot be used"):
-        read_encoder(*paths, Fields(("a", "b", "c"), sizes))
-    for content in ("{", "[]", '{"dataset": "unknown", "edges": {}}'):
-        paths[0].write_text(content)
-        with pytest.raises(InputError, match="cannot be used"):
-            read_encoder(*paths, prepared.fields)
-    encoder_of(prepared).write(*paths)
-    paths[1].write_bytes(b"PAR1 no more")
-    with pytest.raises(InputError, match="cannot be used"):
-        read_encoder(*paths, prepared.fields)
+    with pytest.raises(InputError, match="holds other than its"):
+        read_encoder(described, values, Fields(names, (*sizes[:-1], sizes[-1] + 1)))
+    with pytest.raises(InputError, match="the fields are"):
+        read_encoder(described, values, Fields(("a", "b", "c"), sizes))
+    for content in (b"{", b"[]", b'{"dataset": "unknown", "edges": {}}'):
+        with pytest.raises(InputError, match="does not say how fields are made"):
+            read_encoder(content, values, prepared.fields)
+    other = json.loads(described) | {"dataset": "unknown"}
+    with pytest.raises(InputError, match="not of a data set that is known here"):
+        read_encoder(json.dumps(other).encode(), values, prepared.fields)
+    with pytest.raises(InputError, match="values cannot be read"):
+        read_encoder(described, b"PAR1 no more", prepared.fields)
+
+
+def test_criteo_value_by_value_as_by_columns(criteo_rows, write_table, tmp_path, monkeypatch):
+    rows = criteo_rows(300)
+    write_table(rows, "train.txt", "\t")
+    options = data.DataOptions(raw_dir=str(tmp_path), min_count=1)
+    prepared = data.prepare("criteo_display", options, tmp_path / "out")
+    encoder = encoder_of(prepared)
+    names = [f"I{n}" for n in range(1, 14)] + [f"C{n}" for n in range(1, 27)]
+    raw = {name: [row[1 + n] for row in rows] for n, name in enumerate(names)}
+    by_columns = encoder.encode(raw)
+    np.testing.assert_array_equal(encoder.rows.encode(raw), by_columns)
+    known = np.concatenate([prepared.arrays(split)[0] for split in prepared.num_rows])
+    assert {row.tobytes() for row in by_columns} == {row.tobytes() for row in known}
+    with pytest.raises(InputError, match="row 2: column 'I3' is 'x', expected an integer"):
+        encoder.rows.encode({**raw, "I3": ["1", "2", "x", *raw["I3"][3:]]})
 
 
 def test_what_is_kept_is_written_and_read(prepared, raw, tmp_path):

@@ -1,6 +1,7 @@
 import functools
 
 import jax
+import numpy as np
 import pytest
 
 from optembed_jax.devices import choice as device_choice
@@ -8,7 +9,9 @@ from optembed_jax.devices.choice import choose, state_bytes
 from optembed_jax.devices.parallel import row_sharded
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
+from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.serving.compact_model import keep
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
 from optembed_jax.step.train_step import Phase
@@ -60,6 +63,34 @@ def test_what_is_asked_for_is_taken():
         assert choice.kind == asked and choice.devices == 4 and "as asked" in str(choice)
     with pytest.raises(InputError, match="parallelism must be one of auto, pmap, sharded"):
         choose("model", MODEL, TRAIN, FIELDS)
+
+
+def test_of_sharded_rows_auto_asks_where_that_sends_less_and_says_how_much():
+    found = choose("sharded", MODEL, TRAIN, FIELDS, batch_size=400)
+    # Of 100 examples a device reads 100 rows and all 24 of nine numbers; 39 from each pair.
+    sent = {"all_gather": 4 * 200 * (2 * 9 + 1) * 4, "all_to_all": 4 * 39 * (2 * 9 + 2) * 4}
+    assert (found.exchange, found.exchange_bytes) == ("all_to_all", sent)
+    assert str(found).endswith(
+        "; rows by all_to_all, of a step's all_gather 0.1 MB all_to_all 0.0 MB"
+    )
+    asked = choose("sharded", MODEL, TRAIN, FIELDS, exchange="all_gather", batch_size=400)
+    assert (asked.exchange, asked.exchange_bytes) == ("all_gather", sent)
+    assert choose("pmap", MODEL, TRAIN, FIELDS, exchange="all_to_all").exchange is None
+    with pytest.raises(InputError, match="exchange must be one of auto, all_gather, all_to_all"):
+        choose("sharded", MODEL, TRAIN, FIELDS, exchange="alltoall")
+
+
+def test_a_compact_table_is_counted_stack_by_stack():
+    params, batch_stats = init_params(jax.random.key(0), MODEL, FIELDS)
+    small, _ = keep(MODEL, params, FIELDS, np.arange(1024) < 900, np.array([8, 2]))
+    counted = choose("sharded", MODEL, TRAIN, FIELDS, (small, batch_stats), batch_size=400)
+    widths = [
+        int(np.prod(stack.rows.shape[1:])) + (stack.linear is not None)
+        for stack in small.table.stacks
+    ]
+    ids = [100 * fields.num_fields for fields in small.table.fields]
+    expected = sum(4 * n * (2 * w + 1) * 4 for n, w in zip(ids, widths, strict=True))
+    assert counted.exchange_bytes["all_gather"] == expected
 
 
 def test_a_host_without_device_statistics_is_shared_among_its_devices():

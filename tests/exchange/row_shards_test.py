@@ -14,6 +14,11 @@ SIZES = [1, 3, 13, 24]
 """Rows: fewer than devices, and with blocks of 2, 2, 4 and 6 that are full or not."""
 
 
+def ids_in_order_of_stands(padded):
+    """Every eighth id one behind another, and of the eight, neighbours far apart."""
+    return np.concatenate([np.arange(first, padded, 8) for first in (0, 4, 2, 6, 1, 5, 3, 7)])
+
+
 @functools.lru_cache
 def shards_of(rows):
     return RowShards("batch", DEVICES, rows)
@@ -26,6 +31,7 @@ def on_devices(function):
 def sharded(shards, whole):
     missing = shards.padded - len(whole)
     filled = np.concatenate([whole, np.zeros((missing, *whole.shape[1:]), whole.dtype)])
+    filled = filled[ids_in_order_of_stands(shards.padded)]
     return filled.reshape(DEVICES, shards.per_device, *whole.shape[1:])
 
 
@@ -45,10 +51,17 @@ def test_each_row_is_on_one_device_and_what_fills_up_is_known(rows):
     places = np.asarray(on_devices(shards.places)(ids))
     holders = (places < shards.per_device).sum(axis=0)
     assert holders.tolist() == [1] * rows + [0]  # The id behind the last row is nobody's.
-    device, place = np.arange(rows) // shards.per_device, np.arange(rows) % shards.per_device
+    order = ids_in_order_of_stands(shards.padded)
+    stands = np.argsort(order)
+    np.testing.assert_array_equal(shards.stands(np.arange(shards.padded)), stands)
+    np.testing.assert_array_equal(shards.ids_of(np.arange(shards.padded)), order)
+    device, place = stands[:rows] // shards.per_device, stands[:rows] % shards.per_device
     np.testing.assert_array_equal(places[device, np.arange(rows)], place)
     real = on_devices(lambda _: shards.is_real())(jnp.arange(DEVICES)).reshape(-1)
-    np.testing.assert_array_equal(real, np.arange(shards.padded) < rows)
+    np.testing.assert_array_equal(real, order < rows)
+    at = on_devices(lambda _: shards.ids_at(jnp.arange(shards.per_device + 1)))(jnp.arange(DEVICES))
+    np.testing.assert_array_equal(at[:, :-1].reshape(-1), order)
+    assert (at[:, -1] >= rows).all()
 
 
 @pytest.mark.parametrize("rows", SIZES)
@@ -102,7 +115,16 @@ def test_gradients_come_back_to_the_rows_they_are_of(rows):
     np.add.at(
         expected, np.where(ids < rows, ids, shards.padded).reshape(-1), gradient.reshape(-1, DIM)
     )
-    np.testing.assert_allclose(found.reshape(-1, DIM), expected[:-1], rtol=1e-5, atol=1e-6)
+    expected = expected[ids_in_order_of_stands(shards.padded)]
+    np.testing.assert_allclose(found.reshape(-1, DIM), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1000, 70_000])
+@pytest.mark.parametrize("devices", [2, 4, 8])
+def test_every_device_has_its_share_of_any_field(rows, devices):
+    shards, field = RowShards("batch", devices, rows), np.arange(300, 300 + 16 * devices)
+    holders = np.bincount(shards.stands(field) // shards.per_device, minlength=devices)
+    assert holders.tolist() == [16] * devices
 
 
 @pytest.mark.parametrize(("rows", "padded"), [(1, 8), (8, 8), (19, 24), (2**16, 2**16)])

@@ -64,6 +64,16 @@ def test_the_bundle_has_the_auc_of_the_retrained_model(made):
     assert bundle.manifest["flags"]["latent_dim"] == 4
 
 
+def test_sampled_negatives_are_counted_in(made, command, tmp_path):
+    names = {"data_dir": made / "data", "workdir": made / "run", "bundle": tmp_path / "bundle"}
+    assert command(export.main, **names, negative_rate=0.25) == 0
+    found, sampled = Bundle.load(tmp_path / "bundle"), Bundle.load(made / "bundle")
+    rows = pyarrow.csv.read_csv(made / "rows.csv")
+    expected = sampled.logits(rows) + np.log(0.25)
+    np.testing.assert_allclose(found.logits(rows), expected, atol=1e-5)
+    assert command(export.main, **names, negative_rate=0) == 2
+
+
 def test_a_clone_that_is_not_installed_exports_too(made, command, tmp_path, not_installed):
     names = {"data_dir": made / "data", "workdir": made / "run", "bundle": tmp_path / "bundle"}
     assert command(export.main, **names) == 0
@@ -199,3 +209,39 @@ def test_quantised_export(made, command, tmp_path, capsys):
     assert command(export.main, **arguments, storage="int8", max_auc_drop=0.1) == 0
     metrics = Bundle.load(tmp_path / "b").manifest["metrics"]
     assert metrics["val_auc_float32"] - metrics["val_auc_stored"] <= 0.1
+
+
+def with_new_values(made, path, share):
+    """The sample with so large a share of new values of one field."""
+    table = pyarrow.csv.read_csv(made / "rows.csv")
+    values = [
+        f"new {n}" if n < share * table.num_rows else value
+        for n, value in enumerate(table["signal_1"].to_pylist())
+    ]
+    number = table.column_names.index("signal_1")
+    pyarrow.csv.write_csv(table.set_column(number, "signal_1", [values]), path)
+    return table.num_rows
+
+
+def test_values_without_a_row_are_told_by_field(made, command, tmp_path, capsys):
+    arguments = {"bundle": made / "bundle", "output": tmp_path / "scores.csv"}
+    assert command(predict.main, **arguments, input=made / "rows.csv") == 0
+    assert "warning" not in capsys.readouterr().err
+    rows = with_new_values(made, tmp_path / "new.csv", 0.6)
+    assert command(predict.main, **arguments, input=tmp_path / "new.csv") == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(said) == 1 and f"field 'signal_1': {0.6 * rows:,.0f} of {rows:,} rows" in said[0]
+
+
+@pytest.mark.parametrize(("allowed", "status"), [(0.0, 2), (0.55, 2), (0.7, 0), (1.0, 0)])
+def test_too_many_values_without_a_row_are_refused(
+    made, command, tmp_path, capsys, allowed, status
+):
+    with_new_values(made, tmp_path / "new.csv", 0.6)
+    arguments = {"bundle": made / "bundle", "input": tmp_path / "new.csv"}
+    output = tmp_path / "scores.csv"
+    assert command(predict.main, **arguments, output=output, max_unseen=allowed) == status
+    assert output.exists() == (status == 0)
+    if status:
+        assert "field 'signal_1'" in (said := refused(capsys)) and "nothing was written" in said
+    assert {path.name for path in tmp_path.iterdir()} <= {"new.csv", "scores.csv"}

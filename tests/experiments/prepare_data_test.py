@@ -44,3 +44,56 @@ def test_describe(prepared):
     text = prepare_data.describe(prepared)
     assert str(prepared.path) in text and f"{prepared.fields.num_features:,} features" in text
     assert all(name in text for name in prepared.fields.names)
+
+
+def test_new_values_of_later_files_are_told(tmp_path):
+    def write(name, users):
+        rows = [f"{i % 2},{users[i % len(users)]},s{i % 3}" for i in range(600)]
+        (tmp_path / name).write_text("y,user,site\n" + "\n".join(rows) + "\n")
+        return tmp_path / name
+
+    old, new = [f"u{n}" for n in range(9)], [f"v{n}" for n in range(9)]
+    train = write("train.csv", old)
+    for number, (users, told) in enumerate([(old, False), (new, True)]):
+        options = data.DataOptions(
+            train_file=str(train),
+            validation_file=str(write(f"v{number}.csv", users)),
+            test_file=str(write(f"t{number}.csv", old)),
+            label="y",
+            categorical=("user", "site"),
+        )
+        prepared = data.prepare("table", options, tmp_path / "out")
+        assert prepared.unseen["validation"] == {"user": 600 * told, "site": 0}
+        lines = [line for line in prepare_data.describe(prepared).splitlines() if "warning" in line]
+        assert len(lines) == told
+        if told:
+            assert "validation: field 'user': 600 of 600 rows (100.0%) have an unseen" in lines[0]
+
+
+FORMS = {
+    "whole": str,
+    "floats": lambda n: f"{n}.0",
+    "quoted": lambda n: f'"{n}"',
+    "two decimals": lambda n: f"{n}.00",
+}
+
+
+@pytest.mark.parametrize("train", FORMS)
+@pytest.mark.parametrize("other", FORMS)
+def test_files_that_write_integers_in_other_ways_have_the_same_ids(tmp_path, train, other):
+    def write(name, form):
+        rows = [f"{i % 2},{FORMS[form](i % 7) if i % 50 else ''},x" for i in range(300)]
+        (tmp_path / name).write_text("y,user,site\n" + "\n".join(rows) + "\n")
+        return str(tmp_path / name)
+
+    options = data.DataOptions(
+        train_file=write("train.csv", train),
+        validation_file=write("validation.csv", other),
+        test_file=write("test.csv", other),
+        label="y",
+        categorical=("user", "site"),
+    )
+    prepared = data.prepare("table", options, tmp_path / "out")
+    assert prepared.unseen["validation"]["user"] == prepared.unseen["test"]["user"] == 0
+    assert prepared.fields.sizes[0] == 1 + 7 + 1
+    assert prepared.vocabulary.id("user", "3") == prepared.vocabulary.id("user", "3.0") > 0

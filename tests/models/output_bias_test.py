@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +9,13 @@ from optembed_jax.errors import InputError
 from optembed_jax.models import MODEL_NAMES
 from optembed_jax.models.forward import Selection, forward, init_params
 from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.models.output_bias import log_odds, predicting, shift_to_rate, shifted
+from optembed_jax.models.output_bias import (
+    log_odds,
+    of_all_rows,
+    predicting,
+    shift_to_rate,
+    shifted,
+)
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
 
@@ -107,3 +115,31 @@ def test_the_shift_makes_the_mean_probability_the_rate(rate, spread):
 def test_no_shift_makes_a_rate_of_zero():
     with pytest.raises(InputError, match="between 0 and 1"):
         shift_to_rate(np.zeros(3), 0.0)
+
+
+@pytest.mark.parametrize("model", MODEL_NAMES)
+@pytest.mark.parametrize("negative_rate", [1.0, 0.1, 1e-3])
+def test_probabilities_of_all_rows_are_those_of_the_sample_by_bayes(
+    fields, draw_ids, model, negative_rate
+):
+    config = ModelConfig(model, 4, (6, 3), mode="none")
+    params, stats = init_params(jax.random.key(1), config, fields, 0.3)
+    ids = draw_ids(fields, 40)
+
+    def probabilities(network):
+        found = dataclasses.replace(params, network=network)
+        logits, _ = forward(config, found, stats, ids, Selection(), train=False)
+        return expit(np.asarray(logits, np.float64))
+
+    kept = probabilities(params.network)
+    # Of n rows, kept * n clicks, and (1 - kept) * n others, each of which stands for 1 / r.
+    expected = kept / (kept + (1 - kept) / negative_rate)
+    np.testing.assert_allclose(
+        probabilities(of_all_rows(params.network, negative_rate)), expected, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("negative_rate", [0.0, -0.1, 1.1, float("nan")])
+def test_a_share_of_negatives_outside_its_range_is_refused(negative_rate):
+    with pytest.raises(InputError, match=r"negative_rate must be in \(0, 1\]"):
+        of_all_rows({"bias": np.zeros(1)}, negative_rate)

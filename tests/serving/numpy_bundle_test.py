@@ -1,11 +1,16 @@
+import json
 import subprocess
 import sys
 
 import jax
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import optembed_jax
+from optembed_jax import data
+from optembed_jax.data.prepared import encoder_of
+from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.models import MODEL_NAMES
 from optembed_jax.models.forward import forward, init_params
@@ -15,6 +20,7 @@ from optembed_jax.serving.bundle_format import BundleError, format_sums
 from optembed_jax.serving.bundle_writer import write_bundle
 from optembed_jax.serving.compact_model import compact
 from optembed_jax.serving.numpy_bundle import NumpyBundle
+from optembed_jax.values.unseen import UnseenValues
 
 FIELDS = Fields(("user", "item", "hour"), (9, 30, 3))
 ROWS = (np.random.default_rng(0).random(42) < 0.5) & (FIELDS.field_of_row != 2)
@@ -109,3 +115,77 @@ def test_refuses_the_manifest_of_another_model(write):
     (path / "SHA256SUMS").write_bytes(format_sums(files))
     with pytest.raises(BundleError, match="the manifest's samples cannot be scored"):
         NumpyBundle.load(path)
+
+
+@pytest.fixture(scope="module")
+def with_values(tmp_path_factory):
+    """A bundle that takes raw columns, and some of them."""
+    folder = tmp_path_factory.mktemp("values")
+    rng = np.random.default_rng(0)
+    ages = [*map(str, range(90)), *[""] * 10]
+    lines = [f"{rng.integers(2)},{rng.integers(12)}.0,{rng.choice(ages)}" for _ in range(300)]
+    (folder / "rows.csv").write_text("\n".join(["click,user,age", *lines]) + "\n")
+    options = data.DataOptions(
+        table_file=str(folder / "rows.csv"), label="click", categorical=["user"], numeric=["age"]
+    )
+    prepared = data.prepare("table", options, folder / "data")
+    config = ModelConfig(model="deepfm", latent_dim=4, mlp_dims=(6,), mode_oov="oov")
+    params, batch_stats = init_params(jax.random.key(0), config, prepared.fields)
+    rows = rng.random(prepared.fields.num_features) < 0.7
+    small, index = compact(config, params, prepared.fields, rows, np.array([3, 2]))
+    path = folder / "bundle"
+    encoder = encoder_of(prepared)
+    write_bundle(path, config, small, batch_stats, index, prepared.fields, encoder=encoder)
+    return path, {"user": [3, "3.0", 11.0, "4"], "age": [17, None, "3.5", 80.0]}
+
+
+def test_raw_columns_give_the_scores_of_the_exported_module(with_values):
+    path, raw = with_values
+    one, other = Bundle.load(path), NumpyBundle.load(path)
+    ids = one.encode(raw)
+    np.testing.assert_array_equal(other.encode(raw), ids)
+    assert ids[0, 0] == ids[1, 0] and (ids[:, 0] > 0).all()
+    np.testing.assert_allclose(other.predict(raw), one.predict(raw), rtol=2e-5)
+    np.testing.assert_array_equal(other.predict(raw), other.predict(ids))
+    table = pa.table({"user": [3.0, 3.0, 11.0, 4.0], "age": [17.0, None, 3.5, 80.0]})
+    for bundle in (one, other):
+        np.testing.assert_array_equal(bundle.predict(table), bundle.predict(ids))
+    with pytest.raises(InputError, match="column 'age' is missing"):
+        other.predict({"user": [3]})
+    with pytest.raises(InputError, match="row 1: column 'age' is 'old', expected a number"):
+        other.predict({"user": [3, 4], "age": [1, "old"]})
+
+
+@pytest.mark.parametrize("loader", [Bundle, NumpyBundle])
+@pytest.mark.parametrize("method", ["encode", "logits", "predict"])
+def test_unseen_values_are_told_where_they_came_from(with_values, loader, method):
+    path, _ = with_values
+    bundle = loader.load(path)
+    with pytest.warns(UnseenValues, match="field 'user': 3 of 3 rows") as told:
+        getattr(bundle, method)({"user": ["x", "y", "z"], "age": [1, 2, 3]})
+    assert [warning.filename for warning in told] == [__file__]
+    getattr(bundle, method)({"user": ["x", "y", "z"], "age": [1, 2, 3]})  # told once
+
+
+def test_a_bundle_without_values_takes_ids_alone(write):
+    with pytest.raises(BundleError, match="has no vocabulary: it takes ids, not raw columns"):
+        NumpyBundle.load(write(model="fnn")).predict({"user": ["a"]})
+
+
+def test_raw_columns_need_no_pyarrow(with_values):
+    path, raw = with_values
+    code = f"""
+import sys
+for name in {BLOCKED.split()!r}: sys.modules[name] = None
+from optembed_jax.numpy_bundle import NumpyBundle
+print(NumpyBundle.load({str(path)!r}).predict({raw!r}).tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    expected = NumpyBundle.load(path).predict(raw)
+    np.testing.assert_allclose(np.array(json.loads(done.stdout)), expected, rtol=1e-6)
+
+
+BLOCKED = (
+    "jax jaxlib flax optax orbax pyarrow scipy absl etils matplotlib tensorflow_datasets pandas"
+)

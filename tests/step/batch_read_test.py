@@ -22,6 +22,10 @@ from optembed_jax.table.view import Ask, RowView, Seen, ViewGradients
 DEVICES, EXAMPLES = 4, 3  # b of each device
 ROWS, FIELDS, DIM = 13, 2, 2  # 13 rows: the devices' blocks of 4 are filled up by 3
 PADDED = 16
+ORDER = np.concatenate(
+    [[first, first + 8] for first in (0, 4, 2, 6, 1, 5, 3, 7)]
+)  # Ids as their rows stand.
+STANDS = np.argsort(ORDER)
 AXIS = BatchAxis("batch", DEVICES * EXAMPLES, DEVICES)
 SHARDS = RowShards("batch", DEVICES, ROWS)
 
@@ -57,7 +61,7 @@ def ids():
 def sharded(array):
     """``[V, ...]`` as blocks ``[devices, 4, ...]``."""
     filled = np.concatenate([array, np.zeros((PADDED - ROWS, *array.shape[1:]), array.dtype)])
-    return filled.reshape(DEVICES, -1, *array.shape[1:])
+    return filled[ORDER].reshape(DEVICES, -1, *array.shape[1:])
 
 
 def on_devices(whole):
@@ -81,8 +85,9 @@ def test_everyone_knows_which_rows_the_whole_batch_reads(ids):
         np.testing.assert_array_equal(found[device], ids)
     places = jax.pmap(lambda own: batch_read.ids_of_all(own, AXIS, SHARDS), "batch")(ids)
     for device in range(DEVICES):
-        is_own = (ids // 4 == device) & (ids < ROWS)
-        np.testing.assert_array_equal(places[device], np.where(is_own, ids - 4 * device, 4))
+        stands = STANDS[ids]
+        is_own = (stands // 4 == device) & (ids < ROWS)
+        np.testing.assert_array_equal(places[device], np.where(is_own, stands - 4 * device, 4))
 
 
 def test_everyone_knows_which_columns_the_whole_batch_reads(ids):

@@ -10,7 +10,13 @@ from optembed_jax.errors import InputError
 from optembed_jax.models.forward import Selection
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.step.optimisers import TrainConfig
-from optembed_jax.step.train_state import begin_epoch, bring_up_to_date, init_state, with_lr_scale
+from optembed_jax.step.train_state import (
+    begin_epoch,
+    bring_up_to_date,
+    init_state,
+    rounds_after,
+    with_lr_scale,
+)
 from optembed_jax.step.train_step import Phase, train_step
 
 
@@ -29,6 +35,14 @@ def test_initial_state_is_fresh_or_the_one_given(fields):
         np.testing.assert_array_equal(a, b)
     assert (jax.random.key_data(again.key) != jax.random.key_data(other.key)).any()
     assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(again.opt_state))
+
+
+def test_rounds_are_summed_and_the_most_are_kept(fields):
+    rounds = init_state(jax.random.key(0), ModelConfig("fm", 4, ()), TrainConfig(), fields).rounds
+    for own in (1, 3, 2):
+        rounds = rounds_after(rounds, jnp.int32(own))
+    assert rounds.tolist() == [6, 3] and rounds.dtype == jnp.int32
+    assert rounds_after(None, jnp.int32(1)) is None
 
 
 def test_a_mean_norm_that_a_sweep_would_pass_over_is_refused(fields):

@@ -119,3 +119,27 @@ def test_idle_steps_are_those_from_the_row_s_own_date():
     np.testing.assert_array_equal(idle.found.nu, state.nu.rows)
     np.testing.assert_array_equal(idle.after, table.rows / 2)
     np.testing.assert_array_equal(idle.visits, state.visits)
+
+
+@pytest.mark.parametrize("decay", ["group_lasso", "l2_coupled"])
+def test_ids_in_any_order_are_found_and_seen_by_the_fields_that_are_said(decay):
+    rule, table, state, ids = behind(decay)
+    order = np.random.default_rng(1).permutation(ids.size)
+    flat = jnp.append(ids.reshape(-1)[order], V)
+    fields = jnp.append(jnp.asarray(np.tile(np.arange(3), EXAMPLES)[order], jnp.int32), 3)
+    view = RowView(thresholds=jnp.asarray([0.3, 0.25, 0.35]), oov=2 * table.oov)
+
+    @jax.jit
+    def saw(ids, fields):
+        lookup, new_table, new_state = look_up(rule, table, state, ids, NOW, None, fields)
+        return lookup, see(view, new_table, new_state, ids, None, NOW, fields)
+
+    lookup, seen = saw(flat, fields)
+    _, expected = saw(ids, None)
+    for got, want in zip(jax.tree.leaves(seen), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(got[:-1], want.reshape(-1, *want.shape[2:])[order])
+    rows, found = np.asarray(lookup.distinct.rows), np.asarray(lookup.fields)
+    count = int(lookup.distinct.count)
+    assert sorted(rows[:count]) == np.unique(ids).tolist()
+    np.testing.assert_array_equal(found[:count], FIELDS.field_of_row[rows[:count]])
+    assert (found[count:] == 3).all()

@@ -1,6 +1,10 @@
 """Weak scaling of the row-sharded step, read from the compiled program: nothing is allocated."""
 
 import itertools
+import json
+import os
+import subprocess
+import sys
 
 import pytest
 from absl import flags as absl_flags
@@ -16,10 +20,10 @@ def records():
     """Of a table of 200,000 rows, and of one twenty times as large."""
     with flagsaver.flagsaver():
         absl_flags.FLAGS.mark_as_parsed()
-        given = {"devices": DEVICES, "dim": DIM, "per_device": 64, "fields": 13}
+        given = {"dim": DIM, "per_device": 64, "fields": 13}
         for name, value in given.items():
             setattr(absl_flags.FLAGS, name, value)
-        return [collectives.measure(rows) for rows in (V // 20, V)]
+        return [collectives.measure(rows, DEVICES, "all_gather") for rows in (V // 20, V)]
 
 
 def test_what_a_device_sends_does_not_grow_with_the_table(records):
@@ -44,3 +48,37 @@ def test_a_device_holds_its_share_of_the_rows_and_the_network(records):
     # What the step needs for itself is within it too: the state is updated where it stands.
     assert large["in_place_bytes"] == large["state_bytes"]
     assert large["state_bytes"] + large["temporary_bytes"] == pytest.approx(share, rel=0.15)
+
+
+@pytest.fixture(scope="module")
+def records_of_many(tmp_path_factory):
+    """Of both exchanges on 4, 8 and 16 devices, more than this process has."""
+    file = tmp_path_factory.mktemp("collectives") / "figures.json"
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "experiments.benchmarks.collectives", f"--json={file}"),
+            *(f"--dim={DIM}", "--per_device=64", "--fields=13", f"--rows={V // 20}"),
+        ],
+        env=os.environ,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return json.loads(file.read_text())
+
+
+def test_what_a_device_sends_grows_with_the_devices_unless_it_asks_for_its_rows(records_of_many):
+    growth = records_of_many["growth"]
+    assert {tuple(own["devices"]) for own in growth.values()} == {(4, 16)}
+    assert growth[f"all_gather V={V // 20}"]["bytes"] == pytest.approx(4, rel=0.01)
+    assert growth[f"all_to_all V={V // 20}"]["bytes"] < 1.01
+    of = {(own["exchange"], own["devices"]): own for own in records_of_many["records"]}
+    assert set(of) == set(itertools.product(("all_gather", "all_to_all"), (4, 8, 16)))
+    for own in of.values():
+        # In the supernet's gathered form, drawn dimensions travel beside the ids.
+        modelled = own["exchange_bytes_modelled"]
+        assert modelled <= own["exchange_bytes"] <= 1.02 * modelled
+    # Distinct rows of 64 examples, a quarter more, their weights and places, there and back.
+    assert of["all_to_all", 16]["exchange_bytes"] == 16 * 65 * (2 * (DIM + 1) + 2) * 4
+    # What all agree on is a place in each device's block.
+    network = of["all_gather", 16]["sent"]["all-reduce"]
+    assert of["all_to_all", 16]["sent"]["all-reduce"] - network == 2 * 16 * 4

@@ -166,6 +166,9 @@ def test_no_device_holds_a_table_that_is_sharded_by_rows(open_run, monkeypatch, 
     assert block * 3 < features
     run_phase(run, "supernet")
     assert max(held) == block
+    exchange = run.workdir.result("supernet")["exchange"]
+    assert exchange["form"] == "all_to_all" and exchange["bytes_per_round"] > 0
+    assert 1 <= exchange["rounds_per_step"] <= exchange["most_rounds"]
     held.clear()
     run_phase(run, "search")
     # A device's copy is of the rows that validation reads.
