@@ -70,7 +70,7 @@ def test_the_bundle_is_smaller_than_the_baseline_by_what_was_pruned(made):
     stored = [f["rows_kept"] * f["dim"] + (f["rows_kept"] < f["rows"]) * f["dim"] for f in fields]
     assert size["rows"] == 4 * sum(stored)
     assert size["rows"] < 0.25 * size["full_table"]
-    served = ("weights.safetensors", "forward.jax_export", "manifest.json", "README.md")
+    served = ("weights.safetensors", "forward.jax_export.xz", "manifest.json", "README.md")
     on_disk = sum((folder / "bundle" / name).stat().st_size for name in served)
     assert on_disk < 4 * baseline["total_parameters"]
 

@@ -6,7 +6,7 @@ Trains, by the project's commands and in processes of their own, the demo with s
 generated click log (criteo_text.py) at a tenth of the rows; exports each twice in the same form,
 the baseline whole in float32 and ours in the bits that it needs; and lets a process of its own
 serve them. What is in --cache is not trained again. All sizes are flags: the demo with one seed and
---log_rows=20000 is a few minutes.
+--log_rows=20000 is some minutes.
 """
 
 import json
@@ -25,8 +25,8 @@ from experiments.benchmarks.criteo_text import write_text
 from experiments.run import cli
 from optembed_jax.errors import InputError
 
-_CACHE = flags.DEFINE_string("cache", None, "Folder for runs, text and bundles.", required=True)
-_SEEDS = flags.DEFINE_integer("seeds", 5, "Seeds of the demo; 0 leaves it out.", lower_bound=0)
+_CACHE = flags.DEFINE_string("cache", None, "Folder for runs, text and bundles.")
+_SEEDS = flags.DEFINE_integer("demo_seeds", 5, "Seeds of the demo; 0 leaves it out.", lower_bound=0)
 _LOG_ROWS = flags.DEFINE_integer(
     "log_rows", 1_500_000, "Rows of the click log; 0 leaves it out.", lower_bound=0
 )
@@ -177,6 +177,8 @@ def _line(run: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure, print a line for each figure, write the JSON."""
+    if not _CACHE.value:
+        raise InputError("say where runs, text and bundles are kept: --cache=DIR")
     cache = pathlib.Path(_CACHE.value).expanduser().absolute()
     figures: dict[str, Any] = json_file.machine()
     if _SEEDS.value:
