@@ -89,9 +89,9 @@ def _xavier_uniform(key: jax.Array, rows: int, dim: int) -> jax.Array:
 def _by_columns(key: jax.Array, bound: jax.Array, rows: int, dim: int) -> jax.Array:
     """Uniform values below ``bound``, float32 ``[rows, dim]``, a few columns at a time, in place.
 
-    Drawing needs four times the memory of what is drawn, and putting columns beside each other twice
-    the table's, more than a table with its moments. Rows that are sharded over devices stay where
-    they are.
+    Drawing needs four times the memory of what is drawn, and putting columns beside each other
+    twice the table's, more than a table with its moments. Rows that are sharded over devices stay
+    where they are.
     """
     keys, at_once = jax.random.split(key, dim), min(_COLUMNS_AT_ONCE, dim)
 

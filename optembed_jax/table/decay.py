@@ -34,7 +34,6 @@ alone: its idle steps follow no closed form.
 """
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -42,22 +41,19 @@ import numpy as np
 
 from optembed_jax.errors import InputError
 from optembed_jax.method.embedding import cut
+from optembed_jax.table.decoupled import idle_decoupled
 from optembed_jax.table.moments import (
-    BETA1,
-    BETA2,
     EPSILON,
     TABLE_OPTIMISERS,
     MomentRows,
     TableOptimiser,
     columns_read,
     per_row,
+    power,
 )
 from optembed_jax.table.shrinkage import shrink
 
 ROW_DECAYS = ("l2_coupled", "l2_visited", "decoupled", "group_lasso", "none")
-
-_RATIO = BETA1 / BETA2**0.5
-_SETTLED = 20_000  # 0.999 ** 20_000 is 2e-9: from there on Adam's corrections are 1 in float32.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +147,7 @@ def visit(
         if rule.moments.is_rowwise:
             return _start(beta, step)
         # As Optax rounds it, to whose dense steps these have to be equal.
-        return 1 - _power(beta, step)
+        return 1 - power(beta, step)
 
     update, after = rule.moments.step(rows, gradient, correction)
     if rule.decay == "decoupled":
@@ -218,7 +214,7 @@ def idle(
     if rule.shrinks:
         return _shrunk(rule, rows, steps, visits)
     if rule.decay == "decoupled":
-        return _idle_decoupled(rule, rows, steps, last)
+        return idle_decoupled(rows, steps, last, lr=rule.lr, l2=rule.l2)
     if rule.decay == "l2_coupled":
         return _idle_l2_coupled(rule, rows, steps, last)
     return rows
@@ -285,54 +281,6 @@ def _shrunk(
     return dataclasses.replace(rows, value=shrink(rows.value, share, ridge, steps)[0])
 
 
-def _idle_decoupled(
-    rule: RowRule, rows: MomentRows, steps: jax.Array, last: jax.Array
-) -> MomentRows:
-    """AdamW on zero gradients, summed up.
-
-    Idle step ``j`` moves a weight by ``mu / sqrt(nu) * r**j * a(last + j)``, ``r`` and ``a`` from
-    Adam's constants, and shrinks what was there before by ``q = 1 - lr * l2``. The sum of ``k``
-    such steps is a difference of two tails of the infinite sum, and a tail depends on its first
-    step alone: one table serves. Epsilon is taken as it is at the first idle step.
-    """
-    # Not a power of ``1 - lr * l2``, which in float32 may be no different from 1.
-    shrunk = jnp.exp(steps * jnp.float32(np.log1p(-rule.lr * rule.l2)))
-    value = per_row(shrunk, rows.value) * rows.value
-    if rows.mu is None:
-        return dataclasses.replace(rows, value=value)
-    kept = 1 - rule.lr * rule.l2
-    tails = jnp.asarray(_decoupled_tails(kept))
-
-    def tail(step: jax.Array) -> jax.Array:
-        return tails[jnp.minimum(step, _SETTLED)]
-
-    drift = shrunk * (tail(last) - _power(_RATIO / kept, steps) * tail(last + steps))
-    epsilon = EPSILON * jnp.sqrt(1 - _power(BETA2, last + 1))
-    scale = jnp.sqrt(rows.nu) + per_row(epsilon, rows.nu)
-    return dataclasses.replace(
-        rows,
-        value=value - rule.lr * per_row(drift, value) * (rows.mu / per_row(scale, rows.mu)),
-        mu=per_row(_power(BETA1, steps), rows.mu) * rows.mu,
-        nu=per_row(_power(BETA2, steps), rows.nu) * rows.nu,
-    )
-
-
-@functools.lru_cache(maxsize=32)
-def _decoupled_tails(kept: float) -> np.ndarray:
-    """``Z(l) = sum_{j>=1} (r / q)**j * a(l + j)`` for ``l`` = 0.._SETTLED, float32.
-
-    ``a(t) = sqrt(1 - beta2**t) / (1 - beta1**t)``, and ``Z(l) = (r / q) * (a(l + 1) + Z(l + 1))``.
-    """
-    ratio = _RATIO / kept
-    step = np.arange(1, _SETTLED + 1, dtype=np.float64)
-    correction = np.sqrt(1 - BETA2**step) / (1 - BETA1**step)
-    tails = np.empty(_SETTLED + 1)
-    tails[-1] = ratio / (1 - ratio)
-    for index in range(_SETTLED - 1, -1, -1):
-        tails[index] = ratio * (correction[index] + tails[index + 1])
-    return tails.astype(np.float32)
-
-
 def _idle_l2_coupled(
     rule: RowRule, rows: MomentRows, steps: jax.Array, last: jax.Array
 ) -> MomentRows:
@@ -353,7 +301,3 @@ def _idle_l2_coupled(
 def _start(beta: float, count: jax.Array) -> jax.Array:
     """``1 - beta**count``, without the 5e-5 that float32 loses of it where ``beta`` is 0.999."""
     return -jnp.expm1(count * jnp.float32(np.log(beta)))
-
-
-def _power(base: float, exponent: jax.Array) -> jax.Array:
-    return jnp.power(jnp.float32(base), exponent.astype(jnp.float32))

@@ -197,6 +197,11 @@ def per_row(of_row: jax.Array, like: jax.Array) -> jax.Array:
     return of_row if of_row.ndim == like.ndim else of_row[:, None]
 
 
+def power(base: float, exponent: jax.Array) -> jax.Array:
+    """``base**exponent`` of whole numbers, float32."""
+    return jnp.power(jnp.float32(base), exponent.astype(jnp.float32))
+
+
 def _first(rows: MomentRows, gradient: jax.Array) -> jax.Array:
     assert rows.mu is not None
     return (1 - BETA1) * gradient + BETA1 * rows.mu

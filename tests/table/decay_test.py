@@ -116,27 +116,6 @@ def test_a_row_without_visits_pays_no_lasso_and_a_zero_row_stays_zero(l2):
     assert float(lasso_per_step(rule, rows, counts(0, 3))[0]) == 0
 
 
-@pytest.mark.parametrize("l2", [0.0, 1e-6, 1e-3, 1.0])
-@pytest.mark.parametrize("lr", [1e-3, 1e-5])
-@pytest.mark.parametrize("first", [1, 30, 25_000])
-def test_idle_adamw_in_closed_form_is_adamw_step_by_step(lr, l2, first):
-    rows, steps = some_rows(1), counts(0, 1, 2, 60, 1000)
-    # Second moments as a first visit leaves them, and one that is small.
-    rows = rows.replace(nu=rows.nu.at[0].set(1e-12))
-    after = idle(RowRule("decoupled", lr, l2), rows, steps, counts(*([first] * 5)), None)
-    value, mu, nu = (np.asarray(a, np.float64) for a in (rows.value, rows.mu, rows.nu))
-    for step in range(1000):
-        behind = (step < np.asarray(steps))[:, None]
-        mu, nu = np.where(behind, 0.9 * mu, mu), np.where(behind, 0.999 * nu, nu)
-        t = first + step + 1
-        update = mu / (1 - 0.9**t) / (np.sqrt(nu / (1 - 0.999**t)) + 1e-8)
-        value = np.where(behind, value - lr * (update + l2 * value), value)
-    np.testing.assert_allclose(after.value, value, rtol=0, atol=2e-7)
-    np.testing.assert_allclose(after.mu, mu, rtol=1e-3, atol=1e-12)
-    np.testing.assert_allclose(after.nu, nu, rtol=1e-3, atol=1e-12)
-    np.testing.assert_array_equal(after.value[0], rows.value[0])
-
-
 def test_idle_l2_takes_each_rows_own_number_of_steps():
     rule, rows = RowRule("l2_coupled", 0.01, 0.3), some_rows(2)
     steps, last = counts(0, 1, 2, 5, 9), counts(1, 4, 20, 7, 300)
