@@ -388,7 +388,9 @@ PLATFORMS = flags.DEFINE_list(
 SAMPLE = flags.DEFINE_string(
     "sample", None, "export: also write some raw rows of the data set to this CSV, to try predict."
 )
-INPUT = flags.DEFINE_string("input", None, "predict: CSV (or .tsv, .gz) with raw columns by name.")
+INPUT = flags.DEFINE_string(
+    "input", None, "predict: CSV, TSV (also gzip) or Parquet with raw columns by name."
+)
 OUTPUT = flags.DEFINE_string("output", None, "predict: CSV to write, a probability for each row.")
 MAX_UNSEEN = flags.DEFINE_float(
     "max_unseen",
