@@ -24,7 +24,7 @@ venv: $(STAMP)
 demo: $(STAMP)
 	rm -rf runs/demo
 	$(BIN)/python -m experiments.pipeline --flagfile=experiments/configs/demo.flags --workdir=runs/demo
-	$(BIN)/python -m experiments.export --workdir=runs/demo --bundle=runs/demo/bundle --sample=runs/demo/rows.csv
+	$(BIN)/python -m experiments.export --workdir=runs/demo --bundle=runs/demo/bundle --storage=auto --sample=runs/demo/rows.csv
 	$(BIN)/python -m experiments.predict --bundle=runs/demo/bundle --input=runs/demo/rows.csv --output=runs/demo/scores.csv
 
 lint: $(STAMP)
