@@ -16,6 +16,8 @@ from optembed_jax.errors import InputError
         (pa.array([1, -2, None]), ["1", "-2", None]),
         (pa.array([1.0, 2.5, None, float("nan"), 1e300]), ["1", "2.5", None, None, "1e+300"]),
         (pa.array([1.0, None], pa.float32()), ["1", None]),
+        (pa.array([5e-5, 1e-4, -1e-5, 0.5]), ["0.00005", "0.0001", "-0.00001", "0.5"]),
+        (pa.array([5e-5, 0.00025], pa.float32()), ["0.00005", "0.00025"]),
         (pa.array([True, False, None]), ["true", "false", None]),
         (pa.array(["a", "", None]), ["a", None, None]),
         (pa.array(["a", None, "a"]).dictionary_encode(), ["a", None, "a"]),
