@@ -28,6 +28,7 @@ from optembed_jax.values.rows import (
     column_texts,
     shown_names,
 )
+from optembed_jax.values.spelling import check_spellings
 from optembed_jax.values.unseen import Expected, expected_shares
 from optembed_jax.values.vocabulary_file import read_values, write_values
 
@@ -86,6 +87,15 @@ class Encoder:
         return Description(self.dataset, self.options, self.facts, described, self.expected)
 
     @functools.cached_property
+    def _as_they_are(self) -> tuple[tuple[int, str], ...]:
+        """Number and raw column of each field whose values are looked up as they are."""
+        return tuple(
+            (number, column.source)
+            for number, column in enumerate(self.columns)
+            if column.is_plain and column.rule is None
+        )
+
+    @functools.cached_property
     def _plain_sources(self) -> frozenset[str]:
         """Raw columns whose values nothing is made of."""
         return frozenset(self.sources) - {c.source for c in self.columns if not c.is_plain}
@@ -109,6 +119,7 @@ class Encoder:
           InputError: a column is missing, lengths differ, or a value is unusable.
         """
         arrays = _columns(rows)
+        check_spellings(self._as_they_are, self.vocabulary.lookup, arrays, first_row)
         if self.rows is not None and _are_few(arrays, self.sources):
             return self.rows.encode(arrays, first_row)
         return self.encode_texts(raw_columns(arrays, self.sources, first_row), first_row)
