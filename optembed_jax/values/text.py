@@ -108,18 +108,17 @@ def _of_time(value: datetime.time) -> str:
 
 def check_texts(texts: Sequence[str | None]) -> int | None:
     """The number of the first text that has no UTF-8 form; None where all have one."""
-    try:
-        "".join(filter(None, texts)).encode()
-    except UnicodeEncodeError:
-        pass
-    else:
+    if _has_utf8("".join(filter(None, texts))):
         return None
-    for number, text in enumerate(texts):
-        try:
-            (text or "").encode()
-        except UnicodeEncodeError:
-            return number
-    return None  # halves of one character, side by side
+    return next(number for number, text in enumerate(texts) if not _has_utf8(text or ""))
+
+
+def _has_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def arrow_time_text(text: str | None) -> str | None:
