@@ -101,8 +101,9 @@ def score_file(
     """
     encoder, oov = bundle.encoder, bundle.fields.oov_ids
     found, started = Scored(0, np.zeros(len(oov), np.int64)), time.monotonic()
-    target = _spared(target, source, bundle.path)
-    streams = target.exists() and not target.is_file()  # a pipe, say, which nothing can replace
+    # A pipe, say, which nothing can replace, and whose link in /proc leads to no path.
+    streams = target.exists() and not target.is_file() and not target.is_dir()
+    target = target if streams else _spared(target, source, bundle.path)
     beside = tempfile.gettempdir() if streams else target.parent
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=beside)

@@ -1,6 +1,7 @@
 """What every test runs on: four CPU devices, and small data made in memory."""
 
 import dataclasses
+import gc
 import importlib.metadata
 import os
 import pathlib
@@ -85,6 +86,20 @@ def strict_dtypes():
     """
     with jax.numpy_dtype_promotion("strict"):
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs_at_once():
+    """Lets go of compiled programs before there are too many of them.
+
+    Each takes several mappings of memory, of which Linux allows a process 65,530; jaxlib 0.10.2
+    ends the process where it gets no more. What is wanted again comes from the folder of programs.
+    """
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ from optembed_jax.storage.object_store import in_file_system, path_of
 
 _DATA = DataOptions()
 # The library's defaults are the paper's; the commands' are what docs/row_pruning.md and
-# docs/regulariser.md found best.
-_MODEL = ModelConfig(mode_threshold="budget", mode_oov="oov")
+# docs/regulariser.md found best, and where it ties (docs/serving.md) what makes the smaller bundle.
+_MODEL = ModelConfig(mode_threshold="budget", mode_oov="shared", mode_linear="prune")
 _TRAIN = TrainConfig(row_decay="group_lasso", lr_plateau="0.1")
 _SEARCH = SearchConfig()
 _OPTIONS = SearchOptions()
@@ -388,7 +388,9 @@ PLATFORMS = flags.DEFINE_list(
 SAMPLE = flags.DEFINE_string(
     "sample", None, "export: also write some raw rows of the data set to this CSV, to try predict."
 )
-INPUT = flags.DEFINE_string("input", None, "predict: CSV (or .tsv, .gz) with raw columns by name.")
+INPUT = flags.DEFINE_string(
+    "input", None, "predict: CSV, TSV (also gzip) or Parquet with raw columns by name."
+)
 OUTPUT = flags.DEFINE_string("output", None, "predict: CSV to write, a probability for each row.")
 MAX_UNSEEN = flags.DEFINE_float(
     "max_unseen",

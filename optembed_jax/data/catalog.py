@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
+import glob
 import hashlib
 import itertools
 import json
@@ -149,10 +150,14 @@ def _with_fingerprint(
 def _asks_for(used: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
     """Whether options are those that data were made with, or lead to files that are not there."""
     return used.keys() == made.keys() and all(
-        made[option] == value
-        or (option in PATH_OPTIONS and value is not None and not pathlib.Path(value).exists())
+        made[option] == value or (option in PATH_OPTIONS and value is not None and _is_gone(value))
         for option, value in used.items()
     )
+
+
+def _is_gone(path: str) -> bool:
+    """Whether there is no such file or folder, and nothing that fits it as a pattern."""
+    return not pathlib.Path(path).exists() and not glob.glob(path, recursive=True)
 
 
 def _sources(manifest: Mapping[str, Any]) -> tuple[sources.FileIdentity, ...]:

@@ -196,7 +196,7 @@ def check_content(path: pathlib.Path, content: Content) -> None:
         counted = count_bytes(fields, tensors, manifest["full_rows"], latent_dim)
         if manifest["bytes"] != counted:
             raise ValueError(f"bytes are {counted}, not {manifest['bytes']}")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise BundleError(f"{path}: the manifest does not fit the arrays: {error}") from error
 
 
@@ -302,6 +302,9 @@ def _check_network(
         shape = (array.shape[0], inputs) if packing.bits_of(storage) else (inputs, array.shape[-1])
         found |= _check_rows(whole, whole + network_storage.SCALE, shape, storage, tensors, types)
     plain = {name for name in tensors if name.startswith("network/")} - found
+    stray = sorted(name for name in plain if name.endswith(network_storage.SCALE))
+    if stray:
+        raise ValueError(f"{stray[0]} is the scale of no kernel in codes")
     wrong = sorted(name for name in plain if types[name] != "F32")
     if wrong:
         raise ValueError(f"{wrong[0]} is {types[wrong[0]]}, not float32")

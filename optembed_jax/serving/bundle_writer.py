@@ -181,7 +181,11 @@ def _compare(bundle: Bundle, check: tuple[np.ndarray, np.ndarray] | None) -> Non
 
 @contextlib.contextmanager
 def _folder_beside(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A temporary folder that takes the target's name when all went well, and vanishes if not."""
+    """A temporary folder that takes the target's name when all went well, and vanishes if not.
+
+    Where the target is a link, what it leads to is replaced.
+    """
+    target = target.resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -193,8 +197,12 @@ def _folder_beside(target: pathlib.Path) -> Iterator[pathlib.Path]:
         if target.exists():
             old = folder.with_suffix(".old")
             target.rename(old)
-            folder.rename(target)
-            shutil.rmtree(old)
+            try:
+                folder.rename(target)
+            except OSError:
+                old.rename(target)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
         else:
             folder.rename(target)
     except OSError as error:

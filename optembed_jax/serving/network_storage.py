@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from optembed_jax.errors import InputError
 from optembed_jax.table import packing
 
 KERNEL = "/kernel"
@@ -28,14 +29,22 @@ def stored(network: Mapping[str, np.ndarray], storages: Mapping[str, str]) -> di
     Args:
       network: float32 arrays by name.
       storages: of some kernels, one of ``KERNEL_STORAGES``; others stay as they are.
+
+    Raises:
+      InputError: a kernel has numbers that are too large for its storage.
     """
     found = {}
     for name, array in network.items():
         storage = storages.get(name, "float32")
         if packing.bits_of(storage) is None:
+            if storage == "float16" and np.abs(array).max(initial=0.0) > np.finfo(np.float16).max:
+                raise InputError(f"{name} has numbers that float16 cannot hold; use float32")
             found[name] = array.astype(storage)
         else:
-            numbers, found[name + SCALE] = packing.quantized(array.T, storage)
+            try:
+                numbers, found[name + SCALE] = packing.quantized(array.T, storage)
+            except ValueError as error:
+                raise InputError(f"{name} cannot be stored as {storage}: {error}") from error
             found[name] = packing.pack(numbers, packing.code_bits(storage))
     return found
 

@@ -5,6 +5,7 @@ each up to the reading: a ``Selection`` of a full table, which is one stack, or 
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,7 +47,7 @@ class TableRead:
     @property
     def rounds(self) -> jax.Array:
         """That it took to ask other devices for rows, int32 scalar: the most of any stack."""
-        return jnp.max(jnp.stack([stack.rounds for stack in self.stacks]))
+        return functools.reduce(jnp.maximum, (s.rounds for s in self.stacks), jnp.int32(0))
 
     def embedded(self, given: Sequence[Given]) -> tuple[Embedded, jax.Array | None]:
         """What the backbone reads, and the linear term, see ``forward.embed``."""

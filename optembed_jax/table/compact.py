@@ -158,7 +158,7 @@ def why_not_own_ids(index: CompactIndex) -> str | None:
     for remap in index.remap:
         if remap is not None and np.asarray(remap)[0] == 0:
             places = np.asarray(remap)
-            if not np.array_equal(places[places > 0], np.arange(1, places.max() + 1)):
+            if not np.array_equal(places[places > 0], np.arange(1, int(places.max()) + 1)):
                 return "pruned values and unseen ones read different vectors"
     return None
 

@@ -32,6 +32,9 @@ FLAGS = {
     "mutation_num": 2,
     "crossover_num": 2,
     "top_k": 2,
+    # A bundle with the ids of the prepared data, which these tests go by.
+    "mode_oov": "oov",
+    "mode_linear": "keep",
 }
 
 

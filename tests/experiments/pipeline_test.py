@@ -195,10 +195,11 @@ def test_every_mode_runs_its_phases(pipeline, tmp_path, flags, phases):
     ("budget", "kept"),
     [
         *(({"row_keep": keep}, keep) for keep in (0.5, 0.2, 0.1, 0.05)),
-        # The OOV vectors of three fields are paid for too.
-        ({"max_table_bytes": 16 * (31 + 3)}, 31),
+        # The stand-ins of three fields are rows; vectors of pruned ids are paid for beside them.
+        ({"max_table_bytes": 16 * 34}, 34),
+        ({"max_table_bytes": 16 * (31 + 3), "mode_oov": "oov"}, 31),
     ],
-    ids=["50 %", "20 %", "10 %", "5 %", "bytes"],
+    ids=["50 %", "20 %", "10 %", "5 %", "bytes", "bytes, vectors"],
 )
 def test_a_budget_is_kept_to_one_row(start, tmp_path, capsys, budget, kept):
     flags = small(model="fm", mode="feature", epochs=1, mode_threshold="budget", **budget)

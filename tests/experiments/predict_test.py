@@ -16,6 +16,9 @@ SETTINGS = {
     "latent_dim": 8,
     "mlp_dims": "16",
     "row_keep": 0.2,
+    # A bundle with the ids of the prepared data, which these tests go by.
+    "mode_oov": "oov",
+    "mode_linear": "keep",
     "batch_size": 2048,
     "epochs": 1,
     "generations": 1,

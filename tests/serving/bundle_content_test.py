@@ -132,7 +132,9 @@ def test_kernels_are_as_described(tmp_path):
         (codes, {name: ["int8", 4]}, "no 1 rows of 4 codes of 8 bits"),
         (codes, {name: ["int8", True]}, "no kernel of True inputs"),
         (codes, {name: ["int3", 3]}, "stored as 'int3'"),
-        (codes, {}, "U8, not float32"),
+        (codes, {}, "scale of no kernel in codes"),
+        ({f"network/{name}": np.zeros((1, 3), np.uint8)}, {}, "U8, not float32"),
+        ({f"network/{name}": np.zeros((), np.float16)}, {name: ["float16", 3]}, "does not fit"),
         (half, {name: ["float16", 2]}, "not float16"),
         (half, {"bias": ["float16", 2]}, "does not fit the arrays: 'network/bias'"),
     ):

@@ -1,4 +1,5 @@
 import os
+import pathlib
 
 import jax
 import numpy as np
@@ -49,6 +50,34 @@ def test_a_bundle_is_replaced_and_anything_else_is_not(parts, check, tmp_path):
     with pytest.raises(InputError, match="exists and is no bundle"):
         write_bundle(tmp_path / "mine", *parts)
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+
+
+def test_a_link_to_a_bundle_stays_one(parts, check, tmp_path):
+    write_bundle(tmp_path / "real", *parts)
+    (tmp_path / "current").symlink_to("real")
+    before = (tmp_path / "real").stat().st_ino
+    write_bundle(tmp_path / "current", *parts, check=check)
+    assert sorted(os.listdir(tmp_path)) == ["current", "real"]
+    assert (tmp_path / "current").is_symlink()
+    assert (tmp_path / "real").stat().st_ino != before
+    Bundle.load(tmp_path / "current")
+
+
+def test_where_the_new_bundle_cannot_take_its_name_the_old_one_stays(parts, tmp_path, monkeypatch):
+    write_bundle(tmp_path / "b", *parts)
+    before = (tmp_path / "b").stat().st_ino
+    rename, names = pathlib.Path.rename, []
+
+    def refuse(path, target):
+        names.append(path.name)
+        if len(names) == 2:  # the new one, when the old one is out of the way
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(pathlib.Path, "rename", refuse)
+    with pytest.raises(InputError, match="nothing was left"):
+        write_bundle(tmp_path / "b", *parts)
+    assert os.listdir(tmp_path) == ["b"] and (tmp_path / "b").stat().st_ino == before
 
 
 def test_a_failed_replacement_keeps_the_old_bundle(parts, check, tmp_path):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from optembed_jax.errors import InputError
 from optembed_jax.serving import network_storage
 
 NAME = "mlp/Dense_0/kernel"
@@ -45,3 +46,10 @@ def test_a_kernel_without_inputs():
     found = network_storage.stored({NAME: np.zeros((0, 3), np.float32)}, {NAME: "int6"})
     restored = network_storage.restored(found, {NAME: "int6"}, {NAME: 0})
     assert restored[NAME].shape == (0, 3)
+
+
+@pytest.mark.parametrize("storage", ["float16", "int8", "int4"])
+def test_numbers_too_large_for_a_storage_are_refused(network, storage):
+    network[NAME][2, 1] = 1e30
+    with pytest.raises(InputError, match=NAME):
+        network_storage.stored(network, {NAME: storage})

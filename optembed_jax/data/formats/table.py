@@ -25,7 +25,7 @@ from optembed_jax.data.raw.columns import (
     zero_or_one,
 )
 from optembed_jax.data.raw.joined import Joined, Partitioned
-from optembed_jax.data.raw.sources import RawData, RawFile, Source, part_files
+from optembed_jax.data.raw.sources import NoFiles, RawData, RawFile, Source, part_files
 from optembed_jax.data.splits import TEST, TRAIN, VALIDATION
 from optembed_jax.errors import InputError
 
@@ -49,11 +49,16 @@ class Table(Format):
 
     @classmethod
     def files(cls, options: DataOptions) -> tuple[pathlib.Path, ...] | None:
-        """The files of folders and patterns; None where there are none any more."""
+        """The files of folders and patterns that have rows; None where some are gone.
+
+        Raises:
+          InputError: what there is now cannot be a table's files.
+        """
         try:
-            return tuple(file.path for file in _files(options))
-        except InputError:
+            files = _files(options)
+        except NoFiles:
             return None
+        return tuple(file.path for file in files if not _is_empty(file, files))
 
     @classmethod
     def raw_data(cls, options: DataOptions) -> RawData:
@@ -138,9 +143,12 @@ def _is_empty(file: RawFile, files: tuple[RawFile, ...]) -> bool:
     parts = [other for other in files if other.split == file.split]
     if len(parts) == 1:
         return False
-    if file.path.stat().st_size == 0:
-        return True
-    return _is_parquet(file.path) and pq.read_metadata(file.path).num_rows == 0
+    try:
+        if _is_parquet(file.path):
+            return bool(pq.read_metadata(file.path).num_rows == 0)
+    except (pa.ArrowException, OSError):
+        return False  # What is wrong with it is told when it is read.
+    return whole_rows.is_empty(file.path)
 
 
 def _file_source(

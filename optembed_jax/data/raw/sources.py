@@ -9,6 +9,7 @@ import dataclasses
 import glob
 import hashlib
 import itertools
+import os
 import pathlib
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
@@ -141,6 +142,10 @@ class RawData:
     group: str | None = None
 
 
+class NoFiles(InputError):
+    """A path leads to no file."""
+
+
 def part_files(path: str, option: str, split: int | None = None) -> tuple[RawFile, ...]:
     """The files of a table, sorted: one file, those of a folder, or those that fit a pattern.
 
@@ -153,23 +158,24 @@ def part_files(path: str, option: str, split: int | None = None) -> tuple[RawFil
       split: the split number that all rows belong to, if they do.
 
     Raises:
-      InputError: there is no such file; the message names the option that should be corrected.
+      NoFiles: there is no such file; the message names the option that should be corrected.
+      InputError: files lie in folders that name different columns.
     """
     root = pathlib.Path(path).expanduser()
     if root.is_file():
         return (RawFile(root, split),)
     if root.is_dir():
-        found = {file: root for file in root.rglob("*")}
+        found = {file: root for file in _below(root)}
     elif glob.has_magic(path):
         fixed = pathlib.Path(*itertools.takewhile(lambda p: not glob.has_magic(p), root.parts))
         matches = map(pathlib.Path, glob.glob(str(root), recursive=True))
         found = {
             file: fixed
             for match in matches
-            for file in (match.rglob("*") if match.is_dir() else (match,))
+            for file in (_below(match) if match.is_dir() else (match,))
         }
     else:
-        raise InputError(f"{root} does not exist; correct {option}")
+        raise NoFiles(f"{root} does not exist; correct {option}")
     files = tuple(
         RawFile(file, split, _partition_of(file.parent.relative_to(base)))
         for file, base in sorted(found.items())
@@ -177,7 +183,7 @@ def part_files(path: str, option: str, split: int | None = None) -> tuple[RawFil
         and not any(part.startswith((".", "_")) for part in file.relative_to(base).parts)
     )
     if not files:
-        raise InputError(f"{root} holds no files; correct {option}")
+        raise NoFiles(f"{root} holds no files; correct {option}")
     names = {tuple(name for name, _ in file.partition) for file in files}
     if len(names) > 1:
         raise InputError(
@@ -186,6 +192,17 @@ def part_files(path: str, option: str, split: int | None = None) -> tuple[RawFil
             f"{option}"
         )
     return files
+
+
+def _below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The files in a folder and those below it, links to folders followed, each folder once."""
+    seen = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(root))
+        folders[:] = [
+            name for name in folders if os.path.realpath(os.path.join(root, name)) not in seen
+        ]
+        yield from (pathlib.Path(root, name) for name in names)
 
 
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"

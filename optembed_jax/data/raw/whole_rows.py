@@ -87,6 +87,22 @@ def _pieces(path: pathlib.Path, size: int) -> Iterator[tuple[bytes, int]]:
             yield piece, stream.tell()
 
 
+def is_empty(path: pathlib.Path) -> bool:
+    """Whether a text file, plain or gzip, has no row below its first line.
+
+    Raises:
+      InputError: it is damaged.
+    """
+    if not path.stat().st_size:
+        return True
+    lines = 0
+    for content, _ in whole_rows(path, quoted=False, size=2**16):
+        lines += content.count(b"\n")
+        if lines > 1:
+            return False
+    return True
+
+
 def _with_line_feeds(
     path: pathlib.Path, pieces: Iterator[tuple[bytes, int]]
 ) -> Iterator[tuple[bytes, int]]:

@@ -1,4 +1,5 @@
 import datetime
+import gzip
 
 import numpy as np
 import pyarrow as pa
@@ -222,8 +223,32 @@ def test_a_folder_of_parts_is_the_table_that_they_make(tmp_path, write_table, co
         write_table([row[::-1] for row in part] if number == 1 else part, f"parts/{number}.csv")
     (parts / "_SUCCESS").touch()
     pq.write_table(pa.table(columns).slice(0, 0), parts / "3.parquet")
+    write_table(rows[:1], "parts/4.csv")
+    (parts / "5.csv").touch()
+    (parts / "6.csv.gz").write_bytes(gzip.compress(b""))
     for path in (parts, parts / "*"):
-        assert prepare(path).fingerprint == whole.fingerprint
+        made = prepare(path)
+        assert made.fingerprint == whole.fingerprint
+        assert prepare(path).path == made.path  # empty parts are no new ones
+
+
+def test_what_parts_there_are_now_is_looked_at(tmp_path, write_table, columns, prepare):
+    rows = as_rows(columns)
+    for name, part in (("a", rows), ("b", [rows[0], *rows[:0:-1]])):
+        (tmp_path / name).mkdir()
+        write_table(part, f"{name}/0.csv")
+    first = prepare(tmp_path / "a" / "*.csv")
+    other = data.DataOptions(table_file=str(tmp_path / "b" / "*.csv"), **CHOICE)
+    found = data.prepare("table", other, tmp_path / "out", fingerprint=first.fingerprint)
+    assert found.path != first.path  # the pattern leads to other files, which are there
+    gone = data.DataOptions(table_file=str(tmp_path / "c" / "*.csv"), **CHOICE)
+    found = data.prepare("table", gone, tmp_path / "out", fingerprint=first.fingerprint)
+    assert found.path == first.path
+    prepare(tmp_path / "a")
+    (tmp_path / "a" / "day=1").mkdir()
+    write_table(rows, "a/day=1/0.csv")
+    with pytest.raises(InputError, match="name different columns"):
+        prepare(tmp_path / "a")
 
 
 def test_folders_names_are_columns(tmp_path, write_table, columns, prepare):

@@ -44,6 +44,14 @@ def test_the_parts_of_a_table(tmp_path):
     assert sources.part_files(str(tmp_path / "t" / "day=*"), "table_file", split=1) == found
     (one,) = sources.part_files(str(tmp_path / "t" / "**" / "part-0.csv"), "table_file")
     assert dict(one.partition) == {"day": "2024-03-02", "place": "a/b"}
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "part-2.csv").write_text("x")
+    for link, target in (("day=2024-03-03", "elsewhere"), ("day=2024-03-04", "t")):
+        (tmp_path / "t" / link).mkdir()
+        (tmp_path / "t" / link / "place=c").symlink_to(tmp_path / target)
+    linked = sources.part_files(str(tmp_path / "t"), "table_file", split=1)
+    assert [file.path.name for file in linked] == ["part-1.csv", "part-0.csv", "part-2.csv"]
+    assert dict(linked[-1].partition) == {"day": "2024-03-03", "place": "c"}
     (alone,) = sources.part_files(str(one.path), "table_file")
     assert alone.partition == ()
     (tmp_path / "t" / "stray.csv").write_text("x")

@@ -14,7 +14,8 @@ from optembed_jax.step.optimisers import TrainConfig
 
 COMMANDS_DIFFER = {
     "mode_threshold": "budget",
-    "mode_oov": "oov",
+    "mode_oov": "shared",
+    "mode_linear": "prune",
     "row_decay": "group_lasso",
     "lr_plateau": "0.1",
 }

@@ -89,7 +89,8 @@ def test_of_rows_alone_the_supernet_is_kept_where_it_validates_better(
     assert (lines == (workdir / "supernet" / "metrics.jsonl").read_text()) == (kept == "supernet")
     # What is left is a model like any other: it is scored as the record says it was.
     bundle = tmp_path / "bundle"
-    assert command(export.main, workdir=workdir, data_dir=data_dir, bundle=bundle) == 0
+    names = {"workdir": workdir, "data_dir": data_dir, "bundle": bundle}
+    assert command(export.main, **names, full_ids=True) == 0
     (prepared,) = data_dir.glob("synthetic/*/*")
     ids, labels = data.load(prepared).arrays("test")
     logits = Bundle.load(bundle).logits(ids)
