@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,14 @@ from optembed_jax.data.vocabulary import Vocabulary
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.values.description import Description, describe_field, read_description
-from optembed_jax.values.rows import RowEncoder, check_sequence
+from optembed_jax.values.rows import (
+    RowEncoder,
+    as_columns,
+    check_sequence,
+    column_texts,
+    shown_names,
+)
+from optembed_jax.values.spelling import check_spellings
 from optembed_jax.values.unseen import Expected, expected_shares
 from optembed_jax.values.vocabulary_file import read_values, write_values
 
@@ -80,6 +87,15 @@ class Encoder:
         return Description(self.dataset, self.options, self.facts, described, self.expected)
 
     @functools.cached_property
+    def _as_they_are(self) -> tuple[tuple[int, str], ...]:
+        """Number and raw column of each field whose values are looked up as they are."""
+        return tuple(
+            (number, column.source)
+            for number, column in enumerate(self.columns)
+            if column.is_plain and column.rule is None
+        )
+
+    @functools.cached_property
     def _plain_sources(self) -> frozenset[str]:
         """Raw columns whose values nothing is made of."""
         return frozenset(self.sources) - {c.source for c in self.columns if not c.is_plain}
@@ -102,9 +118,11 @@ class Encoder:
         Raises:
           InputError: a column is missing, lengths differ, or a value is unusable.
         """
-        if self.rows is not None and _are_few(rows, self.sources):
-            return self.rows.encode(rows, first_row)
-        return self.encode_texts(raw_columns(rows, self.sources), first_row)
+        arrays = _columns(rows)
+        check_spellings(self._as_they_are, self.vocabulary.lookup, arrays, first_row)
+        if self.rows is not None and _are_few(arrays, self.sources):
+            return self.rows.encode(arrays, first_row)
+        return self.encode_texts(raw_columns(arrays, self.sources, first_row), first_row)
 
     def encode_texts(
         self, arrays: Mapping[str, pa.Array | pa.ChunkedArray], first_row: int = 0
@@ -214,22 +232,37 @@ def in_order(made: tuple[Column, ...], fields: Fields) -> tuple[Column, ...]:
     return tuple(by_name[name] for name in fields.names)
 
 
-def raw_columns(rows: RawColumns, wanted: Sequence[str]) -> dict[str, pa.Array]:
+def _columns(rows: RawColumns) -> Mapping[str, Any]:
+    columns = as_columns(rows)
+    if columns is None:
+        raise InputError(
+            f"rows are {type(rows).__name__}; raw columns by name are needed: a mapping, a "
+            "pyarrow.Table or a data frame"
+        )
+    return columns
+
+
+def raw_columns(rows: RawColumns, wanted: Sequence[str], first_row: int = 0) -> dict[str, pa.Array]:
     """Raw columns as strings, null where missing.
+
+    Args:
+      rows: a mapping, an Arrow table or batch, or a data frame.
+      wanted: names of the columns.
+      first_row: number of the first row, for messages.
 
     Raises:
       InputError: a column is missing, or lengths differ.
     """
-    names = rows.column_names if isinstance(rows, pa.Table) else list(rows)
+    found = _columns(rows)
     arrays = {}
     for name in wanted:
-        if name not in names:
-            raise InputError(f"column {name!r} is missing; the rows have {', '.join(names)}")
-        column = rows[name]
+        if name not in found:
+            raise InputError(f"column {name!r} is missing; the rows have {shown_names(found)}")
+        column = found[name]
         if isinstance(column, pa.ChunkedArray):
             column = column.combine_chunks()
         if not isinstance(column, pa.Array):
-            column = _array(name, column)
+            column = _array(name, column, first_row)
         arrays[name] = strings_of(name, column)
     lengths = {len(array) for array in arrays.values()}
     if len(lengths) > 1:
@@ -237,16 +270,15 @@ def raw_columns(rows: RawColumns, wanted: Sequence[str]) -> dict[str, pa.Array]:
     return arrays
 
 
-def _array(name: str, values: Sequence[Any]) -> pa.Array:
+def _array(name: str, values: Sequence[Any], first_row: int) -> pa.Array:
     check_sequence(name, values)
     try:
         return as_array(values)
     except InputError as error:
+        column_texts(name, values, first_row)  # which says in which row
         raise InputError(f"column {name!r}: {error}") from error
 
 
-def _are_few(rows: RawColumns, sources: Sequence[str]) -> TypeGuard[Mapping[str, Sequence[Any]]]:
-    if not isinstance(rows, Mapping):
-        return False
+def _are_few(rows: Mapping[str, Any], sources: Sequence[str]) -> bool:
     column = rows.get(sources[0], ())
     return not hasattr(column, "__len__") or len(column) <= _FEW_ROWS

@@ -124,10 +124,14 @@ class Vocabulary:
             for number, field in enumerate(fields)
             if isinstance(field, Coded)
         }
-        sizes = [len(texts) for texts in plain.values()]
+        sizes = np.array([len(texts) for texts in plain.values()], np.int64)
         fields_of = np.repeat(np.array(list(plain), np.int64), sizes)
         places = self.lookup.places(joined(list(plain.values())), fields_of).astype(np.int32)
-        found = dict(zip(plain, np.split(places, np.cumsum(sizes)[:-1]), strict=True))
+        ends = np.cumsum([0, *sizes])  # also where no field has texts
+        found = {
+            number: places[begin:end]
+            for number, begin, end in zip(plain, ends[:-1], ends[1:], strict=True)
+        }
         rows = len(fields[0].codes if isinstance(fields[0], Coded) else fields[0])
         ids = np.empty((len(fields), rows), np.int32)
         for number, (field, offset) in enumerate(

@@ -23,6 +23,7 @@ from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle_format import BundleError
 from optembed_jax.serving.compact_model import tree_bytes
 from optembed_jax.serving.forward_module import load_forward
+from optembed_jax.values.rows import as_columns
 from optembed_jax.values.unseen import Watch
 
 _FEWER_BITS = 0.1  # Accelerators may multiply in 8 or 10 bits: enough to tell another model.
@@ -135,10 +136,11 @@ class Bundle:
     def _logits(
         self, rows: np.ndarray | RawColumns, batch_size: int, stacklevel: int
     ) -> np.ndarray:
-        if _is_ids(rows):
+        columns = as_columns(rows)
+        if columns is None:
             ids = check_ids(rows, self.fields)
         else:
-            ids = self._encode(rows, 0, stacklevel)
+            ids = self._encode(columns, 0, stacklevel)
         parts = []
         for start in range(0, len(ids), batch_size):
             batch = ids[start : start + batch_size]
@@ -200,11 +202,6 @@ def _read_encoder(path: pathlib.Path, files: Mapping[str, bytes], fields: Fields
         raise BundleError(
             f"{path / layout.ENCODER} and {layout.VOCABULARY} cannot be used: {error}"
         ) from error
-
-
-def _is_ids(rows: Any) -> bool:
-    # A data frame of any library has columns; so does a pyarrow.Table.
-    return not isinstance(rows, Mapping) and not hasattr(rows, "columns")
 
 
 def _fields_of(manifest: Mapping[str, Any]) -> Fields:

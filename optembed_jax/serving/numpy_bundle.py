@@ -21,6 +21,7 @@ from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle_format import BundleError
 from optembed_jax.values.description import read_description
 from optembed_jax.values.rows import RowEncoder, as_columns
+from optembed_jax.values.spelling import check_spellings
 from optembed_jax.values.unseen import Expected, Watch
 from optembed_jax.values.vocabulary_file import read_values
 
@@ -90,7 +91,16 @@ class NumpyBundle:
             raise BundleError(f"{self.path} has no vocabulary: it takes ids, not raw columns")
         if isinstance(self._encoder, InputError):
             raise self._encoder
-        ids = self._encoder.encode(rows, first_row)
+        columns = as_columns(rows)
+        if columns is None:
+            raise InputError(f"rows are {type(rows).__name__}; raw columns by name are needed")
+        plain = [
+            (number, field.source)
+            for number, field in enumerate(self._encoder.fields)
+            if field.step is None and field.rule is None
+        ]
+        check_spellings(plain, self._encoder.lookup, columns, first_row)
+        ids = self._encoder.encode(columns, first_row)
         self._watch.add((ids == self._offsets[:-1]).sum(axis=0), len(ids), stacklevel)
         return ids
 
@@ -114,6 +124,8 @@ class NumpyBundle:
         return self._logits(rows, batch_size, stacklevel=4)
 
     def _logits(self, rows: Any, batch_size: int, stacklevel: int) -> np.ndarray:
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, not {batch_size}")
         columns = as_columns(rows)
         ids = np.asarray(rows if columns is None else self.encode(columns, stacklevel=stacklevel))
         if ids.ndim != 2 or ids.shape[1] != len(self._fields):

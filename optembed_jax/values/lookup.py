@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -135,6 +136,35 @@ class Lookup:
         """
         return self.texts.strings(np.array([self.first[field] + place - 1]))[0] or None
 
+    def twins(self, field: int) -> Mapping[str, str]:
+        """Texts that a typed value has (12, true, a day) of which another spelling has a row too.
+
+        Args:
+          field: the number of one that is not numeric; looked through once.
+
+        Returns:
+          The other spelling (12.0, True, its midnight) by such a text.
+        """
+        if field not in self._twins:
+            texts = self.field_texts(field)
+            starts, lengths = texts.starts[:-1], texts.lengths
+            # Few texts can be another spelling; these three bytes are there in any case.
+            last, first, fifth = (
+                texts.data[at] for at in (texts.starts[1:] - 1, starts, starts + 4)
+            )
+            may_be = (last == ord("0")) | np.isin(first, list(b"TF")) & (lengths < 6)
+            may_be |= (fifth == ord("-")) & (lengths > 10)
+            found = texts.strings(np.flatnonzero(may_be & (lengths > 0)))
+            typed = {_typed_text(text): text for text in found if _typed_text(text) != text}
+            number = np.full(len(typed), field, np.int64)
+            has_row = self.table.find(texts_of(list(typed)), number) >= 0
+            self._twins[field] = dict(itertools.compress(typed.items(), has_row.tolist()))
+        return self._twins[field]
+
+    @functools.cached_property
+    def _twins(self) -> dict[int, Mapping[str, str]]:
+        return {}
+
     def field_texts(self, field: int) -> Texts:
         """The texts of one field, in the order of their places."""
         begin, end = self.first[field : field + 2].tolist()
@@ -174,6 +204,13 @@ def all_bins(edges: np.ndarray, has_missing: bool) -> Bins:
     if not has_missing:
         places[-1] = 0
     return Bins(np.asarray(edges, np.float64), places)
+
+
+def _typed_text(text: str) -> str:
+    """The text of the number, truth or time that a text may be a spelling of."""
+    if text in ("True", "TRUE", "False", "FALSE"):
+        return text.lower()
+    return Rule(MOMENT).canonical(Rule(NUMBER).canonical(text)) or text
 
 
 def _have_sign(texts: Texts) -> np.ndarray:

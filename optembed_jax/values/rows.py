@@ -1,7 +1,7 @@
 """Raw rows to ids in plain Python and NumPy: the quickest way for few rows, without pyarrow."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from optembed_jax.values.numbers import number_of
 from optembed_jax.values.rule import Rule
 from optembed_jax.values.steps import Step
 from optembed_jax.values.table import texts_of
-from optembed_jax.values.text import text_of
+from optembed_jax.values.text import arrow_time_text, check_texts, text_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ class RowEncoder:
         columns = {}
         for source in self._sources:
             if source not in rows:
-                raise InputError(f"column {source!r} is missing; the rows have {', '.join(rows)}")
+                raise InputError(f"column {source!r} is missing; the rows have {shown_names(rows)}")
             columns[source] = column_texts(source, rows[source], first_row)
         lengths = set(map(len, columns.values()))
         if len(lengths) > 1:
@@ -87,29 +87,59 @@ class RowEncoder:
         return (ids.T + self._offsets).astype(np.int32)
 
 
+def shown_names(rows: Mapping[str, Any]) -> str:
+    """The names of columns, for messages."""
+    return ", ".join(map(str, rows))
+
+
 def as_columns(rows: Any) -> Mapping[str, Sequence[Any]] | None:
-    """Raw columns by name, of a mapping, an Arrow table or a data frame; None where it is neither.
+    """Raw columns by name, of a mapping, an Arrow table or batch, or a data frame; None where it is
+    neither.
 
     Tables are known by what they can do: their libraries need not be installed.
+
+    Raises:
+      InputError: rows by name instead of columns, or two columns of one name.
     """
     if isinstance(rows, Mapping):
         return rows
+    if isinstance(rows, list | tuple) and any(isinstance(row, Mapping) for row in rows):
+        raise InputError(
+            "rows are a list of mappings; give one mapping from each column to its values: "
+            "{'a': [first row's, second row's]}"
+        )
     names = getattr(rows, "column_names", None)
     if names is None:
-        return None if not hasattr(rows, "columns") else {name: rows[name] for name in rows.columns}
+        names = getattr(rows, "columns", None)
+    if names is None:
+        return None
+    names = list(names)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"the rows have more than one column {twice!r}")
     return {name: rows[name] for name in names}
 
 
 def _unpacked(values: Any) -> Sequence[Any]:
     """The values of an Arrow array, which its own scalars are not."""
     kind = str(values.type)
-    # Python has one float, which has more digits than 32 bits hold, and no nanoseconds.
-    in_numpy = kind in ("halffloat", "float", "double") or (
-        kind.startswith("timestamp") and "tz=" not in kind
-    )
-    if in_numpy and hasattr(values, "combine_chunks"):
-        return values.to_numpy()
-    return values.to_numpy(zero_copy_only=False) if in_numpy else values.to_pylist()
+    if kind.startswith("dictionary"):
+        values = values.cast(values.type.value_type)
+        kind = str(values.type)
+    if kind.startswith("duration"):
+        raise InputError(f"values of type {kind} cannot be read as text")
+    if kind.startswith(("timestamp", "time", "date")):  # Python has no nanoseconds
+        return [arrow_time_text(text) for text in values.cast("string").to_pylist()]
+    if kind not in ("halffloat", "float", "double"):
+        return values.to_pylist()
+    # Python has one float, which has more digits than 32 bits hold.
+    return values.to_numpy() if hasattr(values, "chunks") else values.to_numpy(zero_copy_only=False)
+
+
+def unmasked(values: np.ma.MaskedArray) -> list[Any]:
+    """The values of a masked array, each of its own type, None where it is masked."""
+    hidden = np.ma.getmaskarray(values).tolist()
+    return [None if no else value for value, no in zip(values.data, hidden, strict=True)]
 
 
 def check_sequence(source: str, values: Any) -> None:
@@ -118,8 +148,15 @@ def check_sequence(source: str, values: Any) -> None:
     Raises:
       InputError: naming the column.
     """
-    if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
+    if isinstance(values, str | bytes | bytearray) or not hasattr(values, "__len__"):
         raise InputError(f"column {source!r} is one value, a sequence of values is needed")
+    if isinstance(values, Mapping | Set):
+        raise InputError(
+            f"column {source!r} is a {type(values).__name__}, a sequence of values is needed"
+        )
+    shape = getattr(values, "shape", None)
+    if isinstance(shape, tuple) and len(shape) != 1:
+        raise InputError(f"column {source!r} has the shape {shape}, one value a row is needed")
 
 
 def column_texts(source: str, values: Sequence[Any], first_row: int) -> list[str | None]:
@@ -130,7 +167,12 @@ def column_texts(source: str, values: Sequence[Any], first_row: int) -> list[str
     """
     check_sequence(source, values)
     if hasattr(values, "to_pylist"):
-        values = _unpacked(values)
+        try:
+            values = _unpacked(values)
+        except InputError as error:
+            raise InputError(f"column {source!r}: {error}") from error
+    if isinstance(values, np.ma.MaskedArray):
+        values = unmasked(values)
     if isinstance(values, np.ndarray) and values.dtype.kind in "iubUO":
         values = values.tolist()
     texts = []
@@ -139,6 +181,12 @@ def column_texts(source: str, values: Sequence[Any], first_row: int) -> list[str
             texts.append(value or None if type(value) is str else text_of(value))
     except InputError as error:
         raise InputError(f"row {first_row + len(texts)}: column {source!r}: {error}") from error
+    bad = check_texts(texts)
+    if bad is not None:
+        raise InputError(
+            f"row {first_row + bad}: column {source!r} is {str(texts[bad])[:60]!r}, which has no "
+            "UTF-8 form"
+        )
     return texts
 
 

@@ -4,7 +4,8 @@ A tool that reads a file and writes it again may turn 12 into 12.0, True into tr
 time at midnight, an empty cell into NaN. Undoing that must not make one value of two: a column of
 versions may hold 1.1 and 1.10. So a rule holds for a column only where the training files write
 every value of it in one way; where they write it in two ("12" and "12.0"), in a way that could be a
-spelling ("007"), or hold any other text, every text stays a value of its own.
+spelling ("007"), or hold any other text, every text stays a value of its own. Only minus zero and
+zero are one number under any rule of numbers, as they are for whoever compares them.
 """
 
 import dataclasses

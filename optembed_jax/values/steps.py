@@ -56,29 +56,29 @@ def _day(value: str | None) -> datetime.date:
     return datetime.date(2000 + int(value[:2]), int(value[2:4]), int(value[4:6]))
 
 
-def year(value: str | None) -> str | None:
+def year(value: str | None) -> str:
     """Seconds since 1970 to the year, in UTC."""
     return _moment(value, lambda moment: moment.year)
 
 
-def month(value: str | None) -> str | None:
+def month(value: str | None) -> str:
     """Seconds since 1970 to the month, "1" to "12", in UTC."""
     return _moment(value, lambda moment: moment.month)
 
 
-def weekday_of_second(value: str | None) -> str | None:
+def weekday_of_second(value: str | None) -> str:
     """Seconds since 1970 to the day of the week, "1" (Monday) to "7", in UTC."""
     return _moment(value, lambda moment: moment.isoweekday())
 
 
-def hour(value: str | None) -> str | None:
+def hour(value: str | None) -> str:
     """Seconds since 1970 to the hour, "0" to "23", in UTC."""
     return _moment(value, lambda moment: moment.hour)
 
 
-def _moment(value: str | None, part: Callable[[datetime.datetime], int]) -> str | None:
+def _moment(value: str | None, part: Callable[[datetime.datetime], int]) -> str:
     if value is None:
-        return None
+        raise ValueError("a missing value is no time")
     seconds = _integer(value)
     try:
         return str(part(datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=seconds)))

@@ -8,6 +8,7 @@ equal the bytes are compared.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -179,10 +180,14 @@ class TextTable:
         begin = self.texts.starts.take(candidate)
         same = self.texts.starts.take(candidate + 1) - begin == lengths
         own = self.texts.words
+        rows: Any = slice(None)
         for offset in range(0, int(lengths.max(initial=0)), 8):
-            rows: np.ndarray | slice = slice(None)
-            if offset:
+            if offset == 8:
                 rows = np.flatnonzero(same & (lengths > offset))
+            elif offset:  # fewer at every step: one long text is no work for the others
+                rows = rows[same[rows] & (lengths[rows] > offset)]
+            if offset and not len(rows):
+                break
             differ = words[starts[rows] + offset] ^ own[begin[rows] + offset]
             differ &= _mask(lengths[rows] - offset)
             same[rows] &= differ == 0
@@ -209,13 +214,14 @@ def _hashes(
     result *= np.uint64(_ODD[0])
     result += lengths.astype(np.uint64)
     longest = int(lengths.max(initial=0))
+    rows: Any = slice(None)
     for offset in range(0, max(longest, 1), 8):  # an empty text has a first word too
         if offset == 0:
-            rows: np.ndarray | slice = slice(None)
             left = lengths
             word = words[starts]
         else:
-            rows = np.flatnonzero(lengths > offset)
+            # Fewer at every step: one long text is no work for the others.
+            rows = np.flatnonzero(lengths > offset) if offset == 8 else rows[left > 8]
             left = lengths[rows] - offset
             word = words[starts[rows] + offset]
         word &= _mask(left)

@@ -1,8 +1,9 @@
 """The one text of a value of any type: the same for Python, NumPy and Arrow values, and for files.
 
-Numbers are written without an exponent's help where that is exact, and without a fraction that says
-nothing (3, not 3.0): a column of integers becomes one of floats as soon as a value is missing. Text
-is left as it is here; which texts mean the same is decided by column, in `values.rule`.
+Numbers are written without an exponent's help where that is exact and short, and without a fraction
+that says nothing (3, not 3.0): a column of integers becomes one of floats as soon as a value is
+missing. Text is left as it is here; which texts mean the same is decided by column, in
+`values.rule`.
 """
 
 import datetime
@@ -11,6 +12,7 @@ import math
 import numbers
 import re
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ import numpy as np
 from optembed_jax.errors import InputError
 
 _EXACT = 2.0**53  # below it every integer has a float of its own
+_LONGEST_FRACTION = 40  # characters: smaller numbers are written with an exponent
 
 
 def text_of(value: Any) -> str | None:
@@ -28,13 +31,19 @@ def text_of(value: Any) -> str | None:
     """
     if type(value) is str:
         return value or None
-    if value is None:
+    if value is None or value is np.ma.masked:
         return None
     for kind, write in _WRITERS:
         if isinstance(value, kind):
             return write(value)
+    if isinstance(value, np.ma.MaskedArray) and value.shape == ():
+        return None if value.mask else text_of(value.data[()])
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        return text_of(np.asarray(value)[()])  # an array without axes, or a device's
+        inside = np.asarray(value)[()]  # an array without axes, or a device's
+        if type(inside) is not type(value):
+            return text_of(inside)
+    if type(value).__module__ == "ml_dtypes":  # bfloat16 and the like: NumPy knows no kind of them
+        return _of_narrow(value)
     if type(value).__name__ == "NAType":  # pandas' own missing value
         return None
     raise InputError(f"a value is {_shown(value)}, one plain value is needed")
@@ -47,7 +56,22 @@ def _of_float(value: Any) -> str | None:
     if abs(number) < _EXACT and number == int(number):
         return str(int(number))
     # The shortest text that is this number among those of its own type: 0.1, also in 32 bits.
-    return str(value) if isinstance(value, np.floating) else repr(number)
+    text = str(value) if isinstance(value, np.floating) else repr(number)
+    if "e-" not in text:
+        return text
+    written = format(decimal.Decimal(text), "f")  # as files write it
+    return written if len(written) <= _LONGEST_FRACTION else text
+
+
+def _of_narrow(value: Any) -> str | None:
+    try:
+        return _of_float(float(value))
+    except TypeError as error:
+        raise InputError(f"a value is {_shown(value)}, one plain value is needed") from error
+
+
+def _refuse(value: Any) -> str | None:
+    raise InputError(f"a value is {_shown(value)}, one plain value is needed")
 
 
 def _of_decimal(value: decimal.Decimal) -> str | None:
@@ -77,8 +101,31 @@ def _of_datetime64(value: np.datetime64) -> str | None:
 
 
 def _of_time(value: datetime.time) -> str:
-    text = value.isoformat()
-    return text.rstrip("0") if "." in text else text
+    clock = value.replace(tzinfo=None).isoformat()
+    zone = value.isoformat()[len(clock) :]
+    return (clock.rstrip("0") if "." in clock else clock) + zone
+
+
+def check_texts(texts: Sequence[str | None]) -> int | None:
+    """The number of the first text that has no UTF-8 form; None where all have one."""
+    if _has_utf8("".join(filter(None, texts))):
+        return None
+    return next(number for number, text in enumerate(texts) if not _has_utf8(text or ""))
+
+
+def _has_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def arrow_time_text(text: str | None) -> str | None:
+    """The text of a date or time that Arrow wrote with all digits of a fraction."""
+    if text is None:
+        return None
+    return time_text(text) if "-" in text else text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _shown(value: Any) -> str:
@@ -90,6 +137,7 @@ def _shown(value: Any) -> str:
 _WRITERS: tuple[tuple[Any, Any], ...] = (
     (str, lambda value: str(value) or None),
     ((bool, np.bool_), lambda value: "true" if value else "false"),
+    (np.timedelta64, _refuse),  # which NumPy takes for an integer
     (numbers.Integral, lambda value: str(int(value))),
     ((float, np.floating), _of_float),
     (decimal.Decimal, _of_decimal),

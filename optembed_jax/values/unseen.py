@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_FAR = 2.0  # times as many as expected
+_FAR = 2.0  # times as many as expected, or so many times fewer with a row
 _MORE = 0.01  # and a hundredth of the rows more
 _CHANCE = 0.01
 _WINDOW = 100_000
@@ -44,13 +44,17 @@ class Expected:
           rows: all rows.
 
         Returns:
-          Numbers of fields: those whose share is at least twice the expected one and a hundredth
-          more, and so high that its chance is below 1 % (Chernoff's bound of the binomial tail).
+          Numbers of fields: those whose share is at least twice the expected one, or whose share of
+          values with a row is at most half the expected one; and a hundredth of the rows more than
+          expected, and so high that its chance is below 1 % (Chernoff's bound of the binomial
+          tail).
         """
         if not rows or not unseen.any():
             return np.zeros(0, np.int64)
         share = unseen / rows
-        far = (share >= _FAR * self.shares) & (share >= self.shares + _MORE)
+        # Where more than half is to be expected, it is the values with a row that grow rare.
+        far = (share >= _FAR * self.shares) | (1.0 - share <= (1.0 - self.shares) / _FAR)
+        far &= share >= self.shares + _MORE
         # That none of so many training rows had one does not mean that no other row ever will.
         least = 0.5 / self.rows
         return np.array(

@@ -148,3 +148,22 @@ def test_what_is_kept_is_written_and_read(prepared, raw, tmp_path):
     small.write(*files)
     read = read_encoder(*(file.read_bytes() for file in files), small.vocabulary.layout)
     np.testing.assert_array_equal(read.encode(raw), expected)
+
+
+def test_a_table_of_numbers_alone(tmp_path):
+    rng = np.random.default_rng(0)
+    lines = [f"{a},{a * b:.2f},{int(b > 0.5)}" for a, b in rng.random((200, 2)).round(3).tolist()]
+    (tmp_path / "rows.csv").write_text("\n".join(["a,b,click", *lines]) + "\n")
+    options = data.DataOptions(
+        table_file=str(tmp_path / "rows.csv"), label="click", numeric=("a", "b"), numeric_bins=5
+    )
+    encoder = encoder_of(data.prepare("table", options, tmp_path / "data"))
+    numbers = np.linspace(-0.5, 1.5, 150)
+    wanted = [
+        int(encoder.vocabulary.layout.offsets[f])
+        + bins.places[np.searchsorted(bins.edges, numbers, side="right")]
+        for f, bins in enumerate(encoder.vocabulary.lookup.bins)
+    ]
+    for rows in (1, 64, 65, 150):
+        found = encoder.encode({"a": numbers[:rows], "b": numbers[:rows].tolist()})
+        np.testing.assert_array_equal(found, np.stack(wanted, axis=1)[:rows])

@@ -68,3 +68,20 @@ def test_the_file_is_readable_without_this_package(made, tmp_path):
     assert [row["id"] for row in rows] == list(range(9))
     assert rows[1] == {"id": 1, "field": "a", "kind": "value", "value": "x", "count": 0}
     assert [row["kind"] for row in rows[:5]] == ["oov", "value", "missing", "value", "oov"]
+
+
+def test_numeric_fields_alone():
+    edges = [np.array([1.0]), np.array([0.0, 2.0])]
+    names = [["[-inf, 1.0)", "[1.0, inf)", None], ["[-inf, 0.0)", "[0.0, 2.0)", "[2.0, inf)"]]
+    made = Vocabulary.of(
+        [
+            FieldVocabulary(name, pa.array(values), own)
+            for name, values, own in zip("ab", names, edges, strict=True)
+        ]
+    )
+    numbers = np.linspace(-3, 3, 70)
+    numbers[5] = np.nan
+    ids = made.encode([numbers, numbers])
+    wanted = [[1 + (n >= 1) if n == n else 3, 4 + (1 + (n >= 0) + (n >= 2) if n == n else 0)]
+              for n in numbers.tolist()]  # fmt: skip
+    np.testing.assert_array_equal(ids, wanted)

@@ -107,6 +107,19 @@ def test_refuses_wrong_ids(write):
         bundle.predict(np.zeros((1, 3), int))
 
 
+@pytest.mark.parametrize("load", [NumpyBundle.load, Bundle.load])
+def test_refuses_batches_of_nothing_and_rows_by_name(write, load, draw_ids):
+    bundle = load(write(model="fm"))
+    ids = draw_ids(FIELDS, 3)
+    for ask in (bundle.logits, bundle.predict):
+        for size in (0, -1):
+            with pytest.raises(InputError, match=f"batch_size must be at least 1, not {size}"):
+                ask(ids, batch_size=size)
+        with pytest.raises(InputError, match="rows are a list of mappings; give one mapping"):
+            ask([{"item": 1}, {"item": 2}])
+    assert bundle.logits(ids, batch_size=1).shape == (3,)
+
+
 def test_refuses_the_manifest_of_another_model(write):
     path = write(model="fnn")
     text = (path / "manifest.json").read_text()

@@ -25,8 +25,10 @@ COLUMNS = {
     "day": DAYS,
     "moment": [f"{day}T06:30:00" for day in DAYS],
     "city": ["rome", "NULL", "oslo"],
+    "tiny": ["0.00005", "0.0001", "0.25", "3"],
     "age": [str(n) for n in range(40)],
 }
+MASK = [False, True]
 NUMPY_DAYS = np.array(DAYS[:2], "datetime64[ns]")
 FORMS = {
     "user": [
@@ -50,6 +52,8 @@ FORMS = {
             [datetime.datetime(2024, 3, 1), datetime.datetime(2024, 3, 2)],
             [datetime.date(2024, 3, 1), datetime.datetime(2024, 3, 2)],
             NUMPY_DAYS, NUMPY_DAYS.astype("datetime64[D]"), list(NUMPY_DAYS),
+            np.ma.array(NUMPY_DAYS), pa.array(NUMPY_DAYS, pa.timestamp("ns")),
+            pa.array(NUMPY_DAYS, pa.timestamp("ns")).dictionary_encode(),
             pa.array(NUMPY_DAYS, pa.timestamp("us")), pa.array(NUMPY_DAYS.astype("datetime64[D]")),
             [f"{day} 00:00:00" for day in DAYS[:2]], [f"{day}T00:00:00.000" for day in DAYS[:2]]],
     "moment": [[f"{day} 06:30" for day in DAYS[:2]],
@@ -58,7 +62,14 @@ FORMS = {
     "city": [["NULL", "rome"], [None, "rome"], ["", "rome"], ["nan", "rome"],
              np.array([NAN, "rome"], object), pa.array([None, "rome"])],
     "age": [["17", ""], [17, None], ["17.0", "NA"], [17.0, NAN], np.array([17, NAN], np.float32),
-            pa.array([17, None])],
+            pa.array([17, None]), np.ma.array([17.0, 0.0], mask=MASK),
+            np.ma.array([17, 0], mask=MASK), np.ma.array([17, 0], np.float32, mask=MASK),
+            np.ma.array(["17", "18"], mask=MASK), [17, np.ma.masked],
+            np.ma.array([17, 18], object, mask=MASK)],
+    "tiny": [["0.00005", "0.0001"], [5e-5, 1e-4], np.array([5e-5, 1e-4]),
+             np.array([5e-5, 1e-4], np.float32), [np.float32(5e-5), 1e-4],
+             pa.array([5e-5, 1e-4]), pa.array([5e-5, 1e-4], pa.float32()),
+             [decimal.Decimal("0.00005"), decimal.Decimal("1E-4")], ["0.000050", "0.0001"]],
 }  # fmt: skip
 CASES = [(name, number) for name, forms in FORMS.items() for number in range(1, len(forms))]
 
@@ -180,3 +191,90 @@ def test_a_table_and_a_data_frame_are_columns():
         columns = ("a",)
 
     assert as_columns(Frame(a=[1])) == {"a": [1]}
+
+
+SECOND = 1_709_389_800  # 2024-03-02 14:30:00 UTC
+IN_A_DAY = [52_200 * 10**9 + 7, None, 52_200 * 10**9]
+
+
+@pytest.mark.parametrize(
+    ("array", "texts"),
+    [
+        (pa.array([SECOND * 10**9 + 7, None], pa.timestamp("ns", "UTC")),
+         ["2024-03-02 14:30:00.000000007Z", None]),
+        (pa.array([SECOND * 10**9 + 7, None], pa.timestamp("ns", "+01:00")),
+         ["2024-03-02 14:30:00.000000007Z", None]),
+        (pa.array([SECOND * 10**9 + 7], pa.timestamp("ns")), ["2024-03-02 14:30:00.000000007"]),
+        (pa.array([SECOND], pa.timestamp("s", "UTC")), ["2024-03-02 14:30:00Z"]),
+        (pa.array(IN_A_DAY, pa.time64("ns")), ["14:30:00.000000007", None, "14:30:00"]),
+        (pa.array([52_200_100], pa.time32("ms")), ["14:30:00.1"]),
+        (pa.array([datetime.date(2024, 3, 2)], pa.date64()), ["2024-03-02"]),
+    ],
+)  # fmt: skip
+def test_arrow_times_by_value_as_by_column(array, texts):
+    for values in (array, pa.chunked_array([array]), array.dictionary_encode()):
+        assert column_texts("a", values, 0) == texts
+        assert encoder_lib.raw_columns({"a": values}, ("a",))["a"].to_pylist() == texts
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (pa.array([5], pa.duration("s")), r"column 'a': values of type duration\[s\]"),
+        (np.array([5, 6], "m8[s]"), "timedelta"),
+        ([np.timedelta64(5, "s")], "timedelta"),
+        ([datetime.timedelta(5)], "timedelta"),
+        ([1, np.timedelta64("NaT")], "timedelta"),
+        (["x", "\ud800"], r"row 1: column 'a' is '\\ud800', which has no UTF-8 form"),
+        (["x", 3, "\udc80y"], r"row 2: column 'a' is '\\udc80y', which has no UTF-8 form"),
+        (np.array(["x", "\ud800"]), "row 1: column 'a' is"),
+        ([b"x", b"\xff"], "row 1: column 'a': a value is"),
+        ({"x": 1}, "column 'a' is a dict, a sequence"),
+        ({1, 2}, "column 'a' is a set, a sequence"),
+        (np.zeros((2, 2)), r"column 'a' has the shape \(2, 2\)"),
+        (np.array(3), r"column 'a' has the shape \(\)"),
+        (bytearray(b"ab"), "column 'a' is one value"),
+    ],
+)
+def test_both_ways_refuse_what_is_no_column_of_values(values, message):
+    with pytest.raises(InputError, match=message) as error:
+        column_texts("a", values, 0)
+    with pytest.raises(InputError, match="column 'a'") as other:
+        encoder_lib.raw_columns({"a": values}, ("a",))
+    if not hasattr(values, "dtype") or values.dtype.kind != "m":  # which Arrow has a type for
+        assert str(other.value) == str(error.value)
+
+
+def test_a_list_of_days_of_numpy_is_read_value_by_value(monkeypatch):
+    def refuse(*args):
+        if args[0] and any(isinstance(value, np.datetime64) for value in args[0]):
+            raise AssertionError("Arrow was given them")
+        return made(*args)
+
+    made = pa.array
+    monkeypatch.setattr(pa, "array", refuse)
+    days = ["2024-03-02", None, "2024-03-03"]
+    values = [np.datetime64(days[0]), None, np.datetime64(days[2])]
+    assert encoder_lib.raw_columns({"a": values}, ("a",))["a"].to_pylist() == days
+    array = np.array(values, object)
+    assert encoder_lib.raw_columns({"a": array}, ("a",))["a"].to_pylist() == days
+
+
+def test_batches_and_rows_by_name(encoder):
+    rows = {name: list(forms[0]) for name, forms in FORMS.items()}
+    wanted = encoder.encode(rows)
+    many = {name: values * 50 for name, values in rows.items()}
+    for own, times in ((rows, 1), (many, 50)):
+        batch = pa.RecordBatch.from_pydict(own)
+        for table in (batch, pa.Table.from_batches([batch])):
+            np.testing.assert_array_equal(encoder.encode(table), np.tile(wanted, (times, 1)))
+    with pytest.raises(InputError, match="rows are a list of mappings; give one mapping"):
+        encoder.encode([{name: values[0] for name, values in rows.items()}])
+    with pytest.raises(InputError, match="rows are list; raw columns by name are needed"):
+        encoder.encode([1, 2])
+    with pytest.raises(InputError, match="column 'user' is one value"):
+        encoder.encode({name: values[0] for name, values in rows.items()})
+    with pytest.raises(InputError, match="more than one column 'a'"):
+        as_columns(pa.table([[1], [2]], names=["a", "a"]))
+    with pytest.raises(InputError, match="column 'user' is missing; the rows have 1, b"):
+        encoder.encode({1: [2], "b": [3]})

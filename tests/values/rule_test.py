@@ -76,8 +76,8 @@ def test_a_rule_never_makes_one_value_of_two_that_a_training_file_tells_apart(ce
     texts = [cell or None for cell in cells]
     rule = rule_of(forms_of(texts))
     written = [rule.canonical(text) for text in texts]
-    # -0.0 and 0.0 are one number however one looks at it.
-    alike = {"-0": "0", "-0.0": "0.0", "-0.00": "0.00"}
+    # -0.0 and 0.0 are one number however one looks at it, where they are read as numbers at all.
+    alike = {"-0": "0", "-0.0": "0.0", "-0.00": "0.00"} if rule.kind == "number" else {}
     assert len(set(written)) == len({alike.get(text, text) for text in texts})
     assert [rule.canonical(text) for text in written] == written
 

@@ -76,6 +76,8 @@ def test_lookups():
         ("log_bucket", "x"),
         ("log_bucket", "1.0"),
         ("hour_of_day", None),
+        ("year", None),
+        ("hour", None),
         ("weekday", "14130100"),
         ("is_weekend", "14103124"),
         ("hour_of_day", "1410312"),

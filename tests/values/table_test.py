@@ -85,3 +85,16 @@ def test_texts_are_cut_and_joined():
     assert both.strings(np.arange(4)) == ["", "é", "a", "a"]
     with pytest.raises(InputError, match="is no text"):
         texts_of(["\ud800"])
+
+
+def test_one_long_text_is_work_for_itself_alone(monkeypatch):
+    values = [f"{n:06}" * (1 + n % 3) for n in range(500)] + ["x" * 4_000]
+    first = np.array([0, len(values)])
+    read = []
+    mask = table_lib._mask
+    monkeypatch.setattr(table_lib, "_mask", lambda left: (read.append(left.size), mask(left))[1])
+    made = TextTable(texts_of(values), first)
+    found = made.find(texts_of(values), np.zeros(len(values), np.int64))
+    np.testing.assert_array_equal(found, np.arange(len(values)))
+    words = sum(-(-len(value) // 8) for value in values)
+    assert sum(read) == 3 * words  # two hashes and one comparison of each

@@ -3,6 +3,7 @@ import decimal
 import enum
 import uuid
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -38,7 +39,11 @@ class Colour(enum.StrEnum):
         (float("inf"), "inf"),
         (2.0**53, "9007199254740992.0"),
         (1e22, "1e+22"),
-        (1e-5, "1e-05"),
+        (1e-5, "0.00001"),
+        (-5e-5, "-0.00005"),
+        (np.float32(5e-5), "0.00005"),
+        (1.5e-30, "0.0000000000000000000000000000015"),
+        (1e-200, "1e-200"),
         (np.float32(0.1), "0.1"),
         (np.float16(0.1), "0.1"),
         (np.float32(3), "3"),
@@ -64,6 +69,16 @@ class Colour(enum.StrEnum):
         (np.datetime64("NaT"), None),
         (datetime.time(14, 30), "14:30:00"),
         (datetime.time(14, 30, 1, 500_000), "14:30:01.5"),
+        (datetime.time(14, 30, 0, 100_000, tzinfo=UTC), "14:30:00.1+00:00"),
+        (datetime.time(14, 30, tzinfo=EAST), "14:30:00+05:30"),
+        (np.ma.masked, None),
+        (np.ma.array(3, mask=True), None),
+        (np.ma.array(3.0), "3"),
+        (ml_dtypes.bfloat16(0.5), "0.5"),
+        (ml_dtypes.bfloat16(3), "3"),
+        (np.array(3, ml_dtypes.bfloat16), "3"),
+        (ml_dtypes.float8_e4m3fn("nan"), None),
+        (ml_dtypes.int4(-2), "-2"),
         (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         (np.array(7), "7"),
     ],
@@ -72,7 +87,10 @@ def test_the_text_of_a_value(value, text):
     assert text_of(value) == text
 
 
-@pytest.mark.parametrize("value", [[1], {"a": 1}, (1, 2), np.zeros(2), object(), 1j])
+@pytest.mark.parametrize("value", [[1], {"a": 1}, (1, 2), np.zeros(2), object(), 1j,
+    np.complex128(1j), np.complex64(1), np.array(1j), np.zeros((), "i4,f4")[()],
+    np.zeros((), "i4,f4"), np.timedelta64(5, "D"), np.timedelta64("NaT"), np.array(5, "m8[s]"),
+    datetime.timedelta(5)])  # fmt: skip
 def test_what_is_no_plain_value_is_refused(value):
     with pytest.raises(InputError, match="one plain value is needed"):
         text_of(value)

@@ -66,3 +66,22 @@ def test_a_long_life_does_not_hide_a_sudden_change():
         watch.add(np.array([1_000]), 100_000)
     with pytest.warns(UnseenValues):
         watch.add(np.array([20_000]), 20_000)
+
+
+def test_more_than_half_unseen_is_expected_and_still_all_is_a_surprise():
+    for share, rows in itertools.product([0.4, 0.5, 0.6, 0.9, 0.97, 0.995], [1, 5, 40, 200, 2_000]):
+        expected = Expected(("a",), np.array([share]), 10**5)
+        for unseen in range(0, rows + 1, max(rows // 200, 1)):
+            found = len(expected.surprising(np.array([unseen]), rows))
+            seen = 1 - unseen / rows
+            far = unseen / rows >= 2 * share or seen <= (1 - share) / 2 + 1e-12
+            if found:
+                assert far and unseen / rows >= share + 0.01
+            if found and rows <= 200:
+                assert binomial_tail(rows, unseen, share) <= 0.01
+    expected = Expected(("a",), np.array([0.9]), 10**5)
+    assert expected.surprising(np.array([300]), 300).tolist() == [0]
+    assert expected.surprising(np.array([288]), 300).tolist() == [0]
+    assert expected.surprising(np.array([280]), 300).tolist() == []
+    assert expected.surprising(np.array([9]), 9).tolist() == []
+    assert Expected(("a",), np.ones(1), 9).surprising(np.array([9]), 9).tolist() == []

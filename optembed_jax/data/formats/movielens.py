@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from optembed_jax.data.formats.description import Format
 from optembed_jax.data.options import DataOptions
-from optembed_jax.data.raw.columns import Column, Label, Time, not_an_integer
+from optembed_jax.data.raw.columns import NO_TIME, Column, Label, Time, not_an_integer
 from optembed_jax.data.raw.sources import RawData, RawFile, find_files
 from optembed_jax.data.raw.text import Dialect, TextSource
 from optembed_jax.errors import InputError
@@ -73,7 +73,7 @@ class MovieLens(Format):
                     name,
                     "timestamp",
                     transform=functools.partial(_time_part, part),
-                    check=not_an_integer,
+                    check=_no_seconds,
                     expected="seconds since 1970",
                     step=(step_name,),
                 )
@@ -118,12 +118,33 @@ _NOTHING = (None,) * 4
 
 
 def _time_part(part: Any, values: pa.StringArray) -> pa.StringArray:
-    seconds = pa.array(_seconds(values), pa.int64())
+    found = _seconds(values)
+    seconds = pa.array(found, pa.int64(), mask=found == NO_TIME)
     return pc.cast(part(pc.cast(seconds, pa.timestamp("s"))), pa.string())
 
 
+# Of the years 1 to 9999.
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
+
+
 def _seconds(values: pa.StringArray) -> np.ndarray:
-    return pc.cast(values, pa.int64()).to_numpy()
+    bad = not_an_integer(values)  # Arrow would read 0x1f as well
+    try:
+        found = pc.fill_null(pc.cast(values, pa.int64()), NO_TIME).to_numpy()
+    except pa.ArrowInvalid:  # one of them is no integer, or beyond all times
+        found = np.array([_second(v, no) for v, no in zip(values.to_pylist(), bad, strict=True)])
+    valid = ~bad & (found >= _FIRST_SECOND) & (found <= _LAST_SECOND)
+    return np.where(valid, found, NO_TIME).astype(np.int64)
+
+
+def _second(value: str | None, is_bad: bool) -> int:
+    if value is None or is_bad or len(value.lstrip("+-0")) > 18:
+        return int(NO_TIME)
+    return int(value)
+
+
+def _no_seconds(values: pa.StringArray) -> np.ndarray:
+    return np.asarray(_seconds(values) == NO_TIME)
 
 
 def _liked(values: pa.StringArray) -> np.ndarray:

@@ -72,13 +72,8 @@ def code_rows(
     faults += _check_fields(data.columns, coded)
     fields = code_fields(data.columns, coded, ignore_faults=bool(faults))
     groups = None if data.group is None else _hashes(coded[data.group])
-    forms = tuple(
-        forms_of_values(coded[column.source].values)
-        if with_forms and column.is_plain and column.rule is None
-        else frozenset()
-        for column in data.columns
-    )
     if not faults:
+        forms = _forms(data, coded, None) if with_forms else _no_forms(data)
         return CodedRows(fields, labels, raw.rows, times, groups, raw.rejects, forms)
     bad = np.any([fault.bad for fault in faults], axis=0)
     rejects = [
@@ -96,8 +91,29 @@ def code_rows(
         times=None if times is None else times[good],
         groups=None if groups is None else groups[good],
         rejects=tuple(sorted((*raw.rejects, *rejects), key=lambda reject: reject.line)),
-        forms=forms,
+        forms=_forms(data, coded, good) if with_forms else _no_forms(data),
     )
+
+
+def _forms(
+    data: RawData, coded: Mapping[str, Coded], good: np.ndarray | None
+) -> tuple[frozenset[str], ...]:
+    """How each plain field's values are written, those of good rows alone; None: all are good."""
+    found = []
+    for column in data.columns:
+        if not column.is_plain or column.rule is not None:
+            found.append(frozenset[str]())
+            continue
+        raw = coded[column.source]
+        values = raw.values
+        if good is not None:
+            values = values.take(pa.array(np.unique(raw.codes[good])))
+        found.append(forms_of_values(values))
+    return tuple(found)
+
+
+def _no_forms(data: RawData) -> tuple[frozenset[str], ...]:
+    return tuple(frozenset[str]() for _ in data.columns)
 
 
 def _hashes(raw: Coded) -> np.ndarray:

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from optembed_jax.data.raw.sources import Block, RawFile, RawRows
 from optembed_jax.errors import InputError
-from optembed_jax.values.text import text_of, time_text
+from optembed_jax.values.rows import unmasked
+from optembed_jax.values.text import arrow_time_text, check_texts, text_of
 
 BLOCK_ROWS = 2**17
 
@@ -119,6 +120,11 @@ def as_array(values: Sequence[Any]) -> pa.Array:
     Raises:
       InputError: one of them is no plain value.
     """
+    if isinstance(values, np.ma.MaskedArray):
+        return _texts(unmasked(values))
+    holds_objects = getattr(values, "dtype", None) in (None, np.dtype(object))
+    if holds_objects and np.datetime64 in set(map(type, values)):
+        return _texts(values)  # pyarrow 26.0.1 may crash on such lists
     try:
         column = pa.array(values)
     except (pa.ArrowException, OverflowError, TypeError, ValueError):
@@ -139,7 +145,11 @@ def as_array(values: Sequence[Any]) -> pa.Array:
 
 
 def _texts(values: Sequence[Any]) -> pa.Array:
-    return pa.array([text_of(value) for value in values], pa.string())
+    texts = [text_of(value) for value in values]
+    bad = check_texts(texts)
+    if bad is not None:
+        raise InputError(f"a value is {str(texts[bad])[:60]!r}, which has no UTF-8 form")
+    return pa.array(texts, pa.string())
 
 
 def as_strings(column: pa.Array) -> pa.Array:
@@ -156,9 +166,11 @@ def as_strings(column: pa.Array) -> pa.Array:
         return _float_texts(column)
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
         return pc.cast(column, pa.string())
-    if pa.types.is_temporal(kind) and not pa.types.is_duration(kind):
+    if pa.types.is_duration(kind):
+        raise InputError(f"values of type {kind} cannot be read as text")
+    if pa.types.is_temporal(kind):
         texts = pc.cast(column, pa.string()).dictionary_encode()
-        written = pa.array([_time(text) for text in texts.dictionary.to_pylist()], pa.string())
+        written = pa.array(map(arrow_time_text, texts.dictionary.to_pylist()), pa.string())
         return written.take(texts.indices)
     if pa.types.is_decimal(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         found = column.dictionary_encode()
@@ -210,13 +222,6 @@ def _float_texts(column: pa.Array) -> pa.Array:
         return texts
     numbers = column.filter(rare).to_numpy(zero_copy_only=False)
     return pc.replace_with_mask(texts, rare, pa.array(map(text_of, numbers), pa.string()))
-
-
-def _time(text: str | None) -> str | None:
-    """As Arrow writes it, with all digits of a fraction."""
-    if text is None:
-        return None
-    return time_text(text) if "-" in text else text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _rows(block: Block, batch: pa.RecordBatch) -> RawRows:

@@ -110,6 +110,24 @@ def test_bad_ratings(tmp_path, ratings, rating):
         prepare(tmp_path)
 
 
+@pytest.mark.parametrize("second", ["", "soon", "0x1f", "1.5", "9" * 30, "9" * 17])
+def test_ratings_without_a_time(tmp_path, ratings, second):
+    changed = [*ratings]
+    changed[0] = (*ratings[0][:3], second)
+    write_csv(tmp_path, changed)
+    found = "empty" if not second else f"'{second}'"
+    wanted = f"column 'timestamp' is {found}, expected seconds since 1970"
+    for options in ({}, {"split": "time"}):
+        with pytest.raises(InputError, match=rf"ratings\.csv line 2: {wanted}"):
+            prepare(tmp_path, **options)
+    write_csv(tmp_path, ratings)
+    prepared = prepare(tmp_path)
+    for rows in (2, 200):
+        times = [int(ratings[0][3])] * (rows - 1) + [second]
+        with pytest.raises(InputError, match=f"row {rows - 1}: {wanted}"):
+            prepared.encode({"userId": [3] * rows, "movieId": [2] * rows, "timestamp": times})
+
+
 def test_movies_belong_beside_the_ratings(tmp_path, ratings):
     write_csv(tmp_path, ratings)
     (tmp_path / "movies.csv").write_text("movieId,title,genres\n1,Toy Story (1995),A,B\n")

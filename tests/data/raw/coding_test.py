@@ -4,6 +4,7 @@ import pyarrow as pa
 from optembed_jax.data.raw import coding, columns
 from optembed_jax.data.raw.columns import NUMERIC, Column, Label, Time
 from optembed_jax.data.raw.sources import RawData, RawRows
+from optembed_jax.values.rule import Rule, rule_of
 
 COLUMNS = (
     Column("n", "n", NUMERIC, check=columns.not_a_number, expected="a number"),
@@ -65,3 +66,13 @@ def test_first_fault_of_new_rows():
     assert coding.first_fault(COLUMNS, coded) == (2, "column 'i' is 'q', expected an integer")
     coded = columns.code_sources(rows().columns, ["n", "c", "i"])
     assert coding.first_fault(COLUMNS, coded) is None
+
+
+def test_ways_of_writing_are_those_of_good_rows():
+    coded = coding.code_rows(
+        DATA, rows(y=["0", "7", "1", "0"], c=["1", "1.0", "2", "2"]), "file", with_time=False
+    )
+    assert len(coded.rejects) == 1
+    assert rule_of(coded.forms[1]) == Rule("number", words=True)
+    good = coding.code_rows(DATA, rows(c=["1", "1.0", "2", "2"]), "file", with_time=False)
+    assert rule_of(good.forms[1]).kind == "text"

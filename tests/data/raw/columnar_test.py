@@ -4,10 +4,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from optembed_jax.data.raw import columnar
 from optembed_jax.data.raw.sources import RawFile
+from optembed_jax.data.raw.writing import forms_of_values
 from optembed_jax.errors import InputError
+from optembed_jax.values.rows import column_texts
+from optembed_jax.values.rule import Rule, rule_of
+from optembed_jax.values.text import text_of
 
 
 @pytest.mark.parametrize(
@@ -16,6 +22,8 @@ from optembed_jax.errors import InputError
         (pa.array([1, -2, None]), ["1", "-2", None]),
         (pa.array([1.0, 2.5, None, float("nan"), 1e300]), ["1", "2.5", None, None, "1e+300"]),
         (pa.array([1.0, None], pa.float32()), ["1", None]),
+        (pa.array([5e-5, 1e-4, -1e-5, 0.5]), ["0.00005", "0.0001", "-0.00001", "0.5"]),
+        (pa.array([5e-5, 0.00025], pa.float32()), ["0.00005", "0.00025"]),
         (pa.array([True, False, None]), ["true", "false", None]),
         (pa.array(["a", "", None]), ["a", None, None]),
         (pa.array(["a", None, "a"]).dictionary_encode(), ["a", None, "a"]),
@@ -66,3 +74,30 @@ def test_unusable_parquet(files, tmp_path):
     pq.write_table(pa.table({"a": pa.array([], pa.int64())}), empty)
     with pytest.raises(InputError, match="holds no rows"):
         list(columnar.ParquetSource((RawFile(empty),), ("a",)).blocks())
+
+
+FLOATS = st.one_of(st.floats(), st.floats(-1e-3, 1e-3), st.decimals(-1, 1, places=7).map(float))
+
+
+@given(st.lists(FLOATS, min_size=1, max_size=9))
+def test_floats_have_one_text_on_every_path(numbers):
+    texts = [text_of(number) for number in numbers]
+    buffer = pa.BufferOutputStream()
+    pq.write_table(pa.table({"a": pa.array(numbers, pa.float64())}), buffer)
+    stored = pq.read_table(pa.BufferReader(buffer.getvalue()))["a"].combine_chunks()
+    assert columnar.as_strings(stored).to_pylist() == texts
+    assert columnar.as_strings(columnar.as_array(numbers)).to_pylist() == texts
+    assert columnar.as_strings(columnar.as_array(np.array(numbers))).to_pylist() == texts
+    for values in (numbers, np.array(numbers), pa.array(numbers, pa.float64())):
+        assert column_texts("a", values, 0) == texts
+    with np.errstate(over="ignore"):
+        narrow = np.array(numbers, np.float32)
+    texts = [text_of(number) for number in narrow]
+    assert columnar.as_strings(pa.array(narrow)).to_pylist() == texts
+    assert column_texts("a", pa.array(narrow), 0) == texts
+
+
+def test_small_floats_of_a_file_are_numbers_as_they_are_in_text():
+    column = columnar.as_strings(pa.array([5e-5, 1e-4, 3.0, 0.25]))
+    assert column.to_pylist() == ["0.00005", "0.0001", "3", "0.25"]
+    assert rule_of(forms_of_values(column)) == Rule("number", words=True)

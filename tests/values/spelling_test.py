@@ -1,0 +1,77 @@
+import datetime
+import decimal
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from optembed_jax import data
+from optembed_jax.data import encoder as encoder_lib
+from optembed_jax.data.prepared import encoder_of
+from optembed_jax.errors import InputError
+from optembed_jax.values.lookup import lookup_of
+from optembed_jax.values.rule import Rule
+from optembed_jax.values.spelling import check_spellings
+from optembed_jax.values.table import texts_of
+
+TEXTS = ["12", "12.0", "1.10", "1.1", "7", "8.0", "true", "True", "FALSE", "2024-03-02",
+         "2024-03-02T00:00:00", "2024-03-03 00:00:00", "x0", ""]  # fmt: skip
+TWINS = {"12": "12.0", "1.1": "1.10", "true": "True", "2024-03-02": "2024-03-02T00:00:00"}
+
+
+@pytest.fixture
+def lookup():
+    fields = [texts_of(["12", "0"]), texts_of(TEXTS), texts_of([])]
+    sizes = [len(field) + 1 for field in fields]
+    return lookup_of(fields, sizes, [Rule("number"), Rule(), Rule()])
+
+
+def test_twins_are_the_texts_with_another_spelling(lookup):
+    assert lookup.twins(1) == TWINS
+    assert lookup.twins(0) == {} and lookup.twins(2) == {}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["x", 12.0], [7, np.float32(12)], ["x", decimal.Decimal("1.10")], ["True", True],
+        ["x", datetime.datetime(2024, 3, 2)], ["x", datetime.date(2024, 3, 2)],
+        np.array([7.0, 12.0]), np.array(["2024-03-01", "2024-03-02"], "M8[s]"),
+        pa.array([7.0, 12.0]), pa.chunked_array([[7.0, 12.0]]),
+        pa.array([7.0, 12.0]).dictionary_encode(), np.ma.array([12.0, 12.0], mask=[True, False]),
+    ],
+)  # fmt: skip
+def test_what_could_be_two_values_is_refused(lookup, values):
+    with pytest.raises(
+        InputError, match=r"row 6: column 'b' is .* as a typed value, which .* text"
+    ):
+        check_spellings([(0, "a"), (1, "b")], lookup, {"a": [12.0], "b": values}, 5)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["12", "12.0"], [12, 7.0], [8.0, 3.5], [float("nan"), None], [False], [b"12"], [],
+        np.array([12, 7]), np.array(["12", "12.0"]), pa.array([12]), pa.array(["12", "1.1"]),
+        [np.int64(12), np.str_("1.1")],
+    ],
+)  # fmt: skip
+def test_texts_integers_and_what_has_one_spelling_pass(lookup, values):
+    check_spellings([(0, "a"), (1, "b"), (2, "c")], lookup, {"a": [12.0], "b": values}, 0)
+
+
+def test_an_encoder_refuses_them_on_both_ways(tmp_path, monkeypatch):
+    cells = ["12", "12.0", "7"] * 30
+    lines = [f"{cell},{number % 2}" for number, cell in enumerate(cells)]
+    (tmp_path / "rows.csv").write_text("\n".join(["a,click", *lines]) + "\n")
+    options = data.DataOptions(
+        table_file=str(tmp_path / "rows.csv"), label="click", categorical=("a",), min_count=1
+    )
+    encoder = encoder_of(data.prepare("table", options, tmp_path / "data"))
+    for few in (64, -1):
+        monkeypatch.setattr(encoder_lib, "_FEW_ROWS", few)
+        with pytest.raises(InputError, match="row 1: column 'a' is 12 as a typed value"):
+            encoder.encode({"a": [7.0, 12.0]})
+        found = encoder.encode({"a": ["12", "12.0", 12, 7.0, 7]})[:, 0].tolist()
+        wanted = [encoder.vocabulary.id("a", text) for text in ("12", "12.0", "12", "7", "7")]
+        assert found == wanted and len(set(found)) == 3
