@@ -302,12 +302,12 @@ def _check_network(
         shape = (array.shape[0], inputs) if packing.bits_of(storage) else (inputs, array.shape[-1])
         found |= _check_rows(whole, whole + network_storage.SCALE, shape, storage, tensors, types)
     plain = {name for name in tensors if name.startswith("network/")} - found
-    stray = sorted(name for name in plain if name.endswith(network_storage.SCALE))
-    if stray:
-        raise ValueError(f"{stray[0]} is the scale of no kernel in codes")
     wrong = sorted(name for name in plain if types[name] != "F32")
     if wrong:
         raise ValueError(f"{wrong[0]} is {types[wrong[0]]}, not float32")
+    stray = sorted(name for name in plain if name.endswith(network_storage.SCALE))
+    if stray:
+        raise ValueError(f"{stray[0]} is the scale of no kernel in codes")
     widths = []
     for layer in itertools.count():
         name = f"mlp/Dense_{layer}/kernel"
