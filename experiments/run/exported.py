@@ -104,15 +104,10 @@ class Exported:
         if storage == "float32":  # It is the default, and more than a limit of bytes asks for.
             candidates = [self._uniform(storage), *self._allocations()]
 
-        @functools.cache
-        def bytes_of(number: int) -> int:
-            return self._bytes(candidates[number], platforms)
-
-        numbers = {id(candidate): number for number, candidate in enumerate(candidates)}
         return choose(
             candidates,
             self._auc,
-            lambda candidate: bytes_of(numbers[id(candidate)]),
+            lambda candidate: self._bytes(candidate, platforms),
             self._auc(None),
             max_bytes,
             max_drop,

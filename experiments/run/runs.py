@@ -24,12 +24,9 @@ def open_run() -> Run:
         flags.PROCESS_ID.value,
     )
     progress = Progress(None if processes.is_first() else io.StringIO())
+    begun_with = workdir.fingerprint()
     prepared = data.prepare(
-        settings.dataset,
-        settings.data,
-        settings.data_dir,
-        DataProgress(progress),
-        workdir.fingerprint(),
+        settings.dataset, settings.data, settings.data_dir, DataProgress(progress), begun_with
     )
     for line in prepared.surprises():
         progress.say(f"warning: {line}")
@@ -46,7 +43,8 @@ def open_run() -> Run:
         f"{rows['test']:,} test rows, {prepared.fields.num_fields} fields, "
         f"{prepared.fields.num_features:,} features"
     )
-    changed = data.changed_file(prepared)
+    # What was not begun before was just compared with its files.
+    changed = None if begun_with is None else data.changed_file(prepared)
     if changed is not None:
         progress.say(
             f"note: {changed} has changed since it was prepared; this run goes on with what it was "

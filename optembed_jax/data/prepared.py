@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -131,13 +131,10 @@ class PreparedData:
         ids = np.empty((rows, self.fields.num_fields), np.int32)
         labels = np.empty(rows, np.float32)
         first = 0
-        for shard in self.shards[split]:
-            reader = blocks.ShardReader(self.path / shard.file, self.fields.num_fields)
-            for number in range(blocks.num_blocks(shard.rows)):
-                block_ids, block_labels, _ = reader.read([number])[0]
-                ids[first : first + len(block_ids)] = block_ids
-                labels[first : first + len(block_ids)] = block_labels
-                first += len(block_ids)
+        for block_ids, block_labels, _ in self._parts(split):
+            ids[first : first + len(block_ids)] = block_ids
+            labels[first : first + len(block_ids)] = block_labels
+            first += len(block_ids)
         return ids, labels
 
     def groups(self, split: str) -> np.ndarray:
@@ -152,14 +149,20 @@ class PreparedData:
         if self.options.get("group") is None:
             raise InputError(f"{self.path} was prepared without group: its rows are in no groups")
         parts = [np.zeros(0, np.int64)]
-        for shard in self.shards[check_split(split)]:
+        for _, _, groups in self._parts(check_split(split)):
+            if groups is None:
+                raise InputError(
+                    f"the {split} split in {self.path} has no groups; prepare it again"
+                )
+            parts.append(groups)
+        return np.concatenate(parts)
+
+    def _parts(self, split: str) -> Iterator[blocks.Part]:
+        """The records of a split in stored order."""
+        for shard in self.shards[split]:
             reader = blocks.ShardReader(self.path / shard.file, self.fields.num_fields)
             for number in range(blocks.num_blocks(shard.rows)):
-                groups = reader.read([number])[0][2]
-                if groups is None:
-                    raise InputError(f"{self.path / shard.file} has no groups; prepare it again")
-                parts.append(groups)
-        return np.concatenate(parts)
+                yield from reader.read([number])
 
     def encode(self, rows: Mapping[str, Sequence[Any]] | pa.Table) -> np.ndarray:
         """Encodes new rows with this vocabulary, by the code that encoded the prepared ones.

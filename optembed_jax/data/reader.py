@@ -179,14 +179,13 @@ class Reader:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The rows of a window that are this process's and lie between `position` and `end`."""
         chosen = plan.windows[window]
-        parts: list[blocks.Part] = [None] * len(chosen)  # type: ignore[list-item]
+        parts: dict[int, blocks.Part] = {}
         for shard in np.unique(self._shard_of[chosen]).tolist():
             places = np.flatnonzero(self._shard_of[chosen] == shard).tolist()
             found = self._shards[shard].read(self._number_in[chosen[places]].tolist())
-            for place, part in zip(places, found, strict=True):
-                parts[place] = part
-        ids = np.concatenate([part[0] for part in parts])
-        labels = np.concatenate([part[1] for part in parts])
+            parts |= zip(places, found, strict=True)
+        ids = np.concatenate([parts[place][0] for place in range(len(chosen))])
+        labels = np.concatenate([parts[place][1] for place in range(len(chosen))])
         order = np.arange(len(ids))
         if self._shuffle:
             draw = np.random.default_rng([self._seed, epoch, window + 1])

@@ -129,13 +129,13 @@ class Bundle:
 
     def logits(self, rows: np.ndarray | RawColumns, *, batch_size: int = 2048) -> np.ndarray:
         """Logits float32 ``[N]``; arguments as of :meth:`predict`."""
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, not {batch_size}")
         return self._logits(rows, batch_size, stacklevel=4)
 
     def _logits(
         self, rows: np.ndarray | RawColumns, batch_size: int, stacklevel: int
     ) -> np.ndarray:
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, not {batch_size}")
         columns = as_columns(rows)
         if columns is None:
             ids = check_ids(rows, self.fields)
@@ -165,8 +165,6 @@ class Bundle:
         Raises:
           InputError: an id outside its field's block, or raw columns that cannot be used.
         """
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, not {batch_size}")
         logits = self._logits(rows, batch_size, stacklevel=4).astype(np.float64)
         return (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)
 

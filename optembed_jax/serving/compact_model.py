@@ -59,11 +59,18 @@ def compact(
         fields,
         rows,
         dims,
-        prunes_linear=config.mode_linear == "prune",
-        shares_stand_in=config.shares_stand_in and rows is not None,
+        **_of_pruned(config, rows),
     )
     network = _shrink(config, params.network, index.dims, index.fields_with_columns)
     return Params(table=table, thresholds=None, network=network), index
+
+
+def _of_pruned(config: ModelConfig, rows: np.ndarray | None) -> dict[str, bool]:
+    """What becomes of pruned rows, as both compact forms of a table are told."""
+    return {
+        "prunes_linear": config.mode_linear == "prune",
+        "shares_stand_in": config.shares_stand_in and rows is not None,
+    }
 
 
 def keep(
@@ -93,8 +100,7 @@ def keep(
         fields,
         rows,
         dims,
-        prunes_linear=config.mode_linear == "prune",
-        shares_stand_in=config.shares_stand_in and rows is not None,
+        **_of_pruned(config, rows),
     )
     network = _shrink(config, params.network, reading.dims, reading.order)
     return Params(table=table, thresholds=None, network=network), reading

@@ -1,6 +1,6 @@
 """A compact model as it is stored: rows, linear weights and kernels in few bits, and by name.
 
-stored = store(config, params, batch_stats, index, Storage.uniform("int8", fields))
+stored = store(params, batch_stats, index, Storage.uniform("int8", num_fields))
 stored.live()  # what it gives: the same model with the numbers that the bits stand for
 """
 

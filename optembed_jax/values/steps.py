@@ -36,21 +36,22 @@ def _ln(number: int) -> float:
 
 def hour_of_day(value: str | None) -> str | None:
     """``YYMMDDHH`` (Avazu) to the hour, "00" to "23"."""
-    _day(value)
+    day(value)
     return value and value[6:8]
 
 
 def weekday(value: str | None) -> str | None:
     """``YYMMDDHH`` (Avazu) to the day of the week, "1" (Monday) to "7"."""
-    return str(_day(value).isoweekday())
+    return str(day(value).isoweekday())
 
 
 def is_weekend(value: str | None) -> str | None:
     """``YYMMDDHH`` (Avazu) to "1" on Saturday and Sunday, "0" otherwise."""
-    return str(int(_day(value).isoweekday() > 5))
+    return str(int(day(value).isoweekday() > 5))
 
 
-def _day(value: str | None) -> datetime.date:
+def day(value: str | None) -> datetime.date:
+    """The day of ``YYMMDDHH`` (Avazu)."""
     if value is None or re.fullmatch("[0-9]{8}", value) is None or int(value[6:8]) > 23:
         raise ValueError(f"{value!r} is no hour")
     return datetime.date(2000 + int(value[:2]), int(value[2:4]), int(value[4:6]))

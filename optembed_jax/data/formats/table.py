@@ -1,5 +1,6 @@
 """Any table with a binary label: CSV, TSV or Parquet, as one or many files, or split already."""
 
+import collections
 import datetime
 import math
 import pathlib
@@ -58,7 +59,7 @@ class Table(Format):
             files = _files(options)
         except NoFiles:
             return None
-        return tuple(file.path for file in files if not _is_empty(file, files))
+        return tuple(file.path for file in _with_rows(files))
 
     @classmethod
     def raw_data(cls, options: DataOptions) -> RawData:
@@ -134,15 +135,17 @@ def rows_to_score(path: pathlib.Path, wanted: tuple[str, ...], block_bytes: int)
 
 def _source(files: tuple[RawFile, ...], wanted: tuple[str, ...]) -> Source:
     """Columns are found by name in each file."""
-    sources = tuple(_file_source(file, wanted) for file in files if not _is_empty(file, files))
+    sources = tuple(_file_source(file, wanted) for file in _with_rows(files))
     return sources[0] if len(sources) == 1 else Joined(sources)
 
 
-def _is_empty(file: RawFile, files: tuple[RawFile, ...]) -> bool:
-    """Whether it is one of several parts, and without rows, as Spark leaves them."""
-    parts = [other for other in files if other.split == file.split]
-    if len(parts) == 1:
-        return False
+def _with_rows(files: tuple[RawFile, ...]) -> tuple[RawFile, ...]:
+    """The files without those of several parts that have no rows, as Spark leaves them."""
+    parts = collections.Counter(file.split for file in files)
+    return tuple(file for file in files if parts[file.split] == 1 or not _is_empty(file))
+
+
+def _is_empty(file: RawFile) -> bool:
     try:
         if _is_parquet(file.path):
             return bool(pq.read_metadata(file.path).num_rows == 0)

@@ -36,40 +36,34 @@ def hour_of_day(values: pa.StringArray) -> pa.StringArray:
 
 def weekday(values: pa.StringArray) -> pa.StringArray:
     """``YYMMDDHH`` (Avazu) to the day of the week, "1" (Monday) to "7"."""
-    days = [None if value is None else str(_day(value).isoweekday()) for value in _list(values)]
-    return pa.array(days, pa.string())
+    return _each(steps.weekday, values)
 
 
 def is_weekend(values: pa.StringArray) -> pa.StringArray:
     """``YYMMDDHH`` (Avazu) to "1" on Saturday and Sunday, "0" otherwise."""
-    ends = [None if v is None else str(int(_day(v).isoweekday() > 5)) for v in _list(values)]
-    return pa.array(ends, pa.string())
+    return _each(steps.is_weekend, values)
 
 
 def not_an_hour(values: pa.StringArray) -> np.ndarray:
     """True where a distinct raw value is no ``YYMMDDHH``; a missing one is none either."""
-    return np.array([_bad_hour(value) for value in _list(values)], bool)
+    return np.array([_bad_hour(value) for value in values.to_pylist()], bool)
 
 
 def hours_since_2000(values: pa.StringArray) -> np.ndarray:
     """``YYMMDDHH`` (Avazu), checked by `not_an_hour`, to int64 hours."""
     first = datetime.date(2000, 1, 1)
-    return np.array([(_day(v) - first).days * 24 + int(v[6:8]) for v in _list(values)], np.int64)
+    hours = [(steps.day(v) - first).days * 24 + int(v[6:8]) for v in values.to_pylist()]
+    return np.array(hours, np.int64)
 
 
-def _list(values: pa.StringArray) -> list[str]:
-    return values.to_pylist()
-
-
-def _day(value: str) -> datetime.date:
-    return datetime.date(2000 + int(value[:2]), int(value[2:4]), int(value[4:6]))
+def _each(step: steps.Step, values: pa.StringArray) -> pa.StringArray:
+    found = [None if value is None else step(value) for value in values.to_pylist()]
+    return pa.array(found, pa.string())
 
 
 def _bad_hour(value: str | None) -> bool:
-    if value is None or len(value) != 8 or not value.isascii() or not value.isdigit():
-        return True
     try:
-        _day(value)
+        steps.day(value)
     except ValueError:
         return True
-    return int(value[6:8]) > 23
+    return False
