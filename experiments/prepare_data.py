@@ -30,7 +30,12 @@ def describe(prepared: data.PreparedData) -> str:
     """A prepared data set in a few lines."""
     lines = [f"{prepared.name}: {prepared.path}"]
     for split, rows in prepared.num_rows.items():
-        lines.append(f"  {split:<11}{rows:>13,} rows, {prepared.label_rate[split]:.4f} positive")
+        weighing = ""
+        if prepared.weights is not None:
+            weighing = f" that weigh {sum(prepared.weights[split].sum):,.6g}"
+        lines.append(
+            f"  {split:<11}{rows:>13,} rows{weighing}, {prepared.label_rate[split]:.4f} positive"
+        )
     lines.append(
         f"  {prepared.fields.num_fields} fields, {prepared.fields.num_features:,} features"
     )
@@ -38,6 +43,8 @@ def describe(prepared: data.PreparedData) -> str:
         lines.append(f"    {name:<20}{size:>11,} rows")
     if prepared.rejected:
         lines.append(f"  {prepared.rejected:,} unusable rows set aside in rejects.csv")
+    if prepared.weightless:
+        lines.append(f"  {prepared.weightless:,} rows of weight 0 left out")
     lines += [f"  warning: {line}" for line in prepared.surprises()]
     return "\n".join(lines)
 

@@ -75,6 +75,12 @@ flags.DEFINE_string(
     _DATA.group,
     "A column, such as that of the user: also report the AUC within each of its values (GAUC).",
 )
+flags.DEFINE_string(
+    "weight",
+    _DATA.weight,
+    "table: the column that says how much a row counts, in training and in every metric. kdd12 "
+    "weighs by its impressions; none: a row is one example (the reference).",
+)
 flags.DEFINE_integer("numeric_bins", _DATA.numeric_bins, "table: bins of a numeric column.")
 flags.DEFINE_integer(
     "max_bad_rows", _DATA.max_bad_rows, "Unusable rows set aside before preparation stops."

@@ -103,6 +103,7 @@ def fitness_of(
     """
     settings = run.settings
     ids, labels = run.prepared.arrays("validation")
+    weights = run.prepared.weights_of("validation")
 
     devices = jax.local_devices()
     choice = choose(settings.parallelism, settings.model, settings.train, run.prepared.fields)
@@ -126,6 +127,7 @@ def fitness_of(
                 rows,
                 places,
                 labels,
+                weights,
                 measure=measure,
                 candidates_per_pass=settings.candidates_per_pass,
             )

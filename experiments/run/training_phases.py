@@ -41,7 +41,7 @@ from optembed_jax.table import stand_in
 from optembed_jax.table.score import keep_best, row_scores
 from optembed_jax.training.checkpoint import Checkpoints
 from optembed_jax.training.fit import Fitted, fit
-from optembed_jax.training.prediction import predict
+from optembed_jax.training.prediction import Predicted, predict
 from optembed_jax.training.resume import Epoch, Position, Saving, resume
 
 _CALIBRATED_ON = 2**16
@@ -139,6 +139,7 @@ def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:
             run.prepared.counts,
             kept.pruned(model)[0],
             is_shared=model.shares_stand_in,
+            weights=run.prepared.weight_of_values,
         )
         if table is whole.table:
             return params
@@ -230,7 +231,7 @@ def _train(
         if is_shared:
             final = cut.place(cut_to(run, trained, trained.rows))
 
-    def predicted(split: str, params: Params, first_rows: int | None = None) -> Any:
+    def predicted(split: str, params: Params, first_rows: int | None = None) -> Predicted:
         return predict(
             params,
             on_devices.batch_stats,
@@ -242,8 +243,8 @@ def _train(
         )
 
     if settings.calibrate:
-        _, logits = predicted("train", final, _CALIBRATED_ON)
-        shift = shift_to_rate(logits, prepared.label_rate["train"])
+        _, logits, weights = predicted("train", final, _CALIBRATED_ON)
+        shift = shift_to_rate(logits, prepared.label_rate["train"], weights)
         final, own = (
             dataclasses.replace(params, network=shifted(params.network, shift))
             for params in (final, trained.params)
@@ -293,21 +294,25 @@ def _exchanged(choice: Choice, fitted: Fitted) -> dict[str, Any]:
 
 
 def _grouped_aucs(
-    prepared: PreparedData, predicted: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    prepared: PreparedData, predicted: Mapping[str, Predicted]
 ) -> dict[str, float | None]:
     """The AUC within groups, where rows have them."""
     if prepared.options.get("group") is None:
         return {}
     splits = {"val": "validation", "test": "test"}
     return {
-        f"{name}_gauc": metrics.grouped_auc(*found, prepared.groups(splits[name]))
+        f"{name}_gauc": metrics.grouped_auc(
+            found.labels, found.logits, prepared.groups(splits[name]), found.weights
+        )
         for name, found in predicted.items()
     }
 
 
 def _settled(prepared: data.PreparedData, params: Params) -> Params:
     """Full parameters with a stand-in in each OOV row that was hardly trained."""
-    table = stand_in.reckoned(params.table, prepared.fields, prepared.counts)
+    table = stand_in.reckoned(
+        params.table, prepared.fields, prepared.counts, weights=prepared.weight_of_values
+    )
     return params if table is params.table else dataclasses.replace(params, table=table)
 
 
@@ -434,7 +439,8 @@ def _frozen(
         if model.shares_stand_in:
             rows[fields.oov_ids] = True
     if phase == Phase.SUPERNET and fitted.scores is not None:
-        scores = row_scores(fitted.scores, params.table.rows, fields, fitted.steps)
+        weights = run.prepared.weight_of_values
+        scores = row_scores(fitted.scores, params.table.rows, fields, fitted.steps, weights)
         # The search may try other shares of the rows.
         if processes.is_first():
             array_file.save(folder / "row_scores.safetensors", {"scores": scores})

@@ -215,7 +215,18 @@ def _load(folder: pathlib.Path, verify: bool) -> PreparedData:
         columns=DATASETS[manifest["name"]].columns_of(manifest["options"], manifest["facts"]),
         _edges={f["name"]: np.array(f["edges"], np.float64) for f in fields if "edges" in f},
         _rules={f["name"]: Rule(**f["rule"]) for f in fields if "rule" in f},
+        weights=_weights(manifest),
+        weightless=manifest.get("weightless", 0),
     )
+
+
+def _weights(manifest: Mapping[str, Any]) -> dict[str, prepared.WeightSums] | None:
+    if "weights" not in manifest:
+        return None
+    return {
+        split: prepared.WeightSums(tuple(found["sum"]), tuple(found["squares"]))
+        for split, found in manifest["weights"].items()
+    }
 
 
 def _build(name: str, config: BlockConfig, root: pathlib.Path) -> None:

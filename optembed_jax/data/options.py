@@ -12,6 +12,10 @@ from optembed_jax.errors import InputError
 SPLITS = ("random", "time")
 VOCAB_SOURCES = ("train", "all")
 
+_LATER = frozenset({"group", "weight"})
+"""Options that came later: left out where they are not given, since what was prepared before there
+were such options would otherwise have had other ones."""
+
 _COMMON = frozenset({"split", "min_count", "vocab_from", "data_seed", "group"})
 _FILES = frozenset({"raw_dir", "max_bad_rows"})
 
@@ -27,7 +31,7 @@ USED_BY: dict[str, frozenset[str]] = {
     "movielens": _COMMON | _FILES,
     "criteo_display": (_COMMON | _FILES | {"split_index"}),
     "avazu": _COMMON | _FILES | {"split_index"},
-    "kdd12": _COMMON | _FILES,
+    "kdd12": _COMMON | _FILES | {"weight"},
     "table": _COMMON
     | {
         "table_file",
@@ -39,6 +43,7 @@ USED_BY: dict[str, frozenset[str]] = {
         "numeric",
         "numeric_bins",
         "time_column",
+        "weight",
         "max_bad_rows",
     },
 }
@@ -81,6 +86,9 @@ class DataOptions:
         which lets validation and test leak into the vocabulary).
       group: raw column, such as that of the user, within whose values rows are ranked: the AUC is
         then also told as a mean over them. None tells none.
+      weight: raw column that says how much each row counts, in the loss and in every metric: a row
+        of weight 2 as the row given twice, of weight 0 as none. None counts all rows alike, but
+        those of `kdd12` by their impressions, unless it is "none".
       data_seed: of the random split, the stored order of rows, and the synthetic data.
       numeric_bins: most bins of a numeric column, at least 2.
       max_bad_rows: how many unusable rows are set aside in a rejects file before preparation stops.
@@ -108,6 +116,7 @@ class DataOptions:
     vocab_from: str = "train"
     data_seed: int = 0
     group: str | None = None
+    weight: str | None = None
     numeric_bins: int = 32
     max_bad_rows: int = 0
     synthetic_rows: int = 60_000
@@ -147,8 +156,8 @@ class DataOptions:
         used: dict[str, object] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name == "group" and value is None:
-                continue  # Else what was prepared before there was such an option had other ones.
+            if field.name in _LATER and value == field.default:
+                continue
             if field.name in USED_BY[dataset]:
                 used[field.name] = list(value) if isinstance(value, tuple) else value
             elif value != field.default:

@@ -183,6 +183,7 @@ def recalibrated_affines(
     rows: jax.Array | None,
     ids: jax.Array,
     dims: jax.Array,
+    weights: jax.Array | None = None,
     *,
     model: ModelConfig,
 ) -> tuple[UnitAffine, ...]:
@@ -193,6 +194,7 @@ def recalibrated_affines(
       rows: bool ``[V]``, the frozen row mask; None keeps every row.
       ids: int32 ``[N, F]``, over which the statistics are taken; their labels are not needed.
       dims: int32 ``[F]``, the candidate.
+      weights: float ``[N]``, by which the statistics count the rows; None counts all alike.
       model: the model.
 
     Returns:
@@ -202,7 +204,7 @@ def recalibrated_affines(
     x = column_bank(embedded)
     if model.model == "ipnn":
         x = jnp.concatenate([x, inner_products(embedded).T])
-    return folded_mlp.recalibrate(params.network.get("mlp", {}), x)
+    return folded_mlp.recalibrate(params.network.get("mlp", {}), x, weights)
 
 
 def interactions(columns: jax.Array, candidates: Candidates) -> jax.Array:

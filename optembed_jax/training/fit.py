@@ -193,7 +193,8 @@ def _train_epoch(loop: _Loop, state: TrainState, position: Position) -> tuple[Tr
         state = begin_epoch(with_lr_scale(state, scale, train=loop.train))
     remaining = loop.train_batches.epoch(position.epoch, position.batch)
     for number, batch in enumerate(remaining, position.batch + 1):
-        state, loss = loop.steps.train(state, batch.ids, batch.labels, loop.frozen)
+        weights = (batch.weights,) if loop.train_batches.is_weighted else ()
+        state, loss = loop.steps.train(state, batch.ids, batch.labels, loop.frozen, *weights)
         unread.append(loss)
         rows = len(batch.labels)
         if loop.on_step is not None:
@@ -255,7 +256,7 @@ def _validate(loop: _Loop, state: TrainState, position: Position) -> tuple[Epoch
         if loop.saving is not None and loop.saving.stop():
             raise _stopped(loop.saving, f"{loop.phase.value}: end of epoch {position.epoch}")
 
-    labels, logits = predict(
+    predicted = predict(
         state.params,
         state.batch_stats,
         loop.validation_batches,
@@ -265,9 +266,9 @@ def _validate(loop: _Loop, state: TrainState, position: Position) -> tuple[Epoch
         steps=loop.steps,
         on_batch=stop_if_asked,
     )
-    if not np.isfinite(logits).all():
+    if not np.isfinite(predicted.logits).all():
         raise loop.diverged(f"after epoch {position.epoch} the model's logits are no longer finite")
-    judged = loop.stopping.judge(labels, logits)
+    judged = loop.stopping.judge(*predicted)
     merit = position.merit
     best = merit is None or judged.merit > merit
     within_noise = (

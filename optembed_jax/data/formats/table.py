@@ -22,7 +22,9 @@ from optembed_jax.data.raw.columns import (
     Column,
     Label,
     Time,
+    Weight,
     not_a_number,
+    weights,
     zero_or_one,
 )
 from optembed_jax.data.raw.joined import Joined, Partitioned
@@ -75,7 +77,14 @@ class Table(Format):
             Label(str(options.label), zero_or_one),
             time,
             group=options.group,
+            weight=_weight(options),
         )
+
+
+def _weight(options: DataOptions) -> Weight | None:
+    if options.weight is None:
+        return None
+    return Weight(options.weight, weights, "a weight: 0, or a number from 1e-12 to 1e12")
 
 
 def _files(options: DataOptions) -> tuple[RawFile, ...]:
@@ -111,8 +120,18 @@ def _wanted(options: DataOptions) -> list[str]:
         raise InputError(f"the label {options.label!r} cannot be a field as well")
     if options.split == "time" and options.time_column is None:
         raise InputError("split=time needs time_column for data set 'table'")
+    if options.group == options.label:
+        raise InputError(f"the label {options.label!r} cannot be the group as well")
+    for name, others in (
+        ("a field", fields),
+        ("the label", [options.label]),
+        ("the group", [options.group]),
+        ("the time", [options.time_column]),
+    ):
+        if options.weight in others and options.weight is not None:
+            raise InputError(f"the weight {options.weight!r} cannot be {name} as well")
     wanted = [options.label, *fields]
-    beside = [options.time_column, options.group]
+    beside = [options.time_column, options.group, options.weight]
     return list(dict.fromkeys(wanted + [name for name in beside if name]))
 
 

@@ -93,7 +93,11 @@ class BlockBuilder(tfds.core.dataset_builder.FileReaderBuilder):
         return _Info(
             builder=self,
             description=self.FORMAT.DESCRIPTION,
-            features=blocks.features(len(self._raw().columns), self._raw().group is not None),
+            features=blocks.features(
+                len(self._raw().columns),
+                self._raw().group is not None,
+                self._raw().weight is not None,
+            ),
             homepage=self.FORMAT.HOMEPAGE,
             citation=self.FORMAT.CITATION,
             license=self.FORMAT.LICENSE,
@@ -204,17 +208,26 @@ def _manifest(
         if number in built.rules:
             field["rule"] = dataclasses.asdict(built.rules[number])
         fields.append(field)
+    label_rate = built.labels[:, 1] / built.labels.sum(axis=1)
+    weighted: dict[str, Any] = {}
+    if built.weights is not None:
+        sums = built.weights[:, :, 0]
+        label_rate = sums[:, 1] / sums.sum(axis=1)
+        weighted["weights"] = {
+            split: {"sum": of_split[:, 0].tolist(), "squares": of_split[:, 1].tolist()}
+            for split, of_split in zip(SPLITS, built.weights, strict=True)
+        }
+        weighted["weightless"] = built.weightless
     return prepared.seal(
-        {
+        weighted
+        | {
             "format": prepared.FORMAT,
             "name": builder.name,
             "version": str(builder.version),
             "options": dict(builder.builder_config.used),
             "fields": fields,
             "num_rows": {s: int(built.labels[i].sum()) for i, s in enumerate(SPLITS)},
-            "label_rate": {
-                s: float(built.labels[i, 1] / built.labels[i].sum()) for i, s in enumerate(SPLITS)
-            },
+            "label_rate": dict(zip(SPLITS, label_rate.tolist(), strict=True)),
             "unseen": {
                 split: dict(zip(built.layout.names, rows.tolist(), strict=True))
                 for split, rows in zip(SPLITS, built.unseen, strict=True)

@@ -30,6 +30,9 @@ class RowsRead:
       samples: of the training values of each numeric field, by its position.
       labels: rows of each split with label 0 and 1, int64 ``[3, 2]``.
       time_limits: where validation and test begin, if the rows are split by time.
+      weights: of the rows of each split with label 0 and 1, their sum and that of their squares,
+        float64 ``[3, 2, 2]``.
+      weightless: rows left out because they count nothing.
       forms: the ways in which the values of each field are written in the files that training rows
         come from; nothing for fields of which that is not asked.
     """
@@ -38,6 +41,8 @@ class RowsRead:
     samples: dict[int, bins.NumericSample]
     labels: np.ndarray
     forms: list[frozenset[str]]
+    weights: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((3, 2, 2)))
+    weightless: int = 0
     time_limits: tuple[int, int] | None = None
 
 
@@ -95,6 +100,7 @@ def read_rows(
     found = ordered_map(work, enumerate(data.source.blocks()), threads)
     for number, (coded, split, counts, position) in enumerate(found):
         _tolerate(result.rejects, coded.rejects, options.max_bad_rows)
+        result.weightless += coded.weightless
         spill.append_values(coded.fields)
         result.forms = [a | b for a, b in zip(result.forms, coded.forms, strict=True)]
         if split is None or counts is None:
@@ -103,13 +109,14 @@ def read_rows(
         else:
             spill.append_counts(counts)
             numeric = {f: v for f, v in enumerate(coded.fields) if isinstance(v, np.ndarray)}
-            _account(result, numeric, coded.rows, coded.labels, split)
+            _account(result, numeric, coded.rows, coded.labels, split, coded.weights)
         stage.report(position, len(coded.labels))
         if number % _BLOCKS_TO_TRIM == _BLOCKS_TO_TRIM - 1:
             give_back()
     if by_time:
-        _split_by_time(result, times, spill, len(data.columns), options, threads)
-    _check_labels(result.labels, data)
+        weighted = data.weight is not None
+        _split_by_time(result, times, spill, len(data.columns), options, weighted, threads)
+    _check_labels(result, data)
     return result
 
 
@@ -168,8 +175,15 @@ def _account(
     rows: np.ndarray,
     labels: np.ndarray,
     split: np.ndarray,
+    weights: np.ndarray | None,
 ) -> None:
-    result.labels += np.bincount(split * 2 + labels, minlength=6).reshape(3, 2)
+    of_class = split * 2 + labels
+    result.labels += np.bincount(of_class, minlength=6).reshape(3, 2)
+    if weights is not None:
+        exact = weights.astype(np.float64)
+        for power in (1, 2):
+            sums = np.bincount(of_class, exact**power, minlength=6)
+            result.weights[:, :, power - 1] += sums.reshape(3, 2)
     training = split == splits.TRAIN
     for number, sample in result.samples.items():
         sample.add(rows[training], numeric[number][training])
@@ -181,6 +195,7 @@ def _split_by_time(
     spill: Spill,
     num_fields: int,
     options: DataOptions,
+    weighted: bool,
     threads: int,
 ) -> None:
     """Assigns the splits of blocks that have been read already, and counts their values."""
@@ -200,24 +215,29 @@ def _split_by_time(
     for block, split, counts in ordered_map(work, range(spill.num_blocks), threads):
         spill.append_counts(counts)
         numeric = {f: block.field(f) for f in result.samples}
-        _account(result, numeric, block.column("row"), block.column("label"), split)
+        weights = block.column("weight") if weighted else None
+        _account(result, numeric, block.column("row"), block.column("label"), split, weights)
 
 
-def _check_labels(labels: np.ndarray, data: RawData) -> None:
+def _check_labels(result: RowsRead, data: RawData) -> None:
     """Refuses data on which training or its evaluation is undefined."""
+    labels, without = result.labels, ""
+    if result.weightless and data.weight is not None:
+        column = data.weight.source
+        without = f"; {result.weightless} rows are left out, whose weight in {column!r} is 0"
     by_file = {file.split: str(file.path) for file in data.source.files if file.split is not None}
     if labels.sum() == 0:
-        raise InputError("the table is empty: it has no usable row")
+        raise InputError(f"the table is empty: it has no usable row{without}")
     for number, name in enumerate(SPLITS):
         zeros, ones = labels[number].tolist()
         where = f" ({by_file[number]})" if number in by_file else ""
         if zeros + ones == 0:
-            raise InputError(f"the {name} split{where} has no rows")
+            raise InputError(f"the {name} split{where} has no rows{without}")
         if zeros == 0 or ones == 0:
             what = "its AUC is undefined" if number else "nothing can be learned from it"
             raise InputError(
                 f"all {zeros + ones} rows of the {name} split{where} have label {int(ones > 0)}: "
-                f"{what}; give more rows, or another split or data_seed"
+                f"{what}; give more rows, or another split or data_seed{without}"
             )
 
 

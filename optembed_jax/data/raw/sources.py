@@ -130,6 +130,7 @@ class RawData:
       time: what `split=time` goes by; None where the data have no time.
       beside: files besides the rows that the prepared data depend on, such as a list of movies.
       group: the raw column within whose values rows are ranked; None where none is asked for.
+      weight: how much each row counts; None where all count alike.
       facts: further facts to store with the prepared data, such as a planted truth (plain values).
     """
 
@@ -140,6 +141,7 @@ class RawData:
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     beside: tuple[RawFile, ...] = ()
     group: str | None = None
+    weight: columns_lib.Weight | None = None
 
 
 class NoFiles(InputError):

@@ -305,3 +305,101 @@ def test_parquet_of_other_types(tmp_path, columns, prepare):
     pq.write_table(nested, tmp_path / "n.parquet")
     with pytest.raises(InputError, match="column 'list' holds list"):
         prepare(tmp_path / "n.parquet", categorical=("list",))
+
+
+def weighed(columns, seed=5):
+    """The columns with one more, of weights that their own rows tell: the row's number, or 0."""
+    rng = np.random.default_rng(seed)
+    numbers = np.arange(1, 1 + len(columns["clicked"]))
+    return columns | {"w": np.where(rng.random(len(numbers)) < 0.1, 0, numbers / 4).tolist()}
+
+
+@pytest.mark.parametrize("split", ["random", "time"])
+def test_weights_stay_with_their_rows_and_rows_of_none_are_left_out(
+    tmp_path, write_table, columns, prepare, split
+):
+    columns = weighed(columns | {"id": [f"i{n}" for n in range(1, 2001)]})
+    how = {
+        "categorical": ("id", "city"),
+        "min_count": 1,
+        "vocab_from": "all",
+        "split": split,
+        "time_column": "day",
+    }
+    table = write_table(as_rows(columns), "a.csv")
+    prepared = prepare(table, weight="w", group="city", **how)
+    absent = {k: [v for v, w in zip(c, columns["w"], strict=True) if w] for k, c in columns.items()}
+    without = prepare(write_table(as_rows(absent), "b.csv"), group="city", **how)
+    assert prepared.weightless == 2_000 - sum(without.num_rows.values()) > 100
+    assert prepared.fields == without.fields, "the weight is no field"
+    if split == "time":
+        assert prepared.num_rows == without.num_rows
+    clicks = weight = 0
+    for part in prepared.num_rows:
+        ids, labels = prepared.arrays(part)
+        weights = prepared.weights_of(part)
+        names = [prepared.vocabulary.raw(row).value for row in ids[:, 0]]
+        np.testing.assert_array_equal(weights, [int(name[1:]) / 4 for name in names])
+        assert np.average(labels, weights=weights) == pytest.approx(prepared.label_rate[part])
+        assert len(prepared.groups(part)) == len(ids)
+        sums = prepared.weights[part]
+        ones = weights[labels == 1].astype(np.float64)
+        assert sums.sum[1] == pytest.approx(ones.sum()) and prepared.clicks(part) == round(
+            ones.sum() ** 2 / (ones**2).sum()
+        )
+        clicks, weight = clicks + ones.sum(), weight + weights.sum(dtype=np.float64)
+    assert weight == pytest.approx(sum(columns["w"]))
+    train, _ = prepared.arrays("train")
+    expected = np.zeros(prepared.fields.num_features)
+    np.add.at(expected, train, prepared.weights_of("train")[:, None].astype(np.float64))
+    np.testing.assert_allclose(prepared.weight_of_values, expected)
+
+
+def test_batches_carry_their_rows_weights(write_table, columns, prepare):
+    columns = weighed(columns | {"id": [f"i{n}" for n in range(1, 2001)]})
+    prepared = prepare(
+        write_table(as_rows(columns)), weight="w", categorical=("id",), numeric=(), min_count=1
+    )
+    reader = data.Reader(prepared, "train", 300, seed=1, remainder="pad")
+    assert reader.is_weighted
+    seen = 0
+    for batch in reader.epoch(3):
+        real = batch.weights > 0
+        names = [prepared.vocabulary.raw(row).value for row in batch.ids[real, 0]]
+        np.testing.assert_array_equal(batch.weights[real], [int(name[1:]) / 4 for name in names])
+        seen += real.sum()
+    assert seen == prepared.num_rows["train"] == reader.num_rows
+
+
+@pytest.mark.parametrize("weight", ["-1", "nan", "inf", "", "heavy", "1e-30", "1e13", "NULL"])
+def test_weights_that_are_none_are_refused_by_row_and_column(write_table, columns, prepare, weight):
+    columns = weighed(columns)
+    columns["w"][7] = weight
+    table = write_table(as_rows(columns))
+    with pytest.raises(InputError, match=r"table.csv line 9: column 'w' is .*expected a weight"):
+        prepare(table, weight="w")
+    assert prepare(table, weight="w", max_bad_rows=1).rejected == 1
+
+
+def test_a_table_of_no_weight_is_refused(write_table, columns, prepare):
+    table = write_table(as_rows(columns | {"w": [0] * 2_000}))
+    with pytest.raises(InputError, match="2000 rows are left out, whose weight in 'w' is 0"):
+        prepare(table, weight="w")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight": "clicked"}, "cannot be the label as well"),
+        ({"weight": "city"}, "cannot be a field as well"),
+        ({"weight": "day", "group": "day"}, "cannot be the group as well"),
+        ({"weight": "day", "time_column": "day"}, "cannot be the time as well"),
+        ({"group": "clicked"}, "the label 'clicked' cannot be the group"),
+        ({"weight": "wieght"}, "no column 'wieght'"),
+    ],
+)
+def test_a_column_is_not_the_weight_and_something_else(
+    write_table, columns, prepare, options, message
+):
+    with pytest.raises(InputError, match=message):
+        prepare(write_table(as_rows(columns)), **options)
