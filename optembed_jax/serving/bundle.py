@@ -73,11 +73,9 @@ class Bundle:
         if any(type(rows) is not int or rows < 1 for rows in warm):
             raise InputError(f"warm has to be numbers of rows, each at least 1, not {warm}")
         content = bundle_content.read_content(folder)
-        manifest, tensors = content.manifest, content.served()
+        manifest = content.manifest
+        tensors = content.served(lambda bits: bits.view(jnp.bfloat16))
         _check_manifest(folder, manifest)
-        for name, dtype in content.types.items():
-            if dtype == "BF16":
-                tensors[name] = tensors[name].view(jnp.bfloat16)
         module = layout.read_module(folder, content.files)
         try:
             exported = load_forward(module, tensors, len(manifest["fields"]))
