@@ -99,8 +99,8 @@ def _sums_of(digests: Mapping[str, str]) -> bytes:
 
 def _too_old(path: pathlib.Path, version: int) -> BundleError:
     return BundleError(
-        f"{path} has format version {version}, which is not read any more; write it again from its run: "
-        "python -m experiments.export --workdir=DIR --bundle=OUT"
+        f"{path} has format version {version}, which is not read any more; write it again from its "
+        "run: python -m experiments.export --workdir=DIR --bundle=OUT"
     )
 
 
