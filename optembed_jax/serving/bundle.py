@@ -145,8 +145,13 @@ class Bundle:
             # Few distinct sizes, so that few programs are compiled.
             size = min(batch_size, 1 << (len(batch) - 1).bit_length())
             self.compiled.add(size)
-            padded = np.pad(batch, ((0, size - len(batch)), (0, 0)), mode="edge")
-            parts.append(np.asarray(self._forward(self._weights, padded))[: len(batch)])
+            if size > len(batch):
+                padded = np.pad(batch, ((0, size - len(batch)), (0, 0)), mode="edge")
+                parts.append(np.asarray(self._forward(self._weights, padded))[: len(batch)])
+            else:
+                parts.append(np.asarray(self._forward(self._weights, batch)))
+        if len(parts) == 1:
+            return parts[0]
         return np.concatenate(parts) if parts else np.zeros((0,), np.float32)
 
     def predict(self, rows: np.ndarray | RawColumns, *, batch_size: int = 2048) -> np.ndarray:
