@@ -90,3 +90,13 @@ def test_raw_rows_score_as_the_ids_of_the_prepared_data(made):
     expected = Bundle.load(folder / "bundle").predict(ids)
     np.testing.assert_array_equal(written.astype(np.float32), expected)
     assert np.ptp(expected) > 0.05
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [3], [4, 4], [1, 2, 0, 9, 4], [5, 1]])
+def test_batches_are_the_same_rows_so_many_at_a_time(sizes):
+    rows = np.arange(2 * sum(sizes)).reshape(-1, 2)
+    parts = np.split(rows, np.cumsum(sizes)[:-1]) if sizes else []
+    found = list(predict.whole_batches(parts, 4))
+    assert all(len(batch) == 4 for batch in found[:-1])
+    assert len(found) == -(-len(rows) // 4)
+    np.testing.assert_array_equal(np.concatenate([rows[:0], *found]), rows)
