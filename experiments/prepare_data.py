@@ -43,6 +43,8 @@ def describe(prepared: data.PreparedData) -> str:
         lines.append(f"    {name:<20}{size:>11,} rows")
     if prepared.rejected:
         lines.append(f"  {prepared.rejected:,} unusable rows set aside in rejects.csv")
+    if prepared.negative_share < 1:
+        lines.append(f"  {prepared.negative_share:.4%} of the negatives drawn in training")
     if prepared.weightless:
         lines.append(f"  {prepared.weightless:,} rows of weight 0 left out")
     lines += [f"  warning: {line}" for line in prepared.surprises()]

@@ -81,6 +81,12 @@ flags.DEFINE_string(
     "table: the column that says how much a row counts, in training and in every metric. kdd12 "
     "weighs by its impressions; none: a row is one example (the reference).",
 )
+flags.DEFINE_float(
+    "draw_negatives",
+    _DATA.draw_negatives,
+    "Share of the training rows without a click that are drawn, in (0, 1]. Validation and test "
+    "keep all rows, and models predict the probabilities of all rows.",
+)
 flags.DEFINE_integer("numeric_bins", _DATA.numeric_bins, "table: bins of a numeric column.")
 flags.DEFINE_integer(
     "max_bad_rows", _DATA.max_bad_rows, "Unusable rows set aside before preparation stops."

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ from optembed_jax.devices.parallel import Steps
 from optembed_jax.method.threshold import by_block, table_row_mask
 from optembed_jax.models.forward import Params, Reading, Selection, init_params
 from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.models.output_bias import shift_to_rate, shifted
+from optembed_jax.models.output_bias import of_all_rows, shift_to_rate, shifted
 from optembed_jax.models.parameter_count import rows_in_budget
 from optembed_jax.serving.compact_model import expand, keep
 from optembed_jax.step.optimisers import TrainConfig
@@ -250,6 +251,14 @@ def _train(
             for params in (final, trained.params)
         )
         trained = dataclasses.replace(trained, params=own)
+    if prepared.negative_share < 1:
+        final, own = (
+            dataclasses.replace(
+                params, network=of_all_rows(params.network, prepared.negative_share)
+            )
+            for params in (final, trained.params)
+        )
+        trained = dataclasses.replace(trained, params=own)
     validation, test = (predicted(split, final) for split in ("validation", "test"))
     trained = dataclasses.replace(trained, params=widened(trained.params))
     saved_state.save(folder / "state", trained.as_tree())
@@ -393,6 +402,7 @@ def _fit(
                     due=processes.agreed_due(settings.checkpoint_every),
                     stop=processes.agreed(preemption.requested),
                 ),
+                logit_shift=math.log(prepared.negative_share),
             )
 
 

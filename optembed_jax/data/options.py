@@ -12,11 +12,11 @@ from optembed_jax.errors import InputError
 SPLITS = ("random", "time")
 VOCAB_SOURCES = ("train", "all")
 
-_LATER = frozenset({"group", "weight"})
+_LATER = frozenset({"group", "weight", "draw_negatives"})
 """Options that came later: left out where they are not given, since what was prepared before there
 were such options would otherwise have had other ones."""
 
-_COMMON = frozenset({"split", "min_count", "vocab_from", "data_seed", "group"})
+_COMMON = frozenset({"split", "min_count", "vocab_from", "data_seed", "group", "draw_negatives"})
 _FILES = frozenset({"raw_dir", "max_bad_rows"})
 
 USED_BY: dict[str, frozenset[str]] = {
@@ -89,6 +89,8 @@ class DataOptions:
       weight: raw column that says how much each row counts, in the loss and in every metric: a row
         of weight 2 as the row given twice, of weight 0 as none. None counts all rows alike, but
         those of `kdd12` by their impressions, unless it is "none".
+      draw_negatives: share of the training rows with label 0 that are drawn, in (0, 1]; the others
+        are left out. Validation and test keep all rows.
       data_seed: of the random split, the stored order of rows, and the synthetic data.
       numeric_bins: most bins of a numeric column, at least 2.
       max_bad_rows: how many unusable rows are set aside in a rejects file before preparation stops.
@@ -117,6 +119,7 @@ class DataOptions:
     data_seed: int = 0
     group: str | None = None
     weight: str | None = None
+    draw_negatives: float = 1.0
     numeric_bins: int = 32
     max_bad_rows: int = 0
     synthetic_rows: int = 60_000
@@ -132,6 +135,8 @@ class DataOptions:
             object.__setattr__(self, name, tuple(value))
         _one_of("split", self.split, SPLITS)
         _one_of("vocab_from", self.vocab_from, VOCAB_SOURCES)
+        if not 0 < self.draw_negatives <= 1:
+            raise InputError(f"draw_negatives must be in (0, 1], got {self.draw_negatives}")
         for name, least in (
             ("min_count", 1),
             ("data_seed", 0),

@@ -86,6 +86,7 @@ class PreparedData:
       shards: the shards of each split.
       weights: where rows are weighted, the sums of the weights of each split, and of their squares.
       weightless: rows that were left out because they count nothing.
+      negative_share: of the training rows with label 0 (of their weight), the share that was drawn.
       fingerprint: hexadecimal; equal exactly when options, vocabulary and rows are equal.
     """
 
@@ -107,6 +108,7 @@ class PreparedData:
     _rules: Mapping[str, Rule]
     weights: Mapping[str, WeightSums] | None = None
     weightless: int = 0
+    negative_share: float = 1.0
 
     @property
     def is_weighted(self) -> bool:

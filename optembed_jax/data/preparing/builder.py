@@ -209,17 +209,20 @@ def _manifest(
             field["rule"] = dataclasses.asdict(built.rules[number])
         fields.append(field)
     label_rate = built.labels[:, 1] / built.labels.sum(axis=1)
-    weighted: dict[str, Any] = {}
+    beside: dict[str, Any] = {}
     if built.weights is not None:
         sums = built.weights[:, :, 0]
         label_rate = sums[:, 1] / sums.sum(axis=1)
-        weighted["weights"] = {
+        beside["weights"] = {
             split: {"sum": of_split[:, 0].tolist(), "squares": of_split[:, 1].tolist()}
             for split, of_split in zip(SPLITS, built.weights, strict=True)
         }
-        weighted["weightless"] = built.weightless
+        beside["weightless"] = built.weightless
+    if builder.builder_config.options.draw_negatives < 1:
+        kept, every = built.negatives.tolist()
+        beside["negatives"] = {"drawn": kept, "all": every}
     return prepared.seal(
-        weighted
+        beside
         | {
             "format": prepared.FORMAT,
             "name": builder.name,

@@ -52,6 +52,7 @@ class Built:
       rejects: the rows that were set aside.
       weights: as of `RowsRead`; None where all rows count alike.
       weightless: rows left out because they count nothing.
+      negatives: as of `RowsRead`.
     """
 
     layout: Fields
@@ -61,8 +62,9 @@ class Built:
     shards: dict[str, list[prepared.Shard]]
     labels: np.ndarray
     rejects: list[Reject]
-    weights: np.ndarray | None = None
-    weightless: int = 0
+    weights: np.ndarray | None
+    weightless: int
+    negatives: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,8 +166,8 @@ def _build(
     spill.folder.rmdir()
     edges = {field: found.edges for field, found in numeric.items() if found.edges is not None}
     weights = read.weights if beside.weighted else None
-    counted = (unseen, shards, read.labels, read.rejects, weights, read.weightless)
-    return Built(layout, edges, rules, *counted)
+    counted = (read.labels, read.rejects, weights, read.weightless, read.negatives)
+    return Built(layout, edges, rules, unseen, shards, *counted)
 
 
 def _merge(
@@ -262,6 +264,16 @@ def _scatter(
         draws = splits.mix(options.data_seed * 3 + _SCATTER, block.column("row"))
         bucket = firsts[split] + (draws % np.array(buckets, np.uint64)[split]).astype(np.int64)
         order = np.argsort(bucket.astype(np.uint16), kind="stable")
+        stays = splits.drawn(
+            split,
+            block.column("label"),
+            block.column("row"),
+            options.draw_negatives,
+            options.data_seed,
+        )
+        if not stays.all():
+            order = order[stays[order]]
+        training = order[split[order] == splits.TRAIN] if numeric else None
         table = np.empty((beside.width, len(order)), np.int32)
         beside.fill(table, block, order)
         binned = {}
@@ -269,7 +281,7 @@ def _scatter(
             field = block.field(f)
             if f in numeric:
                 found = numeric_bins[f].find(field)
-                binned[f] = np.bincount(found[split == splits.TRAIN], minlength=layout.sizes[f])
+                binned[f] = np.bincount(found[training], minlength=layout.sizes[f])
                 table[f + 1] = found[order] + offsets[f]
             else:
                 ids = spill.places(f, int(starts[number, f]), int(sizes[number, f])) + offsets[f]

@@ -10,7 +10,7 @@ from optembed_jax.data import bins, splits
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.parallel import ordered_map
 from optembed_jax.data.preparing.free_memory import give_back
-from optembed_jax.data.preparing.spill import Spill, SpilledRows
+from optembed_jax.data.preparing.spill import Spill
 from optembed_jax.data.progress import Callback, Stage
 from optembed_jax.data.raw.coding import CodedRows, code_rows
 from optembed_jax.data.raw.columns import NUMERIC, Coded
@@ -33,6 +33,7 @@ class RowsRead:
       weights: of the rows of each split with label 0 and 1, their sum and that of their squares,
         float64 ``[3, 2, 2]``.
       weightless: rows left out because they count nothing.
+      negatives: training rows with label 0, or what they weigh: those drawn, and all, float64 [2].
       forms: the ways in which the values of each field are written in the files that training rows
         come from; nothing for fields of which that is not asked.
     """
@@ -43,10 +44,17 @@ class RowsRead:
     forms: list[frozenset[str]]
     weights: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((3, 2, 2)))
     weightless: int = 0
+    negatives: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2))
     time_limits: tuple[int, int] | None = None
 
 
-_Work = tuple[CodedRows, np.ndarray | None, list[np.ndarray] | None, int]
+_Work = tuple[CodedRows, np.ndarray | None, np.ndarray, list[np.ndarray] | None, int]
+
+
+_Accounted = tuple[dict[int, np.ndarray], np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
+"""Numbers of each numeric field, row numbers, labels, splits and weights."""
+
+_Split = tuple[list[np.ndarray], np.ndarray, _Accounted]
 
 
 def read_rows(
@@ -84,23 +92,27 @@ def read_rows(
             split = _indexed(index, coded.rows, options)
         elif not by_time:
             split = splits.random_split(coded.rows, options.data_seed)
-        counts = None
+        counts, negatives = None, np.zeros(2)
         if split is not None:
+            stays, negatives = _drawn(split, coded.labels, coded.rows, coded.weights, options)
+            if stays is not None:
+                coded, split = coded.of(stays), split[stays]
             sized = [
                 (f.codes, len(f.values)) if isinstance(f, Coded) else None for f in coded.fields
             ]
             counts = _value_counts(sized, split, options)
         spill.write_rows(number, coded, split)
-        return coded, split, counts, block.position
+        return coded, split, negatives, counts, block.position
 
     stage = Stage(progress, "reading", data.source.size, "bytes")
     forms = [frozenset[str]()] * len(data.columns)
     result = RowsRead([], _samples(data, options), np.zeros((3, 2), np.int64), forms)
     times = splits.TimeCounts()
     found = ordered_map(work, enumerate(data.source.blocks()), threads)
-    for number, (coded, split, counts, position) in enumerate(found):
+    for number, (coded, split, negatives, counts, position) in enumerate(found):
         _tolerate(result.rejects, coded.rejects, options.max_bad_rows)
         result.weightless += coded.weightless
+        result.negatives += negatives
         spill.append_values(coded.fields)
         result.forms = [a | b for a, b in zip(result.forms, coded.forms, strict=True)]
         if split is None or counts is None:
@@ -203,20 +215,43 @@ def _split_by_time(
     sizes = np.stack([spill.sizes(field) for field in range(num_fields)], axis=1)
     result.time_limits = limits
 
-    def work(number: int) -> tuple[SpilledRows, np.ndarray, list[np.ndarray]]:
+    def work(number: int) -> _Split:
         block = spill.read_rows(number)
+        rows, labels = block.column("row"), block.column("label")
         split = splits.time_split(block.column("time"), limits)
+        weights = block.column("weight") if weighted else None
+        drawn, negatives = _drawn(split, labels, rows, weights, options)
+        stays = slice(None) if drawn is None else drawn
+        split = split[stays]
         fields = [
-            None if f in result.samples else (block.field(f), int(sizes[number, f]))
+            None if f in result.samples else (block.field(f)[stays], int(sizes[number, f]))
             for f in range(num_fields)
         ]
-        return block, split, _value_counts(fields, split, options)
+        counts = _value_counts(fields, split, options)
+        numeric = {f: block.field(f)[stays] for f in result.samples}
+        weights = None if weights is None else weights[stays]
+        return counts, negatives, (numeric, rows[stays], labels[stays], split, weights)
 
-    for block, split, counts in ordered_map(work, range(spill.num_blocks), threads):
+    for counts, negatives, found in ordered_map(work, range(spill.num_blocks), threads):
         spill.append_counts(counts)
-        numeric = {f: block.field(f) for f in result.samples}
-        weights = block.column("weight") if weighted else None
-        _account(result, numeric, block.column("row"), block.column("label"), split, weights)
+        result.negatives += negatives
+        _account(result, *found)
+
+
+def _drawn(
+    split: np.ndarray,
+    labels: np.ndarray,
+    rows: np.ndarray,
+    weights: np.ndarray | None,
+    options: DataOptions,
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Which rows stay, bool ``[N]``, None for all, and what is added to `RowsRead.negatives`."""
+    if options.draw_negatives == 1:
+        return None, np.zeros(2)
+    stays = splits.drawn(split, labels, rows, options.draw_negatives, options.data_seed)
+    weighs = np.ones(len(rows)) if weights is None else weights.astype(np.float64)
+    weighs = np.where((split == splits.TRAIN) & (labels == 0), weighs, 0.0)
+    return stays, np.array([weighs[stays].sum(), weighs.sum()])
 
 
 def _check_labels(result: RowsRead, data: RawData) -> None:

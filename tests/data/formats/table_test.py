@@ -403,3 +403,54 @@ def test_a_column_is_not_the_weight_and_something_else(
 ):
     with pytest.raises(InputError, match=message):
         prepare(write_table(as_rows(columns)), **options)
+
+
+@pytest.mark.parametrize("split", ["random", "time", "files"])
+@pytest.mark.parametrize("weight", [None, "w"])
+def test_negatives_are_drawn_of_the_training_rows(
+    tmp_path, write_table, columns, prepare, check_layout, split, weight
+):
+    columns = columns | {
+        "id": [f"i{n}" for n in range(2_000)],
+        "w": [1 + n % 3 for n in range(2_000)],
+    }
+    how = {"categorical": ("id", "shop"), "min_count": 1, "vocab_from": "all", "weight": weight}
+    if split == "files":
+        rows = as_rows(columns)
+        for name, part in (
+            ("train", rows[1:1601]),
+            ("validation", rows[1601:1801]),
+            ("test", rows[1801:]),
+        ):
+            how[f"{name}_file"] = str(write_table([rows[0], *part], f"{name}.csv"))
+        file = None
+    else:
+        file, how = write_table(as_rows(columns)), how | {"split": split, "time_column": "day"}
+    whole, drawn = prepare(file, **how), prepare(file, draw_negatives=0.3, **how)
+    assert whole.negative_share == 1
+    if weight is None:
+        check_layout(drawn)
+
+    def rows_of(prepared, part):
+        ids, labels = prepared.arrays(part)
+        weights = prepared.weights_of(part)
+        weights = np.ones(len(ids)) if weights is None else weights
+        names = [prepared.vocabulary.raw(row).value for row in ids[:, 0]]
+        return dict(zip(names, zip(labels, weights, strict=True), strict=True))
+
+    for part in ("validation", "test"):
+        ids = [{k for k in rows_of(one, part)} - {None} for one in (whole, drawn)]
+        assert ids[1] <= ids[0] and drawn.num_rows[part] == whole.num_rows[part]
+    before, after = (rows_of(one, "train") for one in (whole, drawn))
+    assert after.items() <= before.items()
+    assert {k for k, row in before.items() if row[0]} <= after.keys(), "all clicks"
+    kept, every = (sum(w for label, w in rows.values() if not label) for rows in (after, before))
+    assert 0.2 < kept / every < 0.4
+    assert drawn.negative_share == pytest.approx(kept / every)
+    assert prepare(file, draw_negatives=0.3, **how).fingerprint == drawn.fingerprint
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.1, float("nan")])
+def test_a_share_of_negatives_is_above_0_and_at_most_1(share):
+    with pytest.raises(InputError, match=r"draw_negatives must be in \(0, 1\]"):
+        data.DataOptions(draw_negatives=share)

@@ -228,3 +228,21 @@ def test_weighted_rows_are_trained_on_and_reported_as_rows_given_twice(tmp_path)
     weighted, twice = results
     for figure in (*("val_auc", "test_auc", "test_logloss", "test_calibration", "test_gauc"),):
         assert weighted[figure] == pytest.approx(twice[figure], abs=1e-6), figure
+
+
+def test_what_drawn_negatives_leave_out_is_put_back_into_the_logits(open_run):
+    """Also into those that epochs are judged by; the rows reported on are all there are."""
+    how = ("--mode=none", "--model=fm", "--synthetic_rows=9000", "--draw_negatives=0.2")
+    run = open_run(*how, "--early_stop_by=logloss", "--lr=0.02", "--epochs=4")
+    run_phase(run, "baseline")
+    result = run.workdir.require("baseline", "test")
+    prepared = run.prepared
+    assert prepared.label_rate["train"] > 1.8 * prepared.label_rate["test"]
+    assert 0.85 < result["test_calibration"] < 1.18
+    lines = (run.workdir.path / "baseline/metrics.jsonl").read_text().splitlines()
+    best = [epoch for epoch in map(json.loads, lines) if epoch["best"]][-1]
+    assert 0.8 < best["val_calibration"] < 1.25
+    labels = prepared.arrays("test")[1]
+    rate = prepared.label_rate["test"]
+    plain = -(labels * np.log(rate) + (1 - labels) * np.log(1 - rate)).mean()
+    assert result["test_logloss"] < plain
