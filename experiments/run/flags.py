@@ -60,6 +60,16 @@ flags.DEFINE_string("train_file", _DATA.train_file, "table: the training rows, i
 flags.DEFINE_string("validation_file", _DATA.validation_file, "table: the validation rows.")
 flags.DEFINE_string("test_file", _DATA.test_file, "table: the test rows.")
 flags.DEFINE_string("label", _DATA.label, "table: the column with the 0/1 label.")
+flags.DEFINE_string(
+    "label_positive",
+    _DATA.label_positive,
+    "table: the value of --label that is 1, such as yes; all others are 0.",
+)
+flags.DEFINE_string(
+    "label_from",
+    _DATA.label_from,
+    "table, instead of --label: a column compared with a number, such as 'rating>=4'.",
+)
 flags.DEFINE_list("categorical", list(_DATA.categorical), "table: the categorical columns.")
 flags.DEFINE_list("numeric", list(_DATA.numeric), "table: the numeric columns.")
 flags.DEFINE_string("time_column", _DATA.time_column, "table: the column that orders rows in time.")

@@ -16,7 +16,8 @@ import pyarrow as pa
 from optembed_jax.data.formats.registry import DATASETS
 from optembed_jax.data.raw import coding, columns
 from optembed_jax.data.raw.columnar import as_array, strings_of
-from optembed_jax.data.raw.columns import BUCKET, CATEGORICAL, Column
+from optembed_jax.data.raw.columns import BUCKET, CATEGORICAL, Coded, Column
+from optembed_jax.data.raw.writing import without_blanks
 from optembed_jax.data.vocabulary import Vocabulary
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
@@ -140,6 +141,9 @@ class Encoder:
             else columns.code(arrays[source])
             for source in self.sources
         }
+        for source in coded.keys() - self._plain_sources:
+            column = coded[source]
+            coded[source] = Coded(column.codes, without_blanks(column.values))
         fault = coding.first_fault(self.columns, coded)
         if fault is not None:
             raise InputError(f"row {first_row + fault[0]}: {fault[1]}")

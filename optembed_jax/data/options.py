@@ -12,7 +12,7 @@ from optembed_jax.errors import InputError
 SPLITS = ("random", "time")
 VOCAB_SOURCES = ("train", "all")
 
-_LATER = frozenset({"group", "weight", "draw_negatives"})
+_LATER = frozenset({"group", "weight", "draw_negatives", "label_positive", "label_from"})
 """Options that came later: left out where they are not given, since what was prepared before there
 were such options would otherwise have had other ones."""
 
@@ -39,6 +39,8 @@ USED_BY: dict[str, frozenset[str]] = {
         "validation_file",
         "test_file",
         "label",
+        "label_positive",
+        "label_from",
         "categorical",
         "numeric",
         "numeric_bins",
@@ -74,6 +76,8 @@ class DataOptions:
       validation_file: see `train_file`.
       test_file: see `train_file`.
       label: the table's column with the 0/1 label.
+      label_positive: where that holds other values: the one that is 1; all others are 0.
+      label_from: instead of `label`: a column, a comparison and a number, such as "rating>=4".
       categorical: the table's columns whose every distinct value may get a row of its own.
       numeric: the table's columns that are cut into quantile bins of the training split.
       time_column: the table's column that `split="time"` sorts by: a number or an ISO 8601 date.
@@ -109,6 +113,8 @@ class DataOptions:
     validation_file: str | None = None
     test_file: str | None = None
     label: str | None = None
+    label_positive: str | None = None
+    label_from: str | None = None
     categorical: Sequence[str] = ()
     numeric: Sequence[str] = ()
     time_column: str | None = None

@@ -9,7 +9,7 @@ import numpy as np
 from optembed_jax.errors import InputError
 from optembed_jax.values.lookup import Lookup
 from optembed_jax.values.numbers import number_of
-from optembed_jax.values.rule import Rule
+from optembed_jax.values.rule import BLANKS, Rule
 from optembed_jax.values.steps import Step
 from optembed_jax.values.table import texts_of
 from optembed_jax.values.text import arrow_time_text, check_texts, text_of
@@ -79,6 +79,7 @@ class RowEncoder:
             if field.rule is not None:
                 column = [field.rule.canonical(value) for value in column]
             if field.step is not None:
+                column = [value and (value.strip(BLANKS) or None) for value in column]
                 column = list(_each(field.step, column, field, first_row))
             texts += [value or "" for value in column]
         plain = self._one_row if count == 1 else np.repeat(self._one_row, count)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from optembed_jax.data.formats.description import Format
 from optembed_jax.data.options import DataOptions
-from optembed_jax.data.raw import text, whole_rows
+from optembed_jax.data.raw import labels, text, whole_rows
 from optembed_jax.data.raw.columnar import ParquetSource, check_columns
 from optembed_jax.data.raw.columns import (
     NO_TIME,
@@ -25,7 +25,6 @@ from optembed_jax.data.raw.columns import (
     Weight,
     not_a_number,
     weights,
-    zero_or_one,
 )
 from optembed_jax.data.raw.joined import Joined, Partitioned
 from optembed_jax.data.raw.sources import NoFiles, RawData, RawFile, Source, part_files
@@ -74,11 +73,26 @@ class Table(Format):
         return RawData(
             _source(files, tuple(wanted)),
             cls.columns_of({"categorical": options.categorical, "numeric": options.numeric}, {}),
-            Label(str(options.label), zero_or_one),
+            _label(options),
             time,
             group=options.group,
             weight=_weight(options),
         )
+
+
+def _label(options: DataOptions) -> Label:
+    if options.label_from is not None:
+        if options.label is not None or options.label_positive is not None:
+            raise InputError("give either label (and label_positive) or label_from, not both")
+        return labels.compared(options.label_from)
+    if options.label is None:
+        raise InputError(
+            "data set 'table' needs label: the name of the column with 0 and 1; or label_from"
+        )
+    if options.label_positive is not None:
+        return labels.is_value(options.label, options.label_positive)
+    expected = "0 or 1 (label_positive says which other value is 1, label_from compares)"
+    return Label(options.label, labels.zero_or_one, expected)
 
 
 def _weight(options: DataOptions) -> Weight | None:
@@ -108,29 +122,28 @@ def _files(options: DataOptions) -> tuple[RawFile, ...]:
 
 
 def _wanted(options: DataOptions) -> list[str]:
-    if options.label is None:
-        raise InputError("data set 'table' needs label: the name of the column with 0 and 1")
+    label = _label(options).source
     fields = [*options.categorical, *options.numeric]
     if not fields:
         raise InputError("data set 'table' needs at least one column in categorical or numeric")
     repeated = sorted({name for name in fields if fields.count(name) > 1})
     if repeated:
         raise InputError(f"column {repeated[0]!r} is named twice in categorical and numeric")
-    if options.label in fields:
-        raise InputError(f"the label {options.label!r} cannot be a field as well")
+    if label in fields:
+        raise InputError(f"the label {label!r} cannot be a field as well")
     if options.split == "time" and options.time_column is None:
         raise InputError("split=time needs time_column for data set 'table'")
-    if options.group == options.label:
-        raise InputError(f"the label {options.label!r} cannot be the group as well")
+    if options.group == label:
+        raise InputError(f"the label {label!r} cannot be the group as well")
     for name, others in (
         ("a field", fields),
-        ("the label", [options.label]),
+        ("the label", [label]),
         ("the group", [options.group]),
         ("the time", [options.time_column]),
     ):
         if options.weight in others and options.weight is not None:
             raise InputError(f"the weight {options.weight!r} cannot be {name} as well")
-    wanted = [options.label, *fields]
+    wanted = [label, *fields]
     beside = [options.time_column, options.group, options.weight]
     return list(dict.fromkeys(wanted + [name for name in beside if name]))
 

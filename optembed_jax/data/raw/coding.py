@@ -11,7 +11,7 @@ import pyarrow as pa
 from optembed_jax.data.raw import columns as columns_lib
 from optembed_jax.data.raw.columns import NUMERIC, Coded, Column, Label, Time
 from optembed_jax.data.raw.sources import RawData, RawRows, Reject
-from optembed_jax.data.raw.writing import canonical_values, forms_of_values
+from optembed_jax.data.raw.writing import canonical_values, forms_of_values, without_blanks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,10 @@ def code_rows(
     wanted += [time.source] if time else []
     wanted += [data.group] if data.group is not None else []
     wanted += [data.weight.source] if data.weight is not None else []
-    coded = columns_lib.code_sources(raw.columns, wanted)
+    coded = {
+        source: Coded(column.codes, without_blanks(column.values))
+        for source, column in columns_lib.code_sources(raw.columns, wanted).items()
+    }
     labels, faults = _apply(data.label, coded[data.label.source], np.uint8(255))
     times = None
     if time is not None:

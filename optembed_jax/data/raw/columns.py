@@ -225,10 +225,3 @@ def _holds_only_integers(values: pa.StringArray) -> bool:
     except pa.ArrowInvalid:
         return False
     return True
-
-
-def zero_or_one(values: pa.StringArray) -> np.ndarray:
-    """The label rule of most data: 0 and 1, also written 0.0 or false; 255 elsewhere."""
-    accepted = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
-    found = [accepted.get((value or "").lower(), 255) for value in values.to_pylist()]
-    return np.array(found, np.uint8)

@@ -454,3 +454,91 @@ def test_negatives_are_drawn_of_the_training_rows(
 def test_a_share_of_negatives_is_above_0_and_at_most_1(share):
     with pytest.raises(InputError, match=r"draw_negatives must be in \(0, 1\]"):
         data.DataOptions(draw_negatives=share)
+
+
+def test_labels_of_other_values(tmp_path, write_table, columns, prepare):
+    plain = prepare(write_table(as_rows(columns)))
+    stars = [5 if one else 1 + n % 3 for n, one in enumerate(columns["clicked"])]
+    others = {
+        "plus": (["1" if one else "-1" for one in columns["clicked"]], "label_positive", "1"),
+        "words": (["yes" if one else "no" for one in columns["clicked"]], "label_positive", "yes"),
+        "truths": ([bool(one) for one in columns["clicked"]], "label_positive", "True"),
+        "stars": (stars, "label_from", "clicked >= 4"),
+        "rest": (stars, "label_from", "clicked!=1.0"),
+    }
+    for name, (values, option, text) in others.items():
+        table = write_table(as_rows(columns | {"clicked": values}), f"{name}.csv")
+        label = None if option == "label_from" else "clicked"
+        found = prepare(table, label=label, **{option: text})
+        for split in plain.num_rows:
+            (ids, labels), (same, expected) = found.arrays(split), plain.arrays(split)
+            np.testing.assert_array_equal(ids, same)
+            if name != "rest":
+                np.testing.assert_array_equal(labels, expected)
+        assert found.fingerprint != plain.fingerprint
+    assert found.label_rate["train"] > plain.label_rate["train"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_from": "clicked>=1"}, "either label .* or label_from"),
+        ({"label": None, "label_from": "city>=1"}, "'city' cannot be a field as well"),
+        ({"label": None, "label_from": "clicked"}, "label_from must be a column"),
+        ({"label": None, "label_from": "day>=1"}, r"'day' is '2024.*a number to compare with 1"),
+        ({"label": None, "label_positive": "1"}, "needs label"),
+        ({"label_positive": "maybe"}, "label 0: nothing can be learned"),
+        ({"label": "day"}, r"expected 0 or 1 \(label_positive says"),
+    ],
+)
+def test_bad_ways_of_giving_labels(write_table, columns, prepare, options, message):
+    with pytest.raises(InputError, match=message):
+        prepare(write_table(as_rows(columns)), **options)
+
+
+def test_blanks_around_cells_are_no_part_of_them(tmp_path, write_table, columns, prepare):
+    """In training and in every way of prediction, and nothing but blanks is a missing cell."""
+    plain = prepare(write_table(as_rows(columns)))
+
+    def padded(value, n):
+        text = "" if value is None else str(value)
+        return ("", " ", "\t", "  ")[n % 4] + text + (" ", "", " \t")[n % 3]
+
+    wide = {
+        name: [padded(value, n + place) for n, value in enumerate(values)]
+        for place, (name, values) in enumerate(columns.items())
+    }
+    found = prepare(write_table(as_rows(wide), "wide.csv"))
+    assert found.fields == plain.fields
+    for split in plain.num_rows:
+        for one, other in zip(found.arrays(split), plain.arrays(split), strict=True):
+            np.testing.assert_array_equal(one, other)
+    names = ("city", "shop", "price")
+    for prepared in (plain, found):
+        for rows in (1, 50, 2_000):
+            ids = prepared.encode({name: wide[name][:rows] for name in names})
+            expected = prepared.encode({name: columns[name][:rows] for name in names})
+            np.testing.assert_array_equal(ids, expected)
+        table = pa.table({name: wide[name] for name in names})
+        np.testing.assert_array_equal(prepared.encode(table), ids)
+    pq.write_table(pa.table(wide), tmp_path / "wide.parquet")
+    same = prepare(tmp_path / "wide.parquet")
+    np.testing.assert_array_equal(same.arrays("train")[0], plain.arrays("train")[0])
+
+
+@pytest.mark.parametrize(
+    "missing", ["", "\\N", "NULL", "null", "NaN", "<NA>", "#N/A", " ", "Null", " NULL "]
+)
+def test_missing_cells_are_missing_in_columns_of_either_kind(
+    write_table, columns, prepare, missing
+):
+    plain = prepare(write_table(as_rows(columns)))
+    written = {
+        name: [missing if value is None else value for value in values]
+        for name, values in columns.items()
+    }
+    found = prepare(write_table(as_rows(written), "b.csv"))
+    for split in plain.num_rows:
+        np.testing.assert_array_equal(found.arrays(split)[0], plain.arrays(split)[0])
+    rows = {"city": [missing], "shop": [missing], "price": [missing]}
+    np.testing.assert_array_equal(found.encode(rows), plain.encode({name: [None] for name in rows}))
