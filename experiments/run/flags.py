@@ -17,6 +17,7 @@ from experiments.run.search_options import SearchOptions
 from experiments.run.settings import Settings
 from experiments.run.tune_options import LADDERS, TUNED, TuneOptions, strength_of
 from optembed_jax.data.options import DataOptions
+from optembed_jax.data.raw.layout import Layout
 from optembed_jax.errors import InputError
 from optembed_jax.models.model_config import DEFAULT_ROW_KEEP, DEFAULT_ROW_SCORE, ModelConfig
 from optembed_jax.search.budget import BYTES_PER_PARAMETER
@@ -45,7 +46,7 @@ DATASET = flags.DEFINE_string(
     "dataset",
     "flights",
     "flights (comes with the project), synthetic (planted truth), movielens, criteo_display, "
-    "avazu, kdd12 (from --raw_dir), or table (any CSV, TSV or Parquet).",
+    "avazu, kdd12 (from --raw_dir), or table (any CSV, JSON lines, libffm or Parquet).",
 )
 DATA_DIR = flags.DEFINE_string(
     "data_dir", "~/.cache/optembed_jax", "Folder in which prepared data sets are kept."
@@ -69,6 +70,20 @@ flags.DEFINE_string(
     "label_from",
     _DATA.label_from,
     "table, instead of --label: a column compared with a number, such as 'rating>=4'.",
+)
+flags.DEFINE_string(
+    "delimiter",
+    _DATA.delimiter,
+    "table, predict: what stands between cells, or tab; None finds it in the first line.",
+)
+flags.DEFINE_string("decimal", _DATA.decimal, "table, predict: the decimal sign, . or , (a comma).")
+flags.DEFINE_string(
+    "encoding", _DATA.encoding, "table, predict: of text files, such as latin-1 or utf-16."
+)
+flags.DEFINE_list(
+    "columns",
+    list(_DATA.columns),
+    "table, predict: the names of all columns, of text files without a header.",
 )
 flags.DEFINE_list("categorical", list(_DATA.categorical), "table: the categorical columns.")
 flags.DEFINE_list("numeric", list(_DATA.numeric), "table: the numeric columns.")
@@ -410,10 +425,10 @@ PLATFORMS = flags.DEFINE_list(
 SAMPLE = flags.DEFINE_string(
     "sample", None, "export: also write some raw rows of the data set to this CSV, to try predict."
 )
-INPUT = flags.DEFINE_string(
-    "input", None, "predict: CSV, TSV (also gzip) or Parquet with raw columns by name."
+INPUT = flags.DEFINE_string("input", None, "predict: a table's file with raw columns by name.")
+OUTPUT = flags.DEFINE_string(
+    "output", None, "predict: CSV or .parquet to write, a probability for each row."
 )
-OUTPUT = flags.DEFINE_string("output", None, "predict: CSV to write, a probability for each row.")
 MAX_UNSEEN = flags.DEFINE_float(
     "max_unseen",
     None,
@@ -430,6 +445,11 @@ def data_options() -> DataOptions:
         if flags.FLAGS[name].value:
             in_file_system(flags.FLAGS[name].value, f"--{name}")
     return DataOptions(**_values_of(DataOptions))
+
+
+def layout() -> Layout:
+    """How text files are written, as the flags say."""
+    return Layout(**_values_of(Layout))
 
 
 def settings() -> Settings:

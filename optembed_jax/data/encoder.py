@@ -16,7 +16,8 @@ import pyarrow as pa
 from optembed_jax.data.formats.registry import DATASETS
 from optembed_jax.data.raw import coding, columns
 from optembed_jax.data.raw.columnar import as_array, strings_of
-from optembed_jax.data.raw.columns import BUCKET, CATEGORICAL, Coded, Column
+from optembed_jax.data.raw.columns import BUCKET, CATEGORICAL, NUMERIC, Coded, Column
+from optembed_jax.data.raw.sources import RawRows
 from optembed_jax.data.raw.writing import without_blanks
 from optembed_jax.data.vocabulary import Vocabulary
 from optembed_jax.errors import InputError
@@ -68,6 +69,11 @@ class Encoder:
     def sources(self) -> tuple[str, ...]:
         """Names of the raw columns that are read."""
         return tuple(dict.fromkeys(column.source for column in self.columns))
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Names of the raw columns that are read as numbers."""
+        return tuple(column.source for column in self.columns if column.kind == NUMERIC)
 
     @functools.cached_property
     def description(self) -> Description:
@@ -124,6 +130,16 @@ class Encoder:
         if self.rows is not None and _are_few(arrays, self.sources):
             return self.rows.encode(arrays, first_row)
         return self.encode_texts(raw_columns(arrays, self.sources, first_row), first_row)
+
+    def encode_rows(self, rows: RawRows, first_row: int = 0) -> np.ndarray:
+        """Ids int32 ``[N, F]`` of rows as a source gives them; see `encode`.
+
+        Raises:
+          InputError: as of `encode`, also where a typed value could be either of two texts.
+        """
+        if rows.typed is not None:
+            check_spellings(self._as_they_are, self.vocabulary.lookup, rows.typed, first_row)
+        return self.encode_texts(rows.columns, first_row)
 
     def encode_texts(
         self, arrays: Mapping[str, pa.Array | pa.ChunkedArray], first_row: int = 0

@@ -12,7 +12,12 @@ from optembed_jax.errors import InputError
 SPLITS = ("random", "time")
 VOCAB_SOURCES = ("train", "all")
 
-_LATER = frozenset({"group", "weight", "draw_negatives", "label_positive", "label_from"})
+_LATER = frozenset({"group", "weight", "draw_negatives", "label_positive", "label_from"}) | {
+    "delimiter",
+    "decimal",
+    "encoding",
+    "columns",
+}
 """Options that came later: left out where they are not given, since what was prepared before there
 were such options would otherwise have had other ones."""
 
@@ -46,6 +51,10 @@ USED_BY: dict[str, frozenset[str]] = {
         "numeric_bins",
         "time_column",
         "weight",
+        "delimiter",
+        "decimal",
+        "encoding",
+        "columns",
         "max_bad_rows",
     },
 }
@@ -95,6 +104,10 @@ class DataOptions:
         those of `kdd12` by their impressions, unless it is "none".
       draw_negatives: share of the training rows with label 0 that are drawn, in (0, 1]; the others
         are left out. Validation and test keep all rows.
+      delimiter: of text files, one character; None finds it in the first line.
+      decimal: sign of text files, "." or ",".
+      encoding: of text files.
+      columns: names of all columns, of text files without a header.
       data_seed: of the random split, the stored order of rows, and the synthetic data.
       numeric_bins: most bins of a numeric column, at least 2.
       max_bad_rows: how many unusable rows are set aside in a rejects file before preparation stops.
@@ -126,6 +139,10 @@ class DataOptions:
     group: str | None = None
     weight: str | None = None
     draw_negatives: float = 1.0
+    delimiter: str | None = None
+    decimal: str = "."
+    encoding: str = "utf-8"
+    columns: Sequence[str] = ()
     numeric_bins: int = 32
     max_bad_rows: int = 0
     synthetic_rows: int = 60_000
@@ -134,7 +151,7 @@ class DataOptions:
     synthetic_field_size: int = 1_000
 
     def __post_init__(self) -> None:
-        for name in ("categorical", "numeric"):
+        for name in ("categorical", "numeric", "columns"):
             value = getattr(self, name) or ()
             if isinstance(value, str):
                 raise InputError(f"{name}: give a list of column names, not the string {value!r}")
