@@ -542,3 +542,49 @@ def test_missing_cells_are_missing_in_columns_of_either_kind(
         np.testing.assert_array_equal(found.arrays(split)[0], plain.arrays(split)[0])
     rows = {"city": [missing], "shop": [missing], "price": [missing]}
     np.testing.assert_array_equal(found.encode(rows), plain.encode({name: [None] for name in rows}))
+
+
+def test_libffm_from_file_to_ids(tmp_path, columns, prepare, write_table):
+    plain = prepare(write_table(as_rows(columns)), numeric=("price",))
+    lines = []
+    for clicked, city, shop, price in zip(
+        *(columns[name] for name in ("clicked", "city", "shop", "price")), strict=True
+    ):
+        words = ["1" if clicked else "-1"]
+        words += [] if city is None else [f"0:{city}:1"]
+        words += [] if shop is None else [f"1:{shop}:1"]
+        words += [] if price is None else [f"2:0:{price}"]
+        lines.append(" ".join([*words, "9:0:1"]))
+    path = tmp_path / "train.ffm"
+    path.write_text("\n".join(lines) + "\n")
+    found = prepare(
+        path, label="label", label_positive="1", categorical=("0", "1"), numeric=("2:value",)
+    )
+    assert found.fields.sizes == plain.fields.sizes
+    for split in plain.num_rows:
+        for one, other in zip(found.arrays(split), plain.arrays(split), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_files_are_read_as_the_options_say(tmp_path, columns, prepare, write_table):
+    plain = prepare(write_table(as_rows(columns)))
+    rows = [
+        [
+            "" if v is None else str(v).replace(".", ",") if n == 3 else str(v)
+            for n, v in enumerate(row)
+        ]
+        for row in as_rows(columns)[1:]
+    ]
+    path = write_table(rows, "rows.txt", "|")
+    how = {"columns": tuple(columns), "decimal": ",", "delimiter": "|"}
+    found = prepare(path, **how)
+    for split in plain.num_rows:
+        for one, other in zip(found.arrays(split), plain.arrays(split), strict=True):
+            np.testing.assert_array_equal(one, other)
+    rows[4][3] = "1.000"
+    with pytest.raises(
+        InputError, match=r"rows.txt line 5: column 'price' is '1.000', which has a"
+    ):
+        prepare(write_table(rows, "rows.txt", "|"), **how)
+    with pytest.raises(InputError, match="no column 'price'; columns names"):
+        prepare(path, columns=("clicked", "city", "shop", "cost", "day"))
