@@ -3,6 +3,10 @@
     python -m experiments.export --workdir=DIR --bundle=OUT [--storage=int8]
 
 All other flags are taken from the run.
+
+    python -m experiments.export --refresh --bundle=OUT
+
+writes the module of a bundle anew, when JAX does not take the old one any more.
 """
 
 import dataclasses
@@ -33,10 +37,10 @@ from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import of_all_rows
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.bundle_format import SUMS
-from optembed_jax.serving.bundle_writer import Provenance, write_bundle
+from optembed_jax.serving.bundle_writer import Provenance, refresh_module, write_bundle
 from optembed_jax.serving.compact_model import compact, tree_bytes
 from optembed_jax.serving.forward_module import PLATFORMS
-from optembed_jax.storage.object_store import delivered, in_file_system, path_of
+from optembed_jax.storage.object_store import delivered, fetched, in_file_system, path_of
 from optembed_jax.table.compact import CompactIndex, why_not_own_ids, with_own_ids
 
 flags.adopt_module_key_flags(project_flags)
@@ -48,6 +52,9 @@ SAMPLE_ROWS = 1000
 
 def main() -> None:
     """Load the run's last phase, compact it, write and verify the bundle, compare with the full."""
+    if project_flags.REFRESH.value:
+        _refresh(path_of(project_flags.required(project_flags.BUNDLE)))
+        return
     workdir = project_flags.workdir()
     target = path_of(project_flags.required(project_flags.BUNDLE))
     summary = _summary_of(workdir)
@@ -135,6 +142,13 @@ def main() -> None:
     if project_flags.SAMPLE.value:
         rows = _write_sample(run, in_file_system(project_flags.SAMPLE.value, "--sample"))
         run.progress.say(f"sample  {rows:,} raw rows in {project_flags.SAMPLE.value}")
+
+
+def _refresh(target: epath.Path) -> None:
+    """Write the module of a bundle anew; the bundle is replaced whole or not at all."""
+    with fetched(target) as source, delivered(target, SUMS) as folder:
+        refresh_module(source, folder, _platforms())
+    print(f"bundle  {target}  module written anew by jax {jax.__version__}")
 
 
 def _phase(phases: Sequence[str]) -> str:

@@ -382,6 +382,12 @@ FULL_IDS = flags.DEFINE_bool(
 COUNTS = flags.DEFINE_bool(
     "counts", False, "export: also write how often each value occurred in training."
 )
+REFRESH = flags.DEFINE_bool(
+    "refresh",
+    False,
+    "export: write the module of the bundle that is at --bundle anew, with the JAX that runs, and "
+    "leave all else of it as it is; no run is needed.",
+)
 PLATFORMS = flags.DEFINE_list(
     "platforms", ["cpu", "cuda", "tpu"], "export: what the bundle's module is compiled for."
 )

@@ -5,16 +5,19 @@ import gzip
 import json
 import os
 import shutil
+import warnings
 
 import numpy as np
 import pyarrow.csv
 import pytest
+from future_module import from_the_future, put_module
 
 import optembed_jax
 from experiments import export, predict
 from experiments.run import runs
 from optembed_jax import data
 from optembed_jax.serving.bundle import Bundle
+from optembed_jax.serving.forward_module import ForwardRebuilt
 
 FLAGS = {
     "dataset": "synthetic",
@@ -82,6 +85,26 @@ def test_a_clone_that_is_not_installed_exports_too(made, command, tmp_path, not_
     assert command(export.main, **names) == 0
     versions = Bundle.load(tmp_path / "bundle").manifest["versions"]
     assert versions["optembed-jax"] == optembed_jax.__version__
+
+
+def test_a_module_that_jax_does_not_take_is_written_anew(made, command, tmp_path, capfd):
+    bundle = shutil.copytree(made / "bundle", tmp_path / "bundle")
+    before = Bundle.load(bundle)
+    put_module(bundle, from_the_future)
+    arguments = {"input": made / "rows.csv", "output": tmp_path / "scores.csv"}
+    with pytest.warns(ForwardRebuilt, match="is not used") as told:
+        assert command(predict.main, bundle=bundle, **arguments) == 0
+    line = warnings.formatwarning(told[0].message, told[0].category, told[0].filename, 1)
+    assert line.startswith(f"warning: {bundle / 'forward.jax_export.xz'}, written by jax ")
+    assert line.count("\n") == 1  # As a person sees it, without the source that told it.
+    expected = before.predict(pyarrow.csv.read_csv(made / "rows.csv"))
+    scores = pyarrow.csv.read_csv(tmp_path / "scores.csv")["probability"].to_numpy()
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+    assert command(export.main, "--refresh", bundle=bundle) == 0
+    assert "module written anew by jax" in capfd.readouterr().out
+    assert (bundle / "SHA256SUMS").read_bytes() == (made / "bundle" / "SHA256SUMS").read_bytes()
+    assert command(export.main, "--refresh", bundle=tmp_path / "nowhere") == 2
+    assert "is not a folder" in refused(capfd)
 
 
 def test_raw_rows_score_as_their_ids(made, command, tmp_path):
