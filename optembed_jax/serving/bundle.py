@@ -121,6 +121,11 @@ class Bundle:
         return self._encoder
 
     @property
+    def has_vocabulary(self) -> bool:
+        """Whether it takes raw columns, and not ids alone."""
+        return self._encoder is not None
+
+    @property
     def weights(self) -> Mapping[str, jax.Array]:
         """The arrays that are served, by name; see :func:`bundle_content.served`."""
         return self._weights

@@ -107,6 +107,36 @@ def test_a_module_that_jax_does_not_take_is_written_anew(made, command, tmp_path
     assert "is not a folder" in refused(capfd)
 
 
+def test_a_bundle_is_written_for_onnxruntime(made, command, tmp_path, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra [onnx] is not installed")
+    names = {"bundle": made / "bundle", "format": "onnx", "output": tmp_path / "model.onnx"}
+    assert command(export.main, **names) == 0
+    assert "gives the bundle's logits" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(names["output"])
+    rows = pyarrow.csv.read_csv(made / "rows.csv")
+    feed = {i.name: np.array(rows[i.name].to_pylist(), object) for i in session.get_inputs()}
+    feed = {name: np.array([str(v) for v in values], object) for name, values in feed.items()}
+    expected = Bundle.load(made / "bundle").predict(rows)
+    np.testing.assert_allclose(session.run(["probability"], feed)[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"format": "onyx"}, "--format is one of bundle, onnx"),
+        ({"format": "onnx"}, "--output is missing"),
+        ({"format": "onnx", "output": "{bundle}/model.onnx"}, "is in the bundle; write beside it"),
+        ({"format": "onnx", "output": "{tmp}"}, "is a folder, and --format=onnx a file"),
+    ],
+)
+def test_what_cannot_be_written(made, command, tmp_path, capsys, flags, message):
+    places = {"bundle": made / "bundle", "tmp": tmp_path}
+    given = {name: value.format(**places) for name, value in flags.items()}
+    assert command(export.main, bundle=made / "bundle", **given) == 2
+    assert message in refused(capsys)
+    assert list(tmp_path.iterdir()) == [] and not (made / "bundle" / "model.onnx").exists()
+
+
 def test_raw_rows_score_as_their_ids(made, command, tmp_path):
     for name in ("rows.csv", "rows.csv.gz", "rows.tsv"):
         content = (made / "rows.csv").read_bytes()
