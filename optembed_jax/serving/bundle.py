@@ -83,11 +83,9 @@ class Bundle:
         if any(type(rows) is not int or rows < 1 for rows in warm):
             raise InputError(f"warm has to be numbers of rows, each at least 1, not {warm}")
         content = bundle_content.read_content(folder)
-        manifest, tensors = content.manifest, content.served()
+        manifest = content.manifest
         config = config_of(folder, manifest)
-        for name, dtype in content.types.items():
-            if dtype == "BF16":
-                tensors[name] = tensors[name].view(jnp.bfloat16)
+        tensors = content.served(lambda bits: bits.view(jnp.bfloat16))
         module = layout.read_module(folder, content.files)
         try:
             forward: Forward = load_forward(module, tensors, len(manifest["fields"])).call
@@ -169,8 +167,13 @@ class Bundle:
             # Few distinct sizes, so that few programs are compiled.
             size = min(batch_size, 1 << (len(batch) - 1).bit_length())
             self.compiled.add(size)
-            padded = np.pad(batch, ((0, size - len(batch)), (0, 0)), mode="edge")
-            parts.append(np.asarray(self._forward(self._weights, padded))[: len(batch)])
+            if size > len(batch):
+                padded = np.pad(batch, ((0, size - len(batch)), (0, 0)), mode="edge")
+                parts.append(np.asarray(self._forward(self._weights, padded))[: len(batch)])
+            else:
+                parts.append(np.asarray(self._forward(self._weights, batch)))
+        if len(parts) == 1:
+            return parts[0]
         return np.concatenate(parts) if parts else np.zeros((0,), np.float32)
 
     def predict(self, rows: np.ndarray | RawColumns, *, batch_size: int = 2048) -> np.ndarray:

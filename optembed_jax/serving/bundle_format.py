@@ -31,7 +31,7 @@ from numpy.typing import DTypeLike
 from optembed_jax.errors import InputError
 
 FORMAT = "optembed-bundle"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 SUMS = "SHA256SUMS"
 MANIFEST = "manifest.json"
@@ -97,10 +97,10 @@ def _sums_of(digests: Mapping[str, str]) -> bytes:
     return "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()
 
 
-def _of_version_1(path: pathlib.Path) -> BundleError:
+def _too_old(path: pathlib.Path, version: int) -> BundleError:
     return BundleError(
-        f"{path} has format version 1, which is not read any more; write it again from its run: "
-        "python -m experiments.export --workdir=DIR --bundle=OUT"
+        f"{path} has format version {version}, which is not read any more; write it again from its "
+        "run: python -m experiments.export --workdir=DIR --bundle=OUT"
     )
 
 
@@ -147,7 +147,7 @@ def read_manifest(path: pathlib.Path, files: Mapping[str, bytes]) -> dict[str, A
     if kind != FORMAT or type(version) is not int or version < 1:
         raise BundleError(f"{path / MANIFEST} says format {kind!r}, version {version!r}")
     if version < FORMAT_VERSION:
-        raise _of_version_1(path)
+        raise _too_old(path, version)
     if version > FORMAT_VERSION:
         raise BundleError(
             f"{path} has format version {version}, this package reads up to {FORMAT_VERSION}; "
@@ -208,7 +208,7 @@ def _parse_sums(path: pathlib.Path, content: bytes) -> dict[str, str]:
             raise BundleError(f"{path / SUMS}, line {number}: not a checksum and a file name")
         name = match[2]
         if name in _OLD:
-            raise _of_version_1(path)
+            raise _too_old(path, 1)
         if name not in (*REQUIRED, *OPTIONAL):
             raise BundleError(
                 f"{path / SUMS}, line {number}: {name!r} is not a file of a bundle; "

@@ -1,6 +1,6 @@
 """The compact model: the compact table, and the backbone without what read the rest.
 
-It is a model like any other. Served, it has an array for each field (:func:`compact`); trained,
+It is a model like any other. Stored, it has an array for each field (:func:`compact`); trained,
 fields of like width share one (:func:`keep`), and the training step and the loop take its
 :class:`StackReading` where the full model has its ``Selection``. Training it equals training with
 masks, on arrays as small as the artifact.

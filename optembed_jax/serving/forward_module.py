@@ -18,8 +18,9 @@ from jax import export
 from optembed_jax.models.forward import Params, forward
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving.compact_model import with_norms
-from optembed_jax.table.compact import CompactIndex, CompactTable
-from optembed_jax.table.quantize import Rows, ScaledRows
+from optembed_jax.table.compact import CompactIndex
+from optembed_jax.table.joined import JoinedTable
+from optembed_jax.table.sharing import sharing
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -45,8 +46,7 @@ def model_of(
     """The model of arrays by name.
 
     Args:
-      weights: as ``stored_model.tensors_of`` gives them, but for rows of codes, which are int8, and
-        kernels, which are float32.
+      weights: as ``bundle_content.served`` gives them.
       fields: of each field its ``ids``, ``rows``, ``dim`` and ``storage``.
       linear_by_id: as in :class:`CompactIndex`.
     """
@@ -57,17 +57,17 @@ def model_of(
         dims=tuple(int(field["dim"]) for field in fields),
         linear_by_id=linear_by_id,
     )
-    rows: list[Rows] = []
-    for field in index.fields_with_columns:
-        values, scale = weights[f"rows/{field}"], weights.get(f"scale/{field}")
-        if scale is None:
-            rows.append(values)
-        else:
-            rows.append(ScaledRows(values, scale, fields[field]["storage"]))
     nested = traverse_util.unflatten_dict(
         {n: w for n, w in weights.items() if n.startswith("network/")}, sep="/"
     )
-    table = CompactTable(tuple(rows), weights.get("linear"), weights.get("linear_scale"))
+    arrays = sharing(index.dims, [field["storage"] for field in fields])
+    table = JoinedTable(
+        rows=tuple(weights[f"rows/{number}"] for number in range(len(arrays))),
+        scale=tuple(weights.get(f"scale/{number}") for number in range(len(arrays))),
+        linear=weights.get("linear"),
+        linear_scale=weights.get("linear_scale"),
+        arrays=arrays,
+    )
     network, batch_stats = with_norms(nested.get("network", {}))
     return Params(table=table, thresholds=None, network=network), batch_stats, index
 

@@ -19,6 +19,7 @@ from optembed_jax.errors import InputError
 from optembed_jax.serving import bundle_content
 from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle_format import BundleError
+from optembed_jax.table import sharing
 from optembed_jax.values.description import read_description
 from optembed_jax.values.rows import RowEncoder, as_columns
 from optembed_jax.values.spelling import check_spellings
@@ -48,7 +49,13 @@ class NumpyBundle:
         self._fields = manifest["fields"]
         ids, rows = ([field[count] for field in self._fields] for count in ("ids", "rows"))
         self._offsets = np.array([0, *itertools.accumulate(ids)], np.int64)
-        self._starts = np.array([0, *itertools.accumulate(rows)][:-1], np.int64)
+        self._starts = sharing.starts(range(len(rows)), rows)
+        arrays = sharing.sharing(
+            *zip(*((f["dim"], f["storage"]) for f in self._fields), strict=True)
+        )
+        self._arrays = [np.array(fields) for fields in arrays]
+        self._array_starts = [sharing.starts(fields, rows) for fields in arrays]
+        self._runs = sharing.runs(arrays)
         self._encoder = encoder
         self._watch = None if expected is None else Watch(expected)
 
@@ -61,10 +68,7 @@ class NumpyBundle:
         """
         folder = pathlib.Path(path).expanduser()
         content = bundle_content.read_content(folder)
-        tensors = content.served()
-        for name, dtype in content.types.items():
-            if dtype == "BF16":
-                tensors[name] = (tensors[name].astype(np.uint32) << 16).view(np.float32)
+        tensors = content.served(lambda bits: (bits.astype(np.uint32) << 16).view(np.float32))
         encoder = _read_encoder(folder, content.files, content.manifest)
         bundle = cls(folder, content.manifest, tensors, *encoder)
         bundle_content.check_samples(folder, content.manifest, bundle.logits)
@@ -146,43 +150,53 @@ class NumpyBundle:
         return np.concatenate(parts) if parts else np.zeros((0,), np.float32)
 
     def _batch(self, ids: np.ndarray) -> np.ndarray:
-        local = ids - self._offsets[:-1]
-        position = [self._position(local[:, f], f) for f in range(len(self._fields))]
-        embedded = [
-            self._rows(f, position[f]) for f, field in enumerate(self._fields) if field["dim"]
-        ]
-        flat = np.concatenate([np.zeros((len(ids), 0), np.float32), *embedded], axis=1)
+        places = self._places(ids)
+        arrays = [self._read(number, places) for number in range(len(self._arrays))]
+        parts = [arrays[array][:, begin:end] for array, begin, end in self._runs]
+        flat = np.concatenate(
+            [np.zeros((len(ids), 0), np.float32), *(p.reshape(len(ids), -1) for p in parts)], axis=1
+        )
         model = self.manifest["model"]["model"]
         if model == "fm":
-            return self._tensors["network/bias"] + self._linear(ids, position) + _fm(embedded, flat)
+            return self._tensors["network/bias"] + self._linear(ids, places) + _fm(arrays, flat)
         if model == "fnn":
             return self._logit(self._mlp(flat))
         if model == "deepfm":
             deep = self._logit(self._mlp(flat))
-            return deep + self._linear(ids, position) + _fm(embedded, flat)
+            return deep + self._linear(ids, places) + _fm(arrays, flat)
         if model == "ipnn":
-            return self._logit(self._mlp(np.concatenate([flat, _products(embedded, flat)], axis=1)))
+            return self._logit(
+                self._mlp(np.concatenate([flat, _products(parts, len(ids))], axis=1))
+            )
         cross = self._cross if model == "dcn" else self._cross_matrices
         return self._logit(np.concatenate([cross(flat), self._mlp(flat)], axis=1))
 
-    def _position(self, local: np.ndarray, field: int) -> np.ndarray:
-        remap = self._tensors.get(f"remap/{field}")
-        return local if remap is None else remap[local].astype(np.int64)
+    def _places(self, ids: np.ndarray) -> np.ndarray:
+        """Where each id's row stands among those of its field, ``[N, F]``."""
+        places = ids - self._offsets[:-1]
+        for field in range(len(self._fields)):
+            remap = self._tensors.get(f"remap/{field}")
+            if remap is not None:
+                places[:, field] = remap[places[:, field]]
+        return places
 
-    def _rows(self, field: int, position: np.ndarray) -> np.ndarray:
-        read = self._tensors[f"rows/{field}"][position].astype(np.float32)
-        scale = self._tensors.get(f"scale/{field}")
+    def _read(self, number: int, places: np.ndarray) -> np.ndarray:
+        """Rows float32 ``[N, k, d]`` of the fields that share an array."""
+        fields, begins = self._arrays[number], self._array_starts[number]
+        at = places[:, fields] + begins
+        read = self._tensors[f"rows/{number}"][at].astype(np.float32)
+        scale = self._tensors.get(f"scale/{number}")
         if scale is not None:
-            of_rows = scale[position] if len(scale) > 1 else scale
-            read *= of_rows.astype(np.float32)[:, None]
+            # Of each field, or of each row; one field of one row is the same either way.
+            each = scale if scale.shape == begins.shape else scale[at]
+            read *= each.astype(np.float32)[..., None]
         return read
 
-    def _linear(self, ids: np.ndarray, position: list[np.ndarray]) -> np.ndarray:
-        at = ids if self.manifest["linear_by_id"] else np.stack(position, axis=1) + self._starts
+    def _linear(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+        at = ids if self.manifest["linear_by_id"] else places + self._starts
         weights = self._tensors["linear"][at].astype(np.float32)
         if "linear_scale" in self._tensors:
-            scale = self._tensors["linear_scale"].astype(np.float32)
-            weights *= scale
+            weights *= self._tensors["linear_scale"].astype(np.float32)
         total: np.ndarray = weights.sum(axis=1)
         return total
 
@@ -239,17 +253,20 @@ def _read_encoder(
         return error, described.expected
 
 
-def _fm(embedded: list[np.ndarray], flat: np.ndarray) -> np.ndarray:
-    width = max((rows.shape[1] for rows in embedded), default=0)
+def _fm(arrays: list[np.ndarray], flat: np.ndarray) -> np.ndarray:
+    width = max((rows.shape[2] for rows in arrays), default=0)
     total = np.zeros((len(flat), width), np.float32)
-    for rows in embedded:
-        total[:, : rows.shape[1]] += rows
+    for rows in arrays:
+        total[:, : rows.shape[2]] += rows.sum(axis=1)
     return 0.5 * ((total * total).sum(axis=1) - (flat * flat).sum(axis=1))
 
 
-def _products(embedded: list[np.ndarray], flat: np.ndarray) -> np.ndarray:
-    pairs = [
-        np.einsum("bd,bd->b", first[:, : second.shape[1]], second[:, : first.shape[1]])
-        for first, second in itertools.combinations(embedded, 2)
-    ]
-    return np.stack(pairs, axis=1) if pairs else np.zeros((len(flat), 0), np.float32)
+def _products(parts: list[np.ndarray], count: int) -> np.ndarray:
+    """Inner products of all pairs of fields ``[N, P]``, of the fields in their order."""
+    width = max((part.shape[2] for part in parts), default=0)
+    padded = [np.pad(p, ((0, 0), (0, 0), (0, width - p.shape[2]))) for p in parts]
+    dense = np.concatenate([np.zeros((count, 0, width), np.float32), *padded], axis=1)
+    first, second = np.triu_indices(dense.shape[1], 1)
+    gram = dense @ dense.transpose(0, 2, 1)
+    products: np.ndarray = gram[:, first, second]
+    return products

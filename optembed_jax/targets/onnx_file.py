@@ -68,7 +68,8 @@ def model_of(bundle: Bundle, takes_ids: bool) -> onnx.ModelProto:
     if takes_ids:
         places = _places_of_ids(graph, bundle)
     else:
-        places = Inputs(graph, *_values_of(bundle)).places()
+        columns = Inputs(graph, *_values_of(bundle)).places()
+        places = graph.op("Concat", *map(graph.as_column, columns), axis=1)
     tensors = {name: np.asarray(array) for name, array in bundle.weights.items()}
     logit = Forward(graph, content, tensors).logits(places)
     outputs = {PROBABILITY: graph.op("Sigmoid", logit), LOGIT: logit}
@@ -112,8 +113,8 @@ def _values_of(bundle: Bundle) -> tuple[Description, Lookup]:
     return bundle.encoder.description, bundle.encoder.vocabulary.lookup
 
 
-def _places_of_ids(graph: Graph, bundle: Bundle) -> list[str]:
-    """Each field's column of the ids, less the field's first id.
+def _places_of_ids(graph: Graph, bundle: Bundle) -> str:
+    """The ids less their field's first one, int64 ``[N, F]``.
 
     An id of another field becomes a place behind all: a runtime refuses that, where it would read
     a negative one from the end.
@@ -125,8 +126,7 @@ def _places_of_ids(graph: Graph, bundle: Bundle) -> list[str]:
     below = graph.op("Less", place, graph.constant(np.int64(0)))
     above = graph.op("GreaterOrEqual", place, graph.constant(sizes))
     nowhere = graph.constant(np.int64(2**31 - 1))
-    place = graph.op("Where", graph.op("Or", below, above), nowhere, place)
-    return [graph.column(place, field) for field in range(fields.num_fields)]
+    return graph.op("Where", graph.op("Or", below, above), nowhere, place)
 
 
 def _about(content: Content) -> dict[str, str]:

@@ -7,16 +7,38 @@ Codes of fewer than 8 bits take 8 there, since few runtimes read a tensor of 4 b
 The formulas are those of ``numpy_bundle``, which is what the file is compared with.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from optembed_jax.serving import network_storage
 from optembed_jax.serving.bundle_content import Content
-from optembed_jax.table import packing
+from optembed_jax.table import packing, sharing
 from optembed_jax.targets.onnx_graph import Graph
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Embeddings of some fields.
+
+    Attributes:
+      value: the tensor ``[N, count, width]``.
+      count: of fields.
+      width: columns of each.
+    """
+
+    value: str
+    count: int
+    width: int
+
+    @property
+    def columns(self) -> int:
+        """Of all fields."""
+        return self.count * self.width
 
 
 class Forward:
@@ -37,102 +59,132 @@ class Forward:
         self.graph = graph
         self._manifest, self._stored, self._tensors = content.manifest, content.tensors, tensors
         self._fields: Sequence[Mapping[str, Any]] = content.manifest["fields"]
+        self._rows_of = [field["rows"] for field in self._fields]
+        self._arrays = sharing.sharing(
+            *zip(*((f["dim"], f["storage"]) for f in self._fields), strict=True)
+        )
 
-    def logits(self, places: Sequence[str]) -> str:
-        """Logits float32 ``[N]`` of the place of each field's id in its block, int64 ``[N]``."""
+    def logits(self, ids: str) -> str:
+        """Logits float32 ``[N]`` of the place of each id in its field's block, int64 ``[N, F]``."""
         graph = self.graph
-        positions = [self._position(place, field) for field, place in enumerate(places)]
-        with_columns = [number for number, field in enumerate(self._fields) if field["dim"]]
-        embedded = {number: self._rows(number, positions[number]) for number in with_columns}
-        flat = self._flat(embedded, places[0])
+        places = self._places(ids)
+        arrays = [self._read(number, places) for number in range(len(self._arrays))]
+        parts = [self._part(arrays, *run) for run in sharing.runs(self._arrays)]
+        flat = self._flat(parts, places)
         model = self._manifest["model"]["model"]
         if model == "fm":
-            linear = graph.op("Add", self._network("bias"), self._linear(places, positions))
-            return graph.op("Add", linear, self._pairs(embedded, flat))
+            linear = graph.op("Add", self._network("bias"), self._linear(ids, places))
+            return graph.op("Add", linear, self._pairs(arrays, flat))
         if model == "fnn":
             return self._logit(self._mlp(flat))
         if model == "deepfm":
             deep = self._logit(self._mlp(flat))
-            linear = graph.op("Add", deep, self._linear(places, positions))
-            return graph.op("Add", linear, self._pairs(embedded, flat))
+            linear = graph.op("Add", deep, self._linear(ids, places))
+            return graph.op("Add", linear, self._pairs(arrays, flat))
         if model == "ipnn":
-            return self._logit(self._mlp(self._with_products(embedded, flat)))
+            return self._logit(self._mlp(self._with_products(parts, flat)))
         cross = self._cross(flat) if model == "dcn" else self._cross_matrices(flat)
         return self._logit(graph.op("Concat", cross, self._mlp(flat), axis=1))
 
-    def _position(self, place: str, field: int) -> str:
-        remap = self._tensors.get(f"remap/{field}")
-        if remap is None:
-            return place
-        found = self.graph.op("Gather", self.graph.constant(remap), place)
-        return self.graph.op("Cast", found, to=7)  # int64
-
-    def _rows(self, field: int, position: str) -> str:
+    def _places(self, ids: str) -> str:
+        """Where each id's row stands among those of its field, int64 ``[N, F]``."""
         graph = self.graph
-        rows = self._tensors[f"rows/{field}"]
-        read = graph.op("Gather", graph.constant(rows), position, axis=0)
+        if not any(name.startswith("remap/") for name in self._tensors):
+            return ids
+        columns = []
+        for field in range(len(self._fields)):
+            column = graph.column(ids, field)
+            remap = self._tensors.get(f"remap/{field}")
+            if remap is not None:
+                column = graph.op("Gather", graph.constant(remap), column)
+                column = graph.op("Cast", column, to=TensorProto.INT64)
+            columns.append(graph.as_column(column))
+        return graph.op("Concat", *columns, axis=1)
+
+    def _read(self, number: int, places: str) -> Part:
+        """Rows float32 ``[N, k, d]`` of the fields that share an array."""
+        graph, fields = self.graph, self._arrays[number]
+        begins = sharing.starts(fields, self._rows_of).astype(np.int64)
+        chosen = places
+        if list(fields) != list(range(len(self._fields))):
+            chosen = graph.op("Gather", places, graph.constant(np.array(fields)), axis=1)
+        at = graph.op("Add", chosen, graph.constant(begins))
+        rows = self._tensors[f"rows/{number}"]
+        read = graph.op("Gather", graph.constant(rows), at, axis=0)
         if rows.dtype != np.float32:
             read = graph.floats(read)
-        scale = self._tensors.get(f"scale/{field}")
-        if scale is None:
-            return read
-        of_rows = graph.constant(scale)
-        if len(scale) > 1:
-            of_rows = graph.as_column(graph.op("Gather", of_rows, position, axis=0))
-        return graph.op("Mul", read, graph.floats(of_rows))
+        scale = self._tensors.get(f"scale/{number}")
+        if scale is not None:
+            # Of each field, or of each row; one field of one row is the same either way.
+            if scale.shape == begins.shape:
+                each = graph.constant(scale[:, None])
+            else:
+                each = graph.op("Gather", graph.constant(scale), at)
+                each = graph.op("Unsqueeze", each, graph.constant(np.array([2])))
+            read = graph.op("Mul", read, graph.floats(each))
+        return Part(read, len(fields), rows.shape[1])
 
-    def _flat(self, embedded: Mapping[int, str], any_place: str) -> str:
+    def _part(self, arrays: Sequence[Part], array: int, begin: int, end: int) -> Part:
+        """Some neighbours of the fields of an array."""
+        whole = arrays[array]
+        if (begin, end) == (0, whole.count):
+            return whole
+        bounds = [self.graph.constant(np.array([n])) for n in (begin, end, 1)]
+        return Part(self.graph.op("Slice", whole.value, *bounds), end - begin, whole.width)
+
+    def _flat(self, parts: Sequence[Part], places: str) -> str:
         """Embeddings side by side ``[N, sum(dims)]``; without any, one column of zeros, which
-        :meth:`_dense` knows: no runtime has to multiply matrices without columns.
+        :meth:`_kernel` knows: no runtime has to multiply matrices without columns.
         """
         graph = self.graph
-        if embedded:
-            return graph.op("Concat", *embedded.values(), axis=1)
-        nothing = graph.op("Mul", any_place, graph.constant(np.int64(0)))
+        if parts:
+            flat = [
+                graph.op("Reshape", part.value, graph.constant(np.array([0, part.columns])))
+                for part in parts
+            ]
+            return flat[0] if len(flat) == 1 else graph.op("Concat", *flat, axis=1)
+        nothing = graph.op("Mul", graph.column(places, 0), graph.constant(np.int64(0)))
         return graph.floats(graph.as_column(nothing))
 
-    def _stacked(self, embedded: Mapping[int, str]) -> str:
-        """Embeddings ``[N, fields, width]``, zeros behind a field's own columns."""
-        graph = self.graph
-        width = max(self._fields[field]["dim"] for field in embedded)
-        padded = []
-        for field, value in embedded.items():
-            missing = width - self._fields[field]["dim"]
-            if missing:
-                value = graph.op("Pad", value, graph.constant(np.array([0, 0, 0, missing])))
-            padded.append(graph.as_column(value))
-        return graph.op("Concat", *padded, axis=1)
+    def _padded(self, part: Part, width: int) -> str:
+        """``[N, k, width]``: zeros behind a field's own columns."""
+        if part.width == width:
+            return part.value
+        behind = np.array([0, 0, 0, 0, 0, width - part.width])
+        return self.graph.op("Pad", part.value, self.graph.constant(behind))
 
-    def _pairs(self, embedded: Mapping[int, str], flat: str) -> str:
+    def _pairs(self, arrays: Sequence[Part], flat: str) -> str:
         """FM's second order, by the sum's square less the squares' sum."""
         graph = self.graph
         squares = graph.sum(graph.op("Mul", flat, flat), 1)
-        if not embedded:
+        if not arrays:
             return squares  # which are zero
-        total = graph.sum(self._stacked(embedded), 1)
+        width = max(part.width for part in arrays)
+        sums = [graph.sum(self._padded(part, width), 1) for part in arrays]
+        total = sums[0] if len(sums) == 1 else graph.op("Sum", *sums)
         of_total = graph.sum(graph.op("Mul", total, total), 1)
         return graph.op("Mul", graph.op("Sub", of_total, squares), graph.constant(np.float32(0.5)))
 
-    def _with_products(self, embedded: Mapping[int, str], flat: str) -> str:
+    def _with_products(self, parts: Sequence[Part], flat: str) -> str:
         """IPNN's inputs: the embeddings, and the inner product of each pair of them."""
-        graph, count = self.graph, len(embedded)
+        graph, count = self.graph, sum(part.count for part in parts)
         if count < 2:
             return flat
-        stacked = self._stacked(embedded)
+        width = max(part.width for part in parts)
+        stacked = graph.op("Concat", *(self._padded(part, width) for part in parts), axis=1)
         turned = graph.op("Transpose", stacked, perm=[0, 2, 1])
         every = graph.op("MatMul", stacked, turned)
-        every = graph.op("Reshape", every, graph.constant(np.array([-1, count * count])))
+        every = graph.op("Reshape", every, graph.constant(np.array([0, count * count])))
         wanted = [f * count + g for f, g in itertools.combinations(range(count), 2)]
         products = graph.op("Gather", every, graph.constant(np.array(wanted)), axis=1)
         return graph.op("Concat", flat, products, axis=1)
 
-    def _linear(self, places: Sequence[str], positions: Sequence[str]) -> str:
+    def _linear(self, ids: str, places: str) -> str:
         graph = self.graph
         by_id = self._manifest["linear_by_id"]
         sizes = [field["ids" if by_id else "rows"] for field in self._fields]
-        starts = np.cumsum([0, *sizes[:-1]])
-        columns = [graph.as_column(place) for place in (places if by_id else positions)]
-        at = graph.op("Add", graph.op("Concat", *columns, axis=1), graph.constant(starts))
+        starts = sharing.starts(range(len(sizes)), sizes).astype(np.int64)
+        at = graph.op("Add", ids if by_id else places, graph.constant(starts))
         weights = self._tensors["linear"]
         read = graph.op("Gather", graph.constant(weights), at)
         if weights.dtype != np.float32:

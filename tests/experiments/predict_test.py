@@ -122,3 +122,13 @@ def test_onnxruntime_gives_the_scores_of_real_rows(made, command):
         warnings.simplefilter("ignore", UnseenValues)
         expected = bundle.predict(columns)
     np.testing.assert_allclose(session.run(["probability"], feed)[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [3], [4, 4], [1, 2, 0, 9, 4], [5, 1]])
+def test_batches_are_the_same_rows_so_many_at_a_time(sizes):
+    rows = np.arange(2 * sum(sizes)).reshape(-1, 2)
+    parts = np.split(rows, np.cumsum(sizes)[:-1]) if sizes else []
+    found = list(predict.whole_batches(parts, 4))
+    assert all(len(batch) == 4 for batch in found[:-1])
+    assert len(found) == -(-len(rows) // 4)
+    np.testing.assert_array_equal(np.concatenate([rows[:0], *found]), rows)

@@ -153,18 +153,21 @@ def test_refuses_a_flipped_byte(copy, name):
 
 
 def test_refuses_a_newer_format(copy):
-    edit_manifest(copy, lambda m: m.update(format_version=3))
-    refuse(copy, "format version 3, this package reads up to 2; install a newer optembed-jax")
+    edit_manifest(copy, lambda m: m.update(format_version=4))
+    refuse(copy, "format version 4, this package reads up to 3; install a newer optembed-jax")
 
 
-def test_an_older_format_says_how_to_export_again(copy):
-    edit_manifest(copy, lambda m: m.update(format_version=1))
-    message = "format version 1, which is not read any more; .*experiments.export --workdir"
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_format_says_how_to_export_again(copy, version):
+    edit_manifest(copy, lambda m: m.update(format_version=version))
+    message = (
+        f"format version {version}, which is not read any more; .*experiments.export --workdir"
+    )
     refuse(copy, message)
-    # Its files had other names, which is not a damaged list of files.
+    # The files of the first had other names, which is not a damaged list of files.
     with (copy / "SHA256SUMS").open("a") as sums:
         sums.write(f"{'0' * 64}  vocabulary.parquet\n")
-    refuse(copy, message)
+    refuse(copy, message.replace(f"version {version}", "version 1"))
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ def parts(fields, randomise):
 def test_names_lead_back_to_the_model(parts):
     _, stored, index, described, weights = parts
     found = model_of(weights, described, index.linear_by_id)
-    expected = (*stored.live(), index)
+    live, batch_stats = stored.live()
+    expected = (live.replace(table=live.table.joined(index)), batch_stats, index)
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
