@@ -186,6 +186,13 @@ def refused(capsys):
         (b"", "rows.csv is empty"),
         (b"other\n1\n", "has no column 'signal_0'; its header has other"),
         (b"x,y\n1\n", "has no column 'signal_0'; its header has x, y"),
+        (b"signal_0, signal_0\nv1,v2\n", "has more than one column 'signal_0'"),
+        (b"signal_0|x|signal_0 \n1|2|3\n", "has more than one column 'signal_0'"),
+        (
+            b'{"signal_0": "v1", "signal_1": "v1", "noise_0": "v1", "noise_0": "v2"}\n' * 2,
+            "line 1: column 'noise_0' is there twice",
+        ),
+        (b'{"x": 1}\n', "has no column 'signal_0' in its first 1 rows; they have x"),
     ],
 )
 def test_refuses_unusable_rows_and_leaves_nothing(

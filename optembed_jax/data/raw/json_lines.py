@@ -38,9 +38,11 @@ def names_of(lines: Sequence[bytes]) -> list[str]:
     names = set[str]()
     for line in lines:
         try:
-            names |= _object(line).keys()
-        except ValueError:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(found, dict):
+            names |= found.keys()
     return sorted(names)
 
 
