@@ -146,7 +146,12 @@ class Exported:
 
     def _allocations(self) -> list[Storage]:
         parts = bit_allocation.measured(
-            self.model, self.params, self.batch_stats, self.served.index, self.ids[:JUDGED_ROWS]
+            self.model,
+            self.params,
+            self.batch_stats,
+            self.served.index,
+            self.ids[:JUDGED_ROWS],
+            None if self.weights is None else self.weights[:JUDGED_ROWS],
         )
         fields = self.served.fields.num_fields
         return [bit_allocation.storages(choice, fields) for choice in bit_allocation.path(parts)]

@@ -588,3 +588,26 @@ def test_files_are_read_as_the_options_say(tmp_path, columns, prepare, write_tab
         prepare(write_table(rows, "rows.txt", "|"), **how)
     with pytest.raises(InputError, match="no column 'price'; columns names"):
         prepare(path, columns=("clicked", "city", "shop", "cost", "day"))
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.int8(), pa.uint64(), pa.float16(), pa.float64(), pa.decimal128(9, 2), pa.string()]
+)
+def test_weights_of_any_type_of_number_in_parquet(tmp_path, columns, prepare, kind):
+    weights = [n % 5 for n in range(2_000)]
+    array = pa.array(list(map(str, weights)) if kind == pa.string() else weights)
+    table = pa.table(columns | {"w": array.cast(kind)})
+    pq.write_table(table, tmp_path / "a.parquet")
+    found = prepare(tmp_path / "a.parquet", weight="w")
+    assert found.weightless == 400
+    sums = [sum(found.weights[split].sum) for split in found.num_rows]
+    assert sum(sums) == sum(weights)
+    for split, total in zip(found.num_rows, sums, strict=True):
+        assert found.weights_of(split).sum() == total
+
+
+@pytest.mark.parametrize("values", [[True] * 2_000, [None, *[1.0] * 1_999]])
+def test_truths_and_missing_cells_of_parquet_are_no_weights(tmp_path, columns, prepare, values):
+    pq.write_table(pa.table(columns | {"w": values}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a.parquet line 1: column 'w' is .*expected a weight"):
+        prepare(tmp_path / "a.parquet", weight="w")
