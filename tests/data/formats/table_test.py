@@ -591,7 +591,7 @@ def test_files_are_read_as_the_options_say(tmp_path, columns, prepare, write_tab
 
 
 @pytest.mark.parametrize(
-    "kind", [pa.int8(), pa.uint64(), pa.float16(), pa.float64(), pa.decimal128(9, 2), pa.string()]
+    "kind", [pa.int8(), pa.uint64(), pa.float16(), pa.float64(), pa.decimal128(21, 2), pa.string()]
 )
 def test_weights_of_any_type_of_number_in_parquet(tmp_path, columns, prepare, kind):
     weights = [n % 5 for n in range(2_000)]
