@@ -45,7 +45,10 @@ class Target:
 
 TARGETS: Mapping[str, Target] = {
     target.name: target
-    for target in (Target("onnx", "optembed_jax.targets.onnx_file", "onnx", is_folder=False),)
+    for target in (
+        Target("onnx", "optembed_jax.targets.onnx_file", "onnx", is_folder=False),
+        Target("torch", "optembed_jax.targets.torch_folder", "torch", is_folder=True),
+    )
 }
 
 
