@@ -19,6 +19,7 @@ from optembed_jax.errors import InputError
 from optembed_jax.serving import bundle_content
 from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle_format import BundleError
+from optembed_jax.serving.numpy_backbones import Read, backbone_of
 from optembed_jax.table import sharing
 from optembed_jax.values.description import read_description
 from optembed_jax.values.rows import RowEncoder, as_columns
@@ -56,6 +57,7 @@ class NumpyBundle:
         self._arrays = [np.array(fields) for fields in arrays]
         self._array_starts = [sharing.starts(fields, rows) for fields in arrays]
         self._runs = sharing.runs(arrays)
+        self._backbone = backbone_of(manifest["model"], tensors)
         self._encoder = encoder
         self._watch = None if expected is None else Watch(expected)
 
@@ -70,7 +72,10 @@ class NumpyBundle:
         content = bundle_content.read_content(folder)
         tensors = content.served(lambda bits: (bits.astype(np.uint32) << 16).view(np.float32))
         encoder = _read_encoder(folder, content.files, content.manifest)
-        bundle = cls(folder, content.manifest, tensors, *encoder)
+        try:
+            bundle = cls(folder, content.manifest, tensors, *encoder)
+        except (InputError, KeyError, TypeError) as error:
+            raise BundleError(f"{folder} cannot be served by NumPy: {error}") from error
         bundle_content.check_samples(folder, content.manifest, bundle.logits)
         return bundle
 
@@ -153,23 +158,8 @@ class NumpyBundle:
         places = self._places(ids)
         arrays = [self._read(number, places) for number in range(len(self._arrays))]
         parts = [arrays[array][:, begin:end] for array, begin, end in self._runs]
-        flat = np.concatenate(
-            [np.zeros((len(ids), 0), np.float32), *(p.reshape(len(ids), -1) for p in parts)], axis=1
-        )
-        model = self.manifest["model"]["model"]
-        if model == "fm":
-            return self._tensors["network/bias"] + self._linear(ids, places) + _fm(arrays, flat)
-        if model == "fnn":
-            return self._logit(self._mlp(flat))
-        if model == "deepfm":
-            deep = self._logit(self._mlp(flat))
-            return deep + self._linear(ids, places) + _fm(arrays, flat)
-        if model == "ipnn":
-            return self._logit(
-                self._mlp(np.concatenate([flat, _products(parts, len(ids))], axis=1))
-            )
-        cross = self._cross if model == "dcn" else self._cross_matrices
-        return self._logit(np.concatenate([cross(flat), self._mlp(flat)], axis=1))
+        linear = self._linear(ids, places) if "linear" in self._tensors else None
+        return self._backbone(Read(len(ids), parts, linear))
 
     def _places(self, ids: np.ndarray) -> np.ndarray:
         """Where each id's row stands among those of its field, ``[N, F]``."""
@@ -200,34 +190,6 @@ class NumpyBundle:
         total: np.ndarray = weights.sum(axis=1)
         return total
 
-    def _mlp(self, x: np.ndarray) -> np.ndarray:
-        for layer in range(len(self.manifest["model"]["mlp_dims"])):
-            x = np.maximum(self._dense(x, f"mlp/Dense_{layer}"), 0)
-        return x
-
-    def _cross(self, x0: np.ndarray) -> np.ndarray:
-        weights, biases = (self._tensors[f"network/cross_{n}"] for n in ("weight", "bias"))
-        offsets = self._tensors.get("network/cross_offset", np.zeros(len(weights), np.float32))
-        x = x0
-        for weight, bias, offset in zip(weights, biases, offsets, strict=True):
-            x = x0 * (x @ weight + offset)[:, None] + bias + x
-        return x
-
-    def _cross_matrices(self, x0: np.ndarray) -> np.ndarray:
-        x = x0
-        layer = 0
-        while f"network/cross_{layer}/kernel" in self._tensors:
-            x = x0 * self._dense(x, f"cross_{layer}") + x
-            layer += 1
-        return x
-
-    def _logit(self, x: np.ndarray) -> np.ndarray:
-        return self._dense(x, "logit/Dense_0")[:, 0]
-
-    def _dense(self, x: np.ndarray, name: str) -> np.ndarray:
-        kernel, bias = (self._tensors[f"network/{name}/{n}"] for n in ("kernel", "bias"))
-        return x @ kernel + bias
-
 
 def _read_encoder(
     path: pathlib.Path, files: Mapping[str, bytes], manifest: Mapping[str, Any]
@@ -251,22 +213,3 @@ def _read_encoder(
         return RowEncoder(described.row_fields(), lookup), described.expected
     except InputError as error:
         return error, described.expected
-
-
-def _fm(arrays: list[np.ndarray], flat: np.ndarray) -> np.ndarray:
-    width = max((rows.shape[2] for rows in arrays), default=0)
-    total = np.zeros((len(flat), width), np.float32)
-    for rows in arrays:
-        total[:, : rows.shape[2]] += rows.sum(axis=1)
-    return 0.5 * ((total * total).sum(axis=1) - (flat * flat).sum(axis=1))
-
-
-def _products(parts: list[np.ndarray], count: int) -> np.ndarray:
-    """Inner products of all pairs of fields ``[N, P]``, of the fields in their order."""
-    width = max((part.shape[2] for part in parts), default=0)
-    padded = [np.pad(p, ((0, 0), (0, 0), (0, width - p.shape[2]))) for p in parts]
-    dense = np.concatenate([np.zeros((count, 0, width), np.float32), *padded], axis=1)
-    first, second = np.triu_indices(dense.shape[1], 1)
-    gram = dense @ dense.transpose(0, 2, 1)
-    products: np.ndarray = gram[:, first, second]
-    return products
