@@ -37,6 +37,10 @@ class CompactModel(nn.Module):
       fields: of each field its ``name``, ``ids``, ``rows``, ``dim``.
     """
 
+    offsets: Tensor
+    ends: Tensor
+    starts: Tensor
+
     def __init__(self, description: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         super().__init__()
         self.fields = description["fields"]
