@@ -19,6 +19,7 @@ import numpy as np
 
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
+from optembed_jax.method.bag import Bags, bags_of
 from optembed_jax.method.embedding import Table
 from optembed_jax.method.ragged import Ragged
 from optembed_jax.table.packing import bits_of
@@ -54,6 +55,7 @@ class CompactIndex:
       kept: ``K``, rows of each field, its stand-ins among them, ``F``; at least 1.
       dims: columns of each field, ``F``; 0 where nothing is left of it.
       linear_by_id: whether every id has a linear weight of its own, also those that are pruned.
+      bags: how slots are pooled to fields; None where each field has one value.
     """
 
     remap: tuple[jax.Array | None, ...]
@@ -61,6 +63,7 @@ class CompactIndex:
     kept: tuple[int, ...] = flax.struct.field(pytree_node=False)
     dims: tuple[int, ...] = flax.struct.field(pytree_node=False)
     linear_by_id: bool = flax.struct.field(pytree_node=False)
+    bags: Bags | None = flax.struct.field(pytree_node=False, default=None)
 
     @property
     def fields_with_columns(self) -> tuple[int, ...]:
@@ -91,6 +94,7 @@ def compact_table(
     *,
     prunes_linear: bool,
     shares_stand_in: bool = False,
+    pooling: str = "mean",
 ) -> tuple[CompactTable, CompactIndex]:
     """Cut a table to what a frozen row mask and frozen dimensions leave of it.
 
@@ -101,6 +105,7 @@ def compact_table(
       dims: int ``[F]``, columns kept, each in 0..``D``; None keeps all.
       prunes_linear: whether linear weights of pruned rows go too.
       shares_stand_in: whether pruned ids read their field's OOV row, which has to be kept.
+      pooling: of fields with several values.
 
     Raises:
       InputError: a mask or dims that do not fit the table.
@@ -146,6 +151,7 @@ def compact_table(
         kept=tuple(kept),
         dims=tuple(left),
         linear_by_id=weights is not None and not prunes_linear and not mask.all(),
+        bags=bags_of(fields, pooling),
     )
     whole = None if weights is None else jnp.asarray(np.concatenate(linear))
     return CompactTable(rows=tuple(arrays), linear=whole), index
@@ -179,12 +185,18 @@ def with_own_ids(index: CompactIndex, names: Sequence[str]) -> tuple[CompactInde
     reason = why_not_own_ids(index)
     if reason is not None:
         raise InputError(f"the kept vocabulary does not tell them apart: {reason}")
-    fields = Fields(tuple(names), index.kept)
+    slots = () if index.bags is None else index.bags.slots
+    fields = Fields(tuple(names), index.kept, slots)
     new = [
         (np.arange(size) if remap is None else np.asarray(remap).astype(np.int64)) + offset
         for remap, size, offset in zip(index.remap, index.sizes, fields.offsets, strict=True)
     ]
-    own = dataclasses.replace(index, remap=(None,) * len(index.kept), sizes=index.kept)
+    own = dataclasses.replace(
+        index,
+        remap=(None,) * len(index.kept),
+        sizes=index.kept,
+        bags=None if index.bags is None else bags_of(fields, index.bags.pooling),
+    )
     return own, fields, np.concatenate(new).astype(np.int32)
 
 
@@ -196,14 +208,14 @@ def lookup(
     Args:
       table: the compact table.
       index: where an id's row is.
-      ids: int32 ``[B, F]``.
+      ids: int32 ``[B, F]``, of bags ``[B, S]``.
 
     Returns:
       Embeddings ``[B, sum(dims)]`` and the linear term float32 ``[B]``, or None.
     """
     places = positions(index, ids)
     parts = [
-        read_rows(rows, places[field])
+        _read_field(index, field, rows, places[field], ids)
         for field, rows in zip(index.fields_with_columns, table.rows, strict=True)
     ]
     empty = jnp.zeros((ids.shape[0], 0), jnp.float32)
@@ -215,15 +227,37 @@ def lookup(
     at = ids
     if not index.linear_by_id:
         starts = np.cumsum((0, *index.kept[:-1])).astype(np.int32)
-        at = jnp.stack(places, axis=1) + starts
+        if index.bags is None:
+            at = jnp.stack(places, axis=1) + starts
+        else:
+            at = jnp.concatenate([own if own.ndim == 2 else own[:, None] for own in places], axis=1)
+            at = at + starts[index.bags.field_of_slot]
     weights = table.linear[at].astype(jnp.float32)
     if table.linear_scale is not None:
-        weights = weights * table.linear_scale.astype(jnp.float32)
+        scale = table.linear_scale.astype(jnp.float32)
+        weights = weights * (scale if index.bags is None else scale[index.bags.field_of_slot])
+    if index.bags is not None:
+        weights = index.bags.pooled(weights, ids)
     return embedded, jnp.sum(weights, axis=1)
 
 
+def _read_field(
+    index: CompactIndex, field: int, rows: Rows, places: jax.Array, ids: jax.Array
+) -> jax.Array:
+    """What the backbone reads of a field, float32 ``[B, d]``."""
+    if places.ndim == 1:
+        return read_rows(rows, places)
+    assert index.bags is not None
+    seen = read_rows(rows, places.reshape(-1)).reshape(*places.shape, -1)
+    own = index.bags.slots_of_fields((field,))
+    return index.bags.of_fields((field,)).pooled(seen, ids[:, own])[:, 0]
+
+
 def positions(index: CompactIndex, ids: jax.Array) -> tuple[jax.Array, ...]:
-    """Where each id's row stands among those of its field, int32 ``[B]`` of each field."""
+    """Where each id's row stands among those of its field, int32 ``[B]`` of each field.
+
+    Of one with several slots ``[B, S_f]``; of what is no value, some row or other.
+    """
     return tuple(_position(index, ids, field) for field in range(len(index.dims)))
 
 
@@ -265,8 +299,13 @@ def quantize_linear(table: CompactTable, index: CompactIndex) -> CompactTable:
 
 
 def _position(index: CompactIndex, ids: jax.Array, field: int) -> jax.Array:
-    """int32 ``[B]``: where each id's row stands among those of its field."""
-    local = ids[:, field] - index.offsets[field]
+    """int32 ``[B]`` or ``[B, S_f]``: where each id's row stands among those of its field."""
+    if index.bags is None:
+        local = ids[:, field] - index.offsets[field]
+    else:
+        own = index.bags.slots_of_fields((field,))
+        several = jnp.clip(ids[:, own] - index.offsets[field], 0, index.sizes[field] - 1)
+        local = several if len(own) > 1 else several[:, 0]
     remap = index.remap[field]
     return local if remap is None else remap[local].astype(jnp.int32)
 
