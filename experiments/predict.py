@@ -31,7 +31,7 @@ from optembed_jax.data.raw.sources import Block
 from optembed_jax.errors import InputError
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.storage.object_store import fetched, in_file_system, path_of
-from optembed_jax.values.unseen import Expected
+from optembed_jax.values.unseen import Expected, unseen_rows
 
 flags.adopt_module_key_flags(project_flags)
 
@@ -99,8 +99,8 @@ def score_file(
       InputError: the input is unreadable, has a row that cannot be used, or too many values without
         a row; or the output cannot be written.
     """
-    encoder, oov = bundle.encoder, bundle.fields.oov_ids
-    found, started = Scored(0, np.zeros(len(oov), np.int64)), time.monotonic()
+    encoder, fields = bundle.encoder, bundle.fields
+    found, started = Scored(0, np.zeros(fields.num_fields, np.int64)), time.monotonic()
     # A pipe, say, which nothing can replace, and whose link in /proc leads to no path.
     streams = target.exists() and not target.is_file() and not target.is_dir()
     target = target if streams else _spared(target, source, bundle.path)
@@ -113,7 +113,7 @@ def score_file(
         with os.fdopen(handle, "wb") as sink, pyarrow.csv.CSVWriter(sink, SCHEMA) as writer:
             for ids in _encoded(source, encoder):
                 found.rows += len(ids)
-                found.unseen += (ids == oov).sum(axis=0)
+                found.unseen += unseen_rows(ids, fields.oov_ids, fields.slots)
                 scores = bundle.predict(ids, batch_size=batch_size)
                 writer.write_table(pa.table([pa.array(scores)], schema=SCHEMA))
                 progress.update(_line(found.rows, time.monotonic() - started))
@@ -186,7 +186,7 @@ def _line(rows: int, seconds: float) -> Callable[[], str]:
 
 def _encoded(path: Path, encoder: Encoder) -> Iterator[np.ndarray]:
     """Ids int32 ``[N, F]`` of the rows of a file, block by block, made in several threads."""
-    source = rows_to_score(path, encoder.sources, BLOCK_BYTES)
+    source = rows_to_score(path, encoder.sources, BLOCK_BYTES, encoder.cells)
 
     def work(block: Block) -> np.ndarray:
         rows = source.read(block)

@@ -14,8 +14,8 @@ Field ``f`` owns the contiguous block of rows ``offsets[f] : offsets[f] + sizes[
 of each block is the field's out-of-vocabulary (OOV) row: the one that values without a row of their
 own read.
 
-A field whose cells hold several values has several slots, side by side: an example's values fill the
-first of them, in the others stands ``V``, which reads nothing (``method.bag``).
+A field whose cells hold several values has several slots, side by side: an example's values fill
+the first of them, in the others stands ``V``, which reads nothing (``method.bag``).
 """
 
 import dataclasses
@@ -92,6 +92,13 @@ class Fields:
     def oov_ids(self) -> np.ndarray:
         """The row that a value without one of its own reads, int32 ``[F]``: each block's first."""
         return self.offsets
+
+    @property
+    def oov_example(self) -> np.ndarray:
+        """An example of values without a row, one of each field: int32 ``[S]``."""
+        ids = np.full(self.num_slots, self.num_features, np.int32)
+        ids[np.cumsum(self.slots) - self.slots] = self.offsets
+        return ids
 
     @functools.cached_property
     def field_of_row(self) -> np.ndarray:

@@ -21,7 +21,7 @@ import json
 import lzma
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,8 @@ from numpy.typing import DTypeLike
 from optembed_jax.errors import InputError
 
 FORMAT = "optembed-bundle"
-FORMAT_VERSION = 2
+FORMAT_VERSION, WITH_BAGS = 2, 3
+"""Of a bundle without and with fields of several values, which older packages cannot read."""
 
 SUMS = "SHA256SUMS"
 MANIFEST = "manifest.json"
@@ -104,6 +105,11 @@ def _of_version_1(path: pathlib.Path) -> BundleError:
     )
 
 
+def version_of(fields: Sequence[Mapping[str, Any]]) -> int:
+    """The format version of a bundle with these fields."""
+    return WITH_BAGS if any(field.get("slots", 1) != 1 for field in fields) else FORMAT_VERSION
+
+
 def packed_module(module: bytes) -> bytes:
     """A serialised module as it is stored."""
     return lzma.compress(module, preset=9)
@@ -148,9 +154,9 @@ def read_manifest(path: pathlib.Path, files: Mapping[str, bytes]) -> dict[str, A
         raise BundleError(f"{path / MANIFEST} says format {kind!r}, version {version!r}")
     if version < FORMAT_VERSION:
         raise _of_version_1(path)
-    if version > FORMAT_VERSION:
+    if version > WITH_BAGS:
         raise BundleError(
-            f"{path} has format version {version}, this package reads up to {FORMAT_VERSION}; "
+            f"{path} has format version {version}, this package reads up to {WITH_BAGS}; "
             "install a newer optembed-jax"
         )
     if (VOCABULARY in files) != (ENCODER in files):

@@ -35,12 +35,16 @@ class FieldTable:
       rows: rows to look up: the kept ones, and those of ids without one.
       dim: columns.
       field: its number.
+      slots: the most values of a cell.
+      combiner: what is made of their rows.
     """
 
     name: str
     rows: int
     dim: int
     field: int
+    slots: int = 1
+    combiner: str = "sum"
 
 
 def field_tables(fields: Fields, index: CompactIndex) -> tuple[FieldTable, ...]:
@@ -54,6 +58,10 @@ def field_tables(fields: Fields, index: CompactIndex) -> tuple[FieldTable, ...]:
             rows=index.kept[field],
             dim=index.dims[field],
             field=field,
+            slots=fields.slots[field],
+            combiner="sum"
+            if index.bags is None or fields.slots[field] == 1
+            else index.bags.pooling,
         )
         for field in index.fields_with_columns
     )
@@ -78,11 +86,11 @@ def tpu_embedding(
                 "name": table.name,
                 "vocabulary_size": table.rows,
                 "embedding_dim": table.dim,
-                "combiner": "sum",
+                "combiner": table.combiner,
             },
             {
                 "name": table.name,
-                "input_shape": (batch_size, 1),
+                "input_shape": (batch_size, table.slots),
                 "output_shape": (batch_size, table.dim),
             },
         )
@@ -105,7 +113,11 @@ def keras_rs(
 def recml(fields: Fields, index: CompactIndex) -> dict[str, dict[str, Any]]:
     """Arguments of RecML's ``EmbeddingSpec``, by field; the mapping is its ``specs``."""
     return {
-        table.name: {"input_dim": table.rows, "embedding_dim": table.dim, "combiner": "sum"}
+        table.name: {
+            "input_dim": table.rows,
+            "embedding_dim": table.dim,
+            "combiner": table.combiner,
+        }
         for table in field_tables(fields, index)
     }
 
@@ -115,18 +127,23 @@ def positions(index: CompactIndex, ids: np.ndarray) -> dict[int, np.ndarray]:
 
     Args:
       index: of the compact table.
-      ids: int ``[N, F]``.
+      ids: int ``[N, F]``, of fields with several values ``[N, S]``.
 
     Returns:
-      For each field number with columns, int32 ``[N]``.
+      For each field number with columns, int32 ``[N]``; of one with several slots ``[N, S_f]``, -1
+      in those without a value.
     """
-    found = {}
+    found, slots = {}, (1,) * len(index.dims) if index.bags is None else index.bags.slots
+    cells = np.split(np.asarray(ids), np.cumsum(slots)[:-1], axis=1)
     for field in index.fields_with_columns:
-        local = np.asarray(ids)[:, field] - index.offsets[field]
+        own = cells[field] if slots[field] > 1 else cells[field][:, 0]
+        local = own - index.offsets[field]
+        is_value = own < sum(index.sizes)
+        local = np.where(is_value, local, 0)
         remap = index.remap[field]
         if remap is not None:
             local = np.asarray(remap)[local]
-        found[field] = local.astype(np.int32)
+        found[field] = np.where(is_value, local, -1).astype(np.int32)
     return found
 
 

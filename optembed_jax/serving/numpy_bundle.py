@@ -22,7 +22,7 @@ from optembed_jax.serving.bundle_format import BundleError
 from optembed_jax.values.description import read_description
 from optembed_jax.values.rows import RowEncoder, as_columns
 from optembed_jax.values.spelling import check_spellings
-from optembed_jax.values.unseen import Expected, Watch
+from optembed_jax.values.unseen import Expected, Watch, unseen_rows
 from optembed_jax.values.vocabulary_file import read_values
 
 
@@ -49,6 +49,9 @@ class NumpyBundle:
         ids, rows = ([field[count] for field in self._fields] for count in ("ids", "rows"))
         self._offsets = np.array([0, *itertools.accumulate(ids)], np.int64)
         self._starts = np.array([0, *itertools.accumulate(rows)][:-1], np.int64)
+        self._slots = np.array([field.get("slots", 1) for field in self._fields], np.int64)
+        self._of_slot = np.repeat(np.arange(len(self._fields)), self._slots)
+        self._is_mean = manifest["model"].get("pooling", "mean") == "mean"
         self._encoder = encoder
         self._watch = None if expected is None else Watch(expected)
 
@@ -97,18 +100,24 @@ class NumpyBundle:
         plain = [
             (number, field.source)
             for number, field in enumerate(self._encoder.fields)
-            if field.step is None and field.rule is None
+            if field.step is None and field.rule is None and field.cells is None
         ]
         check_spellings(plain, self._encoder.lookup, columns, first_row)
         ids = self._encoder.encode(columns, first_row)
-        self._watch.add((ids == self._offsets[:-1]).sum(axis=0), len(ids), stacklevel)
+        unseen = unseen_rows(ids, self._offsets[:-1], self._slots)
+        self._watch.add(unseen, len(ids), stacklevel)
         return ids
 
     def predict(
         self, rows: np.ndarray | Mapping[str, Sequence[Any]], *, batch_size: int = 2048
     ) -> np.ndarray:
-        """Click probabilities float32 ``[N]`` of ids, integers ``[N, F]``, or of raw columns by
-        name: a mapping, a ``pyarrow.Table`` or a data frame.
+        """Click probabilities float32 ``[N]``.
+
+        Args:
+          rows: ids, integers ``[N, F]``, of fields with several values ``[N, S]`` with ``V`` in
+            slots without a value; or raw columns by name: a mapping, a ``pyarrow.Table`` or a data
+            frame.
+          batch_size: rows at a time.
 
         Raises:
           InputError: another shape or type, an id outside its field's block, or raw columns that
@@ -128,16 +137,18 @@ class NumpyBundle:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
         columns = as_columns(rows)
         ids = np.asarray(rows if columns is None else self.encode(columns, stacklevel=stacklevel))
-        if ids.ndim != 2 or ids.shape[1] != len(self._fields):
-            raise InputError(f"ids have shape {ids.shape}, expected [N, {len(self._fields)}]")
+        if ids.ndim != 2 or ids.shape[1] != len(self._of_slot):
+            raise InputError(f"ids have shape {ids.shape}, expected [N, {len(self._of_slot)}]")
         if not np.issubdtype(ids.dtype, np.integer):
             raise InputError(f"ids are {ids.dtype}, expected integers")
-        wrong = (ids < self._offsets[:-1]) | (ids >= self._offsets[1:])
+        wrong = (ids < self._offsets[self._of_slot]) | (ids >= self._offsets[self._of_slot + 1])
+        # A field of one value has one.
+        wrong &= (ids != self._offsets[-1]) | (self._slots == 1)[self._of_slot]
         if wrong.any():
-            row, field = np.argwhere(wrong)[0]
+            row, slot = np.argwhere(wrong)[0]
             raise InputError(
-                f"row {row}: id {ids[row, field]} is not one of field "
-                f"{self._fields[field]['name']!r}"
+                f"row {row}: id {ids[row, slot]} is not one of field "
+                f"{self._fields[self._of_slot[slot]]['name']!r}"
             )
         parts = [
             self._batch(ids[start : start + batch_size].astype(np.int64))
@@ -146,10 +157,12 @@ class NumpyBundle:
         return np.concatenate(parts) if parts else np.zeros((0,), np.float32)
 
     def _batch(self, ids: np.ndarray) -> np.ndarray:
-        local = ids - self._offsets[:-1]
-        position = [self._position(local[:, f], f) for f in range(len(self._fields))]
+        cells = np.split(ids, np.cumsum(self._slots)[:-1], axis=1)
+        position = [self._position(cells[f], f) for f in range(len(self._fields))]
         embedded = [
-            self._rows(f, position[f]) for f, field in enumerate(self._fields) if field["dim"]
+            self._pooled(self._rows(f, position[f]), cells[f])
+            for f, field in enumerate(self._fields)
+            if field["dim"]
         ]
         flat = np.concatenate([np.zeros((len(ids), 0), np.float32), *embedded], axis=1)
         model = self.manifest["model"]["model"]
@@ -165,7 +178,21 @@ class NumpyBundle:
         cross = self._cross if model == "dcn" else self._cross_matrices
         return self._logit(np.concatenate([cross(flat), self._mlp(flat)], axis=1))
 
-    def _position(self, local: np.ndarray, field: int) -> np.ndarray:
+    def _pooled(self, seen: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """What a field has ``[N, ...]``, of what its slots have ``[N, S_f, ...]``."""
+        if ids.shape[1] == 1:
+            return seen[:, 0]
+        is_value = ids < self._offsets[-1]
+        shape = (*ids.shape, *(1 for _ in seen.shape[2:]))
+        total = np.where(is_value.reshape(shape), seen, np.float32(0)).sum(axis=1)
+        if self._is_mean:
+            found = np.maximum(is_value.sum(axis=1), 1).astype(np.float32)
+            total = total / found.reshape(len(ids), *(1 for _ in seen.shape[2:]))
+        return np.asarray(total)
+
+    def _position(self, ids: np.ndarray, field: int) -> np.ndarray:
+        """Rows int64 ``[N, S_f]``; in slots without a value some row or other."""
+        local = np.minimum(ids, self._offsets[field + 1] - 1) - self._offsets[field]
         remap = self._tensors.get(f"remap/{field}")
         return local if remap is None else remap[local].astype(np.int64)
 
@@ -174,15 +201,22 @@ class NumpyBundle:
         scale = self._tensors.get(f"scale/{field}")
         if scale is not None:
             of_rows = scale[position] if len(scale) > 1 else scale
-            read *= of_rows.astype(np.float32)[:, None]
+            read *= of_rows.astype(np.float32)[..., None]
         return read
 
     def _linear(self, ids: np.ndarray, position: list[np.ndarray]) -> np.ndarray:
-        at = ids if self.manifest["linear_by_id"] else np.stack(position, axis=1) + self._starts
+        if self.manifest["linear_by_id"]:
+            at = np.minimum(ids, self._offsets[-1] - 1)
+        else:
+            at = np.concatenate(position, axis=1) + self._starts[self._of_slot]
         weights = self._tensors["linear"][at].astype(np.float32)
         if "linear_scale" in self._tensors:
             scale = self._tensors["linear_scale"].astype(np.float32)
-            weights *= scale
+            weights *= scale[self._of_slot]
+        if len(self._of_slot) > len(self._fields):
+            inner = np.cumsum(self._slots)[:-1]
+            parts = zip(np.split(weights, inner, axis=1), np.split(ids, inner, axis=1), strict=True)
+            weights = np.stack([self._pooled(*part) for part in parts], axis=1)
         total: np.ndarray = weights.sum(axis=1)
         return total
 
@@ -233,6 +267,12 @@ def _read_encoder(
         raise BundleError(
             f"{path / layout.ENCODER} and {layout.VOCABULARY} cannot be used: {error}"
         ) from error
+    slots = tuple(field.get("slots", 1) for field in manifest["fields"])
+    if described.slots != slots:
+        raise BundleError(
+            f"{path / layout.ENCODER} is of other fields: cells of {described.slots} values, not "
+            f"{slots}"
+        )
     try:
         return RowEncoder(described.row_fields(), lookup), described.expected
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Fields of several values through training steps: by hand, and one way of updating like another."""
+"""Fields of several values through training steps: by hand, and one way like another."""
 
 import dataclasses
 import functools
