@@ -2,9 +2,9 @@
 
 A cell is the set of its values, in the order in which it names them. Where it is a text, what
 stands between separators is a value, without the spaces and tabs around it; nothing at all, as in
-``a||b`` or behind a last separator, is none. Of a list the items are values as they are, and missing ones
-(None, "") are none. A value that a cell names twice is one. A cell without any value has one: the
-field's missing value. Values beyond the first so many are cut.
+``a||b`` or behind a last separator, is none. Of a list the items are values as they are, and
+missing ones (None, "") are none. A value that a cell names twice is one. A cell without any value
+has one: the field's missing value. Values beyond the first so many are cut.
 
 On the way a list is one text too, its items behind a mark that no text has: a noncharacter, which
 Unicode keeps for such inner use.
