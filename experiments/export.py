@@ -3,6 +3,14 @@
     python -m experiments.export --workdir=DIR --bundle=OUT [--storage=int8]
 
 All other flags are taken from the run.
+
+    python -m experiments.export --refresh --bundle=OUT
+
+writes the module of a bundle anew, when JAX does not take the old one any more.
+
+    python -m experiments.export --bundle=OUT --format=onnx --output=model.onnx
+
+writes a bundle again for another runtime.
 """
 
 import dataclasses
@@ -34,11 +42,12 @@ from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import of_all_rows
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.bundle_format import SUMS
-from optembed_jax.serving.bundle_writer import Provenance, write_bundle
+from optembed_jax.serving.bundle_writer import Provenance, refresh_module, write_bundle
 from optembed_jax.serving.compact_model import compact, tree_bytes
 from optembed_jax.serving.forward_module import PLATFORMS
-from optembed_jax.storage.object_store import delivered, in_file_system, path_of
+from optembed_jax.storage.object_store import delivered, fetched, in_file_system, path_of
 from optembed_jax.table.compact import CompactIndex, why_not_own_ids, with_own_ids
+from optembed_jax.targets.registry import Target, target_of
 
 flags.adopt_module_key_flags(project_flags)
 
@@ -49,6 +58,12 @@ SAMPLE_ROWS = 1000
 
 def main() -> None:
     """Load the run's last phase, compact it, write and verify the bundle, compare with the full."""
+    if project_flags.FORMAT.value != "bundle":
+        _write_as(target_of(project_flags.FORMAT.value))
+        return
+    if project_flags.REFRESH.value:
+        _refresh(path_of(project_flags.required(project_flags.BUNDLE)))
+        return
     workdir = project_flags.workdir()
     target = path_of(project_flags.required(project_flags.BUNDLE))
     summary = _summary_of(workdir)
@@ -136,6 +151,26 @@ def main() -> None:
     if project_flags.SAMPLE.value:
         rows = _write_sample(run, in_file_system(project_flags.SAMPLE.value, "--sample"))
         run.progress.say(f"sample  {rows:,} raw rows in {project_flags.SAMPLE.value}")
+
+
+def _write_as(target: Target) -> None:
+    """Write a bundle in another form, which is tried before it gets its name."""
+    output = in_file_system(project_flags.required(project_flags.OUTPUT), "--output").absolute()
+    source = path_of(project_flags.required(project_flags.BUNDLE))
+    if output.is_dir() and not target.is_folder:
+        raise InputError(f"--output={output} is a folder, and --format={target.name} a file")
+    with fetched(source) as folder:
+        if output == folder.absolute() or folder.absolute() in output.parents:
+            raise InputError(f"--output={output} is in the bundle; write beside it")
+        told = target.write(Bundle.load(folder), output, project_flags.TAKES_IDS.value)
+    print(f"{target.name}  {output}  gives the bundle's logits; {told}")
+
+
+def _refresh(target: epath.Path) -> None:
+    """Write the module of a bundle anew; the bundle is replaced whole or not at all."""
+    with fetched(target) as source, delivered(target, SUMS) as folder:
+        refresh_module(source, folder, _platforms())
+    print(f"bundle  {target}  module written anew by jax {jax.__version__}")
 
 
 def _phase(phases: Sequence[str]) -> str:

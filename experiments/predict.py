@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +57,7 @@ def main() -> None:
     source = in_file_system(project_flags.required(project_flags.INPUT), "--input")
     target = in_file_system(project_flags.required(project_flags.OUTPUT), "--output").absolute()
     with fetched(path_of(project_flags.required(project_flags.BUNDLE))) as folder:
-        bundle = Bundle.load(folder)
+        bundle = Bundle.load(folder, warm=(project_flags.BATCH_SIZE.value,))
         progress, started = Progress(), time.monotonic()
         found = score_file(
             bundle,
@@ -111,10 +111,13 @@ def score_file(
         raise InputError(f"cannot write to {beside}: {error.strerror}") from error
     try:
         with os.fdopen(handle, "wb") as sink, pyarrow.csv.CSVWriter(sink, SCHEMA) as writer:
-            for ids in _encoded(source, encoder):
+            for ids in whole_batches(_encoded(source, encoder), batch_size):
                 found.rows += len(ids)
                 found.unseen += unseen_rows(ids, fields.oov_ids, fields.slots)
-                scores = bundle.predict(ids, batch_size=batch_size)
+                # Of one size, for which there is a program; another is compiled for longer than
+                # thousands of rows take.
+                padded = np.pad(ids, ((0, batch_size - len(ids)), (0, 0)), mode="edge")
+                scores = bundle.predict(padded, batch_size=batch_size)[: len(ids)]
                 writer.write_table(pa.table([pa.array(scores)], schema=SCHEMA))
                 progress.update(_line(found.rows, time.monotonic() - started))
         _check_unseen(source, encoder.expected, found, max_unseen)
@@ -182,6 +185,26 @@ def _check_unseen(
 
 def _line(rows: int, seconds: float) -> Callable[[], str]:
     return lambda: f"{rows:,} rows scored  {rows / max(seconds, 1e-9):,.0f} rows/s"
+
+
+def whole_batches(parts: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """The same rows in the same order, ``size`` at a time; the last ones may be fewer.
+
+    Args:
+      parts: arrays ``[n, F]`` of any numbers of rows.
+      size: rows of a batch, at least 1.
+    """
+    held: list[np.ndarray] = []
+    for part in parts:
+        held.append(part)
+        if sum(map(len, held)) < size:
+            continue
+        rows = np.concatenate(held)
+        whole = len(rows) - len(rows) % size
+        yield from np.split(rows[:whole], whole // size)
+        held = [rows[whole:]]
+    if sum(map(len, held)):
+        yield np.concatenate(held)
 
 
 def _encoded(path: Path, encoder: Encoder) -> Iterator[np.ndarray]:

@@ -3,6 +3,7 @@
 import errno
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from logging import ERROR, LogRecord
 from typing import NoReturn
@@ -11,9 +12,12 @@ from absl import app, flags, logging
 
 from experiments.run import preemption, processes
 from optembed_jax.errors import CheckpointError, DivergedError, InputError, Stopped
+from optembed_jax.serving.forward_module import ForwardRebuilt
 
 RENAMED_FLAGS = {"rent": "group_lasso", "retrain_rent": "retrain_group_lasso"}
 """Flags of earlier versions, and what they are called now."""
+
+_FORMATTED = warnings.formatwarning
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -36,6 +40,7 @@ def run(main: Callable[[], None]) -> None:
                 _leave_out_late_answers()
             if len(arguments) > 1:
                 raise InputError(f"{arguments[1]!r} is not a flag; flags look like --name=value")
+            warnings.formatwarning = _warning_line
             with preemption.handled(), processes.lost_peers_told():
                 main()
         except InputError as error:
@@ -54,6 +59,19 @@ def run(main: Callable[[], None]) -> None:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     app.run(guarded, flags_parser=_parse)
+
+
+def _warning_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """A warning meant for people is one line without the source that it came from."""
+    if issubclass(category, ForwardRebuilt):
+        return f"warning: {message}\n"
+    return _FORMATTED(message, category, filename, lineno, line)
 
 
 def _is_ours_to_tell(record: LogRecord) -> bool:

@@ -397,6 +397,23 @@ FULL_IDS = flags.DEFINE_bool(
 COUNTS = flags.DEFINE_bool(
     "counts", False, "export: also write how often each value occurred in training."
 )
+FORMAT = flags.DEFINE_string(
+    "format",
+    "bundle",
+    "export: bundle, or what the bundle at --bundle is written again as, to --output: onnx. No run "
+    "is needed for the latter.",
+)
+TAKES_IDS = flags.DEFINE_bool(
+    "takes_ids",
+    False,
+    "export: what --format=onnx writes takes the bundle's ids, and not raw columns.",
+)
+REFRESH = flags.DEFINE_bool(
+    "refresh",
+    False,
+    "export: write the module of the bundle that is at --bundle anew, with the JAX that runs, and "
+    "leave all else of it as it is; no run is needed.",
+)
 PLATFORMS = flags.DEFINE_list(
     "platforms", ["cpu", "cuda", "tpu"], "export: what the bundle's module is compiled for."
 )
@@ -406,7 +423,12 @@ SAMPLE = flags.DEFINE_string(
 INPUT = flags.DEFINE_string(
     "input", None, "predict: CSV, TSV (also gzip) or Parquet with raw columns by name."
 )
-OUTPUT = flags.DEFINE_string("output", None, "predict: CSV to write, a probability for each row.")
+OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "predict: CSV to write, a probability for each row. export: what --format other than bundle "
+    "writes, a file or a folder.",
+)
 MAX_UNSEEN = flags.DEFINE_float(
     "max_unseen",
     None,

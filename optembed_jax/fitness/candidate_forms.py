@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from optembed_jax.errors import InputError
 from optembed_jax.fitness import folded_mlp
 from optembed_jax.fitness.folded_mlp import UnitAffine, matmul_columns
 from optembed_jax.models.dcn import idle_constants
@@ -153,7 +154,22 @@ def _dcnv2_logit(
     return of_cross + _perceptron_logit(network, affines, first, width) + _logit_bias(network)
 
 
-FORMS = {
+def form_of(model: str) -> Form | None:
+    """The form of a backbone by name; None of one without a first layer (FM).
+
+    Raises:
+      InputError: nobody has written it.
+    """
+    if model not in _FORMS:
+        raise InputError(
+            f"model {model!r} cannot be searched: fitness/candidate_forms.py has to say what its "
+            "first layer is"
+        )
+    return _FORMS[model]
+
+
+_FORMS: Mapping[str, Form | None] = {
+    "fm": None,
     "fnn": Form(_perceptron_kernel, _plain_logit),
     "deepfm": Form(_perceptron_kernel, _plain_logit),
     "ipnn": Form(_perceptron_kernel, _plain_logit, products=True),

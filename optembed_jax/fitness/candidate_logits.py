@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optembed_jax.fitness import folded_mlp
-from optembed_jax.fitness.candidate_forms import FORMS
+from optembed_jax.fitness.candidate_forms import form_of
 from optembed_jax.fitness.first_layer import Walk, along, walk
 from optembed_jax.fitness.folded_mlp import UnitAffine
 from optembed_jax.fitness.input_bank import column_bank, column_inputs, product_bank, product_inputs
@@ -82,11 +82,11 @@ def arrange(model: ModelConfig, dims: np.ndarray, steps: int) -> Candidates:
       dims: int32 ``[C, F]``, each in 1..``D``, at least one candidate.
       steps: candidates are padded to so many, a multiple of ``GROUP``.
     """
-    dim = model.latent_dim
+    dim, form = model.latent_dim, form_of(model.model)
     inputs, pairs = np.zeros((len(dims), 0), np.int32), 0
-    if model.model != "fm":
+    if form is not None:
         inputs = column_inputs(dims, dim)
-    if model.model == "ipnn":
+    if form is not None and form.products:
         # In the bank, the products follow the columns.
         products = product_inputs(dims, first_row=inputs.shape[1])
         pairs = products.shape[1]
@@ -138,7 +138,7 @@ def bank_of(
     """What a batch has for all candidates; arguments as of :func:`candidate_logits`."""
     embedded, linear = _embed(model, params, ids, Selection(rows=rows, bags=bags))
     columns = column_bank(embedded)
-    form = FORMS.get(model.model)
+    form = form_of(model.model)
     if form is not None and form.products:
         columns = jnp.concatenate([columns, product_bank(embedded)])
     return Bank(columns, linear)
@@ -158,9 +158,9 @@ def logits_of(
     logits = jnp.zeros((num_candidates, columns.shape[1]), columns.dtype)
     if bank.linear is not None:
         logits += bank.linear + interactions(columns, candidates)
-    if model.model == "fm":
+    form = form_of(model.model)
+    if form is None:
         return logits + params.network["bias"]
-    form = FORMS[model.model]
 
     def logit_of_one(dims: jax.Array, own: Any, pre: jax.Array) -> jax.Array:
         kept = prefix_mask(dims, model.latent_dim).reshape(-1)
@@ -211,7 +211,8 @@ def recalibrated_affines(
     """
     embedded, _ = _embed(model, params, ids, Selection(rows=rows, dims=dims, bags=bags))
     x = column_bank(embedded)
-    if model.model == "ipnn":
+    form = form_of(model.model)
+    if form is not None and form.products:
         x = jnp.concatenate([x, inner_products(embedded).T])
     return folded_mlp.recalibrate(params.network.get("mlp", {}), x)
 

@@ -7,6 +7,7 @@ The files are described in :mod:`optembed_jax.serving.bundle_format`, and writte
 import functools
 import os
 import pathlib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,13 @@ from optembed_jax.serving import bundle_content
 from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle_format import BundleError
 from optembed_jax.serving.compact_model import tree_bytes
-from optembed_jax.serving.forward_module import load_forward
+from optembed_jax.serving.forward_module import (
+    Forward,
+    ForwardRebuilt,
+    ModuleRefused,
+    build_forward,
+    load_forward,
+)
 from optembed_jax.values.rows import as_columns
 from optembed_jax.values.unseen import Watch, unseen_rows
 
@@ -44,14 +51,14 @@ class Bundle:
         path: pathlib.Path,
         manifest: Mapping[str, Any],
         tensors: Mapping[str, np.ndarray],
-        exported: jax.export.Exported,
+        forward: Forward,
         encoder: Encoder | None = None,
     ) -> None:
         self.path = path
         self.manifest = manifest
         self.fields = _fields_of(manifest)
         self._weights = {name: jnp.asarray(tensor) for name, tensor in tensors.items()}
-        self._forward = jax.jit(exported.call)
+        self._forward = jax.jit(forward)
         self._encoder = encoder
         self._watch = None if encoder is None else Watch(encoder.expected)
         self.compiled: set[int] = set()
@@ -60,6 +67,9 @@ class Bundle:
     def load(cls, path: str | os.PathLike[str], *, warm: Sequence[int] = ()) -> "Bundle":
         """Read a bundle after checking checksums, versions, shapes, the module, and what it gives
         for the samples.
+
+        Warns (:class:`forward_module.ForwardRebuilt`) where JAX does not take the module: then the
+        library's own code computes the forward pass of the same weights.
 
         Args:
           path: its folder.
@@ -73,18 +83,19 @@ class Bundle:
         if any(type(rows) is not int or rows < 1 for rows in warm):
             raise InputError(f"warm has to be numbers of rows, each at least 1, not {warm}")
         content = bundle_content.read_content(folder)
-        manifest, tensors = content.manifest, content.served()
-        _check_manifest(folder, manifest)
-        for name, dtype in content.types.items():
-            if dtype == "BF16":
-                tensors[name] = tensors[name].view(jnp.bfloat16)
+        manifest = content.manifest
+        config = config_of(folder, manifest)
+        tensors = content.served(lambda bits: bits.view(jnp.bfloat16))
         module = layout.read_module(folder, content.files)
         try:
-            exported = load_forward(module, tensors, _fields_of(manifest).num_slots)
+            slots = _fields_of(manifest).num_slots
+            forward: Forward = load_forward(module, tensors, slots).call
+        except ModuleRefused as refused:
+            forward = _rebuilt(folder, config, manifest, tensors, refused)
         except ValueError as error:
             raise BundleError(f"{folder / layout.FORWARD} cannot be used: {error}") from error
         encoder = _read_encoder(folder, content.files, _fields_of(manifest))
-        bundle = cls(folder, manifest, tensors, exported, encoder)
+        bundle = cls(folder, manifest, tensors, forward, encoder)
         tolerance = bundle_content.TOLERANCE if jax.default_backend() == "cpu" else _FEWER_BITS
         for rows in warm or (bundle_content.SAMPLES,):
             bundle_content.check_samples(
@@ -107,6 +118,16 @@ class Bundle:
         if self._encoder is None:
             raise BundleError(f"{self.path} has no vocabulary: it takes ids, not raw columns")
         return self._encoder
+
+    @property
+    def has_vocabulary(self) -> bool:
+        """Whether it takes raw columns, and not ids alone."""
+        return self._encoder is not None
+
+    @property
+    def weights(self) -> Mapping[str, jax.Array]:
+        """The arrays that are served, by name; see :func:`bundle_content.served`."""
+        return self._weights
 
     @property
     def nbytes(self) -> int:
@@ -148,8 +169,13 @@ class Bundle:
             # Few distinct sizes, so that few programs are compiled.
             size = min(batch_size, 1 << (len(batch) - 1).bit_length())
             self.compiled.add(size)
-            padded = np.pad(batch, ((0, size - len(batch)), (0, 0)), mode="edge")
-            parts.append(np.asarray(self._forward(self._weights, padded))[: len(batch)])
+            if size > len(batch):
+                padded = np.pad(batch, ((0, size - len(batch)), (0, 0)), mode="edge")
+                parts.append(np.asarray(self._forward(self._weights, padded))[: len(batch)])
+            else:
+                parts.append(np.asarray(self._forward(self._weights, batch)))
+        if len(parts) == 1:
+            return parts[0]
         return np.concatenate(parts) if parts else np.zeros((0,), np.float32)
 
     def predict(self, rows: np.ndarray | RawColumns, *, batch_size: int = 2048) -> np.ndarray:
@@ -217,11 +243,46 @@ def _fields_of(manifest: Mapping[str, Any]) -> Fields:
     )
 
 
-def _check_manifest(path: pathlib.Path, manifest: Mapping[str, Any]) -> None:
-    """The parts that become objects of the library do so."""
+def config_of(path: pathlib.Path, manifest: Mapping[str, Any]) -> ModelConfig:
+    """The model of a manifest, whose fields become objects of the library too.
+
+    Raises:
+      BundleError: they do not.
+    """
     try:
         model = {**manifest["model"], "mlp_dims": tuple(manifest["model"]["mlp_dims"])}
-        ModelConfig(**model)
+        config = ModelConfig(**model)
         _fields_of(manifest)
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path / layout.MANIFEST} is not valid: {error}") from error
+    return config
+
+
+def _rebuilt(
+    path: pathlib.Path,
+    config: ModelConfig,
+    manifest: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    refused: ModuleRefused,
+) -> Forward:
+    """The forward pass by the library's code, and a warning that says so."""
+    forward = build_forward(config, manifest["fields"], manifest["linear_by_id"])
+    weights = {name: jax.ShapeDtypeStruct(w.shape, w.dtype) for name, w in tensors.items()}
+    ids = jax.ShapeDtypeStruct((1, len(manifest["fields"])), jnp.int32)
+    try:
+        jax.eval_shape(forward, weights, ids)
+    except Exception as error:  # Of JAX and Flax, each has its own for shapes that do not fit.
+        raise BundleError(
+            f"{path / layout.FORWARD} cannot be used ({refused}), and the weights are not those "
+            f"of the model: {' '.join(str(error).split())[:200]}"
+        ) from error
+    versions = manifest.get("versions")
+    writer = versions.get("jax") if isinstance(versions, Mapping) else None
+    warnings.warn(
+        f"{path / layout.FORWARD}, written by jax {writer}, is not used: {refused}. The forward "
+        "pass was built from the weights instead; to write the module anew: python -m "
+        f"experiments.export --refresh --bundle={path}",
+        ForwardRebuilt,
+        stacklevel=3,
+    )
+    return forward

@@ -17,6 +17,7 @@ from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving import network_storage
 from optembed_jax.serving.bundle_format import BundleError
 from optembed_jax.table import packing
+from optembed_jax.table.sharing import join, sharing
 
 SAMPLES = 8
 """Rows of ids in a manifest that is written."""
@@ -137,13 +138,22 @@ class Content:
     types: dict[str, str]
     files: Mapping[str, bytes]
 
-    def served(self) -> dict[str, np.ndarray]:
-        """The arrays that are served, see :func:`served`."""
-        return served(self.manifest, self.tensors)
+    def served(self, of_bfloat16: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
+        """The arrays that are served, see :func:`served`.
+
+        Args:
+          of_bfloat16: makes numbers of the bits of bfloat16, uint16.
+        """
+        tensors = {
+            name: of_bfloat16(array) if self.types[name] == "BF16" else array
+            for name, array in self.tensors.items()
+        }
+        return served(self.manifest, tensors)
 
 
 def served(manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays that are served: kernels are float32, rows of codes int8, others as they are.
+    """The arrays that are served: kernels are float32, rows of codes int8, others as they are; and
+    rows of fields that share an array (``table.sharing``) joined, as ``rows/n`` of array ``n``.
 
     Unpacked once, when a bundle is loaded, and not at each request.
     """
@@ -159,6 +169,8 @@ def served(manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> di
         if bits is not None:
             name = f"rows/{number}"
             found[name] = packing.unpack(found[name], bits, field["dim"])
+    arrays = sharing(*zip(*((f["dim"], f["storage"]) for f in manifest["fields"]), strict=True))
+    found = join(arrays, found)
     return found | {prefix + name: array for name, array in restored.items()}
 
 

@@ -31,8 +31,10 @@ from numpy.typing import DTypeLike
 from optembed_jax.errors import InputError
 
 FORMAT = "optembed-bundle"
-FORMAT_VERSION, WITH_BAGS = 2, 3
-"""Of a bundle without and with fields of several values, which older packages cannot read."""
+FORMAT_VERSION = 4
+
+WITHOUT_BAGS = 3
+"""Of a bundle whose fields all have one value in a cell, which older packages read too."""
 
 SUMS = "SHA256SUMS"
 MANIFEST = "manifest.json"
@@ -98,16 +100,17 @@ def _sums_of(digests: Mapping[str, str]) -> bytes:
     return "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()
 
 
-def _of_version_1(path: pathlib.Path) -> BundleError:
+def _too_old(path: pathlib.Path, version: int) -> BundleError:
     return BundleError(
-        f"{path} has format version 1, which is not read any more; write it again from its run: "
-        "python -m experiments.export --workdir=DIR --bundle=OUT"
+        f"{path} has format version {version}, which is not read any more; write it again from its "
+        "run: python -m experiments.export --workdir=DIR --bundle=OUT"
     )
 
 
 def version_of(fields: Sequence[Mapping[str, Any]]) -> int:
     """The format version of a bundle with these fields."""
-    return WITH_BAGS if any(field.get("slots", 1) != 1 for field in fields) else FORMAT_VERSION
+    has_bags = any(field.get("slots", 1) != 1 for field in fields)
+    return FORMAT_VERSION if has_bags else WITHOUT_BAGS
 
 
 def packed_module(module: bytes) -> bytes:
@@ -152,11 +155,11 @@ def read_manifest(path: pathlib.Path, files: Mapping[str, bytes]) -> dict[str, A
         raise BundleError(f"{path / MANIFEST} is nested deeper than any manifest")
     if kind != FORMAT or type(version) is not int or version < 1:
         raise BundleError(f"{path / MANIFEST} says format {kind!r}, version {version!r}")
-    if version < FORMAT_VERSION:
-        raise _of_version_1(path)
-    if version > WITH_BAGS:
+    if version < WITHOUT_BAGS:
+        raise _too_old(path, version)
+    if version > FORMAT_VERSION:
         raise BundleError(
-            f"{path} has format version {version}, this package reads up to {WITH_BAGS}; "
+            f"{path} has format version {version}, this package reads up to {FORMAT_VERSION}; "
             "install a newer optembed-jax"
         )
     if (VOCABULARY in files) != (ENCODER in files):
@@ -214,7 +217,7 @@ def _parse_sums(path: pathlib.Path, content: bytes) -> dict[str, str]:
             raise BundleError(f"{path / SUMS}, line {number}: not a checksum and a file name")
         name = match[2]
         if name in _OLD:
-            raise _of_version_1(path)
+            raise _too_old(path, 1)
         if name not in (*REQUIRED, *OPTIONAL):
             raise BundleError(
                 f"{path / SUMS}, line {number}: {name!r} is not a file of a bundle; "

@@ -1,13 +1,11 @@
 """Writing a bundle: into a folder beside the target, loaded again, compared, and then renamed."""
 
-import contextlib
 import dataclasses
 import json
 import os
 import pathlib
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +18,9 @@ from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving import bundle_content, model_card
 from optembed_jax.serving import bundle_format as layout
-from optembed_jax.serving.bundle import Bundle
+from optembed_jax.serving.bundle import Bundle, config_of
 from optembed_jax.serving.bundle_format import BundleError
-from optembed_jax.serving.forward_module import PLATFORMS, export_forward
+from optembed_jax.serving.forward_module import PLATFORMS, ForwardRebuilt, export_forward
 from optembed_jax.serving.numpy_bundle import NumpyBundle
 from optembed_jax.serving.stored_model import (
     Storage,
@@ -32,11 +30,15 @@ from optembed_jax.serving.stored_model import (
     tensors_of,
 )
 from optembed_jax.storage.versions import versions
+from optembed_jax.storage.whole_folder import replaced
 from optembed_jax.table.compact import CompactIndex
 
 TOLERANCE = 1e-5
 """Largest difference in a logit that a written bundle may have from the live model, relative to
 the larger of 1 and the logit."""
+
+_PACKAGES = ("jax", "flax", "numpy", "safetensors")
+"""Whose versions a manifest tells, of what wrote its module."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,16 +103,14 @@ def write_bundle(
     stored = store(params, batch_stats, index, storage)
     rows = fields.num_features if full_rows is None else full_rows
     files = content_of(config, stored, index, fields, provenance or Provenance(), rows, platforms)
-    with _folder_beside(target) as folder:
+    with replaced(target) as folder:
         if encoder is not None:
             encoder.write(folder / layout.ENCODER, folder / layout.VOCABULARY)
             for name in (layout.ENCODER, layout.VOCABULARY):
                 files[name] = (folder / name).read_bytes()
         if counts is not None:
             files[layout.COUNTS] = safetensors.numpy.save({"counts": counts})
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-        (folder / layout.SUMS).write_bytes(layout.format_sums(files))
+        _write(folder, files)
         loaded = Bundle.load(folder)
         _compare(loaded, check)
         told = None if encoder is None else loaded.encoder.vocabulary.layout
@@ -150,7 +150,7 @@ def content_of(
         "dataset": dict(provenance.dataset),
         "metrics": dict(provenance.metrics),
         "flags": dict(provenance.flags),
-        "versions": versions("jax", "flax", "numpy", "safetensors"),
+        "versions": versions(*_PACKAGES),
     }
     served = bundle_content.served(manifest, tensors)
     # By formulas and a library of their own, and in float32 wherever it runs.
@@ -158,13 +158,58 @@ def content_of(
     logits = NumpyBundle(pathlib.Path(), manifest, served).logits(ids)
     manifest["samples"] = {"ids": ids.tolist(), "logits": logits.tolist()}
     module = export_forward(config, served, described, linear_by_id, platforms)
+    return {
+        **_telling(manifest),
+        layout.WEIGHTS: safetensors.numpy.save(tensors),
+        layout.FORWARD: layout.packed_module(module),
+    }
+
+
+def refresh_module(
+    source: pathlib.Path, target: pathlib.Path, platforms: Sequence[str] = PLATFORMS
+) -> Bundle:
+    """Write a bundle again with a module of this JAX, load it, and only then give it its name.
+
+    All else stays as it is, but for the ``versions`` of manifest and card, which are those that
+    wrote the module.
+
+    Args:
+      source: the bundle; its module need not be of use any more.
+      target: may be the source.
+      platforms: that the module is for.
+
+    Raises:
+      BundleError: anything else of the bundle is missing, changed, or not as described.
+      InputError: it cannot be written.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ForwardRebuilt)  # Which is why it is written anew.
+        old = Bundle.load(source)
+    content = bundle_content.read_content(source)
+    manifest = {**content.manifest, "versions": versions(*_PACKAGES)}
+    config, fields = config_of(source, manifest), manifest["fields"]
+    module = export_forward(config, old.weights, fields, manifest["linear_by_id"], platforms)
+    files = {**content.files, **_telling(manifest), layout.FORWARD: layout.packed_module(module)}
+    with replaced(target) as folder:
+        _write(folder, files)
+        loaded = Bundle.load(folder)
+    loaded.path = target
+    return loaded
+
+
+def _telling(manifest: Mapping[str, Any]) -> dict[str, bytes]:
+    """The files that tell what a bundle is."""
     text = json.dumps(manifest, separators=(",", ":"), allow_nan=False) + "\n"
     return {
         layout.MANIFEST: text.encode(),
-        layout.WEIGHTS: safetensors.numpy.save(tensors),
-        layout.FORWARD: layout.packed_module(module),
         layout.CARD: model_card.render(manifest).encode(),
     }
+
+
+def _write(folder: pathlib.Path, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    (folder / layout.SUMS).write_bytes(layout.format_sums(files))
 
 
 def _compare(bundle: Bundle, check: tuple[np.ndarray, np.ndarray] | None) -> None:
@@ -178,35 +223,3 @@ def _compare(bundle: Bundle, check: tuple[np.ndarray, np.ndarray] | None) -> Non
             f"the bundle gives {found[row]} for row {row}, the live model {expected[row]}; "
             "nothing was written"
         )
-
-
-@contextlib.contextmanager
-def _folder_beside(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A temporary folder that takes the target's name when all went well, and vanishes if not.
-
-    Where the target is a link, what it leads to is replaced.
-    """
-    target = target.resolve()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise InputError(f"cannot write to {target.parent}: {error.strerror}") from error
-    try:
-        yield folder
-        folder.chmod(0o755)
-        if target.exists():
-            old = folder.with_suffix(".old")
-            target.rename(old)
-            try:
-                folder.rename(target)
-            except OSError:
-                old.rename(target)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            folder.rename(target)
-    except OSError as error:
-        raise InputError(f"cannot write the bundle {target}: {error}; nothing was left") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -1,19 +1,18 @@
 """The compact model: the compact table, and the backbone without what read the rest.
 
-It is a model like any other. Served, it has an array for each field (:func:`compact`); trained,
+It is a model like any other. Stored, it has an array for each field (:func:`compact`); trained,
 fields of like width share one (:func:`keep`), and the training step and the loop take its
 :class:`StackReading` where the full model has its ``Selection``. Training it equals training with
 masks, on arrays as small as the artifact.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
@@ -22,6 +21,7 @@ from optembed_jax.models.dcn import fold_idle
 from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.whole_batch import EPSILON
+from optembed_jax.serving.kept_network import shrink, write_back
 from optembed_jax.table.compact import CompactIndex, compact_table
 from optembed_jax.table.stacks import StackReading, keep_in_stacks, put_back
 
@@ -61,7 +61,7 @@ def compact(
         dims,
         **_how_cut(config, rows),
     )
-    network = _shrink(config, params.network, index.dims, index.fields_with_columns)
+    network = shrink(config, params.network, index.dims, index.fields_with_columns)
     return Params(table=table, thresholds=None, network=network), index
 
 
@@ -103,7 +103,7 @@ def keep(
         dims,
         **_how_cut(config, rows),
     )
-    network = _shrink(config, params.network, reading.dims, reading.order)
+    network = shrink(config, params.network, reading.dims, reading.order)
     return Params(table=table, thresholds=None, network=network), reading
 
 
@@ -127,8 +127,8 @@ def expand(
     positions = jax.tree.map(
         lambda leaf: np.arange(leaf.size, dtype=np.int64).reshape(leaf.shape), full.network
     )
-    cut = _shrink(config, positions, reading.dims, reading.order)
-    network = _write_back(full.network, small.network, cut)
+    cut = shrink(config, positions, reading.dims, reading.order)
+    network = write_back(full.network, small.network, cut)
     table = put_back(small.table, reading, fields, full.table)
     return Params(table=table, thresholds=full.thresholds, network=network)
 
@@ -168,97 +168,6 @@ def with_norms(network: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
         layers[norm] = {"scale": jnp.ones(units), "bias": jnp.zeros(units)}
         statistics[norm] = {"mean": jnp.zeros(units), "var": jnp.full(units, 1 - EPSILON)}
     return {**network, "mlp": layers}, {"mlp": statistics}
-
-
-def columns_kept(dims: Sequence[int], latent_dim: int, order: Sequence[int]) -> np.ndarray:
-    """The flat columns ``[F * D]`` that are left, int ``[sum(dims)]``, field after field."""
-    parts = [field * latent_dim + np.arange(dims[field]) for field in order]
-    return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
-
-
-def _shrink(config: ModelConfig, network: Any, dims: Sequence[int], order: Sequence[int]) -> Any:
-    """The backbone's parameters without what only ever met zeros, fields in another order."""
-    if config.model == "fm":
-        return network
-    columns = columns_kept(dims, config.latent_dim, order)
-    flat = len(dims) * config.latent_dim
-    inputs = columns
-    if config.model == "ipnn":
-        inputs = np.concatenate([columns, flat + _pairs_kept(len(dims), order)])
-    if config.model not in ("dcn", "dcnv2"):
-        return _shrink_perceptron(network, inputs, bool(config.mlp_dims))
-    hidden = columns if not config.mlp_dims else np.arange(config.mlp_dims[-1])
-    logit_inputs = np.concatenate([columns, flat + hidden])
-    shrunk = _take_kernel(network, "logit", logit_inputs)
-    if config.mlp_dims:
-        shrunk = _shrink_perceptron(shrunk, columns, True)
-    idle = np.setdiff1d(np.arange(flat), columns)
-    if config.model == "dcnv2":
-        return _shrink_matrices(shrunk, columns)
-    for name in ("cross_weight", "cross_bias"):
-        shrunk[name] = network[name][:, columns]
-    if len(idle):
-        shrunk["idle"] = {
-            "weight": network["cross_weight"][:, idle],
-            "bias": network["cross_bias"][:, idle],
-            "kernel": network["logit"]["Dense_0"]["kernel"][idle],
-        }
-    return shrunk
-
-
-def _write_back(full: Any, small: Any, cut: Any) -> Any:
-    """Write each array of the compact network to the positions that it was cut from."""
-    idle_of = {
-        "cross_weight": ("idle", "weight"),
-        "cross_bias": ("idle", "bias"),
-        "logit/Dense_0/kernel": ("idle", "kernel"),
-    }
-    flat, small, cut = (traverse_util.flatten_dict(tree) for tree in (full, small, cut))
-    restored = {}
-    for path, leaf in flat.items():
-        whole = np.array(leaf)
-        for source in (path, idle_of.get("/".join(path))):
-            if source in small:
-                whole.reshape(-1)[np.asarray(cut[source]).reshape(-1)] = np.asarray(
-                    small[source]
-                ).reshape(-1)
-        restored[path] = jnp.asarray(whole)
-    return traverse_util.unflatten_dict(restored)
-
-
-def _shrink_perceptron(network: Mapping[str, Any], inputs: np.ndarray, hidden: bool) -> Any:
-    """Keep some inputs of the first layer, which without hidden layers is the logit."""
-    if not hidden:
-        return _take_kernel(network, "logit", inputs)
-    return {**network, "mlp": _take_kernel(network["mlp"], "Dense_0", inputs, nested=False)}
-
-
-def _take_kernel(
-    network: Mapping[str, Any], name: str, inputs: np.ndarray, nested: bool = True
-) -> dict[str, Any]:
-    layer = network[name]["Dense_0"] if nested else network[name]
-    layer = {**layer, "kernel": layer["kernel"][inputs]}
-    return {**network, name: {"Dense_0": layer} if nested else layer}
-
-
-def _shrink_matrices(network: Mapping[str, Any], columns: np.ndarray) -> dict[str, Any]:
-    """DCN-V2's cross layers: a pruned column stays zero through all of them."""
-    cross = {
-        name: {"kernel": layer["kernel"][np.ix_(columns, columns)], "bias": layer["bias"][columns]}
-        for name, layer in network.items()
-        if name.startswith("cross_")
-    }
-    return {**network, **cross}
-
-
-def _pairs_kept(fields: int, order: Sequence[int]) -> np.ndarray:
-    """Numbers of the pairs ``f < g`` of the fields that are left, in row-major order of these."""
-    number = np.zeros((fields, fields), np.int64)
-    first, second = np.triu_indices(fields, k=1)
-    number[first, second] = number[second, first] = np.arange(len(first))
-    left = np.asarray(order, np.int64)
-    first, second = np.triu_indices(len(left), k=1)
-    return number[left[first], left[second]]
 
 
 def tree_bytes(tree: Any) -> int:

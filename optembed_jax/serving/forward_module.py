@@ -6,7 +6,7 @@ a format that anything can read, and the module stays small.
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,10 +20,23 @@ from optembed_jax.method.bag import bags_of
 from optembed_jax.models.forward import Params, forward
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving.compact_model import with_norms
-from optembed_jax.table.compact import CompactIndex, CompactTable
-from optembed_jax.table.quantize import Rows, ScaledRows
+from optembed_jax.table.compact import CompactIndex
+from optembed_jax.table.joined import JoinedTable
+from optembed_jax.table.sharing import sharing
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+
+Forward = Callable[[Mapping[str, jax.Array], jax.Array], jax.Array]
+"""``(weights by name, ids int32 [B, F]) -> logits float32 [B]``."""
+
+
+class ModuleRefused(Exception):
+    """JAX does not take the module, or it was not made for this platform; the message says why."""
+
+
+class ForwardRebuilt(UserWarning):
+    """A bundle's module is of no use here, and its forward pass was built from its weights."""
+
 
 # What jax.export itself writes: checks of symbolic shapes, and sharding marks without effect.
 _HARMLESS_CALLS = {"shape_assertion", "Sharding"}
@@ -38,8 +51,7 @@ def model_of(
     """The model of arrays by name.
 
     Args:
-      weights: as ``stored_model.tensors_of`` gives them, but for rows of codes, which are int8, and
-        kernels, which are float32.
+      weights: as ``bundle_content.served`` gives them.
       fields: of each field its ``name``, ``ids``, ``rows``, ``dim`` and ``storage``, and ``slots``
         where it has several.
       linear_by_id: as in :class:`CompactIndex`.
@@ -58,24 +70,36 @@ def model_of(
         linear_by_id=linear_by_id,
         bags=bags_of(layout, pooling),
     )
-    rows: list[Rows] = []
-    for field in index.fields_with_columns:
-        values, scale = weights[f"rows/{field}"], weights.get(f"scale/{field}")
-        if scale is None:
-            rows.append(values)
-        else:
-            rows.append(ScaledRows(values, scale, fields[field]["storage"]))
     nested = traverse_util.unflatten_dict(
         {n: w for n, w in weights.items() if n.startswith("network/")}, sep="/"
     )
-    table = CompactTable(tuple(rows), weights.get("linear"), weights.get("linear_scale"))
+    arrays = sharing(index.dims, [field["storage"] for field in fields])
+    table = JoinedTable(
+        rows=tuple(weights[f"rows/{number}"] for number in range(len(arrays))),
+        scale=tuple(weights.get(f"scale/{number}") for number in range(len(arrays))),
+        linear=weights.get("linear"),
+        linear_scale=weights.get("linear_scale"),
+        arrays=arrays,
+    )
     network, batch_stats = with_norms(nested.get("network", {}))
     return Params(table=table, thresholds=None, network=network), batch_stats, index
 
 
+def build_forward(
+    config: ModelConfig, fields: Sequence[Mapping[str, Any]], linear_by_id: bool
+) -> Forward:
+    """The forward pass of arrays by name, by the code of this library; see :func:`model_of`."""
+
+    def logits(named: Mapping[str, jax.Array], ids: jax.Array) -> jax.Array:
+        params, batch_stats, index = model_of(named, fields, linear_by_id, config.pooling)
+        return forward(config, params, batch_stats, ids, index)[0]
+
+    return logits
+
+
 def export_forward(
     config: ModelConfig,
-    weights: Mapping[str, np.ndarray],
+    weights: Mapping[str, jax.Array | np.ndarray],
     fields: Sequence[Mapping[str, Any]],
     linear_by_id: bool,
     platforms: Sequence[str] = PLATFORMS,
@@ -85,11 +109,7 @@ def export_forward(
     Of fields with several slots ids are ``[batch, S]``.
     """
     slots = sum(field.get("slots", 1) for field in fields)
-
-    def logits(named: dict[str, jax.Array], ids: jax.Array) -> jax.Array:
-        params, batch_stats, index = model_of(named, fields, linear_by_id, config.pooling)
-        return forward(config, params, batch_stats, ids, index)[0]
-
+    logits = build_forward(config, fields, linear_by_id)
     (batch,) = export.symbolic_shape("batch")
     with _no_source_locations():
         exported = export.export(jax.jit(logits), platforms=platforms)(
@@ -117,14 +137,28 @@ def load_forward(
     """The exported forward pass, after comparing what it takes, returns and calls.
 
     Raises:
-      ValueError: it is unreadable, takes other arrays, returns something else, has side effects,
-        or calls out of the module.
+      ModuleRefused: JAX cannot read it, or it was not made for this platform.
+      ValueError: it takes other arrays, returns something else, has side effects, or calls out of
+        the module.
     """
     try:
         exported = export.deserialize(bytearray(content))
         module = exported.mlir_module()
-    except Exception as error:  # Whatever a parser makes of wrong bytes.
-        raise ValueError(f"not a module that jax {jax.__version__} reads: {error}") from error
+    except Exception as error:  # Whatever a parser makes of other bytes than it expects.
+        raise ModuleRefused(f"jax {jax.__version__} cannot read it: {_line(error)}") from error
+    versions = (
+        export.minimum_supported_calling_convention_version,
+        export.maximum_supported_calling_convention_version,
+    )
+    convention = exported.calling_convention_version
+    if not versions[0] <= convention <= versions[1]:  # Which JAX says at the first call only.
+        raise ModuleRefused(
+            f"it has calling convention {convention}, jax {jax.__version__} calls those of "
+            f"{versions[0]} to {versions[1]}"
+        )
+    platform = export.default_export_platform()
+    if platform not in exported.platforms:
+        raise ModuleRefused(f"it was made for {', '.join(exported.platforms)}, this is {platform}")
     taken = [(aval.shape, aval.dtype) for aval in exported.in_avals]
     expected = [(weights[name].shape, weights[name].dtype) for name in sorted(weights)]
     if taken[:-1] != expected:
@@ -140,3 +174,8 @@ def load_forward(
     if exported.ordered_effects or exported.unordered_effects or calls - _HARMLESS_CALLS:
         raise ValueError(f"it has effects or calls out: {sorted(calls - _HARMLESS_CALLS)}")
     return exported
+
+
+def _line(error: Exception) -> str:
+    """The first line of what an error says, for messages of one line."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -19,6 +19,8 @@ from optembed_jax.errors import InputError
 from optembed_jax.serving import bundle_content
 from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle_format import BundleError
+from optembed_jax.serving.numpy_backbones import Read, backbone_of
+from optembed_jax.table import sharing
 from optembed_jax.values.description import read_description
 from optembed_jax.values.rows import RowEncoder, as_columns
 from optembed_jax.values.spelling import check_spellings
@@ -48,10 +50,19 @@ class NumpyBundle:
         self._fields = manifest["fields"]
         ids, rows = ([field[count] for field in self._fields] for count in ("ids", "rows"))
         self._offsets = np.array([0, *itertools.accumulate(ids)], np.int64)
-        self._starts = np.array([0, *itertools.accumulate(rows)][:-1], np.int64)
         self._slots = np.array([field.get("slots", 1) for field in self._fields], np.int64)
         self._of_slot = np.repeat(np.arange(len(self._fields)), self._slots)
+        self._first_slot = np.cumsum(self._slots) - self._slots
+        self._has_bags = len(self._of_slot) > len(self._fields)
         self._is_mean = manifest["model"].get("pooling", "mean") == "mean"
+        self._starts = sharing.starts(range(len(rows)), rows)
+        arrays = sharing.sharing(
+            *zip(*((f["dim"], f["storage"]) for f in self._fields), strict=True)
+        )
+        self._arrays = [np.array(fields) for fields in arrays]
+        self._array_starts = [sharing.starts(fields, rows) for fields in arrays]
+        self._runs = sharing.runs(arrays)
+        self._backbone = backbone_of(manifest["model"], tensors)
         self._encoder = encoder
         self._watch = None if expected is None else Watch(expected)
 
@@ -64,12 +75,12 @@ class NumpyBundle:
         """
         folder = pathlib.Path(path).expanduser()
         content = bundle_content.read_content(folder)
-        tensors = content.served()
-        for name, dtype in content.types.items():
-            if dtype == "BF16":
-                tensors[name] = (tensors[name].astype(np.uint32) << 16).view(np.float32)
+        tensors = content.served(lambda bits: (bits.astype(np.uint32) << 16).view(np.float32))
         encoder = _read_encoder(folder, content.files, content.manifest)
-        bundle = cls(folder, content.manifest, tensors, *encoder)
+        try:
+            bundle = cls(folder, content.manifest, tensors, *encoder)
+        except (InputError, KeyError, TypeError) as error:
+            raise BundleError(f"{folder} cannot be served by NumPy: {error}") from error
         bundle_content.check_samples(folder, content.manifest, bundle.logits)
         return bundle
 
@@ -157,96 +168,76 @@ class NumpyBundle:
         return np.concatenate(parts) if parts else np.zeros((0,), np.float32)
 
     def _batch(self, ids: np.ndarray) -> np.ndarray:
-        cells = np.split(ids, np.cumsum(self._slots)[:-1], axis=1)
-        position = [self._position(cells[f], f) for f in range(len(self._fields))]
-        embedded = [
-            self._pooled(self._rows(f, position[f]), cells[f])
-            for f, field in enumerate(self._fields)
-            if field["dim"]
-        ]
-        flat = np.concatenate([np.zeros((len(ids), 0), np.float32), *embedded], axis=1)
-        model = self.manifest["model"]["model"]
-        if model == "fm":
-            return self._tensors["network/bias"] + self._linear(ids, position) + _fm(embedded, flat)
-        if model == "fnn":
-            return self._logit(self._mlp(flat))
-        if model == "deepfm":
-            deep = self._logit(self._mlp(flat))
-            return deep + self._linear(ids, position) + _fm(embedded, flat)
-        if model == "ipnn":
-            return self._logit(self._mlp(np.concatenate([flat, _products(embedded, flat)], axis=1)))
-        cross = self._cross if model == "dcn" else self._cross_matrices
-        return self._logit(np.concatenate([cross(flat), self._mlp(flat)], axis=1))
+        places = self._places(ids)
+        arrays = [self._read(number, places, ids) for number in range(len(self._arrays))]
+        parts = [arrays[array][:, begin:end] for array, begin, end in self._runs]
+        linear = self._linear(ids, places) if "linear" in self._tensors else None
+        return self._backbone(Read(len(ids), parts, linear))
 
-    def _pooled(self, seen: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """What a field has ``[N, ...]``, of what its slots have ``[N, S_f, ...]``."""
-        if ids.shape[1] == 1:
-            return seen[:, 0]
-        is_value = ids < self._offsets[-1]
-        shape = (*ids.shape, *(1 for _ in seen.shape[2:]))
-        total = np.where(is_value.reshape(shape), seen, np.float32(0)).sum(axis=1)
-        if self._is_mean:
-            found = np.maximum(is_value.sum(axis=1), 1).astype(np.float32)
-            total = total / found.reshape(len(ids), *(1 for _ in seen.shape[2:]))
-        return np.asarray(total)
+    def _slots_of(self, fields: np.ndarray) -> np.ndarray:
+        """The slots of some fields, one field after the other."""
+        spans = [np.arange(self._slots[f]) + self._first_slot[f] for f in fields.tolist()]
+        return np.concatenate(spans)
 
-    def _position(self, ids: np.ndarray, field: int) -> np.ndarray:
-        """Rows int64 ``[N, S_f]``; in slots without a value some row or other."""
-        local = np.minimum(ids, self._offsets[field + 1] - 1) - self._offsets[field]
-        remap = self._tensors.get(f"remap/{field}")
-        return local if remap is None else remap[local].astype(np.int64)
+    def _pooled(self, seen: np.ndarray, ids: np.ndarray, fields: np.ndarray) -> np.ndarray:
+        """What fields have ``[N, k, ...]``, of what their slots have, ``[N, sum(S_f), ...]``."""
+        inner = np.cumsum(self._slots[fields])[:-1]
+        found = []
+        for own, own_ids in zip(
+            np.split(seen, inner, axis=1), np.split(ids, inner, axis=1), strict=True
+        ):
+            if own.shape[1] == 1:
+                found.append(own[:, 0])
+                continue
+            is_value = own_ids < self._offsets[-1]
+            one_each = (1,) * (own.ndim - 2)
+            total = np.where(is_value.reshape(*is_value.shape, *one_each), own, 0).sum(axis=1)
+            if self._is_mean:
+                count = np.maximum(is_value.sum(axis=1), 1).astype(np.float32)
+                total = total / count.reshape(-1, *one_each)
+            found.append(total)
+        return np.stack(found, axis=1).astype(np.float32)
 
-    def _rows(self, field: int, position: np.ndarray) -> np.ndarray:
-        read = self._tensors[f"rows/{field}"][position].astype(np.float32)
-        scale = self._tensors.get(f"scale/{field}")
+    def _places(self, ids: np.ndarray) -> np.ndarray:
+        """Where each id's row stands among those of its field, ``[N, F]``, of bags ``[N, S]``; in
+        slots without a value 0.
+        """
+        places = ids - self._offsets[self._of_slot]
+        if self._has_bags:
+            places[ids == self._offsets[-1]] = 0
+        for slot, field in enumerate(self._of_slot.tolist()):
+            remap = self._tensors.get(f"remap/{field}")
+            if remap is not None:
+                places[:, slot] = remap[places[:, slot]]
+        return places
+
+    def _read(self, number: int, places: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """What is read of the fields that share an array, float32 ``[N, k, d]``."""
+        fields, begins = self._arrays[number], self._array_starts[number]
+        slots, of_slot = fields, np.arange(len(fields))
+        if self._has_bags:
+            slots, of_slot = self._slots_of(fields), np.repeat(of_slot, self._slots[fields])
+        at = places[:, slots] + begins[of_slot]
+        read = self._tensors[f"rows/{number}"][at].astype(np.float32)
+        scale = self._tensors.get(f"scale/{number}")
         if scale is not None:
-            of_rows = scale[position] if len(scale) > 1 else scale
-            read *= of_rows.astype(np.float32)[..., None]
-        return read
+            # Of each field, or of each row; one field of one row is the same either way.
+            is_of_field = scale.shape == begins.shape
+            each = scale[of_slot] if is_of_field else scale[at]
+            read *= each.astype(np.float32)[..., None]
+        return self._pooled(read, ids[:, slots], fields) if self._has_bags else read
 
-    def _linear(self, ids: np.ndarray, position: list[np.ndarray]) -> np.ndarray:
+    def _linear(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+        at = places + self._starts[self._of_slot]
         if self.manifest["linear_by_id"]:
             at = np.minimum(ids, self._offsets[-1] - 1)
-        else:
-            at = np.concatenate(position, axis=1) + self._starts[self._of_slot]
         weights = self._tensors["linear"][at].astype(np.float32)
         if "linear_scale" in self._tensors:
-            scale = self._tensors["linear_scale"].astype(np.float32)
-            weights *= scale[self._of_slot]
-        if len(self._of_slot) > len(self._fields):
-            inner = np.cumsum(self._slots)[:-1]
-            parts = zip(np.split(weights, inner, axis=1), np.split(ids, inner, axis=1), strict=True)
-            weights = np.stack([self._pooled(*part) for part in parts], axis=1)
+            weights *= self._tensors["linear_scale"].astype(np.float32)[self._of_slot]
+        if self._has_bags:
+            weights = self._pooled(weights, ids, np.arange(len(self._fields)))
         total: np.ndarray = weights.sum(axis=1)
         return total
-
-    def _mlp(self, x: np.ndarray) -> np.ndarray:
-        for layer in range(len(self.manifest["model"]["mlp_dims"])):
-            x = np.maximum(self._dense(x, f"mlp/Dense_{layer}"), 0)
-        return x
-
-    def _cross(self, x0: np.ndarray) -> np.ndarray:
-        weights, biases = (self._tensors[f"network/cross_{n}"] for n in ("weight", "bias"))
-        offsets = self._tensors.get("network/cross_offset", np.zeros(len(weights), np.float32))
-        x = x0
-        for weight, bias, offset in zip(weights, biases, offsets, strict=True):
-            x = x0 * (x @ weight + offset)[:, None] + bias + x
-        return x
-
-    def _cross_matrices(self, x0: np.ndarray) -> np.ndarray:
-        x = x0
-        layer = 0
-        while f"network/cross_{layer}/kernel" in self._tensors:
-            x = x0 * self._dense(x, f"cross_{layer}") + x
-            layer += 1
-        return x
-
-    def _logit(self, x: np.ndarray) -> np.ndarray:
-        return self._dense(x, "logit/Dense_0")[:, 0]
-
-    def _dense(self, x: np.ndarray, name: str) -> np.ndarray:
-        kernel, bias = (self._tensors[f"network/{name}/{n}"] for n in ("kernel", "bias"))
-        return x @ kernel + bias
 
 
 def _read_encoder(
@@ -277,19 +268,3 @@ def _read_encoder(
         return RowEncoder(described.row_fields(), lookup), described.expected
     except InputError as error:
         return error, described.expected
-
-
-def _fm(embedded: list[np.ndarray], flat: np.ndarray) -> np.ndarray:
-    width = max((rows.shape[1] for rows in embedded), default=0)
-    total = np.zeros((len(flat), width), np.float32)
-    for rows in embedded:
-        total[:, : rows.shape[1]] += rows
-    return 0.5 * ((total * total).sum(axis=1) - (flat * flat).sum(axis=1))
-
-
-def _products(embedded: list[np.ndarray], flat: np.ndarray) -> np.ndarray:
-    pairs = [
-        np.einsum("bd,bd->b", first[:, : second.shape[1]], second[:, : first.shape[1]])
-        for first, second in itertools.combinations(embedded, 2)
-    ]
-    return np.stack(pairs, axis=1) if pairs else np.zeros((len(flat), 0), np.float32)

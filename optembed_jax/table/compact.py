@@ -22,8 +22,10 @@ from optembed_jax.fields import Fields
 from optembed_jax.method.bag import Bags, bags_of
 from optembed_jax.method.embedding import Table
 from optembed_jax.method.ragged import Ragged
+from optembed_jax.table import joined, sharing
+from optembed_jax.table.joined import JoinedTable
 from optembed_jax.table.packing import bits_of
-from optembed_jax.table.quantize import Rows, ScaledRows, quantize_rows, read_rows
+from optembed_jax.table.quantize import Rows, ScaledRows, quantize_rows, storage_of
 from optembed_jax.table.stacks import checked
 from optembed_jax.table.stand_in import check_kept
 
@@ -42,6 +44,22 @@ class CompactTable:
     rows: tuple[Rows, ...]
     linear: jax.Array | None = None
     linear_scale: jax.Array | None = None
+
+    def joined(self, index: "CompactIndex") -> JoinedTable:
+        """The table as it is read: with fields of one width and storage in one array."""
+        own = dict(zip(index.fields_with_columns, self.rows, strict=True))
+        storages = [storage_of(own[f]) if f in own else "" for f in range(len(index.dims))]
+        arrays = sharing.sharing(index.dims, storages)
+        parts = [[own[field] for field in fields] for fields in arrays]
+        codes = [[p.values if isinstance(p, ScaledRows) else p for p in each] for each in parts]
+        scales = [[p.scale for p in each if isinstance(p, ScaledRows)] for each in parts]
+        return JoinedTable(
+            rows=tuple(jnp.concatenate(each) for each in codes),
+            scale=tuple(jnp.concatenate(each) if each else None for each in scales),
+            linear=self.linear,
+            linear_scale=self.linear_scale,
+            arrays=arrays,
+        )
 
 
 @flax.struct.dataclass
@@ -201,64 +219,10 @@ def with_own_ids(index: CompactIndex, names: Sequence[str]) -> tuple[CompactInde
 
 
 def lookup(
-    table: CompactTable, index: CompactIndex, ids: jax.Array
+    table: CompactTable | JoinedTable, index: CompactIndex, ids: jax.Array
 ) -> tuple[Ragged, jax.Array | None]:
-    """What the backbone reads, equal to the masked full table's without its zeros.
-
-    Args:
-      table: the compact table.
-      index: where an id's row is.
-      ids: int32 ``[B, F]``, of bags ``[B, S]``.
-
-    Returns:
-      Embeddings ``[B, sum(dims)]`` and the linear term float32 ``[B]``, or None.
-    """
-    places = positions(index, ids)
-    parts = [
-        _read_field(index, field, rows, places[field], ids)
-        for field, rows in zip(index.fields_with_columns, table.rows, strict=True)
-    ]
-    empty = jnp.zeros((ids.shape[0], 0), jnp.float32)
-    # Without the barrier XLA fuses the gathers into their consumers and reads each row repeatedly.
-    values = jax.lax.optimization_barrier(jnp.concatenate([empty, *parts], axis=1))
-    embedded = Ragged(values, tuple(dim for dim in index.dims if dim))
-    if table.linear is None:
-        return embedded, None
-    at = ids
-    if not index.linear_by_id:
-        starts = np.cumsum((0, *index.kept[:-1])).astype(np.int32)
-        if index.bags is None:
-            at = jnp.stack(places, axis=1) + starts
-        else:
-            at = jnp.concatenate([own if own.ndim == 2 else own[:, None] for own in places], axis=1)
-            at = at + starts[index.bags.field_of_slot]
-    weights = table.linear[at].astype(jnp.float32)
-    if table.linear_scale is not None:
-        scale = table.linear_scale.astype(jnp.float32)
-        weights = weights * (scale if index.bags is None else scale[index.bags.field_of_slot])
-    if index.bags is not None:
-        weights = index.bags.pooled(weights, ids)
-    return embedded, jnp.sum(weights, axis=1)
-
-
-def _read_field(
-    index: CompactIndex, field: int, rows: Rows, places: jax.Array, ids: jax.Array
-) -> jax.Array:
-    """What the backbone reads of a field, float32 ``[B, d]``."""
-    if places.ndim == 1:
-        return read_rows(rows, places)
-    assert index.bags is not None
-    seen = read_rows(rows, places.reshape(-1)).reshape(*places.shape, -1)
-    own = index.bags.slots_of_fields((field,))
-    return index.bags.of_fields((field,)).pooled(seen, ids[:, own])[:, 0]
-
-
-def positions(index: CompactIndex, ids: jax.Array) -> tuple[jax.Array, ...]:
-    """Where each id's row stands among those of its field, int32 ``[B]`` of each field.
-
-    Of one with several slots ``[B, S_f]``; of what is no value, some row or other.
-    """
-    return tuple(_position(index, ids, field) for field in range(len(index.dims)))
+    """What the backbone reads, see :func:`joined.lookup`."""
+    return joined.lookup(table.joined(index), index, ids)
 
 
 def quantize_table(table: CompactTable, storage: str | Sequence[str]) -> CompactTable:
@@ -296,18 +260,6 @@ def quantize_linear(table: CompactTable, index: CompactIndex) -> CompactTable:
         linear=jnp.asarray(np.concatenate(numbers)),
         linear_scale=jnp.asarray(np.concatenate(scale)),
     )
-
-
-def _position(index: CompactIndex, ids: jax.Array, field: int) -> jax.Array:
-    """int32 ``[B]`` or ``[B, S_f]``: where each id's row stands among those of its field."""
-    if index.bags is None:
-        local = ids[:, field] - index.offsets[field]
-    else:
-        own = index.bags.slots_of_fields((field,))
-        several = jnp.clip(ids[:, own] - index.offsets[field], 0, index.sizes[field] - 1)
-        local = several if len(own) > 1 else several[:, 0]
-    remap = index.remap[field]
-    return local if remap is None else remap[local].astype(jnp.int32)
 
 
 def _as_small_ints(place: np.ndarray, count: int) -> jax.Array:

@@ -85,24 +85,6 @@ def quantize_rows(rows: jax.Array, storage: str) -> Rows:
 
 def restore_rows(rows: Rows) -> jax.Array:
     """All rows as float32 ``[K, d]``."""
-    return read_rows(rows, jnp.arange(rows.shape[0]))
-
-
-def read_rows(rows: Rows, position: jax.Array) -> jax.Array:
-    """Rows at given positions.
-
-    Args:
-      rows: ``[K, d]`` in any storage.
-      position: int ``[B]``, each in ``0..K-1``.
-
-    Returns:
-      float32 ``[B, d]``.
-    """
     if isinstance(rows, ScaledRows):
-        scale = _at(rows.scale, position) if rows.scale.shape[0] > 1 else rows.scale
-        return _at(rows.values, position).astype(jnp.float32) * scale.astype(jnp.float32)[:, None]
-    return _at(rows, position).astype(jnp.float32)
-
-
-def _at(array: jax.Array, position: jax.Array) -> jax.Array:
-    return array.at[position].get(mode="promise_in_bounds")
+        return rows.values.astype(jnp.float32) * rows.scale.astype(jnp.float32)[:, None]
+    return rows.astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""When training stops and which epoch is kept: a figure of the validation split, and its noise.
+"""What an epoch is judged by: a figure of the validation split, and its noise.
 
 Two epochs are scored on the same validation rows, so most of what chance does to one figure it does
 to the other. What counts is therefore the standard error of their *difference*, which for rows of

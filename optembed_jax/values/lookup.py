@@ -97,15 +97,18 @@ class Lookup:
 
     def _places_by_rule(self, texts: Texts, field: np.ndarray) -> np.ndarray:
         found = np.full(len(texts), -1, np.int64)
-        is_word = _WORDS.find(texts, np.zeros(len(texts), np.int64)) >= 0
-        is_word &= self._reads_words[field]
+        is_word = self._reads_words[field] & (texts.lengths <= _LONGEST_WORD)
         rows = np.flatnonzero(is_word)
+        if len(rows):
+            is_word[rows] = _WORDS.find(texts.take(rows), np.zeros(len(rows), np.int64)) >= 0
+            rows = np.flatnonzero(is_word)
         if len(rows):
             found[rows] = self.table.find(texts_of([""] * len(rows)), field[rows])
         # Most texts that have no place are no other text's equal either.
-        may_change = self._is_kind_of_all[field] | (
-            self._is_kind_of_numbers[field] & _have_sign(texts)
-        )
+        numbers = self._is_kind_of_numbers[field]
+        may_change = self._is_kind_of_all[field] | numbers
+        if numbers.any():
+            may_change &= ~numbers | _have_sign(texts)
         rows = np.flatnonzero(may_change & ~is_word)
         if len(rows):
             written = [
@@ -220,6 +223,7 @@ def _have_sign(texts: Texts) -> np.ndarray:
     return other[texts.starts[1:]] > other[texts.starts[:-1]]
 
 
+_LONGEST_WORD = max(map(len, MISSING_WORDS))
 _WORDS = TextTable(texts_of(sorted(MISSING_WORDS)), np.array([0, len(MISSING_WORDS)]))
 
 

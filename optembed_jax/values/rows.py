@@ -216,6 +216,24 @@ def column_texts(source: str, values: Sequence[Any], first_row: int) -> list[str
     Raises:
       InputError: naming the column and the row.
     """
+    texts: list[str | None]
+    if type(values) is list and _USUAL.issuperset(map(type, values)):
+        texts = [value or None for value in values]
+    else:
+        texts = _texts_of(source, values, first_row)
+    bad = check_texts(texts)
+    if bad is not None:
+        raise InputError(
+            f"row {first_row + bad}: column {source!r} is {str(texts[bad])[:60]!r}, which has no "
+            "UTF-8 form"
+        )
+    return texts
+
+
+_USUAL = frozenset((str, type(None)))
+
+
+def _texts_of(source: str, values: Sequence[Any], first_row: int) -> list[str | None]:
     check_sequence(source, values)
     if hasattr(values, "to_pylist"):
         try:
@@ -226,18 +244,12 @@ def column_texts(source: str, values: Sequence[Any], first_row: int) -> list[str
         values = unmasked(values)
     if isinstance(values, np.ndarray) and values.dtype.kind in "iubUO":
         values = values.tolist()
-    texts = []
+    texts: list[str | None] = []
     try:
         for value in values:
             texts.append(value or None if type(value) is str else text_of(value))
     except InputError as error:
         raise InputError(f"row {first_row + len(texts)}: column {source!r}: {error}") from error
-    bad = check_texts(texts)
-    if bad is not None:
-        raise InputError(
-            f"row {first_row + bad}: column {source!r} is {str(texts[bad])[:60]!r}, which has no "
-            "UTF-8 form"
-        )
     return texts
 
 

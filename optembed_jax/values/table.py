@@ -156,22 +156,24 @@ class TextTable:
         starts, lengths, words = texts.starts[:-1], texts.lengths, texts.words
         hashes = _hashes(texts, field, words, starts, lengths)
         bucket = (hashes >> self._shift).astype(np.int64)
-        low, high = self.first.take(field), self.first.take(field + 1)
-        found = np.full(len(texts), -1, np.int64)
         place = self._buckets.take(bucket)
         bucket += 1
-        end = self._buckets.take(bucket)
-        active = np.flatnonzero(place < end)
-        while len(active):
-            key = self._keys.take(place.take(active))
-            likely = np.flatnonzero((key ^ hashes.take(active)) <= self._low)
-            rows, candidate = active.take(likely), (key.take(likely) & self._low).astype(np.int64)
-            same = self._are(candidate, words, starts.take(rows), lengths.take(rows))
-            same &= (candidate >= low.take(rows)) & (candidate < high.take(rows))
-            found[rows[same]] = candidate[same]
-            place[active] += 1
-            active = active[(found.take(active) < 0) & (place.take(active) < end.take(active))]
-        return np.where(found < 0, -1, found - low)
+        counts = self._buckets.take(bucket)
+        counts -= place
+        # All that stand where a text would, after those of the text before it.
+        behind = np.cumsum(counts)
+        rows = np.repeat(np.arange(len(texts)), counts)
+        place -= behind - counts
+        key = self._keys.take(np.repeat(place, counts) + np.arange(len(rows)))
+        likely = np.flatnonzero((key ^ hashes.take(rows)) <= self._low)
+        rows, candidate = rows.take(likely), (key.take(likely) & self._low).astype(np.int64)
+        low, high = self.first.take(field), self.first.take(field + 1)
+        same = self._are(candidate, words, starts.take(rows), lengths.take(rows))
+        same &= (candidate >= low.take(rows)) & (candidate < high.take(rows))
+        rows, candidate = rows[same], candidate[same]
+        found = np.full(len(texts), -1, np.int64)
+        found[rows] = candidate - low.take(rows)
+        return found
 
     def _are(
         self, candidate: np.ndarray, words: np.ndarray, starts: np.ndarray, lengths: np.ndarray

@@ -108,7 +108,8 @@ def _of_time(value: datetime.time) -> str:
 
 def check_texts(texts: Sequence[str | None]) -> int | None:
     """The number of the first text that has no UTF-8 form; None where all have one."""
-    if _has_utf8("".join(filter(None, texts))):
+    joined = "".join(filter(None, texts))
+    if joined.isascii() or _has_utf8(joined):
         return None
     return next(number for number, text in enumerate(texts) if not _has_utf8(text or ""))
 

@@ -5,16 +5,19 @@ import gzip
 import json
 import os
 import shutil
+import warnings
 
 import numpy as np
 import pyarrow.csv
 import pytest
+from future_module import from_the_future, put_module
 
 import optembed_jax
 from experiments import export, predict
 from experiments.run import runs
 from optembed_jax import data
 from optembed_jax.serving.bundle import Bundle
+from optembed_jax.serving.forward_module import ForwardRebuilt
 
 FLAGS = {
     "dataset": "synthetic",
@@ -82,6 +85,56 @@ def test_a_clone_that_is_not_installed_exports_too(made, command, tmp_path, not_
     assert command(export.main, **names) == 0
     versions = Bundle.load(tmp_path / "bundle").manifest["versions"]
     assert versions["optembed-jax"] == optembed_jax.__version__
+
+
+def test_a_module_that_jax_does_not_take_is_written_anew(made, command, tmp_path, capfd):
+    bundle = shutil.copytree(made / "bundle", tmp_path / "bundle")
+    before = Bundle.load(bundle)
+    put_module(bundle, from_the_future)
+    arguments = {"input": made / "rows.csv", "output": tmp_path / "scores.csv"}
+    with pytest.warns(ForwardRebuilt, match="is not used") as told:
+        assert command(predict.main, bundle=bundle, **arguments) == 0
+    line = warnings.formatwarning(told[0].message, told[0].category, told[0].filename, 1)
+    assert line.startswith(f"warning: {bundle / 'forward.jax_export.xz'}, written by jax ")
+    assert line.count("\n") == 1  # As a person sees it, without the source that told it.
+    expected = before.predict(pyarrow.csv.read_csv(made / "rows.csv"))
+    scores = pyarrow.csv.read_csv(tmp_path / "scores.csv")["probability"].to_numpy()
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+    assert command(export.main, "--refresh", bundle=bundle) == 0
+    assert "module written anew by jax" in capfd.readouterr().out
+    assert (bundle / "SHA256SUMS").read_bytes() == (made / "bundle" / "SHA256SUMS").read_bytes()
+    assert command(export.main, "--refresh", bundle=tmp_path / "nowhere") == 2
+    assert "is not a folder" in refused(capfd)
+
+
+def test_a_bundle_is_written_for_onnxruntime(made, command, tmp_path, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra [onnx] is not installed")
+    names = {"bundle": made / "bundle", "format": "onnx", "output": tmp_path / "model.onnx"}
+    assert command(export.main, **names) == 0
+    assert "gives the bundle's logits" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(names["output"])
+    rows = pyarrow.csv.read_csv(made / "rows.csv")
+    feed = {i.name: np.array(rows[i.name].to_pylist(), object) for i in session.get_inputs()}
+    feed = {name: np.array([str(v) for v in values], object) for name, values in feed.items()}
+    expected = Bundle.load(made / "bundle").predict(rows)
+    np.testing.assert_allclose(session.run(["probability"], feed)[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"format": "onyx"}, "--format is one of bundle, onnx"),
+        ({"format": "onnx"}, "--output is missing"),
+        ({"format": "onnx", "output": "{bundle}/model.onnx"}, "is in the bundle; write beside it"),
+        ({"format": "onnx", "output": "{tmp}"}, "is a folder, and --format=onnx a file"),
+    ],
+)
+def test_what_cannot_be_written(made, command, tmp_path, capsys, flags, message):
+    places = {"bundle": made / "bundle", "tmp": tmp_path}
+    given = {name: value.format(**places) for name, value in flags.items()}
+    assert command(export.main, bundle=made / "bundle", **given) == 2
+    assert message in refused(capsys)
+    assert list(tmp_path.iterdir()) == [] and not (made / "bundle" / "model.onnx").exists()
 
 
 def test_raw_rows_score_as_their_ids(made, command, tmp_path):

@@ -1,6 +1,7 @@
 """Export and predict on real data, from raw files to scores; small cases are in export_test.py."""
 
 import json
+import warnings
 
 import numpy as np
 import pyarrow.csv
@@ -11,6 +12,7 @@ from experiments.run import runs
 from optembed_jax import data
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.numpy_bundle import NumpyBundle
+from optembed_jax.values.unseen import UnseenValues
 
 SETTINGS = {
     "latent_dim": 8,
@@ -90,3 +92,43 @@ def test_raw_rows_score_as_the_ids_of_the_prepared_data(made):
     expected = Bundle.load(folder / "bundle").predict(ids)
     np.testing.assert_array_equal(written.astype(np.float32), expected)
     assert np.ptp(expected) > 0.05
+
+
+def test_onnxruntime_gives_the_scores_of_real_rows(made, command):
+    """Of raw rows, with values that are missing or were never seen, and of ids."""
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra [onnx] is not installed")
+    folder, prepared = made
+    names = {"bundle": folder / "bundle", "format": "onnx"}
+    assert command(export.main, **names, output=folder / "raw.onnx") == 0
+    assert command(export.main, "--takes_ids", **names, output=folder / "ids.onnx") == 0
+    bundle = Bundle.load(folder / "bundle")
+    ids = prepared.arrays("test")[0][:2048]
+    session = onnxruntime.InferenceSession(folder / "ids.onnx")
+    (found,) = session.run(["probability"], {"ids": ids.astype(np.int64)})
+    np.testing.assert_allclose(found, bundle.predict(ids), atol=1e-5)
+    session = onnxruntime.InferenceSession(folder / "raw.onnx")
+    rows = pyarrow.csv.read_csv(folder / "rows.csv")
+    rng, columns, feed = np.random.default_rng(0), {}, {}
+    for taken in session.get_inputs():
+        values = rows[taken.name].to_pylist()
+        if taken.type == "tensor(string)":
+            for row in rng.choice(len(values), 60, replace=False):
+                values[row] = None if row % 2 else f"unseen {row}"
+            feed[taken.name] = np.array(["" if v is None else str(v) for v in values], object)
+        else:
+            feed[taken.name] = np.array(values, np.float64)
+        columns[taken.name] = values
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnseenValues)
+        expected = bundle.predict(columns)
+    np.testing.assert_allclose(session.run(["probability"], feed)[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [3], [4, 4], [1, 2, 0, 9, 4], [5, 1]])
+def test_batches_are_the_same_rows_so_many_at_a_time(sizes):
+    rows = np.arange(2 * sum(sizes)).reshape(-1, 2)
+    parts = np.split(rows, np.cumsum(sizes)[:-1]) if sizes else []
+    found = list(predict.whole_batches(parts, 4))
+    assert all(len(batch) == 4 for batch in found[:-1])
+    assert len(found) == -(-len(rows) // 4)
+    np.testing.assert_array_equal(np.concatenate([rows[:0], *found]), rows)

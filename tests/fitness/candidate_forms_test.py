@@ -4,9 +4,11 @@ import jax
 import numpy as np
 import pytest
 
+from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.fitness import folded_mlp
-from optembed_jax.fitness.candidate_forms import FORMS
+from optembed_jax.fitness.candidate_forms import form_of
+from optembed_jax.models import MODEL_NAMES
 from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
 
@@ -42,11 +44,11 @@ def crossed(name, network, x0):
     return x0[:, :0]
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", [name for name in MODEL_NAMES if name != "fm"])
 def test_the_logit_of_a_candidate(randomise, name):
     model = ModelConfig(name, 4, (5, 3), cross_layers=3)
     params, stats = randomise(init_params(jax.random.key(0), model, FIELDS), seed=4)
-    network, form = params.network, FORMS[name]
+    network, form = params.network, form_of(name)
     columns = np.random.default_rng(0).normal(size=(12, BATCH)).astype(np.float32)
     logit = jax.jit(form.logit)
     for kept in (KEPT, np.ones_like(KEPT), NOTHING_KEPT):
@@ -65,4 +67,10 @@ def test_the_logit_of_a_candidate(randomise, name):
 
 
 def test_only_what_branches_is_not_mapped_by_vmap():
-    assert [name for name, form in FORMS.items() if form.branches] == ["dcnv2"]
+    assert [n for n in MODEL_NAMES if n != "fm" and form_of(n).branches] == ["dcnv2"]
+
+
+def test_a_backbone_without_a_form_says_so():
+    assert form_of("fm") is None
+    with pytest.raises(InputError, match=r"'attention' cannot be searched: fitness/candidate_form"):
+        form_of("attention")

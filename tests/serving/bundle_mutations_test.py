@@ -17,7 +17,7 @@ from optembed_jax.data.prepared import encoder_of
 from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving.bundle import Bundle
-from optembed_jax.serving.bundle_format import BundleError, format_sums
+from optembed_jax.serving.bundle_format import FORMAT_VERSION, BundleError, format_sums
 from optembed_jax.serving.bundle_writer import write_bundle
 from optembed_jax.serving.compact_model import compact
 from optembed_jax.serving.numpy_bundle import NumpyBundle
@@ -222,7 +222,16 @@ def served(manifest):
 KERNEL = "mlp/Dense_0/kernel"
 
 LIES = {
-    "a newer version": (lambda m: m.update(format_version=3), "install a newer optembed-jax"),
+    "a newer version": (
+        lambda m: m.update(format_version=FORMAT_VERSION + 1),
+        "install a newer optembed-jax",
+    ),
+    "the version of bags": (
+        lambda m: m.update(format_version=FORMAT_VERSION),
+        f"format version {FORMAT_VERSION} is of other fields",
+    ),
+    "slots": (lambda m: m["fields"][0].update(slots=2), "is of other fields"),
+    "no slots": (lambda m: m["fields"][0].update(slots=0), "is of other fields"),
     "an older version": (lambda m: m.update(format_version=1), "write it again from its run"),
     "another format": (lambda m: m.update(format="zip"), "says format 'zip'"),
     "ids": (lambda m: m["fields"][0].update(ids=99), "rows for 99 ids, and no remap"),

@@ -8,6 +8,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from future_module import from_the_future, put_module
 
 from optembed_jax import data
 from optembed_jax.data.prepared import encoder_of
@@ -19,6 +20,7 @@ from optembed_jax.serving.bundle import Bundle, BundleError
 from optembed_jax.serving.bundle_format import format_sums
 from optembed_jax.serving.bundle_writer import Provenance, write_bundle
 from optembed_jax.serving.compact_model import compact
+from optembed_jax.serving.forward_module import ForwardRebuilt
 from optembed_jax.serving.network_storage import kernels_of
 from optembed_jax.serving.numpy_bundle import NumpyBundle
 from optembed_jax.serving.stored_model import Storage, served_network, store
@@ -151,18 +153,21 @@ def test_refuses_a_flipped_byte(copy, name):
 
 
 def test_refuses_a_newer_format(copy):
-    edit_manifest(copy, lambda m: m.update(format_version=3))
-    refuse(copy, "format version 3, this package reads up to 2; install a newer optembed-jax")
+    edit_manifest(copy, lambda m: m.update(format_version=5))
+    refuse(copy, "format version 5, this package reads up to 4; install a newer optembed-jax")
 
 
-def test_an_older_format_says_how_to_export_again(copy):
-    edit_manifest(copy, lambda m: m.update(format_version=1))
-    message = "format version 1, which is not read any more; .*experiments.export --workdir"
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_format_says_how_to_export_again(copy, version):
+    edit_manifest(copy, lambda m: m.update(format_version=version))
+    message = (
+        f"format version {version}, which is not read any more; .*experiments.export --workdir"
+    )
     refuse(copy, message)
-    # Its files had other names, which is not a damaged list of files.
+    # The files of the first had other names, which is not a damaged list of files.
     with (copy / "SHA256SUMS").open("a") as sums:
         sums.write(f"{'0' * 64}  vocabulary.parquet\n")
-    refuse(copy, message)
+    refuse(copy, message.replace(f"version {version}", "version 1"))
 
 
 @pytest.mark.parametrize(
@@ -192,6 +197,39 @@ def test_refuses_a_module_of_another_model(copy, model, tmp_path):
     shutil.copy(other / "forward.jax_export.xz", copy)
     reseal(copy)
     refuse(copy, "it takes other arrays than the weights")
+
+
+def test_a_bundle_outlives_its_module(copy, model, capfd):
+    ids, logits = model[-2:]
+    put_module(copy, from_the_future)
+    told = (
+        rf"forward.jax_export.xz, written by jax {jax.__version__}, is not used: jax .* cannot "
+        r"read it.*built from the weights instead; .* experiments.export --refresh --bundle="
+    )
+    with pytest.warns(ForwardRebuilt, match=told) as warned:
+        bundle = Bundle.load(copy)
+    assert warned[0].filename == __file__ and "\n" not in str(warned[0].message)
+    np.testing.assert_allclose(bundle.logits(ids), logits, atol=1e-6)
+    capfd.readouterr()  # What MLIR prints about the module.
+
+
+def test_samples_are_compared_without_a_module_too(copy, capfd):
+    put_module(copy, from_the_future)
+    edit_manifest(copy, lambda m: m["samples"]["logits"].__setitem__(3, 0.125))
+    with pytest.warns(ForwardRebuilt):
+        refuse(copy, "for its sample 3, 0.125 when")
+    edit_manifest(copy, lambda m: m["model"].update(model="ipnn"))
+    refuse(copy, "cannot be used .*, and the weights are not those of the model")
+    capfd.readouterr()
+
+
+def test_a_platform_that_the_module_is_not_for(model, tmp_path):
+    params, index, batch_stats, ids, logits = model
+    with pytest.warns(ForwardRebuilt, match="it was made for cuda, tpu, this is cpu"):
+        bundle = write_bundle(
+            tmp_path / "b", CONFIG, params, batch_stats, index, FIELDS, platforms=("cuda", "tpu")
+        )
+    np.testing.assert_allclose(bundle.logits(ids), logits, atol=1e-6)
 
 
 def test_refuses_what_is_no_bundle(tmp_path):

@@ -4,6 +4,7 @@ import pathlib
 import jax
 import numpy as np
 import pytest
+from future_module import from_the_future, put_module
 
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
@@ -11,8 +12,9 @@ from optembed_jax.models.forward import forward, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving import bundle_writer
 from optembed_jax.serving.bundle import Bundle, BundleError
-from optembed_jax.serving.bundle_writer import write_bundle
+from optembed_jax.serving.bundle_writer import refresh_module, write_bundle
 from optembed_jax.serving.compact_model import compact
+from optembed_jax.serving.forward_module import ForwardRebuilt
 
 FIELDS = Fields(("a", "b"), (4, 3))
 CONFIG = ModelConfig(model="fm", latent_dim=2)
@@ -120,3 +122,27 @@ def test_the_card_says_what_is_in_it(parts, tmp_path):
     # row is pruned, what stands for it and the two that are kept.
     assert "It has 6 rows of a table of 7. They take 48 bytes (float32), against 56" in card
     assert "| a | 3 | 2 | float32 |" in card
+
+
+def test_a_refreshed_bundle_has_a_module_that_jax_takes(parts, check, tmp_path, capfd):
+    write_bundle(tmp_path / "b", *parts, check=check)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "b").iterdir()}
+    put_module(tmp_path / "b", from_the_future)
+    refresh_module(tmp_path / "b", tmp_path / "b")  # which warns of nothing
+    found = {path.name: path.read_bytes() for path in (tmp_path / "b").iterdir()}
+    assert found == before and os.listdir(tmp_path) == ["b"]
+    refresh_module(tmp_path / "b", tmp_path / "other", ["cpu"])
+    np.testing.assert_allclose(Bundle.load(tmp_path / "other").logits(check[0]), check[1])
+    other = (tmp_path / "other" / "weights.safetensors").read_bytes()
+    assert other == before["weights.safetensors"]
+    capfd.readouterr()  # What MLIR prints about the module from the future.
+
+
+def test_a_refresh_that_fails_leaves_the_bundle(parts, tmp_path, monkeypatch):
+    write_bundle(tmp_path / "b", *parts)
+    before = (tmp_path / "b" / "SHA256SUMS").read_bytes()
+    monkeypatch.setattr(bundle_writer, "export_forward", lambda *arguments: b"nothing")
+    with pytest.raises(ForwardRebuilt):
+        refresh_module(tmp_path / "b", tmp_path / "b")
+    assert (tmp_path / "b" / "SHA256SUMS").read_bytes() == before
+    assert os.listdir(tmp_path) == ["b"]

@@ -13,7 +13,6 @@ from optembed_jax.models import MODEL_NAMES
 from optembed_jax.models.forward import Selection, forward, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving.compact_model import (
-    columns_kept,
     compact,
     expand,
     fold_for_serving,
@@ -235,12 +234,6 @@ def test_training_memory_shrinks_with_the_table(make):
     # Adam's two moments of the table, a counter aside.
     assert tree_bytes(state.opt_state[0]) == 2 * table + 4
     assert tree_bytes(state.params.network) < tree_bytes(params.network)
-
-
-def test_columns_are_the_first_of_each_field():
-    np.testing.assert_array_equal(columns_kept((2, 0, 3), 4, (0, 2)), [0, 1, 8, 9, 10])
-    np.testing.assert_array_equal(columns_kept((2, 0, 3), 4, (2, 0)), [8, 9, 10, 0, 1])
-    assert not len(columns_kept((0, 0), 4, ()))
 
 
 def test_refuses_to_compact_twice(make):

@@ -2,13 +2,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from future_module import from_the_future
 from jax import export
 
 from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving.bundle_content import served
 from optembed_jax.serving.compact_model import compact
-from optembed_jax.serving.forward_module import export_forward, load_forward, model_of
+from optembed_jax.serving.forward_module import (
+    ModuleRefused,
+    build_forward,
+    export_forward,
+    load_forward,
+    model_of,
+)
 from optembed_jax.serving.stored_model import Storage, describe_fields, store, tensors_of
 
 
@@ -32,7 +39,8 @@ def parts(fields, randomise):
 def test_names_lead_back_to_the_model(parts):
     _, stored, index, described, weights = parts
     found = model_of(weights, described, index.linear_by_id)
-    expected = (*stored.live(), index)
+    live, batch_stats = stored.live()
+    expected = (live.replace(table=live.table.joined(index)), batch_stats, index)
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
@@ -81,5 +89,32 @@ def test_refuses_other_arrays_and_bytes():
         load_forward(module, {"a": np.zeros(6, np.float32)}, 3)
     with pytest.raises(ValueError, match="it takes ids"):
         load_forward(module, weights, 4)
-    with pytest.raises(ValueError, match="not a module"):
+    with pytest.raises(ModuleRefused, match=f"jax {jax.__version__} cannot read it"):
         load_forward(b"nothing", weights, 3)
+
+
+def test_a_module_of_a_newer_jax_is_refused(parts, capfd):
+    config, _, _, described, weights = parts
+    module = export_forward(config, weights, described, False, ["cpu"])
+    newer = from_the_future(module, "operation")
+    with pytest.raises(ModuleRefused, match=f"jax {jax.__version__} cannot read it: .*StableHLO"):
+        load_forward(newer, weights, 3)
+    assert "gather_v9" in capfd.readouterr().err  # By JAX itself, not by us.
+    with pytest.raises(ModuleRefused, match=r"it has calling convention .*, jax .* calls those of"):
+        load_forward(from_the_future(module, "calling convention"), weights, 3)
+
+
+def test_a_module_for_another_platform_is_told_as_that(parts):
+    config, _, index, described, weights = parts
+    module = export_forward(config, weights, described, index.linear_by_id, ["cuda", "tpu"])
+    with pytest.raises(ModuleRefused, match="it was made for cuda, tpu, this is cpu"):
+        load_forward(module, weights, 3)
+
+
+def test_what_is_built_is_what_was_exported(parts):
+    config, _, index, described, weights = parts
+    built = jax.jit(build_forward(config, described, index.linear_by_id))
+    module = export_forward(config, weights, described, index.linear_by_id, ["cpu"])
+    ids = np.array([[0, 4, 9], [2, 7, 11]], np.int32)
+    found = load_forward(module, weights, 3).call(weights, ids)
+    np.testing.assert_allclose(built(weights, ids), found, rtol=1e-6)

@@ -7,7 +7,6 @@ from optembed_jax.table.quantize import (
     STORAGES,
     ScaledRows,
     quantize_rows,
-    read_rows,
     restore_rows,
     storage_of,
 )
@@ -39,15 +38,6 @@ def test_half_precision_rounds_to_its_significand(rows, storage, bits):
     assert stored.dtype == jnp.dtype(storage)
     error = np.abs(np.asarray(restore_rows(stored)) - np.asarray(rows))
     assert (error <= np.abs(np.asarray(rows)) * 2.0**-bits + 2.0**-25).all()
-
-
-@pytest.mark.parametrize("storage", STORAGES)
-def test_reading_is_restoring(rows, storage):
-    stored = quantize_rows(rows, storage)
-    read = read_rows(stored, jnp.array([4, 49, 0, 3, 4], jnp.int32))
-    whole = np.asarray(restore_rows(stored))
-    assert read.dtype == jnp.float32
-    np.testing.assert_array_equal(read, whole[[4, 49, 0, 3, 4]])
 
 
 @pytest.mark.parametrize("storage", STORAGES)

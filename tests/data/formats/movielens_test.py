@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from optembed_jax import data
+from optembed_jax.data.splits import SPLITS
 from optembed_jax.errors import InputError
 
 MOVIES = {
@@ -100,7 +101,7 @@ def test_genres_are_several_values(tmp_path, ratings):
     assert prepared.options["multi"] == ["genres"] and "multi" not in single.options
     assert prepared.fields.slots == (1, 1, 2, 1, 1, 1, 1, 1, 1)
     genres, nothing = slice(2, 4), prepared.fields.num_features
-    for split in data.SPLITS:
+    for split in SPLITS:
         (ids, labels), (own, same) = prepared.arrays(split), single.arrays(split)
         np.testing.assert_array_equal(labels, same)
         for bag, one in zip(ids[:, genres].tolist(), own[:, 2].tolist(), strict=True):

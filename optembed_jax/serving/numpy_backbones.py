@@ -1,0 +1,163 @@
+"""The backbones in NumPy: the formulas of ``optembed_jax.models`` again, for folded networks.
+
+A backbone that is not named here is refused: ``bundle.Bundle`` serves it.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from optembed_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Read:
+    """What a batch reads of a table.
+
+    Attributes:
+      count: examples, ``N``.
+      parts: float32 ``[N, k, d]`` of each run of neighbours that have ``d`` columns each, in the
+        order of the fields.
+      linear: the linear term float32 ``[N]``; None for a backbone without.
+    """
+
+    count: int
+    parts: Sequence[np.ndarray]
+    linear: np.ndarray | None
+
+    @property
+    def flat(self) -> np.ndarray:
+        """Float32 ``[N, sum(dims)]``, field by field."""
+        flat = (part.reshape(self.count, -1) for part in self.parts)
+        return np.concatenate([np.zeros((self.count, 0), np.float32), *flat], axis=1)
+
+
+Backbone = Callable[[Read], np.ndarray]
+"""What a batch reads to logits float32 ``[N]``."""
+
+
+def backbone_of(model: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Backbone:
+    """The forward pass behind the lookup.
+
+    Args:
+      model: the manifest's.
+      tensors: as they are served; those of the network are named ``network/...``.
+
+    Raises:
+      InputError: NumPy has no such backbone.
+    """
+    name = model["model"]
+    if name not in _BACKBONES:
+        raise InputError(f"there is no model {name!r} in NumPy, only {', '.join(_BACKBONES)}")
+    return _BACKBONES[name](_Network(tensors, len(model["mlp_dims"])))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Network:
+    """A folded network's layers.
+
+    Attributes:
+      tensors: by name.
+      depth: hidden layers.
+    """
+
+    tensors: Mapping[str, np.ndarray]
+    depth: int
+
+    def dense(self, x: np.ndarray, name: str) -> np.ndarray:
+        kernel, bias = (self.tensors[f"network/{name}/{n}"] for n in ("kernel", "bias"))
+        return x @ kernel + bias
+
+    def mlp(self, x: np.ndarray) -> np.ndarray:
+        for layer in range(self.depth):
+            x = np.maximum(self.dense(x, f"mlp/Dense_{layer}"), 0)
+        return x
+
+    def logit(self, x: np.ndarray) -> np.ndarray:
+        return self.dense(x, "logit/Dense_0")[:, 0]
+
+
+def _of_fm(network: _Network) -> Backbone:
+    def logits(read: Read) -> np.ndarray:
+        assert read.linear is not None
+        total: np.ndarray = network.tensors["network/bias"] + read.linear + _fm(read)
+        return total
+
+    return logits
+
+
+def _of_fnn(network: _Network) -> Backbone:
+    return lambda read: network.logit(network.mlp(read.flat))
+
+
+def _of_deepfm(network: _Network) -> Backbone:
+    def logits(read: Read) -> np.ndarray:
+        assert read.linear is not None
+        total: np.ndarray = network.logit(network.mlp(read.flat)) + read.linear + _fm(read)
+        return total
+
+    return logits
+
+
+def _of_ipnn(network: _Network) -> Backbone:
+    def logits(read: Read) -> np.ndarray:
+        return network.logit(network.mlp(np.concatenate([read.flat, _products(read)], axis=1)))
+
+    return logits
+
+
+def _of_dcn(network: _Network) -> Backbone:
+    def logits(read: Read) -> np.ndarray:
+        weights, biases = (network.tensors[f"network/cross_{n}"] for n in ("weight", "bias"))
+        offsets = network.tensors.get("network/cross_offset", np.zeros(len(weights), np.float32))
+        x0 = x = read.flat
+        for weight, bias, offset in zip(weights, biases, offsets, strict=True):
+            x = x0 * (x @ weight + offset)[:, None] + bias + x
+        return network.logit(np.concatenate([x, network.mlp(x0)], axis=1))
+
+    return logits
+
+
+def _of_dcnv2(network: _Network) -> Backbone:
+    def logits(read: Read) -> np.ndarray:
+        x0 = x = read.flat
+        for layer in itertools.count():
+            if f"network/cross_{layer}/kernel" not in network.tensors:
+                break
+            x = x0 * network.dense(x, f"cross_{layer}") + x
+        return network.logit(np.concatenate([x, network.mlp(x0)], axis=1))
+
+    return logits
+
+
+_BACKBONES: Mapping[str, Callable[[_Network], Backbone]] = {
+    "fm": _of_fm,
+    "fnn": _of_fnn,
+    "deepfm": _of_deepfm,
+    "ipnn": _of_ipnn,
+    "dcn": _of_dcn,
+    "dcnv2": _of_dcnv2,
+}
+
+
+def _fm(read: Read) -> np.ndarray:
+    """The FM interaction ``[N]``; fields of dims ``d`` and ``e`` share ``min(d, e)`` columns."""
+    width = max((rows.shape[2] for rows in read.parts), default=0)
+    total, squares = np.zeros((read.count, width), np.float32), np.zeros(read.count, np.float32)
+    for rows in read.parts:
+        total[:, : rows.shape[2]] += rows.sum(axis=1)
+        squares += (rows * rows).sum(axis=(1, 2))
+    return 0.5 * ((total * total).sum(axis=1) - squares)
+
+
+def _products(read: Read) -> np.ndarray:
+    """Inner products of all pairs of fields ``[N, P]``, in their order."""
+    width = max((part.shape[2] for part in read.parts), default=0)
+    padded = [np.pad(p, ((0, 0), (0, 0), (0, width - p.shape[2]))) for p in read.parts]
+    dense = np.concatenate([np.zeros((read.count, 0, width), np.float32), *padded], axis=1)
+    first, second = np.triu_indices(dense.shape[1], 1)
+    products: np.ndarray = (dense @ dense.transpose(0, 2, 1))[:, first, second]
+    return products

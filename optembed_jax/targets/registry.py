@@ -1,0 +1,60 @@
+"""What a bundle can be written as: a target is a module of its own, and a line here."""
+
+import dataclasses
+import importlib
+import pathlib
+from collections.abc import Mapping
+
+from optembed_jax.errors import InputError
+from optembed_jax.serving.bundle import Bundle
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Another form of a bundle.
+
+    Attributes:
+      name: of the format.
+      module: has ``write(bundle, path, takes_ids) -> str``.
+      extra: of this package, which installs what the module imports.
+      is_folder: whether a folder is written, else a file.
+    """
+
+    name: str
+    module: str
+    extra: str
+    is_folder: bool
+
+    def write(self, bundle: Bundle, path: pathlib.Path, takes_ids: bool) -> str:
+        """Write the bundle, whole or not at all; a line about what was written.
+
+        Raises:
+          InputError: the target's libraries are missing, the bundle needs what the target has not,
+            or what was written does not give the bundle's logits.
+        """
+        try:
+            module = importlib.import_module(self.module)
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"--format={self.name} needs the package {error.name}, which is not installed; "
+                f"install the extra: pip install 'optembed-jax[{self.extra}]'"
+            ) from error
+        told: str = module.write(bundle, path, takes_ids)
+        return told
+
+
+TARGETS: Mapping[str, Target] = {
+    target.name: target
+    for target in (Target("onnx", "optembed_jax.targets.onnx_file", "onnx", is_folder=False),)
+}
+
+
+def target_of(name: str) -> Target:
+    """A target by name.
+
+    Raises:
+      InputError: there is no such format; the message has the list.
+    """
+    if name not in TARGETS:
+        raise InputError(f"--format is one of bundle, {', '.join(TARGETS)}, not {name!r}")
+    return TARGETS[name]
