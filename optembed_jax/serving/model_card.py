@@ -36,6 +36,7 @@ def render(manifest: Mapping[str, Any]) -> str:
         "```",
         "",
         "A value without a row (never seen, too rare, or pruned) reads its field's first one.",
+        *_cells(manifest),
         "",
         "## Quality",
         "",
@@ -60,6 +61,17 @@ def render(manifest: Mapping[str, Any]) -> str:
         "Checksums: `sha256sum -c SHA256SUMS`. Versions and flags are in manifest.json.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _cells(manifest: Mapping[str, Any]) -> list[str]:
+    several = [f"`{f['name']}` (up to {f['slots']})" for f in manifest["fields"] if "slots" in f]
+    if not several:
+        return []
+    pooling = manifest["model"]["pooling"]
+    return [
+        f"Cells of {', '.join(several)} hold several values, of which the model reads the "
+        f"{pooling}: give a list, or a text with the separator of the training data."
+    ]
 
 
 def _table(header: list[str], lines: list[list[str]]) -> list[str]:
