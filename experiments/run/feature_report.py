@@ -22,7 +22,7 @@ def measured(
     trained: Trained,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Of each field what its values are worth, and how many validation examples have one without a row.
+    """Of each field what its values are worth, and how many examples have one without a row.
 
     Args:
       score: labels and logits of the trained model.
