@@ -87,6 +87,18 @@ flags.DEFINE_list(
 )
 flags.DEFINE_list("categorical", list(_DATA.categorical), "table: the categorical columns.")
 flags.DEFINE_list("numeric", list(_DATA.numeric), "table: the numeric columns.")
+flags.DEFINE_list(
+    "multi",
+    _DATA.multi,
+    "table: the columns whose cells hold several values (genres: war|sci, or a list in Parquet). "
+    "movielens: genres by default, with --multi= each combination is a value.",
+)
+flags.DEFINE_string(
+    "separator", _DATA.separator, "table: what stands between the values of a text in --multi."
+)
+flags.DEFINE_integer(
+    "max_values", _DATA.max_values, "Values of a cell in --multi that are read; more are cut."
+)
 flags.DEFINE_string("time_column", _DATA.time_column, "table: the column that orders rows in time.")
 flags.DEFINE_string("split", _DATA.split, "random (8:1:1 rows) or time.")
 flags.DEFINE_string("split_index", _DATA.split_index, "Folder of row-number files, one per split.")
@@ -155,6 +167,9 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string(
     "mode_linear", _MODEL.mode_linear, "keep or prune the linear weights of pruned rows."
+)
+flags.DEFINE_string(
+    "pooling", _MODEL.pooling, "mean or sum: what a field reads of the values of a cell in --multi."
 )
 flags.DEFINE_integer("norm", _MODEL.norm, "Order of the row norm, 1 or 2.")
 flags.DEFINE_float(
@@ -422,8 +437,8 @@ COUNTS = flags.DEFINE_bool(
 FORMAT = flags.DEFINE_string(
     "format",
     "bundle",
-    "export: bundle, or what the bundle at --bundle is written again as, to --output: onnx. No run "
-    "is needed for the latter.",
+    "export: bundle, or what the bundle at --bundle is written again as, to --output: onnx (a "
+    "file) or torch (a folder). No run is needed for the latter.",
 )
 TAKES_IDS = flags.DEFINE_bool(
     "takes_ids",

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from etils.epath import Path
 
-from experiments.run import calibration, preemption, processes
+from experiments.run import calibration, feature_report, preemption, processes
 from experiments.run.progress import TrainingProgress
 from experiments.run.trained import (
     Run,
@@ -22,6 +22,7 @@ from experiments.run.trained import (
     cut_to,
     key_of,
     model_of,
+    whole_table,
 )
 from experiments.run.workdir import append_jsonl, write_jsonl
 from optembed_jax import data, metrics
@@ -29,7 +30,7 @@ from optembed_jax.data import PreparedData
 from optembed_jax.devices.choice import Choice, choose, make_steps
 from optembed_jax.devices.parallel import Steps
 from optembed_jax.method.threshold import by_block, table_row_mask
-from optembed_jax.models.forward import Params, Reading, Selection, init_params
+from optembed_jax.models.forward import Params, Reading, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import of_all_rows, shift_to_rate, shifted
 from optembed_jax.models.parameter_count import rows_in_budget
@@ -42,7 +43,7 @@ from optembed_jax.table import stand_in
 from optembed_jax.table.score import keep_best, row_scores
 from optembed_jax.training.checkpoint import Checkpoints
 from optembed_jax.training.fit import Fitted, fit
-from optembed_jax.training.prediction import Predicted, predict
+from optembed_jax.training.prediction import Batches, Predicted, predict
 from optembed_jax.training.resume import Epoch, Position, Saving, resume
 
 _CALIBRATED_ON = 2**16
@@ -91,14 +92,14 @@ def _devices_for(run: Run, phase: Phase, start: tuple[Params, Any] | None = None
 def baseline(run: Run, folder: Path) -> dict[str, Any]:
     """Train the plain model; the record of the phase."""
     devices = _devices_for(run, Phase.BASELINE)
-    return _train(run, folder, Phase.BASELINE, devices, _Start(), Selection())
+    return _train(run, folder, Phase.BASELINE, devices, _Start(), whole_table(run))
 
 
 def fit_baseline(run: Run, folder: Path, told: str, first_rows: int) -> tuple[Epoch, int]:
     """Train the plain model on the first rows; its best epoch, and how many rows they were."""
     devices = _devices_for(run, Phase.BASELINE)
     rows = data.Reader(run.prepared, "train", devices.batch_size, first_rows=first_rows).num_rows
-    everything = Selection()
+    everything = whole_table(run)
     fitted = _fit(run, folder, Phase.BASELINE, devices, _Start(), everything, told, first_rows)
     return fitted.best, rows
 
@@ -116,7 +117,7 @@ def supernet(run: Run, folder: Path) -> dict[str, Any]:
     if not state_manifest.is_finished(folder / "initial"):
         params, batch_stats = devices.made_on_host(make)
         saved_state.save(folder / "initial", {"params": params, "batch_stats": batch_stats})
-    return _train(run, folder, Phase.SUPERNET, devices, _Start(make), Selection())
+    return _train(run, folder, Phase.SUPERNET, devices, _Start(make), whole_table(run))
 
 
 def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:
@@ -221,27 +222,31 @@ def _train(
     if settled_params is not fitted.params:
         fitted = dataclasses.replace(fitted, params=settled_params)
         final = steps.place(settled_params)
-    trained = _frozen(run, folder, phase, model, fitted, kept)
+    trained, scored = _frozen(run, folder, phase, model, fitted, kept)
 
     scoring = _Scoring(phase, steps, steps.place(frozen))
     is_shared = phase == Phase.SUPERNET and model.shares_stand_in
     if fitted.scores is not None or is_shared:
         # A budget cuts after training: what is scored is what is kept, not what was trained.
         cut = devices.steps_of(Phase.RETRAIN, prepared.fields.num_features)
-        scoring = _Scoring(Phase.RETRAIN, cut, cut.place(trained.selection(model)))
+        scoring = _Scoring(Phase.RETRAIN, cut, cut.place(trained.selection(model, prepared.fields)))
         if is_shared:
             final = cut.place(cut_to(run, trained, trained.rows))
 
-    def predicted(split: str, params: Params, first_rows: int | None = None) -> Predicted:
+    def score(batches: Batches, params: Params) -> Predicted:
         return predict(
             params,
             on_devices.batch_stats,
-            reader(split, shuffle=False, remainder="pad", first_rows=first_rows),
+            batches,
             scoring.frozen,
             phase=scoring.phase,
             model=model,
             steps=scoring.steps,
         )
+
+    def predicted(split: str, params: Params, first_rows: int | None = None) -> Predicted:
+        rows = reader(split, shuffle=False, remainder="pad", first_rows=first_rows)
+        return score(rows, params)
 
     if settings.calibrate:
         _, logits, weights = predicted("train", final, _CALIBRATED_ON)
@@ -272,6 +277,13 @@ def _train(
     )
     for warning in warnings:
         run.progress.say(f"{phase.value}  warning: {warning}")
+    sample = reader("validation", shuffle=False, remainder="pad", first_rows=feature_report.ROWS)
+    worth = feature_report.measured(
+        lambda batches: score(batches, final)[:2], sample, prepared.fields, trained, settings.seed
+    )
+    counted = counts(run, model, trained)
+    told = feature_report.saliency(fitted.scores, scored, prepared.fields)
+    counted["fields"] = feature_report.joined(counted["fields"], worth, told)
     return {
         "val_auc": metrics.auc(*validation),
         "val_calibration": calibrations["validation"],
@@ -280,7 +292,7 @@ def _train(
         "test_calibration": calibrations["test"],
         **_grouped_aucs(prepared, {"val": validation, "test": test}),
         "warnings": warnings,
-        **counts(run, model, trained),
+        **counted,
         "best_epoch": fitted.best.number,
         "epochs": len(fitted.epochs),
         **_exchanged(devices.choice, fitted),
@@ -431,9 +443,11 @@ def _begin_or_resume(
 
 def _frozen(
     run: Run, folder: Path, phase: Phase, model: ModelConfig, fitted: Fitted, kept: Trained | None
-) -> Trained:
-    """The trained model with the rows and columns that it reads from now on."""
-    fields, params = run.prepared.fields, fitted.params
+) -> tuple[Trained, np.ndarray | None]:
+    """The trained model with the rows and columns that it reads from now on, and the score of each
+    row, where rows are chosen by scores.
+    """
+    fields, params, scored = run.prepared.fields, fitted.params, None
     rows = np.ones(fields.num_features, bool)
     dims = np.full(fields.num_fields, model.latent_dim, np.int32)
     if phase == Phase.SUPERNET and params.thresholds is not None:
@@ -450,7 +464,9 @@ def _frozen(
             rows[fields.oov_ids] = True
     if phase == Phase.SUPERNET and fitted.scores is not None:
         weights = run.prepared.weight_of_values
-        scores = row_scores(fitted.scores, params.table.rows, fields, fitted.steps, weights)
+        scores = scored = row_scores(
+            fitted.scores, params.table.rows, fields, fitted.steps, weights
+        )
         # The search may try other shares of the rows.
         if processes.is_first():
             array_file.save(folder / "row_scores.safetensors", {"scores": scores})
@@ -459,4 +475,4 @@ def _frozen(
         rows = keep_best(scores, rows_in_budget(model, fields))
     if kept is not None:
         rows, dims = kept.rows, kept.dims
-    return Trained(params, fitted.batch_stats, rows, dims)
+    return Trained(params, fitted.batch_stats, rows, dims), scored

@@ -26,16 +26,16 @@ _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
 @functools.cache
 def features(
-    num_fields: int, grouped: bool = False, weighted: bool = False
+    num_slots: int, grouped: bool = False, weighted: bool = False
 ) -> tfds.features.FeaturesDict:
-    """What one record holds: `ids` int32 ``[rows, F]`` and `labels` uint8 ``[rows]``.
+    """What one record holds: `ids` int32 ``[rows, S]`` and `labels` uint8 ``[rows]``.
 
     And `groups` int64 ``[rows]`` where rows are grouped, `weights` float32 ``[rows]`` where some
     count more than others.
     """
     tensor = functools.partial(tfds.features.Tensor, encoding="bytes")
     held = {
-        "ids": tensor(shape=(None, num_fields), dtype=np.int32),
+        "ids": tensor(shape=(None, num_slots), dtype=np.int32),
         "labels": tensor(shape=(None,), dtype=np.uint8),
     }
     if grouped:
@@ -54,7 +54,7 @@ class Part(NamedTuple):
     """Some rows.
 
     Attributes:
-      ids: int32 ``[rows, F]``.
+      ids: int32 ``[rows, S]``.
       labels: uint8 ``[rows]``.
       groups: int64 ``[rows]``, if any.
       weights: float32 ``[rows]``, if any.
@@ -92,7 +92,7 @@ def write_shard(path: pathlib.Path, parts: Iterable[Part]) -> int:
 
 
 def _serialize(part: Part) -> bytes:
-    # Written out instead of `features(F).serialize_example`, which takes three times as long.
+    # Written out instead of `features(S).serialize_example`, which takes three times as long.
     example = tf_example_pb2.Example()
     feature = example.features.feature
     for name, values in part._asdict().items():
@@ -102,7 +102,7 @@ def _serialize(part: Part) -> bytes:
     return bytes(example.SerializeToString(deterministic=True))
 
 
-def _parse(record: bytes, num_fields: int) -> Part:
+def _parse(record: bytes, num_slots: int) -> Part:
     feature = tf_example_pb2.Example.FromString(record).features.feature
     ids = np.frombuffer(feature["ids"].bytes_list.value[0], np.int32)
     labels = np.frombuffer(feature["labels"].bytes_list.value[0], np.uint8)
@@ -111,7 +111,7 @@ def _parse(record: bytes, num_fields: int) -> Part:
         for name, kind in (("groups", np.int64), ("weights", np.float32))
         if name in feature
     }
-    return Part(ids.reshape(len(labels), num_fields), labels, **beside)
+    return Part(ids.reshape(len(labels), num_slots), labels, **beside)
 
 
 def weights_of(part: Part) -> np.ndarray:
@@ -132,9 +132,9 @@ class ShardReader:
       path: the shard.
     """
 
-    def __init__(self, path: pathlib.Path, num_fields: int) -> None:
+    def __init__(self, path: pathlib.Path, num_slots: int) -> None:
         self.path = path
-        self._num_fields = num_fields
+        self._num_slots = num_slots
         self._reader = array_record_module.ArrayRecordReader(str(path), _READER_OPTIONS)
         self._lock = threading.Lock()
 
@@ -147,6 +147,6 @@ class ShardReader:
         try:
             with self._lock:
                 records = self._reader.read(list(numbers))
-            return [_parse(record, self._num_fields) for record in records]
+            return [_parse(record, self._num_slots) for record in records]
         except Exception as error:
             raise InputError(f"{self.path} cannot be read: {error}") from error

@@ -25,7 +25,7 @@ class Batch(NamedTuple):
     """Some rows of a split.
 
     Attributes:
-      ids: int32 ``[B, F]``.
+      ids: int32 ``[B, F]``, of fields with several values ``[B, S]``.
       labels: float32 ``[B]``, 0 or 1.
       weights: float32 ``[B]``, how much a row counts, 1 where all count alike; 0 for padding.
     """
@@ -104,9 +104,9 @@ class Reader:
         self._seed, self._shuffle, self._remainder = seed, shuffle, remainder
         self._process, self._local = process_index, batch_size // process_count
         self.is_weighted = prepared.is_weighted
-        self._padding = prepared.fields.oov_ids
+        self._padding = prepared.fields.oov_example
         self._shards = [
-            blocks.ShardReader(prepared.path / shard.file, prepared.fields.num_fields)
+            blocks.ShardReader(prepared.path / shard.file, prepared.fields.num_slots)
             for shard in shards
         ]
 

@@ -49,11 +49,15 @@ class Provenance:
       dataset: name and fingerprint of the data set, and the like.
       metrics: such as ``test_auc``.
       flags: that the model was trained with.
+      worth: what each field is worth and how often its values are unseen, of all fields in order:
+        ``auc`` (lost with its values shuffled, None where there is none), ``logloss`` (gained
+        likewise) and ``unseen`` (share of rows), all of them on validation rows.
     """
 
     dataset: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     flags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    worth: Mapping[str, Sequence[float | None]] = dataclasses.field(default_factory=dict)
 
 
 def write_bundle(
@@ -113,7 +117,8 @@ def write_bundle(
         _write(folder, files)
         loaded = Bundle.load(folder)
         _compare(loaded, check)
-        if encoder is not None and loaded.encoder.vocabulary.layout != fields:
+        told = None if encoder is None else loaded.encoder.vocabulary.layout
+        if told is not None and (told.names, told.sizes) != (fields.names, fields.sizes):
             raise BundleError("the vocabulary that was written has other fields than the model")
     loaded.path = target
     return loaded
@@ -134,7 +139,7 @@ def content_of(
     described = describe_fields(fields.names, index, stored)
     manifest = {
         "format": layout.FORMAT,
-        "format_version": layout.FORMAT_VERSION,
+        "format_version": layout.version_of(described),
         "model": dataclasses.asdict(config),
         "fields": described,
         "full_rows": full_rows,
@@ -149,6 +154,7 @@ def content_of(
         "dataset": dict(provenance.dataset),
         "metrics": dict(provenance.metrics),
         "flags": dict(provenance.flags),
+        **({"worth": dict(provenance.worth)} if provenance.worth else {}),
         "versions": versions(*_PACKAGES),
     }
     served = bundle_content.served(manifest, tensors)
@@ -186,9 +192,15 @@ def refresh_module(
         old = Bundle.load(source)
     content = bundle_content.read_content(source)
     manifest = {**content.manifest, "versions": versions(*_PACKAGES)}
+    try:
+        telling = _telling(manifest)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise BundleError(
+            f"{source}: no model card can be made of its manifest: {error!r}"
+        ) from error
     config, fields = config_of(source, manifest), manifest["fields"]
     module = export_forward(config, old.weights, fields, manifest["linear_by_id"], platforms)
-    files = {**content.files, **_telling(manifest), layout.FORWARD: layout.packed_module(module)}
+    files = {**content.files, **telling, layout.FORWARD: layout.packed_module(module)}
     with replaced(target) as folder:
         _write(folder, files)
         loaded = Bundle.load(folder)

@@ -61,10 +61,15 @@ class Rule:
 
         Blanks around it are no part of it. The text of a text that came of here is itself.
         """
-        text = text and text.strip(BLANKS)
-        if not text or (self.words and text in MISSING_WORDS):
+        text = without_blanks(text)
+        if text is None or (self.words and text in MISSING_WORDS):
             return None
         return _CANONICAL[self.kind](text)
+
+
+def without_blanks(text: str | None) -> str | None:
+    """A text without the blanks around it; None where it is nothing else."""
+    return text.strip(BLANKS) or None if text else text
 
 
 def _number(text: str) -> str:
@@ -108,7 +113,7 @@ def forms_of(texts: Iterable[str | None], so_far: frozenset[str] = frozenset()) 
       so_far: ways found in earlier texts.
     """
     found = set(so_far)
-    for text in texts:
+    for text in map(without_blanks, texts):
         if _OTHER in found and text is not None and text not in MISSING_WORDS:
             continue
         found.add(form_of(text))

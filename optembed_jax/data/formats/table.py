@@ -30,6 +30,7 @@ from optembed_jax.data.raw.sources import NoFiles, RawData, RawFile, Source, par
 from optembed_jax.data.raw.table_file import is_empty, source_of
 from optembed_jax.data.splits import TEST, TRAIN, VALIDATION
 from optembed_jax.errors import InputError
+from optembed_jax.values.cells import Cells
 
 
 class Table(Format):
@@ -43,8 +44,10 @@ class Table(Format):
 
     @staticmethod
     def columns_of(used: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Column, ...]:
-        """The categorical columns, then the numeric ones, as they were named."""
-        return tuple(Column(name, name) for name in used["categorical"]) + tuple(
+        """The categorical columns, those of several values, then the numeric ones, as named."""
+        cells = _cells(used)
+        names = dict.fromkeys([*used["categorical"], *cells])
+        return tuple(Column(name, name, cells=cells.get(name)) for name in names) + tuple(
             Column(name, name, NUMERIC, check=not_a_number, expected="a number")
             for name in used["numeric"]
         )
@@ -69,9 +72,10 @@ class Table(Format):
         time = None
         if options.time_column is not None:
             time = Time(options.time_column, _times, "a number or an ISO 8601 date")
+        used = options.used_by(cls.name)
         return RawData(
-            _source(files, tuple(wanted), layout, _numbers(options)),
-            cls.columns_of({"categorical": options.categorical, "numeric": options.numeric}, {}),
+            _source(files, tuple(wanted), layout, _numbers(options), _cells(used)),
+            cls.columns_of(used, {}),
             _label(options),
             time,
             group=options.group,
@@ -131,37 +135,59 @@ def _files(options: DataOptions) -> tuple[RawFile, ...]:
 
 
 def _wanted(options: DataOptions) -> list[str]:
-    label = _label(options).source
+    label, multi = _label(options).source, options.multi_of("table")
     fields = [*options.categorical, *options.numeric]
-    if not fields:
-        raise InputError("data set 'table' needs at least one column in categorical or numeric")
+    if not fields and not multi:
+        raise InputError(
+            "data set 'table' needs at least one column in categorical, numeric or multi"
+        )
     repeated = sorted({name for name in fields if fields.count(name) > 1})
     if repeated:
         raise InputError(f"column {repeated[0]!r} is named twice in categorical and numeric")
-    if label in fields:
+    if label in [*fields, *multi]:
         raise InputError(f"the label {label!r} cannot be a field as well")
+    for name in multi:
+        for option in ("numeric", "time_column", "group"):
+            if name in (getattr(options, option) or ()) and (
+                option == "numeric" or name == getattr(options, option)
+            ):
+                raise InputError(
+                    f"column {name!r} is named in multi and in {option}, which needs one value in "
+                    "a cell"
+                )
     if options.split == "time" and options.time_column is None:
         raise InputError("split=time needs time_column for data set 'table'")
     if options.group == label:
         raise InputError(f"the label {label!r} cannot be the group as well")
     for name, others in (
-        ("a field", fields),
+        ("a field", [*fields, *multi]),
         ("the label", [label]),
         ("the group", [options.group]),
         ("the time", [options.time_column]),
     ):
         if options.weight in others and options.weight is not None:
             raise InputError(f"the weight {options.weight!r} cannot be {name} as well")
-    wanted = [label, *fields]
+    wanted = [label, *fields, *multi]
     beside = [options.time_column, options.group, options.weight]
     return list(dict.fromkeys(wanted + [name for name in beside if name]))
 
 
+def _cells(used: Mapping[str, Any]) -> dict[str, Cells]:
+    """How the columns are read whose cells hold several values."""
+    return {name: Cells(used["separator"], used["max_values"]) for name in used.get("multi") or ()}
+
+
 def _source(
-    files: tuple[RawFile, ...], wanted: tuple[str, ...], layout: Layout, numbers: tuple[str, ...]
+    files: tuple[RawFile, ...],
+    wanted: tuple[str, ...],
+    layout: Layout,
+    numbers: tuple[str, ...],
+    cells: Mapping[str, Cells],
 ) -> Source:
     """Columns are found by name in each file."""
-    sources = tuple(source_of(f, wanted, layout, numbers) for f in _with_rows(files, layout))
+    sources = tuple(
+        source_of(file, wanted, layout, numbers, cells) for file in _with_rows(files, layout)
+    )
     return sources[0] if len(sources) == 1 else Joined(sources)
 
 

@@ -63,6 +63,10 @@ class _Manifest(tfds.core.Metadata):
 
 
 class _Info(tfds.core.DatasetInfo):
+    def have_slots(self, num_slots: int, grouped: bool, weighted: bool) -> None:
+        """How many ids a row has is known when all have been read."""
+        self._features = blocks.features(num_slots, grouped, weighted)
+
     def initialize_from_bucket(self) -> None:
         """Does not look for the data set on the network."""
 
@@ -130,6 +134,9 @@ class BlockBuilder(tfds.core.dataset_builder.FileReaderBuilder):
         for found, was in zip(identities, before, strict=True):
             if (found.size, found.mtime_ns) != (was.st_size, was.st_mtime_ns):
                 raise InputError(f"{found.path} changed while it was read; prepare it again")
+        self.info.have_slots(
+            built.layout.num_slots, data.group is not None, data.weight is not None
+        )
         self.info.metadata.update(_manifest(self, data, folder, built, identities))
         infos = [
             tfds.core.SplitInfo(
@@ -205,6 +212,10 @@ def _manifest(
         }
         if column.kind == NUMERIC:
             field["edges"] = built.edges[number].tolist()
+        if built.layout.slots[number] > 1:
+            field["slots"] = built.layout.slots[number]
+        if built.cut[number]:
+            field["cut"] = int(built.cut[number])
         if number in built.rules:
             field["rule"] = dataclasses.asdict(built.rules[number])
         fields.append(field)
@@ -224,7 +235,9 @@ def _manifest(
     return prepared.seal(
         beside
         | {
-            "format": prepared.FORMAT,
+            "format": prepared.FORMAT_WITH_BAGS
+            if built.layout.num_slots > built.layout.num_fields
+            else prepared.FORMAT,
             "name": builder.name,
             "version": str(builder.version),
             "options": dict(builder.builder_config.used),

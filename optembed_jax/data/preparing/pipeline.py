@@ -31,6 +31,7 @@ from optembed_jax.data.raw.sources import RawData, Reject
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.data.vocabulary import FieldVocabulary, layout_of, write_vocabulary
 from optembed_jax.fields import Fields
+from optembed_jax.values.cells import in_slots
 from optembed_jax.values.rule import Rule, rule_of
 
 BUCKET_BYTES = 64 * 2**20
@@ -50,6 +51,7 @@ class Built:
       shards: the shards of each split.
       labels: rows of each split with label 0 and 1, int64 ``[3, 2]``.
       rejects: the rows that were set aside.
+      cut: values of cells of each field that were left out, int64 ``[F]``.
       weights: as of `RowsRead`; None where all rows count alike.
       weightless: rows left out because they count nothing.
       negatives: as of `RowsRead`.
@@ -62,6 +64,7 @@ class Built:
     shards: dict[str, list[prepared.Shard]]
     labels: np.ndarray
     rejects: list[Reject]
+    cut: np.ndarray
     weights: np.ndarray | None
     weightless: int
     negatives: np.ndarray
@@ -74,26 +77,26 @@ class _Beside:
     The label first, the ids, the weight's bits, and the group's hash, which is two numbers.
     """
 
-    num_fields: int
+    num_slots: int
     weighted: bool
     grouped: bool
 
     @property
     def width(self) -> int:
         """Numbers of four bytes that a row is."""
-        return 1 + self.num_fields + self.weighted + 2 * self.grouped
+        return 1 + self.num_slots + self.weighted + 2 * self.grouped
 
     def fill(self, table: np.ndarray, block: SpilledRows, order: np.ndarray) -> None:
         """Puts what rows have beside the ids into a table int32 ``[width, N]``."""
         table[0] = block.column("label")[order]
         if self.weighted:
-            table[1 + self.num_fields] = block.column("weight")[order].view(np.int32)
+            table[1 + self.num_slots] = block.column("weight")[order].view(np.int32)
         if self.grouped:
             table[-2:] = block.column("group")[order].view(np.int32).reshape(-1, 2).T
 
     def part(self, rows: np.ndarray) -> blocks.Part:
         """Rows int32 ``[N, width]`` as they are stored."""
-        end = 1 + self.num_fields
+        end = 1 + self.num_slots
         weights = groups = None
         if self.weighted:
             weights = np.ascontiguousarray(rows[:, end]).view(np.float32)
@@ -152,8 +155,8 @@ def _build(
     spill.read_by(rules)
     sizes = _merge(data, options, spill, numeric, threads, progress)
     give_back()
-    layout = layout_of([column.name for column in data.columns], sizes)
-    beside = _Beside(len(data.columns), data.weight is not None, data.group is not None)
+    layout = layout_of([column.name for column in data.columns], sizes, read.slots)
+    beside = _Beside(layout.num_slots, data.weight is not None, data.group is not None)
     buckets = _bucket_numbers(read.labels.sum(axis=1), beside.width)
     binned, unseen = _scatter(
         options, spill, read, numeric, layout, buckets, beside, threads, progress
@@ -166,7 +169,7 @@ def _build(
     spill.folder.rmdir()
     edges = {field: found.edges for field, found in numeric.items() if found.edges is not None}
     weights = read.weights if beside.weighted else None
-    counted = (read.labels, read.rejects, weights, read.weightless, read.negatives)
+    counted = (read.labels, read.rejects, read.cut, weights, read.weightless, read.negatives)
     return Built(layout, edges, rules, unseen, shards, *counted)
 
 
@@ -251,6 +254,8 @@ def _scatter(
     firsts = np.concatenate([[0], np.cumsum(buckets)]).astype(np.int64)
     offsets, num_fields = layout.offsets, layout.num_fields
     numeric_bins = {f: found.bins for f, found in numeric.items()}
+    # Where the slots of each field begin, behind the label.
+    columns, nothing = 1 + np.cumsum(layout.slots) - layout.slots, layout.num_features
     sizes = np.stack([spill.sizes(f) for f in range(num_fields)], axis=1)
     starts = np.cumsum(sizes, axis=0) - sizes
 
@@ -278,19 +283,26 @@ def _scatter(
         beside.fill(table, block, order)
         binned = {}
         for f in range(num_fields):
-            field = block.field(f)
+            field, own = block.field(f), slice(columns[f], columns[f] + layout.slots[f])
             if f in numeric:
                 found = numeric_bins[f].find(field)
                 binned[f] = np.bincount(found[training], minlength=layout.sizes[f])
-                table[f + 1] = found[order] + offsets[f]
+                table[columns[f]] = found[order] + offsets[f]
+                continue
+            ids = spill.places(f, int(starts[number, f]), int(sizes[number, f])) + offsets[f]
+            if field.ndim == 1:
+                np.take(ids, field[order], out=table[columns[f]], mode="clip")
             else:
-                ids = spill.places(f, int(starts[number, f]), int(sizes[number, f])) + offsets[f]
-                np.take(ids, field[order], out=table[f + 1], mode="clip")
+                cells = np.append(ids, np.int32(nothing))[field[order]]
+                table[own] = in_slots(cells, layout.slots[f], int(offsets[f]), nothing).T
         ends = np.searchsorted(bucket[order], np.arange(firsts[-1]), side="right")
         ordered = split[order]
         unseen = [
-            np.bincount(ordered[table[f + 1] == offsets[f]], minlength=len(SPLITS))
-            for f in range(num_fields)
+            np.bincount(
+                ordered[(table[start : start + slots] == offset).any(axis=0)],
+                minlength=len(SPLITS),
+            )
+            for start, slots, offset in zip(columns, layout.slots, offsets, strict=True)
         ]
         return np.ascontiguousarray(table.T), ends, binned, np.stack(unseen, axis=1)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from optembed_jax.data.raw import columns as columns_lib
+from optembed_jax.data.raw.bags import CodedBag, split_cells
 from optembed_jax.data.raw.columns import NUMERIC, Coded, Column, Label, Time
 from optembed_jax.data.raw.sources import RawData, RawRows, Reject
 from optembed_jax.data.raw.writing import canonical_values, forms_of_values, without_blanks
@@ -19,8 +20,8 @@ class CodedRows:
     """Rows whose fields are coded but have no ids yet.
 
     Attributes:
-      fields: for each of the ``F`` fields a `Coded`, or float64 ``[N]`` (NaN where missing) where
-        the field is numeric.
+      fields: for each of the ``F`` fields a `Coded`, a `CodedBag` where its cells hold several
+        values, or float64 ``[N]`` (NaN where missing) where the field is numeric.
       labels: uint8 ``[N]``, 0 or 1.
       rows: row numbers over all files, int64 ``[N]``.
       times: int64 ``[N]``; None where they were not asked for.
@@ -51,7 +52,7 @@ class CodedRows:
             for values in (getattr(self, name),)
         }
         fields = tuple(
-            Coded(field.codes[rows], field.values) if isinstance(field, Coded) else field[rows]
+            field.of_rows(rows) if isinstance(field, Coded) else field[rows]
             for field in self.fields
         )
         return dataclasses.replace(self, fields=fields, **arrays)
@@ -115,7 +116,7 @@ def code_rows(
         rows = dataclasses.replace(rows, weightless=int(weightless.sum()))
         good = counts if good is None else good & counts
     if with_forms:
-        rows = dataclasses.replace(rows, forms=_forms(data, coded, good))
+        rows = dataclasses.replace(rows, forms=_forms(data, coded, fields, good))
     if data.label.count is not None:
         return _by_class(rows, data.label.count, coded[data.label.source], good)
     return rows if good is None else rows.of(good)
@@ -159,18 +160,24 @@ def _by_class(
 
 
 def _forms(
-    data: RawData, coded: Mapping[str, Coded], good: np.ndarray | None
+    data: RawData,
+    coded: Mapping[str, Coded],
+    fields: tuple[Coded | np.ndarray, ...],
+    good: np.ndarray | None,
 ) -> tuple[frozenset[str], ...]:
     """How each plain field's values are written, those of good rows alone; None: all are good."""
     found = []
-    for column in data.columns:
+    for column, field in zip(data.columns, fields, strict=True):
         if not column.is_plain or column.rule is not None:
             found.append(frozenset[str]())
             continue
         raw = coded[column.source]
+        if isinstance(field, CodedBag):
+            raw = field
         values = raw.values
         if good is not None:
-            values = values.take(pa.array(np.unique(raw.codes[good])))
+            read = np.unique(raw.codes[good])
+            values = values.take(pa.array(read[read < len(values)]))
         found.append(forms_of_values(values))
     return tuple(found)
 
@@ -210,12 +217,12 @@ def code_fields(
             raw = Coded(raw.codes, pa.array(values, pa.string(), mask=column.check(raw.values)))
         if column.kind == NUMERIC:
             fields.append(columns_lib.numbers(raw.values)[raw.codes])
-        elif column.transform is None:
-            fields.append(raw)
-        else:
+            continue
+        if column.transform is not None:
             if column.rule is not None:
                 raw = Coded(raw.codes, canonical_values(raw.values, column.rule))
-            fields.append(columns_lib.recode(raw, column.transform))
+            raw = columns_lib.recode(raw, column.transform)
+        fields.append(raw if column.cells is None else split_cells(raw, column.cells))
     return tuple(fields)
 
 

@@ -5,32 +5,36 @@ integer too large for 64 bits for a float; and it reads no column of texts and n
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pajson
 
-from optembed_jax.data.raw.columnar import strings_of
+from optembed_jax.data.raw.columnar import cell_texts, strings_of
 from optembed_jax.data.raw.lines import Decoded
 from optembed_jax.errors import InputError
+from optembed_jax.values.cells import Cells, cell_text
 from optembed_jax.values.text import text_of
 
 _EXACT = 2.0**53
 
 
-def decode(lines: Sequence[bytes], wanted: Sequence[str]) -> Decoded:
-    """The wanted columns of some lines, as `lines.LineSource` wants them."""
+def decode(lines: Sequence[bytes], wanted: Sequence[str], cells: Mapping[str, Cells]) -> Decoded:
+    """The wanted columns of some lines, as `lines.LineSource` wants them.
+
+    Those of `cells` may hold lists.
+    """
     content = b"\n".join(lines)
     try:
         content.decode()
         table = _parse(content, wanted)
         if table.num_rows == len(lines):
-            return _strings(table, wanted), list(range(len(lines))), []
+            return _strings(table, wanted, cells), list(range(len(lines))), []
     except (UnicodeDecodeError, pa.ArrowInvalid, pa.ArrowNotImplementedError, InputError):
         pass
-    return _decode_each(lines, wanted)
+    return _decode_each(lines, wanted, cells)
 
 
 def names_of(lines: Sequence[bytes]) -> list[str]:
@@ -63,29 +67,42 @@ def _parse(content: bytes, wanted: Sequence[str]) -> pa.Table:
         if not types:
             break
     for name in wanted:
+        if name in found and _may_lose(found[name]):
+            raise pa.ArrowInvalid(f"{name} holds lists of what would be read as something else")
         is_float = name in found and pa.types.is_floating(found[name])
         if is_float and pc.any(pc.greater_equal(pc.abs(table[name]), _EXACT)).as_py():
             raise pa.ArrowInvalid(f"{name} may hold integers that were rounded")
     return table
 
 
-def _strings(table: pa.Table, wanted: Sequence[str]) -> dict[str, pa.Array]:
+def _may_lose(kind: pa.DataType) -> bool:
+    """Whether the items of lists may have been other ones: integers beyond 64 bits, or texts."""
+    if not pa.types.is_list(kind):
+        return False
+    return bool(pa.types.is_floating(kind.value_type) or pa.types.is_timestamp(kind.value_type))
+
+
+def _strings(
+    table: pa.Table, wanted: Sequence[str], cells: Mapping[str, Cells]
+) -> dict[str, pa.Array]:
     return {
-        name: strings_of(name, table[name].combine_chunks())
+        name: (cell_texts if name in cells else strings_of)(name, table[name].combine_chunks())
         if name in table.column_names
         else pa.nulls(table.num_rows, pa.string())
         for name in wanted
     }
 
 
-def _decode_each(lines: Sequence[bytes], wanted: Sequence[str]) -> Decoded:
+def _decode_each(
+    lines: Sequence[bytes], wanted: Sequence[str], cells: Mapping[str, Cells]
+) -> Decoded:
     texts: dict[str, list[str | None]] = {name: [] for name in wanted}
     good: list[int] = []
     faults: list[tuple[int, str]] = []
     for place, line in enumerate(lines):
         try:
             found = _object(line)
-            row = {name: _text(name, found.get(name)) for name in wanted}
+            row = {name: _text(name, found.get(name), name in cells) for name in wanted}
         except ValueError as error:
             faults.append((place, str(error)))
             continue
@@ -95,9 +112,9 @@ def _decode_each(lines: Sequence[bytes], wanted: Sequence[str]) -> Decoded:
     return {name: pa.array(column, pa.string()) for name, column in texts.items()}, good, faults
 
 
-def _text(name: str, value: Any) -> str | None:
+def _text(name: str, value: Any, is_cell: bool) -> str | None:
     try:
-        return text_of(value)
+        return cell_text(value) if is_cell else text_of(value)
     except InputError as error:
         raise ValueError(f"column {name!r}: {error}") from error
 

@@ -1,18 +1,21 @@
 """libffm's text: ``label field:feature:value field:feature:value ...`` on each line.
 
 The column ``label`` is the first word of a line, column ``3`` the feature of field 3, and
-``3:value`` its value. A field that a line lacks is missing there.
+``3:value`` its value. A field that a line lacks is missing there; one that a line has more than
+once holds several values.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from optembed_jax.data.raw.columnar import cell_texts
 from optembed_jax.data.raw.lines import Decoded
 from optembed_jax.errors import InputError
+from optembed_jax.values.cells import Cells
 
 LABEL = "label"
 _VALUE = ":value"
@@ -47,8 +50,11 @@ def check_names(wanted: Sequence[str], lines: Sequence[bytes], path: str) -> Non
             raise InputError(f"{path} has no field {name!r} in its first lines; they have {shown}")
 
 
-def decode(lines: Sequence[bytes], wanted: Sequence[str]) -> Decoded:
-    """The wanted columns of some lines, as `lines.LineSource` wants them."""
+def decode(lines: Sequence[bytes], wanted: Sequence[str], cells: Mapping[str, Cells]) -> Decoded:
+    """The wanted columns of some lines, as `lines.LineSource` wants them.
+
+    Those of `cells` may be there more than once.
+    """
     faults = {place: _fault(line) for place, line in enumerate(lines) if not is_line(line)}
     good = [place for place in range(len(lines)) if place not in faults]
     rows = pa.array([lines[place].decode() for place in good], pa.string())
@@ -64,7 +70,7 @@ def decode(lines: Sequence[bytes], wanted: Sequence[str]) -> Decoded:
     at = np.arange(len(row_of)) * 3
     field = pc.cast(parts.take(pa.array(at)), pa.int64()).to_numpy()
     features, values = parts.take(pa.array(at + 1)), parts.take(pa.array(at + 2))
-    twice = {int(row): int(number) for row, number in _repeated(row_of, field)}
+    alone = set(wanted) - cells.keys()
     is_one = pc.is_in(values, value_set=_ONES).to_numpy(zero_copy_only=False)
     columns: dict[str, pa.Array] = {}
     for name in wanted:
@@ -76,21 +82,31 @@ def decode(lines: Sequence[bytes], wanted: Sequence[str]) -> Decoded:
         place = np.full(len(good), -1)
         place[row_of[own]] = own
         source = values if name.endswith(_VALUE) else features
-        columns[name] = source.take(pa.array(np.maximum(place, 0), mask=place < 0))
+        if name in cells:
+            columns[name] = _joined(source.take(pa.array(own)), row_of[own], len(good))
+        else:
+            columns[name] = source.take(pa.array(np.maximum(place, 0), mask=place < 0))
         if name + _VALUE not in wanted and not name.endswith(_VALUE):
-            for row in row_of[own[~is_one[own]]].tolist():
-                value = values[int(place[row])].as_py()
+            for pair in own[~is_one[own]].tolist():
+                row, value = int(row_of[pair]), values[pair].as_py()
                 faults[good[row]] = (
                     f"field {number} has the value {value}; name '{number}:value' too if it counts"
                 )
-    for row, number in twice.items():
-        if {str(number), f"{number}{_VALUE}"} & set(wanted):
-            faults[good[row]] = f"field {number} is there more than once"
+    for row, number in _repeated(row_of, field).tolist():
+        if {str(number), f"{number}{_VALUE}"} & alone:
+            faults[good[row]] = f"field {number} is there more than once; name it in multi"
     if len(faults) > len(lines) - len(good):
         stay = [position for position, place in enumerate(good) if place not in faults]
         columns = {name: column.take(pa.array(stay)) for name, column in columns.items()}
         good = [good[position] for position in stay]
     return columns, good, sorted(faults.items())
+
+
+def _joined(texts: pa.Array, rows: np.ndarray, count: int) -> pa.Array:
+    """The texts of each row as one cell, string ``[count]``; ``rows`` do not fall."""
+    ends = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))])
+    lists = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), texts)
+    return cell_texts("", lists)
 
 
 def _repeated(rows: np.ndarray, fields: np.ndarray) -> np.ndarray:

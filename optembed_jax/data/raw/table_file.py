@@ -5,7 +5,8 @@ Delimited text names its columns in the first line, or they are given (`Layout.c
 
 import functools
 import pathlib
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +18,9 @@ from optembed_jax.data.raw.layout import Layout
 from optembed_jax.data.raw.lines import LineSource, first_lines
 from optembed_jax.data.raw.sources import RawFile, Source
 from optembed_jax.errors import InputError
+from optembed_jax.values.cells import Cells
+
+_NO_CELLS: Mapping[str, Cells] = types.MappingProxyType({})
 
 
 def source_of(
@@ -24,6 +28,7 @@ def source_of(
     wanted: tuple[str, ...],
     layout: Layout,
     numbers: Sequence[str] = (),
+    cells: Mapping[str, Cells] = _NO_CELLS,
     *,
     block_bytes: int = text.BLOCK_BYTES,
     may_be_empty: bool = False,
@@ -35,6 +40,7 @@ def source_of(
       wanted: the columns to decode; they are found by name.
       layout: how it is written if it is text.
       numbers: the columns that are read as numbers.
+      cells: how those columns are read whose cells hold several values.
       block_bytes: about how much text one block holds.
       may_be_empty: whether it may have no rows.
 
@@ -43,23 +49,25 @@ def source_of(
     """
     path = file.path
     of_text = functools.partial(
-        _text_source, layout=layout, block_bytes=block_bytes, may_be_empty=may_be_empty
+        _text_source, layout=layout, cells=cells, block_bytes=block_bytes, may_be_empty=may_be_empty
     )
+    as_json = functools.partial(json_lines.decode, cells=cells)
+    as_libffm = functools.partial(libffm.decode, cells=cells)
     of_lines = functools.partial(
         LineSource, (file,), encoding=layout.encoding, may_be_empty=may_be_empty
     )
     if _is_parquet(path):
         schema = _schema(path)
         within, further = _divided(file, wanted, schema.names)
-        check_columns(schema, within, str(path))
-        source: Source = ParquetSource((file,), within, may_be_empty)
+        check_columns(schema, within, str(path), cells)
+        source: Source = ParquetSource((file,), within, may_be_empty, cells)
     elif layout.columns:
         within, further = _divided(file, wanted, layout.columns)
         # Of a file of rows to score, which may be empty.
         first = whole_rows.first_line(path, layout.encoding, may_be_empty=True)
         source = of_text(file, within, layout.columns, first, numbers)
     elif _is_json(first := whole_rows.first_line(path, layout.encoding)):
-        lines = first_lines(of_lines((), json_lines.decode))
+        lines = first_lines(of_lines((), as_json))
         names = json_lines.names_of(lines)
         within, further = _divided(file, wanted, names)
         for name in within:
@@ -68,11 +76,11 @@ def source_of(
                     f"{path} has no column {name!r} in its first {len(lines):,} rows; they have "
                     f"{', '.join(names)}"
                 )
-        source = of_lines(within, json_lines.decode, block_bytes=block_bytes)
+        source = of_lines(within, as_json, block_bytes=block_bytes)
     elif libffm.is_line(first):
         within, further = _divided(file, wanted, ())
-        libffm.check_names(within, first_lines(of_lines((), libffm.decode)), str(path))
-        source = of_lines(within, libffm.decode, block_bytes=block_bytes)
+        libffm.check_names(within, first_lines(of_lines((), as_libffm)), str(path))
+        source = of_lines(within, as_libffm, block_bytes=block_bytes)
     else:
         delimiter = layout.delimiter or _delimiter(path, first, layout.decimal)
         columns = text.read_names(first, delimiter)
@@ -102,6 +110,7 @@ def _text_source(
     numbers: Sequence[str],
     *,
     layout: Layout,
+    cells: Mapping[str, Cells],
     block_bytes: int,
     may_be_empty: bool,
 ) -> Source:
@@ -112,11 +121,33 @@ def _text_source(
             where = "columns names" if layout.columns else "its header has"
             raise InputError(f"{path} has {what} column {name!r}; {where} {', '.join(columns)}")
     delimiter = layout.delimiter or _delimiter(path, first, layout.decimal)
+    for name in cells.keys() & set(wanted):
+        _check_separator(path, name, cells[name].separator, delimiter)
     dialect = text.Dialect(tuple(columns), delimiter, quoted=True, header=not layout.columns)
     with_comma = tuple(name for name in wanted if name in numbers and layout.decimal == ",")
     return text.TextSource(
-        (file,), dialect, wanted, block_bytes, may_be_empty, layout.encoding, with_comma
+        (file,),
+        dialect,
+        wanted,
+        block_bytes=block_bytes,
+        may_be_empty=may_be_empty,
+        encoding=layout.encoding,
+        with_comma=with_comma,
     )
+
+
+def _check_separator(path: pathlib.Path, name: str, separator: str | None, delimiter: str) -> None:
+    """Raises InputError where several values in a text could not be told apart."""
+    if separator is None:
+        raise InputError(
+            f"{path}: column {name!r} is to hold several values; say with separator what stands "
+            "between them, such as '|'"
+        )
+    if separator == delimiter:
+        raise InputError(
+            f"{path}: {separator!r} stands between columns; it cannot be the separator of the "
+            f"values of column {name!r} as well"
+        )
 
 
 def _divided(

@@ -79,6 +79,7 @@ def forms_of_values(values: pa.Array) -> frozenset[str]:
     Args:
       values: distinct texts, null where missing.
     """
+    values = without_blanks(values)
     found = forms_of(values.slice(0, _SAMPLE).to_pylist())
     if "other" in found:  # nothing but the ways of writing a missing value still counts
         words = pc.is_in(values, value_set=_WORDS)

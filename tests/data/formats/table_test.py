@@ -1,5 +1,6 @@
 import datetime
 import gzip
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -611,3 +612,48 @@ def test_truths_and_missing_cells_of_parquet_are_no_weights(tmp_path, columns, p
     pq.write_table(pa.table(columns | {"w": values}), tmp_path / "a.parquet")
     with pytest.raises(InputError, match=r"a.parquet line 1: column 'w' is .*expected a weight"):
         prepare(tmp_path / "a.parquet", weight="w")
+
+
+def test_cells_of_several_values_in_every_form_with_weights_and_drawn_negatives(
+    tmp_path, columns, prepare, write_table
+):
+    """Lists of JSON, fields of libffm that a line repeats, texts with a separator: one reading."""
+    rng = np.random.default_rng(3)
+    tags = [
+        [f"t{v}" for v in rng.choice(9, rng.integers(0, 4), replace=False)] for _ in range(2000)
+    ]
+    rows = {"clicked": columns["clicked"], "w": [n % 4 for n in range(2000)]}
+    how = {
+        "categorical": (),
+        "numeric": (),
+        "multi": ("tags",),
+        "weight": "w",
+        "draw_negatives": 0.5,
+        "min_count": 1,
+    }
+    text = write_table(as_rows(rows | {"tags": [" | ".join(own) for own in tags]}))
+    found = [prepare(text, separator="|", **how)]
+    lines = [
+        json.dumps({name: values[n] for name, values in rows.items()} | {"tags": tags[n]})
+        for n in range(2000)
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines) + "\n")
+    found.append(prepare(tmp_path / "a.jsonl", **how))
+    lines = [
+        " ".join(
+            [str(rows["clicked"][n]), *(f"3:{tag}:1" for tag in tags[n]), f"5:0:{rows['w'][n]}"]
+        )
+        for n in range(2000)
+    ]
+    (tmp_path / "a.ffm").write_text("\n".join(lines) + "\n")
+    ffm = how | {"multi": ("3",), "weight": "5:value", "label": "label"}
+    found.append(prepare(tmp_path / "a.ffm", **ffm))
+    assert found[0].fields.num_slots == 3 and found[0].weightless == 500
+    for one in found[1:]:
+        assert one.fields.sizes == found[0].fields.sizes
+        for split in one.num_rows:
+            for a, b in zip(one.arrays(split), found[0].arrays(split), strict=True):
+                np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(one.weights_of(split), found[0].weights_of(split))
+        np.testing.assert_allclose(one.weight_of_values, found[0].weight_of_values)
+        assert one.negative_share == found[0].negative_share
