@@ -30,6 +30,7 @@ from experiments.run import cli, runs
 from experiments.run import flags as project_flags
 from experiments.run.alternating import alternate
 from experiments.run.exported import Exported, Served
+from experiments.run.feature_report import worth_of
 from experiments.run.phases import phases_of
 from experiments.run.trained import Run, Trained, load_trained, model_of
 from optembed_jax import data, metrics
@@ -90,6 +91,7 @@ def main() -> None:
         {"name": run.settings.dataset, "fingerprint": run.prepared.fingerprint},
         recorded,
         project_flags.given(summary["flags"]),
+        worth_of(result["fields"]),
     )
     exported = Exported(
         model,

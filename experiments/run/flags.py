@@ -400,8 +400,8 @@ COUNTS = flags.DEFINE_bool(
 FORMAT = flags.DEFINE_string(
     "format",
     "bundle",
-    "export: bundle, or what the bundle at --bundle is written again as, to --output: onnx. No run "
-    "is needed for the latter.",
+    "export: bundle, or what the bundle at --bundle is written again as, to --output: onnx (a "
+    "file) or torch (a folder). No run is needed for the latter.",
 )
 TAKES_IDS = flags.DEFINE_bool(
     "takes_ids",

@@ -5,6 +5,7 @@ import platform
 from typing import Any
 
 from experiments.run import front
+from experiments.run.feature_report import with_saliency
 from experiments.run.settings import Settings
 from experiments.run.workdir import PHASES, Workdir, write_json
 from optembed_jax.storage.versions import versions
@@ -21,6 +22,7 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
     results = {phase: workdir.result(phase) for phase in PHASES}
     finished = {phase: result for phase, result in results.items() if result is not None}
     fields = [result["fields"] for result in finished.values() if "fields" in result]
+    supernet = finished.get("supernet", {}).get("fields", [])
     summary = {
         "dataset": settings.dataset,
         "model": settings.model.model,
@@ -53,7 +55,7 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
             phase: {k: v for k, v in result.items() if k not in ("flags", "fields")}
             for phase, result in finished.items()
         },
-        **({"fields": fields[-1]} if fields else {}),
+        **({"fields": with_saliency(fields[-1], supernet)} if fields else {}),
     }
     write_json(workdir.path / "summary.json", summary)
     return summary
@@ -119,6 +121,46 @@ def field_table(summary: dict[str, Any], width: int = 20) -> str:
                 f"{field['rows_kept']:,}",
                 str(field["dim"]),
                 f"{bar:<{width}} {100 * share:5.1f} %",
+            ]
+        )
+    return _aligned(lines)
+
+
+def feature_table(summary: dict[str, Any]) -> str:
+    """A line per field, the one that is worth most first: what it is worth, and what it costs.
+
+    Empty where the last phase has not measured it: a search, or a run of an older version.
+    """
+    fields = summary["fields"]
+    if not fields or "val_logloss_gained" not in fields[0]:
+        return ""
+    has_saliency = any("saliency" in field for field in fields)
+    lines = [
+        [
+            "feature",
+            "worth: AUC",
+            "logloss",
+            *(["saliency"] if has_saliency else []),
+            "costs: bytes",
+            "rows kept",
+            "dim",
+            "unseen",
+            "without a row",
+        ]
+    ]
+    for field in sorted(fields, key=lambda field: -field["val_logloss_gained"]):
+        auc = field["val_auc_lost"]
+        lines.append(
+            [
+                field["name"],
+                "-" if auc is None else f"{auc:+.4f}",
+                f"{field['val_logloss_gained']:+.5f}",
+                *([f"{100 * field.get('saliency', 0.0):.1f} %"] if has_saliency else []),
+                f"{field['bytes']:,}",
+                f"{field['rows_kept']:,} of {field['rows']:,}",
+                str(field["dim"]),
+                f"{100 * field['val_unseen']:.1f} %",
+                f"{100 * field['val_without_row']:.1f} %",
             ]
         )
     return _aligned(lines)

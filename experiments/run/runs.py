@@ -82,6 +82,7 @@ def pipeline_main() -> None:
     parts = [
         report.phase_table(summary),
         report.field_table(summary),
+        *filter(None, [report.feature_table(summary)]),
         report.frequency_table(summary),
         *report.findings(summary),
     ]

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from etils.epath import Path
 
-from experiments.run import calibration, preemption, processes
+from experiments.run import calibration, feature_report, preemption, processes
 from experiments.run.progress import TrainingProgress
 from experiments.run.trained import (
     Run,
@@ -42,7 +42,7 @@ from optembed_jax.table import stand_in
 from optembed_jax.table.score import keep_best, row_scores
 from optembed_jax.training.checkpoint import Checkpoints
 from optembed_jax.training.fit import Fitted, fit
-from optembed_jax.training.prediction import predict
+from optembed_jax.training.prediction import Batches, predict
 from optembed_jax.training.resume import Epoch, Position, Saving, resume
 
 _CALIBRATED_ON = 2**16
@@ -220,7 +220,7 @@ def _train(
     if settled_params is not fitted.params:
         fitted = dataclasses.replace(fitted, params=settled_params)
         final = steps.place(settled_params)
-    trained = _frozen(run, folder, phase, model, fitted, kept)
+    trained, scored = _frozen(run, folder, phase, model, fitted, kept)
 
     scoring = _Scoring(phase, steps, steps.place(frozen))
     is_shared = phase == Phase.SUPERNET and model.shares_stand_in
@@ -231,16 +231,20 @@ def _train(
         if is_shared:
             final = cut.place(cut_to(run, trained, trained.rows))
 
-    def predicted(split: str, params: Params, first_rows: int | None = None) -> Any:
+    def score(batches: Batches, params: Params) -> tuple[np.ndarray, np.ndarray]:
         return predict(
             params,
             on_devices.batch_stats,
-            reader(split, shuffle=False, remainder="pad", first_rows=first_rows),
+            batches,
             scoring.frozen,
             phase=scoring.phase,
             model=model,
             steps=scoring.steps,
         )
+
+    def predicted(split: str, params: Params, first_rows: int | None = None) -> Any:
+        rows = reader(split, shuffle=False, remainder="pad", first_rows=first_rows)
+        return score(rows, params)
 
     if settings.calibrate:
         _, logits = predicted("train", final, _CALIBRATED_ON)
@@ -263,6 +267,13 @@ def _train(
     )
     for warning in warnings:
         run.progress.say(f"{phase.value}  warning: {warning}")
+    sample = reader("validation", shuffle=False, remainder="pad", first_rows=feature_report.ROWS)
+    worth = feature_report.measured(
+        lambda batches: score(batches, final), sample, prepared.fields, trained, settings.seed
+    )
+    counted = counts(run, model, trained)
+    told = feature_report.saliency(fitted.scores, scored, prepared.fields)
+    counted["fields"] = feature_report.joined(counted["fields"], worth, told)
     return {
         "val_auc": metrics.auc(*validation),
         "val_calibration": calibrations["validation"],
@@ -271,7 +282,7 @@ def _train(
         "test_calibration": calibrations["test"],
         **_grouped_aucs(prepared, {"val": validation, "test": test}),
         "warnings": warnings,
-        **counts(run, model, trained),
+        **counted,
         "best_epoch": fitted.best.number,
         "epochs": len(fitted.epochs),
         **_exchanged(devices.choice, fitted),
@@ -417,9 +428,11 @@ def _begin_or_resume(
 
 def _frozen(
     run: Run, folder: Path, phase: Phase, model: ModelConfig, fitted: Fitted, kept: Trained | None
-) -> Trained:
-    """The trained model with the rows and columns that it reads from now on."""
-    fields, params = run.prepared.fields, fitted.params
+) -> tuple[Trained, np.ndarray | None]:
+    """The trained model with the rows and columns that it reads from now on, and the score of each
+    row, where rows are chosen by scores.
+    """
+    fields, params, scored = run.prepared.fields, fitted.params, None
     rows = np.ones(fields.num_features, bool)
     dims = np.full(fields.num_fields, model.latent_dim, np.int32)
     if phase == Phase.SUPERNET and params.thresholds is not None:
@@ -435,7 +448,7 @@ def _frozen(
         if model.shares_stand_in:
             rows[fields.oov_ids] = True
     if phase == Phase.SUPERNET and fitted.scores is not None:
-        scores = row_scores(fitted.scores, params.table.rows, fields, fitted.steps)
+        scores = scored = row_scores(fitted.scores, params.table.rows, fields, fitted.steps)
         # The search may try other shares of the rows.
         if processes.is_first():
             array_file.save(folder / "row_scores.safetensors", {"scores": scores})
@@ -444,4 +457,4 @@ def _frozen(
         rows = keep_best(scores, rows_in_budget(model, fields))
     if kept is not None:
         rows, dims = kept.rows, kept.dims
-    return Trained(params, fitted.batch_stats, rows, dims)
+    return Trained(params, fitted.batch_stats, rows, dims), scored

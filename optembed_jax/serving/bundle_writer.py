@@ -49,11 +49,15 @@ class Provenance:
       dataset: name and fingerprint of the data set, and the like.
       metrics: such as ``test_auc``.
       flags: that the model was trained with.
+      worth: what each field is worth and how often its values are unseen, of all fields in order:
+        ``auc`` (lost with its values shuffled, None where there is none), ``logloss`` (gained
+        likewise) and ``unseen`` (share of rows), all of them on validation rows.
     """
 
     dataset: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     flags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    worth: Mapping[str, Sequence[float | None]] = dataclasses.field(default_factory=dict)
 
 
 def write_bundle(
@@ -150,6 +154,7 @@ def content_of(
         "dataset": dict(provenance.dataset),
         "metrics": dict(provenance.metrics),
         "flags": dict(provenance.flags),
+        **({"worth": dict(provenance.worth)} if provenance.worth else {}),
         "versions": versions(*_PACKAGES),
     }
     served = bundle_content.served(manifest, tensors)
@@ -187,9 +192,15 @@ def refresh_module(
         old = Bundle.load(source)
     content = bundle_content.read_content(source)
     manifest = {**content.manifest, "versions": versions(*_PACKAGES)}
+    try:
+        telling = _telling(manifest)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise BundleError(
+            f"{source}: no model card can be made of its manifest: {error!r}"
+        ) from error
     config, fields = config_of(source, manifest), manifest["fields"]
     module = export_forward(config, old.weights, fields, manifest["linear_by_id"], platforms)
-    files = {**content.files, **_telling(manifest), layout.FORWARD: layout.packed_module(module)}
+    files = {**content.files, **telling, layout.FORWARD: layout.packed_module(module)}
     with replaced(target) as folder:
         _write(folder, files)
         loaded = Bundle.load(folder)

@@ -1,7 +1,9 @@
 """The model card of a bundle: what a person should know before using it, from its manifest."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from optembed_jax.table import packing
 
 _MODES = {
     "all": "rows and dimensions pruned (OptEmbed)",
@@ -44,13 +46,7 @@ def render(manifest: Mapping[str, Any]) -> str:
         "",
         "## Fields",
         "",
-        *_table(
-            ["field", "rows", "dimension", "storage"],
-            [
-                [f["name"], f"{f['rows']:,}", str(f["dim"]), f["storage"]]
-                for f in manifest["fields"]
-            ],
-        ),
+        *_fields(manifest["fields"], manifest.get("worth", {})),
         "",
         "## Limits",
         "",
@@ -72,6 +68,37 @@ def _cells(manifest: Mapping[str, Any]) -> list[str]:
         f"Cells of {', '.join(several)} hold several values, of which the model reads the "
         f"{pooling}: give a list, or a text with the separator of the training data."
     ]
+
+
+def _fields(fields: Sequence[Mapping[str, Any]], worth: Mapping[str, Any]) -> list[str]:
+    """What each field costs and, where that was measured, what it is worth."""
+    lines = [
+        [f["name"], f"{f['rows']:,}", str(f["dim"]), f["storage"], f"{_bytes(f):,}"] for f in fields
+    ]
+    header = ["field", "rows", "dimension", "storage", "bytes"]
+    if not worth:
+        return _table(header, lines)
+    header += ["worth: AUC", "logloss", "unseen"]
+    for number, line in enumerate(lines):
+        auc, logloss, unseen = (worth[name][number] for name in ("auc", "logloss", "unseen"))
+        line += ["-" if auc is None else f"{auc:+.4f}", f"{logloss:+.5f}", f"{100 * unseen:.1f} %"]
+    return [
+        *_table(header, lines),
+        "",
+        "A field is worth what the validation AUC loses, and the logloss gains, when its values "
+        "are dealt to other rows; fields that tell the same are each worth little. Unseen are the "
+        "validation rows whose value training never saw, or too rarely.",
+    ]
+
+
+def _bytes(field: Mapping[str, Any]) -> int:
+    """Of a field's rows as they are stored, with their scales."""
+    storage, rows, dim = field["storage"], field["rows"], field["dim"]
+    bits = packing.bits_of(storage)
+    if bits is None:
+        return int(rows * dim * (4 if storage == "float32" else 2))
+    scales = 1 if packing.is_by_field(storage) else rows
+    return int(rows * packing.packed_bytes(dim, bits) + 2 * scales)
 
 
 def _table(header: list[str], lines: list[list[str]]) -> list[str]:

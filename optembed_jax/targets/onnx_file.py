@@ -45,12 +45,6 @@ def write(bundle: Bundle, path: pathlib.Path, takes_ids: bool) -> str:
       InputError: the bundle has no vocabulary, needs what ONNX has not, is too large for one file,
         or the file gives other logits.
     """
-    several = [f["name"] for f in bundle.manifest["fields"] if f.get("slots", 1) > 1]
-    if several:
-        raise InputError(
-            f"field {several[0]!r} has cells of several values, which are not written as ONNX; "
-            "serve the bundle with optembed_jax.bundle or optembed_jax.numpy_bundle"
-        )
     takes_ids = takes_ids or not bundle.has_vocabulary
     model = model_of(bundle, takes_ids)
     if model.ByteSize() > _LARGEST:

@@ -1,5 +1,6 @@
 """Export and predict on real data, from raw files to scores; small cases are in export_test.py."""
 
+import importlib.util
 import json
 import warnings
 
@@ -123,6 +124,20 @@ def test_onnxruntime_gives_the_scores_of_real_rows(made, command):
         warnings.simplefilter("ignore", UnseenValues)
         expected = bundle.predict(columns)
     np.testing.assert_allclose(session.run(["probability"], feed)[0], expected, atol=1e-5)
+
+
+def test_pytorch_gives_the_scores_of_real_rows(made, command):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: it is too large")
+    folder, prepared = made
+    names = {"bundle": folder / "bundle", "format": "torch", "output": folder / "torch"}
+    assert command(export.main, **names) == 0
+    spec = importlib.util.spec_from_file_location("written_model", folder / "torch" / "model.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    ids = prepared.arrays("test")[0][:2048]
+    found = module.load(folder / "torch").predict(torch.tensor(ids.astype(np.int64))).numpy()
+    expected = Bundle.load(folder / "bundle").predict(ids)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [3], [4, 4], [1, 2, 0, 9, 4], [5, 1]])

@@ -26,7 +26,7 @@ from optembed_jax.table.compact import with_own_ids
 
 LOADERS = {"jax": Bundle, "numpy": NumpyBundle}
 # What a bundle tells about itself and nothing follows from.
-TOLD = {"dataset", "metrics", "flags", "versions"}
+TOLD = {"dataset", "metrics", "flags", "versions", "worth"}
 OF_SCORES = {"model", "latent_dim", "mlp_dims"}
 
 

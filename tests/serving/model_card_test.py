@@ -46,10 +46,27 @@ def test_tables_hold_every_metric_and_field():
         ["test_logloss", "0.5"],
     ]
     assert fields[2:] == [
-        ["origin", "4", "2", "int8"],
-        ["tail\\|number", "4,000", "0", "float32"],
+        ["origin", "4", "2", "int8", "16"],  # four rows of two codes and a scale
+        ["tail\\|number", "4,000", "0", "float32", "0"],
     ]
-    assert {len(row) for row in fields} == {4}
+    assert {len(row) for row in fields} == {5}
+
+
+def test_says_what_each_field_is_worth_where_that_was_measured():
+    worth = {"auc": [0.01234, None], "logloss": [0.002, -1e-5], "unseen": [0.0, 0.125]}
+    _, fields = tables(render({**MANIFEST, "worth": worth}))
+    assert fields[0][4:] == ["bytes", "worth: AUC", "logloss", "unseen"]
+    assert fields[2][4:] == ["16", "+0.0123", "+0.00200", "0.0 %"]
+    assert fields[3][4:] == ["0", "-", "-0.00001", "12.5 %"]
+
+
+@pytest.mark.parametrize(
+    ("storage", "expected"),
+    [("float32", 120), ("bfloat16", 60), ("int8", 30 + 20), ("int4", 20 + 20), ("int3_field", 22)],
+)
+def test_bytes_of_a_field_are_those_of_its_rows_and_scales(storage, expected):
+    field = {"name": "a", "rows": 10, "dim": 3, "storage": storage}
+    assert tables(render({**MANIFEST, "fields": [field]}))[1][2][4] == str(expected)
 
 
 @pytest.mark.parametrize(
@@ -68,4 +85,4 @@ def test_nothing_recorded():
 
 def test_names_with_line_ends_stay_in_their_row():
     fields = [{"name": "a\nb", "rows": 1, "dim": 1, "storage": "int4"}]
-    assert "| a b | 1 | 1 | int4 |\n" in render({**MANIFEST, "fields": fields})
+    assert "| a b | 1 | 1 | int4 | 3 |\n" in render({**MANIFEST, "fields": fields})

@@ -1,0 +1,86 @@
+"""What each field is worth to a trained model: what scoring loses when its values are shuffled.
+
+Permutation importance (Breiman, Random Forests, 2001): the values of one field are dealt to other
+rows, so that each is as frequent as before but says nothing of its row, and the same rows are
+scored again. Fields that say the same are each worth little: what one loses the other still tells.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from optembed_jax import metrics
+from optembed_jax.training.prediction import Batch, Batches
+
+
+@dataclasses.dataclass(frozen=True)
+class Worth:
+    """What a field's values are worth.
+
+    Attributes:
+      auc: lost without them, may be below zero; None of rows that are all clicks, or none.
+      logloss: how much higher it is without them, may be below zero.
+    """
+
+    auc: float | None
+    logloss: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Rows:
+    """A batch with other ids."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Shuffled:
+    """Batches in which some columns are those of other rows."""
+
+    batches: Sequence[Batch]
+    columns: Sequence[int]
+    order: np.ndarray
+
+    @property
+    def num_batches(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        del epoch
+        rows = np.flatnonzero(np.concatenate([batch.weights > 0 for batch in self.batches]))
+        ids = np.concatenate([batch.ids for batch in self.batches])
+        for column in self.columns:
+            ids[rows, column] = ids[rows[self.order], column]
+        ends = np.cumsum([len(batch.ids) for batch in self.batches])
+        for batch, own in list(zip(self.batches, np.split(ids, ends[:-1]), strict=True))[start:]:
+            yield _Rows(own, batch.labels, batch.weights)
+
+
+def feature_worth(
+    score: Callable[[Batches], tuple[np.ndarray, np.ndarray]],
+    batches: Sequence[Batch],
+    columns: Sequence[Sequence[int]],
+    seed: int,
+) -> list[Worth]:
+    """What each field is worth on some rows.
+
+    Args:
+      score: labels and logits of all rows of weight 1, such as ``prediction.predict``.
+      batches: the rows.
+      columns: of the ids, those of each field.
+      seed: of the shuffling; each field has its own order.
+    """
+    rows = int(sum((batch.weights > 0).sum() for batch in batches))
+    labels, logits = score(_Shuffled(batches, (), np.arange(rows)))
+    found = []
+    for field, own in enumerate(columns):
+        order = np.random.default_rng((seed, field)).permutation(rows)
+        _, without = score(_Shuffled(batches, own, order))
+        auc = None
+        if 0 < labels.sum() < rows:
+            auc = metrics.auc(labels, logits) - metrics.auc(labels, without)
+        found.append(Worth(auc, metrics.logloss(labels, without) - metrics.logloss(labels, logits)))
+    return found
