@@ -37,6 +37,7 @@ from optembed_jax import data, metrics
 from optembed_jax.data.options import PATH_OPTIONS
 from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import InputError
+from optembed_jax.method.bag import bags_of
 from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import of_all_rows
@@ -196,13 +197,16 @@ def _served(run: Run, index: CompactIndex) -> Served:
     """The vocabulary of the bundle: of the values that are kept, or all of them."""
     fields, encoder = run.prepared.fields, encoder_of(run.prepared)
     why = "--full_ids" if project_flags.FULL_IDS.value else why_not_own_ids(index)
+    # Cells may have more values than any that was trained on.
+    wide, pooling = dataclasses.replace(fields, slots=encoder.slots), run.settings.model.pooling
+    index = dataclasses.replace(index, bags=bags_of(wide, pooling))
     if why is not None:
-        return Served(index, fields, encoder, None, why if index.prunes else None)
+        return Served(index, wide, encoder, None, fields.slots, why if index.prunes else None)
     own, kept, new_ids = with_own_ids(index, fields.names)
     has_row = new_ids != kept.oov_ids[fields.field_of_row]
     least = int(run.prepared.options["min_count"])
     encoder = encoder.keep(has_row, run.prepared.counts, least)
-    return Served(own, kept, encoder, new_ids, None)
+    return Served(own, kept, encoder, new_ids, fields.slots, None)
 
 
 def _summary_of(workdir: epath.Path) -> dict[str, Any]:
@@ -232,7 +236,7 @@ def _comparison(
     batch, own = (np.resize(of_model, (BATCH, of_model.shape[1])) for of_model in ids)
     step = jax.jit(
         lambda params, ids: forward(
-            model, params, trained.batch_stats, ids, trained.selection(model)
+            model, params, trained.batch_stats, ids, trained.selection(model, run.prepared.fields)
         )[0]
     )
     times = alternate(

@@ -31,7 +31,7 @@ from optembed_jax.data.raw.sources import Block
 from optembed_jax.errors import InputError
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.storage.object_store import fetched, in_file_system, path_of
-from optembed_jax.values.unseen import Expected
+from optembed_jax.values.unseen import Expected, unseen_rows
 
 flags.adopt_module_key_flags(project_flags)
 
@@ -99,8 +99,8 @@ def score_file(
       InputError: the input is unreadable, has a row that cannot be used, or too many values without
         a row; or the output cannot be written.
     """
-    encoder, oov = bundle.encoder, bundle.fields.oov_ids
-    found, started = Scored(0, np.zeros(len(oov), np.int64)), time.monotonic()
+    encoder, fields = bundle.encoder, bundle.fields
+    found, started = Scored(0, np.zeros(fields.num_fields, np.int64)), time.monotonic()
     # A pipe, say, which nothing can replace, and whose link in /proc leads to no path.
     streams = target.exists() and not target.is_file() and not target.is_dir()
     target = target if streams else _spared(target, source, bundle.path)
@@ -113,7 +113,7 @@ def score_file(
         with os.fdopen(handle, "wb") as sink, pyarrow.csv.CSVWriter(sink, SCHEMA) as writer:
             for ids in whole_batches(_encoded(source, encoder), batch_size):
                 found.rows += len(ids)
-                found.unseen += (ids == oov).sum(axis=0)
+                found.unseen += unseen_rows(ids, fields.oov_ids, fields.slots)
                 # Of one size, for which there is a program; another is compiled for longer than
                 # thousands of rows take.
                 padded = np.pad(ids, ((0, batch_size - len(ids)), (0, 0)), mode="edge")
@@ -209,7 +209,7 @@ def whole_batches(parts: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray
 
 def _encoded(path: Path, encoder: Encoder) -> Iterator[np.ndarray]:
     """Ids int32 ``[N, F]`` of the rows of a file, block by block, made in several threads."""
-    source = rows_to_score(path, encoder.sources, BLOCK_BYTES)
+    source = rows_to_score(path, encoder.sources, BLOCK_BYTES, encoder.cells)
 
     def work(block: Block) -> np.ndarray:
         rows = source.read(block)

@@ -36,6 +36,7 @@ def describe(prepared: data.PreparedData) -> str:
     )
     for name, size in zip(prepared.fields.names, prepared.fields.sizes, strict=True):
         lines.append(f"    {name:<20}{size:>11,} rows")
+    lines += [f"  {line}" for line in prepared.cut_lines()]
     if prepared.rejected:
         lines.append(f"  {prepared.rejected:,} unusable rows set aside in rejects.csv")
     lines += [f"  warning: {line}" for line in prepared.surprises()]

@@ -3,6 +3,7 @@
 =====  ==========================================================================
 ``B``  examples in a batch
 ``F``  fields (columns of the data set)
+``S``  slots: places for ids of an example, over all fields; ``F`` where each has one value
 ``V``  features: rows of the embedding table, over all fields
 ``D``  the largest embedding dimension: columns of the embedding table
 ``C``  candidates scored by one call
@@ -12,6 +13,9 @@
 Field ``f`` owns the contiguous block of rows ``offsets[f] : offsets[f] + sizes[f]``. The first row
 of each block is the field's out-of-vocabulary (OOV) row: the one that values without a row of their
 own read.
+
+A field whose cells hold several values has several slots, side by side: an example's values fill
+the first of them, in the others stands ``V``, which reads nothing (``method.bag``).
 """
 
 import dataclasses
@@ -29,13 +33,16 @@ class Fields:
     Attributes:
       names: the ``F`` field names, unique.
       sizes: the ``F`` block sizes in rows, each at least 1 (the OOV row is counted).
+      slots: the most values of a cell of each field, ``F``, each at least 1; empty: 1 of all.
 
     Raises:
-      InputError: no field, unequal lengths, a repeated name, or a block without a row.
+      InputError: no field, unequal lengths, a repeated name, a block without a row, or a field
+        without a slot.
     """
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
+    slots: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -48,6 +55,13 @@ class Fields:
         for name, size in zip(self.names, self.sizes, strict=True):
             if size < 1:
                 raise InputError(f"field {name!r} has {size} rows; its OOV row alone makes 1")
+        if not self.slots:
+            object.__setattr__(self, "slots", (1,) * len(self.names))
+        if len(self.slots) != len(self.names):
+            raise InputError(f"{len(self.names)} field names but slots of {len(self.slots)} fields")
+        for name, slots in zip(self.names, self.slots, strict=True):
+            if slots < 1:
+                raise InputError(f"field {name!r} has {slots} slots; a value needs 1")
 
     @property
     def num_fields(self) -> int:
@@ -59,6 +73,16 @@ class Fields:
         """``V``, OOV rows included."""
         return sum(self.sizes)
 
+    @property
+    def num_slots(self) -> int:
+        """``S``."""
+        return sum(self.slots)
+
+    @functools.cached_property
+    def field_of_slot(self) -> np.ndarray:
+        """The field that each slot is of, int32 ``[S]``."""
+        return np.repeat(np.arange(self.num_fields, dtype=np.int32), self.slots)
+
     @functools.cached_property
     def offsets(self) -> np.ndarray:
         """First row of each field's block, int32 ``[F]``."""
@@ -68,6 +92,13 @@ class Fields:
     def oov_ids(self) -> np.ndarray:
         """The row that a value without one of its own reads, int32 ``[F]``: each block's first."""
         return self.offsets
+
+    @property
+    def oov_example(self) -> np.ndarray:
+        """An example of values without a row, one of each field: int32 ``[S]``."""
+        ids = np.full(self.num_slots, self.num_features, np.int32)
+        ids[np.cumsum(self.slots) - self.slots] = self.offsets
+        return ids
 
     @functools.cached_property
     def field_of_row(self) -> np.ndarray:
@@ -92,7 +123,7 @@ class Fields:
           is not kept, ``V`` of the smaller fields, behind the last.
         """
         kept = self.rows_per_field(rows)
-        small = Fields(self.names, tuple(max(int(count), 1) for count in kept))
+        small = Fields(self.names, tuple(max(int(count), 1) for count in kept), self.slots)
         mask = np.asarray(rows) != 0
         place = np.full(self.num_features, small.num_features, np.int32)
         first = small.offsets - np.concatenate([[0], np.cumsum(kept)[:-1]])

@@ -138,6 +138,24 @@ def draw_ids():
     return draw
 
 
+def draw_cells(fields, n, seed=0):
+    """Ids int32 ``[n, S]``: cells of no value, of one, of several, some of them twice."""
+    rng = np.random.default_rng(seed)
+    columns = []
+    for size, offset, slots in zip(fields.sizes, fields.offsets, fields.slots, strict=True):
+        ids = (rng.integers(0, size, (n, slots)) + offset).astype(np.int32)
+        if slots > 1:
+            ids[np.arange(slots) >= rng.integers(0, slots + 1, (n, 1))] = fields.num_features
+        columns.append(ids)
+    return np.concatenate(columns, axis=1)
+
+
+@pytest.fixture
+def draw_bags():
+    """Draws ids of fields with several slots: ``draw_bags(fields, n, seed)``."""
+    return draw_cells
+
+
 @pytest.fixture
 def draw_clicks(draw_ids):
     """Draws ``(ids, labels)`` where each row has an effect of its own on the click rate."""

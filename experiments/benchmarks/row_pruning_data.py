@@ -26,7 +26,8 @@ def load(name: str, data_dir: Path, raw_dir: str | None) -> Problem:
     """
     if name not in DATASETS:
         raise InputError(f"--datasets: no {name!r}; there are {', '.join(DATASETS)}")
-    options = DataOptions(min_count=1, raw_dir=raw_dir if name == "movielens" else None)
+    more = {"raw_dir": raw_dir, "multi": ()} if name == "movielens" else {}
+    options = DataOptions(min_count=1, **more)
     prepared = data.prepare(name, options, data_dir)
     arrays = {split: prepared.arrays(split) for split in SPLITS}
     ids, labels = arrays["train"]

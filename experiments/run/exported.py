@@ -23,6 +23,7 @@ from optembed_jax.serving.bundle_writer import Provenance, content_of
 from optembed_jax.serving.network_storage import kernels_of
 from optembed_jax.serving.stored_model import Storage, served_network, store
 from optembed_jax.table.compact import CompactIndex
+from optembed_jax.values.cells import with_slots
 
 BATCH = 2048
 JUDGED_ROWS = 2**14
@@ -40,6 +41,7 @@ class Served:
       fields: theirs.
       encoder: raw columns to them.
       new_ids: of each id of the prepared data set, int32 ``[V]``; None where they are the same.
+      slots: of each field in the prepared data set.
       why_full: why pruned values have ids, where they do.
     """
 
@@ -47,11 +49,15 @@ class Served:
     fields: Fields
     encoder: Encoder
     new_ids: np.ndarray | None
+    slots: tuple[int, ...]
     why_full: str | None
 
     def ids(self, prepared: np.ndarray) -> np.ndarray:
         """Ids of the bundle int32 ``[N, F]``, of those of the prepared data set."""
-        return prepared if self.new_ids is None else self.new_ids[prepared]
+        fields = self.fields
+        if self.new_ids is not None:
+            prepared = np.append(self.new_ids, np.int32(fields.num_features))[prepared]
+        return with_slots(prepared, self.slots, fields.slots, fields.num_features)
 
     def counts(self, prepared: np.ndarray) -> np.ndarray:
         """Training rows that had each id of the bundle, int64, of those of the prepared data."""

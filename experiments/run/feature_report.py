@@ -33,17 +33,18 @@ def measured(
     """
     batches = list(sample.epoch(0))
     ids = np.concatenate([batch.ids[batch.weights > 0] for batch in batches])
-    unseen = ids == fields.oov_ids
-    without = unseen | ~trained.rows[ids]
-    columns = [(field,) for field in range(fields.num_fields)]
+    unseen = ids == fields.oov_ids[fields.field_of_slot]
+    has_row = np.append(trained.rows, True)  # and a slot without a value misses none
+    without = unseen | ~has_row[ids]
+    columns = [np.flatnonzero(fields.field_of_slot == f) for f in range(fields.num_fields)]
     return [
         {
             "val_auc_lost": worth.auc,
             "val_logloss_gained": worth.logloss,
-            "val_unseen": float(unseen[:, field].mean()),
-            "val_without_row": float(without[:, field].mean()),
+            "val_unseen": float(unseen[:, own].any(axis=1).mean()),
+            "val_without_row": float(without[:, own].any(axis=1).mean()),
         }
-        for field, worth in enumerate(feature_worth(score, batches, columns, seed))
+        for own, worth in zip(columns, feature_worth(score, batches, columns, seed), strict=True)
     ]
 
 

@@ -62,6 +62,18 @@ flags.DEFINE_string("test_file", _DATA.test_file, "table: the test rows.")
 flags.DEFINE_string("label", _DATA.label, "table: the column with the 0/1 label.")
 flags.DEFINE_list("categorical", list(_DATA.categorical), "table: the categorical columns.")
 flags.DEFINE_list("numeric", list(_DATA.numeric), "table: the numeric columns.")
+flags.DEFINE_list(
+    "multi",
+    _DATA.multi,
+    "table: the columns whose cells hold several values (genres: war|sci, or a list in Parquet). "
+    "movielens: genres by default, with --multi= each combination is a value.",
+)
+flags.DEFINE_string(
+    "separator", _DATA.separator, "table: what stands between the values of a text in --multi."
+)
+flags.DEFINE_integer(
+    "max_values", _DATA.max_values, "Values of a cell in --multi that are read; more are cut."
+)
 flags.DEFINE_string("time_column", _DATA.time_column, "table: the column that orders rows in time.")
 flags.DEFINE_string("split", _DATA.split, "random (8:1:1 rows) or time.")
 flags.DEFINE_string("split_index", _DATA.split_index, "Folder of row-number files, one per split.")
@@ -118,6 +130,9 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string(
     "mode_linear", _MODEL.mode_linear, "keep or prune the linear weights of pruned rows."
+)
+flags.DEFINE_string(
+    "pooling", _MODEL.pooling, "mean or sum: what a field reads of the values of a cell in --multi."
 )
 flags.DEFINE_integer("norm", _MODEL.norm, "Order of the row norm, 1 or 2.")
 flags.DEFINE_float(

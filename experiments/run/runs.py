@@ -30,6 +30,8 @@ def open_run() -> Run:
     )
     for line in prepared.surprises():
         progress.say(f"warning: {line}")
+    for line in prepared.cut_lines():
+        progress.say(f"note: {line}")
     workdir.check_data(settings.dataset, prepared.fingerprint)
     # Before anything runs, so that a contradiction costs no time.
     check_budget(settings.model, settings.search_options, prepared.fields)

@@ -14,6 +14,7 @@ from optembed_jax.fields import Fields
 from optembed_jax.fitness.candidate_devices import over_devices, rows_read
 from optembed_jax.fitness.masked import over_masks
 from optembed_jax.fitness.validation_fitness import ValidationFitness, make_fitness
+from optembed_jax.method.bag import bags_of
 from optembed_jax.method.threshold import by_block, row_norm
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.parameter_count import rows_in_budget
@@ -103,7 +104,7 @@ def fitness_of(
     """
     settings = run.settings
     ids, labels = run.prepared.arrays("validation")
-
+    bags = bags_of(run.prepared.fields, settings.model.pooling)
     devices = jax.local_devices()
     choice = choose(settings.parallelism, settings.model, settings.train, run.prepared.fields)
     if choice.kind == "one":
@@ -128,6 +129,7 @@ def fitness_of(
                 labels,
                 measure=measure,
                 candidates_per_pass=settings.candidates_per_pass,
+                bags=bags,
             )
 
         return over_devices(on, devices)

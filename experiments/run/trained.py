@@ -12,6 +12,8 @@ from experiments.run.progress import Progress
 from experiments.run.settings import Settings
 from experiments.run.workdir import PHASES, Workdir
 from optembed_jax import data
+from optembed_jax.fields import Fields
+from optembed_jax.method.bag import bags_of
 from optembed_jax.models.forward import Params, Selection, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.parameter_count import count_parameters
@@ -72,17 +74,23 @@ class Trained:
             "dims": jnp.asarray(self.dims, jnp.int32),
         }
 
-    def selection(self, model: ModelConfig) -> Selection:
+    def selection(self, model: ModelConfig, fields: Fields) -> Selection:
         """What the model reads of its table, frozen; of that of ``cut_to`` where pruned values
         share a stand-in, which it holds in their place.
         """
         rows = None if model.shares_stand_in else jnp.asarray(self.rows)
-        return Selection(rows=rows, dims=jnp.asarray(self.dims))
+        bags = bags_of(fields, model.pooling)
+        return Selection(rows=rows, dims=jnp.asarray(self.dims), bags=bags)
 
     def pruned(self, model: ModelConfig) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Rows and dims where the mode of ``model`` prunes them, else None, as ``compact`` asks."""
         rows = self.rows if model.prunes_rows else None
         return rows, self.dims if model.searches_dims else None
+
+
+def whole_table(run: Run) -> Selection:
+    """How ids read a table of which nothing is frozen."""
+    return Selection(bags=bags_of(run.prepared.fields, run.settings.model.pooling))
 
 
 def cut_to(run: Run, trained: Trained, rows: np.ndarray) -> Params:

@@ -21,6 +21,7 @@ from experiments.run.trained import (
     cut_to,
     key_of,
     model_of,
+    whole_table,
 )
 from experiments.run.workdir import append_jsonl, write_jsonl
 from optembed_jax import data, metrics
@@ -28,7 +29,7 @@ from optembed_jax.data import PreparedData
 from optembed_jax.devices.choice import Choice, choose, make_steps
 from optembed_jax.devices.parallel import Steps
 from optembed_jax.method.threshold import by_block, table_row_mask
-from optembed_jax.models.forward import Params, Reading, Selection, init_params
+from optembed_jax.models.forward import Params, Reading, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import shift_to_rate, shifted
 from optembed_jax.models.parameter_count import rows_in_budget
@@ -90,14 +91,14 @@ def _devices_for(run: Run, phase: Phase, start: tuple[Params, Any] | None = None
 def baseline(run: Run, folder: Path) -> dict[str, Any]:
     """Train the plain model; the record of the phase."""
     devices = _devices_for(run, Phase.BASELINE)
-    return _train(run, folder, Phase.BASELINE, devices, _Start(), Selection())
+    return _train(run, folder, Phase.BASELINE, devices, _Start(), whole_table(run))
 
 
 def fit_baseline(run: Run, folder: Path, told: str, first_rows: int) -> tuple[Epoch, int]:
     """Train the plain model on the first rows; its best epoch, and how many rows they were."""
     devices = _devices_for(run, Phase.BASELINE)
     rows = data.Reader(run.prepared, "train", devices.batch_size, first_rows=first_rows).num_rows
-    everything = Selection()
+    everything = whole_table(run)
     fitted = _fit(run, folder, Phase.BASELINE, devices, _Start(), everything, told, first_rows)
     return fitted.best, rows
 
@@ -115,7 +116,7 @@ def supernet(run: Run, folder: Path) -> dict[str, Any]:
     if not state_manifest.is_finished(folder / "initial"):
         params, batch_stats = devices.made_on_host(make)
         saved_state.save(folder / "initial", {"params": params, "batch_stats": batch_stats})
-    return _train(run, folder, Phase.SUPERNET, devices, _Start(make), Selection())
+    return _train(run, folder, Phase.SUPERNET, devices, _Start(make), whole_table(run))
 
 
 def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:
@@ -226,7 +227,7 @@ def _train(
     if fitted.scores is not None or is_shared:
         # A budget cuts after training: what is scored is what is kept, not what was trained.
         cut = devices.steps_of(Phase.RETRAIN, prepared.fields.num_features)
-        scoring = _Scoring(Phase.RETRAIN, cut, cut.place(trained.selection(model)))
+        scoring = _Scoring(Phase.RETRAIN, cut, cut.place(trained.selection(model, prepared.fields)))
         if is_shared:
             final = cut.place(cut_to(run, trained, trained.rows))
 

@@ -37,7 +37,7 @@ _BUILT_ON = {
 FORMAT = 3
 """Of the folder. Raised where flags or states of an older version no longer serve."""
 
-_UNRECORDED = {"table_optimiser": "adam"}
+_UNRECORDED = {"table_optimiser": "adam", "pooling": "mean"}
 """What older folders of this format do not record, because there was no choice."""
 
 UNDER_WAY = "finalists"

@@ -24,14 +24,14 @@ _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
 
 @functools.cache
-def features(num_fields: int, grouped: bool = False) -> tfds.features.FeaturesDict:
-    """What one record holds: `ids` int32 ``[rows, F]`` and `labels` uint8 ``[rows]``.
+def features(num_slots: int, grouped: bool = False) -> tfds.features.FeaturesDict:
+    """What one record holds: `ids` int32 ``[rows, S]`` and `labels` uint8 ``[rows]``.
 
     And `groups` int64 ``[rows]`` where rows are grouped.
     """
     tensor = functools.partial(tfds.features.Tensor, encoding="bytes")
     held = {
-        "ids": tensor(shape=(None, num_fields), dtype=np.int32),
+        "ids": tensor(shape=(None, num_slots), dtype=np.int32),
         "labels": tensor(shape=(None,), dtype=np.uint8),
     }
     if grouped:
@@ -45,7 +45,7 @@ def num_blocks(rows: int) -> int:
 
 
 Part = tuple[np.ndarray, np.ndarray, np.ndarray | None]
-"""Ids int32 ``[rows, F]``, labels uint8 ``[rows]`` and groups int64 ``[rows]``, if any."""
+"""Ids int32 ``[rows, S]``, labels uint8 ``[rows]`` and groups int64 ``[rows]``, if any."""
 
 
 def write_shard(path: pathlib.Path, parts: Iterable[Part]) -> int:
@@ -74,7 +74,7 @@ def write_shard(path: pathlib.Path, parts: Iterable[Part]) -> int:
 
 
 def _serialize(ids: np.ndarray, labels: np.ndarray, groups: np.ndarray | None) -> bytes:
-    # Written out instead of `features(F).serialize_example`, which takes three times as long.
+    # Written out instead of `features(S).serialize_example`, which takes three times as long.
     example = tf_example_pb2.Example()
     feature = example.features.feature
     feature["ids"].bytes_list.value.append(ids.tobytes())
@@ -85,13 +85,13 @@ def _serialize(ids: np.ndarray, labels: np.ndarray, groups: np.ndarray | None) -
     return bytes(example.SerializeToString(deterministic=True))
 
 
-def _parse(record: bytes, num_fields: int) -> Part:
+def _parse(record: bytes, num_slots: int) -> Part:
     feature = tf_example_pb2.Example.FromString(record).features.feature
     ids = np.frombuffer(feature["ids"].bytes_list.value[0], np.int32)
     labels = np.frombuffer(feature["labels"].bytes_list.value[0], np.uint8)
     held = feature["groups"].bytes_list.value if "groups" in feature else ()
     groups = np.frombuffer(held[0], np.int64) if held else None
-    return ids.reshape(len(labels), num_fields), labels, groups
+    return ids.reshape(len(labels), num_slots), labels, groups
 
 
 class ShardReader:
@@ -101,9 +101,9 @@ class ShardReader:
       path: the shard.
     """
 
-    def __init__(self, path: pathlib.Path, num_fields: int) -> None:
+    def __init__(self, path: pathlib.Path, num_slots: int) -> None:
         self.path = path
-        self._num_fields = num_fields
+        self._num_slots = num_slots
         self._reader = array_record_module.ArrayRecordReader(str(path), _READER_OPTIONS)
         self._lock = threading.Lock()
 
@@ -116,6 +116,6 @@ class ShardReader:
         try:
             with self._lock:
                 records = self._reader.read(list(numbers))
-            return [_parse(record, self._num_fields) for record in records]
+            return [_parse(record, self._num_slots) for record in records]
         except Exception as error:
             raise InputError(f"{self.path} cannot be read: {error}") from error

@@ -201,7 +201,11 @@ def _load(folder: pathlib.Path, verify: bool) -> PreparedData:
     return PreparedData(
         name=manifest["name"],
         path=folder,
-        fields=Fields(tuple(f["name"] for f in fields), tuple(f["rows"] for f in fields)),
+        fields=Fields(
+            tuple(f["name"] for f in fields),
+            tuple(f["rows"] for f in fields),
+            tuple(f.get("slots", 1) for f in fields),
+        ),
         counts=vocabulary.read_counts(folder / prepared.VOCABULARY),
         num_rows={split: manifest["num_rows"][split] for split in SPLITS},
         label_rate={split: manifest["label_rate"][split] for split in SPLITS},
@@ -209,6 +213,7 @@ def _load(folder: pathlib.Path, verify: bool) -> PreparedData:
         options=manifest["options"],
         facts=manifest["facts"],
         rejected=manifest["rejected"],
+        cut={f["name"]: f["cut"] for f in fields if f.get("cut")},
         sources=_sources(manifest),
         shards=shards,
         fingerprint=manifest["fingerprint"],

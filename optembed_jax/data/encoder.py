@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,15 +16,18 @@ import pyarrow as pa
 
 from optembed_jax.data.formats.registry import DATASETS
 from optembed_jax.data.raw import coding, columns
-from optembed_jax.data.raw.columnar import as_array, strings_of
+from optembed_jax.data.raw.columnar import as_array, cell_texts, strings_of
 from optembed_jax.data.raw.columns import BUCKET, CATEGORICAL, Column
 from optembed_jax.data.vocabulary import Vocabulary
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
+from optembed_jax.values.cells import Cells
 from optembed_jax.values.description import Description, describe_field, read_description
 from optembed_jax.values.rows import (
     RowEncoder,
     as_columns,
+    cell_column_texts,
+    check_cells,
     check_sequence,
     column_texts,
     shown_names,
@@ -68,6 +72,20 @@ class Encoder:
         """Names of the raw columns that are read."""
         return tuple(dict.fromkeys(column.source for column in self.columns))
 
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """Ids of each field that an encoded row has: the most values of a cell that are read."""
+        return tuple(column.slots for column in self.columns)
+
+    @functools.cached_property
+    def cells(self) -> Mapping[str, Cells]:
+        """Of the raw columns whose values may be lists, how they are read."""
+        return {
+            column.source: column.cells
+            for column in self.columns
+            if column.cells is not None and column.transform is None
+        }
+
     @functools.cached_property
     def description(self) -> Description:
         """What is made of which raw column."""
@@ -81,6 +99,7 @@ class Encoder:
                 expected="a number" if bins is not None else column.expected,
                 rule=rule,
                 bins=bins,
+                cells=column.cells,
             )
             for column, rule, bins in zip(self.columns, lookup.rules, lookup.bins, strict=True)
         ]
@@ -92,7 +111,7 @@ class Encoder:
         return tuple(
             (number, column.source)
             for number, column in enumerate(self.columns)
-            if column.is_plain and column.rule is None
+            if column.is_plain and column.rule is None and column.cells is None
         )
 
     @functools.cached_property
@@ -111,6 +130,8 @@ class Encoder:
     def encode(self, rows: RawColumns, first_row: int = 0) -> np.ndarray:
         """Ids int32 ``[N, F]`` of raw rows; values without a row get their field's OOV id.
 
+        Of fields with several values ``[N, S]``, ``V`` in slots without a value.
+
         Args:
           rows: the raw columns; those that are not needed are ignored.
           first_row: number of the first row, for messages.
@@ -122,7 +143,9 @@ class Encoder:
         check_spellings(self._as_they_are, self.vocabulary.lookup, arrays, first_row)
         if self.rows is not None and _are_few(arrays, self.sources):
             return self.rows.encode(arrays, first_row)
-        return self.encode_texts(raw_columns(arrays, self.sources, first_row), first_row)
+        return self.encode_texts(
+            raw_columns(arrays, self.sources, first_row, self.cells), first_row
+        )
 
     def encode_texts(
         self, arrays: Mapping[str, pa.Array | pa.ChunkedArray], first_row: int = 0
@@ -134,6 +157,9 @@ class Encoder:
           first_row: number of the first row, for messages.
         """
         few = len(arrays[self.sources[0]]) <= _SEVERAL_ROWS
+        for source, cells in self.cells.items():
+            if cells.separator is None:
+                check_cells(source, arrays[source].to_pylist(), first_row, cells)
         coded = {
             source: columns.uncoded(arrays[source])
             if few and source in self._plain_sources
@@ -143,7 +169,7 @@ class Encoder:
         fault = coding.first_fault(self.columns, coded)
         if fault is not None:
             raise InputError(f"row {first_row + fault[0]}: {fault[1]}")
-        return self.vocabulary.encode(coding.code_fields(self.columns, coded))
+        return self.vocabulary.encode(coding.code_fields(self.columns, coded), self.slots)
 
     def keep(self, rows: np.ndarray, counts: np.ndarray, min_count: int) -> "Encoder":
         """The encoder of fewer values: whatever has no row any more is as if it was never seen.
@@ -178,6 +204,8 @@ def read_encoder(description: bytes, vocabulary: bytes, fields: Fields) -> Encod
     try:
         made = DATASETS[described.dataset].columns_of(described.options, described.facts)
         made = in_order(made, fields)
+        if tuple(column.slots for column in made) != fields.slots:
+            raise ValueError(f"its fields have other numbers of values than {fields.slots}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"it is not of a data set that is known here: {error!r}") from error
     return Encoder(
@@ -242,13 +270,19 @@ def _columns(rows: RawColumns) -> Mapping[str, Any]:
     return columns
 
 
-def raw_columns(rows: RawColumns, wanted: Sequence[str], first_row: int = 0) -> dict[str, pa.Array]:
+def raw_columns(
+    rows: RawColumns,
+    wanted: Sequence[str],
+    first_row: int = 0,
+    cells: Mapping[str, Cells] = MappingProxyType({}),
+) -> dict[str, pa.Array]:
     """Raw columns as strings, null where missing.
 
     Args:
       rows: a mapping, an Arrow table or batch, or a data frame.
       wanted: names of the columns.
       first_row: number of the first row, for messages.
+      cells: of columns whose values may be lists, how they are read.
 
     Raises:
       InputError: a column is missing, or lengths differ.
@@ -261,6 +295,13 @@ def raw_columns(rows: RawColumns, wanted: Sequence[str], first_row: int = 0) -> 
         column = found[name]
         if isinstance(column, pa.ChunkedArray):
             column = column.combine_chunks()
+        if name in cells and isinstance(column, pa.Array):
+            arrays[name] = cell_texts(name, column)
+            continue
+        if name in cells:
+            texts = cell_column_texts(name, column, first_row, cells[name])
+            arrays[name] = pa.array(texts, pa.string())
+            continue
         if not isinstance(column, pa.Array):
             column = _array(name, column, first_row)
         arrays[name] = strings_of(name, column)

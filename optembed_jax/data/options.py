@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from optembed_jax.errors import InputError
+from optembed_jax.values.cells import Cells
 
 SPLITS = ("random", "time")
 VOCAB_SOURCES = ("train", "all")
@@ -24,7 +25,7 @@ USED_BY: dict[str, frozenset[str]] = {
         "synthetic_noise_fields",
         "synthetic_field_size",
     },
-    "movielens": _COMMON | _FILES,
+    "movielens": _COMMON | _FILES | {"multi", "max_values"},
     "criteo_display": (_COMMON | _FILES | {"split_index"}),
     "avazu": _COMMON | _FILES | {"split_index"},
     "kdd12": _COMMON | _FILES,
@@ -38,11 +39,17 @@ USED_BY: dict[str, frozenset[str]] = {
         "categorical",
         "numeric",
         "numeric_bins",
+        "multi",
+        "separator",
+        "max_values",
         "time_column",
         "max_bad_rows",
     },
 }
 """The data sets by name, and the options that each of them reads."""
+
+MULTI = {"movielens": ("genres",)}
+"""What is several values in a cell where nothing else is said."""
 
 
 PATH_OPTIONS = (
@@ -71,6 +78,11 @@ class DataOptions:
       label: the table's column with the 0/1 label.
       categorical: the table's columns whose every distinct value may get a row of its own.
       numeric: the table's columns that are cut into quantile bins of the training split.
+      multi: columns whose cells hold several values, each of which may get a row of its own; they
+        need not be named in `categorical` too. None: as the data set has it, `genres` of movielens;
+        there an empty list makes a category of each combination.
+      separator: what stands between the values of a text in `multi`, such as ``|``.
+      max_values: of a cell in `multi` that are read, at least 1; further ones are cut.
       time_column: the table's column that `split="time"` sorts by: a number or an ISO 8601 date.
       split: "random" (8:1:1 by a seeded draw) or "time" (the first 80 %, the next 10 %, the last).
       split_index: folder with index files (`train`, `valid`, `test`; row numbers from 0) that say
@@ -101,6 +113,9 @@ class DataOptions:
     label: str | None = None
     categorical: Sequence[str] = ()
     numeric: Sequence[str] = ()
+    multi: Sequence[str] | None = None
+    separator: str | None = None
+    max_values: int = 16
     time_column: str | None = None
     split: str = "random"
     split_index: str | None = None
@@ -121,6 +136,16 @@ class DataOptions:
             if isinstance(value, str):
                 raise InputError(f"{name}: give a list of column names, not the string {value!r}")
             object.__setattr__(self, name, tuple(value))
+        if self.multi is not None:
+            if isinstance(self.multi, str):
+                raise InputError(f"multi: give a list of column names, not {self.multi!r}")
+            object.__setattr__(self, "multi", tuple(self.multi))
+            repeated = sorted({name for name in self.multi if self.multi.count(name) > 1})
+            if repeated:
+                raise InputError(f"multi names column {repeated[0]!r} twice")
+        if self.separator is not None and not self.multi:
+            raise InputError("separator is set, but no column is named in multi that it is for")
+        Cells(self.separator, self.max_values)
         _one_of("split", self.split, SPLITS)
         _one_of("vocab_from", self.vocab_from, VOCAB_SOURCES)
         for name, least in (
@@ -145,10 +170,18 @@ class DataOptions:
         if dataset not in USED_BY:
             raise InputError(f"no data set {dataset!r}; there are: {', '.join(sorted(USED_BY))}")
         used: dict[str, object] = {}
+        multi = self.multi_of(dataset) if "multi" in USED_BY[dataset] else ()
+        if not multi and self.max_values != DataOptions.max_values:
+            raise InputError("max_values is set, but no column is named in multi that it is for")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name == "group" and value is None:
                 continue  # Else what was prepared before there was such an option had other ones.
+            if field.name in ("multi", "separator", "max_values"):
+                if multi:  # likewise
+                    value = multi if field.name == "multi" else value
+                elif field.name in USED_BY[dataset]:
+                    continue
             if field.name in USED_BY[dataset]:
                 used[field.name] = list(value) if isinstance(value, tuple) else value
             elif value != field.default:
@@ -156,6 +189,10 @@ class DataOptions:
                     f"{field.name} is set, but data set {dataset!r} does not use it; leave it out"
                 )
         return used
+
+    def multi_of(self, dataset: str) -> tuple[str, ...]:
+        """The columns of a data set whose cells hold several values."""
+        return MULTI.get(dataset, ()) if self.multi is None else tuple(self.multi)
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

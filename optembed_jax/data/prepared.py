@@ -28,13 +28,16 @@ from optembed_jax.data.splits import SPLITS
 from optembed_jax.data.vocabulary import Vocabulary
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
+from optembed_jax.values.cells import with_slots
 from optembed_jax.values.rule import Rule
 from optembed_jax.values.unseen import Expected
 
 MANIFEST = "prepared.json"
 VOCABULARY = "vocabulary.parquet"
 REJECTS = "rejects.csv"
-FORMAT = 2
+FORMAT, FORMAT_WITH_BAGS = 2, 3
+"""Of a folder without and with fields of several values; the former is also what older versions of
+this package wrote and read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +72,7 @@ class PreparedData:
       options: the options it was prepared with, as plain values.
       facts: what the data set tells beyond that, such as the planted truth of `synthetic`.
       rejected: rows that were set aside as unusable, in `rejects.csv`.
+      cut: values of cells beyond `max_values`, which are not read, by field's name where there are.
       sources: the raw files.
       shards: the shards of each split.
       fingerprint: hexadecimal; equal exactly when options, vocabulary and rows are equal.
@@ -84,6 +88,7 @@ class PreparedData:
     options: Mapping[str, Any]
     facts: Mapping[str, Any]
     rejected: int
+    cut: Mapping[str, int]
     sources: tuple[FileIdentity, ...]
     shards: Mapping[str, tuple[Shard, ...]]
     fingerprint: str
@@ -113,6 +118,14 @@ class PreparedData:
                 found.append(f"{split}: {self.expected.line(field, int(unseen[field]), rows)}")
         return found
 
+    def cut_lines(self) -> list[str]:
+        """A line for each field of whose cells values were cut."""
+        return [
+            f"field {name!r}: {count:,} values were cut from cells that hold more than "
+            f"max_values={self.options['max_values']}"
+            for name, count in self.cut.items()
+        ]
+
     def clicks(self, split: str) -> int:
         """Rows of a split whose label is 1.
 
@@ -124,11 +137,13 @@ class PreparedData:
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """A whole split in stored order: ids int32 ``[N, F]`` and labels float32 ``[N]``.
 
+        Of fields with several values ids are ``[N, S]``, ``V`` in slots without a value.
+
         Raises:
           InputError: there is no such split.
         """
         rows = self.num_rows[check_split(split)]
-        ids = np.empty((rows, self.fields.num_fields), np.int32)
+        ids = np.empty((rows, self.fields.num_slots), np.int32)
         labels = np.empty(rows, np.float32)
         first = 0
         for block_ids, block_labels, _ in self._parts(split):
@@ -160,7 +175,7 @@ class PreparedData:
     def _parts(self, split: str) -> Iterator[blocks.Part]:
         """The records of a split in stored order."""
         for shard in self.shards[split]:
-            reader = blocks.ShardReader(self.path / shard.file, self.fields.num_fields)
+            reader = blocks.ShardReader(self.path / shard.file, self.fields.num_slots)
             for number in range(blocks.num_blocks(shard.rows)):
                 yield from reader.read([number])
 
@@ -172,12 +187,15 @@ class PreparedData:
             or numbers; None or "" where missing). Columns that are not needed are ignored.
 
         Returns:
-          Ids int32 ``[N, F]``; values without a row get their field's OOV id.
+          Ids int32 ``[N, F]``; values without a row get their field's OOV id. Of fields with
+          several values ``[N, S]``: of a cell that has more than any here, the first ones.
 
         Raises:
           InputError: a column is missing, lengths differ, or a value is unusable.
         """
-        return encoder_of(self).encode(rows)
+        encoder, fields = encoder_of(self), self.fields
+        ids = encoder.encode(rows)
+        return with_slots(ids, encoder.slots, fields.slots, fields.num_features)
 
 
 def encoder_of(prepared: PreparedData) -> Encoder:
@@ -249,9 +267,10 @@ def read_manifest(path: pathlib.Path) -> dict[str, Any]:
         raise InputError(f"{file} is damaged; {_REPAIR.format(path)}") from error
     if not intact:
         raise InputError(f"{file} is damaged: its checksum differs; {_REPAIR.format(path)}")
-    if manifest["format"] != FORMAT:
+    if manifest["format"] not in (FORMAT, FORMAT_WITH_BAGS):
         raise InputError(
-            f"{path} was prepared in format {manifest['format']}, this version reads {FORMAT}; "
+            f"{path} was prepared in format {manifest['format']}, this version reads {FORMAT} and "
+            f"{FORMAT_WITH_BAGS}; "
             f"{_REPAIR.format(path)}"
         )
     return manifest

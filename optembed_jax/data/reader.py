@@ -25,7 +25,7 @@ class Batch(NamedTuple):
     """Some rows of a split.
 
     Attributes:
-      ids: int32 ``[B, F]``.
+      ids: int32 ``[B, F]``, of fields with several values ``[B, S]``.
       labels: float32 ``[B]``, 0 or 1.
       weights: float32 ``[B]``, 1 for a row of the data and 0 for padding.
     """
@@ -102,9 +102,9 @@ class Reader:
         )
         self._seed, self._shuffle, self._remainder = seed, shuffle, remainder
         self._process, self._local = process_index, batch_size // process_count
-        self._padding = prepared.fields.oov_ids
+        self._padding = prepared.fields.oov_example
         self._shards = [
-            blocks.ShardReader(prepared.path / shard.file, prepared.fields.num_fields)
+            blocks.ShardReader(prepared.path / shard.file, prepared.fields.num_slots)
             for shard in shards
         ]
 

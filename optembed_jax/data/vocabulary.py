@@ -16,9 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from optembed_jax.data import bins
+from optembed_jax.data.raw.bags import CodedBag
 from optembed_jax.data.raw.columns import Coded
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
+from optembed_jax.values.cells import in_slots
 from optembed_jax.values.lookup import Bins, Lookup, all_bins, lookup_of
 from optembed_jax.values.rule import Rule
 from optembed_jax.values.table import Texts, joined, texts_of
@@ -117,8 +119,14 @@ class Vocabulary:
         """
         return layout_of(self.names, self.lookup.sizes)
 
-    def encode(self, fields: Sequence[Coded | np.ndarray]) -> np.ndarray:
-        """Ids of coded fields (see `raw.coding.code_fields`): int32 ``[N, F]``."""
+    def encode(
+        self, fields: Sequence[Coded | np.ndarray], slots: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """Ids of coded fields (see `raw.coding.code_fields`): int32 ``[N, F]``.
+
+        Of fields with several values ``[N, S]``, each with its number of slots.
+        """
+        slots = [1] * len(fields) if slots is None else slots
         plain = {
             number: texts_of_array(field.values)
             for number, field in enumerate(fields)
@@ -133,16 +141,22 @@ class Vocabulary:
             for number, begin, end in zip(plain, ends[:-1], ends[1:], strict=True)
         }
         rows = len(fields[0].codes if isinstance(fields[0], Coded) else fields[0])
-        ids = np.empty((len(fields), rows), np.int32)
-        for number, (field, offset) in enumerate(
-            zip(fields, self.layout.offsets.tolist(), strict=True)
+        ids, nothing = np.empty((sum(slots), rows), np.int32), self.layout.num_features
+        start = 0
+        for number, (field, offset, many) in enumerate(
+            zip(fields, self.layout.offsets.tolist(), slots, strict=True)
         ):
-            if isinstance(field, Coded):
-                np.take(found[number] + np.int32(offset), field.codes, out=ids[number], mode="clip")
+            if isinstance(field, CodedBag):
+                own_ids = np.append(found[number] + np.int32(offset), np.int32(nothing))
+                cells = in_slots(own_ids[field.codes], many, offset, nothing)
+                ids[start : start + many] = cells.T
+            elif isinstance(field, Coded):
+                np.take(found[number] + np.int32(offset), field.codes, out=ids[start], mode="clip")
             else:
                 own = self.lookup.bins[number]
                 assert own is not None
-                ids[number] = own.find(field) + offset
+                ids[start] = own.find(field) + offset
+            start += many
         return np.ascontiguousarray(ids.T)
 
     def id(self, field: str, value: str | None) -> int:
@@ -217,8 +231,8 @@ def array_of_texts(texts: Texts) -> pa.StringArray:
     return pc.if_else(pa.array(missing), pa.scalar(None, pa.string()), strings)
 
 
-def layout_of(names: Sequence[str], sizes: Sequence[int]) -> Fields:
-    """Names, sizes and offsets of ``F`` fields.
+def layout_of(names: Sequence[str], sizes: Sequence[int], slots: Sequence[int] = ()) -> Fields:
+    """Names, sizes, slots and offsets of ``F`` fields.
 
     Raises:
       InputError: more rows than int32 ids can number.
@@ -227,7 +241,7 @@ def layout_of(names: Sequence[str], sizes: Sequence[int]) -> Fields:
         raise InputError(
             f"the vocabulary has {sum(sizes)} rows, more than int32 ids can number; raise min_count"
         )
-    return Fields(tuple(names), tuple(sizes))
+    return Fields(tuple(names), tuple(sizes), tuple(slots))
 
 
 def write_vocabulary(

@@ -139,6 +139,7 @@ def _traffic(
             examples,
             own.sizes,
             math.prod(stack.rows.shape[1:]) + (stack.linear is not None),
+            own.slots,
         )
         for stack, own in zip(table.stacks, table.fields_of_stacks(fields), strict=True)
     ]

@@ -17,7 +17,7 @@ class StackTraffic:
     """What of a stack a device's part of a batch reads.
 
     Attributes:
-      ids: ``N``, examples times fields.
+      ids: ``N``, examples times fields, of bags times slots.
       most: ``R``, the most distinct rows that they can read, see ``row_requests.most_asked``.
       width: numbers of a row, with its linear weight.
     """
@@ -27,10 +27,13 @@ class StackTraffic:
     width: int
 
     @classmethod
-    def of(cls, examples: int, sizes: Sequence[int], width: int) -> "StackTraffic":
-        """Of fields of these sizes."""
-        most = sum(min(examples, size) for size in sizes)
-        return cls(examples * len(sizes), max(most, 1), width)
+    def of(
+        cls, examples: int, sizes: Sequence[int], width: int, slots: Sequence[int] = ()
+    ) -> "StackTraffic":
+        """Of fields of these sizes, and with so many slots each; by default 1."""
+        each = slots or [1] * len(sizes)
+        most = sum(min(examples * own, size) for size, own in zip(sizes, each, strict=True))
+        return cls(examples * sum(each), max(most, 1), width)
 
 
 def by_all_gather(stacks: Iterable[StackTraffic], devices: int) -> int:

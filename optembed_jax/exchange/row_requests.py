@@ -234,17 +234,21 @@ def moved(block: jax.Array, now: RowShards, wanted: RowShards) -> jax.Array:
     return jax.lax.fori_loop(0, -(-now.per_device // size), piece, jnp.zeros_like(block))
 
 
-def most_asked(ids: jax.Array, rows: int, sizes: Sequence[int] | None = None) -> int:
+def most_asked(
+    ids: jax.Array, rows: int, sizes: Sequence[int] | None = None, slots: Sequence[int] = ()
+) -> int:
     """The most distinct rows that a device's ids can read, at least 1.
 
     Args:
       ids: int32 ``[b, F]``; only the shape matters.
       rows: of the table.
       sizes: rows of each field, ``F``, where they are known.
+      slots: of each field, ``F``: how many columns of ids are its; empty: 1 of all.
     """
     most = min(ids.size, rows)
     if sizes is not None:
-        most = min(most, sum(min(ids.shape[0], size) for size in sizes))
+        each = zip(sizes, slots or [1] * len(sizes), strict=True)
+        most = min(most, sum(min(ids.shape[0] * own, size) for size, own in each))
     return max(most, 1)
 
 

@@ -77,17 +77,20 @@ def rows_read(
     Args:
       params: with a table of ``V`` rows, on the host.
       rows: bool ``[V]``, the frozen row mask, or None.
-      ids: int32 ``[N, F]``, which read ``U`` different rows.
+      ids: int32 ``[N, F]``, of bags ``[N, S]``, which read ``U`` different rows; ``V``, which
+        reads none, stays ``V``.
 
     Returns:
       Parameters with a table of ``U`` rows and no thresholds, the mask bool ``[U]`` or None, and
       ids int32 ``[N, F]``; they give what the arguments give.
     """
     table = params.table
-    is_read = np.zeros(len(table.rows), bool)
+    is_read = np.zeros(len(table.rows) + 1, bool)
     is_read[ids] = True
+    is_read[-1] = False
     read = np.flatnonzero(is_read)
     place_of = np.cumsum(is_read, dtype=np.int32) - 1
+    place_of[-1] = len(table.rows)
     small = dataclasses.replace(
         table,
         rows=np.asarray(table.rows)[read],

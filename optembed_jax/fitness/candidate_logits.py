@@ -32,6 +32,7 @@ from optembed_jax.fitness.candidate_forms import form_of
 from optembed_jax.fitness.first_layer import Walk, along, walk
 from optembed_jax.fitness.folded_mlp import UnitAffine
 from optembed_jax.fitness.input_bank import column_bank, column_inputs, product_bank, product_inputs
+from optembed_jax.method.bag import Bags
 from optembed_jax.method.dimension import prefix_mask
 from optembed_jax.models.forward import Params, Selection, embed
 from optembed_jax.models.layers import inner_products
@@ -105,8 +106,9 @@ def candidate_logits(
     affines: tuple[UnitAffine, ...],
     *,
     model: ModelConfig,
+    bags: Bags | None = None,
 ) -> jax.Array:
-    """Logits of each candidate on a batch. Pure; jit it with ``model`` static.
+    """Logits of each candidate on a batch. Pure; jit it with ``model`` and ``bags`` static.
 
     Args:
       params: of the supernet.
@@ -116,18 +118,25 @@ def candidate_logits(
       affines: of the perceptron's layers, for each candidate: float ``[C, H]``, in the walk's
         order.
       model: the model.
+      bags: how slots are pooled to fields; None where each field has one value.
 
     Returns:
       float32 ``[C, B]``, in the walk's order; padding is arbitrary.
     """
-    return logits_of(
-        params, bank_of(params, rows, ids, model=model), candidates, affines, model=model
-    )
+    bank = bank_of(params, rows, ids, model=model, bags=bags)
+    return logits_of(params, bank, candidates, affines, model=model)
 
 
-def bank_of(params: Params, rows: jax.Array | None, ids: jax.Array, *, model: ModelConfig) -> Bank:
+def bank_of(
+    params: Params,
+    rows: jax.Array | None,
+    ids: jax.Array,
+    *,
+    model: ModelConfig,
+    bags: Bags | None = None,
+) -> Bank:
     """What a batch has for all candidates; arguments as of :func:`candidate_logits`."""
-    embedded, linear = _embed(model, params, ids, Selection(rows=rows))
+    embedded, linear = _embed(model, params, ids, Selection(rows=rows, bags=bags))
     columns = column_bank(embedded)
     form = form_of(model.model)
     if form is not None and form.products:
@@ -185,20 +194,22 @@ def recalibrated_affines(
     dims: jax.Array,
     *,
     model: ModelConfig,
+    bags: Bags | None = None,
 ) -> tuple[UnitAffine, ...]:
-    """The affines of one candidate with batch statistics of its own. Pure; ``model`` is static.
+    """The affines of one candidate with batch statistics of its own. Pure.
 
     Args:
       params: of the supernet.
       rows: bool ``[V]``, the frozen row mask; None keeps every row.
       ids: int32 ``[N, F]``, over which the statistics are taken; their labels are not needed.
       dims: int32 ``[F]``, the candidate.
-      model: the model.
+      model: the model; static.
+      bags: as of :func:`candidate_logits`; static.
 
     Returns:
       float ``[H]`` of each layer.
     """
-    embedded, _ = _embed(model, params, ids, Selection(rows=rows, dims=dims))
+    embedded, _ = _embed(model, params, ids, Selection(rows=rows, dims=dims, bags=bags))
     x = column_bank(embedded)
     form = form_of(model.model)
     if form is not None and form.products:

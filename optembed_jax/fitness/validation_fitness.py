@@ -28,6 +28,7 @@ from optembed_jax.fitness.candidate_logits import (
 )
 from optembed_jax.fitness.folded_mlp import UnitAffine
 from optembed_jax.fitness.validation_parts import part_sizes, stratified_order
+from optembed_jax.method.bag import Bags
 from optembed_jax.metrics import auc_on_device, logloss_on_device
 from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
@@ -89,6 +90,7 @@ def make_fitness(
     batch_size: int | None = None,
     least_part: int = 1000,
     calibration_rows: int = 8192,
+    bags: Bags | None = None,
 ) -> ValidationFitness:
     """The fitness function of a search, on the validation split.
 
@@ -106,6 +108,7 @@ def make_fitness(
       least_part: rows that the smallest part for successive halving must have; with fewer there is
         no part.
       calibration_rows: rows over which batch statistics are recalibrated at the most.
+      bags: how slots of ``ids`` are pooled to fields; None where each field has one value.
 
     The function raises ``DivergedError`` when the supernet's logits are not numbers.
 
@@ -127,6 +130,7 @@ def make_fitness(
         steps=-(-candidates_per_pass // GROUP) * GROUP,
         batch_size=batch_size or default_batch_size(model, sizes[0]),
         calibration_rows=calibration_rows,
+        bags=bags,
     )
     return ValidationFitness(tuple(functools.partial(scorer, size) for size in sizes), sizes)
 
@@ -160,6 +164,7 @@ class _Scorer:
     steps: int
     batch_size: int
     calibration_rows: int
+    bags: Bags | None
 
     def __call__(self, num_rows: int, dims: np.ndarray) -> np.ndarray:
         """Fitness float64 ``[C]`` on the first ``num_rows`` rows."""
@@ -190,7 +195,7 @@ class _Scorer:
         self, num_rows: int, candidates: Candidates, affines: tuple[UnitAffine, ...]
     ) -> np.ndarray:
         """float32 ``[C, num_rows]``, in the walk's order."""
-        score = _jitted_logits(self.model)
+        score = _jitted_logits(self.model, self.bags)
         on_device = jax.device_put(candidates)
         found = []
         for start in range(0, num_rows, self._rows_at_once):
@@ -211,7 +216,10 @@ class _Scorer:
     def _keeps_banks(self) -> bool:
         ids = jax.ShapeDtypeStruct((self._rows_at_once, self.ids.shape[1]), self.ids.dtype)
         of_run = jax.eval_shape(
-            functools.partial(bank_of, model=self.model), self.params, self.rows, ids
+            functools.partial(bank_of, model=self.model, bags=self.bags),
+            self.params,
+            self.rows,
+            ids,
         )
         runs = -(-len(self.ids) // self._rows_at_once)
         size = sum(array.size * array.dtype.itemsize for array in jax.tree.leaves(of_run))
@@ -226,7 +234,7 @@ class _Scorer:
     def _kept_banks(self, start: int) -> Bank:
         """Their banks, made once in a search."""
         if start not in self._banks:
-            make = _jitted_banks(self.model)
+            make = _jitted_banks(self.model, self.bags)
             self._banks[start] = make(self.params, self.rows, self._batches(start))
         return self._banks[start]
 
@@ -238,7 +246,7 @@ class _Scorer:
         if self.measure == "auc" or not self.batch_stats:
             return _shared_affines(self.params, self.batch_stats, self.steps)
         ids = jnp.asarray(self.ids[: min(num_rows, self.calibration_rows)])
-        recalibrate = _jitted_affines(self.model)
+        recalibrate = _jitted_affines(self.model, self.bags)
         own = [
             recalibrate(self.params, self.rows, ids, jnp.asarray(dims))
             for dims in candidates.dims[: candidates.steps.count]
@@ -251,7 +259,7 @@ _shared_affines = jax.jit(shared_affines, static_argnames="steps")
 
 
 @functools.lru_cache(maxsize=8)
-def _jitted_logits(model: ModelConfig) -> Callable[..., jax.Array]:
+def _jitted_logits(model: ModelConfig, bags: Bags | None) -> Callable[..., jax.Array]:
     def of_batches(
         params: Params,
         rows: jax.Array | None,
@@ -266,7 +274,7 @@ def _jitted_logits(model: ModelConfig) -> Callable[..., jax.Array]:
             own = jax.tree.map(lambda array: array[number], read)
             if isinstance(own, Bank):
                 return logits_of(params, own, candidates, affines, model=model)
-            return candidate_logits(params, rows, own, candidates, affines, model=model)
+            return candidate_logits(params, rows, own, candidates, affines, model=model, bags=bags)
 
         one = jax.eval_shape(score_one, 0)
         found = jnp.zeros((len(jax.tree.leaves(read)[0]), *one.shape), one.dtype)
@@ -276,16 +284,16 @@ def _jitted_logits(model: ModelConfig) -> Callable[..., jax.Array]:
 
 
 @functools.lru_cache(maxsize=8)
-def _jitted_banks(model: ModelConfig) -> Callable[..., Bank]:
+def _jitted_banks(model: ModelConfig, bags: Bags | None) -> Callable[..., Bank]:
     def of_batches(params: Params, rows: jax.Array | None, ids: jax.Array) -> Bank:
-        return jax.lax.map(lambda batch: bank_of(params, rows, batch, model=model), ids)
+        return jax.lax.map(lambda batch: bank_of(params, rows, batch, model=model, bags=bags), ids)
 
     return jax.jit(of_batches)
 
 
 @functools.lru_cache(maxsize=8)
-def _jitted_affines(model: ModelConfig) -> Callable[..., tuple[UnitAffine, ...]]:
-    return jax.jit(functools.partial(recalibrated_affines, model=model))
+def _jitted_affines(model: ModelConfig, bags: Bags | None) -> Callable[..., tuple[UnitAffine, ...]]:
+    return jax.jit(functools.partial(recalibrated_affines, model=model, bags=bags))
 
 
 @functools.lru_cache(maxsize=2)

@@ -83,22 +83,32 @@ def _step_backward(x: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
 long_tail_step.defvjp(_step_forward, _step_backward)
 
 
-def threshold_of(thresholds: jax.Array, ids: jax.Array, level: str) -> jax.Array:
+def threshold_of(
+    thresholds: jax.Array, ids: jax.Array, level: str, fields: np.ndarray | None = None
+) -> jax.Array:
     """The threshold that each looked-up row has to exceed.
 
     Args:
       thresholds: ``[F]`` at level ``field``, ``[V]`` at level ``feature``.
       ids: int32 ``[B, F]``, row numbers of the table.
       level: ``field`` or ``feature``.
+      fields: int32, the field of each column of ids; None: of column ``f`` field ``f``.
 
     Returns:
-      float, broadcastable to ``[B, F]``.
+      float, broadcastable to the ids.
     """
-    return thresholds[None, :] if level == "field" else thresholds[ids]
+    if level == "feature":
+        return thresholds[ids]
+    return thresholds[None, :] if fields is None else thresholds[fields][None, :]
 
 
 def row_mask(
-    rows: jax.Array, thresholds: jax.Array, ids: jax.Array, level: str, order: int = 1
+    rows: jax.Array,
+    thresholds: jax.Array,
+    ids: jax.Array,
+    level: str,
+    order: int = 1,
+    fields: np.ndarray | None = None,
 ) -> jax.Array:
     """Differentiable mask of looked-up rows, ``m = step(||e|| - t)``.
 
@@ -108,11 +118,12 @@ def row_mask(
       ids: int32 ``[B, F]``.
       level: ``field`` or ``feature``.
       order: of the norm, 1 or 2.
+      fields: as of :func:`threshold_of`.
 
     Returns:
       float ``[B, F]`` of zeros and ones, with straight-through gradients to rows and thresholds.
     """
-    return long_tail_step(row_norm(rows, order) - threshold_of(thresholds, ids, level))
+    return long_tail_step(row_norm(rows, order) - threshold_of(thresholds, ids, level, fields))
 
 
 def mask_once(
@@ -121,6 +132,7 @@ def mask_once(
     ids: jax.Array,
     level: str,
     order: int = 1,
+    fields: np.ndarray | None = None,
 ) -> jax.Array:
     """:func:`row_mask` of a table's rows, which several ids read, each judged once.
 
@@ -130,13 +142,15 @@ def mask_once(
       ids: int32 ``[B, F]``.
       level: ``field`` or ``feature``.
       order: of the norm, 1 or 2.
+      fields: as of :func:`threshold_of`.
 
     Returns:
       float ``[V]`` of zeros and ones, with the same gradients; of rows that are not read, whatever.
     """
     numbers = ids
     if level == "field":
-        numbers = jnp.broadcast_to(jnp.arange(ids.shape[-1], dtype=ids.dtype), ids.shape)
+        columns = np.arange(ids.shape[-1]) if fields is None else fields
+        numbers = jnp.broadcast_to(jnp.asarray(columns, ids.dtype), ids.shape)
     # Who reads a row agree on its threshold.
     number = jnp.zeros(table.shape[:1], ids.dtype).at[ids].set(numbers, mode="drop")
     return long_tail_step(row_norm(table, order) - thresholds[number])

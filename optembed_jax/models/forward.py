@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.fields import Fields
+from optembed_jax.method.bag import Bags
 from optembed_jax.method.embedding import init_table
 from optembed_jax.method.row_axis import PER_ROW, WithRows
 from optembed_jax.models import make_backbone
@@ -62,21 +63,31 @@ class Selection(WithRows):
       rows: bool ``[V]``, rows kept by a frozen mask; None keeps all, or leaves it to thresholds.
       dims: int32 ``[F]`` or ``[B, F]``, columns kept; None keeps all.
       learned: take the rows from the thresholds, differentiably.
+      bags: how slots are pooled to fields; None where each field has one value.
     """
 
     rows: jax.Array | None = flax.struct.field(default=None, metadata=PER_ROW)
     dims: jax.Array | None = None
     learned: bool = flax.struct.field(pytree_node=False, default=False)
+    bags: Bags | None = flax.struct.field(pytree_node=False, default=None)
 
     def asks(self, config: ModelConfig, params: Params, ids: jax.Array) -> tuple[Ask, ...]:
         """What ids ask of the only stack."""
-        return (Ask(view_of(config, params, self), ids, self.dims),)
+        view, dims, bags = view_of(config, params, self), self.dims, self.bags
+        if bags is None:
+            return (Ask(view, ids, dims),)
+        of_slot = bags.field_of_slot
+        dims = None if dims is None else dims[..., of_slot]
+        return (Ask(view, ids, dims, fields=of_slot),)
 
     def joined(self, seen: Sequence[Seen], ids: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         """What the backbone reads, of what the ids see."""
-        del ids
         (only,) = seen
-        return only.rows, None if only.linear is None else jnp.sum(only.linear, axis=-1)
+        rows, linear = only.rows, only.linear
+        if self.bags is not None:
+            rows = self.bags.pooled(rows, ids)
+            linear = None if linear is None else self.bags.pooled(linear, ids)
+        return rows, None if linear is None else jnp.sum(linear, axis=-1)
 
     def embed(
         self, config: ModelConfig, params: Params, ids: jax.Array
@@ -100,6 +111,10 @@ class Reading(Embeds, Protocol):
     @property
     def learned(self) -> bool:
         """Whether rows are taken from the thresholds, differentiably."""
+
+    @property
+    def bags(self) -> Bags | None:
+        """How slots are pooled to fields; None where each field has one value."""
 
     def asks(self, config: ModelConfig, params: Params, ids: jax.Array) -> tuple[Ask, ...]:
         """What ids int32 ``[B, F]`` ask of each stack."""
@@ -170,7 +185,7 @@ def embed(
     Args:
       config: the model.
       params: its parameters.
-      ids: int32 ``[B, F]``, rows of the table.
+      ids: int32 ``[B, F]``, rows of the table; of bags ``[B, S]``.
       selection: the part of the table to read, or the index of a compact one.
 
     Returns:

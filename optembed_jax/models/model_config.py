@@ -3,6 +3,7 @@
 import dataclasses
 
 from optembed_jax.errors import InputError
+from optembed_jax.method.bag import POOLINGS
 from optembed_jax.models import MODEL_NAMES, MODELS_WITH_LINEAR_TERM
 from optembed_jax.table.score import ROW_SCORES
 
@@ -35,6 +36,8 @@ class ModelConfig:
       max_table_bytes: of a budget: bytes of float32 rows and OOV vectors at ``D`` columns.
       row_score: of a budget: what rows are chosen by, one of ``score.ROW_SCORES``. None is
         ``DEFAULT_ROW_SCORE``.
+      pooling: what a field reads of a cell of several values, of their rows and linear weights: the
+        ``mean`` or the ``sum`` (``method.bag``).
 
     Raises:
       InputError: a value outside its range.
@@ -53,6 +56,7 @@ class ModelConfig:
     row_keep: float | None = None
     max_table_bytes: int | None = None
     row_score: str | None = None
+    pooling: str = "mean"
 
     def __post_init__(self) -> None:
         _one_of("model", self.model, MODEL_NAMES)
@@ -61,6 +65,7 @@ class ModelConfig:
         _one_of("mode_oov", self.mode_oov, ("zero", "oov", "shared"))
         _one_of("mode_linear", self.mode_linear, ("keep", "prune"))
         _one_of("norm", self.norm, (1, 2))
+        _one_of("pooling", self.pooling, POOLINGS)
         if self.latent_dim < 1:
             raise InputError(f"latent_dim must be at least 1, not {self.latent_dim}")
         if any(width < 1 for width in self.mlp_dims):

@@ -31,7 +31,7 @@ from optembed_jax.serving.forward_module import (
     load_forward,
 )
 from optembed_jax.values.rows import as_columns
-from optembed_jax.values.unseen import Watch
+from optembed_jax.values.unseen import Watch, unseen_rows
 
 _FEWER_BITS = 0.1  # Accelerators may multiply in 8 or 10 bits: enough to tell another model.
 
@@ -88,7 +88,8 @@ class Bundle:
         tensors = content.served(lambda bits: bits.view(jnp.bfloat16))
         module = layout.read_module(folder, content.files)
         try:
-            forward: Forward = load_forward(module, tensors, len(manifest["fields"])).call
+            slots = _fields_of(manifest).num_slots
+            forward: Forward = load_forward(module, tensors, slots).call
         except ModuleRefused as refused:
             forward = _rebuilt(folder, config, manifest, tensors, refused)
         except ValueError as error:
@@ -104,7 +105,7 @@ class Bundle:
 
     def in_batches_of(self, rows: int, ids: np.ndarray) -> np.ndarray:
         """Logits float32 ``[N]`` of ids, computed in batches of so many rows."""
-        wanted = np.resize(ids, (-(-len(ids) // rows) * rows, self.fields.num_fields))
+        wanted = np.resize(ids, (-(-len(ids) // rows) * rows, self.fields.num_slots))
         return self.logits(wanted, batch_size=rows)[: len(ids)]
 
     @property
@@ -144,7 +145,8 @@ class Bundle:
     def _encode(self, rows: RawColumns, first_row: int, stacklevel: int) -> np.ndarray:
         ids = self.encoder.encode(rows, first_row)
         assert self._watch is not None
-        self._watch.add((ids == self.fields.oov_ids).sum(axis=0), len(ids), stacklevel)
+        unseen = unseen_rows(ids, self.fields.oov_ids, self.fields.slots)
+        self._watch.add(unseen, len(ids), stacklevel)
         return ids
 
     def logits(self, rows: np.ndarray | RawColumns, *, batch_size: int = 2048) -> np.ndarray:
@@ -180,7 +182,8 @@ class Bundle:
         """Click probabilities.
 
         Args:
-          rows: ids, integers ``[N, F]``, or raw columns by name (a mapping or a ``pyarrow.Table``),
+          rows: ids, integers ``[N, F]``, of fields with several values ``[N, S]`` with ``V`` in
+            slots without a value, or raw columns by name (a mapping or a ``pyarrow.Table``),
             whose unseen values read their field's OOV row.
           batch_size: rows per forward pass.
 
@@ -195,22 +198,26 @@ class Bundle:
 
 
 def check_ids(ids: Any, fields: Fields) -> np.ndarray:
-    """Ids as int32 ``[N, F]``.
+    """Ids as int32 ``[N, F]``, of fields with several values ``[N, S]``.
 
     Raises:
       InputError: another shape, other numbers than integers, or an id of another field.
     """
     array = np.asarray(ids)
-    if array.ndim != 2 or array.shape[1] != fields.num_fields:
-        raise InputError(f"ids have shape {array.shape}, expected [N, {fields.num_fields}]")
+    if array.ndim != 2 or array.shape[1] != fields.num_slots:
+        raise InputError(f"ids have shape {array.shape}, expected [N, {fields.num_slots}]")
     if not np.issubdtype(array.dtype, np.integer):
         raise InputError(f"ids are {array.dtype}, expected integers")
+    of_slot = fields.field_of_slot
     ends = fields.offsets + np.asarray(fields.sizes)
-    wrong = (array < fields.offsets) | (array >= ends)
+    wrong = (array < fields.offsets[of_slot]) | (array >= ends[of_slot])
+    # A field of one value has one.
+    wrong &= (array != fields.num_features) | (np.asarray(fields.slots) == 1)[of_slot]
     if wrong.any():
-        row, field = np.argwhere(wrong)[0]
+        row, slot = np.argwhere(wrong)[0]
+        field = of_slot[slot]
         raise InputError(
-            f"row {row}: id {array[row, field]} is not one of field {fields.names[field]!r} "
+            f"row {row}: id {array[row, slot]} is not one of field {fields.names[field]!r} "
             f"({fields.offsets[field]}..{ends[field] - 1})"
         )
     return array.astype(np.int32, copy=False)
@@ -229,7 +236,11 @@ def _read_encoder(path: pathlib.Path, files: Mapping[str, bytes], fields: Fields
 
 def _fields_of(manifest: Mapping[str, Any]) -> Fields:
     described = manifest["fields"]
-    return Fields(tuple(f["name"] for f in described), tuple(f["ids"] for f in described))
+    return Fields(
+        tuple(f["name"] for f in described),
+        tuple(f["ids"] for f in described),
+        tuple(f.get("slots", 1) for f in described),
+    )
 
 
 def config_of(path: pathlib.Path, manifest: Mapping[str, Any]) -> ModelConfig:

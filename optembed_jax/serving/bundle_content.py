@@ -58,10 +58,18 @@ def count_bytes(
 
 
 def draw_samples(fields: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Ids int32 ``[SAMPLES, F]``, uniform in each field, the same ones for the same fields."""
+    """Ids int32 ``[SAMPLES, F]``, uniform in each field, the same ones for the same fields.
+
+    Of fields with several values ``[SAMPLES, S]``, in the n-th row n of them, as many as there are.
+    """
     rng, sizes = np.random.default_rng(0), np.array([field["ids"] for field in fields])
     offsets = np.cumsum(sizes) - sizes
-    return (rng.integers(0, sizes, (SAMPLES, len(sizes))) + offsets).astype(np.int32)
+    slots = np.array([field.get("slots", 1) for field in fields])
+    of_slot = np.repeat(np.arange(len(fields)), slots)
+    ids = rng.integers(0, sizes[of_slot], (SAMPLES, len(of_slot))) + offsets[of_slot]
+    number = np.arange(len(of_slot)) - (np.cumsum(slots) - slots)[of_slot]
+    nothing = (number >= np.arange(SAMPLES)[:, None]) & (slots > 1)[of_slot]
+    return np.where(nothing, sizes.sum(), ids).astype(np.int32)
 
 
 def check_samples(
@@ -193,6 +201,8 @@ def check_content(path: pathlib.Path, content: Content) -> None:
             raise ValueError(f"the model is {manifest['model']['model']!r}")
         if not fields or type(latent_dim) is not int or latent_dim < 1:
             raise ValueError(f"there are {len(fields)} fields of up to {latent_dim} columns")
+        if manifest["format_version"] != layout.version_of(fields):
+            raise ValueError(f"format version {manifest['format_version']} is of other fields")
         known: set[str] = set()
         for number, field in enumerate(fields):
             known |= _check_field(number, field, tensors, types, latent_dim)
@@ -223,6 +233,9 @@ def _check_field(
     name, ids, rows, dim, storage = (field[k] for k in ("name", "ids", "rows", "dim", "storage"))
     if not isinstance(name, str) or any(type(n) is not int for n in (ids, rows, dim)):
         raise ValueError(f"field {number} is described by other types than expected")
+    slots = field.get("slots", 1)
+    if type(slots) is not int or not 1 <= slots < 2**15:
+        raise ValueError(f"field {name!r} has {slots!r} slots")
     if not (1 <= rows <= ids < 2**31 and 0 <= dim <= latent_dim):
         raise ValueError(f"field {name!r} has {rows} rows of {dim} columns for {ids} ids")
     found = set()

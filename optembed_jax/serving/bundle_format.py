@@ -21,7 +21,7 @@ import json
 import lzma
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,10 @@ from numpy.typing import DTypeLike
 from optembed_jax.errors import InputError
 
 FORMAT = "optembed-bundle"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
+
+WITHOUT_BAGS = 3
+"""Of a bundle whose fields all have one value in a cell, which older packages read too."""
 
 SUMS = "SHA256SUMS"
 MANIFEST = "manifest.json"
@@ -104,6 +107,12 @@ def _too_old(path: pathlib.Path, version: int) -> BundleError:
     )
 
 
+def version_of(fields: Sequence[Mapping[str, Any]]) -> int:
+    """The format version of a bundle with these fields."""
+    has_bags = any(field.get("slots", 1) != 1 for field in fields)
+    return FORMAT_VERSION if has_bags else WITHOUT_BAGS
+
+
 def packed_module(module: bytes) -> bytes:
     """A serialised module as it is stored."""
     return lzma.compress(module, preset=9)
@@ -146,7 +155,7 @@ def read_manifest(path: pathlib.Path, files: Mapping[str, bytes]) -> dict[str, A
         raise BundleError(f"{path / MANIFEST} is nested deeper than any manifest")
     if kind != FORMAT or type(version) is not int or version < 1:
         raise BundleError(f"{path / MANIFEST} says format {kind!r}, version {version!r}")
-    if version < FORMAT_VERSION:
+    if version < WITHOUT_BAGS:
         raise _too_old(path, version)
     if version > FORMAT_VERSION:
         raise BundleError(

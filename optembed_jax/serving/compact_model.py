@@ -59,17 +59,18 @@ def compact(
         fields,
         rows,
         dims,
-        **_of_pruned(config, rows),
+        **_how_cut(config, rows),
     )
     network = shrink(config, params.network, index.dims, index.fields_with_columns)
     return Params(table=table, thresholds=None, network=network), index
 
 
-def _of_pruned(config: ModelConfig, rows: np.ndarray | None) -> dict[str, bool]:
-    """What becomes of pruned rows, as both compact forms of a table are told."""
+def _how_cut(config: ModelConfig, rows: np.ndarray | None) -> dict[str, Any]:
+    """What becomes of pruned rows and of bags, as both compact forms of a table are told."""
     return {
         "prunes_linear": config.mode_linear == "prune",
         "shares_stand_in": config.shares_stand_in and rows is not None,
+        "pooling": config.pooling,
     }
 
 
@@ -100,7 +101,7 @@ def keep(
         fields,
         rows,
         dims,
-        **_of_pruned(config, rows),
+        **_how_cut(config, rows),
     )
     network = shrink(config, params.network, reading.dims, reading.order)
     return Params(table=table, thresholds=None, network=network), reading

@@ -15,6 +15,8 @@ import numpy as np
 from flax import traverse_util
 from jax import export
 
+from optembed_jax.fields import Fields
+from optembed_jax.method.bag import bags_of
 from optembed_jax.models.forward import Params, forward
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving.compact_model import with_norms
@@ -41,21 +43,32 @@ _HARMLESS_CALLS = {"shape_assertion", "Sharding"}
 
 
 def model_of(
-    weights: Mapping[str, jax.Array], fields: Sequence[Mapping[str, Any]], linear_by_id: bool
+    weights: Mapping[str, jax.Array],
+    fields: Sequence[Mapping[str, Any]],
+    linear_by_id: bool,
+    pooling: str = "mean",
 ) -> tuple[Params, Any, CompactIndex]:
     """The model of arrays by name.
 
     Args:
       weights: as ``bundle_content.served`` gives them.
-      fields: of each field its ``ids``, ``rows``, ``dim`` and ``storage``.
+      fields: of each field its ``name``, ``ids``, ``rows``, ``dim`` and ``storage``, and ``slots``
+        where it has several.
       linear_by_id: as in :class:`CompactIndex`.
+      pooling: of fields with several values.
     """
+    layout = Fields(
+        tuple(field["name"] for field in fields),
+        tuple(int(field["ids"]) for field in fields),
+        tuple(field.get("slots", 1) for field in fields),
+    )
     index = CompactIndex(
         remap=tuple(weights.get(f"remap/{field}") for field in range(len(fields))),
-        sizes=tuple(int(field["ids"]) for field in fields),
+        sizes=layout.sizes,
         kept=tuple(int(field["rows"]) for field in fields),
         dims=tuple(int(field["dim"]) for field in fields),
         linear_by_id=linear_by_id,
+        bags=bags_of(layout, pooling),
     )
     nested = traverse_util.unflatten_dict(
         {n: w for n, w in weights.items() if n.startswith("network/")}, sep="/"
@@ -78,7 +91,7 @@ def build_forward(
     """The forward pass of arrays by name, by the code of this library; see :func:`model_of`."""
 
     def logits(named: Mapping[str, jax.Array], ids: jax.Array) -> jax.Array:
-        params, batch_stats, index = model_of(named, fields, linear_by_id)
+        params, batch_stats, index = model_of(named, fields, linear_by_id, config.pooling)
         return forward(config, params, batch_stats, ids, index)[0]
 
     return logits
@@ -91,13 +104,17 @@ def export_forward(
     linear_by_id: bool,
     platforms: Sequence[str] = PLATFORMS,
 ) -> bytes:
-    """Serialise ``(weights, ids [batch, F] int32) -> logits [batch]`` for some platforms."""
+    """Serialise ``(weights, ids [batch, F] int32) -> logits [batch]`` for some platforms.
+
+    Of fields with several slots ids are ``[batch, S]``.
+    """
+    slots = sum(field.get("slots", 1) for field in fields)
     logits = build_forward(config, fields, linear_by_id)
     (batch,) = export.symbolic_shape("batch")
     with _no_source_locations():
         exported = export.export(jax.jit(logits), platforms=platforms)(
             {name: jax.ShapeDtypeStruct(w.shape, w.dtype) for name, w in weights.items()},
-            jax.ShapeDtypeStruct((batch, len(fields)), jnp.int32),
+            jax.ShapeDtypeStruct((batch, slots), jnp.int32),
         )
         return bytes(exported.serialize())
 
@@ -115,7 +132,7 @@ def _no_source_locations() -> Iterator[None]:
 
 
 def load_forward(
-    content: bytes, weights: Mapping[str, np.ndarray], num_fields: int
+    content: bytes, weights: Mapping[str, np.ndarray], num_slots: int
 ) -> export.Exported:
     """The exported forward pass, after comparing what it takes, returns and calls.
 
@@ -147,8 +164,8 @@ def load_forward(
     if taken[:-1] != expected:
         raise ValueError("it takes other arrays than the weights")
     (batch, fields), ids_dtype = taken[-1]
-    if export.is_symbolic_dim(fields) or fields != num_fields or ids_dtype != jnp.int32:
-        raise ValueError(f"it takes ids {taken[-1]}, not int32 [batch, {num_fields}]")
+    if export.is_symbolic_dim(fields) or fields != num_slots or ids_dtype != jnp.int32:
+        raise ValueError(f"it takes ids {taken[-1]}, not int32 [batch, {num_slots}]")
     returned = [(aval.shape, aval.dtype) for aval in exported.out_avals]
     if returned != [((batch,), jnp.float32)] or not export.is_symbolic_dim(batch):
         raise ValueError(f"it returns {returned}, not float32 [batch]")

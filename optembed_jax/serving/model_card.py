@@ -38,6 +38,7 @@ def render(manifest: Mapping[str, Any]) -> str:
         "```",
         "",
         "A value without a row (never seen, too rare, or pruned) reads its field's first one.",
+        *_cells(manifest),
         "",
         "## Quality",
         "",
@@ -87,6 +88,17 @@ def _bytes(field: Mapping[str, Any]) -> int:
         return int(rows * dim * (4 if storage == "float32" else 2))
     scales = 1 if packing.is_by_field(storage) else rows
     return int(rows * packing.packed_bytes(dim, bits) + 2 * scales)
+
+
+def _cells(manifest: Mapping[str, Any]) -> list[str]:
+    several = [f"`{f['name']}` (up to {f['slots']})" for f in manifest["fields"] if "slots" in f]
+    if not several:
+        return []
+    pooling = manifest["model"]["pooling"]
+    return [
+        f"Cells of {', '.join(several)} hold several values, of which the model reads the "
+        f"{pooling}: give a list, or a text with the separator of the training data."
+    ]
 
 
 def _table(header: list[str], lines: list[list[str]]) -> list[str]:

@@ -24,7 +24,7 @@ from optembed_jax.table import sharing
 from optembed_jax.values.description import read_description
 from optembed_jax.values.rows import RowEncoder, as_columns
 from optembed_jax.values.spelling import check_spellings
-from optembed_jax.values.unseen import Expected, Watch
+from optembed_jax.values.unseen import Expected, Watch, unseen_rows
 from optembed_jax.values.vocabulary_file import read_values
 
 
@@ -50,6 +50,11 @@ class NumpyBundle:
         self._fields = manifest["fields"]
         ids, rows = ([field[count] for field in self._fields] for count in ("ids", "rows"))
         self._offsets = np.array([0, *itertools.accumulate(ids)], np.int64)
+        self._slots = np.array([field.get("slots", 1) for field in self._fields], np.int64)
+        self._of_slot = np.repeat(np.arange(len(self._fields)), self._slots)
+        self._first_slot = np.cumsum(self._slots) - self._slots
+        self._has_bags = len(self._of_slot) > len(self._fields)
+        self._is_mean = manifest["model"].get("pooling", "mean") == "mean"
         self._starts = sharing.starts(range(len(rows)), rows)
         arrays = sharing.sharing(
             *zip(*((f["dim"], f["storage"]) for f in self._fields), strict=True)
@@ -106,18 +111,24 @@ class NumpyBundle:
         plain = [
             (number, field.source)
             for number, field in enumerate(self._encoder.fields)
-            if field.step is None and field.rule is None
+            if field.step is None and field.rule is None and field.cells is None
         ]
         check_spellings(plain, self._encoder.lookup, columns, first_row)
         ids = self._encoder.encode(columns, first_row)
-        self._watch.add((ids == self._offsets[:-1]).sum(axis=0), len(ids), stacklevel)
+        unseen = unseen_rows(ids, self._offsets[:-1], self._slots)
+        self._watch.add(unseen, len(ids), stacklevel)
         return ids
 
     def predict(
         self, rows: np.ndarray | Mapping[str, Sequence[Any]], *, batch_size: int = 2048
     ) -> np.ndarray:
-        """Click probabilities float32 ``[N]`` of ids, integers ``[N, F]``, or of raw columns by
-        name: a mapping, a ``pyarrow.Table`` or a data frame.
+        """Click probabilities float32 ``[N]``.
+
+        Args:
+          rows: ids, integers ``[N, F]``, of fields with several values ``[N, S]`` with ``V`` in
+            slots without a value; or raw columns by name: a mapping, a ``pyarrow.Table`` or a data
+            frame.
+          batch_size: rows at a time.
 
         Raises:
           InputError: another shape or type, an id outside its field's block, or raw columns that
@@ -137,16 +148,18 @@ class NumpyBundle:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
         columns = as_columns(rows)
         ids = np.asarray(rows if columns is None else self.encode(columns, stacklevel=stacklevel))
-        if ids.ndim != 2 or ids.shape[1] != len(self._fields):
-            raise InputError(f"ids have shape {ids.shape}, expected [N, {len(self._fields)}]")
+        if ids.ndim != 2 or ids.shape[1] != len(self._of_slot):
+            raise InputError(f"ids have shape {ids.shape}, expected [N, {len(self._of_slot)}]")
         if not np.issubdtype(ids.dtype, np.integer):
             raise InputError(f"ids are {ids.dtype}, expected integers")
-        wrong = (ids < self._offsets[:-1]) | (ids >= self._offsets[1:])
+        wrong = (ids < self._offsets[self._of_slot]) | (ids >= self._offsets[self._of_slot + 1])
+        # A field of one value has one.
+        wrong &= (ids != self._offsets[-1]) | (self._slots == 1)[self._of_slot]
         if wrong.any():
-            row, field = np.argwhere(wrong)[0]
+            row, slot = np.argwhere(wrong)[0]
             raise InputError(
-                f"row {row}: id {ids[row, field]} is not one of field "
-                f"{self._fields[field]['name']!r}"
+                f"row {row}: id {ids[row, slot]} is not one of field "
+                f"{self._fields[self._of_slot[slot]]['name']!r}"
             )
         parts = [
             self._batch(ids[start : start + batch_size].astype(np.int64))
@@ -156,37 +169,73 @@ class NumpyBundle:
 
     def _batch(self, ids: np.ndarray) -> np.ndarray:
         places = self._places(ids)
-        arrays = [self._read(number, places) for number in range(len(self._arrays))]
+        arrays = [self._read(number, places, ids) for number in range(len(self._arrays))]
         parts = [arrays[array][:, begin:end] for array, begin, end in self._runs]
         linear = self._linear(ids, places) if "linear" in self._tensors else None
         return self._backbone(Read(len(ids), parts, linear))
 
+    def _slots_of(self, fields: np.ndarray) -> np.ndarray:
+        """The slots of some fields, one field after the other."""
+        spans = [np.arange(self._slots[f]) + self._first_slot[f] for f in fields.tolist()]
+        return np.concatenate(spans)
+
+    def _pooled(self, seen: np.ndarray, ids: np.ndarray, fields: np.ndarray) -> np.ndarray:
+        """What fields have ``[N, k, ...]``, of what their slots have, ``[N, sum(S_f), ...]``."""
+        inner = np.cumsum(self._slots[fields])[:-1]
+        found = []
+        for own, own_ids in zip(
+            np.split(seen, inner, axis=1), np.split(ids, inner, axis=1), strict=True
+        ):
+            if own.shape[1] == 1:
+                found.append(own[:, 0])
+                continue
+            is_value = own_ids < self._offsets[-1]
+            one_each = (1,) * (own.ndim - 2)
+            total = np.where(is_value.reshape(*is_value.shape, *one_each), own, 0).sum(axis=1)
+            if self._is_mean:
+                count = np.maximum(is_value.sum(axis=1), 1).astype(np.float32)
+                total = total / count.reshape(-1, *one_each)
+            found.append(total)
+        return np.stack(found, axis=1).astype(np.float32)
+
     def _places(self, ids: np.ndarray) -> np.ndarray:
-        """Where each id's row stands among those of its field, ``[N, F]``."""
-        places = ids - self._offsets[:-1]
-        for field in range(len(self._fields)):
+        """Where each id's row stands among those of its field, ``[N, F]``, of bags ``[N, S]``; in
+        slots without a value 0.
+        """
+        places = ids - self._offsets[self._of_slot]
+        if self._has_bags:
+            places[ids == self._offsets[-1]] = 0
+        for slot, field in enumerate(self._of_slot.tolist()):
             remap = self._tensors.get(f"remap/{field}")
             if remap is not None:
-                places[:, field] = remap[places[:, field]]
+                places[:, slot] = remap[places[:, slot]]
         return places
 
-    def _read(self, number: int, places: np.ndarray) -> np.ndarray:
-        """Rows float32 ``[N, k, d]`` of the fields that share an array."""
+    def _read(self, number: int, places: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """What is read of the fields that share an array, float32 ``[N, k, d]``."""
         fields, begins = self._arrays[number], self._array_starts[number]
-        at = places[:, fields] + begins
+        slots, of_slot = fields, np.arange(len(fields))
+        if self._has_bags:
+            slots, of_slot = self._slots_of(fields), np.repeat(of_slot, self._slots[fields])
+        at = places[:, slots] + begins[of_slot]
         read = self._tensors[f"rows/{number}"][at].astype(np.float32)
         scale = self._tensors.get(f"scale/{number}")
         if scale is not None:
             # Of each field, or of each row; one field of one row is the same either way.
-            each = scale if scale.shape == begins.shape else scale[at]
+            is_of_field = scale.shape == begins.shape
+            each = scale[of_slot] if is_of_field else scale[at]
             read *= each.astype(np.float32)[..., None]
-        return read
+        return self._pooled(read, ids[:, slots], fields) if self._has_bags else read
 
     def _linear(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
-        at = ids if self.manifest["linear_by_id"] else places + self._starts
+        at = places + self._starts[self._of_slot]
+        if self.manifest["linear_by_id"]:
+            at = np.minimum(ids, self._offsets[-1] - 1)
         weights = self._tensors["linear"][at].astype(np.float32)
         if "linear_scale" in self._tensors:
-            weights *= self._tensors["linear_scale"].astype(np.float32)
+            weights *= self._tensors["linear_scale"].astype(np.float32)[self._of_slot]
+        if self._has_bags:
+            weights = self._pooled(weights, ids, np.arange(len(self._fields)))
         total: np.ndarray = weights.sum(axis=1)
         return total
 
@@ -209,6 +258,12 @@ def _read_encoder(
         raise BundleError(
             f"{path / layout.ENCODER} and {layout.VOCABULARY} cannot be used: {error}"
         ) from error
+    slots = tuple(field.get("slots", 1) for field in manifest["fields"])
+    if described.slots != slots:
+        raise BundleError(
+            f"{path / layout.ENCODER} is of other fields: cells of {described.slots} values, not "
+            f"{slots}"
+        )
     try:
         return RowEncoder(described.row_fields(), lookup), described.expected
     except InputError as error:

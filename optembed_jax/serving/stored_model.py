@@ -159,6 +159,8 @@ def describe_fields(
 ) -> list[dict[str, Any]]:
     """What the manifest says of each field."""
     rows = dict(zip(index.fields_with_columns, stored.table.rows, strict=True))
+    slots = (1,) * len(names) if index.bags is None else index.bags.slots
+    several = [{"slots": own} if own > 1 else {} for own in slots]
     return [
         {
             "name": name,
@@ -166,6 +168,7 @@ def describe_fields(
             "rows": index.kept[field],
             "dim": index.dims[field],
             "storage": storage_of(rows[field]) if field in rows else "float32",
+            **several[field],
         }
         for field, name in enumerate(names)
     ]

@@ -46,15 +46,21 @@ class Asked:
     exchange: RowExchange = flax.struct.field(pytree_node=False)
 
 
-def ask_for(ids: jax.Array, shards: RowShards, sizes: tuple[int, ...] | None = None) -> Asked:
+def ask_for(
+    ids: jax.Array,
+    shards: RowShards,
+    sizes: tuple[int, ...] | None = None,
+    slots: tuple[int, ...] = (),
+) -> Asked:
     """Ask for the rows that this device's ids read.
 
     Args:
       ids: int32 ``[b, F]``; those of ``V`` and above read nothing.
       shards: how rows are sharded over the devices.
       sizes: rows of each field, where they are known.
+      slots: of each field; empty: 1 of all.
     """
-    most = most_asked(ids, shards.rows, sizes)
+    most = most_asked(ids, shards.rows, sizes, slots)
     capacity = shards.capacity or capacity_for(most, shards.devices)
     exchange = RowExchange(shards, capacity)
     return Asked(exchange.requests(ids, most), exchange)

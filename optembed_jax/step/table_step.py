@@ -132,7 +132,7 @@ def embed_up_to_date(
     seen = list[Seen]()
     for ask, stack in zip(reading.asks(model, params, ids), params.table.stacks, strict=True):
         read = whole_rows(ask, stack, batch_axis, shards).read
-        own_seen = read_whole(read.view, read.table, read.ids, ask.dims)
+        own_seen = read_whole(read.view, read.table, read.ids, ask.dims, ask.fields)
         seen.append(ask.stood_in(own_seen, stack.oov))
     joined: tuple[Embedded, jax.Array | None] = reading.joined(seen, ids)
     return joined

@@ -170,7 +170,7 @@ class SparseRows(RowState):
         # Of a view that prunes, stand-ins are part of what is seen.
         oov = None if ask.view.prunes else table.oov
         if shards is not None and shards.exchange == "all_to_all":
-            asked = requested_rows.ask_for(ask.ids, shards, self.sizes)
+            asked = requested_rows.ask_for(ask.ids, shards, self.sizes, self.slots)
             seen, table, state, scores, rounds = requested_rows.read_looked_up(
                 ask, table, self, step, scores, setup.train, asked
             )
@@ -378,7 +378,7 @@ class _WholeRead:
     def see(self, given: Given) -> Seen:
         read = self.rows.read
         view = dataclasses.replace(read.view, thresholds=given.thresholds, oov=given.table.oov)
-        seen = read_whole(view, given.table, read.ids, self.ask.dims)
+        seen = read_whole(view, given.table, read.ids, self.ask.dims, self.ask.fields)
         return self.ask.stood_in(seen, given.table.oov)
 
     def step(self, gradient: Given) -> Stepped:

@@ -48,26 +48,27 @@ def train_selection(
       phase: of training.
       model: the model.
       key: PRNG key, for the supernet's dimensions.
-      shape: ``(B, F)``.
-      frozen: how ids read the table in retraining; the other phases ignore it.
+      shape: of the ids.
+      frozen: how ids read the table in retraining; to the other phases only its bags matter.
       batch_axis: that the batch is split over, or None.
     """
     if phase == Phase.BASELINE:
-        return Selection()
+        return Selection(bags=frozen.bags)
     if phase == Phase.RETRAIN:
         return frozen
-    dims = None
+    dims, bags = None, frozen.bags
     if model.searches_dims:
-        fields, most = shape[1], model.latent_dim
+        fields = shape[1] if bags is None else len(bags.slots)
+        most = model.latent_dim
         dims = draw(batch_axis, shape[0], lambda n: sample_dims(key, (n, fields), most))
-    return Selection(dims=dims, learned=model.learns_thresholds)
+    return Selection(dims=dims, learned=model.learns_thresholds, bags=bags)
 
 
 def eval_selection(phase: Phase, model: ModelConfig, frozen: Embeds) -> Embeds:
     """What evaluation reads of the table: in the supernet, every column of the kept rows."""
     if phase == Phase.SUPERNET:
-        return Selection(learned=model.learns_thresholds)
-    return frozen if phase == Phase.RETRAIN else Selection()
+        return Selection(learned=model.learns_thresholds, bags=frozen.bags)
+    return frozen if phase == Phase.RETRAIN else Selection(bags=frozen.bags)
 
 
 def train_step(
@@ -86,10 +87,11 @@ def train_step(
 
     Args:
       state: before the step.
-      ids: int32 ``[B, F]``; ``V`` in an example that only fills up the device's part.
+      ids: int32 ``[B, F]``, of bags ``[B, S]``; ``V`` in an example that only fills up the
+        device's part, and in slots without a value.
       labels: float32 0/1 ``[B]``.
       frozen: how ids read the table in retraining, full or in stacks;
-        ``Selection()`` in the other phases.
+        in the other phases ``Selection()``, with the bags of a data set that has any.
       phase: of training.
       model: the model.
       train: the optimiser settings.

@@ -19,6 +19,7 @@ import numpy as np
 
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
+from optembed_jax.method.bag import Bags, bags_of
 from optembed_jax.method.embedding import Table
 from optembed_jax.method.ragged import Ragged
 from optembed_jax.table import joined, sharing
@@ -72,6 +73,7 @@ class CompactIndex:
       kept: ``K``, rows of each field, its stand-ins among them, ``F``; at least 1.
       dims: columns of each field, ``F``; 0 where nothing is left of it.
       linear_by_id: whether every id has a linear weight of its own, also those that are pruned.
+      bags: how slots are pooled to fields; None where each field has one value.
     """
 
     remap: tuple[jax.Array | None, ...]
@@ -79,6 +81,7 @@ class CompactIndex:
     kept: tuple[int, ...] = flax.struct.field(pytree_node=False)
     dims: tuple[int, ...] = flax.struct.field(pytree_node=False)
     linear_by_id: bool = flax.struct.field(pytree_node=False)
+    bags: Bags | None = flax.struct.field(pytree_node=False, default=None)
 
     @property
     def fields_with_columns(self) -> tuple[int, ...]:
@@ -109,6 +112,7 @@ def compact_table(
     *,
     prunes_linear: bool,
     shares_stand_in: bool = False,
+    pooling: str = "mean",
 ) -> tuple[CompactTable, CompactIndex]:
     """Cut a table to what a frozen row mask and frozen dimensions leave of it.
 
@@ -119,6 +123,7 @@ def compact_table(
       dims: int ``[F]``, columns kept, each in 0..``D``; None keeps all.
       prunes_linear: whether linear weights of pruned rows go too.
       shares_stand_in: whether pruned ids read their field's OOV row, which has to be kept.
+      pooling: of fields with several values.
 
     Raises:
       InputError: a mask or dims that do not fit the table.
@@ -164,6 +169,7 @@ def compact_table(
         kept=tuple(kept),
         dims=tuple(left),
         linear_by_id=weights is not None and not prunes_linear and not mask.all(),
+        bags=bags_of(fields, pooling),
     )
     whole = None if weights is None else jnp.asarray(np.concatenate(linear))
     return CompactTable(rows=tuple(arrays), linear=whole), index
@@ -197,12 +203,18 @@ def with_own_ids(index: CompactIndex, names: Sequence[str]) -> tuple[CompactInde
     reason = why_not_own_ids(index)
     if reason is not None:
         raise InputError(f"the kept vocabulary does not tell them apart: {reason}")
-    fields = Fields(tuple(names), index.kept)
+    slots = () if index.bags is None else index.bags.slots
+    fields = Fields(tuple(names), index.kept, slots)
     new = [
         (np.arange(size) if remap is None else np.asarray(remap).astype(np.int64)) + offset
         for remap, size, offset in zip(index.remap, index.sizes, fields.offsets, strict=True)
     ]
-    own = dataclasses.replace(index, remap=(None,) * len(index.kept), sizes=index.kept)
+    own = dataclasses.replace(
+        index,
+        remap=(None,) * len(index.kept),
+        sizes=index.kept,
+        bags=None if index.bags is None else bags_of(fields, index.bags.pooling),
+    )
     return own, fields, np.concatenate(new).astype(np.int32)
 
 

@@ -32,14 +32,16 @@ class DistinctRows:
     positions: jax.Array
 
 
-def most_distinct(sizes: Sequence[int], batch: int) -> int:
-    """The most rows that a batch can read: ``sum_f min(batch, V_f)``.
+def most_distinct(sizes: Sequence[int], batch: int, slots: Sequence[int] = ()) -> int:
+    """The most rows that a batch can read: ``sum_f min(batch * S_f, V_f)``.
 
     Args:
       sizes: rows of each field, ``F``.
       batch: examples.
+      slots: of each field, ``F``; empty: 1 of all.
     """
-    return sum(min(batch, size) for size in sizes)
+    each = slots or [1] * len(sizes)
+    return sum(min(batch * own, size) for size, own in zip(sizes, each, strict=True))
 
 
 def distinct_rows(ids: jax.Array, scratch: jax.Array, most: int) -> tuple[DistinctRows, jax.Array]:

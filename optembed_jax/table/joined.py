@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from optembed_jax.method.bag import Bags
 from optembed_jax.method.ragged import Ragged
 from optembed_jax.table import sharing
 from optembed_jax.table.sharing import Sharing
@@ -59,6 +60,10 @@ class Places(Protocol):
     def offsets(self) -> tuple[int, ...]:
         """First id of each field, ``F``."""
 
+    @property
+    def bags(self) -> Bags | None:
+        """How slots are pooled to fields; None where each field has one value."""
+
 
 def lookup(table: JoinedTable, index: Places, ids: jax.Array) -> tuple[Ragged, jax.Array | None]:
     """What the backbone reads, equal to the masked full table's without its zeros.
@@ -66,14 +71,14 @@ def lookup(table: JoinedTable, index: Places, ids: jax.Array) -> tuple[Ragged, j
     Args:
       table: the compact table.
       index: where an id's row is.
-      ids: int32 ``[B, F]``.
+      ids: int32 ``[B, F]``, of bags ``[B, S]``.
 
     Returns:
       Embeddings ``[B, sum(dims)]`` and the linear term float32 ``[B]``, or None.
     """
     places = positions(index, ids)
     read = [
-        _read(rows, scale, places[:, np.array(fields)], sharing.starts(fields, index.kept))
+        _read(rows, scale, places, ids, fields, index)
         for rows, scale, fields in zip(table.rows, table.scale, table.arrays, strict=True)
     ]
     parts = [read[array][:, begin:end] for array, begin, end in sharing.runs(table.arrays)]
@@ -86,33 +91,70 @@ def lookup(table: JoinedTable, index: Places, ids: jax.Array) -> tuple[Ragged, j
         return embedded, None
     at: Any = ids
     if not index.linear_by_id:
-        at = places + sharing.starts(range(len(index.kept)), index.kept)
+        at = places + _of_slots(index, sharing.starts(range(len(index.kept)), index.kept))
     weights = table.linear[at].astype(jnp.float32)
     if table.linear_scale is not None:
-        weights = weights * table.linear_scale.astype(jnp.float32)
+        weights = weights * _of_slots(index, table.linear_scale.astype(jnp.float32))
+    if index.bags is not None:
+        weights = index.bags.pooled(weights, ids)
     return embedded, jnp.sum(weights, axis=1)
 
 
 def positions(index: Places, ids: jax.Array) -> jax.Array:
-    """Where each id's row stands among those of its field, int32 ``[B, F]``."""
-    local = ids - np.array(index.offsets, np.int32)
+    """Where each id's row stands among those of its field, int32 ``[B, F]``.
+
+    Of bags ``[B, S]``; of what is no value the field's first row.
+    """
+    local = ids - _of_slots(index, np.array(index.offsets, np.int32))
+    if index.bags is not None:
+        local = jnp.where(ids < index.bags.features, local, 0)
     if all(remap is None for remap in index.remap):
         return local
+    of_slot = range(len(index.remap)) if index.bags is None else index.bags.field_of_slot.tolist()
+    remaps = [index.remap[field] for field in of_slot]
     columns = [
-        local[:, field] if remap is None else remap[local[:, field]].astype(jnp.int32)
-        for field, remap in enumerate(index.remap)
+        local[:, slot] if remap is None else remap[local[:, slot]].astype(jnp.int32)
+        for slot, remap in enumerate(remaps)
     ]
     return jnp.stack(columns, axis=1)
 
 
+def _of_slots(index: Places, of_fields: Any) -> Any:
+    """What each slot has, of what each field has."""
+    return of_fields if index.bags is None else of_fields[index.bags.field_of_slot]
+
+
 def _read(
-    rows: jax.Array, scale: jax.Array | None, places: jax.Array, starts: np.ndarray
+    rows: jax.Array,
+    scale: jax.Array | None,
+    places: jax.Array,
+    ids: jax.Array,
+    fields: tuple[int, ...],
+    index: Places,
 ) -> jax.Array:
-    """Rows float32 ``[B, k, d]`` of the ``k`` fields of an array."""
-    at = places + starts
+    """What is read of the ``k`` fields of an array, float32 ``[B, k, d]``."""
+    starts, bags = sharing.starts(fields, index.kept), index.bags
+    if bags is None:
+        return _rows(rows, scale, places[:, np.array(fields)], starts, np.arange(len(fields)))
+    own, slots = bags.of_fields(fields), bags.slots_of_fields(fields)
+    read = _rows(rows, scale, places[:, slots], starts, own.field_of_slot)
+    return own.pooled(read, ids[:, slots])
+
+
+def _rows(
+    rows: jax.Array,
+    scale: jax.Array | None,
+    places: jax.Array,
+    starts: np.ndarray,
+    fields: np.ndarray,
+) -> jax.Array:
+    """Rows float32 ``[B, s, d]`` of ``s`` slots, of which ``fields`` says whose each is."""
+    at = places + starts[fields]
     read = rows.at[at].get(mode="promise_in_bounds").astype(jnp.float32)
     if scale is None:
         return read
-    if scale.shape != starts.shape:  # Of each row; one field of one row is the same either way.
+    if scale.shape == starts.shape:  # Of each field; one field of one row is the same either way.
+        scale = scale[fields]
+    else:
         scale = scale.at[at].get(mode="promise_in_bounds")
     return read * scale.astype(jnp.float32)[..., None]

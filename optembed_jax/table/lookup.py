@@ -12,6 +12,7 @@ from collections.abc import Callable
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optembed_jax.method.embedding import Table
 from optembed_jax.table.blocks import Part, Tree, for_blocks, put_rows, rows_once, taken
@@ -86,7 +87,8 @@ def look_up(
       rule: the rule.
       table: before the step; donate it, and the state, for an update in place.
       state: before the step, sparse.
-      ids: int32 ``[..., F]``, those of column ``f`` among the rows of field ``f``; of a batch
+      ids: int32 ``[..., F]``, those of column ``f`` among the rows of field ``f``, of bags
+        ``[..., S]`` (``RowState.field_of_column``); of a batch
         that is split over devices all, so that equal tables stay equal. Those of ``V`` and above
         read nothing.
       step: int32 scalar, steps taken before this one.
@@ -134,13 +136,17 @@ def find_rows(
       table: as of :func:`look_up`.
       state: likewise.
       ids: likewise.
-      fields: int32 of the ids' shape, the field of each; None: of column ``f`` field ``f``.
+      fields: int32 of the ids' shape, the field of each; None: by their columns.
     """
     examples = ids.size // ids.shape[-1] if fields is None else ids.size
     distinct, scratch = _distinct(rule, table, state, ids, examples)
     if fields is None:
         count = ids.shape[-1]
         found = jnp.where(distinct.positions < ids.size, distinct.positions % count, count)
+        if state.has_bags:
+            # The last one is of places that are unused.
+            of_column = np.append(state.field_of_column, len(state.sizes))
+            found = jnp.asarray(of_column, jnp.int32)[found]
     else:
         behind = len(state.sizes)
         found = fields.reshape(-1).at[distinct.positions].get(mode="fill", fill_value=behind)
@@ -173,6 +179,8 @@ def see(
     flat = ids.reshape(-1)
     if fields is None:
         fields = jnp.arange(flat.size, dtype=jnp.int32) % ids.shape[-1]
+        if state.has_bags:
+            fields = jnp.asarray(state.field_of_column)[fields]
     fields = fields.reshape(-1)
     columns = None if dims is None else jnp.broadcast_to(dims, ids.shape).reshape(-1)
     dated = dataclasses.replace(table, oov=None), state.last, state.share, state.ridge
@@ -218,7 +226,7 @@ def _distinct(
     rule: RowRule, table: Table, state: RowState, ids: jax.Array, examples: int
 ) -> tuple[DistinctRows, jax.Array]:
     assert state.scratch is not None
-    most = most_distinct(state.sizes, examples)
+    most = most_distinct(state.sizes, examples, state.slots)
     # Of a table that is sharded over devices, a device has but its own rows to find, and of those
     # that it is asked for, any may be of any field.
     most = min(most, state.scratch.shape[0], ids.size)

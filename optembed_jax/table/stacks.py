@@ -22,6 +22,7 @@ import numpy as np
 
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
+from optembed_jax.method.bag import Bags, bags_of
 from optembed_jax.method.embedding import Table
 from optembed_jax.method.ragged import Ragged
 from optembed_jax.method.row_axis import WithRows
@@ -98,12 +99,14 @@ class StackReading:
       stacks: what is in each.
       dims: columns of each field, ``F``; 0 where nothing is left of it.
       has_linear: whether the backbone has a linear term.
+      bags: how slots are pooled to fields; None where each field has one value.
     """
 
     places: jax.Array
     stacks: tuple[Stack, ...] = flax.struct.field(pytree_node=False)
     dims: tuple[int, ...] = flax.struct.field(pytree_node=False)
     has_linear: bool = flax.struct.field(pytree_node=False)
+    bags: Bags | None = flax.struct.field(pytree_node=False, default=None)
 
     learned: ClassVar[bool] = False
     """No thresholds are left to learn."""
@@ -120,12 +123,27 @@ class StackReading:
         return tuple(
             Ask(
                 view=RowView(zeros_behind=True),
-                ids=ids if stack.is_whole else places[:, np.asarray(stack.columns)],
+                ids=ids if stack.is_whole else places[:, self._slots(stack)],
                 dims=None,
                 rows=stack.rows,
+                fields=None
+                if self.bags is None
+                else self.bags.of_fields(stack.columns).field_of_slot,
             )
             for stack in self.stacks
         )
+
+    def _slots(self, stack: Stack) -> np.ndarray:
+        """The columns of ids that are of a stack's fields."""
+        if self.bags is None:
+            return np.asarray(stack.columns)
+        return self.bags.slots_of_fields(stack.columns)
+
+    def _pooled(self, stack: Stack, values: jax.Array, ids: jax.Array) -> jax.Array:
+        if self.bags is None:
+            return values
+        own = ids[:, self._slots(stack)]
+        return self.bags.of_fields(stack.columns).pooled(values, own)
 
     def joined(self, seen: Sequence[Seen], ids: jax.Array) -> tuple[Ragged, jax.Array | None]:
         """What the backbone reads, of what the ids see of each stack: rows, and the linear term."""
@@ -135,9 +153,9 @@ class StackReading:
         for stack, part in zip(self.stacks, seen, strict=True):
             weights = part.linear if stack.dims else part.rows
             if weights is not None:
-                linear = linear + jnp.sum(weights, axis=-1)
+                linear = linear + jnp.sum(self._pooled(stack, weights, ids), axis=-1)
             if stack.dims:
-                values += _own_columns(stack, part.rows)
+                values += _own_columns(stack, self._pooled(stack, part.rows, ids))
         dims = tuple(dim for stack in self.stacks for dim in stack.dims)
         joined = Ragged(jnp.concatenate(values, axis=1), dims)
         return joined, linear if self.has_linear else None
@@ -167,6 +185,7 @@ def keep_in_stacks(
     *,
     prunes_linear: bool,
     shares_stand_in: bool = False,
+    pooling: str = "mean",
 ) -> tuple[Stacks, StackReading]:
     """Cut a table to what a frozen row mask and frozen dimensions leave of it.
 
@@ -177,6 +196,7 @@ def keep_in_stacks(
       dims: int ``[F]``, columns kept, each in 0..``D``; None keeps all.
       prunes_linear: whether linear weights of pruned rows go too.
       shares_stand_in: whether pruned values read their field's OOV row, which has to be kept.
+      pooling: of fields with several values.
 
     Returns:
       The stacks, on the host, and how ids read them.
@@ -229,6 +249,7 @@ def keep_in_stacks(
         stacks=tuple(stacks),
         dims=tuple(map(int, widths)),
         has_linear=has_linear,
+        bags=bags_of(fields, pooling),
     )
     return Stacks(tuple(tables), tuple(their_fields)), reading
 
@@ -339,7 +360,11 @@ def _kept_of(
     A row of another field, or one that is not kept, is behind the last.
     """
     names = tuple(fields.names[field] for field in columns)
-    some = Fields(names, tuple(fields.sizes[field] for field in columns))
+    some = Fields(
+        names,
+        tuple(fields.sizes[field] for field in columns),
+        tuple(fields.slots[field] for field in columns),
+    )
     taken = np.concatenate(
         [fields.offsets[field] + np.arange(fields.sizes[field]) for field in columns]
     )

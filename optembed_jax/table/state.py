@@ -10,6 +10,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import OneStack, Table
@@ -40,6 +41,7 @@ class RowState(OneStack, WithRows):
       columns: int32 ``[V]``, columns that were ever read of each row, where moments are row-wise;
         else None.
       sizes: rows of each field, ``F``.
+      slots: of each field, ``F``: how many columns of ids are its; empty: 1 of all.
     """
 
     mu: Table
@@ -51,6 +53,17 @@ class RowState(OneStack, WithRows):
     scratch: jax.Array | None = flax.struct.field(metadata=PER_ROW)
     columns: jax.Array | None = flax.struct.field(metadata=PER_ROW)
     sizes: tuple[int, ...] = flax.struct.field(pytree_node=False)
+    slots: tuple[int, ...] = flax.struct.field(pytree_node=False, default=())
+
+    @property
+    def has_bags(self) -> bool:
+        """Whether some field has several columns of ids."""
+        return any(slots > 1 for slots in self.slots)
+
+    @property
+    def field_of_column(self) -> np.ndarray:
+        """The field that each column of ids is of, int32: ``[F]``, of bags ``[S]``."""
+        return np.repeat(np.arange(len(self.sizes), dtype=np.int32), self.slots or 1)
 
     @property
     def is_sparse(self) -> bool:
@@ -97,6 +110,7 @@ def init_row_state(rule: RowRule, table: Table, fields: Fields, *, sparse: bool)
         scratch=of_rows(sparse),
         columns=of_rows(rule.moments.is_rowwise and table.rows.ndim == 2),
         sizes=fields.sizes,
+        slots=fields.slots,
     )
 
 

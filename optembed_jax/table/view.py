@@ -11,6 +11,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.method import threshold
@@ -145,16 +146,20 @@ class Ask:
 
     Attributes:
       view: how they see its rows.
-      ids: int32 ``[B, F]``, its rows; those behind the last read nothing.
-      dims: int32 ``[F]`` or ``[B, F]``, columns kept; None keeps all.
+      ids: int32 ``[B, F]`` or, of bags, ``[B, S]``, its rows; those behind the last read nothing.
+      dims: int32 ``[F]`` or ``[B, F]``, of bags ``[S]`` or ``[B, S]``, columns kept; None keeps
+        all.
       rows: of the stack, behind which ids read their field's stand-in, if there is one; None
         where what such ids read does not matter.
+      fields: int32 ``[S]``, the field in the stack that each column of bags' ids is of; None: of
+        column ``f`` field ``f``.
     """
 
     view: RowView
     ids: jax.Array
     dims: jax.Array | None
     rows: int | None = None
+    fields: np.ndarray | None = None
 
     def shards(self, of_table: RowShards | None) -> RowShards | None:
         """How the rows of this stack are sharded, where those of the full table are."""
@@ -167,10 +172,17 @@ class Ask:
         if self.rows is None or oov is None:
             return seen
         is_kept = self.ids < self.rows
-        return Seen(jnp.where(is_kept[..., None], seen.rows, oov), seen.linear)
+        stand_ins = oov if self.fields is None else oov[self.fields]
+        return Seen(jnp.where(is_kept[..., None], seen.rows, stand_ins), seen.linear)
 
 
-def read_whole(view: RowView, table: Table, ids: jax.Array, dims: jax.Array | None) -> Seen:
+def read_whole(
+    view: RowView,
+    table: Table,
+    ids: jax.Array,
+    dims: jax.Array | None,
+    fields: np.ndarray | None = None,
+) -> Seen:
     """What ids see of a stack whose rows are all up to date: differentiable in rows and view.
 
     Args:
@@ -178,11 +190,12 @@ def read_whole(view: RowView, table: Table, ids: jax.Array, dims: jax.Array | No
       table: the stack.
       ids: int32 ``[B, F]``, its rows.
       dims: as of :class:`Ask`.
+      fields: as of :class:`Ask`.
     """
     rows, mask = _of_ids(view, table.rows, ids), None
     is_judged_once = view.thresholds is not None and table.rows.shape[0] < ids.size
     if view.thresholds is not None:
-        of_mask = (view.thresholds, ids, view.level, view.order)
+        of_mask = (view.thresholds, ids, view.level, view.order, fields)
         if is_judged_once:
             # Before it is read, so that gradients are summed by row before they come to its mask.
             once = threshold.mask_once(table.rows, *of_mask)
@@ -195,13 +208,16 @@ def read_whole(view: RowView, table: Table, ids: jax.Array, dims: jax.Array | No
     if table.linear is not None:
         linear = _of_ids(view, table.linear, ids)
         linear = linear * mask if mask is not None and view.prunes_linear else linear
-    return Seen(select(rows, mask, dims, table.oov, is_masked=is_judged_once), linear)
+    oov = table.oov
+    if oov is not None and fields is not None:
+        oov = oov[fields]
+    return Seen(select(rows, mask, dims, oov, is_masked=is_judged_once), linear)
 
 
 def _of_ids(view: RowView, whole: jax.Array, ids: jax.Array) -> jax.Array:
     if view.zeros_behind:
         return jnp.asarray(whole).at[ids].get(mode="fill", fill_value=0)
-    return whole[ids]
+    return jnp.asarray(whole)[ids]
 
 
 def embed_stacks(config: Any, params: Any, ids: jax.Array, reading: Any) -> Any:
@@ -215,7 +231,7 @@ def embed_stacks(config: Any, params: Any, ids: jax.Array, reading: Any) -> Any:
     """
     asks = zip(params.table.stacks, reading.asks(config, params, ids), strict=True)
     seen = [
-        ask.stood_in(read_whole(ask.view, stack, ask.ids, ask.dims), stack.oov)
+        ask.stood_in(read_whole(ask.view, stack, ask.ids, ask.dims, ask.fields), stack.oov)
         for stack, ask in asks
     ]
     return reading.joined(seen, ids)

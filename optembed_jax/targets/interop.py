@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from optembed_jax.fields import Fields
+from optembed_jax.method.bag import bags_of
 from optembed_jax.serving.bundle import Bundle, check_ids
 from optembed_jax.serving.bundle_content import read_content
 from optembed_jax.table.compact import CompactIndex, CompactTable
@@ -41,12 +42,16 @@ class FieldTable:
       rows: rows to look up: the kept ones, and those of ids without one.
       dim: columns.
       field: its number.
+      slots: the most values of a cell.
+      combiner: what is made of their rows.
     """
 
     name: str
     rows: int
     dim: int
     field: int
+    slots: int = 1
+    combiner: str = "sum"
 
 
 def field_tables(fields: Fields, index: CompactIndex) -> tuple[FieldTable, ...]:
@@ -60,6 +65,10 @@ def field_tables(fields: Fields, index: CompactIndex) -> tuple[FieldTable, ...]:
             rows=index.kept[field],
             dim=index.dims[field],
             field=field,
+            slots=fields.slots[field],
+            combiner="sum"
+            if index.bags is None or fields.slots[field] == 1
+            else index.bags.pooling,
         )
         for field in index.fields_with_columns
     )
@@ -74,6 +83,7 @@ def index_of(bundle: Bundle) -> CompactIndex:
         kept=tuple(field["rows"] for field in described),
         dims=tuple(field["dim"] for field in described),
         linear_by_id=bundle.manifest["linear_by_id"],
+        bags=bags_of(bundle.fields, bundle.manifest["model"]["pooling"]),
     )
 
 
@@ -121,7 +131,7 @@ def limits(
             of_rows, remap = blocks[table.field], index.remap[table.field]
             if remap is not None:
                 of_rows = np.bincount(np.asarray(remap), of_rows, table.rows)
-        found[table.name] = limits_of(table.rows, batch_size, sparse_cores, of_rows)
+        found[table.name] = limits_of(table.rows, batch_size * table.slots, sparse_cores, of_rows)
     return found
 
 
@@ -145,12 +155,12 @@ def tpu_embedding(
                 "name": table.name,
                 "vocabulary_size": table.rows,
                 "embedding_dim": table.dim,
-                "combiner": "sum",
+                "combiner": table.combiner,
                 **dataclasses.asdict(allowed[table.name]),
             },
             {
                 "name": table.name,
-                "input_shape": (batch_size, 1),
+                "input_shape": (batch_size, table.slots),
                 "output_shape": (batch_size, table.dim),
             },
         )
@@ -177,7 +187,11 @@ def keras_rs(
 def recml(fields: Fields, index: CompactIndex) -> dict[str, dict[str, Any]]:
     """Arguments of RecML's ``EmbeddingSpec``, by field; the mapping is its ``specs``."""
     return {
-        table.name: {"input_dim": table.rows, "embedding_dim": table.dim, "combiner": "sum"}
+        table.name: {
+            "input_dim": table.rows,
+            "embedding_dim": table.dim,
+            "combiner": table.combiner,
+        }
         for table in field_tables(fields, index)
     }
 
@@ -188,20 +202,23 @@ def positions(fields: Fields, index: CompactIndex, ids: np.ndarray) -> dict[int,
     Args:
       fields: of the ids that the index takes.
       index: of the compact table.
-      ids: int ``[N, F]``.
+      ids: int ``[N, F]``, of fields with several values ``[N, S]``.
 
     Returns:
-      For each field number with columns, int32 ``[N]``.
+      For each field number with columns, int32 ``[N]``; of one with several slots ``[N, S_f]``, -1
+      in those without a value.
 
     Raises:
       InputError: another shape, other numbers than integers, or an id of another field.
     """
-    checked = check_ids(ids, fields)
+    cells = np.split(check_ids(ids, fields), np.cumsum(fields.slots)[:-1], axis=1)
     found = {}
     for field in index.fields_with_columns:
-        local = checked[:, field] - index.offsets[field]
+        own = cells[field] if fields.slots[field] > 1 else cells[field][:, 0]
+        is_value = own < fields.num_features
+        local = np.where(is_value, own - index.offsets[field], 0)
         remap = index.remap[field]
         if remap is not None:
             local = np.asarray(remap)[local]
-        found[field] = local.astype(np.int32)
+        found[field] = np.where(is_value, local, -1).astype(np.int32)
     return found

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from optembed_jax.errors import InputError
+from optembed_jax.values.cells import Cells
 from optembed_jax.values.lookup import Bins
 from optembed_jax.values.rows import RowField
 from optembed_jax.values.rule import Rule
@@ -23,10 +24,10 @@ class Description:
       dataset: name of the data set.
       options: it was prepared with, without the paths of raw files.
       facts: what the data set found in its raw files and its fields need, such as movies by id.
-      fields: of each of the ``F`` fields its ``name``, ``source``, ``step``, ``read`` (the rule
-        that raw values are read by before the step), ``expected`` (a usable value), ``rule`` (of
-        the values that have rows), and of a numeric one ``edges`` and ``places``; None where there
-        is nothing to say.
+      fields: of each of the ``F`` fields its ``name``, ``source``, ``step``, ``cells`` (how what
+        that gives is several values), ``read`` (the rule that raw values are read by before the
+        step), ``expected`` (a usable value), ``rule`` (of the values that have rows), and of a
+        numeric one ``edges`` and ``places``; None where there is nothing to say.
       expected: what share of the rows should have a value without a row.
     """
 
@@ -61,6 +62,12 @@ class Description:
         """The bins of the numeric fields, None elsewhere."""
         return tuple(_bins(field) for field in self.fields)
 
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """The most values of a cell of each field."""
+        cells = (_cells(field.get("cells")) for field in self.fields)
+        return tuple(1 if own is None else own.max_values for own in cells)
+
     def row_fields(self) -> tuple[RowField, ...]:
         """How each field is made of one value.
 
@@ -77,7 +84,8 @@ class Description:
                     "with pyarrow alone; serve with optembed_jax.bundle, or give ids"
                 ) from error
             read, expected = _rule(field.get("read")), field.get("expected", "")
-            made.append(RowField(field["name"], field["source"], step, read, expected))
+            cells = _cells(field.get("cells"))
+            made.append(RowField(field["name"], field["source"], step, read, expected, cells))
         return tuple(made)
 
 
@@ -115,7 +123,12 @@ def read_description(content: bytes, names: Sequence[str]) -> Description:
             texts = [field["source"], field.get("expected", "")]
             if not all(isinstance(text, str) for text in texts):
                 raise ValueError(f"field {field['name']!r} is described by other than texts")
-        _ = found.rules, found.bins, [_rule(field.get("read")) for field in found.fields]
+        _ = (
+            found.slots,
+            found.rules,
+            found.bins,
+            [_rule(field.get("read")) for field in found.fields],
+        )
     except (
         ValueError,
         KeyError,
@@ -137,6 +150,7 @@ def describe_field(
     expected: str,
     rule: Rule | None,
     bins: Bins | None,
+    cells: Cells | None = None,
 ) -> dict[str, Any]:
     """A field as `Description.fields` has it; None where there is nothing to say."""
     return {
@@ -148,7 +162,12 @@ def describe_field(
         "rule": None if rule is None or rule.is_plain else dataclasses.asdict(rule),
         "edges": None if bins is None else bins.edges.tolist(),
         "places": None if bins is None else bins.places.tolist(),
+        "cells": None if cells is None else dataclasses.asdict(cells),
     }
+
+
+def _cells(described: Mapping[str, Any] | None) -> Cells | None:
+    return None if described is None else Cells(**described)
 
 
 def _rule(described: Mapping[str, Any] | None) -> Rule | None:

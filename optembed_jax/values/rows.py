@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from optembed_jax.errors import InputError
+from optembed_jax.values.cells import MARK, Cells, cell_text, in_slots
 from optembed_jax.values.lookup import Lookup
 from optembed_jax.values.numbers import number_of
 from optembed_jax.values.rule import Rule
@@ -25,6 +26,7 @@ class RowField:
       step: what is made of a value; None leaves it as it is.
       rule: how the raw values are read before the step; None as they are.
       expected: what a usable value is, for messages.
+      cells: how what is made of a value is a cell of several; None where it is one.
     """
 
     name: str
@@ -32,6 +34,17 @@ class RowField:
     step: Step | None = None
     rule: Rule | None = None
     expected: str = ""
+    cells: Cells | None = None
+
+    @property
+    def slots(self) -> int:
+        """The most values of a cell."""
+        return 1 if self.cells is None else self.cells.max_values
+
+    @property
+    def reads_lists(self) -> bool:
+        """Whether the raw values may be lists."""
+        return self.cells is not None and self.step is None
 
 
 class RowEncoder:
@@ -48,9 +61,14 @@ class RowEncoder:
         self._plain = [f for f, bins in enumerate(lookup.bins) if bins is None]
         self._sources = tuple(dict.fromkeys(field.source for field in fields))
         self._one_row = np.array(self._plain, np.int64)
+        self._slots = tuple(field.slots for field in self.fields)
+        self._has_cells = any(field.cells is not None for field in self.fields)
+        self._lists = {field.source: field.cells for field in self.fields if field.reads_lists}
 
     def encode(self, rows: Mapping[str, Sequence[Any]], first_row: int = 0) -> np.ndarray:
         """Ids int32 ``[N, F]``; values without a row get their field's OOV id.
+
+        Of fields with several values ``[N, S]``, ``V`` in slots without a value.
 
         Args:
           rows: values by column, ``N`` each; columns that are not needed are ignored.
@@ -63,13 +81,18 @@ class RowEncoder:
         for source in self._sources:
             if source not in rows:
                 raise InputError(f"column {source!r} is missing; the rows have {shown_names(rows)}")
-            columns[source] = column_texts(source, rows[source], first_row)
+            cells = self._lists.get(source)
+            if cells is None:
+                columns[source] = column_texts(source, rows[source], first_row)
+            else:
+                columns[source] = cell_column_texts(source, rows[source], first_row, cells)
         lengths = set(map(len, columns.values()))
         if len(lengths) > 1:
             raise InputError(f"the columns have different lengths: {sorted(lengths)}")
         count = lengths.pop()
         ids = np.empty((len(self.fields), count), np.int64)
         texts: list[str] = []
+        lengths_of: dict[int, list[int]] = {}
         for number, (field, bins) in enumerate(zip(self.fields, self.lookup.bins, strict=True)):
             column = columns[field.source]
             if bins is not None:
@@ -80,11 +103,39 @@ class RowEncoder:
                 column = [field.rule.canonical(value) for value in column]
             if field.step is not None:
                 column = list(_each(field.step, column, field, first_row))
+            if field.cells is not None:
+                values = [field.cells.values(cell) for cell in column]
+                lengths_of[number] = [min(len(own), field.slots) for own in values]
+                column = [value for own in values for value in own[: field.slots]]
             texts += [value or "" for value in column]
+        if self._has_cells:
+            return self._with_cells(ids, texts, lengths_of, count)
         plain = self._one_row if count == 1 else np.repeat(self._one_row, count)
         places = self.lookup.places(texts_of(texts), plain)
         ids[self._plain] = places.reshape(len(self._plain), count)
         return (ids.T + self._offsets).astype(np.int32)
+
+    def _with_cells(
+        self, ids: np.ndarray, texts: list[str], lengths_of: dict[int, list[int]], count: int
+    ) -> np.ndarray:
+        """Ids of fields of which some have several values; in ``ids`` are those of numeric ones."""
+        each = [sum(lengths_of.get(number, [1] * count)) for number in self._plain]
+        places = self.lookup.places(texts_of(texts), np.repeat(self._one_row, each))
+        found = dict(zip(self._plain, np.split(places, np.cumsum(each)[:-1]), strict=True))
+        nothing = int(sum(self.lookup.sizes))
+        parts = []
+        for number, (field, offset) in enumerate(
+            zip(self.fields, self._offsets.tolist(), strict=True)
+        ):
+            own = found.get(number, ids[number]) + offset
+            if field.cells is None:
+                parts.append(own[:, None])
+                continue
+            lengths = np.array(lengths_of[number], np.int64)
+            cells = np.full((count, field.slots), nothing, np.int64)
+            cells[np.arange(field.slots) < lengths[:, None]] = own
+            parts.append(in_slots(cells, field.slots, offset, nothing))
+        return np.concatenate(parts, axis=1).astype(np.int32)
 
 
 def shown_names(rows: Mapping[str, Any]) -> str:
@@ -200,6 +251,65 @@ def _texts_of(source: str, values: Sequence[Any], first_row: int) -> list[str | 
     except InputError as error:
         raise InputError(f"row {first_row + len(texts)}: column {source!r}: {error}") from error
     return texts
+
+
+def cell_column_texts(source: str, values: Any, first_row: int, cells: Cells) -> list[str | None]:
+    """The texts of a column of cells, lists as :func:`values.cells.cell_text` has them.
+
+    Raises:
+      InputError: naming the column and the row.
+    """
+    shape = getattr(values, "shape", None)
+    if not (isinstance(shape, tuple) and len(shape) == 2):  # a matrix is a list of equal lists
+        check_sequence(source, values)
+    if hasattr(values, "to_pylist"):
+        kind = str(values.type)
+        items = getattr(values.type, "value_type", None)
+        if items is not None and not kind.startswith("dictionary"):
+            chunks = values.chunks if hasattr(values, "chunks") else [values]
+            values = [
+                None if own is None or not own.is_valid else own.values
+                for chunk in chunks
+                for own in chunk
+            ]
+            lists = [
+                None if own is None else column_texts(source, own, first_row) for own in values
+            ]
+            return [None if own is None else cell_text(own) for own in lists]
+    texts: list[str | None] = []
+    row = first_row
+    try:
+        if not hasattr(values, "to_pylist"):
+            for value in values:
+                texts.append(cell_text(value))
+                row += 1
+        else:
+            texts = column_texts(source, values, first_row)
+    except InputError as error:
+        raise InputError(f"row {row}: column {source!r}: {error}") from error
+    check_cells(source, texts, first_row, cells)
+    bad = check_texts(texts)
+    if bad is not None:
+        raise InputError(
+            f"row {first_row + bad}: column {source!r} has a value without a UTF-8 form"
+        )
+    return texts
+
+
+def check_cells(source: str, texts: Sequence[str | None], first_row: int, cells: Cells) -> None:
+    """Refuses a single value where there is no separator by which it could be several.
+
+    Raises:
+      InputError: naming the column and the row.
+    """
+    if cells.separator is not None:
+        return
+    for row, text in enumerate(texts):
+        if text is not None and not text.startswith(MARK):
+            raise InputError(
+                f"row {first_row + row}: column {source!r} is {text[:60]!r}, a list of values is "
+                f"needed, such as [{text[:60]!r}]"
+            )
 
 
 def _each(

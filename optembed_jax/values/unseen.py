@@ -94,12 +94,29 @@ def expected_shares(counts: Sequence[np.ndarray], least: Sequence[int]) -> tuple
     Returns:
       Shares float64 ``[F]``, and the number of training rows.
     """
-    rows = max(int(counts[0].sum()), 1) if counts else 1
+    # A row has at least one value of each field.
+    rows = max(min((int(found.sum()) for found in counts), default=1), 1)
     shares = [
-        (found[0] + found[1:][found[1:] == enough].sum()) / rows
+        # Of several values of a row, that one has none is at most as likely as the sum of each.
+        min((found[0] + found[1:][found[1:] == enough].sum()) / rows, 1.0)
         for found, enough in zip(counts, least, strict=True)
     ]
     return np.array(shares, np.float64), rows
+
+
+def unseen_rows(ids: np.ndarray, oov_ids: np.ndarray, slots: Sequence[int]) -> np.ndarray:
+    """Rows that have a value without a row in each field, int64 ``[F]``.
+
+    Args:
+      ids: int32 ``[N, S]``.
+      oov_ids: int32 ``[F]``.
+      slots: of each field, ``F``.
+    """
+    without = ids == np.repeat(oov_ids, slots)
+    if ids.shape[1] > len(oov_ids):
+        starts = np.cumsum(slots) - slots
+        without = np.logical_or.reduceat(without, starts, axis=1)
+    return np.asarray(without.sum(axis=0))
 
 
 class Watch:

@@ -7,12 +7,14 @@ from optembed_jax import metrics
 from optembed_jax.errors import DivergedError, InputError
 from optembed_jax.fields import Fields
 from optembed_jax.fitness import validation_fitness as fitness_module
+from optembed_jax.fitness.candidate_devices import rows_read
 from optembed_jax.fitness.validation_fitness import (
     ValidationFitness,
     default_batch_size,
     make_fitness,
 )
 from optembed_jax.fitness.validation_parts import part_sizes, stratified_order
+from optembed_jax.method.bag import bags_of
 from optembed_jax.models import MODEL_NAMES
 from optembed_jax.models.forward import Selection, forward, init_params
 from optembed_jax.models.model_config import ModelConfig
@@ -213,3 +215,34 @@ def test_an_unknown_measure(fields, randomise, split):
     model, params, stats = make(fields, randomise, "fm")
     with pytest.raises(InputError, match="fitness must be one of auc, logloss, not 'lift'"):
         make_fitness(model, params, stats, None, *split, measure="lift")
+
+
+@pytest.mark.parametrize("name", ["fm", "deepfm", "ipnn"])
+@pytest.mark.parametrize("measure", ["auc", "logloss"])
+def test_fields_of_several_values_are_pooled(randomise, draw_bags, name, measure):
+    several = Fields(("user", "tags", "hour"), (5, 4, 3), (1, 3, 1))
+    model, params, stats = make(several, randomise, name, pooling="sum")
+    bags, ids = bags_of(several, "sum"), np.unique(draw_bags(several, 80), axis=0)
+    labels = np.random.default_rng(1).integers(0, 2, len(ids)).astype(np.float32)
+    rows = np.arange(12) != 6
+    read, own_rows, places = rows_read(params, rows, ids[:60])
+    ids, labels = ids[:60], labels[:60]
+    scores = make_fitness(
+        model, read, stats, own_rows, places, labels, measure=measure, bags=bags, batch_size=16
+    )(CANDIDATES)
+    if measure == "logloss":
+        whole = make_fitness(
+            model, params, stats, rows, ids, labels, measure=measure, bags=bags, batch_size=64
+        )(CANDIDATES)
+        np.testing.assert_allclose(scores, whole, rtol=1e-5)
+        return
+    expected = [
+        metrics.auc(
+            labels,
+            forward(
+                model, params, stats, ids, Selection(jnp.asarray(rows), jnp.asarray(own), bags=bags)
+            )[0],
+        )
+        for own in CANDIDATES
+    ]
+    np.testing.assert_allclose(scores, expected, atol=1e-6)

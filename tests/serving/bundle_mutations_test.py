@@ -226,6 +226,12 @@ LIES = {
         lambda m: m.update(format_version=FORMAT_VERSION + 1),
         "install a newer optembed-jax",
     ),
+    "the version of bags": (
+        lambda m: m.update(format_version=FORMAT_VERSION),
+        f"format version {FORMAT_VERSION} is of other fields",
+    ),
+    "slots": (lambda m: m["fields"][0].update(slots=2), "is of other fields"),
+    "no slots": (lambda m: m["fields"][0].update(slots=0), "is of other fields"),
     "an older version": (lambda m: m.update(format_version=1), "write it again from its run"),
     "another format": (lambda m: m.update(format="zip"), "says format 'zip'"),
     "ids": (lambda m: m["fields"][0].update(ids=99), "rows for 99 ids, and no remap"),

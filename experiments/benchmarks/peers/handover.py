@@ -46,12 +46,15 @@ def hand_over(
       InputError: the data set cannot be prepared.
     """
     raw_dir = raw_dir if name == "movielens" else None
-    prepared = data.prepare(name, DataOptions(raw_dir=raw_dir), data_dir)
+    # Others' models are given fields of one value each.
+    multi = () if name == "movielens" else None
+    prepared = data.prepare(name, DataOptions(raw_dir=raw_dir, multi=multi), data_dir)
     arrays = folder / name
     write_arrays(prepared, arrays)
     flags = {"dataset": name, "data_dir": str(data_dir)}
     if raw_dir is not None:
         flags["raw_dir"] = raw_dir
+        flags["multi"] = ""
     return Handed(name, flags, arrays, prepared.fields.sizes, prepared.num_rows["train"])
 
 

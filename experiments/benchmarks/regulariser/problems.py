@@ -27,7 +27,8 @@ def load(name: str, folder: pathlib.Path, data_dir: pathlib.Path, raw_dir: str |
         # Only here, so that arrays made elsewhere can be trained on without what prepares them.
         from optembed_jax import data
 
-        options = data.DataOptions(raw_dir=raw_dir if name == "movielens" else None)
+        more = {"raw_dir": raw_dir, "multi": ()} if name == "movielens" else {}
+        options = data.DataOptions(**more)
         prepared = data.prepare(name, options, data_dir)
         found = {split: prepared.arrays(split) for split in SPLITS}
         arrays.write(problem_of(name, prepared.fields, found), folder / name)

@@ -4,8 +4,9 @@ The layouts of ml-latest-small, ml-20m and ml-25m (`ratings.csv`, `movies.csv`) 
 ml-10m (`ratings.dat`, `movies.dat`, and `users.dat` where there is one) are recognised by their
 files. No field is made from ratings, so none leaks the label.
 
-Fields: user, movie, the movie's genres together, its first genre, its year, and the rating's year,
-month, weekday and hour (UTC); with `users.dat` also gender, age group, occupation and zip code.
+Fields: user, movie, the movie's genres (several values; with an empty ``multi`` each combination is
+one), its first genre, its year, and the rating's year, month, weekday and hour (UTC); with
+`users.dat` also gender, age group, occupation and zip code.
 """
 
 import csv
@@ -25,6 +26,7 @@ from optembed_jax.data.raw.columns import NO_TIME, Column, Label, Time, not_an_i
 from optembed_jax.data.raw.sources import RawData, RawFile, find_files
 from optembed_jax.data.raw.text import Dialect, TextSource
 from optembed_jax.errors import InputError
+from optembed_jax.values.cells import Cells
 from optembed_jax.values.rule import NUMBER, Rule
 
 _COLUMNS = ("userId", "movieId", "rating", "timestamp")
@@ -66,7 +68,16 @@ class MovieLens(Format):
         for place, name in enumerate(_MOVIE_FIELDS):
             look_up = _lookup(facts["movies"], place)
             step = ("lookup", "movies", place)
-            columns.append(Column(name, "movieId", transform=look_up, rule=number, step=step))
+            columns.append(
+                Column(
+                    name,
+                    "movieId",
+                    transform=look_up,
+                    rule=number,
+                    step=step,
+                    cells=Cells("|", used["max_values"]) if name in used.get("multi", ()) else None,
+                )
+            )
         for name, (part, step_name) in _TIME_FIELDS.items():
             columns.append(
                 Column(
@@ -88,6 +99,9 @@ class MovieLens(Format):
     @classmethod
     def raw_data(cls, options: DataOptions) -> RawData:
         """Opens the ratings and reads movies and users."""
+        used = options.used_by(cls.name)
+        if set(options.multi_of(cls.name)) - {"genres"}:
+            raise InputError(f"multi of movielens is genres or nothing, not {used['multi']}")
         patterns = ("ratings.csv", "ratings.csv.gz", "ratings.dat", "ratings.dat.gz")
         found = find_files(options.raw_dir, patterns, cls.MANUAL_DOWNLOAD_INSTRUCTIONS)
         ratings = found[0].path
@@ -99,7 +113,7 @@ class MovieLens(Format):
         dialect = Dialect(_COLUMNS, "," if as_csv else "::", quoted=as_csv, header=as_csv)
         return RawData(
             TextSource((RawFile(ratings),), dialect, _COLUMNS),
-            cls.columns_of({}, facts),
+            cls.columns_of(used, facts),
             Label("rating", _liked, "a rating from 0.5 to 5"),
             Time("timestamp", _seconds, "seconds since 1970"),
             facts,

@@ -29,6 +29,7 @@ from optembed_jax.data.raw.joined import Joined, Partitioned
 from optembed_jax.data.raw.sources import NoFiles, RawData, RawFile, Source, part_files
 from optembed_jax.data.splits import TEST, TRAIN, VALIDATION
 from optembed_jax.errors import InputError
+from optembed_jax.values.cells import Cells
 
 
 class Table(Format):
@@ -42,8 +43,10 @@ class Table(Format):
 
     @staticmethod
     def columns_of(used: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Column, ...]:
-        """The categorical columns, then the numeric ones, as they were named."""
-        return tuple(Column(name, name) for name in used["categorical"]) + tuple(
+        """The categorical columns, those of several values, then the numeric ones, as named."""
+        cells = _cells(used)
+        names = dict.fromkeys([*used["categorical"], *cells])
+        return tuple(Column(name, name, cells=cells.get(name)) for name in names) + tuple(
             Column(name, name, NUMERIC, check=not_a_number, expected="a number")
             for name in used["numeric"]
         )
@@ -69,9 +72,10 @@ class Table(Format):
         time = None
         if options.time_column is not None:
             time = Time(options.time_column, _times, "a number or an ISO 8601 date")
+        used = options.used_by(cls.name)
         return RawData(
-            _source(files, tuple(wanted)),
-            cls.columns_of({"categorical": options.categorical, "numeric": options.numeric}, {}),
+            _source(files, tuple(wanted), _cells(used)),
+            cls.columns_of(used, {}),
             Label(str(options.label), zero_or_one),
             time,
             group=options.group,
@@ -101,41 +105,64 @@ def _files(options: DataOptions) -> tuple[RawFile, ...]:
 def _wanted(options: DataOptions) -> list[str]:
     if options.label is None:
         raise InputError("data set 'table' needs label: the name of the column with 0 and 1")
+    multi = options.multi_of("table")
     fields = [*options.categorical, *options.numeric]
-    if not fields:
-        raise InputError("data set 'table' needs at least one column in categorical or numeric")
+    if not fields and not multi:
+        raise InputError(
+            "data set 'table' needs at least one column in categorical, numeric or multi"
+        )
     repeated = sorted({name for name in fields if fields.count(name) > 1})
     if repeated:
         raise InputError(f"column {repeated[0]!r} is named twice in categorical and numeric")
-    if options.label in fields:
+    if options.label in [*fields, *multi]:
         raise InputError(f"the label {options.label!r} cannot be a field as well")
+    for name in multi:
+        for option in ("numeric", "time_column", "group"):
+            if name in (getattr(options, option) or ()) and (
+                option == "numeric" or name == getattr(options, option)
+            ):
+                raise InputError(
+                    f"column {name!r} is named in multi and in {option}, which needs one value in "
+                    "a cell"
+                )
     if options.split == "time" and options.time_column is None:
         raise InputError("split=time needs time_column for data set 'table'")
-    wanted = [options.label, *fields]
+    wanted = [options.label, *fields, *multi]
     beside = [options.time_column, options.group]
     return list(dict.fromkeys(wanted + [name for name in beside if name]))
 
 
-def rows_to_score(path: pathlib.Path, wanted: tuple[str, ...], block_bytes: int) -> Source:
+def rows_to_score(
+    path: pathlib.Path, wanted: tuple[str, ...], block_bytes: int, cells: Mapping[str, Cells]
+) -> Source:
     """The rows of a file that has no labels, read as a table's files are; there may be none.
 
     Args:
       path: CSV, TSV or the like with a header, plain or gzip, or Parquet.
       wanted: the columns to decode.
       block_bytes: about how much text one block holds.
+      cells: how those columns are read whose cells hold several values.
 
     Raises:
       InputError: the file cannot be read, or lacks a column.
     """
+    file = RawFile(path)
     try:
-        return _file_source(RawFile(path), wanted, block_bytes=block_bytes, may_be_empty=True)
+        return _file_source(file, wanted, cells, block_bytes=block_bytes, may_be_empty=True)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _source(files: tuple[RawFile, ...], wanted: tuple[str, ...]) -> Source:
+def _cells(used: Mapping[str, Any]) -> dict[str, Cells]:
+    """How the columns are read whose cells hold several values."""
+    return {name: Cells(used["separator"], used["max_values"]) for name in used.get("multi") or ()}
+
+
+def _source(
+    files: tuple[RawFile, ...], wanted: tuple[str, ...], cells: Mapping[str, Cells]
+) -> Source:
     """Columns are found by name in each file."""
-    sources = tuple(_file_source(file, wanted) for file in _with_rows(files))
+    sources = tuple(_file_source(file, wanted, cells) for file in _with_rows(files))
     return sources[0] if len(sources) == 1 else Joined(sources)
 
 
@@ -157,6 +184,7 @@ def _is_empty(file: RawFile) -> bool:
 def _file_source(
     file: RawFile,
     wanted: tuple[str, ...],
+    cells: Mapping[str, Cells],
     *,
     block_bytes: int = text.BLOCK_BYTES,
     may_be_empty: bool = False,
@@ -180,8 +208,8 @@ def _file_source(
             )
     within = tuple(name for name in wanted if name not in further)
     if parquet:
-        check_columns(schema, within, str(file.path))
-        source: Source = ParquetSource((file,), within, may_be_empty)
+        check_columns(schema, within, str(file.path), cells)
+        source: Source = ParquetSource((file,), within, may_be_empty, cells)
     else:
         for name in within:
             if names.count(name) != 1:
@@ -189,11 +217,27 @@ def _file_source(
                 raise InputError(
                     f"{file.path} has {what} column {name!r}; its header has {', '.join(names)}"
                 )
+        for name in cells.keys() & set(within):
+            _check_separator(file.path, name, cells[name].separator, delimiter)
         dialect = text.Dialect(tuple(names), delimiter, quoted=True, header=True)
         source = text.TextSource(
             (file,), dialect, within, block_bytes=block_bytes, may_be_empty=may_be_empty
         )
     return Partitioned(source, further) if further else source
+
+
+def _check_separator(path: pathlib.Path, name: str, separator: str | None, delimiter: str) -> None:
+    """Raises InputError where several values in a text could not be told apart."""
+    if separator is None:
+        raise InputError(
+            f"{path}: column {name!r} is to hold several values; say with separator what stands "
+            "between them, such as '|'"
+        )
+    if separator == delimiter:
+        raise InputError(
+            f"{path}: {separator!r} stands between columns; it cannot be the separator of the "
+            f"values of column {name!r} as well"
+        )
 
 
 def _is_parquet(path: pathlib.Path) -> bool:

@@ -63,6 +63,10 @@ class _Manifest(tfds.core.Metadata):
 
 
 class _Info(tfds.core.DatasetInfo):
+    def have_slots(self, num_slots: int, grouped: bool) -> None:
+        """How many ids a row has is known when all have been read."""
+        self._features = blocks.features(num_slots, grouped)
+
     def initialize_from_bucket(self) -> None:
         """Does not look for the data set on the network."""
 
@@ -126,6 +130,7 @@ class BlockBuilder(tfds.core.dataset_builder.FileReaderBuilder):
         for found, was in zip(identities, before, strict=True):
             if (found.size, found.mtime_ns) != (was.st_size, was.st_mtime_ns):
                 raise InputError(f"{found.path} changed while it was read; prepare it again")
+        self.info.have_slots(built.layout.num_slots, data.group is not None)
         self.info.metadata.update(_manifest(self, data, folder, built, identities))
         infos = [
             tfds.core.SplitInfo(
@@ -201,12 +206,18 @@ def _manifest(
         }
         if column.kind == NUMERIC:
             field["edges"] = built.edges[number].tolist()
+        if built.layout.slots[number] > 1:
+            field["slots"] = built.layout.slots[number]
+        if built.cut[number]:
+            field["cut"] = int(built.cut[number])
         if number in built.rules:
             field["rule"] = dataclasses.asdict(built.rules[number])
         fields.append(field)
     return prepared.seal(
         {
-            "format": prepared.FORMAT,
+            "format": prepared.FORMAT_WITH_BAGS
+            if built.layout.num_slots > built.layout.num_fields
+            else prepared.FORMAT,
             "name": builder.name,
             "version": str(builder.version),
             "options": dict(builder.builder_config.used),

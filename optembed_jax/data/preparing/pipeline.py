@@ -31,6 +31,7 @@ from optembed_jax.data.raw.sources import RawData, Reject
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.data.vocabulary import FieldVocabulary, layout_of, write_vocabulary
 from optembed_jax.fields import Fields
+from optembed_jax.values.cells import in_slots
 from optembed_jax.values.rule import Rule, rule_of
 
 BUCKET_BYTES = 64 * 2**20
@@ -50,6 +51,7 @@ class Built:
       shards: the shards of each split.
       labels: rows of each split with label 0 and 1, int64 ``[3, 2]``.
       rejects: the rows that were set aside.
+      cut: values of cells of each field that were left out, int64 ``[F]``.
     """
 
     layout: Fields
@@ -59,6 +61,7 @@ class Built:
     shards: dict[str, list[prepared.Shard]]
     labels: np.ndarray
     rejects: list[Reject]
+    cut: np.ndarray
 
 
 def build(
@@ -111,9 +114,9 @@ def _build(
     spill.read_by(rules)
     sizes = _merge(data, options, spill, numeric, threads, progress)
     give_back()
-    layout = layout_of([column.name for column in data.columns], sizes)
+    layout = layout_of([column.name for column in data.columns], sizes, read.slots)
     grouped = data.group is not None
-    width = len(data.columns) + (3 if grouped else 1)
+    width = layout.num_slots + (3 if grouped else 1)
     buckets = _bucket_numbers(read.labels.sum(axis=1), width)
     binned, unseen = _scatter(
         options, spill, read, numeric, layout, buckets, grouped, threads, progress
@@ -125,7 +128,7 @@ def _build(
     shards = _write(options, folder, spill.folder, shard_name, width, grouped, buckets, progress)
     spill.folder.rmdir()
     edges = {field: found.edges for field, found in numeric.items() if found.edges is not None}
-    return Built(layout, edges, rules, unseen, shards, read.labels, read.rejects)
+    return Built(layout, edges, rules, unseen, shards, read.labels, read.rejects, read.cut)
 
 
 def _merge(
@@ -209,6 +212,8 @@ def _scatter(
     firsts = np.concatenate([[0], np.cumsum(buckets)]).astype(np.int64)
     offsets, num_fields = layout.offsets, layout.num_fields
     numeric_bins = {f: found.bins for f, found in numeric.items()}
+    # Where the slots of each field begin, behind the label.
+    columns, nothing = 1 + np.cumsum(layout.slots) - layout.slots, layout.num_features
     sizes = np.stack([spill.sizes(f) for f in range(num_fields)], axis=1)
     starts = np.cumsum(sizes, axis=0) - sizes
 
@@ -222,25 +227,32 @@ def _scatter(
         draws = splits.mix(options.data_seed * 3 + _SCATTER, block.column("row"))
         bucket = firsts[split] + (draws % np.array(buckets, np.uint64)[split]).astype(np.int64)
         order = np.argsort(bucket.astype(np.uint16), kind="stable")
-        table = np.empty((num_fields + (3 if grouped else 1), len(order)), np.int32)
+        table = np.empty((layout.num_slots + (3 if grouped else 1), len(order)), np.int32)
         table[0] = block.column("label")[order]
         if grouped:
             table[-2:] = block.column("group")[order].view(np.int32).reshape(-1, 2).T
         binned = {}
         for f in range(num_fields):
-            field = block.field(f)
+            field, own = block.field(f), slice(columns[f], columns[f] + layout.slots[f])
             if f in numeric:
                 found = numeric_bins[f].find(field)
                 binned[f] = np.bincount(found[split == splits.TRAIN], minlength=layout.sizes[f])
-                table[f + 1] = found[order] + offsets[f]
+                table[columns[f]] = found[order] + offsets[f]
+                continue
+            ids = spill.places(f, int(starts[number, f]), int(sizes[number, f])) + offsets[f]
+            if field.ndim == 1:
+                np.take(ids, field[order], out=table[columns[f]], mode="clip")
             else:
-                ids = spill.places(f, int(starts[number, f]), int(sizes[number, f])) + offsets[f]
-                np.take(ids, field[order], out=table[f + 1], mode="clip")
+                cells = np.append(ids, np.int32(nothing))[field[order]]
+                table[own] = in_slots(cells, layout.slots[f], int(offsets[f]), nothing).T
         ends = np.searchsorted(bucket[order], np.arange(firsts[-1]), side="right")
         ordered = split[order]
         unseen = [
-            np.bincount(ordered[table[f + 1] == offsets[f]], minlength=len(SPLITS))
-            for f in range(num_fields)
+            np.bincount(
+                ordered[(table[start : start + slots] == offset).any(axis=0)],
+                minlength=len(SPLITS),
+            )
+            for start, slots, offset in zip(columns, layout.slots, offsets, strict=True)
         ]
         return np.ascontiguousarray(table.T), ends, binned, np.stack(unseen, axis=1)
 

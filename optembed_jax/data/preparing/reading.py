@@ -12,6 +12,7 @@ from optembed_jax.data.parallel import ordered_map
 from optembed_jax.data.preparing.free_memory import give_back
 from optembed_jax.data.preparing.spill import Spill, SpilledRows
 from optembed_jax.data.progress import Callback, Stage
+from optembed_jax.data.raw.bags import CodedBag
 from optembed_jax.data.raw.coding import CodedRows, code_rows
 from optembed_jax.data.raw.columns import NUMERIC, Coded
 from optembed_jax.data.raw.sources import Block, RawData, Reject
@@ -30,6 +31,8 @@ class RowsRead:
       samples: of the training values of each numeric field, by its position.
       labels: rows of each split with label 0 and 1, int64 ``[3, 2]``.
       time_limits: where validation and test begin, if the rows are split by time.
+      slots: the most values of a cell of each field; 1 where it is no field of several.
+      cut: values of cells of each field that were left out, int64 ``[F]``.
       forms: the ways in which the values of each field are written in the files that training rows
         come from; nothing for fields of which that is not asked.
     """
@@ -38,6 +41,8 @@ class RowsRead:
     samples: dict[int, bins.NumericSample]
     labels: np.ndarray
     forms: list[frozenset[str]]
+    slots: list[int]
+    cut: np.ndarray
     time_limits: tuple[int, int] | None = None
 
 
@@ -90,12 +95,23 @@ def read_rows(
 
     stage = Stage(progress, "reading", data.source.size, "bytes")
     forms = [frozenset[str]()] * len(data.columns)
-    result = RowsRead([], _samples(data, options), np.zeros((3, 2), np.int64), forms)
+    result = RowsRead(
+        [],
+        _samples(data, options),
+        np.zeros((3, 2), np.int64),
+        forms,
+        [1] * len(data.columns),
+        np.zeros(len(data.columns), np.int64),
+    )
     times = splits.TimeCounts()
     found = ordered_map(work, enumerate(data.source.blocks()), threads)
     for number, (coded, split, counts, position) in enumerate(found):
         _tolerate(result.rejects, coded.rejects, options.max_bad_rows)
         spill.append_values(coded.fields)
+        for f, field in enumerate(coded.fields):
+            if isinstance(field, CodedBag):
+                result.slots[f] = max(result.slots[f], field.codes.shape[1])
+                result.cut[f] += field.cut.sum()
         result.forms = [a | b for a, b in zip(result.forms, coded.forms, strict=True)]
         if split is None or counts is None:
             assert coded.times is not None
@@ -155,11 +171,16 @@ def _value_counts(
     counts = []
     for field in fields:
         codes, size = field if field is not None else (np.empty(0, np.int32), 0)
-        everything = np.bincount(codes, minlength=size)
-        trained = everything - np.bincount(codes[rest] if size else codes, minlength=size)
+        everything = _bincount(codes, size)
+        trained = everything - _bincount(codes[rest] if size else codes, size)
         deciding = [everything] if options.vocab_from == "all" else []
         counts.append(np.stack([*deciding, trained]).astype(np.int32))
     return counts
+
+
+def _bincount(codes: np.ndarray, size: int) -> np.ndarray:
+    """Occurrences int64 ``[size]``; what is no value in a cell of several comes behind them."""
+    return np.bincount(codes.reshape(-1), minlength=size)[:size]
 
 
 def _account(

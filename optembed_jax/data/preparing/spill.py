@@ -36,8 +36,11 @@ class SpilledRows:
     batch: pa.RecordBatch
 
     def field(self, field: int) -> np.ndarray:
-        """A field's codes, or its numbers."""
-        return self.batch.column(f"f{field}").to_numpy()
+        """A field's codes, of several values in a cell ``[N, W]``, or its numbers."""
+        column = self.batch.column(f"f{field}")
+        if isinstance(column, pa.FixedSizeListArray):
+            return column.flatten().to_numpy().reshape(len(column), column.type.list_size)
+        return column.to_numpy()
 
     def column(self, name: str) -> np.ndarray:
         """One of `label`, `row`, `split`, `time`, `group`."""
@@ -65,12 +68,12 @@ class Spill:
         columns: dict[str, np.ndarray] = {}
         for number, field in enumerate(rows.fields):
             if isinstance(field, Coded):
-                field = field.codes.astype(_narrowest(len(field.values)))
+                field = field.codes.astype(_narrowest(len(field.values) + 1))
             columns[f"f{number}"] = field
         others = {"label": rows.labels, "row": rows.rows, "split": split, "time": rows.times}
         others["group"] = rows.groups
         columns |= {name: values for name, values in others.items() if values is not None}
-        batch = pa.RecordBatch.from_arrays([pa.array(c) for c in columns.values()], list(columns))
+        batch = pa.RecordBatch.from_arrays([_column(c) for c in columns.values()], list(columns))
         with (
             pa.OSFile(str(self._rows(index)), "wb") as sink,
             pa.ipc.new_file(sink, batch.schema) as writer,
@@ -246,6 +249,13 @@ class Spill:
 
     def _merged(self, field: int) -> pathlib.Path:
         return self.folder / f"merged-{field}"
+
+
+def _column(values: np.ndarray) -> pa.Array:
+    if values.ndim == 1:
+        return pa.array(values)
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
 
 
 def _narrowest(size: int) -> type[np.integer]:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from optembed_jax.data.raw import columns as columns_lib
+from optembed_jax.data.raw.bags import CodedBag, split_cells
 from optembed_jax.data.raw.columns import NUMERIC, Coded, Column, Label, Time
 from optembed_jax.data.raw.sources import RawData, RawRows, Reject
 from optembed_jax.data.raw.writing import canonical_values, forms_of_values
@@ -18,8 +19,8 @@ class CodedRows:
     """Rows whose fields are coded but have no ids yet.
 
     Attributes:
-      fields: for each of the ``F`` fields a `Coded`, or float64 ``[N]`` (NaN where missing) where
-        the field is numeric.
+      fields: for each of the ``F`` fields a `Coded`, a `CodedBag` where its cells hold several
+        values, or float64 ``[N]`` (NaN where missing) where the field is numeric.
       labels: uint8 ``[N]``, 0 or 1.
       rows: row numbers over all files, int64 ``[N]``.
       times: int64 ``[N]``; None where they were not asked for.
@@ -73,7 +74,7 @@ def code_rows(
     fields = code_fields(data.columns, coded, ignore_faults=bool(faults))
     groups = None if data.group is None else _hashes(coded[data.group])
     if not faults:
-        forms = _forms(data, coded, None) if with_forms else _no_forms(data)
+        forms = _forms(data, coded, fields, None) if with_forms else _no_forms(data)
         return CodedRows(fields, labels, raw.rows, times, groups, raw.rejects, forms)
     bad = np.any([fault.bad for fault in faults], axis=0)
     rejects = [
@@ -83,31 +84,36 @@ def code_rows(
     good = ~bad
     return CodedRows(
         fields=tuple(
-            Coded(field.codes[good], field.values) if isinstance(field, Coded) else field[good]
-            for field in fields
+            field.of_rows(good) if isinstance(field, Coded) else field[good] for field in fields
         ),
         labels=labels[good],
         rows=raw.rows[good],
         times=None if times is None else times[good],
         groups=None if groups is None else groups[good],
         rejects=tuple(sorted((*raw.rejects, *rejects), key=lambda reject: reject.line)),
-        forms=_forms(data, coded, good) if with_forms else _no_forms(data),
+        forms=_forms(data, coded, fields, good) if with_forms else _no_forms(data),
     )
 
 
 def _forms(
-    data: RawData, coded: Mapping[str, Coded], good: np.ndarray | None
+    data: RawData,
+    coded: Mapping[str, Coded],
+    fields: tuple[Coded | np.ndarray, ...],
+    good: np.ndarray | None,
 ) -> tuple[frozenset[str], ...]:
     """How each plain field's values are written, those of good rows alone; None: all are good."""
     found = []
-    for column in data.columns:
+    for column, field in zip(data.columns, fields, strict=True):
         if not column.is_plain or column.rule is not None:
             found.append(frozenset[str]())
             continue
         raw = coded[column.source]
+        if isinstance(field, CodedBag):
+            raw = field
         values = raw.values
         if good is not None:
-            values = values.take(pa.array(np.unique(raw.codes[good])))
+            read = np.unique(raw.codes[good])
+            values = values.take(pa.array(read[read < len(values)]))
         found.append(forms_of_values(values))
     return tuple(found)
 
@@ -147,12 +153,12 @@ def code_fields(
             raw = Coded(raw.codes, pa.array(values, pa.string(), mask=column.check(raw.values)))
         if column.kind == NUMERIC:
             fields.append(columns_lib.numbers(raw.values)[raw.codes])
-        elif column.transform is None:
-            fields.append(raw)
-        else:
+            continue
+        if column.transform is not None:
             if column.rule is not None:
                 raw = Coded(raw.codes, canonical_values(raw.values, column.rule))
-            fields.append(columns_lib.recode(raw, column.transform))
+            raw = columns_lib.recode(raw, column.transform)
+        fields.append(raw if column.cells is None else split_cells(raw, column.cells))
     return tuple(fields)
 
 

@@ -1,7 +1,8 @@
 """Rows from Parquet files and from tables in memory; see `optembed_jax.data.raw.sources.Source`."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 
 from optembed_jax.data.raw.sources import Block, RawFile, RawRows
 from optembed_jax.errors import InputError
+from optembed_jax.values.cells import MARK, Cells
 from optembed_jax.values.rows import unmasked
 from optembed_jax.values.text import arrow_time_text, check_texts, text_of
 
@@ -25,11 +27,13 @@ class ParquetSource:
       files: read in this order as one.
       wanted: the columns to decode.
       may_be_empty: whether a file may have no rows.
+      cells: how those of `wanted` are read whose cells hold several values.
     """
 
     files: tuple[RawFile, ...]
     wanted: tuple[str, ...]
     may_be_empty: bool = False
+    cells: Mapping[str, Cells] = dataclasses.field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -48,7 +52,7 @@ class ParquetSource:
             line = 1
             try:
                 with pq.ParquetFile(file.path) as parquet:
-                    check_columns(parquet.schema_arrow, self.wanted, str(file.path))
+                    check_columns(parquet.schema_arrow, self.wanted, str(file.path), self.cells)
                     total = parquet.metadata.num_rows
                     for batch in parquet.iter_batches(BLOCK_ROWS, columns=list(self.wanted)):
                         done = before + size * (line - 1 + batch.num_rows) // max(total, 1)
@@ -63,7 +67,7 @@ class ParquetSource:
 
     def read(self, block: Block) -> RawRows:
         """Decodes a block: every column as strings."""
-        return _rows(block, block.content)
+        return _rows(block, block.content, self.cells)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +100,13 @@ class TableSource:
         return _rows(block, block.content)
 
 
-def check_columns(schema: pa.Schema, wanted: tuple[str, ...], where: str) -> None:
+def check_columns(
+    schema: pa.Schema, wanted: tuple[str, ...], where: str, cells: Mapping[str, Cells]
+) -> None:
     """Refuses a schema without a wanted column, or with one of a nested type.
+
+    Lists of plain values are for columns whose cells hold several values (``cells``), and such a
+    column needs lists, or a separator.
 
     Raises:
       InputError: naming the column, and the columns that there are.
@@ -110,7 +119,22 @@ def check_columns(schema: pa.Schema, wanted: tuple[str, ...], where: str) -> Non
                 f"{where} has {what} column {name!r}; it has {', '.join(schema.names)}"
             )
         kind = schema.field(name).type
-        if pa.types.is_nested(kind):
+        if name in cells:
+            if pa.types.is_nested(kind) and not is_list(kind):
+                raise InputError(
+                    f"{where}: column {name!r} holds {kind}, lists of plain values are needed"
+                )
+            if not pa.types.is_nested(kind) and cells[name].separator is None:
+                raise InputError(
+                    f"{where}: column {name!r} holds {kind}, lists are needed; where a text holds "
+                    "several values, say with separator what stands between them"
+                )
+        elif is_list(kind):
+            raise InputError(
+                f"{where}: column {name!r} holds {kind}, one plain value is needed; name it in "
+                "multi to read all values of a list"
+            )
+        elif pa.types.is_nested(kind):
             raise InputError(f"{where}: column {name!r} holds {kind}, one plain value is needed")
 
 
@@ -206,6 +230,37 @@ def strings_of(name: str, column: pa.Array) -> pa.Array:
         raise InputError(f"column {name!r}: {error}") from error
 
 
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a type holds lists of plain values."""
+    holds = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    holds = holds or pa.types.is_fixed_size_list(kind)
+    return bool(holds) and not pa.types.is_nested(kind.value_type)
+
+
+def cell_texts(name: str, column: pa.Array) -> pa.Array:
+    """A column of cells as texts, those of lists as `values.cells.cell_text` makes them.
+
+    Raises:
+      InputError: naming the column: its values have no texts.
+    """
+    if not is_list(column.type):
+        return strings_of(name, column)
+    items = column.flatten()
+    try:
+        texts = pc.fill_null(as_strings(items), "")
+    except InputError as error:
+        raise InputError(f"column {name!r}: {error}") from error
+    if pc.any(pc.match_substring(texts, MARK)).as_py():
+        raise InputError(
+            f"column {name!r} has the character U+FDD0 in a value, which no text may have"
+        )
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    lists = pa.ListArray.from_arrays(pa.array(ends), texts)
+    joined = pc.binary_join_element_wise("", pc.binary_join(lists, MARK), MARK)
+    return pc.if_else(pa.array(lengths == 0), pa.scalar(None, pa.string()), joined)
+
+
 def _float_texts(column: pa.Array) -> pa.Array:
     if pa.types.is_float16(column.type):
         return pa.array(map(text_of, column.to_numpy(zero_copy_only=False)), pa.string())
@@ -224,10 +279,15 @@ def _float_texts(column: pa.Array) -> pa.Array:
     return pc.replace_with_mask(texts, rare, pa.array(map(text_of, numbers), pa.string()))
 
 
-def _rows(block: Block, batch: pa.RecordBatch) -> RawRows:
+def _rows(
+    block: Block, batch: pa.RecordBatch, cells: Mapping[str, Cells] = MappingProxyType({})
+) -> RawRows:
     steps = np.arange(batch.num_rows, dtype=np.int64)
     return RawRows(
-        columns={name: strings_of(name, batch.column(name)) for name in batch.schema.names},
+        columns={
+            name: (cell_texts if name in cells else strings_of)(name, batch.column(name))
+            for name in batch.schema.names
+        },
         lines=block.line + steps,
         rows=block.row + steps,
         text=lambda position: str(batch.slice(position, 1).to_pylist()[0]),

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from optembed_jax.data.raw import packing
+from optembed_jax.values.cells import Cells
 from optembed_jax.values.numbers import MISSING_NUMBERS
 from optembed_jax.values.rule import Rule
 
@@ -37,6 +38,7 @@ class Column:
       transform: applied to the raw values; None keeps them as they are.
       rule: which raw values mean the same; None where that is found in the data, or where there is
         a transformation, which reads them as they are.
+      cells: how a value, transformed, is a cell of several; None where it is one.
       step: the transformation as `values.steps.make_step` takes it, for those who have no pyarrow.
       check: which raw values are unusable; None accepts all.
       expected: what the check wants, for messages, such as "an integer".
@@ -50,6 +52,12 @@ class Column:
     expected: str = ""
     rule: Rule | None = None
     step: tuple[str | int, ...] = ()
+    cells: Cells | None = None
+
+    @property
+    def slots(self) -> int:
+        """The most values of a cell."""
+        return 1 if self.cells is None else self.cells.max_values
 
     @property
     def is_plain(self) -> bool:
@@ -101,6 +109,10 @@ class Coded:
 
     codes: np.ndarray
     values: pa.Array
+
+    def of_rows(self, chosen: np.ndarray) -> "Coded":
+        """Some of the rows."""
+        return Coded(self.codes[chosen], self.values)
 
 
 def code(column: pa.Array | pa.ChunkedArray) -> Coded:

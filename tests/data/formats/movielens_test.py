@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from optembed_jax import data
+from optembed_jax.data.splits import SPLITS
 from optembed_jax.errors import InputError
 
 MOVIES = {
@@ -77,7 +78,7 @@ def test_both_layouts(tmp_path, ratings, check_round_trip, layout, min_count):
     (write_csv if layout == "csv" else write_dat)(tmp_path, ratings)
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    prepared = prepare(tmp_path, min_count=min_count)
+    prepared = prepare(tmp_path, min_count=min_count, multi=())
     assert prepared.fields.num_fields == (9 if layout == "csv" else 13)
     *columns, labels = zip(*expected_rows(ratings, layout == "dat"), strict=True)
     columns[0] = [user or None for user in columns[0]]
@@ -87,11 +88,40 @@ def test_both_layouts(tmp_path, ratings, check_round_trip, layout, min_count):
 
 def test_new_rows_need_no_raw_files(tmp_path, ratings, decode):
     write_csv(tmp_path, ratings)
-    folder = prepare(tmp_path, min_count=1, vocab_from="all").path
+    folder = prepare(tmp_path, min_count=1, vocab_from="all", multi=()).path
     (tmp_path / "movies.csv").unlink()
     prepared = data.load(folder)
     rows = {"userId": [3], "movieId": [2], "timestamp": [int(ratings[0][3])]}
     assert decode(prepared, prepared.encode(rows))[0][2:5] == DERIVED["2"]
+
+
+def test_genres_are_several_values(tmp_path, ratings):
+    write_csv(tmp_path, ratings)
+    prepared, single = prepare(tmp_path, min_count=1), prepare(tmp_path, min_count=1, multi=())
+    assert prepared.options["multi"] == ["genres"] and "multi" not in single.options
+    assert prepared.fields.slots == (1, 1, 2, 1, 1, 1, 1, 1, 1)
+    genres, nothing = slice(2, 4), prepared.fields.num_features
+    for split in SPLITS:
+        (ids, labels), (own, same) = prepared.arrays(split), single.arrays(split)
+        np.testing.assert_array_equal(labels, same)
+        for bag, one in zip(ids[:, genres].tolist(), own[:, 2].tolist(), strict=True):
+            raw = [prepared.vocabulary.raw(row).value for row in bag if row != nothing]
+            combination = single.vocabulary.raw(one).value
+            assert "|".join(value or "" for value in raw) == (combination or "")
+    assert prepared.vocabulary.id("genres", "Comedy") != prepared.fields.offsets[2]
+    rows = {"userId": [3] * 2, "movieId": [1, 3], "timestamp": [ratings[0][3]] * 2}
+    for many in (1, 50):
+        ids = prepared.encode({name: values * many for name, values in rows.items()})[-2:, genres]
+        wanted = [prepared.vocabulary.id("genres", name) for name in ("Animation", "Comedy", None)]
+        assert ids.tolist() == [wanted[:2], [wanted[2], nothing]]
+
+
+def test_only_genres_are_several_values(tmp_path, ratings):
+    write_csv(tmp_path, ratings)
+    with pytest.raises(InputError, match="multi of movielens is genres or nothing"):
+        prepare(tmp_path, multi=("movie",))
+    with pytest.raises(InputError, match="separator is set, but data set 'movielens' does not"):
+        prepare(tmp_path, multi=("genres",), separator="|")
 
 
 def test_split_by_time(tmp_path, ratings):

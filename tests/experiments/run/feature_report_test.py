@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.run import feature_report, report
+from optembed_jax.fields import Fields
 from optembed_jax.table.score import init_scores
 
 FIELD = {"rows": 5, "rows_kept": 3, "dim": 2}
@@ -28,6 +29,23 @@ def test_shares_of_values_without_a_row(fields):
     assert [field["val_unseen"] for field in found] == [0.5, 0.5, 0.5]
     assert [field["val_without_row"] for field in found] == [1.0, 0.75, 0.5]
     assert set(found[0]) == {"val_auc_lost", "val_logloss_gained", "val_unseen", "val_without_row"}
+
+
+def test_a_cell_of_several_values_counts_once():
+    fields = Fields(("tags", "hour"), (4, 3), (2, 1))
+    ids = np.array([[0, 1, 4], [1, 7, 5], [2, 3, 6], [3, 0, 5]])  # 7 is no value
+    batch = types.SimpleNamespace(ids=ids, labels=np.array([0, 1, 0, 1.0]), weights=np.ones(4))
+    sample = types.SimpleNamespace(epoch=lambda epoch: [batch])
+    rows = np.array([1, 1, 0, 1, 1, 1, 1], bool)
+
+    def score(batches):
+        (found,) = batches.epoch(0)
+        return found.labels, found.ids[:, 1] + 0.1 * found.ids[:, 0]
+
+    tags, hour = feature_report.measured(score, sample, fields, types.SimpleNamespace(rows=rows), 2)
+    assert (tags["val_unseen"], tags["val_without_row"]) == (0.5, 0.75)
+    assert (hour["val_unseen"], hour["val_logloss_gained"]) == (0.25, 0)
+    assert tags["val_logloss_gained"] != 0
 
 
 def test_saliency_is_shared_by_the_fields(fields):

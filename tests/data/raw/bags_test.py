@@ -1,0 +1,103 @@
+import itertools
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from optembed_jax.data.raw.bags import split_cells
+from optembed_jax.data.raw.columnar import cell_texts, check_columns
+from optembed_jax.data.raw.columns import code
+from optembed_jax.errors import InputError
+from optembed_jax.values.cells import MARK, Cells, cell_text
+
+
+def listed(bag):
+    """The values of each cell, and that nothing stands before one."""
+    values = [*bag.values.to_pylist(), "nothing"]
+    rows = [[values[place] for place in row] for row in bag.codes.tolist()]
+    found = [[value for value in row if value != "nothing"] for row in rows]
+    assert all(row[: len(own)] == own for row, own in zip(rows, found, strict=True))
+    return found
+
+
+@pytest.mark.parametrize("separator", ["|", None, ", "])
+@pytest.mark.parametrize("most", [1, 2, 9])
+def test_whole_columns_are_split_as_cells_are_one_by_one(separator, most):
+    rng = np.random.default_rng(0)
+    items = ["war", " sci", "", "ärt", "a|b", "x, y", "war "]
+    cells = [None, "|", MARK, "solo", ""]
+    for size in (1, 2, 3, 4):
+        for _ in range(12):
+            drawn = rng.choice(items, size).tolist()
+            cells += [(separator or "|").join(drawn), cell_text(drawn)]
+    texts = pa.array([cell or None for cell in cells], pa.string())
+    rule = Cells(separator, most)
+    bag = split_cells(code(texts), rule)
+    expected = [rule.values(cell or None) for cell in cells]
+    assert listed(bag) == [own[:most] for own in expected]
+    assert bag.cut.tolist() == [max(len(own) - most, 0) for own in expected]
+    some = bag.of_rows(np.arange(3, 9))
+    assert listed(some) == [own[:most] for own in expected[3:9]]
+
+
+def test_no_cells_and_cells_of_nothing():
+    empty = split_cells(code(pa.array([], pa.string())), Cells("|", 3))
+    assert empty.codes.shape[0] == 0
+    nothing = split_cells(code(pa.array([None, "||"], pa.string())), Cells("|", 3))
+    assert listed(nothing) == [[None], [None]]
+
+
+LISTS = [["war", "sci"], None, [], ["a|b", None, ""], ["kid"]]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.string()), pa.large_list(pa.large_string()), "sliced", "fixed", "numbers"]
+)
+def test_arrow_lists_are_the_texts_of_their_items(kind):
+    if kind == "sliced":
+        column = pa.array([["no"], *LISTS, ["no", "no"]]).slice(1, len(LISTS))
+        wanted = LISTS
+    elif kind == "fixed":
+        wanted = [["a", "b"], None, ["c", None]]
+        column = pa.array(wanted, pa.list_(pa.string(), 2))
+    elif kind == "numbers":
+        wanted = [[3, 1], None, [-5]]
+        column = pa.array(wanted, pa.list_(pa.int64()))
+    else:
+        column, wanted = pa.array(LISTS, kind), LISTS
+    rule = Cells(None, 9)
+    found = [rule.values(text) for text in cell_texts("genres", column).to_pylist()]
+    assert found == [rule.values(cell_text(own)) for own in wanted]
+
+
+def test_a_value_with_the_mark_is_refused():
+    with pytest.raises(InputError, match=r"'genres' has the character U\+FDD0"):
+        cell_texts("genres", pa.array([["a" + MARK]]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "separator", "named", "wrong"),
+    [
+        (pa.list_(pa.string()), None, False, "name it in multi"),
+        (pa.list_(pa.string()), None, True, None),
+        (pa.string(), None, True, "say with separator"),
+        (pa.string(), "|", True, None),
+        (pa.list_(pa.list_(pa.string())), None, True, "lists of plain values are needed"),
+        (pa.list_(pa.list_(pa.string())), None, False, "one plain value is needed"),
+        (pa.struct([("a", pa.string())]), "|", True, "lists of plain values are needed"),
+    ],
+)
+def test_types_of_columns(kind, separator, named, wrong):
+    schema = pa.schema([("genres", kind)])
+    cells = {"genres": Cells(separator, 4)} if named else {}
+    if wrong is None:
+        check_columns(schema, ("genres",), "f.parquet", cells)
+        return
+    with pytest.raises(InputError, match=f"f.parquet: column 'genres' holds .*{wrong}"):
+        check_columns(schema, ("genres",), "f.parquet", cells)
+
+
+def test_the_order_in_a_cell_does_not_change_the_set():
+    for order in itertools.permutations(("a", "b", "c")):
+        bag = split_cells(code(pa.array(["|".join(order)])), Cells("|", 3))
+        assert set(listed(bag)[0]) == {"a", "b", "c"}
