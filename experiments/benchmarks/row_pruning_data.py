@@ -26,8 +26,12 @@ def load(name: str, data_dir: Path, raw_dir: str | None) -> Problem:
     """
     if name not in DATASETS:
         raise InputError(f"--datasets: no {name!r}; there are {', '.join(DATASETS)}")
-    more = {"raw_dir": raw_dir, "multi": ()} if name == "movielens" else {}
-    options = DataOptions(min_count=1, **more)
+    is_movielens = name == "movielens"
+    options = DataOptions(
+        min_count=1,
+        raw_dir=raw_dir if is_movielens else None,
+        multi=() if is_movielens else None,
+    )
     prepared = data.prepare(name, options, data_dir)
     arrays = {split: prepared.arrays(split) for split in SPLITS}
     ids, labels = arrays["train"]

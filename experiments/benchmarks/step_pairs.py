@@ -159,6 +159,7 @@ def pairs_of(
     sides: Sequence[str],
     peer: Callable[[str], Program],
     optimiser: str = "adam",
+    bag: int = 1,
 ) -> list[dict[str, Program]]:
     """Which programs take turns.
 
@@ -173,9 +174,15 @@ def pairs_of(
       sides: of ``SIDES``; of ``PEERS`` those that can be used.
       peer: the program of one of them, or of its embedding part.
       optimiser: of our table, but beside sparse tables (``OPTIMISERS``).
+      bag: values in a cell; with more than one, what an id costs there beside fields of one value.
     """
 
-    def of(kind: str, rows: int = rows, mode: str = "all", optimiser: str = optimiser) -> Program:
+    def of(
+        kind: str,
+        rows: int = rows,
+        mode: str = "all",
+        optimiser: str = optimiser,
+    ) -> Program:
         return our_program(Side(kind, model, rows, decay, mode, optimiser))
 
     supernet = {"ours": of("ours")}
@@ -189,6 +196,10 @@ def pairs_of(
     if "embedding" in sides:
         parts = {"embedding": of("ours_embedding"), "dense_embedding": of("dense_embedding")}
         pairs.append(parts)
+    for part, kind in (("_embedding", "ours_embedding"), ("", "ours")) if bag > 1 else ():
+        side = Side(kind, model, rows, decay, table_optimiser=optimiser, own_gradient=True)
+        several = dataclasses.replace(side, bag=bag)
+        pairs.append({f"one_value{part}": our_program(side), f"bag{part}": our_program(several)})
     for name in ("sparse_torch", "fbgemm"):
         if name in sides:
             for part in ("_embedding", ""):
@@ -207,6 +218,7 @@ def measure(
     repeats: int,
     steps: int,
     optimiser: str = "adam",
+    bag: int = 1,
 ) -> dict[str, Any]:
     """All figures of one table.
 
@@ -219,6 +231,7 @@ def measure(
       repeats: turns that count.
       steps: of a turn.
       optimiser: as of :func:`pairs_of`.
+      bag: likewise.
     """
     figures: dict[str, Any] = {"model": model, "rows": rows, "row_decay": decay}
     figures["table_optimiser"] = optimiser
@@ -232,9 +245,24 @@ def measure(
             assert peers is not None
             return peer_program(peers, peer_job("time", side, rows, folder))
 
-        for pair in pairs_of(model, rows, decay, usable, peer, optimiser):
+        for pair in pairs_of(model, rows, decay, usable, peer, optimiser, bag):
             add(figures, timed_steps.alternate(pair, repeats, steps))
+    if bag > 1:
+        figures |= {"bag": bag, **_per_id(figures, bag)}
     return figures | ratios(figures)
+
+
+def _per_id(figures: Mapping[str, Any], bag: int) -> dict[str, float]:
+    """What an id costs in cells of several values, over what it costs alone in one."""
+    # Of examples that are no multiple some are left out, and their ids with them.
+    ids = BATCH // bag * bag / BATCH
+    return {
+        f"bag_per_id{part}_{clock}": round(
+            figures[f"bag{part}_{clock}"] / figures[f"one_value{part}_{clock}"] / ids, 3
+        )
+        for part in ("_embedding", "")
+        for clock in ("ms", "cpu_ms")
+    }
 
 
 def add(figures: dict[str, Any], found: Mapping[str, Figures]) -> None:
@@ -300,6 +328,14 @@ def line_of(figures: Mapping[str, Any]) -> str:
         f"({shown('embedding_speedup', '.2f')}x); growth {shown('growth_from_10k', '.2f')}; "
         f"memory {shown('memory_ratio', '.2f')}"
     ]
+    if "bag" in figures:
+        parts = [
+            f"{name} {times_of(f'bag{part}')}, of one value {times_of(f'one_value{part}')}: an id "
+            f"{shown(f'bag_per_id{part}_ms', '.2f')}x "
+            f"(CPU {shown(f'bag_per_id{part}_cpu_ms', '.2f')}x)"
+            for name, part in (("embedding", "_embedding"), ("step", ""))
+        ]
+        lines.append(f"  {figures['bag']} values in a cell, as many ids: {'; '.join(parts)}")
     if "sparse_torch_ms" in figures:
         lines.append(f"  plain, PyTorch's SparseAdam: {against('sparse_torch')}")
     if "fbgemm_missing" in figures:

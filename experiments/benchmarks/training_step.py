@@ -17,6 +17,11 @@ FBGEMM's wheels for this system its figures are null, and ``fbgemm_missing`` say
 ``..._over_PEER`` are the peer's time over ours, by the clock and, with ``_cpu``, in processor time;
 ``memory_over_PEER`` is our peak memory over the peer's.
 
+``--bag=5`` also times fields whose cells hold five values each, in batches of a fifth of the
+examples: as many ids as beside them fields of one value. ``bag_per_id_..._cpu_ms`` is what an id
+costs there over what it costs here, in processor time, in the embedding part (whose loss then gives
+a gradient of its own, as a network does) and in a whole step.
+
 Each side is a
 process of its own, so that its peak memory is its own; they take turns of ``--steps_per_turn``
 steps, of which the first is not counted: it finds caches, memory and cores as the other process
@@ -54,6 +59,14 @@ _TABLES_ENV = flags.DEFINE_string(
 _TABLES_PYTHON = flags.DEFINE_string(
     "tables_python", None, "An interpreter that has the peers already, instead of --tables_env."
 )
+_BAG = flags.DEFINE_integer(
+    "bag",
+    1,
+    "Values in a cell: with more than one, the embedding part of fields that have so many in each "
+    "cell is timed too, for as many ids.",
+    lower_bound=1,
+    upper_bound=256,
+)
 _HUGE_PAGES = flags.DEFINE_bool(
     "huge_pages", False, "Let glibc ask for huge pages in every process (GLIBC_TUNABLES)."
 )
@@ -69,7 +82,7 @@ def main() -> None:
     gaps = {} if peers is None else same_work.check(peers, sides)
     found = []
     for model, rows in tables:
-        how = _DECAY.value, sides, peers, _REPEATS.value, _STEPS.value, _OPTIMISER.value
+        how = _DECAY.value, sides, peers, _REPEATS.value, _STEPS.value, _OPTIMISER.value, _BAG.value
         found.append(measure(model, rows, *how))
         print(line_of(found[-1]), flush=True)
     written = found[0] | {

@@ -22,7 +22,7 @@ def measured(
     trained: Trained,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Of each field what its values are worth, and how many validation rows have one without a row.
+    """Of each field what its values are worth, and how many examples have one without a row.
 
     Args:
       score: labels and logits of the trained model.
@@ -34,17 +34,19 @@ def measured(
     batches = list(sample.epoch(0))
     ids = np.concatenate([batch.ids[batch.weights > 0] for batch in batches])
     unseen = ids == fields.oov_ids[fields.field_of_slot]
-    has_row = np.append(trained.rows, True)  # and a slot without a value misses none
-    without = unseen | ~has_row[ids]
-    columns = [np.flatnonzero(fields.field_of_slot == f) for f in range(fields.num_fields)]
+    # Slots that no value fills hold V, which no field lacks.
+    without = unseen | ~np.append(trained.rows, True)[ids]
+    columns = [
+        np.flatnonzero(fields.field_of_slot == field).tolist() for field in range(fields.num_fields)
+    ]
     return [
         {
             "val_auc_lost": worth.auc,
             "val_logloss_gained": worth.logloss,
-            "val_unseen": float(unseen[:, own].any(axis=1).mean()),
-            "val_without_row": float(without[:, own].any(axis=1).mean()),
+            "val_unseen": float(unseen[:, columns[field]].any(axis=1).mean()),
+            "val_without_row": float(without[:, columns[field]].any(axis=1).mean()),
         }
-        for own, worth in zip(columns, feature_worth(score, batches, columns, seed), strict=True)
+        for field, worth in enumerate(feature_worth(score, batches, columns, seed))
     ]
 
 

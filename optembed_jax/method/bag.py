@@ -11,8 +11,8 @@ of one kept and one pruned value would read what the kept one reads alone. The p
 fields of one value only.
 
 A value that is in a cell twice is read twice. Slots that no value fills hold an id of ``V`` or
-above. They add nothing and are given no gradient, whatever such an id sees of the table. The linear
-term is pooled like the rows.
+above. They add zero and are given a gradient of zero, whatever row such an id sees. The linear term
+is pooled like the rows.
 """
 
 import dataclasses
@@ -88,15 +88,18 @@ class Bags:
             if slots == 1:
                 parts.append(own)
                 continue
-            is_value = (own_ids < self.features).reshape(batch, count, slots)
-            cells = own.reshape(batch, count, slots, *rest)
-            shape = (*is_value.shape, *(1 for _ in rest))
-            total = jnp.sum(jnp.where(is_value.reshape(shape), cells, 0), axis=2)
-            if self.pooling == "mean":
-                found = jnp.maximum(jnp.sum(is_value, axis=2), 1).astype(values.dtype)
-                total = total / found.reshape(batch, count, *(1 for _ in rest))
-            parts.append(total)
+            # A product, not a choice: it is fused with the sum, and so is its gradient.
+            share = self._shares((own_ids < self.features).reshape(batch, count, slots))
+            share = share.reshape(*share.shape, *(1 for _ in rest)).astype(values.dtype)
+            parts.append(jnp.sum(own.reshape(batch, count, slots, *rest) * share, axis=2))
         return jnp.concatenate(parts, axis=1)
+
+    def _shares(self, is_value: jax.Array) -> jax.Array:
+        """What each slot's value is multiplied by, float32, of bool ``[..., S_f]``."""
+        share = is_value.astype(jnp.float32)
+        if self.pooling == "sum":
+            return share
+        return share / jnp.maximum(jnp.sum(share, axis=-1, keepdims=True), 1.0)
 
 
 def bags_of(fields: Fields, pooling: str) -> Bags | None:

@@ -99,6 +99,10 @@ class Selection(WithRows):
 class Embeds(Protocol):
     """How ids read a table: a :class:`Reading`, or the index of a compact one that is served."""
 
+    @property
+    def bags(self) -> Bags | None:
+        """How slots are pooled to fields; None where each field has one value."""
+
     def embed(
         self, config: ModelConfig, params: Params, ids: jax.Array
     ) -> tuple[Embedded, jax.Array | None]:
@@ -111,10 +115,6 @@ class Reading(Embeds, Protocol):
     @property
     def learned(self) -> bool:
         """Whether rows are taken from the thresholds, differentiably."""
-
-    @property
-    def bags(self) -> Bags | None:
-        """How slots are pooled to fields; None where each field has one value."""
 
     def asks(self, config: ModelConfig, params: Params, ids: jax.Array) -> tuple[Ask, ...]:
         """What ids int32 ``[B, F]`` ask of each stack."""

@@ -59,6 +59,17 @@ def render(manifest: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _cells(manifest: Mapping[str, Any]) -> list[str]:
+    several = [f"`{f['name']}` (up to {f['slots']})" for f in manifest["fields"] if "slots" in f]
+    if not several:
+        return []
+    pooling = manifest["model"]["pooling"]
+    return [
+        f"Cells of {', '.join(several)} hold several values, of which the model reads the "
+        f"{pooling}: give a list, or a text with the separator of the training data."
+    ]
+
+
 def _fields(fields: Sequence[Mapping[str, Any]], worth: Mapping[str, Any]) -> list[str]:
     """What each field costs and, where that was measured, what it is worth."""
     lines = [
@@ -88,17 +99,6 @@ def _bytes(field: Mapping[str, Any]) -> int:
         return int(rows * dim * (4 if storage == "float32" else 2))
     scales = 1 if packing.is_by_field(storage) else rows
     return int(rows * packing.packed_bytes(dim, bits) + 2 * scales)
-
-
-def _cells(manifest: Mapping[str, Any]) -> list[str]:
-    several = [f"`{f['name']}` (up to {f['slots']})" for f in manifest["fields"] if "slots" in f]
-    if not several:
-        return []
-    pooling = manifest["model"]["pooling"]
-    return [
-        f"Cells of {', '.join(several)} hold several values, of which the model reads the "
-        f"{pooling}: give a list, or a text with the separator of the training data."
-    ]
 
 
 def _table(header: list[str], lines: list[list[str]]) -> list[str]:

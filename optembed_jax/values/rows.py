@@ -104,9 +104,9 @@ class RowEncoder:
             if field.step is not None:
                 column = list(_each(field.step, column, field, first_row))
             if field.cells is not None:
-                values = [field.cells.values(cell) for cell in column]
-                lengths_of[number] = [min(len(own), field.slots) for own in values]
-                column = [value for own in values for value in own[: field.slots]]
+                cells_read = [field.cells.values(cell)[: field.slots] for cell in column]
+                lengths_of[number] = [len(own) for own in cells_read]
+                column = [value for own in cells_read for value in own]
             texts += [value or "" for value in column]
         if self._has_cells:
             return self._with_cells(ids, texts, lengths_of, count)

@@ -104,7 +104,9 @@ def expected_shares(counts: Sequence[np.ndarray], least: Sequence[int]) -> tuple
     return np.array(shares, np.float64), rows
 
 
-def unseen_rows(ids: np.ndarray, oov_ids: np.ndarray, slots: Sequence[int]) -> np.ndarray:
+def unseen_rows(
+    ids: np.ndarray, oov_ids: np.ndarray, slots: Sequence[int] | np.ndarray
+) -> np.ndarray:
     """Rows that have a value without a row in each field, int64 ``[F]``.
 
     Args:
@@ -114,7 +116,7 @@ def unseen_rows(ids: np.ndarray, oov_ids: np.ndarray, slots: Sequence[int]) -> n
     """
     without = ids == np.repeat(oov_ids, slots)
     if ids.shape[1] > len(oov_ids):
-        starts = np.cumsum(slots) - slots
+        starts = (np.cumsum(slots) - np.asarray(slots)).astype(np.int64)
         without = np.logical_or.reduceat(without, starts, axis=1)
     return np.asarray(without.sum(axis=0))
 

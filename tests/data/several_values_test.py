@@ -234,6 +234,9 @@ def test_stored_rows_are_batches_of_slots(prepare):
     np.testing.assert_array_equal(ids[:rows], prepared.arrays("validation")[0])
     fields = prepared.fields
     assert (ids[rows:] == [*fields.offsets, *[fields.num_features] * 4]).all() and len(ids) > rows
+    training = data.Reader(prepared, "train", 16, seed=3)
+    rest = zip(training.epoch(2, start=5), [*training.epoch(2)][5:], strict=True)
+    assert all((one.ids == other.ids).all() for one, other in rest)
     assert blocks.features(6)["ids"].shape == (None, 6)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from optembed_jax.serving import bundle_content
 from optembed_jax.serving.bundle_content import Content
-from optembed_jax.serving.bundle_format import BundleError
+from optembed_jax.serving.bundle_format import BundleError, version_of
 
 TYPES = {"float32": "F32", "float16": "F16", "uint16": "U16", "uint8": "U8", "int8": "I8"}
 
@@ -18,6 +18,7 @@ def check(tmp_path, tensors, fields, kernels=None, **others):
     """Checks arrays against a true manifest, but for what is given otherwise."""
     full_rows = sum(f["ids"] for f in fields) + 5
     manifest = {
+        "format_version": version_of(fields),
         "model": {"model": "fm", "latent_dim": 4, "mlp_dims": []},
         "fields": fields,
         "full_rows": full_rows,

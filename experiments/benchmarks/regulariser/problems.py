@@ -27,8 +27,10 @@ def load(name: str, folder: pathlib.Path, data_dir: pathlib.Path, raw_dir: str |
         # Only here, so that arrays made elsewhere can be trained on without what prepares them.
         from optembed_jax import data
 
-        more = {"raw_dir": raw_dir, "multi": ()} if name == "movielens" else {}
-        options = data.DataOptions(**more)
+        is_movielens = name == "movielens"
+        options = data.DataOptions(
+            raw_dir=raw_dir if is_movielens else None, multi=() if is_movielens else None
+        )
         prepared = data.prepare(name, options, data_dir)
         found = {split: prepared.arrays(split) for split in SPLITS}
         arrays.write(problem_of(name, prepared.fields, found), folder / name)

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from experiments.benchmarks import step_pairs
+from experiments.benchmarks.step_comparison import Side
 from experiments.benchmarks.step_pairs import Peers
 from experiments.benchmarks.timed_steps import Program
 from optembed_jax.errors import InputError
@@ -108,7 +109,7 @@ def test_pairs_take_turns_and_every_ratio_is_of_a_pair():
     assert jobs["fbgemm_embedding"] == "fbgemm_embedding"
     assert json.loads(jobs["plain_embedding_beside_fbgemm"]) == {
         "kind": "ours_embedding", "model": "deepfm", "rows": 20_000, "row_decay": "group_lasso",
-        "mode": "none", "table_optimiser": "rowwise_adagrad",
+        "mode": "none", "table_optimiser": "rowwise_adagrad", "bag": 1, "own_gradient": False,
     }  # fmt: skip
     beside_adam = json.loads(jobs["plain_embedding_beside_sparse_torch"])
     assert beside_adam["table_optimiser"] == "adam"
@@ -117,6 +118,42 @@ def test_pairs_take_turns_and_every_ratio_is_of_a_pair():
         "fm", 10_000, "group_lasso", [], lambda side: Program([side], {})
     )
     assert set(alone) == {"ours"}
+
+
+def test_cells_of_several_values_take_turns_with_those_of_one():
+    _, part, step = step_pairs.pairs_of(
+        "fm", 10_000, "group_lasso", [], lambda side: Program([side], {}), bag=5
+    )
+    assert [list(part), list(step)] == [
+        ["one_value_embedding", "bag_embedding"],
+        ["one_value", "bag"],
+    ]
+    for pair, kind in ((part, "ours_embedding"), (step, "ours")):
+        one, several = (json.loads(program.line[-1]) for program in pair.values())
+        assert (one["kind"], one["bag"], several["bag"]) == (kind, 1, 5)
+        assert one | {"bag": 5} == several and one["own_gradient"]
+    figures = {
+        f"{name}{part}_{clock}": value
+        for part in ("_embedding", "")
+        for clock in ("ms", "cpu_ms")
+        for name, value in (("one_value", 50.0), ("bag", 60.0))
+    }
+    found = step_pairs._per_id(figures, 5)
+    # 409 examples of five values are 2,045 of 2,048 ids of each field.
+    assert found["bag_per_id_embedding_cpu_ms"] == pytest.approx(1.2 * 2048 / 2045, abs=1e-3)
+    line = step_pairs.line_of(
+        {"model": "fm", "rows": 10_000, "row_decay": "none", "bag": 5, **figures, **found}
+    )
+    assert "5 values in a cell" in line and "an id 1.20x (CPU 1.20x)" in line
+
+
+def test_batches_of_cells_hold_as_many_ids():
+    one, several = (Side("ours", "fm", 400, "none", bag=bag) for bag in (1, 5))
+    (ids, labels), (cells, own) = one.batches[0], several.batches[0]
+    fields = several.fields
+    assert ids.shape == (2048, 39) and cells.shape == (409, 195) and len(own) == 409 < len(labels)
+    assert (fields.field_of_row[cells] == fields.field_of_slot).all()
+    assert one.reading.bags is None and several.reading.bags.slots == (5,) * 39
 
 
 def test_measuring_leaves_out_what_other_backbones_lack_and_fbgemm_where_it_is_missing(monkeypatch):

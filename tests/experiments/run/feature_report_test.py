@@ -31,21 +31,27 @@ def test_shares_of_values_without_a_row(fields):
     assert set(found[0]) == {"val_auc_lost", "val_logloss_gained", "val_unseen", "val_without_row"}
 
 
-def test_a_cell_of_several_values_counts_once():
-    fields = Fields(("tags", "hour"), (4, 3), (2, 1))
-    ids = np.array([[0, 1, 4], [1, 7, 5], [2, 3, 6], [3, 0, 5]])  # 7 is no value
+def test_an_example_counts_once_for_all_values_of_a_cell():
+    fields = Fields(("tags", "item"), (4, 3), slots=(3, 1))
+    ids = np.array([[1, 7, 7, 5], [0, 0, 7, 4], [1, 2, 3, 5], [2, 0, 3, 6]])
     batch = types.SimpleNamespace(ids=ids, labels=np.array([0, 1, 0, 1.0]), weights=np.ones(4))
     sample = types.SimpleNamespace(epoch=lambda epoch: [batch])
-    rows = np.array([1, 1, 0, 1, 1, 1, 1], bool)
+    rows = np.array([1, 1, 0, 1, 1, 1, 0], bool)
+    seen = []
 
     def score(batches):
         (found,) = batches.epoch(0)
-        return found.labels, found.ids[:, 1] + 0.1 * found.ids[:, 0]
+        seen.append(found.ids)
+        return found.labels, found.ids[:, 0] / 10.0
 
-    tags, hour = feature_report.measured(score, sample, fields, types.SimpleNamespace(rows=rows), 2)
-    assert (tags["val_unseen"], tags["val_without_row"]) == (0.5, 0.75)
-    assert (hour["val_unseen"], hour["val_logloss_gained"]) == (0.25, 0)
-    assert tags["val_logloss_gained"] != 0
+    found = feature_report.measured(score, sample, fields, types.SimpleNamespace(rows=rows), 0)
+    assert [field["val_unseen"] for field in found] == [0.5, 0.25]
+    assert [field["val_without_row"] for field in found] == [0.75, 0.5]
+    # All values of a cell go to another example together.
+    _, tags, item = seen
+    assert sorted(tags[:, :3].tolist()) == sorted(ids[:, :3].tolist())
+    np.testing.assert_array_equal(tags[:, 3], ids[:, 3])
+    np.testing.assert_array_equal(item[:, :3], ids[:, :3])
 
 
 def test_saliency_is_shared_by_the_fields(fields):

@@ -1,0 +1,192 @@
+"""Bundles of fields whose cells hold several values: the live scores, by JAX and by NumPy."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from optembed_jax import data
+from optembed_jax.data.prepared import encoder_of
+from optembed_jax.errors import InputError
+from optembed_jax.method.bag import bags_of
+from optembed_jax.models import MODEL_NAMES
+from optembed_jax.models.forward import Selection, forward, init_params
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.serving import interop
+from optembed_jax.serving.bundle import Bundle
+from optembed_jax.serving.bundle_writer import write_bundle
+from optembed_jax.serving.compact_model import compact
+from optembed_jax.serving.network_storage import kernels_of
+from optembed_jax.serving.numpy_bundle import NumpyBundle
+from optembed_jax.serving.stored_model import Storage, served_network
+from optembed_jax.values.cells import with_slots
+
+GENRES = ("war", "sci", "art", "doc", "fun", "kid")
+CELLS = [["war", "sci"], ["sci", "war"], [], ["kid"], ["new", "newer"], ["war", "art", "doc"]]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("several")
+    cells = [rng.choice(GENRES, rng.integers(0, 4)).tolist() for _ in range(300)]
+    table = {
+        "user": [f"u{n}" for n in rng.integers(0, 9, 300)],
+        "genres": pa.array(cells, pa.list_(pa.string())),
+        "words": ["+".join(f"w{n}" for n in rng.integers(0, 20, 2)) for _ in range(300)],
+        "click": rng.integers(0, 2, 300),
+    }
+    pq.write_table(pa.table(table), folder / "clicks.parquet")
+    options = data.DataOptions(
+        table_file=str(folder / "clicks.parquet"), label="click", categorical=("user",),
+        multi=("genres", "words"), separator="+", max_values=4, min_count=1,
+    )  # fmt: skip
+    return data.prepare("table", options, folder / "out")
+
+
+@pytest.fixture
+def write(prepared, randomise, tmp_path):
+    def write(config, storage=None, dims=(3, 2, 4)):
+        fields, encoder = prepared.fields, encoder_of(prepared)
+        start = randomise(init_params(jax.random.key(0), config, fields))
+        rows = np.random.default_rng(1).random(fields.num_features) < 0.6
+        if config.shares_stand_in:
+            rows[fields.oov_ids] = True
+            source = np.where(rows, np.arange(len(rows)), fields.oov_ids[fields.field_of_row])
+            table = start[0].table
+            linear = None if table.linear is None else table.linear[source]
+            table = table.replace(rows=table.rows[source], linear=linear)
+            start = start[0].replace(table=table), start[1]
+        small, index = compact(config, start[0], fields, rows, np.asarray(dims))
+        wide = dataclasses.replace(fields, slots=encoder.slots)
+        index = dataclasses.replace(index, bags=bags_of(wide, config.pooling))
+        path = tmp_path / "bundle"
+        if storage is not None:
+            kernels = kernels_of(served_network(small, start[1]))
+            storage = Storage.uniform(storage, fields.num_fields, kernels)
+        write_bundle(path, config, small, start[1], index, wide, encoder=encoder, storage=storage)
+        mask = None if config.shares_stand_in else jnp.asarray(rows)
+        bags = bags_of(fields, config.pooling)
+        frozen = Selection(mask, jnp.asarray(dims), bags=bags)
+
+        def live(ids):
+            return np.asarray(forward(config, *start, jnp.asarray(ids), frozen)[0])
+
+        return path, live
+
+    return write
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mode_oov": "oov"},
+        {"mode_oov": "shared", "mode_linear": "prune", "pooling": "sum"},
+        {"mode_linear": "prune"},
+    ],
+)
+@pytest.mark.filterwarnings("ignore::optembed_jax.values.unseen.UnseenValues")
+def test_every_way_of_serving_gives_the_live_models_scores(prepared, write, name, options):
+    config = ModelConfig(name, 4, (6, 5), cross_layers=2, **options)
+    path, live = write(config)
+    bundle, plain, fields = Bundle.load(path), NumpyBundle.load(path), prepared.fields
+    ids, _ = prepared.arrays("train")
+    wide = with_slots(ids, fields.slots, bundle.fields.slots, fields.num_features)
+    assert bundle.fields.slots == (1, 4, 4) and fields.slots == (1, 3, 2)
+    for found in (bundle.logits(wide, batch_size=64), plain.logits(wide, batch_size=64)):
+        np.testing.assert_allclose(found, live(ids), rtol=2e-5, atol=2e-5)
+    rows = {
+        "user": ["u1", "u2", None, "nobody", "u3", "u1"],
+        "genres": CELLS,
+        "words": ["w1+w2", "w2+w1", "", "w3", "+w4+", "w1+w1"],
+    }
+    expected = live(prepared.encode(rows))
+    for form in (rows, pa.table({**rows, "genres": pa.array(CELLS)})):
+        for found in (bundle.logits(form), plain.logits(form)):
+            np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
+    many = {name: column * 20 for name, column in rows.items()}
+    np.testing.assert_allclose(bundle.logits(many), np.tile(expected, 20), rtol=2e-5, atol=2e-5)
+    np.testing.assert_array_equal(bundle.encode(many), plain.encode(many))
+
+
+@pytest.mark.parametrize("storage", ["int8", "int4_field", "float16", "bfloat16"])
+def test_in_few_bits_too(prepared, write, storage):
+    path, live = write(ModelConfig("deepfm", 4, (6,), mode_oov="oov"), storage, dims=(4, 4, 4))
+    bundle, plain, fields = Bundle.load(path), NumpyBundle.load(path), prepared.fields
+    ids, _ = prepared.arrays("validation")
+    wide = with_slots(ids, fields.slots, bundle.fields.slots, fields.num_features)
+    np.testing.assert_allclose(plain.logits(wide), bundle.logits(wide), rtol=1e-4, atol=1e-4)
+    assert np.corrcoef(bundle.logits(wide), live(ids))[0, 1] > 0.9
+
+
+@pytest.mark.filterwarnings("ignore::optembed_jax.values.unseen.UnseenValues")
+def test_a_cell_is_a_set(write):
+    path, _ = write(ModelConfig("deepfm", 4, (6,)))
+    rows = {"user": ["u1"] * 4, "words": ["w1"] * 4}
+    cells = [["war", "sci", "art"], ["art", "sci", "war"], ["sci", "war", "sci", "art"], ["war"]]
+    for bundle in (Bundle.load(path), NumpyBundle.load(path)):
+        scores = bundle.predict({**rows, "genres": cells})
+        np.testing.assert_allclose(scores[:3], scores[0], rtol=1e-6)
+        assert scores[3] != scores[0]
+
+
+def test_says_what_it_holds_and_refuses_other_ids(write):
+    path, _ = write(ModelConfig("deepfm", 4, (6,), pooling="sum"))
+    manifest = json.loads((path / "manifest.json").read_text())
+    assert manifest["format_version"] == 4 and manifest["model"]["pooling"] == "sum"
+    assert [field.get("slots") for field in manifest["fields"]] == [None, 4, 4]
+    card = (path / "README.md").read_text()
+    assert "Cells of `genres` (up to 4), `words` (up to 4) hold several values" in card
+    bundle, plain = Bundle.load(path), NumpyBundle.load(path)
+    nothing, offsets = bundle.fields.num_features, bundle.fields.offsets.tolist()
+    good = [offsets[0], offsets[1], *[nothing] * 3, *[nothing] * 4]
+    for served in (bundle, plain):
+        assert np.isfinite(served.logits(np.array([good]))).all()
+        for slot, wrong in ((0, nothing), (1, offsets[2]), (2, nothing + 1), (3, -1)):
+            bad = [*good]
+            bad[slot] = wrong
+            with pytest.raises(InputError, match=rf"id {wrong} is not one of field"):
+                served.logits(np.array([bad]))
+        with pytest.raises(InputError, match=r"expected \[N, 9\]"):
+            served.logits(np.zeros((1, 3), int))
+
+
+def test_texts_for_lists_are_refused_by_both(write):
+    path, _ = write(ModelConfig("fm", 4, ()))
+    rows = {"user": ["u1"], "genres": "war", "words": ["w1"]}
+    for served in (Bundle.load(path), NumpyBundle.load(path)):
+        with pytest.raises(InputError, match="'genres' is one value, a sequence"):
+            served.predict(rows)
+        with pytest.raises(InputError, match="list of mappings"):
+            served.predict([{"user": "u1", "genres": "war", "words": "w1"}])
+
+
+def test_onnx_says_that_it_has_no_such_fields(write, tmp_path):
+    onnx_file = pytest.importorskip("optembed_jax.targets.onnx_file")
+    path, _ = write(ModelConfig("fm", 4, ()))
+    with pytest.raises(InputError, match="'genres' has cells of several values, which are not"):
+        onnx_file.write(Bundle.load(path), tmp_path / "model.onnx", False)
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_other_libraries_are_told_of_slots_and_how_to_combine(prepared, randomise):
+    config = ModelConfig("fm", 4, (), pooling="mean")
+    params, _ = randomise(init_params(jax.random.key(0), config, prepared.fields))
+    small, index = compact(config, params, prepared.fields, None, np.array([4, 4, 4]))
+    found = interop.tpu_embedding(prepared.fields, index, 8)
+    assert [table["combiner"] for table, _ in found.values()] == ["sum", "mean", "mean"]
+    assert [feature["input_shape"] for _, feature in found.values()] == [(8, 1), (8, 3), (8, 2)]
+    ids, _ = prepared.arrays("test")
+    places = interop.positions(index, ids)
+    nothing = prepared.fields.num_features
+    for field, own in ((1, ids[:, 1:4]), (2, ids[:, 4:])):
+        assert ((places[field] == -1) == (own == nothing)).all()
+        rows = np.asarray(small.table.rows[field])[places[field]]
+        full = np.asarray(params.table.rows)[np.minimum(own, nothing - 1)]
+        is_value = own != nothing
+        np.testing.assert_array_equal(rows[is_value], full[is_value])
