@@ -41,7 +41,7 @@ class _Shuffled:
     """Batches in which some columns are those of other rows."""
 
     batches: Sequence[Batch]
-    columns: Sequence[int]
+    columns: Sequence[int] | np.ndarray
     order: np.ndarray
 
     @property
@@ -62,7 +62,7 @@ class _Shuffled:
 def feature_worth(
     score: Callable[[Batches], tuple[np.ndarray, np.ndarray]],
     batches: Sequence[Batch],
-    columns: Sequence[Sequence[int]],
+    columns: Sequence[Sequence[int] | np.ndarray],
     seed: int,
 ) -> list[Worth]:
     """What each field is worth on some rows.
@@ -70,7 +70,7 @@ def feature_worth(
     Args:
       score: labels and logits of all rows of weight 1, such as ``prediction.predict``.
       batches: the rows.
-      columns: of the ids, those of each field.
+      columns: of the ids, those of each field: its slots.
       seed: of the shuffling; each field has its own order.
     """
     rows = int(sum((batch.weights > 0).sum() for batch in batches))
