@@ -68,7 +68,8 @@ def main() -> None:
     workdir = project_flags.workdir()
     target = path_of(project_flags.required(project_flags.BUNDLE))
     summary = _summary_of(workdir)
-    project_flags.adopt(summary["flags"])
+    # Where nothing is said of cells with several values there are none.
+    project_flags.adopt({"multi": [], **summary["flags"]})
     run = runs.open_run()
     phase = _phase(phases_of(run.settings.model.mode))
     result = run.workdir.require(phase, "export")
@@ -250,11 +251,29 @@ def _comparison(
     lines = [
         ("", "full, masked", "compact", "ratio"),
         ("table rows, bytes", tree_bytes(table.rows), size["rows"], ""),
+        *_on_sparse_cores(run, bundle),
         ("model in memory, bytes", full, bundle.nbytes, ""),
         ("on disk with vocabulary, bytes", "", disk, ""),
         (f"forward of {BATCH:,} rows, ms", times["full"], times["compact"], ""),
     ]
     return "\n".join(_line(*line) for line in lines)
+
+
+def _on_sparse_cores(run: Run, bundle: Bundle) -> list[tuple[str, int, int, str]]:
+    """What the tables take on the chips of --pad_for, where it is given."""
+    options, fields = run.settings.search_options, run.prepared.fields
+    if options.topology is None:
+        return []
+    kept = bundle.manifest["fields"]
+    full = [run.settings.model.latent_dim] * fields.num_fields
+    return [
+        (
+            f"on {options.pad_for}, bytes",
+            options.topology.padded_bytes(fields.sizes, full),
+            options.topology.padded_bytes((f["rows"] for f in kept), (f["dim"] for f in kept)),
+            "",
+        )
+    ]
 
 
 def _line(name: str, full: Any, small: Any, ratio: str) -> str:

@@ -22,8 +22,8 @@ from optembed_jax.method.bag import bags_of
 from optembed_jax.models.forward import Selection
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.step.optimisers import TrainConfig
+from optembed_jax.step.stack_read import Setup
 from optembed_jax.step.table_step import read_table
-from optembed_jax.step.table_update import Setup
 from optembed_jax.step.train_state import init_state
 from optembed_jax.step.train_step import Phase, train_selection, train_step
 

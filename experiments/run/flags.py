@@ -352,6 +352,12 @@ flags.DEFINE_integer(
     "Count dimensions as multiples of it, as hardware stores them.",
 )
 flags.DEFINE_string(
+    "pad_for",
+    _OPTIONS.pad_for,
+    "Count rows and dimensions as the SparseCores of these chips store them, such as v5p-256, "
+    "v6e-64 or tpu7x-128: in the budget of the search, and in the table that export ends with.",
+)
+flags.DEFINE_string(
     "fitness",
     _OPTIONS.fitness,
     "auc, or logloss with batch statistics of each candidate's own: how the supernet judges.",

@@ -17,7 +17,8 @@ from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.models.forward import Params, Reading
 from optembed_jax.models.layers import Embedded
 from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.step.table_update import Given, Setup, StackRead, whole_rows
+from optembed_jax.step.dense_rows import whole_rows
+from optembed_jax.step.stack_read import Given, Setup, StackRead
 from optembed_jax.step.train_state import TrainState
 from optembed_jax.table.score import ScoreState
 from optembed_jax.table.view import Seen, read_whole

@@ -21,8 +21,8 @@ from optembed_jax.models.forward import Embeds, Params, Reading, Selection, logi
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.step import batch_read
 from optembed_jax.step.optimisers import TrainConfig, make_optimisers
+from optembed_jax.step.stack_read import Setup
 from optembed_jax.step.table_step import embed_up_to_date, read_table
-from optembed_jax.step.table_update import Setup
 from optembed_jax.step.train_state import TrainState, rounds_after
 
 

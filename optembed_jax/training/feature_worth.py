@@ -41,7 +41,7 @@ class _Shuffled:
     """Batches in which some columns are those of other rows."""
 
     batches: Sequence[Batch]
-    columns: Sequence[int]
+    columns: Sequence[int] | np.ndarray
     order: np.ndarray
     is_weighted: bool
 
@@ -63,7 +63,7 @@ class _Shuffled:
 def feature_worth(
     score: Callable[[Batches], tuple[np.ndarray, np.ndarray]],
     batches: Sequence[Batch],
-    columns: Sequence[Sequence[int]],
+    columns: Sequence[Sequence[int] | np.ndarray],
     seed: int,
     *,
     is_weighted: bool = False,
@@ -73,7 +73,7 @@ def feature_worth(
     Args:
       score: labels and logits of all rows that are no padding, as of ``prediction.predict``.
       batches: the rows.
-      columns: of the ids, those of each field.
+      columns: of the ids, those of each field: its slots.
       seed: of the shuffling; each field has its own order.
       is_weighted: whether some rows count more than others.
     """

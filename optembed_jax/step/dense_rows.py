@@ -1,0 +1,151 @@
+"""Stacks of which every row takes every step: by Optax, or by rules that know idle rows."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import optax
+
+from optembed_jax.exchange.batch_axis import BatchAxis
+from optembed_jax.exchange.row_shards import RowShards
+from optembed_jax.method.embedding import OneStack, Table
+from optembed_jax.method.row_axis import WithRows
+from optembed_jax.step import requested_rows
+from optembed_jax.step.batch_read import GatheredRows, WholeRows
+from optembed_jax.step.optimisers import TrainConfig, make_optimisers
+from optembed_jax.step.requested_rows import RequestedRows
+from optembed_jax.step.stack_read import Given, Setup, StackRead, Stepped
+from optembed_jax.table import score as row_score
+from optembed_jax.table.score import ScoreState
+from optembed_jax.table.state import RowState
+from optembed_jax.table.update import RowStep, step_densely
+from optembed_jax.table.view import Ask, Seen, read_whole
+
+
+@flax.struct.dataclass
+class DenseRows(RowState):
+    """Rows that take every step, by a rule that tells idle rows from those that are read."""
+
+    def read(
+        self, ask: Ask, table: Table, step: jax.Array, scores: ScoreState | None, setup: Setup
+    ) -> StackRead:
+        """The loss is differentiated with respect to the rows."""
+
+        def stepped(rows: WholeRows, gradient: Table) -> tuple[Table, Any]:
+            return step_densely(setup.train.row_rule, table, self, rows.ids, gradient, step)
+
+        return _whole_read(ask, table, scores, setup, stepped)
+
+    def up_to_date(
+        self, table: Table, step: jax.Array, scores: ScoreState | None, train: TrainConfig
+    ) -> tuple[Table, Any, ScoreState | None]:
+        """They are."""
+        return table, self, scores
+
+    def owing(self, table: Table, lr_scale: jax.Array, train: TrainConfig) -> Any:
+        """Nothing is owed."""
+        return self
+
+
+@flax.struct.dataclass
+class OptaxRows(OneStack, WithRows):
+    """Rows that Optax updates, all in every step.
+
+    Attributes:
+      state: of the optimiser.
+    """
+
+    state: Any
+
+    @property
+    def is_sparse(self) -> bool:
+        """A step touches all rows."""
+        return False
+
+    def read(
+        self, ask: Ask, table: Table, step: jax.Array, scores: ScoreState | None, setup: Setup
+    ) -> StackRead:
+        """The loss is differentiated with respect to the rows."""
+        del step
+
+        def stepped(rows: WholeRows, gradient: Table) -> tuple[Table, Any]:
+            del rows
+            optimiser = make_optimisers(setup.train).table
+            updates, state = optimiser.update(gradient, self.state, table)
+            updated: Any = optax.apply_updates(table, updates)
+            return updated, OptaxRows(state)
+
+        return _whole_read(ask, table, scores, setup, stepped)
+
+    def up_to_date(
+        self, table: Table, step: jax.Array, scores: ScoreState | None, train: TrainConfig
+    ) -> tuple[Table, Any, ScoreState | None]:
+        """They are."""
+        return table, self, scores
+
+    def owing(self, table: Table, lr_scale: jax.Array, train: TrainConfig) -> Any:
+        """Nothing is owed."""
+        return self
+
+
+@dataclasses.dataclass(frozen=True)
+class _WholeRead:
+    """Rows that are up to date, and will all take the step."""
+
+    given: Given
+    ask: Ask
+    rows: WholeRows
+    table: Table
+    scores: ScoreState | None
+    stepped: Callable[[WholeRows, Table], tuple[Table, Any]]
+
+    @property
+    def rounds(self) -> jax.Array:
+        return self.rows.rounds
+
+    def see(self, given: Given) -> Seen:
+        read = self.rows.read
+        view = dataclasses.replace(read.view, thresholds=given.thresholds, oov=given.table.oov)
+        seen = read_whole(view, given.table, read.ids, self.ask.dims, self.ask.fields)
+        return self.ask.stood_in(seen, given.table.oov)
+
+    def step(self, gradient: Given) -> Stepped:
+        of_table, of_thresholds = self.rows.mean_gradients((gradient.table, gradient.thresholds))
+        table, state = self.stepped(self.rows, of_table)
+        scores = self.scores
+        if scores is not None:
+            value, score = self.table.rows, row_score.score_of_step(scores)
+            terms = score and score(RowStep(value, of_table.rows, table.rows))
+            scores = row_score.after_step(scores, None, self.rows.reads, terms)
+        return Stepped(table, state, of_thresholds, scores)
+
+
+def _whole_read(
+    ask: Ask,
+    table: Table,
+    scores: ScoreState | None,
+    setup: Setup,
+    stepped: Callable[[WholeRows, Table], tuple[Table, Any]],
+) -> _WholeRead:
+    rows = whole_rows(ask, table, setup.batch_axis, setup.shards)
+    given = Given(rows.read.table, rows.read.view.thresholds)
+    return _WholeRead(given, ask, rows, table, scores, stepped)
+
+
+def whole_rows(
+    ask: Ask, table: Table, batch_axis: BatchAxis | None, shards: RowShards | None
+) -> WholeRows:
+    """Rows that are all up to date, as they come to who reads them.
+
+    Args:
+      ask: of this device's examples.
+      table: the rows that it holds.
+      batch_axis: mapped axis that the batch is split over, or None.
+      shards: how the full table's rows are sharded over the devices of that axis, or None.
+    """
+    own = ask.shards(shards)
+    if own is not None and own.exchange == "all_to_all":
+        return RequestedRows(ask.view, table, requested_rows.ask_for(ask.ids, own))
+    return GatheredRows(ask.view, table, ask.ids, batch_axis, own)
