@@ -185,8 +185,8 @@ class Encoder:
             for source in self.sources
         }
         for source in coded.keys() - self._plain_sources:
-            column = coded[source]
-            coded[source] = Coded(column.codes, without_blanks(column.values))
+            raw = coded[source]
+            coded[source] = Coded(raw.codes, without_blanks(raw.values))
         fault = coding.first_fault(self.columns, coded)
         if fault is not None:
             raise InputError(f"row {first_row + fault[0]}: {fault[1]}")
