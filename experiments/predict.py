@@ -24,7 +24,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from absl import flags
 
-from experiments.run import cli
+from experiments.run import cli, data_flags
 from experiments.run import flags as project_flags
 from experiments.run.progress import Progress
 from optembed_jax.data.encoder import Encoder
@@ -71,7 +71,7 @@ def main() -> None:
             project_flags.BATCH_SIZE.value,
             progress,
             project_flags.MAX_UNSEEN.value,
-            project_flags.layout(),
+            data_flags.layout(),
         )
     seconds = time.monotonic() - started
     for line in unseen_lines(bundle.encoder.expected, found):

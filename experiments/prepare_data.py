@@ -7,7 +7,7 @@ The other mains do this by themselves when the data set is not prepared yet.
 
 from absl import flags
 
-from experiments.run import cli
+from experiments.run import cli, data_flags
 from experiments.run import flags as project_flags
 from experiments.run.progress import DataProgress, Progress
 from optembed_jax import data
@@ -18,9 +18,9 @@ flags.adopt_module_key_flags(project_flags)
 def main() -> None:
     """Prepare what the flags say, and tell what came of it."""
     prepared = data.prepare(
-        project_flags.DATASET.value,
-        project_flags.data_options(),
-        project_flags.DATA_DIR.value,
+        data_flags.DATASET.value,
+        data_flags.data_options(),
+        data_flags.DATA_DIR.value,
         DataProgress(Progress()),
     )
     print(describe(prepared))
