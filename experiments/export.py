@@ -68,7 +68,8 @@ def main() -> None:
     workdir = project_flags.workdir()
     target = path_of(project_flags.required(project_flags.BUNDLE))
     summary = _summary_of(workdir)
-    project_flags.adopt(summary["flags"])
+    # Where nothing is said of cells with several values there are none.
+    project_flags.adopt({"multi": [], **summary["flags"]})
     run = runs.open_run()
     phase = _phase(phases_of(run.settings.model.mode))
     result = run.workdir.require(phase, "export")

@@ -14,6 +14,7 @@ try:
     from optembed_jax.errors import DivergedError, InputError
     from optembed_jax.fields import Fields
     from optembed_jax.fitness.validation_fitness import ValidationFitness, make_fitness
+    from optembed_jax.method.bag import Bags, bags_of
     from optembed_jax.method.dimension import parameters_kept, prefix_mask, sample_dims
     from optembed_jax.method.embedding import Table, init_table, linear_term, select
     from optembed_jax.method.threshold import (
@@ -64,6 +65,7 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "DIMENSION_RULES",
+    "Bags",
     "DivergedError",
     "Epoch",
     "Evolution",
@@ -93,6 +95,7 @@ __all__ = [
     "ValidationFitness",
     "auc",
     "auc_on_device",
+    "bags_of",
     "calibration",
     "count_parameters",
     "crossover",

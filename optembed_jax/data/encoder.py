@@ -16,12 +16,13 @@ import pyarrow as pa
 
 from optembed_jax.data.formats.registry import DATASETS
 from optembed_jax.data.raw import coding, columns
+from optembed_jax.data.raw.bags import CodedBag
 from optembed_jax.data.raw.columnar import as_array, cell_texts, strings_of
 from optembed_jax.data.raw.columns import BUCKET, CATEGORICAL, Column
 from optembed_jax.data.vocabulary import Vocabulary
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.values.cells import Cells
+from optembed_jax.values.cells import Cells, tell_cut
 from optembed_jax.values.description import Description, describe_field, read_description
 from optembed_jax.values.rows import (
     RowEncoder,
@@ -169,7 +170,11 @@ class Encoder:
         fault = coding.first_fault(self.columns, coded)
         if fault is not None:
             raise InputError(f"row {first_row + fault[0]}: {fault[1]}")
-        return self.vocabulary.encode(coding.code_fields(self.columns, coded), self.slots)
+        fields = coding.code_fields(self.columns, coded)
+        for column, field in zip(self.columns, fields, strict=True):
+            if column.cells is not None and isinstance(field, CodedBag) and field.cut.any():
+                tell_cut(column.name, column.cells)
+        return self.vocabulary.encode(fields, self.slots)
 
     def keep(self, rows: np.ndarray, counts: np.ndarray, min_count: int) -> "Encoder":
         """The encoder of fewer values: whatever has no row any more is as if it was never seen.

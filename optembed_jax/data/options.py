@@ -177,11 +177,11 @@ class DataOptions:
             value = getattr(self, field.name)
             if field.name == "group" and value is None:
                 continue  # Else what was prepared before there was such an option had other ones.
-            if field.name in ("multi", "separator", "max_values"):
-                if multi:  # likewise
-                    value = multi if field.name == "multi" else value
-                elif field.name in USED_BY[dataset]:
-                    continue
+            if field.name == "multi":
+                value = multi or value or None
+            is_unsaid = value in (None, DataOptions.max_values)
+            if field.name in ("multi", "separator", "max_values") and not multi and is_unsaid:
+                continue  # likewise
             if field.name in USED_BY[dataset]:
                 used[field.name] = list(value) if isinstance(value, tuple) else value
             elif value != field.default:

@@ -11,6 +11,7 @@ Unicode keeps for such inner use.
 """
 
 import dataclasses
+import warnings
 from collections.abc import Sequence, Set
 from typing import Any
 
@@ -64,6 +65,20 @@ class Cells:
         return values or [None]
 
 
+class CutValues(UserWarning):
+    """A cell has more values than a model reads."""
+
+
+def tell_cut(name: str, cells: Cells) -> None:
+    """Warns that values of a field's cells were left out; Python shows equal warnings once."""
+    warnings.warn(
+        f"field {name!r}: of cells with more than max_values={cells.max_values} values, what the "
+        "model was trained with, the first ones are read",
+        CutValues,
+        stacklevel=2,
+    )
+
+
 def cell_text(value: Any) -> str | None:
     """One text for a cell: of a list its items, of anything else its own.
 
@@ -72,6 +87,8 @@ def cell_text(value: Any) -> str | None:
     """
     if isinstance(value, np.ndarray) and value.ndim == 1:
         value = value.tolist() if value.dtype.kind in "iubUO" else list(value)
+    if hasattr(value, "to_list"):  # what data frames have for lists
+        value = value.to_list()
     if isinstance(value, Set):
         value = sorted(value, key=str)
     if not isinstance(value, list | tuple):

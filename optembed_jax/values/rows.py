@@ -1,13 +1,13 @@
 """Raw rows to ids in plain Python and NumPy: the quickest way for few rows, without pyarrow."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 
 from optembed_jax.errors import InputError
-from optembed_jax.values.cells import MARK, Cells, cell_text, in_slots
+from optembed_jax.values.cells import MARK, Cells, cell_text, in_slots, tell_cut
 from optembed_jax.values.lookup import Lookup
 from optembed_jax.values.numbers import number_of
 from optembed_jax.values.rule import Rule
@@ -104,7 +104,10 @@ class RowEncoder:
             if field.step is not None:
                 column = list(_each(field.step, column, field, first_row))
             if field.cells is not None:
-                cells_read = [field.cells.values(cell)[: field.slots] for cell in column]
+                cells_read = [field.cells.values(cell) for cell in column]
+                if max(map(len, cells_read), default=0) > field.slots:
+                    tell_cut(field.name, field.cells)
+                    cells_read = [own[: field.slots] for own in cells_read]
                 lengths_of[number] = [len(own) for own in cells_read]
                 column = [value for own in cells_read for value in own]
             texts += [value or "" for value in column]
@@ -262,31 +265,12 @@ def cell_column_texts(source: str, values: Any, first_row: int, cells: Cells) ->
     shape = getattr(values, "shape", None)
     if not (isinstance(shape, tuple) and len(shape) == 2):  # a matrix is a list of equal lists
         check_sequence(source, values)
-    if hasattr(values, "to_pylist"):
-        kind = str(values.type)
-        items = getattr(values.type, "value_type", None)
-        if items is not None and not kind.startswith("dictionary"):
-            chunks = values.chunks if hasattr(values, "chunks") else [values]
-            values = [
-                None if own is None or not own.is_valid else own.values
-                for chunk in chunks
-                for own in chunk
-            ]
-            lists = [
-                None if own is None else column_texts(source, own, first_row) for own in values
-            ]
-            return [None if own is None else cell_text(own) for own in lists]
     texts: list[str | None] = []
-    row = first_row
     try:
-        if not hasattr(values, "to_pylist"):
-            for value in values:
-                texts.append(cell_text(value))
-                row += 1
-        else:
-            texts = column_texts(source, values, first_row)
+        for value in _cell_values(source, values, first_row):
+            texts.append(cell_text(value))
     except InputError as error:
-        raise InputError(f"row {row}: column {source!r}: {error}") from error
+        raise InputError(f"row {first_row + len(texts)}: column {source!r}: {error}") from error
     check_cells(source, texts, first_row, cells)
     bad = check_texts(texts)
     if bad is not None:
@@ -294,6 +278,21 @@ def cell_column_texts(source: str, values: Any, first_row: int, cells: Cells) ->
             f"row {first_row + bad}: column {source!r} has a value without a UTF-8 form"
         )
     return texts
+
+
+def _cell_values(source: str, values: Any, first_row: int) -> Iterable[Any]:
+    """The cells of a column, each a plain value or a list of such."""
+    if not hasattr(values, "to_pylist"):
+        found: Iterable[Any] = values
+        return found
+    if str(values.type).startswith("dictionary") or not hasattr(values.type, "value_type"):
+        return column_texts(source, values, first_row)
+    chunks = values.chunks if hasattr(values, "chunks") else [values]
+    # By the texts of its items' type, which Python's values do not tell.
+    return (
+        column_texts(source, cell.values, first_row + row) if cell.is_valid else None
+        for row, cell in enumerate(cell for chunk in chunks for cell in chunk)
+    )
 
 
 def check_cells(source: str, texts: Sequence[str | None], first_row: int, cells: Cells) -> None:

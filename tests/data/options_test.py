@@ -43,3 +43,19 @@ def test_used_by_refuses_what_is_not_used():
 def test_lists_are_kept_as_tuples():
     assert DataOptions(categorical=["a"]) == DataOptions(categorical=("a",))
     assert DataOptions(categorical=["a"], numeric=None).numeric == ()
+
+
+def test_cells_of_several_values_are_said_only_where_there_are_any():
+    plain = DataOptions(multi=())
+    for name in ("flights", "synthetic", "avazu"):
+        assert not {"multi", "separator", "max_values"} & plain.used_by(name).keys()
+        assert plain.used_by(name) == DataOptions().used_by(name)
+    assert plain.used_by("movielens") == {
+        name: value
+        for name, value in DataOptions().used_by("movielens").items()
+        if name not in ("multi", "max_values")
+    }
+    several = DataOptions(multi=["a"], separator="|").used_by("table")
+    assert (several["multi"], several["separator"], several["max_values"]) == (["a"], "|", 16)
+    with pytest.raises(InputError, match="multi is set, but data set 'flights' does not use it"):
+        DataOptions(multi=["a"]).used_by("flights")

@@ -12,7 +12,7 @@ from optembed_jax.data import blocks
 from optembed_jax.data.prepared import encoder_of
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.errors import InputError
-from optembed_jax.values.cells import Cells, with_slots
+from optembed_jax.values.cells import Cells, CutValues, with_slots
 
 GENRES = ("war", "sci", "art", "doc", "fun", "kid")
 
@@ -282,6 +282,16 @@ def test_a_field_that_others_name_too_stands_where_they_name_it(prepare):
     prepared = prepare(draw(), categorical=("genres", "user"))
     assert prepared.fields.names == ("genres", "user") and prepared.fields.slots == (5, 1)
     assert prepare(draw(), categorical=()).fields.names == ("genres",)
+
+
+@pytest.mark.parametrize("many", [1, 100])
+def test_what_is_cut_in_new_rows_is_told(prepare, many):
+    prepared = prepare(draw(), max_values=2)
+    rows = {"user": ["u1"] * many, "genres": [["war", "sci", "art"]] * many}
+    with pytest.warns(CutValues, match=r"'genres': of cells with more than max_values=2"):
+        ids = prepared.encode(rows)
+    names = [prepared.vocabulary.raw(row).value for row in ids[0].tolist()]
+    assert names == ["u1", "war", "sci"]
 
 
 def test_cells_may_have_more_values_than_any_before(prepare):

@@ -88,6 +88,12 @@ def test_the_whole_method_learns_from_values_and_serves_them(made, command, file
         np.testing.assert_allclose(served.predict(rows), found, rtol=1e-4, atol=1e-6)
     turned = {**rows, "genres": [cell[::-1] for cell in cells]}
     np.testing.assert_allclose(plain.predict(turned), found, rtol=1e-4, atol=1e-6)
+    # A value that was pruned is an unseen one, and each of a cell reads the stand-in.
+    ids, vocabulary = bundle.encode(rows)[:100], bundle.encoder.vocabulary
+    for own, cell in zip(ids[:, 1:], cells[:100], strict=True):
+        wanted = [vocabulary.id("genres", value) for value in cell]
+        assert own[: len(cell)].tolist() == wanted
+        assert (own[len(cell) :] == bundle.fields.num_features).all()
     if bundle.fields.sizes == prepared.fields.sizes:
         ids, _ = prepared.arrays("test")
         wide = with_slots(
