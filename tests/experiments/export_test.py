@@ -4,6 +4,8 @@ import concurrent.futures
 import gzip
 import json
 import os
+import pathlib
+import re
 import shutil
 import warnings
 
@@ -20,6 +22,7 @@ from experiments.run import runs
 from optembed_jax import data
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.forward_module import ForwardRebuilt
+from optembed_jax.targets.registry import TARGETS
 
 FLAGS = {
     "dataset": "synthetic",
@@ -107,6 +110,36 @@ def test_a_module_that_jax_does_not_take_is_written_anew(made, command, tmp_path
     assert (bundle / "SHA256SUMS").read_bytes() == (made / "bundle" / "SHA256SUMS").read_bytes()
     assert command(export.main, "--refresh", bundle=tmp_path / "nowhere") == 2
     assert "is not a folder" in refused(capfd)
+
+
+def documented_targets():
+    """The commands of docs/serving.md that write a bundle for another runtime."""
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    section = page.split("## Where else it can be served")[1].split("\n## ")[0]
+    commands = re.findall(r"^python -m experiments.export (--bundle=OUT .*)$", section, re.M)
+    rows = re.findall(r"^\| `(--format=[^`]+)` \|", section, re.M)
+    return commands, rows
+
+
+def test_each_target_of_the_table_has_a_command_and_each_target_is_in_the_table():
+    commands, rows = documented_targets()
+    without_places = [re.sub(r"--(bundle|output)=\S+ ?", "", c).strip() for c in commands]
+    assert without_places == rows
+    assert {re.search(r"--format=(\w+)", row)[1] for row in rows} == set(TARGETS)
+
+
+@pytest.mark.parametrize("number", range(len(documented_targets()[0])))
+def test_the_commands_of_the_table_of_targets_run(made, command, tmp_path, capsys, number):
+    line = documented_targets()[0][number]
+    target = TARGETS[re.search(r"--format=(\w+)", line)[1]]
+    library = {"onnx": "onnxruntime", "torch": "torch"}[target.name]
+    pytest.importorskip(library, reason=f"the extra [{target.extra}] is not installed")
+    line = line.replace("=OUT", f"={made / 'bundle'}")
+    line = re.sub(r"--output=(\S+)", lambda m: f"--output={tmp_path / m[1]}", line)
+    assert command(export.main, *line.split()) == 0
+    assert "gives the bundle's logits" in capsys.readouterr().out
+    (written,) = tmp_path.iterdir()
+    assert written.is_dir() == target.is_folder
 
 
 def test_a_bundle_is_written_for_onnxruntime(made, command, tmp_path, capsys):
