@@ -43,7 +43,12 @@ from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import of_all_rows
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.bundle_format import SUMS
-from optembed_jax.serving.bundle_writer import Provenance, refresh_module, write_bundle
+from optembed_jax.serving.bundle_writer import (
+    Provenance,
+    is_tried,
+    refresh_module,
+    write_bundle,
+)
 from optembed_jax.serving.compact_model import compact, tree_bytes
 from optembed_jax.serving.forward_module import PLATFORMS
 from optembed_jax.storage.object_store import delivered, fetched, in_file_system, path_of
@@ -56,17 +61,33 @@ BATCH = 2048
 CHECKED_ROWS = 4 * BATCH
 SAMPLE_ROWS = 1000
 
+_OF_A_RUN = (
+    project_flags.STORAGE,
+    project_flags.MAX_AUC_DROP,
+    project_flags.MAX_BUNDLE_BYTES,
+    project_flags.PHASE,
+    project_flags.FULL_IDS,
+    project_flags.COUNTS,
+    project_flags.SAMPLE,
+)
+_OF_A_MODULE = (project_flags.REFRESH, project_flags.PLATFORMS)
+_OF_A_FORMAT = (project_flags.OUTPUT, project_flags.TAKES_IDS)
+
 
 def main() -> None:
     """Load the run's last phase, compact it, write and verify the bundle, compare with the full."""
     if project_flags.FORMAT.value != "bundle":
-        _write_as(target_of(project_flags.FORMAT.value))
+        target = target_of(project_flags.FORMAT.value)
+        _check_unused(f"--format={target.name}", *_OF_A_RUN, *_OF_A_MODULE)
+        _write_as(target)
         return
     if project_flags.REFRESH.value:
+        _check_unused("--refresh", *_OF_A_RUN, *_OF_A_FORMAT)
         _refresh(path_of(project_flags.required(project_flags.BUNDLE)))
         return
+    _check_unused("--format=bundle", *_OF_A_FORMAT)
     workdir = project_flags.workdir()
-    target = path_of(project_flags.required(project_flags.BUNDLE))
+    place = path_of(project_flags.required(project_flags.BUNDLE))
     summary = _summary_of(workdir)
     # Where nothing is said of cells with several values there are none.
     project_flags.adopt({"multi": [], **summary["flags"]})
@@ -121,7 +142,7 @@ def main() -> None:
         provenance = dataclasses.replace(provenance, metrics=recorded | told)
     storage = None if chosen is None else chosen.storage
     live = exported.logits(storage)
-    with delivered(target, SUMS) as folder:
+    with delivered(place, SUMS) as folder:
         bundle = write_bundle(
             folder,
             model,
@@ -142,7 +163,8 @@ def main() -> None:
         if limit is not None and disk > limit:
             raise InputError(f"the bundle has {disk:,} bytes, more than --max_bundle_bytes={limit}")
     run.progress.say(
-        f"bundle  {target}  gives the live model's logits on {len(ids[:CHECKED_ROWS]):,} rows"
+        f"bundle  {place}  gives the live model's logits on {len(ids[:CHECKED_ROWS]):,} rows"
+        f"{_untried()}"
     )
     if served.why_full is not None:
         run.progress.say(
@@ -175,7 +197,22 @@ def _refresh(target: epath.Path) -> None:
     """Write the module of a bundle anew; the bundle is replaced whole or not at all."""
     with fetched(target) as source, delivered(target, SUMS) as folder:
         refresh_module(source, folder, _platforms())
-    print(f"bundle  {target}  module written anew by jax {jax.__version__}")
+    print(f"bundle  {target}  module written anew by jax {jax.__version__}{_untried()}")
+
+
+def _untried() -> str:
+    """What to say of a module that does not run here."""
+    platforms = _platforms()
+    if is_tried(platforms):
+        return ""
+    return f"; its module, for {', '.join(platforms)}, was not tried here"
+
+
+def _check_unused(what: str, *unused: flags.FlagHolder[Any]) -> None:
+    """Refuses flags that were given and would have no effect."""
+    for flag in unused:
+        if flag.present:
+            raise InputError(f"--{flag.name} has no effect with {what}; leave it out")
 
 
 def _phase(phases: Sequence[str]) -> str:

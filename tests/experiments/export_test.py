@@ -108,6 +108,9 @@ def test_a_module_that_jax_does_not_take_is_written_anew(made, command, tmp_path
     assert command(export.main, "--refresh", bundle=bundle) == 0
     assert "module written anew by jax" in capfd.readouterr().out
     assert (bundle / "SHA256SUMS").read_bytes() == (made / "bundle" / "SHA256SUMS").read_bytes()
+    # A module for elsewhere cannot be tried, and is what was asked for: no warning.
+    assert command(export.main, "--refresh", bundle=bundle, platforms="tpu") == 0
+    assert "its module, for tpu, was not tried here" in capfd.readouterr().out
     assert command(export.main, "--refresh", bundle=tmp_path / "nowhere") == 2
     assert "is not a folder" in refused(capfd)
 
@@ -162,6 +165,11 @@ def test_a_bundle_is_written_for_onnxruntime(made, command, tmp_path, capsys):
         ({"format": "onnx"}, "--output is missing"),
         ({"format": "onnx", "output": "{bundle}/model.onnx"}, "is in the bundle; write beside it"),
         ({"format": "onnx", "output": "{tmp}"}, "is a folder, and --format=onnx a file"),
+        ({"format": "onnx", "refresh": "true"}, "--refresh has no effect with --format=onnx"),
+        ({"format": "onnx", "storage": "int8"}, "--storage has no effect with --format=onnx"),
+        ({"refresh": "true", "storage": "int8"}, "--storage has no effect with --refresh"),
+        ({"refresh": "true", "output": "{tmp}/x"}, "--output has no effect with --refresh"),
+        ({"takes_ids": "true"}, "--takes_ids has no effect with --format=bundle"),
     ],
 )
 def test_what_cannot_be_written(made, command, tmp_path, capsys, flags, message):
