@@ -147,8 +147,9 @@ def as_array(values: Sequence[Any]) -> pa.Array:
     if isinstance(values, np.ma.MaskedArray):
         return _texts(unmasked(values))
     holds_objects = getattr(values, "dtype", None) in (None, np.dtype(object))
-    if holds_objects and np.datetime64 in set(map(type, values)):
-        return _texts(values)  # pyarrow 26.0.1 may crash on such lists
+    if holds_objects and not {np.datetime64, np.bool_}.isdisjoint(map(type, values)):
+        # Beside other types pyarrow 26.0.1 may crash on the one, and makes numbers of the other.
+        return _texts(values)
     try:
         column = pa.array(values)
     except (pa.ArrowException, OverflowError, TypeError, ValueError):

@@ -39,6 +39,8 @@ def test_as_array_of_anything():
     assert columnar.as_array([1, 2]).type == pa.int64()
     assert columnar.as_array([10**30, None, "x"]).to_pylist() == [str(10**30), None, "x"]
     assert columnar.as_array([1, "x"]).to_pylist() == ["1", "x"]
+    for truth in (True, np.True_):  # Of the second, beside a number, pyarrow makes 1.
+        assert columnar.as_array([3, truth, None]).to_pylist() == ["3", "true", None]
 
 
 @pytest.fixture
