@@ -61,6 +61,8 @@ def main() -> None:
     """Stream the input through the bundle."""
     source = in_file_system(project_flags.required(project_flags.INPUT), "--input")
     target = in_file_system(project_flags.required(project_flags.OUTPUT), "--output").absolute()
+    if project_flags.BATCH_SIZE.value < 1:
+        raise InputError(f"--batch_size must be at least 1, not {project_flags.BATCH_SIZE.value}")
     with fetched(path_of(project_flags.required(project_flags.BUNDLE))) as folder:
         bundle = Bundle.load(folder, warm=(project_flags.BATCH_SIZE.value,))
         progress, started = Progress(), time.monotonic()

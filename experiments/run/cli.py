@@ -13,6 +13,7 @@ from absl import app, flags, logging
 from experiments.run import preemption, processes
 from optembed_jax.errors import CheckpointError, DivergedError, InputError, Stopped
 from optembed_jax.serving.forward_module import ForwardRebuilt
+from optembed_jax.values.cells import CutValues
 
 RENAMED_FLAGS = {"rent": "group_lasso", "retrain_rent": "retrain_group_lasso"}
 """Flags of earlier versions, and what they are called now."""
@@ -69,7 +70,7 @@ def _warning_line(
     line: str | None = None,
 ) -> str:
     """A warning meant for people is one line without the source that it came from."""
-    if issubclass(category, ForwardRebuilt):
+    if issubclass(category, ForwardRebuilt | CutValues):
         return f"warning: {message}\n"
     return _FORMATTED(message, category, filename, lineno, line)
 

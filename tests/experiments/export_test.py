@@ -297,6 +297,8 @@ def test_refusals_of_flags(made, command, tmp_path, capsys):
     assert command(predict.main, bundle=made / "bundle") == 2
     assert "--input is missing" in refused(capsys)
     arguments = {"input": made / "rows.csv", "output": tmp_path / "out.csv"}
+    assert command(predict.main, bundle=made / "bundle", batch_size=0, **arguments) == 2
+    assert "--batch_size must be at least 1, not 0" in refused(capsys)
     assert command(predict.main, bundle=tmp_path / "none", **arguments) == 2
     assert "no bundle at" in refused(capsys)
     arguments["input"] = tmp_path / "none.csv"

@@ -1,4 +1,5 @@
 import sys
+import warnings
 
 import pytest
 from absl import flags as absl_flags
@@ -6,6 +7,8 @@ from absl.testing import flagsaver
 
 from experiments.run import cli
 from optembed_jax.errors import DivergedError, InputError
+from optembed_jax.serving.forward_module import ForwardRebuilt
+from optembed_jax.values.cells import CutValues
 
 
 def raising(error):
@@ -42,6 +45,13 @@ def test_an_unusable_argument_is_named(command, capsys, argument, named):
     assert command(lambda: pytest.fail("ran all the same"), argument) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and named in line
+
+
+@pytest.mark.parametrize("category", [CutValues, ForwardRebuilt])
+def test_a_warning_meant_for_people_is_one_line(command, category):
+    assert command(lambda: None) == 0
+    said = warnings.formatwarning(category("what it is"), category, "file.py", 1)
+    assert said == "warning: what it is\n"
 
 
 def test_a_main_that_succeeds_exits_with_0(command):
