@@ -46,9 +46,13 @@ def choose(
     if max_bytes is None:
         number = _last(candidates, lambda storage: before - auc_of(storage) <= max_drop)
     else:
-        number = _first(candidates, lambda storage: bytes_of(storage) <= max_bytes)
+        # Of small models fewer bits are more bytes: of scales, names and what reads them.
+        finest = bytes_of(candidates[0])
+        number = 0
+        if finest > max_bytes:
+            number = _first(candidates, lambda storage: bytes_of(storage) <= max_bytes)
         if number == len(candidates):
-            least = bytes_of(candidates[-1])
+            least = min(finest, bytes_of(candidates[-1]))
             raise InputError(
                 f"--max_bundle_bytes={max_bytes:,} cannot be kept: what this model keeps takes "
                 f"{least:,} bytes in the fewest bits; raise it, or train with fewer rows "

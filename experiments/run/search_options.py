@@ -56,7 +56,10 @@ class SearchOptions:
             raise InputError(
                 f"pad_for={self.pad_for} says what dimensions are padded to; leave out pad_dims_to"
             )
-        _ = self.topology
+        try:
+            _ = self.topology
+        except InputError as error:
+            raise InputError(f"pad_for: {error}") from error
         for rate in self.keep_rates:
             if not 0 < rate <= 1:
                 raise InputError(f"keep_rates must be in (0, 1], not {rate}")

@@ -41,3 +41,21 @@ def test_refuses_what_fits_at_no_price_or_at_too_high_a_one():
         chosen(500)
     with pytest.raises(InputError, match=r"the storage costs 0.005000"):
         chosen(candidates=CANDIDATES[5:])
+
+
+def test_a_small_model_whose_bytes_rise_as_bits_fall_keeps_the_bits_that_fit():
+    """Scales and what reads them: 15,000 bytes in the finest, 18,000 in the fewest bits."""
+
+    def found(max_bytes):
+        return choose(
+            CANDIDATES,
+            auc_of=lambda storage: 0.8,
+            bytes_of=lambda storage: 15000 + 333 * number(storage),
+            before=0.8,
+            max_bytes=max_bytes,
+            max_drop=ALLOWED,
+        )
+
+    assert number(found(15500).storage) == 0
+    with pytest.raises(InputError, match=r"takes 15,000 bytes"):
+        found(14999)

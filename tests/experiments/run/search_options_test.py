@@ -24,7 +24,7 @@ def test_one_number_is_a_budget_and_the_smaller_of_two_holds():
         ({"max_table_parameters": 0}, "max_table_parameters must be at least 1, not 0"),
         ({"max_table_bytes": -4}, "max_table_bytes must be at least 1"),
         ({"pad_dims_to": 0}, "pad_dims_to must be at least 1"),
-        ({"pad_for": "v4-8"}, "a topology is one of v5p-N, v6e-N, tpu7x-N, not 'v4-8'"),
+        ({"pad_for": "v4-8"}, "pad_for: a topology is one of v5p-N, v6e-N, tpu7x-N, not 'v4-8'"),
         ({"pad_for": "v5p-8", "pad_dims_to": 8}, "leave out pad_dims_to"),
         ({"fitness": "lift"}, "fitness must be one of auc, logloss, not 'lift'"),
         ({"keep_rates": (0.5, 1.5)}, r"keep_rates must be in \(0, 1\], not 1.5"),
