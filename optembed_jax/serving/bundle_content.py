@@ -203,6 +203,8 @@ def check_content(path: pathlib.Path, content: Content) -> None:
             raise ValueError(f"there are {len(fields)} fields of up to {latent_dim} columns")
         if manifest["format_version"] != layout.version_of(fields):
             raise ValueError(f"format version {manifest['format_version']} is of other fields")
+        if manifest["model"].get("pooling", "mean") not in ("mean", "sum"):
+            raise ValueError(f"cells are pooled by {manifest['model']['pooling']!r}")
         known: set[str] = set()
         for number, field in enumerate(fields):
             known |= _check_field(number, field, tensors, types, latent_dim)

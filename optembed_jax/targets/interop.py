@@ -83,7 +83,7 @@ def index_of(bundle: Bundle) -> CompactIndex:
         kept=tuple(field["rows"] for field in described),
         dims=tuple(field["dim"] for field in described),
         linear_by_id=bundle.manifest["linear_by_id"],
-        bags=bags_of(bundle.fields, bundle.manifest["model"]["pooling"]),
+        bags=bags_of(bundle.fields, bundle.manifest["model"].get("pooling", "mean")),
     )
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from optembed_jax.models import MODEL_NAMES
 from optembed_jax.models.forward import Selection, forward, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving.bundle import Bundle
+from optembed_jax.serving.bundle_format import BundleError, format_sums
 from optembed_jax.serving.bundle_writer import refresh_module, write_bundle
 from optembed_jax.serving.compact_model import compact
 from optembed_jax.serving.forward_module import ForwardRebuilt
@@ -159,6 +161,14 @@ def test_says_what_it_holds_and_refuses_other_ids(write):
     assert [field.get("slots") for field in manifest["fields"]] == [None, 4, 4]
     card = (path / "README.md").read_text()
     assert "Cells of `genres` (up to 4), `words` (up to 4) hold several values" in card
+    lying = shutil.copytree(path, path.with_name("lying"))
+    edited = {**manifest, "model": {**manifest["model"], "pooling": "max"}}
+    (lying / "manifest.json").write_text(json.dumps(edited))
+    files = {p.name: p.read_bytes() for p in lying.iterdir() if p.name != "SHA256SUMS"}
+    (lying / "SHA256SUMS").write_bytes(format_sums(files))
+    for kind in (Bundle, NumpyBundle):
+        with pytest.raises(BundleError, match="cells are pooled by 'max'"):
+            kind.load(lying)
     bundle, plain = Bundle.load(path), NumpyBundle.load(path)
     nothing, offsets = bundle.fields.num_features, bundle.fields.offsets.tolist()
     good = [offsets[0], offsets[1], *[nothing] * 3, *[nothing] * 4]
