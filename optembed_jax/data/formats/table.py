@@ -217,27 +217,18 @@ def _file_source(
                 raise InputError(
                     f"{file.path} has {what} column {name!r}; its header has {', '.join(names)}"
                 )
-        for name in cells.keys() & set(within):
-            _check_separator(file.path, name, cells[name].separator, delimiter)
+        for name in within:
+            if name in cells and cells[name].separator is None:
+                raise InputError(
+                    f"{file.path}: column {name!r} holds several values, but nothing says what "
+                    "stands between them in a text; set separator, such as '|', or give lists in "
+                    "Parquet"
+                )
         dialect = text.Dialect(tuple(names), delimiter, quoted=True, header=True)
         source = text.TextSource(
             (file,), dialect, within, block_bytes=block_bytes, may_be_empty=may_be_empty
         )
     return Partitioned(source, further) if further else source
-
-
-def _check_separator(path: pathlib.Path, name: str, separator: str | None, delimiter: str) -> None:
-    """Raises InputError where several values in a text could not be told apart."""
-    if separator is None:
-        raise InputError(
-            f"{path}: column {name!r} is to hold several values; say with separator what stands "
-            "between them, such as '|'"
-        )
-    if separator == delimiter:
-        raise InputError(
-            f"{path}: {separator!r} stands between columns; it cannot be the separator of the "
-            f"values of column {name!r} as well"
-        )
 
 
 def _is_parquet(path: pathlib.Path) -> bool:
