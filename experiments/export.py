@@ -100,6 +100,7 @@ def main() -> None:
         served,
         served.ids(ids),
         labels,
+        run.prepared.weights_of("validation"),
         provenance,
         fields.num_features,
         served.counts(run.prepared.counts) if project_flags.COUNTS.value else None,
@@ -148,7 +149,8 @@ def main() -> None:
             f"bundle  holds all {fields.num_features:,} values, pruned ones too: {served.why_full}"
         )
     test_ids, test_labels = run.prepared.arrays("test")
-    found = metrics.auc(test_labels, bundle.logits(served.ids(test_ids)))
+    weights = run.prepared.weights_of("test")
+    found = metrics.auc(test_labels, bundle.logits(served.ids(test_ids)), weights)
     print(f"test AUC  {phase} model {result['test_auc']:.6f}  loaded bundle {found:.6f}")
     print(_comparison(run, model, trained, bundle, (ids, exported.ids), disk))
     if project_flags.SAMPLE.value:
@@ -249,11 +251,29 @@ def _comparison(
     lines = [
         ("", "full, masked", "compact", "ratio"),
         ("table rows, bytes", tree_bytes(table.rows), size["rows"], ""),
+        *_on_sparse_cores(run, bundle),
         ("model in memory, bytes", full, bundle.nbytes, ""),
         ("on disk with vocabulary, bytes", "", disk, ""),
         (f"forward of {BATCH:,} rows, ms", times["full"], times["compact"], ""),
     ]
     return "\n".join(_line(*line) for line in lines)
+
+
+def _on_sparse_cores(run: Run, bundle: Bundle) -> list[tuple[str, int, int, str]]:
+    """What the tables take on the chips of --pad_for, where it is given."""
+    options, fields = run.settings.search_options, run.prepared.fields
+    if options.topology is None:
+        return []
+    kept = bundle.manifest["fields"]
+    full = [run.settings.model.latent_dim] * fields.num_fields
+    return [
+        (
+            f"on {options.pad_for}, bytes",
+            options.topology.padded_bytes(fields.sizes, full),
+            options.topology.padded_bytes((f["rows"] for f in kept), (f["dim"] for f in kept)),
+            "",
+        )
+    ]
 
 
 def _line(name: str, full: Any, small: Any, ratio: str) -> str:

@@ -6,6 +6,8 @@ A model of 39 fields whose sizes fall off as in click logs, D = 64, MLP [1024, 5
 of 2,048 rows. The full model applies its masks; the compact one is the bundle as it was loaded
 from disk. Both take turns in one process; figures are medians. Weights are random: they do not
 change what anything costs.
+
+Beside them the first of the tables as onnxruntime, PyTorch and FBGEMM serve it, see ``runtimes``.
 """
 
 import pathlib
@@ -17,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments.benchmarks import json_file
+from experiments.benchmarks import json_file, runtimes
 from experiments.benchmarks.click_log import fields_of
 from experiments.benchmarks.kept_shape import DIM, drawn_dims, shares
 from experiments.run import cli
@@ -101,12 +103,20 @@ def main() -> None:
             for keep, columns in kept if model == _MODELS.value[0] else kept[:1]:
                 found.append(measure(model, rows, keep, columns, _REPEATS.value))
                 print(_line(found[-1]), flush=True)
+    others = [
+        runtimes.measure(_MODELS.value[0], int(_ROWS.value[0]), *kept[0], storage, _REPEATS.value)
+        for storage in ("float32", "int8")
+    ]
+    for figures in others:
+        print("  ".join(f"{name} {value}" for name, value in figures.items()), flush=True)
     headline = found[0]
     written = {
         "forward_speedup": headline["forward_speedup"],
         "bytes_over_parameters": max(figures["bytes_over_parameters"] for figures in found),
+        **runtimes.headline(others),
         **json_file.machine(),
         "tables": found,
+        "runtimes": others,
     }
     json_file.write(written)
 

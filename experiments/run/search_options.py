@@ -6,6 +6,7 @@ from optembed_jax.errors import InputError
 from optembed_jax.fitness.validation_fitness import MEASURES
 from optembed_jax.search.budget import BYTES_PER_PARAMETER
 from optembed_jax.search.dimension_rules import DIMENSION_RULES
+from optembed_jax.targets.sparse_core import Topology, topology_of
 
 STRATEGIES = ("auto", "paper", "budget", "pareto", "random", *DIMENSION_RULES)
 
@@ -22,6 +23,8 @@ class SearchOptions:
       max_table_parameters: of the final table, over the rows kept; None does not bound them.
       max_table_bytes: the same in bytes of float32; the smaller one holds.
       pad_dims_to: dimensions are paid for as multiples of it.
+      pad_for: rows and dimensions are paid for as the SparseCores of these chips store them, such
+        as ``v5p-256``; None: as they are.
       fitness: by which the supernet judges candidates on the validation rows: ``auc``, or
         ``logloss`` with batch statistics that are taken anew for each candidate.
       keep_rates: shares of the rows to choose from, too; without any the supernet's rows are kept.
@@ -34,6 +37,7 @@ class SearchOptions:
     max_table_parameters: int | None = None
     max_table_bytes: int | None = None
     pad_dims_to: int = 1
+    pad_for: str | None = None
     fitness: str = "auc"
     keep_rates: tuple[float, ...] = ()
 
@@ -48,6 +52,11 @@ class SearchOptions:
                 raise InputError(f"{name} must be at least 1, not {value}")
         if self.pad_dims_to < 1:
             raise InputError(f"pad_dims_to must be at least 1, not {self.pad_dims_to}")
+        if self.pad_for and self.pad_dims_to != 1:
+            raise InputError(
+                f"pad_for={self.pad_for} says what dimensions are padded to; leave out pad_dims_to"
+            )
+        _ = self.topology
         for rate in self.keep_rates:
             if not 0 < rate <= 1:
                 raise InputError(f"keep_rates must be in (0, 1], not {rate}")
@@ -62,6 +71,21 @@ class SearchOptions:
             raise InputError(
                 "search=paper knows neither budget nor keep_rates; use search=budget or pareto"
             )
+
+    @property
+    def topology(self) -> Topology | None:
+        """The chips that tables are counted for, if any."""
+        return topology_of(self.pad_for) if self.pad_for else None
+
+    @property
+    def dims_multiple(self) -> int:
+        """What a table's dimension is paid for as a multiple of."""
+        return self.pad_dims_to if self.topology is None else self.topology.lanes
+
+    @property
+    def rows_multiple(self) -> int:
+        """What the rows of a field are paid for as a multiple of."""
+        return 1 if self.topology is None else self.topology.padded(1, 1)[0]
 
     @property
     def strategy(self) -> str:

@@ -80,18 +80,22 @@ def _margins(model: ModelConfig, supernet: Trained, fields: Fields) -> np.ndarra
 
 
 def space_of(run: Run, masks: Masks, limit: int | None) -> SearchSpace:
-    """Dimensions, and masks where there are several; a vector that pruned ids read counts."""
+    """Dimensions, and masks where there are several; a vector that pruned ids read counts.
+
+    Rows count as the hardware stores them that the search is for.
+    """
     model, fields = run.settings.model, run.prepared.fields
+    options = run.settings.search_options
     beside = 1 if model.prunes_rows and model.mode_oov == "oov" else 0
     rows = [
         np.array(fields.sizes, np.int64) if mask is None else fields.rows_per_field(mask)
         for mask in masks.rows
     ]
     return SearchSpace(
-        np.stack(rows) + beside,
+        budget.padded(np.stack(rows) + beside, options.rows_multiple),
         model.latent_dim,
         limit,
-        run.settings.search_options.pad_dims_to,
+        options.dims_multiple,
     )
 
 
@@ -104,6 +108,7 @@ def fitness_of(
     """
     settings = run.settings
     ids, labels = run.prepared.arrays("validation")
+    weights = run.prepared.weights_of("validation")
     bags = bags_of(run.prepared.fields, settings.model.pooling)
     devices = jax.local_devices()
     choice = choose(settings.parallelism, settings.model, settings.train, run.prepared.fields)
@@ -127,6 +132,7 @@ def fitness_of(
                 rows,
                 places,
                 labels,
+                weights,
                 measure=measure,
                 candidates_per_pass=settings.candidates_per_pass,
                 bags=bags,
@@ -174,8 +180,10 @@ def check_budget(model: ModelConfig, options: SearchOptions, fields: Fields) -> 
         return
     else:
         count = rows_in_budget(model, fields)
-    # Which rows is not known yet, and need not be: with one dimension each, only their number.
-    budget.check_limit(np.array([count]), options.limit, options.pad_dims_to)
+    # Which rows is not known yet, and need not be: with one dimension each, only their number. Of
+    # every field at least one block of them is paid for.
+    count = max(count, fields.num_fields * options.rows_multiple)
+    budget.check_limit(np.array([count]), options.limit, options.dims_multiple)
 
 
 def rule_names(space: SearchSpace, limit: int) -> list[tuple[str, np.ndarray]]:

@@ -19,7 +19,7 @@ _HALVINGS = 50
 
 
 def padded(dims: np.ndarray, multiple: int = 1) -> np.ndarray:
-    """Dimensions as they are paid for: rounded up to a multiple; int64, of the same shape."""
+    """Dimensions (or rows) as they are paid for: rounded up to a multiple; int64, as they came."""
     return -(-np.asarray(dims, np.int64) // multiple) * multiple
 
 

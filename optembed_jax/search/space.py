@@ -22,7 +22,7 @@ class SearchSpace:
 
     Attributes:
       rows: int64 ``[M, F]``, rows that each of ``M`` masks keeps, and where pruned ids read a
-        vector that counts, one more per field.
+        vector that counts, one more per field; as they are paid for, padded where they are.
       max_dim: ``D``.
       limit: parameters that a table may have, or None.
       multiple: dimensions are paid for as multiples of it.

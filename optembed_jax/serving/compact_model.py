@@ -23,7 +23,8 @@ from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.whole_batch import EPSILON
 from optembed_jax.serving.kept_network import shrink, write_back
 from optembed_jax.table.compact import CompactIndex, compact_table
-from optembed_jax.table.stacks import StackReading, keep_in_stacks, put_back
+from optembed_jax.table.stack_cut import keep_in_stacks, put_back
+from optembed_jax.table.stacks import StackReading
 
 
 def compact(

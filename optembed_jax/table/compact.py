@@ -26,7 +26,7 @@ from optembed_jax.table import joined, sharing
 from optembed_jax.table.joined import JoinedTable
 from optembed_jax.table.packing import bits_of
 from optembed_jax.table.quantize import Rows, ScaledRows, quantize_rows, storage_of
-from optembed_jax.table.stacks import checked
+from optembed_jax.table.stack_cut import checked
 from optembed_jax.table.stand_in import check_kept
 
 

@@ -9,6 +9,7 @@ library is told (jax-tpu-embedding 0.2).
 
 import dataclasses
 import re
+from collections.abc import Iterable
 
 import numpy as np
 import scipy.stats
@@ -41,6 +42,11 @@ class Topology:
     def padded(self, rows: int, dim: int) -> tuple[int, int]:
         """Rows and columns that a table ``[rows, dim]`` takes."""
         return _rounded(rows, _ROWS * self.sparse_cores), _rounded(dim, self.lanes)
+
+    def padded_bytes(self, rows: Iterable[int], dims: Iterable[int]) -> int:
+        """Bytes of float32 that tables take, of those that have columns."""
+        tables = [self.padded(r, d) for r, d in zip(rows, dims, strict=True) if d]
+        return 4 * sum(r * d for r, d in tables)
 
 
 def topology_of(name: str) -> Topology:

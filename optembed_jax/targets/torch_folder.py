@@ -121,7 +121,7 @@ def check(
     Raises:
       InputError: a logit or a row differs.
     """
-    module = _imported(folder / MODULE)
+    module = imported(folder / MODULE)
     model = module.load(folder)
     ids = probe_ids(bundle.fields)
     expected = bundle.logits(ids)
@@ -160,7 +160,7 @@ def _check_fbgemm(
         begin += table.dim
 
 
-def _imported(file: pathlib.Path) -> Any:
+def imported(file: pathlib.Path) -> Any:
     """The module that was written, as its users import it."""
     spec = importlib.util.spec_from_file_location("optembed_written_model", file)
     assert spec is not None and spec.loader is not None

@@ -29,6 +29,10 @@ def test_padding():
     assert Topology(4, lanes=16).padded(33, 3) == (64, 16)
 
 
+def test_bytes_of_tables_count_those_with_columns():
+    assert Topology(4).padded_bytes([1, 40, 7], [1, 9, 0]) == 4 * (32 * 8 + 64 * 16)
+
+
 def test_without_counts_limits_hold_for_the_worst_batch():
     # All 1,000 samples of a SparseCore have one id of a table of three rows, one for each core.
     assert limits_of(3, 4000, 4) == Limits(1000, 8)

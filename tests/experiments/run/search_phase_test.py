@@ -37,6 +37,17 @@ def test_one_number_bounds_the_final_table(start, workdir, result):
     assert result(workdir, "search")["table_parameters"] == HALF
 
 
+def test_a_budget_can_be_counted_as_sparse_cores_store_tables(start, workdir, result, capsys):
+    """Two SparseCores store rows by 16 and columns by 8, which is all that there are here."""
+    assert start("search", workdir, max_table_parameters=4 * 16 * 8 - 1, pad_for="v6e-1") == 2
+    assert "its 64 rows with one dimension each, counted as 8, are 512" in capsys.readouterr().err
+    assert start("search", workdir, max_table_parameters=4 * 32 * 8, pad_for="v6e-1") == 0
+    found = result(workdir, "search")
+    counted = sum(-(-field["rows_kept"] // 16) * 16 * 8 for field in found["fields"])
+    assert found["table_parameters"] < counted <= 4 * 32 * 8
+    shutil.rmtree(workdir / "search")
+
+
 def test_a_killed_search_goes_on_to_the_identical_winner(
     start, workdir, result, tmp_path, monkeypatch
 ):

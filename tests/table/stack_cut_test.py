@@ -16,7 +16,7 @@ from optembed_jax.serving.compact_model import expand, keep
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import bring_up_to_date, init_state
 from optembed_jax.step.train_step import Phase, train_step
-from optembed_jax.table.stacks import few_widths, keep_in_stacks, put_back
+from optembed_jax.table.stack_cut import few_widths, keep_in_stacks, put_back
 from optembed_jax.table.view import embed_stacks
 
 FIELDS = Fields(("user", "item", "hour", "place"), (12, 5, 3, 4))
