@@ -127,7 +127,7 @@ def check_columns(
             if not pa.types.is_nested(kind) and cells[name].separator is None:
                 raise InputError(
                     f"{where}: column {name!r} holds {kind}, lists are needed; where a text holds "
-                    "several values, say with separator what stands between them"
+                    "several values, set separator to what stands between them"
                 )
         elif is_list(kind):
             raise InputError(
