@@ -17,13 +17,13 @@ from optembed_jax.method.bag import bags_of
 from optembed_jax.models import MODEL_NAMES
 from optembed_jax.models.forward import Selection, forward, init_params
 from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.serving import interop
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.bundle_writer import write_bundle
 from optembed_jax.serving.compact_model import compact
 from optembed_jax.serving.network_storage import kernels_of
 from optembed_jax.serving.numpy_bundle import NumpyBundle
 from optembed_jax.serving.stored_model import Storage, served_network
+from optembed_jax.targets import interop
 from optembed_jax.values.cells import with_slots
 
 GENRES = ("war", "sci", "art", "doc", "fun", "kid")
@@ -166,14 +166,6 @@ def test_texts_for_lists_are_refused_by_both(write):
             served.predict([{"user": "u1", "genres": "war", "words": "w1"}])
 
 
-def test_onnx_says_that_it_has_no_such_fields(write, tmp_path):
-    onnx_file = pytest.importorskip("optembed_jax.targets.onnx_file")
-    path, _ = write(ModelConfig("fm", 4, ()))
-    with pytest.raises(InputError, match="'genres' has cells of several values, which are not"):
-        onnx_file.write(Bundle.load(path), tmp_path / "model.onnx", False)
-    assert not (tmp_path / "model.onnx").exists()
-
-
 def test_other_libraries_are_told_of_slots_and_how_to_combine(prepared, randomise):
     config = ModelConfig("fm", 4, (), pooling="mean")
     params, _ = randomise(init_params(jax.random.key(0), config, prepared.fields))
@@ -182,7 +174,7 @@ def test_other_libraries_are_told_of_slots_and_how_to_combine(prepared, randomis
     assert [table["combiner"] for table, _ in found.values()] == ["sum", "mean", "mean"]
     assert [feature["input_shape"] for _, feature in found.values()] == [(8, 1), (8, 3), (8, 2)]
     ids, _ = prepared.arrays("test")
-    places = interop.positions(index, ids)
+    places = interop.positions(prepared.fields, index, ids)
     nothing = prepared.fields.num_features
     for field, own in ((1, ids[:, 1:4]), (2, ids[:, 4:])):
         assert ((places[field] == -1) == (own == nothing)).all()
