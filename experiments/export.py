@@ -100,6 +100,7 @@ def main() -> None:
         served,
         served.ids(ids),
         labels,
+        run.prepared.weights_of("validation"),
         provenance,
         fields.num_features,
         served.counts(run.prepared.counts) if project_flags.COUNTS.value else None,
@@ -148,7 +149,8 @@ def main() -> None:
             f"bundle  holds all {fields.num_features:,} values, pruned ones too: {served.why_full}"
         )
     test_ids, test_labels = run.prepared.arrays("test")
-    found = metrics.auc(test_labels, bundle.logits(served.ids(test_ids)))
+    weights = run.prepared.weights_of("test")
+    found = metrics.auc(test_labels, bundle.logits(served.ids(test_ids)), weights)
     print(f"test AUC  {phase} model {result['test_auc']:.6f}  loaded bundle {found:.6f}")
     print(_comparison(run, model, trained, bundle, (ids, exported.ids), disk))
     if project_flags.SAMPLE.value:

@@ -1,11 +1,12 @@
-"""Score raw rows with a bundle: CSV in, CSV out, in bounded memory.
+"""Score raw rows with a bundle: a table in, CSV or Parquet out, in bounded memory.
 
     python -m experiments.predict --bundle=OUT --input=rows.csv --output=scores.csv
 
-The input has a header; columns are found by name and others are ignored. Values that have no row
-read their field's OOV row; how many they are is told by field at the end, with a warning where they
-are far more than in training, and --max_unseen=SHARE refuses too many. The output has one line for
-each row, in the same order.
+The input is any file that a table may be (CSV and the like, JSON lines, libffm, Parquet); columns
+are found by name and others are ignored. Values that have no row read their field's OOV row; how
+many they are is told by field at the end, with a warning where they are far more than in training,
+and --max_unseen=SHARE refuses too many. The output has one score for each row, in the same order;
+it is Parquet where its name ends in .parquet.
 """
 
 import dataclasses
@@ -15,19 +16,22 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet
 from absl import flags
 
-from experiments.run import cli
+from experiments.run import cli, data_flags
 from experiments.run import flags as project_flags
 from experiments.run.progress import Progress
 from optembed_jax.data.encoder import Encoder
-from optembed_jax.data.formats.table import rows_to_score
 from optembed_jax.data.parallel import ordered_map, workers
-from optembed_jax.data.raw.sources import Block
+from optembed_jax.data.raw.layout import FOUND, Layout
+from optembed_jax.data.raw.sources import Block, RawFile
+from optembed_jax.data.raw.table_file import source_of
 from optembed_jax.errors import InputError
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.storage.object_store import fetched, in_file_system, path_of
@@ -36,6 +40,7 @@ from optembed_jax.values.unseen import Expected, unseen_rows
 flags.adopt_module_key_flags(project_flags)
 
 BLOCK_BYTES = 2**22
+WRITTEN_ROWS = 2**17
 SCHEMA = pa.schema([("probability", pa.float32())])
 
 
@@ -66,6 +71,7 @@ def main() -> None:
             project_flags.BATCH_SIZE.value,
             progress,
             project_flags.MAX_UNSEEN.value,
+            data_flags.layout(),
         )
     seconds = time.monotonic() - started
     for line in unseen_lines(bundle.encoder.expected, found):
@@ -83,6 +89,7 @@ def score_file(
     batch_size: int,
     progress: Progress,
     max_unseen: float | None = None,
+    layout: Layout = FOUND,
 ) -> Scored:
     """Write the scores of a file whole or not at all.
 
@@ -94,6 +101,7 @@ def score_file(
       progress: told how far it is.
       max_unseen: the largest share of rows, in 0..1, that may have a value without a row in any one
         field; None allows all.
+      layout: how the rows are written if they are text.
 
     Raises:
       InputError: the input is unreadable, has a row that cannot be used, or too many values without
@@ -110,15 +118,15 @@ def score_file(
     except OSError as error:
         raise InputError(f"cannot write to {beside}: {error.strerror}") from error
     try:
-        with os.fdopen(handle, "wb") as sink, pyarrow.csv.CSVWriter(sink, SCHEMA) as writer:
-            for ids in whole_batches(_encoded(source, encoder), batch_size):
+        with os.fdopen(handle, "wb") as sink, _writer(sink, target) as writer:
+            for ids in whole_batches(_encoded(source, encoder, layout), batch_size):
                 found.rows += len(ids)
                 found.unseen += unseen_rows(ids, fields.oov_ids, fields.slots)
                 # Of one size, for which there is a program; another is compiled for longer than
                 # thousands of rows take.
                 padded = np.pad(ids, ((0, batch_size - len(ids)), (0, 0)), mode="edge")
                 scores = bundle.predict(padded, batch_size=batch_size)[: len(ids)]
-                writer.write_table(pa.table([pa.array(scores)], schema=SCHEMA))
+                writer.write(scores)
                 progress.update(_line(found.rows, time.monotonic() - started))
         _check_unseen(source, encoder.expected, found, max_unseen)
         if streams:
@@ -132,6 +140,40 @@ def score_file(
     finally:
         Path(temporary).unlink(missing_ok=True)
     return found
+
+
+class _Writer:
+    """Writes scores as a table, many at a time: a row group of Parquet should not be small."""
+
+    def __init__(self, writer: pyarrow.csv.CSVWriter | pyarrow.parquet.ParquetWriter) -> None:
+        self._writer, self._held = writer, list[np.ndarray]()
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def write(self, scores: np.ndarray) -> None:
+        """Writes float32 ``[N]``, now or later."""
+        self._held.append(scores)
+        if sum(map(len, self._held)) >= WRITTEN_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._held:
+            scores = pa.array(np.concatenate(self._held))
+            self._writer.write_table(pa.table([scores], schema=SCHEMA))
+            self._held = []
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+
+
+def _writer(sink: BinaryIO, target: Path) -> _Writer:
+    """The writer of the form that the target's name asks for."""
+    if target.suffix.lower() in (".parquet", ".pq"):
+        return _Writer(pyarrow.parquet.ParquetWriter(sink, SCHEMA))
+    return _Writer(pyarrow.csv.CSVWriter(sink, SCHEMA))
 
 
 def _spared(target: Path, source: Path, bundle: Path) -> Path:
@@ -207,9 +249,20 @@ def whole_batches(parts: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray
         yield np.concatenate(held)
 
 
-def _encoded(path: Path, encoder: Encoder) -> Iterator[np.ndarray]:
+def _encoded(path: Path, encoder: Encoder, layout: Layout) -> Iterator[np.ndarray]:
     """Ids int32 ``[N, F]`` of the rows of a file, block by block, made in several threads."""
-    source = rows_to_score(path, encoder.sources, BLOCK_BYTES, encoder.cells)
+    try:
+        source = source_of(
+            RawFile(path),
+            encoder.sources,
+            layout,
+            encoder.numbers,
+            encoder.cells,
+            block_bytes=BLOCK_BYTES,
+            may_be_empty=True,
+        )
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
 
     def work(block: Block) -> np.ndarray:
         rows = source.read(block)
@@ -217,7 +270,7 @@ def _encoded(path: Path, encoder: Encoder) -> Iterator[np.ndarray]:
             reject = rows.rejects[0]
             raise InputError(f"{path} cannot be read: line {reject.line}: {reject.reason}")
         try:
-            return encoder.encode_texts(rows.columns, first_row=block.row + 1)
+            return encoder.encode_rows(rows, first_row=block.row + 1)
         except InputError as error:
             raise InputError(f"{path}, {error}") from error
 

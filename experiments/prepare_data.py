@@ -7,7 +7,7 @@ The other mains do this by themselves when the data set is not prepared yet.
 
 from absl import flags
 
-from experiments.run import cli
+from experiments.run import cli, data_flags
 from experiments.run import flags as project_flags
 from experiments.run.progress import DataProgress, Progress
 from optembed_jax import data
@@ -18,9 +18,9 @@ flags.adopt_module_key_flags(project_flags)
 def main() -> None:
     """Prepare what the flags say, and tell what came of it."""
     prepared = data.prepare(
-        project_flags.DATASET.value,
-        project_flags.data_options(),
-        project_flags.DATA_DIR.value,
+        data_flags.DATASET.value,
+        data_flags.data_options(),
+        data_flags.DATA_DIR.value,
         DataProgress(Progress()),
     )
     print(describe(prepared))
@@ -30,7 +30,12 @@ def describe(prepared: data.PreparedData) -> str:
     """A prepared data set in a few lines."""
     lines = [f"{prepared.name}: {prepared.path}"]
     for split, rows in prepared.num_rows.items():
-        lines.append(f"  {split:<11}{rows:>13,} rows, {prepared.label_rate[split]:.4f} positive")
+        weighing = ""
+        if prepared.weights is not None:
+            weighing = f" that weigh {sum(prepared.weights[split].sum):,.6g}"
+        lines.append(
+            f"  {split:<11}{rows:>13,} rows{weighing}, {prepared.label_rate[split]:.4f} positive"
+        )
     lines.append(
         f"  {prepared.fields.num_fields} fields, {prepared.fields.num_features:,} features"
     )
@@ -39,6 +44,10 @@ def describe(prepared: data.PreparedData) -> str:
     lines += [f"  {line}" for line in prepared.cut_lines()]
     if prepared.rejected:
         lines.append(f"  {prepared.rejected:,} unusable rows set aside in rejects.csv")
+    if prepared.negative_share < 1:
+        lines.append(f"  {prepared.negative_share:.4%} of the negatives drawn in training")
+    if prepared.weightless:
+        lines.append(f"  {prepared.weightless:,} rows of weight 0 left out")
     lines += [f"  warning: {line}" for line in prepared.surprises()]
     return "\n".join(lines)
 

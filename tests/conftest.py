@@ -57,6 +57,11 @@ class MemoryBatches:
     labels: np.ndarray
     batch_size: int
     seed: int | None = None
+    weights: np.ndarray | None = None
+
+    @property
+    def is_weighted(self):
+        return self.weights is not None
 
     @property
     def num_batches(self):
@@ -74,7 +79,10 @@ class MemoryBatches:
             yield MemoryBatch(
                 ids=np.pad(self.ids[rows], ((0, padding), (0, 0)), mode="edge"),
                 labels=np.pad(self.labels[rows], (0, padding)).astype(np.float32),
-                weights=np.pad(np.ones(len(rows), np.float32), (0, padding)),
+                weights=np.pad(
+                    np.ones(len(rows), np.float32) if self.weights is None else self.weights[rows],
+                    (0, padding),
+                ).astype(np.float32),
             )
 
 

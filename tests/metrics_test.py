@@ -181,3 +181,65 @@ def test_device_logloss_equals_host():
     logits = rng.normal(0, 30, 3000).astype(np.float32)
     device = jax.jit(metrics.logloss_on_device)(logits[labels == 1], logits[labels == 0])
     assert float(device) == pytest.approx(metrics.logloss(labels, logits), rel=1e-6)
+
+
+@pytest.fixture
+def weighted():
+    """Labels, coarse scores, and whole weights of 60 rows in 7 groups, one of them of one class."""
+    rng = np.random.default_rng(5)
+    labels, scores = rng.integers(0, 2, 60), rng.integers(-4, 4, 60).astype(np.float32)
+    groups = rng.integers(0, 7, 60)
+    labels[groups == 3] = 1
+    return labels, scores, groups, rng.integers(1, 4, 60)
+
+
+def test_a_row_of_weight_two_counts_as_the_row_given_twice(weighted):
+    labels, scores, groups, weights = weighted
+    again = np.repeat(np.arange(60), weights)
+    for of in (metrics.auc, metrics.logloss, metrics.calibration):
+        found = of(labels, scores, weights.astype(np.float32))
+        assert found == pytest.approx(of(labels[again], scores[again]), rel=1e-12)
+        assert abs(found - of(labels, scores)) > 1e-3, "these weights must matter"
+        assert of(labels, scores, np.full(60, 0.25)) == pytest.approx(of(labels, scores), rel=1e-12)
+    found = metrics.grouped_auc(labels, scores, groups, weights)
+    expected = metrics.grouped_auc(labels[again], scores[again], groups[again])
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert abs(found - metrics.grouped_auc(labels, scores, groups)) > 1e-3
+
+
+@pytest.mark.parametrize("measure", ["auc", "logloss"])
+def test_weights_on_the_device_are_those_of_the_host(weighted, measure):
+    of, on = getattr(metrics, measure), getattr(metrics, f"{measure}_on_device")
+    rng = np.random.default_rng(6)
+    many = (rng.random(200_000) < 0.03).astype(np.int64), rng.normal(size=200_000).round(4)
+    for labels, scores, weights in (
+        (*weighted[:2], weighted[3]),
+        (*many, rng.exponential(size=200_000)),
+    ):
+        scores, weights = scores.astype(np.float32), weights.astype(np.float32)
+        ones, zeros = labels == 1, labels == 0
+        of_classes = jnp.asarray(weights[ones]), jnp.asarray(weights[zeros])
+        found = jax.jit(on)(jnp.asarray(scores[ones]), jnp.asarray(scores[zeros]), of_classes)
+        assert float(found) == pytest.approx(of(labels, scores, weights), abs=1e-6)
+
+
+@pytest.mark.parametrize("influence", [metrics.auc_influence, metrics.logloss_influence])
+def test_the_influence_of_weighted_rows_is_that_of_one_draw_each(influence):
+    """Rows of one weight are rows; of others, squares sum to the variance of the figure."""
+    rng = np.random.default_rng(7)
+    figure = metrics.auc if influence is metrics.auc_influence else metrics.logloss
+
+    def draw():
+        labels = (rng.random(400) < 0.3).astype(np.int64)
+        return labels, rng.normal(size=400) + labels, rng.choice([1.0, 5.0], 400)
+
+    labels, scores, _ = draw()
+    np.testing.assert_allclose(
+        influence(labels, scores, np.full(400, 3.0)), influence(labels, scores), rtol=1e-9
+    )
+    drawn = [draw() for _ in range(400)]
+    spread = np.std([figure(*rows) for rows in drawn])
+    told = [np.sqrt(np.square(influence(*rows)).sum()) for rows in drawn[:40]]
+    assert np.mean(told) == pytest.approx(spread, rel=0.12)
+    alike = [np.sqrt(np.square(influence(*rows[:2])).sum()) for rows in drawn[:40]]
+    assert np.mean(alike) < 0.85 * np.mean(told), "fewer rows count, so the error is larger"

@@ -10,7 +10,7 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -45,6 +45,7 @@ class Split:
     labels: np.ndarray
     batch_size: int
     seed: int | None = None
+    is_weighted: ClassVar[bool] = False
 
     @property
     def num_batches(self) -> int:

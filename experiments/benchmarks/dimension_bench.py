@@ -84,7 +84,7 @@ def retrained(
     mask = None if rows is None else jnp.asarray(rows)
     frozen = Selection(rows=mask, dims=jnp.asarray(dims, jnp.int32))
     fitted = _train(bench, Phase.RETRAIN, frozen, bench.seed if seed is None else seed)
-    labels, logits = predict(
+    labels, logits, _ = predict(
         fitted.params,
         fitted.batch_stats,
         _split(bench, "test"),

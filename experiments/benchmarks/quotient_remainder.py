@@ -146,7 +146,7 @@ def fit_hashed(
             )
             losses.append(loss)
         whole = dataclasses.replace(params, table=full_table(hashes, params.table))
-        labels, logits = predict(
+        labels, logits, _ = predict(
             whole, batch_stats, splits[1], Selection(), phase=Phase.BASELINE, model=model
         )
         auc = metrics.auc(labels, logits)

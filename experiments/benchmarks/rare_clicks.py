@@ -91,14 +91,14 @@ def probabilities(run: Run, clicks: PlantedClicks) -> np.ndarray:
     rows = splits_of(len(clicks.labels))["test"]
     ids = run.prepared.encode({name: values[rows] for name, values in clicks.columns.items()})
     trained = load_trained(run, "baseline")
-    _, logits = predict(
+    logits = predict(
         trained.params,
         trained.batch_stats,
         _Whole(ids),
         Selection(),
         phase=Phase.BASELINE,
         model=model_of("baseline", run.settings.model),
-    )
+    ).logits
     return 1 / (1 + np.exp(-logits.astype(np.float64)))
 
 
@@ -106,6 +106,7 @@ class _Whole:
     """All rows as one batch, as ``predict`` reads them."""
 
     num_batches = 1
+    is_weighted = False
 
     def __init__(self, ids: np.ndarray) -> None:
         self.ids = ids

@@ -23,7 +23,7 @@ from optembed_jax.step.train_state import init_state
 from optembed_jax.step.train_step import Phase
 from optembed_jax.table.score import keep_best, kept_by_frequency
 from optembed_jax.training.fit import Fitted, fit
-from optembed_jax.training.prediction import predict
+from optembed_jax.training.prediction import Predicted, predict
 
 KEEP_RATES = (0.5, 0.2, 0.1, 0.05)
 LATENT_DIM, BATCH_SIZE, EPOCHS, PATIENCE = 16, 1024, 10, 2
@@ -135,7 +135,7 @@ def record_of(
 ) -> Record:
     """What a trained model came to on the test split, and what it holds."""
     fields = bench.problem.fields
-    labels, logits = _predicted(bench, "test", phase, model, fitted, frozen)
+    labels, logits, _ = _predicted(bench, "test", phase, model, fitted, frozen)
     rows = np.ones(fields.num_features, bool) if frozen.rows is None else np.asarray(frozen.rows)
     count = count_parameters(model, fitted.params, fields, rows)
     bands = kept_by_frequency(bench.problem.counts, rows)
@@ -159,7 +159,7 @@ def record_of(
 
 def _predicted(
     bench: Bench, split: str, phase: Phase, model: ModelConfig, fitted: Fitted, frozen: Selection
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Predicted:
     return predict(
         fitted.params,
         fitted.batch_stats,

@@ -77,6 +77,7 @@ class Exported:
       served: its vocabulary.
       ids: of the validation rows, as the bundle takes them, int32 ``[N, F]``.
       labels: float32 ``[N]``.
+      weights: float32 ``[N]``; None where all rows count alike.
       provenance: of the model, as far as it is known.
       full_rows: of the table that the model was cut from.
       counts: training rows that had each id, where they are written.
@@ -88,6 +89,7 @@ class Exported:
     served: Served
     ids: np.ndarray
     labels: np.ndarray
+    weights: np.ndarray | None
     provenance: Provenance
     full_rows: int
     counts: np.ndarray | None
@@ -150,13 +152,18 @@ class Exported:
 
     def _allocations(self) -> list[Storage]:
         parts = bit_allocation.measured(
-            self.model, self.params, self.batch_stats, self.served.index, self.ids[:JUDGED_ROWS]
+            self.model,
+            self.params,
+            self.batch_stats,
+            self.served.index,
+            self.ids[:JUDGED_ROWS],
+            None if self.weights is None else self.weights[:JUDGED_ROWS],
         )
         fields = self.served.fields.num_fields
         return [bit_allocation.storages(choice, fields) for choice in bit_allocation.path(parts)]
 
     def _auc(self, storage: Storage | None) -> float:
-        return metrics.auc(self.labels, self.logits(storage))
+        return metrics.auc(self.labels, self.logits(storage), self.weights)
 
     def _bytes(self, storage: Storage, platforms: Sequence[str]) -> int:
         """Bytes of the folder at most: metrics that are still unknown are some bytes long."""

@@ -46,7 +46,9 @@ def measured(
             "val_unseen": float(unseen[:, columns[field]].any(axis=1).mean()),
             "val_without_row": float(without[:, columns[field]].any(axis=1).mean()),
         }
-        for field, worth in enumerate(feature_worth(score, batches, columns, seed))
+        for field, worth in enumerate(
+            feature_worth(score, batches, columns, seed, is_weighted=sample.is_weighted)
+        )
     ]
 
 

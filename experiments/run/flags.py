@@ -1,4 +1,4 @@
-"""Every flag of every main, defined once, and what the library is told by them.
+"""Every flag of every main, those of data in ``data_flags``, and what the library is told by them.
 
 Names follow the reference where it has them (``--alpha --t_lr --latent_dim --mlp_dims
 --mode_threshold --mode_oov --mutation_num --crossover_num --m_prob``). No flag is read below
@@ -6,17 +6,17 @@ Names follow the reference where it has them (``--alpha --t_lr --latent_dim --ml
 the values.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
 from etils.epath import Path
 
+from experiments.run import data_flags
+from experiments.run.data_flags import DATA_DIR, DATASET, data_options, values_of
 from experiments.run.search_options import SearchOptions
 from experiments.run.settings import Settings
 from experiments.run.tune_options import LADDERS, TUNED, TuneOptions, strength_of
-from optembed_jax.data.options import DataOptions
 from optembed_jax.errors import InputError
 from optembed_jax.models.model_config import DEFAULT_ROW_KEEP, DEFAULT_ROW_SCORE, ModelConfig
 from optembed_jax.search.budget import BYTES_PER_PARAMETER
@@ -24,13 +24,14 @@ from optembed_jax.search.loop import SearchConfig
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.storage.object_store import in_file_system, path_of
 
-_DATA = DataOptions()
 # The library's defaults are the paper's; the commands' are what docs/row_pruning.md and
 # docs/regulariser.md found best, and where it ties (docs/serving.md) what makes the smaller bundle.
 _MODEL = ModelConfig(mode_threshold="budget", mode_oov="shared", mode_linear="prune")
 _TRAIN = TrainConfig(row_decay="group_lasso", lr_plateau="0.1")
 _SEARCH = SearchConfig()
 _OPTIONS = SearchOptions()
+
+flags.adopt_module_key_flags(data_flags)
 
 # --- the run
 WORKDIR = flags.DEFINE_string(
@@ -39,68 +40,6 @@ WORKDIR = flags.DEFINE_string(
     "Folder of the run: states, metrics and summary.json. Made when absent. May be gs://.",
 )
 SEED = flags.DEFINE_integer("seed", 0, "Seed of initial values, shuffling, dropout and search.")
-
-# --- data: one flag for each attribute of DataOptions
-DATASET = flags.DEFINE_string(
-    "dataset",
-    "flights",
-    "flights (comes with the project), synthetic (planted truth), movielens, criteo_display, "
-    "avazu, kdd12 (from --raw_dir), or table (any CSV, TSV or Parquet).",
-)
-DATA_DIR = flags.DEFINE_string(
-    "data_dir", "~/.cache/optembed_jax", "Folder in which prepared data sets are kept."
-)
-flags.DEFINE_string("raw_dir", _DATA.raw_dir, "Folder with the raw files, as published.")
-flags.DEFINE_string(
-    "table_file",
-    _DATA.table_file,
-    "table: CSV, TSV or Parquet, a file, a folder of parts or a pattern, split here.",
-)
-flags.DEFINE_string("train_file", _DATA.train_file, "table: the training rows, if already split.")
-flags.DEFINE_string("validation_file", _DATA.validation_file, "table: the validation rows.")
-flags.DEFINE_string("test_file", _DATA.test_file, "table: the test rows.")
-flags.DEFINE_string("label", _DATA.label, "table: the column with the 0/1 label.")
-flags.DEFINE_list("categorical", list(_DATA.categorical), "table: the categorical columns.")
-flags.DEFINE_list("numeric", list(_DATA.numeric), "table: the numeric columns.")
-flags.DEFINE_list(
-    "multi",
-    _DATA.multi,
-    "table: the columns whose cells hold several values (genres: war|sci, or a list in Parquet). "
-    "movielens: genres by default, with --multi= each combination is a value.",
-)
-flags.DEFINE_string(
-    "separator", _DATA.separator, "table: what stands between the values of a text in --multi."
-)
-flags.DEFINE_integer(
-    "max_values", _DATA.max_values, "Values of a cell in --multi that are read; more are cut."
-)
-flags.DEFINE_string("time_column", _DATA.time_column, "table: the column that orders rows in time.")
-flags.DEFINE_string("split", _DATA.split, "random (8:1:1 rows) or time.")
-flags.DEFINE_string("split_index", _DATA.split_index, "Folder of row-number files, one per split.")
-flags.DEFINE_integer(
-    "min_count", _DATA.min_count, "A value seen less often shares its field's OOV row."
-)
-flags.DEFINE_string("vocab_from", _DATA.vocab_from, "Count values on the train split, or on all.")
-flags.DEFINE_integer("data_seed", _DATA.data_seed, "Seed of the random split and the row order.")
-flags.DEFINE_string(
-    "group",
-    _DATA.group,
-    "A column, such as that of the user: also report the AUC within each of its values (GAUC).",
-)
-flags.DEFINE_integer("numeric_bins", _DATA.numeric_bins, "table: bins of a numeric column.")
-flags.DEFINE_integer(
-    "max_bad_rows", _DATA.max_bad_rows, "Unusable rows set aside before preparation stops."
-)
-flags.DEFINE_integer("synthetic_rows", _DATA.synthetic_rows, "synthetic: rows of all splits.")
-flags.DEFINE_integer(
-    "synthetic_signal_fields", _DATA.synthetic_signal_fields, "synthetic: fields that matter."
-)
-flags.DEFINE_integer(
-    "synthetic_noise_fields", _DATA.synthetic_noise_fields, "synthetic: fields that do not."
-)
-flags.DEFINE_integer(
-    "synthetic_field_size", _DATA.synthetic_field_size, "synthetic: distinct values of a field."
-)
 
 # --- model: one flag for each attribute of ModelConfig
 flags.DEFINE_string("model", _MODEL.model, "fm, fnn, deepfm, ipnn, dcn or dcnv2.")
@@ -426,14 +365,12 @@ PLATFORMS = flags.DEFINE_list(
 SAMPLE = flags.DEFINE_string(
     "sample", None, "export: also write some raw rows of the data set to this CSV, to try predict."
 )
-INPUT = flags.DEFINE_string(
-    "input", None, "predict: CSV, TSV (also gzip) or Parquet with raw columns by name."
-)
+INPUT = flags.DEFINE_string("input", None, "predict: a table's file with raw columns by name.")
 OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "predict: CSV to write, a probability for each row. export: what --format other than bundle "
-    "writes, a file or a folder.",
+    "predict: CSV or .parquet to write, a probability for each row. export: what --format other "
+    "than bundle writes, a file or a folder.",
 )
 MAX_UNSEEN = flags.DEFINE_float(
     "max_unseen",
@@ -445,22 +382,14 @@ MAX_UNSEEN = flags.DEFINE_float(
 )
 
 
-def data_options() -> DataOptions:
-    """What the data flags say."""
-    for name in ("raw_dir", "table_file", "train_file", "validation_file", "test_file"):
-        if flags.FLAGS[name].value:
-            in_file_system(flags.FLAGS[name].value, f"--{name}")
-    return DataOptions(**_values_of(DataOptions))
-
-
 def settings() -> Settings:
     """What all flags say, checked."""
-    model = _values_of(ModelConfig)
+    model = values_of(ModelConfig)
     try:
         model["mlp_dims"] = tuple(int(width) for width in model["mlp_dims"])
     except ValueError as error:
         raise InputError(f"mlp_dims must be whole numbers, such as 128,64: {error}") from error
-    train = TrainConfig(**_values_of(TrainConfig))
+    train = TrainConfig(**values_of(TrainConfig))
     options = _search_options()
     if options is None:
         model["max_table_bytes"] = _row_budget()
@@ -472,7 +401,7 @@ def settings() -> Settings:
         data_dir=in_file_system(DATA_DIR.value, "--data_dir"),
         model=ModelConfig(**model),
         train=train,
-        search=SearchConfig(**_values_of(SearchConfig)),
+        search=SearchConfig(**values_of(SearchConfig)),
         batch_size=BATCH_SIZE.value,
         epochs=EPOCHS.value,
         patience=PATIENCE.value,
@@ -500,7 +429,7 @@ def _search_options() -> SearchOptions | None:
     """What is searched for; None in a mode that does not search."""
     if flags.FLAGS["mode"].value not in ("all", "embed"):
         return None
-    values = _values_of(SearchOptions)
+    values = values_of(SearchOptions)
     try:
         values["keep_rates"] = tuple(float(rate) for rate in values["keep_rates"])
     except ValueError as error:
@@ -558,7 +487,3 @@ def given(recorded: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in recorded.items()
         if name not in flags.FLAGS or flags.FLAGS[name].default != value
     }
-
-
-def _values_of(dataclass: type) -> dict:
-    return {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(dataclass)}

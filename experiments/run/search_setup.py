@@ -108,6 +108,7 @@ def fitness_of(
     """
     settings = run.settings
     ids, labels = run.prepared.arrays("validation")
+    weights = run.prepared.weights_of("validation")
     bags = bags_of(run.prepared.fields, settings.model.pooling)
     devices = jax.local_devices()
     choice = choose(settings.parallelism, settings.model, settings.train, run.prepared.fields)
@@ -131,6 +132,7 @@ def fitness_of(
                 rows,
                 places,
                 labels,
+                weights,
                 measure=measure,
                 candidates_per_pass=settings.candidates_per_pass,
                 bags=bags,

@@ -102,6 +102,7 @@ def cut_to(run: Run, trained: Trained, rows: np.ndarray) -> Params:
         prepared.counts,
         rows,
         prunes_linear=model.mode_linear == "prune",
+        weights=prepared.weight_of_values,
     )
     return dataclasses.replace(trained.params, table=table)
 

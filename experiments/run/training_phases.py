@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ from optembed_jax.devices.parallel import Steps
 from optembed_jax.method.threshold import by_block, table_row_mask
 from optembed_jax.models.forward import Params, Reading, init_params
 from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.models.output_bias import shift_to_rate, shifted
+from optembed_jax.models.output_bias import of_all_rows, shift_to_rate, shifted
 from optembed_jax.models.parameter_count import rows_in_budget
 from optembed_jax.serving.compact_model import expand, keep
 from optembed_jax.step.optimisers import TrainConfig
@@ -42,7 +43,7 @@ from optembed_jax.table import stand_in
 from optembed_jax.table.score import keep_best, row_scores
 from optembed_jax.training.checkpoint import Checkpoints
 from optembed_jax.training.fit import Fitted, fit
-from optembed_jax.training.prediction import Batches, predict
+from optembed_jax.training.prediction import Batches, Predicted, predict
 from optembed_jax.training.resume import Epoch, Position, Saving, resume
 
 _CALIBRATED_ON = 2**16
@@ -140,6 +141,7 @@ def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:
             run.prepared.counts,
             kept.pruned(model)[0],
             is_shared=model.shares_stand_in,
+            weights=run.prepared.weight_of_values,
         )
         if table is whole.table:
             return params
@@ -231,7 +233,7 @@ def _train(
         if is_shared:
             final = cut.place(cut_to(run, trained, trained.rows))
 
-    def score(batches: Batches, params: Params) -> tuple[np.ndarray, np.ndarray]:
+    def score(batches: Batches, params: Params) -> Predicted:
         return predict(
             params,
             on_devices.batch_stats,
@@ -242,15 +244,23 @@ def _train(
             steps=scoring.steps,
         )
 
-    def predicted(split: str, params: Params, first_rows: int | None = None) -> Any:
+    def predicted(split: str, params: Params, first_rows: int | None = None) -> Predicted:
         rows = reader(split, shuffle=False, remainder="pad", first_rows=first_rows)
         return score(rows, params)
 
     if settings.calibrate:
-        _, logits = predicted("train", final, _CALIBRATED_ON)
-        shift = shift_to_rate(logits, prepared.label_rate["train"])
+        _, logits, weights = predicted("train", final, _CALIBRATED_ON)
+        shift = shift_to_rate(logits, prepared.label_rate["train"], weights)
         final, own = (
             dataclasses.replace(params, network=shifted(params.network, shift))
+            for params in (final, trained.params)
+        )
+        trained = dataclasses.replace(trained, params=own)
+    if prepared.negative_share < 1:
+        final, own = (
+            dataclasses.replace(
+                params, network=of_all_rows(params.network, prepared.negative_share)
+            )
             for params in (final, trained.params)
         )
         trained = dataclasses.replace(trained, params=own)
@@ -269,7 +279,7 @@ def _train(
         run.progress.say(f"{phase.value}  warning: {warning}")
     sample = reader("validation", shuffle=False, remainder="pad", first_rows=feature_report.ROWS)
     worth = feature_report.measured(
-        lambda batches: score(batches, final), sample, prepared.fields, trained, settings.seed
+        lambda batches: score(batches, final)[:2], sample, prepared.fields, trained, settings.seed
     )
     counted = counts(run, model, trained)
     told = feature_report.saliency(fitted.scores, scored, prepared.fields)
@@ -305,21 +315,25 @@ def _exchanged(choice: Choice, fitted: Fitted) -> dict[str, Any]:
 
 
 def _grouped_aucs(
-    prepared: PreparedData, predicted: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    prepared: PreparedData, predicted: Mapping[str, Predicted]
 ) -> dict[str, float | None]:
     """The AUC within groups, where rows have them."""
     if prepared.options.get("group") is None:
         return {}
     splits = {"val": "validation", "test": "test"}
     return {
-        f"{name}_gauc": metrics.grouped_auc(*found, prepared.groups(splits[name]))
+        f"{name}_gauc": metrics.grouped_auc(
+            found.labels, found.logits, prepared.groups(splits[name]), found.weights
+        )
         for name, found in predicted.items()
     }
 
 
 def _settled(prepared: data.PreparedData, params: Params) -> Params:
     """Full parameters with a stand-in in each OOV row that was hardly trained."""
-    table = stand_in.reckoned(params.table, prepared.fields, prepared.counts)
+    table = stand_in.reckoned(
+        params.table, prepared.fields, prepared.counts, weights=prepared.weight_of_values
+    )
     return params if table is params.table else dataclasses.replace(params, table=table)
 
 
@@ -400,6 +414,7 @@ def _fit(
                     due=processes.agreed_due(settings.checkpoint_every),
                     stop=processes.agreed(preemption.requested),
                 ),
+                logit_shift=math.log(prepared.negative_share),
             )
 
 
@@ -448,7 +463,10 @@ def _frozen(
         if model.shares_stand_in:
             rows[fields.oov_ids] = True
     if phase == Phase.SUPERNET and fitted.scores is not None:
-        scores = scored = row_scores(fitted.scores, params.table.rows, fields, fitted.steps)
+        weights = run.prepared.weight_of_values
+        scores = scored = row_scores(
+            fitted.scores, params.table.rows, fields, fitted.steps, weights
+        )
         # The search may try other shares of the rows.
         if processes.is_first():
             array_file.save(folder / "row_scores.safetensors", {"scores": scores})

@@ -8,6 +8,7 @@ import functools
 import pathlib
 import threading
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -24,10 +25,13 @@ _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
 
 @functools.cache
-def features(num_slots: int, grouped: bool = False) -> tfds.features.FeaturesDict:
+def features(
+    num_slots: int, grouped: bool = False, weighted: bool = False
+) -> tfds.features.FeaturesDict:
     """What one record holds: `ids` int32 ``[rows, S]`` and `labels` uint8 ``[rows]``.
 
-    And `groups` int64 ``[rows]`` where rows are grouped.
+    And `groups` int64 ``[rows]`` where rows are grouped, `weights` float32 ``[rows]`` where some
+    count more than others.
     """
     tensor = functools.partial(tfds.features.Tensor, encoding="bytes")
     held = {
@@ -36,6 +40,8 @@ def features(num_slots: int, grouped: bool = False) -> tfds.features.FeaturesDic
     }
     if grouped:
         held["groups"] = tensor(shape=(None,), dtype=np.int64)
+    if weighted:
+        held["weights"] = tensor(shape=(None,), dtype=np.float32)
     return tfds.features.FeaturesDict(held)
 
 
@@ -44,8 +50,20 @@ def num_blocks(rows: int) -> int:
     return -(-rows // BLOCK_ROWS)
 
 
-Part = tuple[np.ndarray, np.ndarray, np.ndarray | None]
-"""Ids int32 ``[rows, S]``, labels uint8 ``[rows]`` and groups int64 ``[rows]``, if any."""
+class Part(NamedTuple):
+    """Some rows.
+
+    Attributes:
+      ids: int32 ``[rows, S]``.
+      labels: uint8 ``[rows]``.
+      groups: int64 ``[rows]``, if any.
+      weights: float32 ``[rows]``, if any.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
 
 def write_shard(path: pathlib.Path, parts: Iterable[Part]) -> int:
@@ -58,8 +76,8 @@ def write_shard(path: pathlib.Path, parts: Iterable[Part]) -> int:
     try:
         writer = array_record_module.ArrayRecordWriter(str(path), _WRITER_OPTIONS)
         try:
-            for ids, labels, groups in parts:
-                writer.write(_serialize(ids, labels, groups))
+            for part in parts:
+                writer.write(_serialize(part))
                 written += 1
         finally:
             writer.close()
@@ -73,14 +91,13 @@ def write_shard(path: pathlib.Path, parts: Iterable[Part]) -> int:
     return written
 
 
-def _serialize(ids: np.ndarray, labels: np.ndarray, groups: np.ndarray | None) -> bytes:
+def _serialize(part: Part) -> bytes:
     # Written out instead of `features(S).serialize_example`, which takes three times as long.
     example = tf_example_pb2.Example()
     feature = example.features.feature
-    feature["ids"].bytes_list.value.append(ids.tobytes())
-    feature["labels"].bytes_list.value.append(labels.tobytes())
-    if groups is not None:
-        feature["groups"].bytes_list.value.append(groups.tobytes())
+    for name, values in part._asdict().items():
+        if values is not None:
+            feature[name].bytes_list.value.append(values.tobytes())
     # Otherwise the order of the features, and with it every checksum, differs by process.
     return bytes(example.SerializeToString(deterministic=True))
 
@@ -89,9 +106,23 @@ def _parse(record: bytes, num_slots: int) -> Part:
     feature = tf_example_pb2.Example.FromString(record).features.feature
     ids = np.frombuffer(feature["ids"].bytes_list.value[0], np.int32)
     labels = np.frombuffer(feature["labels"].bytes_list.value[0], np.uint8)
-    held = feature["groups"].bytes_list.value if "groups" in feature else ()
-    groups = np.frombuffer(held[0], np.int64) if held else None
-    return ids.reshape(len(labels), num_slots), labels, groups
+    beside = {
+        name: np.frombuffer(feature[name].bytes_list.value[0], kind)
+        for name, kind in (("groups", np.int64), ("weights", np.float32))
+        if name in feature
+    }
+    return Part(ids.reshape(len(labels), num_slots), labels, **beside)
+
+
+def weights_of(part: Part) -> np.ndarray:
+    """How much the rows of a part count, where some count more than others.
+
+    Raises:
+      InputError: it holds no weights.
+    """
+    if part.weights is None:
+        raise InputError("rows of weighted data have no weights; prepare the data again")
+    return part.weights
 
 
 class ShardReader:

@@ -220,7 +220,25 @@ def _load(folder: pathlib.Path, verify: bool) -> PreparedData:
         columns=DATASETS[manifest["name"]].columns_of(manifest["options"], manifest["facts"]),
         _edges={f["name"]: np.array(f["edges"], np.float64) for f in fields if "edges" in f},
         _rules={f["name"]: Rule(**f["rule"]) for f in fields if "rule" in f},
+        weights=_weights(manifest),
+        weightless=manifest.get("weightless", 0),
+        negative_share=_negative_share(manifest),
     )
+
+
+def _weights(manifest: Mapping[str, Any]) -> dict[str, prepared.WeightSums] | None:
+    if "weights" not in manifest:
+        return None
+    return {
+        split: prepared.WeightSums(tuple(found["sum"]), tuple(found["squares"]))
+        for split, found in manifest["weights"].items()
+    }
+
+
+def _negative_share(manifest: Mapping[str, Any]) -> float:
+    if "negatives" not in manifest:
+        return 1.0
+    return float(manifest["negatives"]["drawn"] / manifest["negatives"]["all"])
 
 
 def _build(name: str, config: BlockConfig, root: pathlib.Path) -> None:

@@ -18,7 +18,9 @@ from optembed_jax.data.formats.registry import DATASETS
 from optembed_jax.data.raw import coding, columns
 from optembed_jax.data.raw.bags import CodedBag
 from optembed_jax.data.raw.columnar import as_array, cell_texts, strings_of
-from optembed_jax.data.raw.columns import BUCKET, CATEGORICAL, Column
+from optembed_jax.data.raw.columns import BUCKET, CATEGORICAL, NUMERIC, Coded, Column
+from optembed_jax.data.raw.sources import RawRows
+from optembed_jax.data.raw.writing import without_blanks
 from optembed_jax.data.vocabulary import Vocabulary
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
@@ -72,6 +74,11 @@ class Encoder:
     def sources(self) -> tuple[str, ...]:
         """Names of the raw columns that are read."""
         return tuple(dict.fromkeys(column.source for column in self.columns))
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Names of the raw columns that are read as numbers."""
+        return tuple(column.source for column in self.columns if column.kind == NUMERIC)
 
     @property
     def slots(self) -> tuple[int, ...]:
@@ -148,6 +155,16 @@ class Encoder:
             raw_columns(arrays, self.sources, first_row, self.cells), first_row
         )
 
+    def encode_rows(self, rows: RawRows, first_row: int = 0) -> np.ndarray:
+        """Ids int32 ``[N, F]`` of rows as a source gives them; see `encode`.
+
+        Raises:
+          InputError: as of `encode`, also where a typed value could be either of two texts.
+        """
+        if rows.typed is not None:
+            check_spellings(self._as_they_are, self.vocabulary.lookup, rows.typed, first_row)
+        return self.encode_texts(rows.columns, first_row)
+
     def encode_texts(
         self, arrays: Mapping[str, pa.Array | pa.ChunkedArray], first_row: int = 0
     ) -> np.ndarray:
@@ -167,6 +184,9 @@ class Encoder:
             else columns.code(arrays[source])
             for source in self.sources
         }
+        for source in coded.keys() - self._plain_sources:
+            raw = coded[source]
+            coded[source] = Coded(raw.codes, without_blanks(raw.values))
         fault = coding.first_fault(self.columns, coded)
         if fault is not None:
             raise InputError(f"row {first_row + fault[0]}: {fault[1]}")

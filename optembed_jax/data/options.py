@@ -13,7 +13,16 @@ from optembed_jax.values.cells import Cells
 SPLITS = ("random", "time")
 VOCAB_SOURCES = ("train", "all")
 
-_COMMON = frozenset({"split", "min_count", "vocab_from", "data_seed", "group"})
+_LATER = frozenset({"group", "weight", "draw_negatives", "label_positive", "label_from"}) | {
+    "delimiter",
+    "decimal",
+    "encoding",
+    "columns",
+}
+"""Options that came later: left out where they are not given, since what was prepared before there
+were such options would otherwise have had other ones."""
+
+_COMMON = frozenset({"split", "min_count", "vocab_from", "data_seed", "group", "draw_negatives"})
 _FILES = frozenset({"raw_dir", "max_bad_rows"})
 
 USED_BY: dict[str, frozenset[str]] = {
@@ -28,7 +37,7 @@ USED_BY: dict[str, frozenset[str]] = {
     "movielens": _COMMON | _FILES | {"multi", "max_values"},
     "criteo_display": (_COMMON | _FILES | {"split_index"}),
     "avazu": _COMMON | _FILES | {"split_index"},
-    "kdd12": _COMMON | _FILES,
+    "kdd12": _COMMON | _FILES | {"weight"},
     "table": _COMMON
     | {
         "table_file",
@@ -36,6 +45,8 @@ USED_BY: dict[str, frozenset[str]] = {
         "validation_file",
         "test_file",
         "label",
+        "label_positive",
+        "label_from",
         "categorical",
         "numeric",
         "numeric_bins",
@@ -43,6 +54,11 @@ USED_BY: dict[str, frozenset[str]] = {
         "separator",
         "max_values",
         "time_column",
+        "weight",
+        "delimiter",
+        "decimal",
+        "encoding",
+        "columns",
         "max_bad_rows",
     },
 }
@@ -76,6 +92,8 @@ class DataOptions:
       validation_file: see `train_file`.
       test_file: see `train_file`.
       label: the table's column with the 0/1 label.
+      label_positive: where that holds other values: the one that is 1; all others are 0.
+      label_from: instead of `label`: a column, a comparison and a number, such as "rating>=4".
       categorical: the table's columns whose every distinct value may get a row of its own.
       numeric: the table's columns that are cut into quantile bins of the training split.
       multi: columns whose cells hold several values, each of which may get a row of its own; they
@@ -93,6 +111,15 @@ class DataOptions:
         which lets validation and test leak into the vocabulary).
       group: raw column, such as that of the user, within whose values rows are ranked: the AUC is
         then also told as a mean over them. None tells none.
+      weight: raw column that says how much each row counts, in the loss and in every metric: a row
+        of weight 2 as the row given twice, of weight 0 as none. None counts all rows alike, but
+        those of `kdd12` by their impressions, unless it is "none".
+      draw_negatives: share of the training rows with label 0 that are drawn, in (0, 1]; the others
+        are left out. Validation and test keep all rows.
+      delimiter: of text files, one character; None finds it in the first line.
+      decimal: sign of text files, "." or ",".
+      encoding: of text files.
+      columns: names of all columns, of text files without a header.
       data_seed: of the random split, the stored order of rows, and the synthetic data.
       numeric_bins: most bins of a numeric column, at least 2.
       max_bad_rows: how many unusable rows are set aside in a rejects file before preparation stops.
@@ -111,6 +138,8 @@ class DataOptions:
     validation_file: str | None = None
     test_file: str | None = None
     label: str | None = None
+    label_positive: str | None = None
+    label_from: str | None = None
     categorical: Sequence[str] = ()
     numeric: Sequence[str] = ()
     multi: Sequence[str] | None = None
@@ -123,6 +152,12 @@ class DataOptions:
     vocab_from: str = "train"
     data_seed: int = 0
     group: str | None = None
+    weight: str | None = None
+    draw_negatives: float = 1.0
+    delimiter: str | None = None
+    decimal: str = "."
+    encoding: str = "utf-8"
+    columns: Sequence[str] = ()
     numeric_bins: int = 32
     max_bad_rows: int = 0
     synthetic_rows: int = 60_000
@@ -131,7 +166,7 @@ class DataOptions:
     synthetic_field_size: int = 1_000
 
     def __post_init__(self) -> None:
-        for name in ("categorical", "numeric"):
+        for name in ("categorical", "numeric", "columns"):
             value = getattr(self, name) or ()
             if isinstance(value, str):
                 raise InputError(f"{name}: give a list of column names, not the string {value!r}")
@@ -148,6 +183,8 @@ class DataOptions:
         Cells(self.separator, self.max_values)
         _one_of("split", self.split, SPLITS)
         _one_of("vocab_from", self.vocab_from, VOCAB_SOURCES)
+        if not 0 < self.draw_negatives <= 1:
+            raise InputError(f"draw_negatives must be in (0, 1], got {self.draw_negatives}")
         for name, least in (
             ("min_count", 1),
             ("data_seed", 0),
@@ -175,8 +212,8 @@ class DataOptions:
             raise InputError("max_values is set, but no column is named in multi that it is for")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name == "group" and value is None:
-                continue  # Else what was prepared before there was such an option had other ones.
+            if field.name in _LATER and value == field.default:
+                continue
             if field.name == "multi":
                 value = multi or value or None
             is_unsaid = value in (None, DataOptions.max_values)

@@ -57,6 +57,19 @@ class Shard:
     sha256: str
 
 
+@dataclasses.dataclass(frozen=True)
+class WeightSums:
+    """What the rows of a split weigh.
+
+    Attributes:
+      sum: of the weights of the rows with label 0 and 1.
+      squares: of their squares.
+    """
+
+    sum: tuple[float, float]
+    squares: tuple[float, float]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class PreparedData:
     """A prepared data set.
@@ -67,7 +80,7 @@ class PreparedData:
       fields: names, sizes and offsets of the ``F`` fields.
       counts: occurrences of each row in the training split, int64 ``[V]``.
       num_rows: rows of each split.
-      label_rate: mean label of each split.
+      label_rate: mean label of each split, weighted where rows are.
       unseen: rows of each split whose value has no row (those of the OOV row), by field's name.
       options: the options it was prepared with, as plain values.
       facts: what the data set tells beyond that, such as the planted truth of `synthetic`.
@@ -75,6 +88,9 @@ class PreparedData:
       cut: values of cells beyond `max_values`, which are not read, by field's name where there are.
       sources: the raw files.
       shards: the shards of each split.
+      weights: where rows are weighted, the sums of the weights of each split, and of their squares.
+      weightless: rows that were left out because they count nothing.
+      negative_share: of the training rows with label 0 (of their weight), the share that was drawn.
       fingerprint: hexadecimal; equal exactly when options, vocabulary and rows are equal.
     """
 
@@ -95,6 +111,14 @@ class PreparedData:
     columns: tuple[Column, ...]
     _edges: Mapping[str, np.ndarray]
     _rules: Mapping[str, Rule]
+    weights: Mapping[str, WeightSums] | None = None
+    weightless: int = 0
+    negative_share: float = 1.0
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether some rows count more than others."""
+        return self.weights is not None
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
@@ -127,11 +151,14 @@ class PreparedData:
         ]
 
     def clicks(self, split: str) -> int:
-        """Rows of a split whose label is 1.
+        """Rows of a split whose label is 1; of weighted ones, how many alike would say as much.
 
         Raises:
           InputError: there is no such split.
         """
+        if self.weights is not None:
+            sums = self.weights[check_split(split)]
+            return max(1, round(sums.sum[1] ** 2 / sums.squares[1]))
         return round(self.label_rate[check_split(split)] * self.num_rows[split])
 
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -146,11 +173,38 @@ class PreparedData:
         ids = np.empty((rows, self.fields.num_slots), np.int32)
         labels = np.empty(rows, np.float32)
         first = 0
-        for block_ids, block_labels, _ in self._parts(split):
-            ids[first : first + len(block_ids)] = block_ids
-            labels[first : first + len(block_ids)] = block_labels
-            first += len(block_ids)
+        for part in self._parts(split):
+            ids[first : first + len(part.ids)] = part.ids
+            labels[first : first + len(part.ids)] = part.labels
+            first += len(part.ids)
         return ids, labels
+
+    def weights_of(self, split: str) -> np.ndarray | None:
+        """How much the rows of a split count, float32 ``[N]`` above 0, as `arrays` has them.
+
+        None where all count alike.
+
+        Raises:
+          InputError: there is no such split.
+        """
+        check_split(split)
+        if not self.is_weighted:
+            return None
+        return np.concatenate([blocks.weights_of(part) for part in self._parts(split)])
+
+    @functools.cached_property
+    def weight_of_values(self) -> np.ndarray | None:
+        """What the training rows that have each value weigh together, float64 ``[V]``.
+
+        None where all rows count alike. Read from the shards at first use.
+        """
+        if not self.is_weighted:
+            return None
+        total = np.zeros(self.fields.num_features + 1)  # the last of slots without a value
+        for part in self._parts("train"):
+            weights = blocks.weights_of(part).astype(np.float64)
+            np.add.at(total, part.ids, weights[:, None])
+        return total[:-1]
 
     def groups(self, split: str) -> np.ndarray:
         """What the rows of a split are grouped by, in stored order, as `arrays` has them.
@@ -164,12 +218,12 @@ class PreparedData:
         if self.options.get("group") is None:
             raise InputError(f"{self.path} was prepared without group: its rows are in no groups")
         parts = [np.zeros(0, np.int64)]
-        for _, _, groups in self._parts(check_split(split)):
-            if groups is None:
+        for part in self._parts(check_split(split)):
+            if part.groups is None:
                 raise InputError(
                     f"the {split} split in {self.path} has no groups; prepare it again"
                 )
-            parts.append(groups)
+            parts.append(part.groups)
         return np.concatenate(parts)
 
     def _parts(self, split: str) -> Iterator[blocks.Part]:

@@ -27,7 +27,7 @@ class Batch(NamedTuple):
     Attributes:
       ids: int32 ``[B, F]``, of fields with several values ``[B, S]``.
       labels: float32 ``[B]``, 0 or 1.
-      weights: float32 ``[B]``, 1 for a row of the data and 0 for padding.
+      weights: float32 ``[B]``, how much a row counts, 1 where all count alike; 0 for padding.
     """
 
     ids: np.ndarray
@@ -54,6 +54,7 @@ class Reader:
       num_rows: rows of the split.
       num_batches: batches of one epoch.
       batch_size: rows of a batch over all processes.
+      is_weighted: whether some rows count more than others.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Reader:
         )
         self._seed, self._shuffle, self._remainder = seed, shuffle, remainder
         self._process, self._local = process_index, batch_size // process_count
+        self.is_weighted = prepared.is_weighted
         self._padding = prepared.fields.oov_example
         self._shards = [
             blocks.ShardReader(prepared.path / shard.file, prepared.fields.num_slots)
@@ -134,31 +136,29 @@ class Reader:
         first = int(np.searchsorted(plan.starts, position, side="right")) - 1
         last = int(np.searchsorted(plan.starts, end, side="left"))
 
-        def load(window: int) -> tuple[np.ndarray, np.ndarray]:
+        def load(window: int) -> Batch:
             return self._load(epoch, plan, window, position, end)
 
-        ids = np.empty((0, len(self._padding)), np.int32)
-        labels = np.empty(0, np.float32)
-        for more_ids, more_labels in ordered_map(load, range(first, last), threads=1):
-            if len(ids):
-                more_ids = np.concatenate([ids, more_ids])
-                more_labels = np.concatenate([labels, more_labels])
-            full = len(more_ids) - len(more_ids) % self._local
+        none = np.empty(0, np.float32)
+        rest = Batch(np.empty((0, len(self._padding)), np.int32), none, none)
+        for more in ordered_map(load, range(first, last), threads=1):
+            if len(rest.ids):
+                more = Batch(*map(np.concatenate, zip(rest, more, strict=True)))
+            full = len(more.ids) - len(more.ids) % self._local
             for at in range(0, full, self._local):
                 rows = slice(at, at + self._local)
-                weights = np.ones(self._local, np.float32)
-                yield Batch(more_ids[rows], more_labels[rows], weights)
-            ids, labels = more_ids[full:], more_labels[full:]
+                yield Batch(*(array[rows] for array in more))
+            rest = Batch(*(array[full:] for array in more))
         # This process's part of a last, short batch may be empty; padding makes it a whole one.
-        if end % self.batch_size and (len(ids) or end > position - position % self.batch_size):
-            yield from self._last(ids, labels, end)
+        if end % self.batch_size and (len(rest.ids) or end > position - position % self.batch_size):
+            yield from self._last(rest, end)
 
-    def _last(self, ids: np.ndarray, labels: np.ndarray, end: int) -> Iterator[Batch]:
+    def _last(self, rest: Batch, end: int) -> Iterator[Batch]:
         rows = end % self.batch_size
         mine = int(np.clip(rows - self._process * self._local, 0, self._local))
         if mine == self._local:
             return  # it was whole, and has been given
-        weights = np.ones(len(ids), np.float32)
+        ids, labels, weights = rest
         if self._remainder == "pad":
             missing = self._local - len(ids)
             ids = np.concatenate([ids, np.tile(self._padding, (missing, 1))])
@@ -174,9 +174,7 @@ class Reader:
         sizes = [int(self._lengths[window].sum()) for window in windows]
         return _Plan(windows, np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64))
 
-    def _load(
-        self, epoch: int, plan: _Plan, window: int, position: int, end: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _load(self, epoch: int, plan: _Plan, window: int, position: int, end: int) -> Batch:
         """The rows of a window that are this process's and lie between `position` and `end`."""
         chosen = plan.windows[window]
         parts: dict[int, blocks.Part] = {}
@@ -184,8 +182,9 @@ class Reader:
             places = np.flatnonzero(self._shard_of[chosen] == shard).tolist()
             found = self._shards[shard].read(self._number_in[chosen[places]].tolist())
             parts |= zip(places, found, strict=True)
-        ids = np.concatenate([parts[place][0] for place in range(len(chosen))])
-        labels = np.concatenate([parts[place][1] for place in range(len(chosen))])
+        in_order = [parts[place] for place in range(len(chosen))]
+        ids = np.concatenate([part.ids for part in in_order])
+        labels = np.concatenate([part.labels for part in in_order])
         order = np.arange(len(ids))
         if self._shuffle:
             draw = np.random.default_rng([self._seed, epoch, window + 1])
@@ -195,7 +194,10 @@ class Reader:
         mine &= at % self.batch_size // self._local == self._process
         if not mine.all():
             order = order[mine]
-        return ids[order], labels[order].astype(np.float32)
+        weights = np.ones(len(order), np.float32)
+        if self.is_weighted:
+            weights = np.concatenate([blocks.weights_of(part) for part in in_order])[order]
+        return Batch(ids[order], labels[order].astype(np.float32), weights)
 
 
 def _check(

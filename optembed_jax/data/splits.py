@@ -60,6 +60,27 @@ def random_split(rows: np.ndarray, seed: int) -> np.ndarray:
     return split
 
 
+def drawn(
+    split: np.ndarray, labels: np.ndarray, rows: np.ndarray, share: float, seed: int
+) -> np.ndarray:
+    """Which rows stay where of the training rows without a click only a share is drawn.
+
+    Args:
+      split: split numbers ``[N]``.
+      labels: 0/1 ``[N]``.
+      rows: row numbers ``[N]``, from 0; with the seed they decide.
+      share: in (0, 1], the chance of each of those rows.
+      seed: of the draw.
+
+    Returns:
+      bool ``[N]``.
+    """
+    if share == 1:
+        return np.ones(len(rows), bool)
+    lucky = mix(seed * 3 + 2, rows) < np.uint64(share * 2**64)
+    return np.asarray((split != TRAIN) | (labels != 0) | lucky)
+
+
 class TimeCounts:
     """How many rows there are at each time, kept in as much memory as there are distinct times."""
 

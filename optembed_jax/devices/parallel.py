@@ -56,8 +56,8 @@ class Steps:
     """The compiled steps of one phase, on some devices.
 
     Attributes:
-      train: ``(state, ids, labels, frozen) -> (state, loss)``, as ``train.train_step`` with this
-        process's part of a batch; the state is donated.
+      train: ``(state, ids, labels, frozen) -> (state, loss)``, as ``train_step`` with this
+        process's part of a batch; the state is donated. A fifth argument weighs its examples.
       evaluate: ``(params, batch_stats, ids, frozen) -> logits``, as ``train.eval_step``, with the
         whole batch in every process, which all get all its logits.
       bring_up_to_date: ``state -> state``, as ``train.bring_up_to_date``; the state is donated.
@@ -70,7 +70,7 @@ class Steps:
       whole: a copy of a placed tree as one device would have it, on the host, in every process.
     """
 
-    train: Callable[[TrainState, np.ndarray, np.ndarray, Reading], tuple[TrainState, jax.Array]]
+    train: Callable[..., tuple[TrainState, jax.Array]]
     evaluate: Callable[[Params, Any, np.ndarray, Embeds], jax.Array]
     bring_up_to_date: Callable[[TrainState], TrainState]
     create: Callable[..., TrainState] = _called
@@ -126,7 +126,7 @@ def pmapped(
     step = jax.pmap(
         functools.partial(train_step, phase=phase, model=model, train=train, batch_axis=axis),
         axis_name=AXIS,
-        in_axes=(None, 0, 0, None),
+        in_axes=(None, 0, 0, None, 0),
         out_axes=None,
         devices=devices,
         donate_argnums=0,
@@ -144,8 +144,15 @@ def pmapped(
         devices=devices,
     )
 
-    def train_on(state: TrainState, ids: np.ndarray, labels: np.ndarray, frozen: Reading) -> Any:
-        return step(state, axis.shard(ids, num_features), axis.shard(labels, 0), frozen)
+    def train_on(
+        state: TrainState,
+        ids: np.ndarray,
+        labels: np.ndarray,
+        frozen: Reading,
+        weights: np.ndarray | None = None,
+    ) -> Any:
+        own = None if weights is None else axis.shard(weights, 0)
+        return step(state, axis.shard(ids, num_features), axis.shard(labels, 0), frozen, own)
 
     def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Embeds) -> Any:
         sharded = _shard_evenly(ids, len(devices))
@@ -209,13 +216,20 @@ def _on_mesh(
         )
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def step(state: TrainState, ids: jax.Array, labels: jax.Array, frozen: Reading) -> Any:
+    def step(
+        state: TrainState,
+        ids: jax.Array,
+        labels: jax.Array,
+        frozen: Reading,
+        weights: jax.Array | None,
+    ) -> Any:
         one = functools.partial(
             train_step, phase=phase, model=model, train=train, batch_axis=axis, shards=shards
         )
         of_state = specs_of(state)
-        in_specs = (of_state, split, split, specs_of(frozen))
-        return mapped(one, in_specs, (of_state, everywhere))(state, ids, labels, frozen)
+        in_specs = (of_state, split, split, specs_of(frozen), split)
+        sharded = mapped(one, in_specs, (of_state, everywhere))
+        return sharded(state, ids, labels, frozen, weights)
 
     @jax.jit
     def evaluation(params: Params, batch_stats: Any, ids: jax.Array, frozen: Embeds) -> Any:
@@ -237,9 +251,16 @@ def _on_mesh(
         flat = part.reshape(-1, *part.shape[2:])
         return jax.make_array_from_process_local_data(NamedSharding(mesh, split), flat)
 
-    def train_on(state: TrainState, ids: np.ndarray, labels: np.ndarray, frozen: Reading) -> Any:
-        sharded = axis.shard(ids, num_features), axis.shard(labels, 0)
-        return step(state, *map(put, sharded), frozen)
+    def train_on(
+        state: TrainState,
+        ids: np.ndarray,
+        labels: np.ndarray,
+        frozen: Reading,
+        weights: np.ndarray | None = None,
+    ) -> Any:
+        own = None if weights is None else put(axis.shard(weights, 0))
+        ids, labels = axis.shard(ids, num_features), axis.shard(labels, 0)
+        return step(state, put(ids), put(labels), frozen, own)
 
     def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Embeds) -> Any:
         sharded = _shard_evenly(ids, len(devices))

@@ -68,12 +68,20 @@ class BatchAxis:
         """Which of this device's examples belong to the batch, bool ``[per_device]``."""
         return self._first_of_process() + jnp.arange(self.per_device) < self.per_process
 
-    def mean(self, values: jax.Array) -> jax.Array:
+    def mean(self, values: jax.Array, weights: jax.Array | None = None) -> jax.Array:
         """The mean over the whole batch of ``[per_device, ...]``, equal on every device."""
-        return jax.lax.pmean(self.share_of_mean(values), self.name)
+        return jax.lax.pmean(self.share_of_mean(values, weights), self.name)
 
-    def share_of_mean(self, values: jax.Array) -> jax.Array:
-        """What has to be averaged over the devices for the mean over the whole batch."""
+    def share_of_mean(self, values: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+        """What has to be averaged over the devices for the mean over the whole batch.
+
+        Args:
+          values: of this device's examples, ``[per_device, ...]``.
+          weights: of them, float ``[per_device]``, 0 of what fills up; None weighs all alike.
+        """
+        if weights is not None:
+            total = jax.lax.psum(jnp.sum(weights), self.name)
+            return _weighted_sum(values, weights) * (self.size / total)
         if self.is_even:
             return jnp.mean(values, axis=0)
         real = self.is_real().reshape(-1, *[1] * (values.ndim - 1))
@@ -89,6 +97,27 @@ class BatchAxis:
 
     def _first_of_process(self) -> jax.Array:
         return jax.lax.axis_index(self.name) % self.devices * self.per_device
+
+
+def mean_of(
+    values: jax.Array, weights: jax.Array | None, batch_axis: BatchAxis | None
+) -> jax.Array:
+    """The mean over the whole batch, of ``[B, ...]``.
+
+    Args:
+      values: of this device's examples.
+      weights: of them, float ``[B]``, their sum above 0; None weighs all alike.
+      batch_axis: that the batch is split over, or None.
+    """
+    if batch_axis is not None:
+        return batch_axis.mean(values, weights)
+    if weights is None:
+        return jnp.mean(values, axis=0)
+    return _weighted_sum(values, weights) / jnp.sum(weights)
+
+
+def _weighted_sum(values: jax.Array, weights: jax.Array) -> jax.Array:
+    return jnp.sum(values * weights.reshape(-1, *[1] * (values.ndim - 1)), axis=0)
 
 
 def draw(batch_axis: BatchAxis | None, examples: int, of: Callable[[int], jax.Array]) -> jax.Array:

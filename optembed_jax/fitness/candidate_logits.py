@@ -192,6 +192,7 @@ def recalibrated_affines(
     rows: jax.Array | None,
     ids: jax.Array,
     dims: jax.Array,
+    weights: jax.Array | None = None,
     *,
     model: ModelConfig,
     bags: Bags | None = None,
@@ -203,6 +204,7 @@ def recalibrated_affines(
       rows: bool ``[V]``, the frozen row mask; None keeps every row.
       ids: int32 ``[N, F]``, over which the statistics are taken; their labels are not needed.
       dims: int32 ``[F]``, the candidate.
+      weights: float ``[N]``, by which the statistics count the rows; None counts all alike.
       model: the model; static.
       bags: as of :func:`candidate_logits`; static.
 
@@ -214,7 +216,7 @@ def recalibrated_affines(
     form = form_of(model.model)
     if form is not None and form.products:
         x = jnp.concatenate([x, inner_products(embedded).T])
-    return folded_mlp.recalibrate(params.network.get("mlp", {}), x)
+    return folded_mlp.recalibrate(params.network.get("mlp", {}), x, weights)
 
 
 def interactions(columns: jax.Array, candidates: Candidates) -> jax.Array:

@@ -45,18 +45,26 @@ def fold(mlp: Mapping[str, Any], batch_stats: Mapping[str, Any]) -> tuple[UnitAf
     )
 
 
-def recalibrate(mlp: Mapping[str, Any], x: jax.Array) -> tuple[UnitAffine, ...]:
+def recalibrate(
+    mlp: Mapping[str, Any], x: jax.Array, weights: jax.Array | None = None
+) -> tuple[UnitAffine, ...]:
     """As :func:`fold`, with the statistics of a layer's units taken over the given rows.
 
     Args:
       mlp: the parameters of :class:`models.layers.MLP`.
       x: float ``[K, N]``, the perceptron's input, transposed.
+      weights: float ``[N]``, by which the statistics count the rows; None counts all alike.
     """
     affines = []
     for n, kernel in enumerate(kernels(mlp)):
         pre = matmul_columns(kernel, x)
         bias = mlp[f"Dense_{n}"]["bias"]
-        affine = _fold(mlp, n, pre.mean(axis=1) + bias, pre.var(axis=1))
+        if weights is None:
+            mean, var = pre.mean(axis=1), pre.var(axis=1)
+        else:
+            mean = jnp.average(pre, axis=1, weights=weights)
+            var = jnp.average(jnp.square(pre - mean[:, None]), axis=1, weights=weights)
+        affine = _fold(mlp, n, mean + bias, var)
         affines.append(affine)
         x = activate(affine, pre)
     return tuple(affines)

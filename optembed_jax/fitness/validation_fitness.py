@@ -84,6 +84,7 @@ def make_fitness(
     rows: np.ndarray | None,
     ids: np.ndarray,
     labels: np.ndarray,
+    weights: np.ndarray | None = None,
     *,
     measure: str = "auc",
     candidates_per_pass: int = 32,
@@ -101,6 +102,7 @@ def make_fitness(
       rows: bool ``[V]``, the frozen row mask; None keeps every row.
       ids: int32 ``[N, F]``, the validation split.
       labels: 0/1 ``[N]``, with both classes.
+      weights: float32 ``[N]``, above 0, how much each row counts; None counts all alike.
       measure: ``auc``, with the batch statistics as they are, or ``logloss``, recalibrated for
         each candidate; its negative is the fitness.
       candidates_per_pass: candidates scored together, at least 1; more have more in common.
@@ -126,6 +128,7 @@ def make_fitness(
         rows=None if rows is None else jnp.asarray(rows),
         ids=ids[order],
         is_positive=np.asarray(labels)[order] != 0,
+        weights=None if weights is None else np.asarray(weights, np.float32)[order],
         measure=measure,
         steps=-(-candidates_per_pass // GROUP) * GROUP,
         batch_size=batch_size or default_batch_size(model, sizes[0]),
@@ -160,6 +163,7 @@ class _Scorer:
     rows: jax.Array | None
     ids: np.ndarray
     is_positive: np.ndarray
+    weights: np.ndarray | None
     measure: str
     steps: int
     batch_size: int
@@ -186,7 +190,10 @@ class _Scorer:
         positive = self.is_positive[:num_rows]
         measured = _jitted_measure(self.measure)
         ones, zeros = np.flatnonzero(positive), np.flatnonzero(~positive)
-        found = [measured(own[ones], own[zeros]) for own in logits[: len(dims)]]
+        weights = None
+        if self.weights is not None:
+            weights = self.weights[ones], self.weights[zeros]
+        found = [measured(own[ones], own[zeros], weights) for own in logits[: len(dims)]]
         fitness = np.empty(len(dims))
         fitness[candidates.steps.order[: len(dims)]] = found  # Waits for what still computes.
         return fitness
@@ -245,10 +252,12 @@ class _Scorer:
     def _affines(self, num_rows: int, candidates: Candidates) -> tuple[UnitAffine, ...]:
         if self.measure == "auc" or not self.batch_stats:
             return _shared_affines(self.params, self.batch_stats, self.steps)
-        ids = jnp.asarray(self.ids[: min(num_rows, self.calibration_rows)])
+        rows = min(num_rows, self.calibration_rows)
+        ids = jnp.asarray(self.ids[:rows])
+        weights = None if self.weights is None else jnp.asarray(self.weights[:rows])
         recalibrate = _jitted_affines(self.model, self.bags)
         own = [
-            recalibrate(self.params, self.rows, ids, jnp.asarray(dims))
+            recalibrate(self.params, self.rows, ids, jnp.asarray(dims), weights)
             for dims in candidates.dims[: candidates.steps.count]
         ]
         own += [own[-1]] * (self.steps - len(own))
@@ -300,4 +309,4 @@ def _jitted_affines(model: ModelConfig, bags: Bags | None) -> Callable[..., tupl
 def _jitted_measure(measure: str) -> Callable[..., jax.Array]:
     if measure == "auc":
         return jax.jit(auc_on_device)
-    return jax.jit(lambda positives, negatives: -logloss_on_device(positives, negatives))
+    return jax.jit(lambda *of_classes: -logloss_on_device(*of_classes))

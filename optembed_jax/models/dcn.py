@@ -30,17 +30,25 @@ class DCN(nn.Module):
     batch_axis: BatchAxis | None = None
 
     @nn.compact
-    def __call__(self, embedded: Embedded, linear: None = None, *, train: bool) -> jax.Array:
+    def __call__(
+        self,
+        embedded: Embedded,
+        linear: None = None,
+        *,
+        train: bool,
+        weights: jax.Array | None = None,
+    ) -> jax.Array:
         """``embedded`` ``[B, F, D]`` or ragged, to logits ``[B]``."""
         x0 = flatten_fields(embedded)
         width = (self.cross_layers, x0.shape[-1])
-        weights = self.param("cross_weight", xavier_uniform, width)
+        kernels = self.param("cross_weight", xavier_uniform, width)
         biases = self.param("cross_bias", nn.initializers.zeros, width)
         offsets, shift = self._constants()
         x = x0
-        for weight, bias, offset in zip(weights, biases, offsets, strict=True):
-            x = x0 * (x @ weight + offset)[:, None] + bias + x
-        hidden = MLP(self.mlp_dims, self.dropout, self.batch_axis, name="mlp")(x0, train=train)
+        for kernel, bias, offset in zip(kernels, biases, offsets, strict=True):
+            x = x0 * (x @ kernel + offset)[:, None] + bias + x
+        mlp = MLP(self.mlp_dims, self.dropout, self.batch_axis, name="mlp")
+        hidden = mlp(x0, train=train, weights=weights)
         return Logit(name="logit")(jnp.concatenate([x, hidden], axis=-1)) + shift
 
     def _constants(self) -> tuple[jax.Array, jax.Array]:

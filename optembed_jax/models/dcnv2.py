@@ -24,7 +24,14 @@ class DCNV2(nn.Module):
     batch_axis: BatchAxis | None = None
 
     @nn.compact
-    def __call__(self, embedded: Embedded, linear: None = None, *, train: bool) -> jax.Array:
+    def __call__(
+        self,
+        embedded: Embedded,
+        linear: None = None,
+        *,
+        train: bool,
+        weights: jax.Array | None = None,
+    ) -> jax.Array:
         """``embedded`` ``[B, F, D]`` or ragged, to logits ``[B]``."""
         x0 = flatten_fields(embedded)
         x = x0
@@ -35,5 +42,6 @@ class DCNV2(nn.Module):
                 name=f"cross_{layer}",
             )(x)
             x = x0 * mixed + x
-        hidden = MLP(self.mlp_dims, self.dropout, self.batch_axis, name="mlp")(x0, train=train)
+        mlp = MLP(self.mlp_dims, self.dropout, self.batch_axis, name="mlp")
+        hidden = mlp(x0, train=train, weights=weights)
         return Logit(name="logit")(jnp.concatenate([x, hidden], axis=-1))

@@ -17,9 +17,16 @@ class DeepFM(nn.Module):
     batch_axis: BatchAxis | None = None
 
     @nn.compact
-    def __call__(self, embedded: Embedded, linear: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(
+        self,
+        embedded: Embedded,
+        linear: jax.Array,
+        *,
+        train: bool,
+        weights: jax.Array | None = None,
+    ) -> jax.Array:
         """``embedded`` ``[B, F, D]`` or ragged, and ``linear`` ``[B]`` to logits ``[B]``."""
         hidden = MLP(self.mlp_dims, self.dropout, self.batch_axis, name="mlp")(
-            flatten_fields(embedded), train=train
+            flatten_fields(embedded), train=train, weights=weights
         )
         return Logit(name="logit")(hidden) + linear + fm_interaction(embedded)

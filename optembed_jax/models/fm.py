@@ -10,8 +10,15 @@ class FM(nn.Module):
     """``bias + linear + sum of the inner products of all pairs of fields``."""
 
     @nn.compact
-    def __call__(self, embedded: Embedded, linear: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(
+        self,
+        embedded: Embedded,
+        linear: jax.Array,
+        *,
+        train: bool,
+        weights: jax.Array | None = None,
+    ) -> jax.Array:
         """``embedded`` ``[B, F, D]`` or ragged, and ``linear`` ``[B]`` to logits ``[B]``."""
-        del train  # The same in training and evaluation.
+        del train, weights  # The same in training and evaluation.
         bias = self.param("bias", nn.initializers.zeros, ())
         return bias + linear + fm_interaction(embedded)

@@ -269,8 +269,12 @@ def logits_of(
     train: bool = False,
     dropout_key: jax.Array | None = None,
     batch_axis: BatchAxis | None = None,
+    weights: jax.Array | None = None,
 ) -> tuple[jax.Array, Any]:
-    """What the backbone makes of what it reads; arguments and outcome as of :func:`forward`."""
+    """What the backbone makes of what it reads; arguments and outcome as of :func:`forward`.
+
+    And ``weights`` float ``[B]``, by which batch statistics count the examples; None: all alike.
+    """
     variables = {"params": network, "batch_stats": batch_stats}
     module = backbone(config, batch_axis)
     if not train:
@@ -278,6 +282,12 @@ def logits_of(
         return logits, batch_stats
     rngs = None if dropout_key is None else {"dropout": dropout_key}
     logits, updated = module.apply(
-        variables, embedded, linear, train=True, rngs=rngs, mutable=["batch_stats"]
+        variables,
+        embedded,
+        linear,
+        train=True,
+        weights=weights,
+        rngs=rngs,
+        mutable=["batch_stats"],
     )
     return logits, updated.get("batch_stats", batch_stats)

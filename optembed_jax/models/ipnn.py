@@ -18,10 +18,17 @@ class IPNN(nn.Module):
     batch_axis: BatchAxis | None = None
 
     @nn.compact
-    def __call__(self, embedded: Embedded, linear: None = None, *, train: bool) -> jax.Array:
+    def __call__(
+        self,
+        embedded: Embedded,
+        linear: None = None,
+        *,
+        train: bool,
+        weights: jax.Array | None = None,
+    ) -> jax.Array:
         """``embedded`` ``[B, F, D]`` or ragged, to logits ``[B]``."""
         products = jnp.concatenate([flatten_fields(embedded), inner_products(embedded)], axis=-1)
         hidden = MLP(self.mlp_dims, self.dropout, self.batch_axis, name="mlp")(
-            products, train=train
+            products, train=train, weights=weights
         )
         return Logit(name="logit")(hidden)

@@ -55,11 +55,12 @@ class MLP(nn.Module):
     batch_axis: BatchAxis | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """``[B, K]`` to ``[B, widths[-1]]``."""
+    def __call__(self, x: jax.Array, *, train: bool, weights: jax.Array | None = None) -> jax.Array:
+        """``[B, K]`` to ``[B, widths[-1]]``; ``weights`` ``[B]`` of the examples, or all alike."""
         for number, width in enumerate(self.widths):
             x, bias = Linear(width, name=f"Dense_{number}")(x)
-            x = BatchNorm(self.batch_axis, name=f"BatchNorm_{number}")(x, bias, train=train)
+            norm = BatchNorm(self.batch_axis, name=f"BatchNorm_{number}")
+            x = norm(x, bias, train=train, weights=weights)
             x = nn.relu(x)
             x = Dropout(self.dropout, self.batch_axis)(x, train=train)
         return x

@@ -67,12 +67,15 @@ def shifted(network: Mapping[str, Any], shift: float) -> dict[str, Any]:
     return _with_output(network, {"bias": _output(network)["bias"] + jnp.float32(shift)})
 
 
-def shift_to_rate(logits: np.ndarray, click_rate: float) -> float:
+def shift_to_rate(
+    logits: np.ndarray, click_rate: float, weights: np.ndarray | None = None
+) -> float:
     """What to add to logits so that their mean probability is the click rate.
 
     Args:
       logits: float ``[N]``, finite, at least one.
       click_rate: in (0, 1).
+      weights: of the mean, float ``[N]``, above 0; None weighs all alike.
 
     Raises:
       InputError: as :func:`log_odds`.
@@ -82,7 +85,11 @@ def shift_to_rate(logits: np.ndarray, click_rate: float) -> float:
     low, high = wanted - logits.max(), wanted - logits.min()
     if low == high:
         return float(low)
-    return float(brentq(lambda shift: expit(logits + shift).mean() - click_rate, low, high))
+
+    def gap(shift: float) -> float:
+        return float(np.average(expit(logits + shift), weights=weights) - click_rate)
+
+    return float(brentq(gap, low, high))
 
 
 def of_all_rows(network: Mapping[str, Any], negative_rate: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from optembed_jax.exchange.batch_axis import BatchAxis, draw
+from optembed_jax.exchange.batch_axis import BatchAxis, draw, mean_of
 
 MOMENTUM, EPSILON = 0.9, 1e-5
 """Of the running statistics, and beside the variance: those of the reference."""
@@ -35,10 +35,13 @@ class BatchNorm(nn.Module):
     batch_axis: BatchAxis | None
 
     @nn.compact
-    def __call__(self, x: jax.Array, bias: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, bias: jax.Array, *, train: bool, weights: jax.Array | None = None
+    ) -> jax.Array:
         """Units ``[B, K]`` without their biases ``[K]``, to ``[B, K]``.
 
-        By the statistics of the batch, or the running ones.
+        By the statistics of the batch, where an example of weight 2 (``weights`` ``[B]``) counts as
+        two of weight 1, or by the running ones.
         """
         shape = x.shape[-1:]
         running_mean = self.variable("batch_stats", "mean", lambda: jnp.zeros(shape, jnp.float32))
@@ -47,16 +50,14 @@ class BatchNorm(nn.Module):
         shift = self.param("bias", nn.initializers.zeros, shape)
         mean, var = running_mean.value - bias, running_var.value
         if train:
-            mean, square = self._mean(x), self._mean(jax.lax.square(x))
+            mean = mean_of(x, weights, self.batch_axis)
+            square = mean_of(jax.lax.square(x), weights, self.batch_axis)
             # Rounding may leave a little less than nothing.
             var = jnp.maximum(0.0, square - jax.lax.square(mean))
             running_mean.value = MOMENTUM * running_mean.value + (1 - MOMENTUM) * (mean + bias)
             running_var.value = MOMENTUM * running_var.value + (1 - MOMENTUM) * var
         factor = jax.lax.rsqrt(var + EPSILON) * scale
         return x * factor + (shift - mean * factor)
-
-    def _mean(self, values: jax.Array) -> jax.Array:
-        return jnp.mean(values, 0) if self.batch_axis is None else self.batch_axis.mean(values)
 
 
 class Dropout(nn.Module):

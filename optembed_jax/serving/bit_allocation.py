@@ -97,7 +97,12 @@ def storages(choice: Mapping[str, str], num_fields: int) -> Storage:
 
 
 def measured(
-    config: ModelConfig, params: Params, batch_stats: Any, index: CompactIndex, ids: np.ndarray
+    config: ModelConfig,
+    params: Params,
+    batch_stats: Any,
+    index: CompactIndex,
+    ids: np.ndarray,
+    weights: np.ndarray | None = None,
 ) -> dict[str, list[Option]]:
     """The options of each part of a compact model.
 
@@ -107,6 +112,7 @@ def measured(
       batch_stats: its running batch statistics.
       index: of the compact table.
       ids: int32 ``[N, F]``, rows over which the logits are compared.
+      weights: float ``[N]``, how much each counts; None counts all alike.
 
     Returns:
       Of ``rows/f`` of each field with columns, ``linear``, and ``kernel/...`` of the network.
@@ -116,7 +122,7 @@ def measured(
     exact = logits_of(params.table, network)
 
     def harm(table: CompactTable, net: Mapping[str, np.ndarray]) -> float:
-        return float(np.mean(np.square(logits_of(table, net) - exact)))
+        return float(np.average(np.square(logits_of(table, net) - exact), weights=weights))
 
     def of(storage: Storage) -> StoredModel:
         return store(params, batch_stats, index, storage)

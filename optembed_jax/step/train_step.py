@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optembed_jax.exchange.batch_axis import BatchAxis, draw
+from optembed_jax.exchange.batch_axis import BatchAxis, draw, mean_of
 from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.method.dimension import sample_dims
 from optembed_jax.models.forward import Embeds, Params, Reading, Selection, logits_of
@@ -76,6 +76,7 @@ def train_step(
     ids: jax.Array,
     labels: jax.Array,
     frozen: Reading,
+    weights: jax.Array | None = None,
     *,
     phase: Phase,
     model: ModelConfig,
@@ -92,6 +93,8 @@ def train_step(
       labels: float32 0/1 ``[B]``.
       frozen: how ids read the table in retraining, full or in stacks;
         in the other phases ``Selection()``, with the bags of a data set that has any.
+      weights: float32 ``[B]``, how much each example counts in the loss and in batch statistics, 0
+        of one that only fills up; their sum over the batch is above 0. None: all alike.
       phase: of training.
       model: the model.
       train: the optimiser settings.
@@ -102,8 +105,8 @@ def train_step(
         None: every device holds all.
 
     Returns:
-      The state after the step, and the loss: mean binary cross-entropy plus, in the supernet,
-      ``alpha * sum(exp(-t))``.
+      The state after the step, and the loss: mean binary cross-entropy, ``sum(w l) / sum(w)`` over
+      the whole batch, plus, in the supernet, ``alpha * sum(exp(-t))``.
     """
     train = train.at(state.lr_scale)
     dims_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
@@ -121,10 +124,12 @@ def train_step(
             train=True,
             dropout_key=dropout_key,
             batch_axis=batch_axis,
+            weights=weights,
         )
         losses = optax.sigmoid_binary_cross_entropy(logits, labels)
-        loss = jnp.mean(losses) if batch_axis is None else batch_axis.share_of_mean(losses)
-        return loss, batch_stats
+        if batch_axis is not None:
+            return batch_axis.share_of_mean(losses, weights), batch_stats
+        return mean_of(losses, weights, None), batch_stats
 
     (loss, batch_stats), (of_table, of_network) = jax.value_and_grad(
         loss_of, argnums=(0, 1), has_aux=True

@@ -11,7 +11,7 @@ that training never read come last, in the whole table or, with the last score, 
                          it is visited.
 ``taylor``               ``sum |g . e|`` over the steps that read it: what the loss would change
                          by without the row, to first order.
-``frequency``            How often training read it.
+``frequency``            How often training read it, or what the rows weigh that did.
 ``frequency_per_field``  The same share of every field, its most frequent rows.
 =======================  ===================================================================
 """
@@ -177,7 +177,13 @@ def sum_of_idle_norms(
     return jnp.where(steps > 0, count * norm + change * (count + 1) / 2, 0.0)
 
 
-def row_scores(scores: ScoreState, table_rows: jax.Array, fields: Fields, step: int) -> np.ndarray:
+def row_scores(
+    scores: ScoreState,
+    table_rows: jax.Array,
+    fields: Fields,
+    step: int,
+    weights: np.ndarray | None = None,
+) -> np.ndarray:
     """The score of each row, float64 ``[V]``; higher is kept first.
 
     Args:
@@ -185,8 +191,12 @@ def row_scores(scores: ScoreState, table_rows: jax.Array, fields: Fields, step: 
       table_rows: float ``[V, D]``, up to date.
       fields: the data set's fields.
       step: steps taken.
+      weights: float ``[V]``, what the training rows that read each row weigh; None where all count
+        alike.
     """
     reads = np.asarray(scores.reads, np.float64)
+    if weights is not None:
+        reads = np.where(reads > 0, weights, 0.0)
     if scores.kind == "frequency":
         return reads
     if scores.kind == "frequency_per_field":

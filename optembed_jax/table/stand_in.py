@@ -3,7 +3,8 @@
 That is the field's OOV row (the first of its block): values never seen read it, those below
 ``min_count``, and with ``mode_oov=shared`` those that are pruned as well. Where hardly a row of the
 training data reads it, training leaves it at its initial values, which say nothing but the seed:
-then it becomes the mean of the field, weighted by how often each row was read. A departure from the
+then it becomes the mean of the field, weighted by how often each row was read, or by what the rows
+weigh that did. A departure from the
 paper, which does not say what a new value reads.
 """
 
@@ -60,6 +61,7 @@ def reckoned(
     rows: np.ndarray | None = None,
     *,
     is_shared: bool = False,
+    weights: np.ndarray | None = None,
 ) -> Table:
     """A trained table with the mean of its field in each stand-in that was seldom read.
 
@@ -69,19 +71,26 @@ def reckoned(
       counts: int ``[V]``, training rows that had each value.
       rows: bool ``[V]``, rows kept, which the mean is taken over; None keeps all.
       is_shared: whether pruned values read the stand-in, and trained it.
+      weights: float ``[V]``, what those training rows weigh; None: as much as they are.
 
     Returns:
       The table; the same object where nothing is to be changed.
     """
     kept = np.ones(fields.num_features, bool) if rows is None else np.asarray(rows) != 0
     seldom = reads(counts, fields, kept if is_shared else None) < SELDOM
-    weights = np.where(kept, counts, 0)
-    has_others = np.bincount(fields.field_of_row, weights, minlength=fields.num_fields) > 0
-    return _with_means(table, fields, weights, seldom & kept[fields.oov_ids] & has_others)
+    shares = np.where(kept, counts if weights is None else weights, 0)
+    has_others = np.bincount(fields.field_of_row, shares, minlength=fields.num_fields) > 0
+    return _with_means(table, fields, shares, seldom & kept[fields.oov_ids] & has_others)
 
 
 def cut(
-    table: Table, fields: Fields, counts: np.ndarray, rows: np.ndarray, *, prunes_linear: bool
+    table: Table,
+    fields: Fields,
+    counts: np.ndarray,
+    rows: np.ndarray,
+    *,
+    prunes_linear: bool,
+    weights: np.ndarray | None = None,
 ) -> Table:
     """A table that was trained with all rows, its pruned ones replaced by their field's stand-in.
 
@@ -94,6 +103,7 @@ def cut(
       counts: int ``[V]``, training rows that had each value.
       rows: bool ``[V]``, rows kept, the stand-ins among them.
       prunes_linear: whether pruned values read the stand-in's linear weight too.
+      weights: as of :func:`reckoned`.
     """
     kept = np.asarray(rows) != 0
     check_kept(kept, fields)
@@ -101,9 +111,10 @@ def cut(
     is_reader[fields.oov_ids] = True
     often = reads(counts, fields, kept) >= SELDOM
     # Of seldom read stand-ins all rows count, of the others those that read them.
-    weights = np.where(is_reader | ~often[fields.field_of_row], counts, 0)
-    has_any = np.bincount(fields.field_of_row, weights, minlength=fields.num_fields) > 0
-    return _folded(_with_means(table, fields, weights, has_any), fields, kept, prunes_linear)
+    own = counts if weights is None else weights
+    shares = np.where(is_reader | ~often[fields.field_of_row], own, 0)
+    has_any = np.bincount(fields.field_of_row, shares, minlength=fields.num_fields) > 0
+    return _folded(_with_means(table, fields, shares, has_any), fields, kept, prunes_linear)
 
 
 def _with_means(table: Table, fields: Fields, weights: np.ndarray, chosen: np.ndarray) -> Table:

@@ -19,7 +19,7 @@ from optembed_jax.serving.bundle_content import Content, read_content
 from optembed_jax.storage.object_store import write_whole
 from optembed_jax.targets.onnx_forward import Forward
 from optembed_jax.targets.onnx_graph import Graph
-from optembed_jax.targets.onnx_inputs import NUMBER, Inputs, inputs_of
+from optembed_jax.targets.onnx_inputs import NOTHING, NUMBER, Inputs, inputs_of
 from optembed_jax.targets.probes import check_equal, probe_columns, probe_ids
 from optembed_jax.values.description import Description
 from optembed_jax.values.lookup import Lookup
@@ -69,14 +69,11 @@ def model_of(bundle: Bundle, takes_ids: bool) -> onnx.ModelProto:
     if takes_ids:
         places, weights = _places_of_ids(graph, bundle)
     else:
-        several = [f["name"] for f in content.manifest["fields"] if f.get("slots", 1) > 1]
-        if several:
-            raise InputError(
-                f"cells of field {several[0]!r} hold several values, for which there is no input "
-                "of texts; give --takes_ids, and encode rows with the bundle"
-            )
         columns = Inputs(graph, *_values_of(bundle)).places()
         places = graph.op("Concat", *map(graph.as_column, columns), axis=1)
+        if bundle.fields.num_slots > bundle.fields.num_fields:
+            empty = graph.op("Equal", places, graph.constant(np.int64(NOTHING)))
+            places, weights = _counted(graph, bundle, places, empty)
     tensors = {name: np.asarray(array) for name, array in bundle.weights.items()}
     logit = Forward(graph, content, tensors).logits(places, weights)
     outputs = {PROBABILITY: graph.op("Sigmoid", logit), LOGIT: logit}
@@ -140,6 +137,12 @@ def _places_of_ids(graph: Graph, bundle: Bundle) -> tuple[str, str | None]:
     is_cell = np.array(fields.slots)[of_slot] > 1
     empty = graph.op("Equal", ids, graph.constant(np.int64(fields.num_features)))
     empty = graph.op("And", empty, graph.constant(is_cell))
+    return _counted(graph, bundle, checked, empty)
+
+
+def _counted(graph: Graph, bundle: Bundle, place: str, empty: str) -> tuple[str, str]:
+    """Places with the first row in slots without a value, and what each slot counts."""
+    fields, of_slot = bundle.fields, bundle.fields.field_of_slot
     weights = graph.floats(graph.op("Not", empty))
     if bundle.manifest["model"].get("pooling", "mean") == "mean":
         belongs = (of_slot[:, None] == np.arange(fields.num_fields)).astype(np.float32)
@@ -147,7 +150,7 @@ def _places_of_ids(graph: Graph, bundle: Bundle) -> tuple[str, str | None]:
         count = graph.op("Max", count, graph.constant(np.float32(1)))
         of_slots = graph.op("Gather", count, graph.constant(of_slot.astype(np.int64)), axis=1)
         weights = graph.op("Div", weights, of_slots)
-    return graph.op("Where", empty, graph.constant(np.int64(0)), checked), weights
+    return graph.op("Where", empty, graph.constant(np.int64(0)), place), weights
 
 
 def _about(content: Content) -> dict[str, str]:

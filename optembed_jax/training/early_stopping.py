@@ -54,23 +54,27 @@ class EarlyStopping:
         if not 0 <= self.errors < np.inf:
             raise InputError(f"early_stop_errors must be at least 0, not {self.errors}")
 
-    def judge(self, labels: np.ndarray, logits: np.ndarray) -> "Judged":
+    def judge(
+        self, labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None
+    ) -> "Judged":
         """An epoch by its validation.
 
         Args:
           labels: 0/1 ``[N]``, both classes.
           logits: float ``[N]``.
+          weights: float ``[N]``, above 0; None weighs all rows alike.
 
         Raises:
           InputError: as ``metrics.auc``.
         """
-        auc, logloss = metrics.auc(labels, logits), metrics.logloss(labels, logits)
-        calibration = metrics.calibration(labels, logits)
+        auc = metrics.auc(labels, logits, weights)
+        logloss = metrics.logloss(labels, logits, weights)
+        calibration = metrics.calibration(labels, logits, weights)
         merit = auc if self.by == "auc" else -logloss
         influence: tuple[float, ...] = ()
         if self.errors > 0:
             of = metrics.auc_influence if self.by == "auc" else metrics.logloss_influence
-            influence = tuple(_by_group(labels, of(labels, logits)).tolist())
+            influence = tuple(_by_group(labels, of(labels, logits, weights)).tolist())
         return Judged(auc, logloss, calibration, merit, influence)
 
     def is_within_noise(self, behind: float, own: Sequence[float], best: Sequence[float]) -> bool:

@@ -43,6 +43,7 @@ class _Shuffled:
     batches: Sequence[Batch]
     columns: Sequence[int] | np.ndarray
     order: np.ndarray
+    is_weighted: bool
 
     @property
     def num_batches(self) -> int:
@@ -64,23 +65,28 @@ def feature_worth(
     batches: Sequence[Batch],
     columns: Sequence[Sequence[int] | np.ndarray],
     seed: int,
+    *,
+    is_weighted: bool = False,
 ) -> list[Worth]:
     """What each field is worth on some rows.
 
     Args:
-      score: labels and logits of all rows of weight 1, such as ``prediction.predict``.
+      score: labels and logits of all rows that are no padding, as of ``prediction.predict``.
       batches: the rows.
       columns: of the ids, those of each field: its slots.
       seed: of the shuffling; each field has its own order.
+      is_weighted: whether some rows count more than others.
     """
-    rows = int(sum((batch.weights > 0).sum() for batch in batches))
-    labels, logits = score(_Shuffled(batches, (), np.arange(rows)))
+    counted = np.concatenate([batch.weights[batch.weights > 0] for batch in batches])
+    rows, weights = len(counted), counted if is_weighted else None
+    labels, logits = score(_Shuffled(batches, (), np.arange(rows), is_weighted))
     found = []
     for field, own in enumerate(columns):
         order = np.random.default_rng((seed, field)).permutation(rows)
-        _, without = score(_Shuffled(batches, own, order))
+        _, without = score(_Shuffled(batches, own, order, is_weighted))
         auc = None
         if 0 < labels.sum() < rows:
-            auc = metrics.auc(labels, logits) - metrics.auc(labels, without)
-        found.append(Worth(auc, metrics.logloss(labels, without) - metrics.logloss(labels, logits)))
+            auc = metrics.auc(labels, logits, weights) - metrics.auc(labels, without, weights)
+        logloss = metrics.logloss(labels, without, weights)
+        found.append(Worth(auc, logloss - metrics.logloss(labels, logits, weights)))
     return found

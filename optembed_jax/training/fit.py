@@ -73,6 +73,7 @@ def fit(
     steps: Steps | None = None,
     position: Position | None = None,
     saving: Saving | None = None,
+    logit_shift: float = 0.0,
 ) -> Fitted:
     """Train until the validation has not become better for ``patience`` epochs.
 
@@ -100,6 +101,8 @@ def fit(
       position: where ``state`` stands; None is the beginning. One that is past its first epoch
         needs the ``saving`` that it came from, which holds the best epoch.
       saving: None saves nothing, and keeps a copy of the best epoch on the device instead.
+      logit_shift: is added to logits before an epoch is judged, where validation rows are clicked
+        more or less often than training rows for reasons that are known.
 
     Raises:
       InputError: ``epochs`` or ``patience`` below 1.
@@ -116,7 +119,7 @@ def fit(
     stopping = EarlyStopping() if stopping is None else stopping
     loop = _Loop(
         *(train_batches, validation_batches, frozen, phase, model, train, steps, stopping),
-        *(on_step, saving),
+        *(on_step, saving, logit_shift),
     )
     best = state
     while not position.is_over(epochs, patience, train.plateau):
@@ -160,6 +163,7 @@ class _Loop:
     stopping: EarlyStopping
     on_step: Callable[[int, int, jax.Array], None] | None
     saving: Saving | None
+    logit_shift: float
 
     def step(self, position: Position) -> int:
         """Steps taken until there."""
@@ -193,7 +197,8 @@ def _train_epoch(loop: _Loop, state: TrainState, position: Position) -> tuple[Tr
         state = begin_epoch(with_lr_scale(state, scale, train=loop.train))
     remaining = loop.train_batches.epoch(position.epoch, position.batch)
     for number, batch in enumerate(remaining, position.batch + 1):
-        state, loss = loop.steps.train(state, batch.ids, batch.labels, loop.frozen)
+        weights = (batch.weights,) if loop.train_batches.is_weighted else ()
+        state, loss = loop.steps.train(state, batch.ids, batch.labels, loop.frozen, *weights)
         unread.append(loss)
         rows = len(batch.labels)
         if loop.on_step is not None:
@@ -255,7 +260,7 @@ def _validate(loop: _Loop, state: TrainState, position: Position) -> tuple[Epoch
         if loop.saving is not None and loop.saving.stop():
             raise _stopped(loop.saving, f"{loop.phase.value}: end of epoch {position.epoch}")
 
-    labels, logits = predict(
+    predicted = predict(
         state.params,
         state.batch_stats,
         loop.validation_batches,
@@ -265,9 +270,12 @@ def _validate(loop: _Loop, state: TrainState, position: Position) -> tuple[Epoch
         steps=loop.steps,
         on_batch=stop_if_asked,
     )
-    if not np.isfinite(logits).all():
+    if not np.isfinite(predicted.logits).all():
         raise loop.diverged(f"after epoch {position.epoch} the model's logits are no longer finite")
-    judged = loop.stopping.judge(labels, logits)
+    if loop.logit_shift:
+        shift = np.float32(loop.logit_shift)
+        predicted = predicted._replace(logits=predicted.logits + shift)
+    judged = loop.stopping.judge(*predicted)
     merit = position.merit
     best = merit is None or judged.merit > merit
     within_noise = (

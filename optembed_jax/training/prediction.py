@@ -1,7 +1,7 @@
 """Labels and logits of a whole split, and what is asked of the reader of one."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class Batch(Protocol):
 
     @property
     def weights(self) -> np.ndarray:
-        """float32 ``[B]``: 1 for a row, 0 for padding."""
+        """float32 ``[B]``: how much a row counts, 1 where all count alike; 0 for padding."""
 
 
 class Batches(Protocol):
@@ -34,8 +34,26 @@ class Batches(Protocol):
     def num_batches(self) -> int:
         """Batches of an epoch."""
 
+    @property
+    def is_weighted(self) -> bool:
+        """Whether some rows count more than others."""
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch number ``start``."""
+
+
+class Predicted(NamedTuple):
+    """What a model says of a split's rows, as ``metrics`` takes it.
+
+    Attributes:
+      labels: float32 0/1 ``[N]``.
+      logits: float32 ``[N]``.
+      weights: float32 ``[N]``, above 0; None where all rows count alike.
+    """
+
+    labels: np.ndarray
+    logits: np.ndarray
+    weights: np.ndarray | None
 
 
 def predict(
@@ -48,18 +66,23 @@ def predict(
     model: ModelConfig,
     steps: Steps | None = None,
     on_batch: Callable[[], None] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and logits, float32 ``[N]`` each, of every row of weight 1, in the reader's order.
+) -> Predicted:
+    """Labels and logits of every row that is no padding, in the reader's order.
 
     The reader gives every process all rows; ``steps`` are as in ``fit.fit``, and ``on_batch`` is
     called after each batch.
     """
     step = one_device_evaluation(phase, model) if steps is None else steps.evaluate
-    labels, logits = [], []
+    labels, logits, weights = [], [], []
     for batch in batches.epoch(0):
         real = batch.weights > 0
         logits.append(np.asarray(step(params, batch_stats, batch.ids, frozen))[real])
         labels.append(batch.labels[real])
+        weights.append(batch.weights[real])
         if on_batch is not None:
             on_batch()
-    return np.concatenate(labels), np.concatenate(logits)
+    return Predicted(
+        np.concatenate(labels),
+        np.concatenate(logits),
+        np.concatenate(weights) if batches.is_weighted else None,
+    )

@@ -18,13 +18,11 @@ from typing import Any
 import numpy as np
 
 from optembed_jax.errors import InputError
+from optembed_jax.values.rule import BLANKS
 from optembed_jax.values.text import text_of
 
 MARK = "\ufdd0"
 """Stands before each item of a list."""
-
-BLANKS = " \t"
-"""What is no part of a value in a text with a separator."""
 
 
 @dataclasses.dataclass(frozen=True)

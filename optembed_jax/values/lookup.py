@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from optembed_jax.errors import InputError
-from optembed_jax.values.rule import BINARY, BOOLEAN, MISSING_WORDS, MOMENT, NUMBER, Rule
+from optembed_jax.values.rule import BINARY, BLANKS, BOOLEAN, MISSING_WORDS, MOMENT, NUMBER, Rule
 from optembed_jax.values.table import Texts, TextTable, joined, texts_of
 
 
@@ -81,21 +81,25 @@ class Lookup:
     def places(self, texts: Texts, field: np.ndarray) -> np.ndarray:
         """Places in their fields' blocks, int64 ``[N]``, 0 (OOV) for values without one.
 
-        A text is looked up as it is, and where it has no place as its rule reads it: what has one
-        is written as rules write it already.
+        A text is looked up as it is, and where it has no place as its rule reads it, without blanks
+        around it: what has one is written as rules write it already.
 
         Args:
           texts: ``N`` values, the missing one as the empty text.
           field: the number of each one's field, int64 ``[N]``.
         """
         found = self.table.find(texts, field)
-        lost = np.flatnonzero((found < 0) & self._has_rule[field])
+        lost = np.flatnonzero(found < 0)
         if len(lost):
-            found[lost] = self._places_by_rule(texts.take(lost), field[lost])
+            blank = _have_blanks(texts, lost)
+            chosen = blank | self._has_rule[field[lost]]
+            lost, blank = lost[chosen], blank[chosen]
+        if len(lost):
+            found[lost] = self._places_by_rule(texts.take(lost), field[lost], blank)
         found += 1
         return found
 
-    def _places_by_rule(self, texts: Texts, field: np.ndarray) -> np.ndarray:
+    def _places_by_rule(self, texts: Texts, field: np.ndarray, blank: np.ndarray) -> np.ndarray:
         found = np.full(len(texts), -1, np.int64)
         is_word = self._reads_words[field] & (texts.lengths <= _LONGEST_WORD)
         rows = np.flatnonzero(is_word)
@@ -109,7 +113,7 @@ class Lookup:
         may_change = self._is_kind_of_all[field] | numbers
         if numbers.any():
             may_change &= ~numbers | _have_sign(texts)
-        rows = np.flatnonzero(may_change & ~is_word)
+        rows = np.flatnonzero((may_change | blank) & ~is_word)
         if len(rows):
             written = [
                 self.rules[f].canonical(text or None) or ""
@@ -223,6 +227,14 @@ def _have_sign(texts: Texts) -> np.ndarray:
     return other[texts.starts[1:]] > other[texts.starts[:-1]]
 
 
+def _have_blanks(texts: Texts, rows: np.ndarray) -> np.ndarray:
+    """Which of some texts begin or end with a blank, bool of the length of their numbers."""
+    begin, end = texts.starts[rows], texts.starts[rows + 1]
+    found = np.isin(texts.data[begin], _BLANKS) | np.isin(texts.data[end - 1], _BLANKS)
+    return found & (end > begin)
+
+
+_BLANKS = np.frombuffer(BLANKS.encode(), np.uint8)
 _LONGEST_WORD = max(map(len, MISSING_WORDS))
 _WORDS = TextTable(texts_of(sorted(MISSING_WORDS)), np.array([0, len(MISSING_WORDS)]))
 

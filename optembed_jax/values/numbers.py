@@ -3,9 +3,12 @@
 import math
 import re
 
-MISSING_NUMBERS = ("", r"\N", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
-"""Spellings of a missing number in text."""
+from optembed_jax.values.rule import BLANKS, MAYBE_MISSING, MISSING_WORDS
 
+MISSING_NUMBERS = ("", *sorted(MISSING_WORDS | MAYBE_MISSING))
+"""Spellings of a missing number in text: whatever is one in any column, or may be one."""
+
+_MISSING = frozenset(MISSING_NUMBERS)
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
@@ -15,7 +18,8 @@ def number_of(text: str | None) -> float:
     Raises:
       ValueError: it is neither missing nor a finite number.
     """
-    if text is None or text in MISSING_NUMBERS:
+    text = text and text.strip(BLANKS)
+    if text is None or text in _MISSING:
         return math.nan
     if _NUMBER.fullmatch(text) is None or math.isinf(float(text)):
         raise ValueError(f"{text[:60]!r} is no number")

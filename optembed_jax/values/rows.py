@@ -10,7 +10,7 @@ from optembed_jax.errors import InputError
 from optembed_jax.values.cells import MARK, Cells, cell_text, in_slots, tell_cut
 from optembed_jax.values.lookup import Lookup
 from optembed_jax.values.numbers import number_of
-from optembed_jax.values.rule import Rule
+from optembed_jax.values.rule import Rule, without_blanks
 from optembed_jax.values.steps import Step
 from optembed_jax.values.table import texts_of
 from optembed_jax.values.text import arrow_time_text, check_texts, text_of
@@ -102,6 +102,7 @@ class RowEncoder:
             if field.rule is not None:
                 column = [field.rule.canonical(value) for value in column]
             if field.step is not None:
+                column = [without_blanks(value) for value in column]
                 column = list(_each(field.step, column, field, first_row))
             if field.cells is not None:
                 cells_read = [field.cells.values(cell) for cell in column]

@@ -23,10 +23,14 @@ MISSING_WORDS = frozenset(
 )
 """Texts that tools write for a missing value, and nobody for anything else."""
 
-_MAYBE_MISSING = frozenset(("NA", "N/A", "n/a", "None", "none", "?", "-"))
+MAYBE_MISSING = frozenset(("NA", "N/A", "n/a", "None", "none", "?", "-"))
+"""Texts that are often written for a missing value, and that some columns have as values."""
+
 _TRUE, _FALSE = frozenset(("true", "True", "TRUE")), frozenset(("false", "False", "FALSE"))
 _NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.([0-9]+))?")
 _OTHER, _EMPTY = "other", "empty"
+BLANKS = " \t"
+"""What is no part of a text where it stands around it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +59,17 @@ class Rule:
     def canonical(self, text: str | None) -> str | None:
         """The text that stands for all texts of its value; None for the missing value.
 
-        The text of a text that came of here is itself.
+        Blanks around it are no part of it. The text of a text that came of here is itself.
         """
+        text = without_blanks(text)
         if text is None or (self.words and text in MISSING_WORDS):
             return None
         return _CANONICAL[self.kind](text)
+
+
+def without_blanks(text: str | None) -> str | None:
+    """A text without the blanks around it; None where it is nothing else."""
+    return text.strip(BLANKS) or None if text else text
 
 
 def _number(text: str) -> str:
@@ -103,7 +113,7 @@ def forms_of(texts: Iterable[str | None], so_far: frozenset[str] = frozenset()) 
       so_far: ways found in earlier texts.
     """
     found = set(so_far)
-    for text in texts:
+    for text in map(without_blanks, texts):
         if _OTHER in found and text is not None and text not in MISSING_WORDS:
             continue
         found.add(form_of(text))
@@ -116,7 +126,7 @@ def form_of(text: str | None) -> str:
         return _EMPTY
     if text in MISSING_WORDS:
         return f"word {text}"
-    if text in _MAYBE_MISSING:
+    if text in MAYBE_MISSING:
         return "maybe"
     if text in _TRUE or text in _FALSE:
         return f"boolean {'lower' if text.islower() else 'upper' if text.isupper() else 'title'}"

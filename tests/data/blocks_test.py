@@ -5,37 +5,40 @@ from optembed_jax.data import blocks
 from optembed_jax.errors import InputError
 
 
-def parts(count, fields=3, seed=0, grouped=False):
+def parts(count, fields=3, seed=0, grouped=False, weighted=False):
     rng = np.random.default_rng(seed)
     for size in [blocks.BLOCK_ROWS] * (count - 1) + [7]:
-        yield (
+        yield blocks.Part(
             rng.integers(-(2**31), 2**31 - 1, (size, fields)).astype(np.int32),
             rng.integers(0, 2, size).astype(np.uint8),
             rng.integers(-(2**63), 2**63 - 1, size) if grouped else None,
+            rng.exponential(size=size).astype(np.float32) if weighted else None,
         )
 
 
 @pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("fields", [1, 39])
-def test_what_is_written_is_read(tmp_path, fields, grouped):
+def test_what_is_written_is_read(tmp_path, fields, grouped, weighted):
     path = tmp_path / "shard"
-    expected = list(parts(5, fields, grouped=grouped))
+    expected = list(parts(5, fields, grouped=grouped, weighted=weighted))
     assert blocks.write_shard(path, expected) == 5
     reader = blocks.ShardReader(path, fields)
     for numbers in ([0], [4, 0, 2], [1, 1]):
-        for number, (ids, labels, groups) in zip(numbers, reader.read(numbers), strict=True):
-            assert ids.dtype == np.int32 and labels.dtype == np.uint8
-            np.testing.assert_array_equal(ids, expected[number][0])
-            np.testing.assert_array_equal(labels, expected[number][1])
-            np.testing.assert_array_equal(groups, expected[number][2])
+        for number, part in zip(numbers, reader.read(numbers), strict=True):
+            assert part.ids.dtype == np.int32 and part.labels.dtype == np.uint8
+            assert not weighted or part.weights.dtype == np.float32
+            for found, wanted in zip(part, expected[number], strict=True):
+                np.testing.assert_array_equal(found, wanted)
 
 
 @pytest.mark.parametrize("grouped", [False, True])
-def test_records_are_those_of_tensorflow_datasets(grouped):
-    ids, labels, groups = part = next(parts(2, grouped=grouped))
-    features = blocks.features(3, grouped)
-    read = features.deserialize_example_np(blocks._serialize(*part))
-    held = {"ids": ids, "labels": labels} | ({"groups": groups} if grouped else {})
+@pytest.mark.parametrize("weighted", [False, True])
+def test_records_are_those_of_tensorflow_datasets(grouped, weighted):
+    part = next(parts(2, grouped=grouped, weighted=weighted))
+    features = blocks.features(3, grouped, weighted)
+    read = features.deserialize_example_np(blocks._serialize(part))
+    held = {name: values for name, values in part._asdict().items() if values is not None}
     assert read.keys() == held.keys()
     for name, values in held.items():
         np.testing.assert_array_equal(read[name], values)
@@ -74,7 +77,7 @@ def test_no_byte_that_flips_while_it_is_read_changes_rows_silently(tmp_path):
             stream.seek(place)
             stream.write(bytes([whole[place] ^ (1 << int(rng.integers(8)))]))
         try:
-            for (ids, labels, _), (same, as_well, _) in zip(
+            for (ids, labels, *_), (same, as_well, *_) in zip(
                 reader.read([0, 1, 2]), expected, strict=True
             ):
                 np.testing.assert_array_equal(ids, same)

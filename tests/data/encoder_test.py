@@ -1,11 +1,16 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from optembed_jax import data
 from optembed_jax.data.encoder import read_encoder
 from optembed_jax.data.prepared import encoder_of
+from optembed_jax.data.raw.layout import FOUND
+from optembed_jax.data.raw.sources import RawFile
+from optembed_jax.data.raw.table_file import source_of
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 
@@ -167,3 +172,23 @@ def test_a_table_of_numbers_alone(tmp_path):
     for rows in (1, 64, 65, 150):
         found = encoder.encode({"a": numbers[:rows], "b": numbers[:rows].tolist()})
         np.testing.assert_array_equal(found, np.stack(wanted, axis=1)[:rows])
+
+
+def test_a_file_of_typed_values_is_read_as_typed_values_are(tmp_path):
+    """12.0 in Parquet is 12, but where the training file has `12` and `12.0` nobody knows."""
+    texts = ["12", "12.0", "7"] * 40
+    lines = [f"{text},{n % 2}" for n, text in enumerate(texts)]
+    (tmp_path / "a.csv").write_text("\n".join(["a,y", *lines]))
+    options = data.DataOptions(table_file=str(tmp_path / "a.csv"), label="y", categorical=("a",))
+    encoder = encoder_of(data.prepare("table", options, tmp_path / "out"))
+
+    def ids_of(values):
+        pq.write_table(pa.table({"a": values}), tmp_path / "new.parquet")
+        source = source_of(RawFile(tmp_path / "new.parquet"), encoder.sources, FOUND)
+        return encoder.encode_rows(source.read(next(source.blocks())), first_row=1)
+
+    np.testing.assert_array_equal(ids_of([7.0, None]), encoder.encode({"a": ["7", None]}))
+    np.testing.assert_array_equal(ids_of(["12.0"]), encoder.encode({"a": ["12.0"]}))
+    np.testing.assert_array_equal(ids_of([12]), encoder.encode({"a": ["12"]}))
+    with pytest.raises(InputError, match=r"row 2: column 'a' is 12 as a typed value"):
+        ids_of([7.0, 12.0])

@@ -90,3 +90,23 @@ def test_time_counts_are_those_of_all_rows_together(monkeypatch):
         counted.add(part)
     for found, expected in zip(counted.counts(), np.unique(times, return_counts=True), strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.999])
+def test_negatives_are_drawn_by_seed_and_row_number_in_training_alone(share):
+    rng, rows = np.random.default_rng(0), np.arange(60_000)
+    split, labels = rng.integers(0, 3, 60_000).astype(np.uint8), rng.random(60_000) < 0.3
+    stays = splits.drawn(split, labels, rows, share, seed=4)
+    negatives = (split == splits.TRAIN) & ~labels
+    assert stays[~negatives].all()
+    count = negatives.sum()
+    assert abs(stays[negatives].sum() - share * count) < 4 * np.sqrt(count * share * (1 - share))
+    # Of some rows as of all, and of another seed or split otherwise.
+    part = rng.permutation(60_000)[:999]
+    found = splits.drawn(split[part], labels[part], rows[part], share, seed=4)
+    np.testing.assert_array_equal(found, stays[part])
+    assert (splits.drawn(split, labels, rows, share, seed=5) != stays).any()
+    in_train = splits.random_split(rows, 4) == splits.TRAIN
+    drawn = splits.drawn(np.zeros(60_000), np.zeros(60_000), rows, share, seed=4)
+    assert abs(drawn[in_train].mean() - drawn[~in_train].mean()) < 0.02, "draws are their own"
+    assert splits.drawn(split, labels, rows, 1.0, seed=4).all()

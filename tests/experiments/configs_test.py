@@ -44,6 +44,7 @@ def test_the_published_rates(model, place):
     assert settings.train.row_decay == "l2_coupled" and settings.model.mode_threshold == "field"
     assert (settings.model.latent_dim, settings.model.mlp_dims) == (64, (1024, 512, 256))
     assert settings.search.generations == 30 and settings.search.top_k == 15
+    assert settings.data.weight == ("none" if short == "kdd12" else None)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -69,7 +70,7 @@ def write_rows(folder, short):
     lines = {
         "criteo": [[v[0] % 2, *v[1:14], *(f"{n:08x}" for n in v[14:])] for v in values],
         "avazu": [[n, v[0] % 2, f"141021{v[1] % 24:02d}", *v[2:23]] for n, v in enumerate(values)],
-        "kdd12": [[v[0] % 2, *v[1:12]] for v in values],
+        "kdd12": [[v[0] % 2, 1 + v[1], *v[2:12]] for v in values],
     }[short]
     comma = "," if short == "avazu" else "\t"
     head = ["id", "click", "hour", "C1", "banner_pos", "site_id", "site_domain", "site_category"]

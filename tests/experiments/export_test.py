@@ -10,7 +10,9 @@ import shutil
 import warnings
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 from future_module import from_the_future, put_module
 
@@ -217,6 +219,13 @@ def refused(capsys):
         (b"", "rows.csv is empty"),
         (b"other\n1\n", "has no column 'signal_0'; its header has other"),
         (b"x,y\n1\n", "has no column 'signal_0'; its header has x, y"),
+        (b"signal_0, signal_0\nv1,v2\n", "has more than one column 'signal_0'"),
+        (b"signal_0|x|signal_0 \n1|2|3\n", "has more than one column 'signal_0'"),
+        (
+            b'{"signal_0": "v1", "signal_1": "v1", "noise_0": "v1", "noise_0": "v2"}\n' * 2,
+            "line 1: column 'noise_0' is there twice",
+        ),
+        (b'{"x": 1}\n', "has no column 'signal_0' in its first 1 rows; they have x"),
     ],
 )
 def test_refuses_unusable_rows_and_leaves_nothing(
@@ -334,3 +343,42 @@ def test_too_many_values_without_a_row_are_refused(
     if status:
         assert "field 'signal_1'" in (said := refused(capsys)) and "nothing was written" in said
     assert {path.name for path in tmp_path.iterdir()} <= {"new.csv", "scores.csv"}
+
+
+def test_rows_and_scores_in_other_forms(made, command, tmp_path):
+    """One score for each row, in order, whatever the input is; Parquet where the name asks."""
+    rows = pyarrow.csv.read_csv(made / "rows.csv")
+    expected = Bundle.load(made / "bundle").predict(only_data(made).encode(rows))
+    lines = (made / "rows.csv").read_bytes().split(b"\n", 1)
+    pq.write_table(rows, tmp_path / "rows.parquet", row_group_size=7)
+    objects = "".join(json.dumps(row) + "\n\n" for row in rows.to_pylist())
+    (tmp_path / "rows.json").write_text(objects)
+    (tmp_path / "rows.zst").write_bytes(
+        pa.Codec("zstd").compress((made / "rows.csv").read_bytes(), asbytes=True)
+    )
+    (tmp_path / "rows.utf16").write_bytes((made / "rows.csv").read_text().encode("utf-16"))
+    (tmp_path / "rows.none").write_bytes(lines[1].replace(b",", b"^"))
+    for name, flags in (
+        ("rows.parquet", {}),
+        ("rows.json", {}),
+        ("rows.zst", {}),
+        ("rows.utf16", {"encoding": "utf-16"}),
+        ("rows.none", {"columns": ",".join(rows.column_names), "delimiter": "^"}),
+    ):
+        output = tmp_path / "scores.parquet"
+        status = command(
+            predict.main,
+            bundle=made / "bundle",
+            input=tmp_path / name,
+            output=output,
+            batch_size=300,
+            **flags,
+        )
+        assert status == 0, name
+        found = pq.read_table(output)
+        assert found.schema == pa.schema([("probability", pa.float32())])
+        np.testing.assert_allclose(found["probability"].to_numpy(), expected, rtol=1e-6)
+        assert pq.read_metadata(output).num_row_groups == 1
+    arguments = {"bundle": made / "bundle", "input": tmp_path / "rows.none"}
+    assert command(predict.main, **arguments, output=tmp_path / "o.csv", decimal="x") == 2
+    assert not (tmp_path / "o.csv").exists()

@@ -217,6 +217,22 @@ def test_an_unknown_measure(fields, randomise, split):
         make_fitness(model, params, stats, None, *split, measure="lift")
 
 
+@pytest.mark.parametrize("measure", ["auc", "logloss"])
+def test_rows_of_weight_two_are_rows_given_twice(fields, randomise, split, measure):
+    model, params, stats = make(fields, randomise, "deepfm")
+    ids, labels = split
+    weights = np.random.default_rng(3).integers(1, 4, len(ids))
+    again = np.repeat(np.arange(len(ids)), weights)
+    how = {"measure": measure, "batch_size": 16}
+    scores = make_fitness(
+        model, params, stats, None, ids, labels, weights.astype(np.float32), **how
+    )(CANDIDATES)
+    expected = make_fitness(model, params, stats, None, ids[again], labels[again], **how)
+    np.testing.assert_allclose(scores, expected(CANDIDATES), atol=1e-5)
+    plain = make_fitness(model, params, stats, None, ids, labels, **how)(CANDIDATES)
+    assert np.abs(scores - plain).max() > 1e-3, "these weights must matter"
+
+
 @pytest.mark.parametrize("name", ["fm", "deepfm", "ipnn"])
 @pytest.mark.parametrize("measure", ["auc", "logloss"])
 def test_fields_of_several_values_are_pooled(randomise, draw_bags, name, measure):

@@ -143,3 +143,11 @@ def test_probabilities_of_all_rows_are_those_of_the_sample_by_bayes(
 def test_a_share_of_negatives_outside_its_range_is_refused(negative_rate):
     with pytest.raises(InputError, match=r"negative_rate must be in \(0, 1\]"):
         of_all_rows({"bias": np.zeros(1)}, negative_rate)
+
+
+def test_the_shift_is_of_the_weighted_mean():
+    rng = np.random.default_rng(2)
+    logits, weights = rng.normal(size=50), rng.integers(1, 4, 50)
+    found = shift_to_rate(logits, 0.2, weights)
+    assert found == pytest.approx(shift_to_rate(np.repeat(logits, weights), 0.2), abs=1e-9)
+    assert abs(found - shift_to_rate(logits, 0.2)) > 1e-4

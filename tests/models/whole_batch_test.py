@@ -139,3 +139,23 @@ def test_dropout_draws_the_same_on_any_number_of_devices(examples, units):
         axis = BatchAxis("batch", examples, devices)
         np.testing.assert_array_equal(dropped(0.4, (examples, units), axis), alone)
     assert (alone != dropped(0.4, (examples, units), seed=1)).any()
+
+
+def test_an_example_of_weight_two_counts_as_two(variables, rng):
+    x = jnp.asarray(rng.normal(1, 2, (6, 5)), jnp.float32)
+    weights = np.array([1, 3, 2, 0, 1, 2])
+    again = np.repeat(np.arange(6), weights)
+    units, bias = x @ variables["params"]["Dense_0"]["kernel"], jnp.ones((7,))
+    module = BatchNorm(None)
+    own = {name: tree["BatchNorm_0"] for name, tree in variables.items()}
+
+    def applied(values, weights):
+        return module.apply(own, values, bias, train=True, weights=weights, mutable=["batch_stats"])
+
+    out, updated = applied(units, jnp.asarray(weights, jnp.float32))
+    expected, of_all = applied(units[again], None)
+    np.testing.assert_allclose(out[again], expected, rtol=1e-5, atol=1e-5)
+    for found, wanted in zip(jax.tree.leaves(updated), jax.tree.leaves(of_all), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
+    plain, _ = applied(units, None)
+    assert np.abs(plain - out).max() > 1e-2, "these weights must matter"

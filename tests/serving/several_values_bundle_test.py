@@ -1,6 +1,7 @@
 """Bundles of fields whose cells hold several values: the live scores, by JAX and by NumPy."""
 
 import dataclasses
+import itertools
 import json
 
 import jax
@@ -81,14 +82,13 @@ def write(prepared, randomise, tmp_path):
     return write
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
+ZERO, OOV = {"mode_linear": "prune"}, {"mode_oov": "oov"}
+SHARED = {"mode_oov": "shared", "mode_linear": "prune", "pooling": "sum"}
+
+
 @pytest.mark.parametrize(
-    "options",
-    [
-        {"mode_oov": "oov"},
-        {"mode_oov": "shared", "mode_linear": "prune", "pooling": "sum"},
-        {"mode_linear": "prune"},
-    ],
+    ("name", "options"),
+    [*zip(MODEL_NAMES, itertools.cycle((OOV, ZERO, SHARED)), strict=False)],
 )
 @pytest.mark.filterwarnings("ignore::optembed_jax.values.unseen.UnseenValues")
 def test_every_way_of_serving_gives_the_live_models_scores(prepared, write, name, options):

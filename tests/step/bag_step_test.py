@@ -166,14 +166,13 @@ ROWS = np.random.default_rng(0).random(V) < 0.6
 DIMS = np.array([3, 4, 1, 4], np.int32)
 
 
-@pytest.mark.parametrize("update", ["dense", "sparse"])
 @pytest.mark.parametrize(
-    "model",
+    ("model", "update"),
     [
-        ModelConfig("fm", 4, (), mode_oov="oov", mode_linear="prune"),
-        ModelConfig("fm", 4, (), mode_oov="oov"),
-        ModelConfig("fnn", 4, (), pooling="sum", mode_oov="oov"),
-        ModelConfig("fnn", 4, ()),
+        (ModelConfig("fm", 4, (), mode_oov="oov", mode_linear="prune"), "sparse"),
+        (ModelConfig("fm", 4, (), mode_oov="oov"), "dense"),
+        (ModelConfig("fnn", 4, (), pooling="sum", mode_oov="oov"), "dense"),
+        (ModelConfig("fnn", 4, ()), "sparse"),
     ],
 )
 def test_a_compact_table_trains_as_the_masked_one(draw_bags, model, update):
@@ -228,13 +227,17 @@ def test_what_is_served_reads_what_the_masked_model_reads(draw_bags, model):
 
 
 @pytest.mark.parametrize(
-    ("way", "devices"), [(pmapped, 2), (pmapped, 4), (row_sharded, 2), (row_sharded, 4)]
+    ("way", "devices", "exchange", "update"),
+    [
+        (pmapped, 2, None, "sparse"),
+        (pmapped, 4, None, "dense"),
+        (row_sharded, 2, "all_gather", "sparse"),
+        (row_sharded, 4, "all_gather", "dense"),
+        (row_sharded, 4, "all_to_all", "sparse"),
+        (row_sharded, 2, "all_to_all", "dense"),
+    ],
 )
-@pytest.mark.parametrize("exchange", ["all_gather", "all_to_all"])
-@pytest.mark.parametrize("update", ["dense", "sparse"])
 def test_any_devices_train_as_one_does(draw_bags, way, devices, exchange, update):
-    if way is pmapped and exchange == "all_to_all":
-        pytest.skip("every device has all rows")
     model = dataclasses.replace(
         FM, mode="all", mode_threshold="budget", row_keep=0.5, row_score="frequency"
     )

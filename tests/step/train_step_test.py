@@ -385,3 +385,57 @@ def test_one_field_of_one_column_trains(draw_clicks, randomise):
     after, loss = step_of(Phase.SUPERNET, model, FREE)(state, ids, labels, Selection())
     assert np.isfinite(loss)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.params))
+
+
+WEIGHTS = np.array([1, 2, 0, 1, 3, 1, 2, 1], np.float32)
+
+
+@pytest.mark.parametrize("name", ["fm", "deepfm", "dcn"])
+@pytest.mark.parametrize("decay", ["l2_coupled", "group_lasso"])
+def test_an_example_of_weight_two_steps_as_the_example_given_twice(
+    fields, draw_clicks, randomise, name, decay
+):
+    model = ModelConfig(name, D, (4,), cross_layers=2)
+    train = TrainConfig(lr=0.01, l2=1e-4, row_decay=decay, table_update="sparse")
+    # A row that nobody reads is idle, which one of weight 0 is not.
+    ids, labels = draw_clicks(fields, 8, seed=1)
+    kept = WEIGHTS > 0
+    again = np.repeat(np.arange(8), WEIGHTS.astype(int))
+    step = step_of(Phase.BASELINE, model, train)
+    found = []
+    for rows, weights in ((kept, WEIGHTS[kept]), (again, None), (kept, None)):
+        state = random_state(fields, randomise, model, train)
+        for _ in range(3):
+            state, loss = step(state, ids[rows], labels[rows], Selection(), weights)
+        found.append((state, float(loss)))
+    (weighted, loss), (twice, expected), (_, plain) = found
+    assert loss == pytest.approx(expected, abs=1e-6)
+    assert abs(loss - plain) > 1e-3, "these weights must matter"
+    for tree in ("params", "batch_stats"):
+        leaves = (jax.tree.leaves(getattr(state, tree)) for state in (weighted, twice))
+        for a, b in zip(*leaves, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5)
+
+
+def test_weighted_gradients_are_those_of_the_formula(fields, draw_clicks, randomise):
+    """FM by hand: the gradient of a logit is ``w (p - y) / sum(w)``; weight 0 adds nothing."""
+    model, train = ModelConfig("fm", D), dataclasses.replace(FREE, alpha=0.0)
+    ids, labels = draw_clicks(fields, 8, seed=1)
+    state = random_state(fields, randomise, model, train)
+    params = state.params
+    after, loss = step_of(Phase.BASELINE, model, train)(state, ids, labels, Selection(), WEIGHTS)
+    e = np.asarray(params.table.rows, np.float64)[ids]
+    pairs = 0.5 * ((e.sum(1) ** 2).sum(-1) - (e**2).sum((1, 2)))
+    logits = float(params.network["bias"]) + np.asarray(params.table.linear)[ids].sum(1) + pairs
+    p = 1 / (1 + np.exp(-logits))
+    losses = -(labels * np.log(p) + (1 - labels) * np.log(1 - p))
+    assert float(loss) == pytest.approx((WEIGHTS * losses).sum() / WEIGHTS.sum(), rel=1e-6)
+    to_logit = WEIGHTS * (p - labels) / WEIGHTS.sum()
+    rows = np.zeros(params.table.rows.shape)
+    np.add.at(rows, ids, to_logit[:, None, None] * (e.sum(1, keepdims=True) - e))
+    linear = np.zeros(params.table.linear.shape)
+    np.add.at(linear, ids, np.broadcast_to(to_logit[:, None], ids.shape))
+    table, network = first_moments(after)
+    np.testing.assert_allclose(table.rows, rows, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(table.linear, linear, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(network["bias"], to_logit.sum(), rtol=1e-4, atol=1e-7)

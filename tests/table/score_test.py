@@ -189,3 +189,10 @@ def test_kept_rows_by_frequency():
 def test_every_score_has_a_state(fields):
     for kind in ROW_SCORES:
         assert init_scores(kind, 12).kind == kind
+
+
+def test_frequency_is_by_weight_where_rows_are_weighted(fields):
+    scores = init_scores("frequency", 12).replace(reads=jnp.arange(12, dtype=jnp.int32))
+    weights = np.linspace(7, 1, 12)
+    found = row_scores(scores, None, fields, 1, weights)
+    np.testing.assert_array_equal(found, np.where(np.arange(12) > 0, weights, 0))

@@ -76,3 +76,15 @@ def test_a_mask_has_to_keep_them(table):
 def test_they_are_kept_first():
     scores = stand_in.always_kept(np.arange(9.0), FIELDS)
     assert set(np.argsort(-scores)[:3]) == {0, 4, 7}
+
+
+def test_means_go_by_what_the_rows_weigh(table):
+    """How seldom a stand-in is read is still a number of rows."""
+    weights = COUNTS * np.linspace(0.01, 2, 9)
+    found = stand_in.reckoned(table, FIELDS, COUNTS, weights=weights)
+    expected = np.average(table.rows[:4], axis=0, weights=weights[:4])
+    np.testing.assert_allclose(found.rows[0], expected, rtol=1e-6)
+    np.testing.assert_array_equal(found.rows[1:], table.rows[1:])
+    found = stand_in.cut(table, FIELDS, COUNTS, KEPT, prunes_linear=True, weights=weights)
+    of_user = np.average(table.rows[[2, 3]], axis=0, weights=weights[[2, 3]])
+    np.testing.assert_allclose(found.rows[[0, 2, 3]], np.tile(of_user, (3, 1)), rtol=1e-6)

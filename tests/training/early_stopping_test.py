@@ -141,3 +141,23 @@ def test_a_split_of_one_class_is_refused():
 def test_a_value_out_of_range_says_so(values, message):
     with pytest.raises(InputError, match=message):
         EarlyStopping(**values)
+
+
+@pytest.mark.parametrize("by", ["auc", "logloss"])
+def test_an_epoch_is_judged_by_weight_and_a_row_is_one_draw(by):
+    labels, logits, other = draw(40, 900, 1.0, seed=3)
+    stopping = EarlyStopping(by, errors=1.0)
+    weights = np.random.default_rng(4).integers(1, 6, 900).astype(np.float32)
+    judged = stopping.judge(labels, logits, weights)
+    assert judged.auc == metrics.auc(labels, logits, weights)
+    assert judged.logloss == metrics.logloss(labels, logits, weights)
+    assert judged.calibration == metrics.calibration(labels, logits, weights)
+    # The same error by weights of one size, a larger one where few rows have most of it.
+    plain, alike = (stopping.judge(labels, logits, w) for w in (None, np.full(900, 4.0)))
+    np.testing.assert_allclose(alike.influence, plain.influence, rtol=1e-9, atol=1e-12)
+    of_other = stopping.judge(labels, other, weights), stopping.judge(labels, other)
+    errors = [
+        standard_error(np.subtract(a.influence, b.influence))
+        for a, b in zip((judged, plain), of_other, strict=True)
+    ]
+    assert errors[0] > 1.03 * errors[1]

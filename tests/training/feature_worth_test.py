@@ -63,3 +63,21 @@ def test_rows_of_one_class_have_no_auc(batches):
     found = feature_worth(score, batches(40, 16, np.zeros(40, np.float32)), ONE_EACH, 0)
     assert [worth.auc for worth in found] == [None] * 4
     assert found[2].logloss == 0
+
+
+def test_worth_is_by_weight_where_rows_are_weighted(batches):
+    """Rows of weight 2 as rows given twice, in the same order of values."""
+    weights = RNG.integers(1, 4, 3000).astype(np.float32)
+    given = batches(size=3000)
+    heavy = [type(given[0])(given[0].ids, given[0].labels, weights)]
+    found = feature_worth(score, heavy, ONE_EACH, seed=0, is_weighted=True)
+    order = np.random.default_rng((0, 1)).permutation(3000)
+    shuffled = IDS.copy()
+    shuffled[:, 1] = IDS[order, 1]
+    without = shuffled @ np.array([0.08, 0.02, 0.0, -0.02]) - 2.0
+    again = np.repeat(np.arange(3000), weights.astype(int))
+    lost = metrics.logloss(LABELS[again], without[again]) - metrics.logloss(
+        LABELS[again], LOGITS[again]
+    )
+    assert found[1].logloss == pytest.approx(lost, abs=1e-12)
+    assert found[1] != feature_worth(score, given, ONE_EACH, seed=0)[1]

@@ -77,7 +77,7 @@ def test_epochs_are_those_of_a_loop_by_hand(fields, splits):
         for batch in training.epoch(epoch):
             state, loss = step(state, batch.ids, batch.labels, Selection())
             losses.append(float(loss))
-        labels, logits = predict(
+        labels, logits, _ = predict(
             state.params, state.batch_stats, validation, Selection(),
             phase=Phase.SUPERNET, model=MODEL,
         )  # fmt: skip
@@ -112,7 +112,7 @@ def test_training_stops_when_patience_ends_and_keeps_the_best_epoch(fields, spli
         assert fitted.best.number == best + 1
         flags = [auc > max(aucs[:i], default=-1) for i, auc in enumerate(aucs[:stop])]
         assert [epoch.best for epoch in fitted.epochs] == flags
-        labels, logits = predict(
+        labels, logits, _ = predict(
             fitted.params, fitted.batch_stats, splits[1], Selection(),
             phase=Phase.SUPERNET, model=MODEL,
         )  # fmt: skip
@@ -133,7 +133,7 @@ def test_training_may_stop_by_logloss_and_keeps_its_best_epoch(fields, splits):
     best = int(np.argmin(losses))
     assert len(losses) == best + 3 < 30 and fitted.best.number == best + 1
     assert best != int(np.argmax(aucs)), "the case must tell the criteria apart"
-    labels, logits = predict(
+    labels, logits, _ = predict(
         fitted.params, fitted.batch_stats, splits[1], Selection(),
         phase=Phase.SUPERNET, model=MODEL,
     )  # fmt: skip
@@ -438,3 +438,53 @@ def test_a_checkpoint_that_cannot_be_written_ends_training(splits, fields, tmp_p
     (tmp_path / "checkpoints").write_text("a file in the way")
     with pytest.raises(CheckpointError, match=r"cannot be written.*no good one yet"):
         run(splits, fields, saving=Saving(Checkpoints(tmp_path / "checkpoints")))
+
+
+@pytest.fixture
+def weighted(splits):
+    """The same splits, whose rows weigh from 0 to 3."""
+    rng = np.random.default_rng(4)
+    return tuple(
+        dataclasses.replace(split, weights=rng.integers(0, 4, len(split.ids)).astype(np.float32))
+        for split in splits
+    )
+
+
+def test_weights_count_in_the_loss_and_in_what_an_epoch_is_judged_by(fields, splits, weighted):
+    fitted = run(weighted, fields, epochs=2)
+    step, state = one_device(Phase.SUPERNET, MODEL, TRAIN).train, None
+    state = init_state(jax.random.key(0), MODEL, TRAIN, fields)
+    for batch in weighted[0].epoch(1):
+        state, _ = step(state, batch.ids, batch.labels, Selection(), batch.weights)
+    predicted = predict(
+        state.params,
+        state.batch_stats,
+        weighted[1],
+        Selection(),
+        phase=Phase.SUPERNET,
+        model=MODEL,
+    )
+    assert len(predicted.labels) == (weighted[1].weights > 0).sum(), "weight 0: the row is absent"
+    again = np.repeat(np.arange(len(predicted.labels)), predicted.weights.astype(int))
+    assert fitted.epochs[0].val_auc == pytest.approx(
+        metrics.auc(predicted.labels[again], predicted.logits[again]), abs=1e-12
+    )
+    plain = run(splits, fields, epochs=2)
+    assert fitted.epochs[0].loss != plain.epochs[0].loss
+
+
+def test_weights_of_one_are_no_weights(fields, splits):
+    ones = tuple(
+        dataclasses.replace(split, weights=np.ones(len(split.ids), np.float32)) for split in splits
+    )
+    fitted, plain = run(ones, fields, epochs=2), run(splits, fields, epochs=2)
+    for a, b in zip(jax.tree.leaves(fitted.params), jax.tree.leaves(plain.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    assert fitted.best.val_auc == pytest.approx(plain.best.val_auc, abs=2e-3)
+
+
+def test_a_weighted_training_that_was_stopped_goes_on_bit_for_bit(fields, weighted, life):
+    whole = run(weighted, fields, epochs=2)
+    with pytest.raises(Stopped):
+        life(stop=after(5), splits=weighted, epochs=2)
+    assert_same_outcome(life(splits=weighted, epochs=2), whole)

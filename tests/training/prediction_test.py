@@ -14,7 +14,7 @@ def test_predict_reads_every_row_once_and_leaves_out_padding(
     params, stats = randomise(init_params(jax.random.key(0), model, fields))
     validation = batches_of(*draw_clicks(fields, 50, seed=2), 16)
     batches = []
-    labels, logits = predict(
+    labels, logits, _ = predict(
         params,
         stats,
         validation,

@@ -26,7 +26,7 @@ def test_what_is_written_is_read(longest):
     content = written(fields, [4, 3, 1])
     found = read(content, [4, 3, 1], [None, bins, None])
     assert found.texts.strings(np.arange(3)) == ["a", "", longest]
-    assert found.places(texts_of([longest, "b "]), np.array([0, 0])).tolist() == [3, 0]
+    assert found.places(texts_of([longest, "b-"]), np.array([0, 0])).tolist() == [3, 0]
     assert written(fields, [4, 3, 1]) == content
 
 

@@ -98,7 +98,7 @@ def train(problem: Problem, job: Job, rows: np.ndarray | None) -> dict[str, Any]
         patience=family.loop.patience,
         stopping=family.loop.stopping,
     )
-    labels, logits = predict(
+    labels, logits, _ = predict(
         fitted.params,
         fitted.batch_stats,
         Split(*problem.arrays["test"], 4 * BATCH_SIZE),

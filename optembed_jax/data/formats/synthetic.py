@@ -16,7 +16,8 @@ import pyarrow as pa
 from optembed_jax.data.formats.description import Format
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.raw.columnar import TableSource
-from optembed_jax.data.raw.columns import Column, Label, zero_or_one
+from optembed_jax.data.raw.columns import Column, Label
+from optembed_jax.data.raw.labels import zero_or_one
 from optembed_jax.data.raw.sources import RawData
 
 _LATENT = 8

@@ -1,32 +1,33 @@
-"""Any table with a binary label: CSV, TSV or Parquet, as one or many files, or split already."""
+"""Any table with a binary label, as one or many files of any form, or split already."""
 
 import collections
 import datetime
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from optembed_jax.data.formats.description import Format
 from optembed_jax.data.options import DataOptions
-from optembed_jax.data.raw import text, whole_rows
-from optembed_jax.data.raw.columnar import ParquetSource, check_columns
+from optembed_jax.data.raw import labels
 from optembed_jax.data.raw.columns import (
     NO_TIME,
     NUMERIC,
     Column,
     Label,
     Time,
+    Weight,
     not_a_number,
-    zero_or_one,
+    weights,
 )
-from optembed_jax.data.raw.joined import Joined, Partitioned
+from optembed_jax.data.raw.joined import Joined
+from optembed_jax.data.raw.layout import Layout
 from optembed_jax.data.raw.sources import NoFiles, RawData, RawFile, Source, part_files
+from optembed_jax.data.raw.table_file import is_empty, source_of
 from optembed_jax.data.splits import TEST, TRAIN, VALIDATION
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells
@@ -62,24 +63,55 @@ class Table(Format):
             files = _files(options)
         except NoFiles:
             return None
-        return tuple(file.path for file in _with_rows(files))
+        return tuple(file.path for file in _with_rows(files, _layout(options)))
 
     @classmethod
     def raw_data(cls, options: DataOptions) -> RawData:
         """Opens the table's files and checks that the named columns are there."""
-        files = _files(options)
-        wanted = _wanted(options)
+        layout, files, wanted = _layout(options), _files(options), _wanted(options)
         time = None
         if options.time_column is not None:
             time = Time(options.time_column, _times, "a number or an ISO 8601 date")
         used = options.used_by(cls.name)
         return RawData(
-            _source(files, tuple(wanted), _cells(used)),
+            _source(files, tuple(wanted), layout, _numbers(options), _cells(used)),
             cls.columns_of(used, {}),
-            Label(str(options.label), zero_or_one),
+            _label(options),
             time,
             group=options.group,
+            weight=_weight(options),
         )
+
+
+def _layout(options: DataOptions) -> Layout:
+    return Layout(options.delimiter, options.decimal, options.encoding, tuple(options.columns))
+
+
+def _numbers(options: DataOptions) -> tuple[str, ...]:
+    """The columns that are read as numbers."""
+    compared = None if options.label_from is None else _label(options).source
+    return (*options.numeric, *(name for name in (options.weight, compared) if name))
+
+
+def _label(options: DataOptions) -> Label:
+    if options.label_from is not None:
+        if options.label is not None or options.label_positive is not None:
+            raise InputError("give either label (and label_positive) or label_from, not both")
+        return labels.compared(options.label_from)
+    if options.label is None:
+        raise InputError(
+            "data set 'table' needs label: the name of the column with 0 and 1; or label_from"
+        )
+    if options.label_positive is not None:
+        return labels.is_value(options.label, options.label_positive)
+    expected = "0 or 1 (label_positive says which other value is 1, label_from compares)"
+    return Label(options.label, labels.zero_or_one, expected)
+
+
+def _weight(options: DataOptions) -> Weight | None:
+    if options.weight is None:
+        return None
+    return Weight(options.weight, weights, "a weight: 0, or a number from 1e-12 to 1e12")
 
 
 def _files(options: DataOptions) -> tuple[RawFile, ...]:
@@ -103,9 +135,7 @@ def _files(options: DataOptions) -> tuple[RawFile, ...]:
 
 
 def _wanted(options: DataOptions) -> list[str]:
-    if options.label is None:
-        raise InputError("data set 'table' needs label: the name of the column with 0 and 1")
-    multi = options.multi_of("table")
+    label, multi = _label(options).source, options.multi_of("table")
     fields = [*options.categorical, *options.numeric]
     if not fields and not multi:
         raise InputError(
@@ -114,8 +144,8 @@ def _wanted(options: DataOptions) -> list[str]:
     repeated = sorted({name for name in fields if fields.count(name) > 1})
     if repeated:
         raise InputError(f"column {repeated[0]!r} is named twice in categorical and numeric")
-    if options.label in [*fields, *multi]:
-        raise InputError(f"the label {options.label!r} cannot be a field as well")
+    if label in [*fields, *multi]:
+        raise InputError(f"the label {label!r} cannot be a field as well")
     for name in multi:
         for option in ("numeric", "time_column", "group"):
             if name in (getattr(options, option) or ()) and (
@@ -127,30 +157,19 @@ def _wanted(options: DataOptions) -> list[str]:
                 )
     if options.split == "time" and options.time_column is None:
         raise InputError("split=time needs time_column for data set 'table'")
-    wanted = [options.label, *fields, *multi]
-    beside = [options.time_column, options.group]
+    if options.group == label:
+        raise InputError(f"the label {label!r} cannot be the group as well")
+    for name, others in (
+        ("a field", [*fields, *multi]),
+        ("the label", [label]),
+        ("the group", [options.group]),
+        ("the time", [options.time_column]),
+    ):
+        if options.weight in others and options.weight is not None:
+            raise InputError(f"the weight {options.weight!r} cannot be {name} as well")
+    wanted = [label, *fields, *multi]
+    beside = [options.time_column, options.group, options.weight]
     return list(dict.fromkeys(wanted + [name for name in beside if name]))
-
-
-def rows_to_score(
-    path: pathlib.Path, wanted: tuple[str, ...], block_bytes: int, cells: Mapping[str, Cells]
-) -> Source:
-    """The rows of a file that has no labels, read as a table's files are; there may be none.
-
-    Args:
-      path: CSV, TSV or the like with a header, plain or gzip, or Parquet.
-      wanted: the columns to decode.
-      block_bytes: about how much text one block holds.
-      cells: how those columns are read whose cells hold several values.
-
-    Raises:
-      InputError: the file cannot be read, or lacks a column.
-    """
-    file = RawFile(path)
-    try:
-        return _file_source(file, wanted, cells, block_bytes=block_bytes, may_be_empty=True)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _cells(used: Mapping[str, Any]) -> dict[str, Cells]:
@@ -159,99 +178,23 @@ def _cells(used: Mapping[str, Any]) -> dict[str, Cells]:
 
 
 def _source(
-    files: tuple[RawFile, ...], wanted: tuple[str, ...], cells: Mapping[str, Cells]
+    files: tuple[RawFile, ...],
+    wanted: tuple[str, ...],
+    layout: Layout,
+    numbers: tuple[str, ...],
+    cells: Mapping[str, Cells],
 ) -> Source:
     """Columns are found by name in each file."""
-    sources = tuple(_file_source(file, wanted, cells) for file in _with_rows(files))
+    sources = tuple(
+        source_of(file, wanted, layout, numbers, cells) for file in _with_rows(files, layout)
+    )
     return sources[0] if len(sources) == 1 else Joined(sources)
 
 
-def _with_rows(files: tuple[RawFile, ...]) -> tuple[RawFile, ...]:
+def _with_rows(files: tuple[RawFile, ...], layout: Layout) -> tuple[RawFile, ...]:
     """The files without those of several parts that have no rows, as Spark leaves them."""
     parts = collections.Counter(file.split for file in files)
-    return tuple(file for file in files if parts[file.split] == 1 or not _is_empty(file))
-
-
-def _is_empty(file: RawFile) -> bool:
-    try:
-        if _is_parquet(file.path):
-            return bool(pq.read_metadata(file.path).num_rows == 0)
-    except (pa.ArrowException, OSError):
-        return False  # What is wrong with it is told when it is read.
-    return whole_rows.is_empty(file.path)
-
-
-def _file_source(
-    file: RawFile,
-    wanted: tuple[str, ...],
-    cells: Mapping[str, Cells],
-    *,
-    block_bytes: int = text.BLOCK_BYTES,
-    may_be_empty: bool = False,
-) -> Source:
-    parquet = _is_parquet(file.path)
-    if parquet:
-        try:
-            names: Sequence[str] = (schema := pq.read_schema(file.path)).names
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{file.path} cannot be read as Parquet: {error}") from error
-    else:
-        header = whole_rows.first_line(file.path)
-        delimiter = _delimiter(file.path, header)
-        names = text.read_names(header, delimiter)
-    further = {name: value for name, value in file.partition if name in wanted}
-    for name in further:
-        if name in names:
-            raise InputError(
-                f"{file.path} has a column {name!r}, and its folder's name gives {name}="
-                f"{further[name] or ''} as well; name another column, or rename one"
-            )
-    within = tuple(name for name in wanted if name not in further)
-    if parquet:
-        check_columns(schema, within, str(file.path), cells)
-        source: Source = ParquetSource((file,), within, may_be_empty, cells)
-    else:
-        for name in within:
-            if names.count(name) != 1:
-                what = "no" if name not in names else "more than one"
-                raise InputError(
-                    f"{file.path} has {what} column {name!r}; its header has {', '.join(names)}"
-                )
-        for name in cells.keys() & set(within):
-            _check_separator(file.path, name, cells[name].separator, delimiter)
-        dialect = text.Dialect(tuple(names), delimiter, quoted=True, header=True)
-        source = text.TextSource(
-            (file,), dialect, within, block_bytes=block_bytes, may_be_empty=may_be_empty
-        )
-    return Partitioned(source, further) if further else source
-
-
-def _check_separator(path: pathlib.Path, name: str, separator: str | None, delimiter: str) -> None:
-    """Raises InputError where several values in a text could not be told apart."""
-    if separator is None:
-        raise InputError(
-            f"{path}: column {name!r} is to hold several values; say with separator what stands "
-            "between them, such as '|'"
-        )
-    if separator == delimiter:
-        raise InputError(
-            f"{path}: {separator!r} stands between columns; it cannot be the separator of the "
-            f"values of column {name!r} as well"
-        )
-
-
-def _is_parquet(path: pathlib.Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(4) == b"PAR1"
-
-
-def _delimiter(path: pathlib.Path, header: bytes) -> str:
-    name = path.name.removesuffix(".gz").lower()
-    if name.endswith((".tsv", ".tab")):
-        return "\t"
-    if name.endswith(".csv") and b"," in header:
-        return ","
-    return max("\t,;|", key=lambda delimiter: header.count(delimiter.encode()))
+    return tuple(f for f in files if parts[f.split] == 1 or not is_empty(f, layout))
 
 
 def _times(values: pa.StringArray) -> np.ndarray:

@@ -63,9 +63,9 @@ class _Manifest(tfds.core.Metadata):
 
 
 class _Info(tfds.core.DatasetInfo):
-    def have_slots(self, num_slots: int, grouped: bool) -> None:
+    def have_slots(self, num_slots: int, grouped: bool, weighted: bool) -> None:
         """How many ids a row has is known when all have been read."""
-        self._features = blocks.features(num_slots, grouped)
+        self._features = blocks.features(num_slots, grouped, weighted)
 
     def initialize_from_bucket(self) -> None:
         """Does not look for the data set on the network."""
@@ -97,7 +97,11 @@ class BlockBuilder(tfds.core.dataset_builder.FileReaderBuilder):
         return _Info(
             builder=self,
             description=self.FORMAT.DESCRIPTION,
-            features=blocks.features(len(self._raw().columns), self._raw().group is not None),
+            features=blocks.features(
+                len(self._raw().columns),
+                self._raw().group is not None,
+                self._raw().weight is not None,
+            ),
             homepage=self.FORMAT.HOMEPAGE,
             citation=self.FORMAT.CITATION,
             license=self.FORMAT.LICENSE,
@@ -130,7 +134,9 @@ class BlockBuilder(tfds.core.dataset_builder.FileReaderBuilder):
         for found, was in zip(identities, before, strict=True):
             if (found.size, found.mtime_ns) != (was.st_size, was.st_mtime_ns):
                 raise InputError(f"{found.path} changed while it was read; prepare it again")
-        self.info.have_slots(built.layout.num_slots, data.group is not None)
+        self.info.have_slots(
+            built.layout.num_slots, data.group is not None, data.weight is not None
+        )
         self.info.metadata.update(_manifest(self, data, folder, built, identities))
         infos = [
             tfds.core.SplitInfo(
@@ -213,8 +219,22 @@ def _manifest(
         if number in built.rules:
             field["rule"] = dataclasses.asdict(built.rules[number])
         fields.append(field)
+    label_rate = built.labels[:, 1] / built.labels.sum(axis=1)
+    beside: dict[str, Any] = {}
+    if built.weights is not None:
+        sums = built.weights[:, :, 0]
+        label_rate = sums[:, 1] / sums.sum(axis=1)
+        beside["weights"] = {
+            split: {"sum": of_split[:, 0].tolist(), "squares": of_split[:, 1].tolist()}
+            for split, of_split in zip(SPLITS, built.weights, strict=True)
+        }
+        beside["weightless"] = built.weightless
+    if builder.builder_config.options.draw_negatives < 1:
+        kept, every = built.negatives.tolist()
+        beside["negatives"] = {"drawn": kept, "all": every}
     return prepared.seal(
-        {
+        beside
+        | {
             "format": prepared.FORMAT_WITH_BAGS
             if built.layout.num_slots > built.layout.num_fields
             else prepared.FORMAT,
@@ -223,9 +243,7 @@ def _manifest(
             "options": dict(builder.builder_config.used),
             "fields": fields,
             "num_rows": {s: int(built.labels[i].sum()) for i, s in enumerate(SPLITS)},
-            "label_rate": {
-                s: float(built.labels[i, 1] / built.labels[i].sum()) for i, s in enumerate(SPLITS)
-            },
+            "label_rate": dict(zip(SPLITS, label_rate.tolist(), strict=True)),
             "unseen": {
                 split: dict(zip(built.layout.names, rows.tolist(), strict=True))
                 for split, rows in zip(SPLITS, built.unseen, strict=True)

@@ -24,7 +24,7 @@ from optembed_jax.data.parallel import ordered_map, workers
 from optembed_jax.data.preparing import merge
 from optembed_jax.data.preparing.free_memory import give_back
 from optembed_jax.data.preparing.reading import RowsRead, read_rows
-from optembed_jax.data.preparing.spill import Spill
+from optembed_jax.data.preparing.spill import Spill, SpilledRows
 from optembed_jax.data.progress import Callback, Stage
 from optembed_jax.data.raw.columns import BUCKET
 from optembed_jax.data.raw.sources import RawData, Reject
@@ -52,6 +52,9 @@ class Built:
       labels: rows of each split with label 0 and 1, int64 ``[3, 2]``.
       rejects: the rows that were set aside.
       cut: values of cells of each field that were left out, int64 ``[F]``.
+      weights: as of `RowsRead`; None where all rows count alike.
+      weightless: rows left out because they count nothing.
+      negatives: as of `RowsRead`.
     """
 
     layout: Fields
@@ -62,6 +65,44 @@ class Built:
     labels: np.ndarray
     rejects: list[Reject]
     cut: np.ndarray
+    weights: np.ndarray | None
+    weightless: int
+    negatives: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class _Beside:
+    """What a row has beside its label and its ids, and where it stands in a bucket's rows.
+
+    The label first, the ids, the weight's bits, and the group's hash, which is two numbers.
+    """
+
+    num_slots: int
+    weighted: bool
+    grouped: bool
+
+    @property
+    def width(self) -> int:
+        """Numbers of four bytes that a row is."""
+        return 1 + self.num_slots + self.weighted + 2 * self.grouped
+
+    def fill(self, table: np.ndarray, block: SpilledRows, order: np.ndarray) -> None:
+        """Puts what rows have beside the ids into a table int32 ``[width, N]``."""
+        table[0] = block.column("label")[order]
+        if self.weighted:
+            table[1 + self.num_slots] = block.column("weight")[order].view(np.int32)
+        if self.grouped:
+            table[-2:] = block.column("group")[order].view(np.int32).reshape(-1, 2).T
+
+    def part(self, rows: np.ndarray) -> blocks.Part:
+        """Rows int32 ``[N, width]`` as they are stored."""
+        end = 1 + self.num_slots
+        weights = groups = None
+        if self.weighted:
+            weights = np.ascontiguousarray(rows[:, end]).view(np.float32)
+        if self.grouped:
+            groups = np.ascontiguousarray(rows[:, -2:]).view(np.int64)[:, 0]
+        return blocks.Part(rows[:, 1:end], rows[:, 0].astype(np.uint8), groups, weights)
 
 
 def build(
@@ -115,20 +156,21 @@ def _build(
     sizes = _merge(data, options, spill, numeric, threads, progress)
     give_back()
     layout = layout_of([column.name for column in data.columns], sizes, read.slots)
-    grouped = data.group is not None
-    width = layout.num_slots + (3 if grouped else 1)
-    buckets = _bucket_numbers(read.labels.sum(axis=1), width)
+    beside = _Beside(layout.num_slots, data.weight is not None, data.group is not None)
+    buckets = _bucket_numbers(read.labels.sum(axis=1), beside.width)
     binned, unseen = _scatter(
-        options, spill, read, numeric, layout, buckets, grouped, threads, progress
+        options, spill, read, numeric, layout, buckets, beside, threads, progress
     )
     give_back()
     write_vocabulary(folder / prepared.VOCABULARY, _vocabulary(spill, layout, numeric, binned))
     spill.clear()
     give_back()
-    shards = _write(options, folder, spill.folder, shard_name, width, grouped, buckets, progress)
+    shards = _write(options, folder, spill.folder, shard_name, beside, buckets, progress)
     spill.folder.rmdir()
     edges = {field: found.edges for field, found in numeric.items() if found.edges is not None}
-    return Built(layout, edges, rules, unseen, shards, read.labels, read.rejects, read.cut)
+    weights = read.weights if beside.weighted else None
+    counted = (read.labels, read.rejects, read.cut, weights, read.weightless, read.negatives)
+    return Built(layout, edges, rules, unseen, shards, *counted)
 
 
 def _merge(
@@ -199,11 +241,11 @@ def _scatter(
     numeric: dict[int, FieldVocabulary],
     layout: Fields,
     buckets: list[int],
-    grouped: bool,
+    beside: _Beside,
     threads: int,
     progress: Callback | None,
 ) -> tuple[dict[int, np.ndarray], np.ndarray]:
-    """Writes every row, label first and the group's hash last, into one of its split's buckets.
+    """Writes every row into one of its split's buckets.
 
     Returns:
       The training counts of each numeric field's rows, int64, by the field's position; and the rows
@@ -227,16 +269,24 @@ def _scatter(
         draws = splits.mix(options.data_seed * 3 + _SCATTER, block.column("row"))
         bucket = firsts[split] + (draws % np.array(buckets, np.uint64)[split]).astype(np.int64)
         order = np.argsort(bucket.astype(np.uint16), kind="stable")
-        table = np.empty((layout.num_slots + (3 if grouped else 1), len(order)), np.int32)
-        table[0] = block.column("label")[order]
-        if grouped:
-            table[-2:] = block.column("group")[order].view(np.int32).reshape(-1, 2).T
+        stays = splits.drawn(
+            split,
+            block.column("label"),
+            block.column("row"),
+            options.draw_negatives,
+            options.data_seed,
+        )
+        if not stays.all():
+            order = order[stays[order]]
+        training = order[split[order] == splits.TRAIN] if numeric else None
+        table = np.empty((beside.width, len(order)), np.int32)
+        beside.fill(table, block, order)
         binned = {}
         for f in range(num_fields):
             field, own = block.field(f), slice(columns[f], columns[f] + layout.slots[f])
             if f in numeric:
                 found = numeric_bins[f].find(field)
-                binned[f] = np.bincount(found[split == splits.TRAIN], minlength=layout.sizes[f])
+                binned[f] = np.bincount(found[training], minlength=layout.sizes[f])
                 table[columns[f]] = found[order] + offsets[f]
                 continue
             ids = spill.places(f, int(starts[number, f]), int(sizes[number, f])) + offsets[f]
@@ -286,8 +336,7 @@ def _write(
     folder: pathlib.Path,
     scratch: pathlib.Path,
     shard_name: Callable[[str, int, int], str],
-    width: int,
-    grouped: bool,
+    beside: _Beside,
     buckets: list[int],
     progress: Callback | None,
 ) -> dict[str, list[prepared.Shard]]:
@@ -301,12 +350,12 @@ def _write(
     def work(job: tuple[int, int, int]) -> tuple[str, prepared.Shard]:
         split, number, bucket = job
         path = scratch / f"bucket-{bucket}"
-        rows = np.fromfile(path, np.int32).reshape(-1, width)
+        rows = np.fromfile(path, np.int32).reshape(-1, beside.width)
         path.unlink()
         draw = np.random.default_rng([options.data_seed, _ORDER, split, number])
         order = draw.permutation(len(rows))
         target = folder / shard_name(SPLITS[split], number, buckets[split])
-        blocks.write_shard(target, _shuffled(rows, order, grouped))
+        blocks.write_shard(target, _shuffled(rows, order, beside))
         size = target.stat().st_size
         shard = prepared.Shard(target.name, len(rows), size, prepared.sha256(target))
         return SPLITS[split], shard
@@ -320,10 +369,6 @@ def _write(
     return shards
 
 
-def _shuffled(
-    rows: np.ndarray, order: np.ndarray, grouped: bool
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+def _shuffled(rows: np.ndarray, order: np.ndarray, beside: _Beside) -> Iterator[blocks.Part]:
     for start in range(0, len(order), blocks.BLOCK_ROWS):
-        part = rows[order[start : start + blocks.BLOCK_ROWS]]
-        groups = np.ascontiguousarray(part[:, -2:]).view(np.int64)[:, 0] if grouped else None
-        yield part[:, 1 : -2 if grouped else None], part[:, 0].astype(np.uint8), groups
+        yield beside.part(rows[order[start : start + blocks.BLOCK_ROWS]])

@@ -10,7 +10,7 @@ from optembed_jax.data import bins, splits
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.parallel import ordered_map
 from optembed_jax.data.preparing.free_memory import give_back
-from optembed_jax.data.preparing.spill import Spill, SpilledRows
+from optembed_jax.data.preparing.spill import Spill
 from optembed_jax.data.progress import Callback, Stage
 from optembed_jax.data.raw.bags import CodedBag
 from optembed_jax.data.raw.coding import CodedRows, code_rows
@@ -31,6 +31,10 @@ class RowsRead:
       samples: of the training values of each numeric field, by its position.
       labels: rows of each split with label 0 and 1, int64 ``[3, 2]``.
       time_limits: where validation and test begin, if the rows are split by time.
+      weights: of the rows of each split with label 0 and 1, their sum and that of their squares,
+        float64 ``[3, 2, 2]``.
+      weightless: rows left out because they count nothing.
+      negatives: training rows with label 0, or what they weigh: those drawn, and all, float64 [2].
       slots: the most values of a cell of each field; 1 where it is no field of several.
       cut: values of cells of each field that were left out, int64 ``[F]``.
       forms: the ways in which the values of each field are written in the files that training rows
@@ -43,10 +47,19 @@ class RowsRead:
     forms: list[frozenset[str]]
     slots: list[int]
     cut: np.ndarray
+    weights: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((3, 2, 2)))
+    weightless: int = 0
+    negatives: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2))
     time_limits: tuple[int, int] | None = None
 
 
-_Work = tuple[CodedRows, np.ndarray | None, list[np.ndarray] | None, int]
+_Work = tuple[CodedRows, np.ndarray | None, np.ndarray, list[np.ndarray] | None, int]
+
+
+_Accounted = tuple[dict[int, np.ndarray], np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
+"""Numbers of each numeric field, row numbers, labels, splits and weights."""
+
+_Split = tuple[list[np.ndarray], np.ndarray, _Accounted]
 
 
 def read_rows(
@@ -84,14 +97,17 @@ def read_rows(
             split = _indexed(index, coded.rows, options)
         elif not by_time:
             split = splits.random_split(coded.rows, options.data_seed)
-        counts = None
+        counts, negatives = None, np.zeros(2)
         if split is not None:
+            stays, negatives = _drawn(split, coded.labels, coded.rows, coded.weights, options)
+            if stays is not None:
+                coded, split = coded.of(stays), split[stays]
             sized = [
                 (f.codes, len(f.values)) if isinstance(f, Coded) else None for f in coded.fields
             ]
             counts = _value_counts(sized, split, options)
         spill.write_rows(number, coded, split)
-        return coded, split, counts, block.position
+        return coded, split, negatives, counts, block.position
 
     stage = Stage(progress, "reading", data.source.size, "bytes")
     forms = [frozenset[str]()] * len(data.columns)
@@ -105,8 +121,10 @@ def read_rows(
     )
     times = splits.TimeCounts()
     found = ordered_map(work, enumerate(data.source.blocks()), threads)
-    for number, (coded, split, counts, position) in enumerate(found):
+    for number, (coded, split, negatives, counts, position) in enumerate(found):
         _tolerate(result.rejects, coded.rejects, options.max_bad_rows)
+        result.weightless += coded.weightless
+        result.negatives += negatives
         spill.append_values(coded.fields)
         for f, field in enumerate(coded.fields):
             if isinstance(field, CodedBag):
@@ -119,13 +137,14 @@ def read_rows(
         else:
             spill.append_counts(counts)
             numeric = {f: v for f, v in enumerate(coded.fields) if isinstance(v, np.ndarray)}
-            _account(result, numeric, coded.rows, coded.labels, split)
+            _account(result, numeric, coded.rows, coded.labels, split, coded.weights)
         stage.report(position, len(coded.labels))
         if number % _BLOCKS_TO_TRIM == _BLOCKS_TO_TRIM - 1:
             give_back()
     if by_time:
-        _split_by_time(result, times, spill, len(data.columns), options, threads)
-    _check_labels(result.labels, data)
+        weighted = data.weight is not None
+        _split_by_time(result, times, spill, len(data.columns), options, weighted, threads)
+    _check_labels(result, data)
     return result
 
 
@@ -189,8 +208,15 @@ def _account(
     rows: np.ndarray,
     labels: np.ndarray,
     split: np.ndarray,
+    weights: np.ndarray | None,
 ) -> None:
-    result.labels += np.bincount(split * 2 + labels, minlength=6).reshape(3, 2)
+    of_class = split * 2 + labels
+    result.labels += np.bincount(of_class, minlength=6).reshape(3, 2)
+    if weights is not None:
+        exact = weights.astype(np.float64)
+        for power in (1, 2):
+            sums = np.bincount(of_class, exact**power, minlength=6)
+            result.weights[:, :, power - 1] += sums.reshape(3, 2)
     training = split == splits.TRAIN
     for number, sample in result.samples.items():
         sample.add(rows[training], numeric[number][training])
@@ -202,6 +228,7 @@ def _split_by_time(
     spill: Spill,
     num_fields: int,
     options: DataOptions,
+    weighted: bool,
     threads: int,
 ) -> None:
     """Assigns the splits of blocks that have been read already, and counts their values."""
@@ -209,36 +236,64 @@ def _split_by_time(
     sizes = np.stack([spill.sizes(field) for field in range(num_fields)], axis=1)
     result.time_limits = limits
 
-    def work(number: int) -> tuple[SpilledRows, np.ndarray, list[np.ndarray]]:
+    def work(number: int) -> _Split:
         block = spill.read_rows(number)
+        rows, labels = block.column("row"), block.column("label")
         split = splits.time_split(block.column("time"), limits)
+        weights = block.column("weight") if weighted else None
+        drawn, negatives = _drawn(split, labels, rows, weights, options)
+        stays = slice(None) if drawn is None else drawn
+        split = split[stays]
         fields = [
-            None if f in result.samples else (block.field(f), int(sizes[number, f]))
+            None if f in result.samples else (block.field(f)[stays], int(sizes[number, f]))
             for f in range(num_fields)
         ]
-        return block, split, _value_counts(fields, split, options)
+        counts = _value_counts(fields, split, options)
+        numeric = {f: block.field(f)[stays] for f in result.samples}
+        weights = None if weights is None else weights[stays]
+        return counts, negatives, (numeric, rows[stays], labels[stays], split, weights)
 
-    for block, split, counts in ordered_map(work, range(spill.num_blocks), threads):
+    for counts, negatives, found in ordered_map(work, range(spill.num_blocks), threads):
         spill.append_counts(counts)
-        numeric = {f: block.field(f) for f in result.samples}
-        _account(result, numeric, block.column("row"), block.column("label"), split)
+        result.negatives += negatives
+        _account(result, *found)
 
 
-def _check_labels(labels: np.ndarray, data: RawData) -> None:
+def _drawn(
+    split: np.ndarray,
+    labels: np.ndarray,
+    rows: np.ndarray,
+    weights: np.ndarray | None,
+    options: DataOptions,
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Which rows stay, bool ``[N]``, None for all, and what is added to `RowsRead.negatives`."""
+    if options.draw_negatives == 1:
+        return None, np.zeros(2)
+    stays = splits.drawn(split, labels, rows, options.draw_negatives, options.data_seed)
+    weighs = np.ones(len(rows)) if weights is None else weights.astype(np.float64)
+    weighs = np.where((split == splits.TRAIN) & (labels == 0), weighs, 0.0)
+    return stays, np.array([weighs[stays].sum(), weighs.sum()])
+
+
+def _check_labels(result: RowsRead, data: RawData) -> None:
     """Refuses data on which training or its evaluation is undefined."""
+    labels, without = result.labels, ""
+    if result.weightless and data.weight is not None:
+        column = data.weight.source
+        without = f"; {result.weightless} rows are left out, whose weight in {column!r} is 0"
     by_file = {file.split: str(file.path) for file in data.source.files if file.split is not None}
     if labels.sum() == 0:
-        raise InputError("the table is empty: it has no usable row")
+        raise InputError(f"the table is empty: it has no usable row{without}")
     for number, name in enumerate(SPLITS):
         zeros, ones = labels[number].tolist()
         where = f" ({by_file[number]})" if number in by_file else ""
         if zeros + ones == 0:
-            raise InputError(f"the {name} split{where} has no rows")
+            raise InputError(f"the {name} split{where} has no rows{without}")
         if zeros == 0 or ones == 0:
             what = "its AUC is undefined" if number else "nothing can be learned from it"
             raise InputError(
                 f"all {zeros + ones} rows of the {name} split{where} have label {int(ones > 0)}: "
-                f"{what}; give more rows, or another split or data_seed"
+                f"{what}; give more rows, or another split or data_seed{without}"
             )
 
 

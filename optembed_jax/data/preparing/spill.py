@@ -30,7 +30,7 @@ class SpilledRows:
 
     Attributes:
       batch: columns `f0` .. (codes, or float64 where the field is numeric), `label`, `row`, and
-        `split`, `time` and `group` where they were known.
+        `split`, `time`, `group` and `weight` where they were known.
     """
 
     batch: pa.RecordBatch
@@ -43,7 +43,7 @@ class SpilledRows:
         return column.to_numpy()
 
     def column(self, name: str) -> np.ndarray:
-        """One of `label`, `row`, `split`, `time`, `group`."""
+        """One of `label`, `row`, `split`, `time`, `group`, `weight`."""
         return self.batch.column(name).to_numpy()
 
 
@@ -71,7 +71,7 @@ class Spill:
                 field = field.codes.astype(_narrowest(len(field.values) + 1))
             columns[f"f{number}"] = field
         others = {"label": rows.labels, "row": rows.rows, "split": split, "time": rows.times}
-        others["group"] = rows.groups
+        others |= {"group": rows.groups, "weight": rows.weights}
         columns |= {name: values for name, values in others.items() if values is not None}
         batch = pa.RecordBatch.from_arrays([_column(c) for c in columns.values()], list(columns))
         with (

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from optembed_jax.data.raw.columns import Coded, code
-from optembed_jax.values.cells import BLANKS, MARK, Cells
+from optembed_jax.values.cells import MARK, Cells
+from optembed_jax.values.rule import BLANKS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""Raw rows to coded rows: labels and times read, unusable rows set aside, every field coded."""
+"""Raw rows to coded rows: labels, times and weights read, unusable rows set aside, fields coded."""
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from optembed_jax.data.raw import columns as columns_lib
 from optembed_jax.data.raw.bags import CodedBag, split_cells
 from optembed_jax.data.raw.columns import NUMERIC, Coded, Column, Label, Time
 from optembed_jax.data.raw.sources import RawData, RawRows, Reject
-from optembed_jax.data.raw.writing import canonical_values, forms_of_values
+from optembed_jax.data.raw.writing import canonical_values, forms_of_values, without_blanks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,8 @@ class CodedRows:
       times: int64 ``[N]``; None where they were not asked for.
       groups: hashes of the values that rows are ranked within, int64 ``[N]``, 0 where missing;
         None where rows are not grouped.
+      weights: how much each row counts, float32 ``[N]``, above 0; None where all count alike.
+      weightless: rows of the block that are not here because they count nothing.
       rejects: the rows of the block that are not here, by line.
       forms: the ways in which each plain field's values are written (`values.rule.forms_of`);
         nothing for other fields, and where they were not asked for.
@@ -38,6 +41,21 @@ class CodedRows:
     groups: np.ndarray | None
     rejects: tuple[Reject, ...]
     forms: tuple[frozenset[str], ...]
+    weights: np.ndarray | None = None
+    weightless: int = 0
+
+    def of(self, rows: np.ndarray) -> "CodedRows":
+        """Some of the rows, by a mask bool ``[N]`` or by their positions, which may repeat."""
+        arrays: dict[str, Any] = {
+            name: None if values is None else values[rows]
+            for name in ("labels", "rows", "times", "groups", "weights")
+            for values in (getattr(self, name),)
+        }
+        fields = tuple(
+            field.of_rows(rows) if isinstance(field, Coded) else field[rows]
+            for field in self.fields
+        )
+        return dataclasses.replace(self, fields=fields, **arrays)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,34 +82,80 @@ def code_rows(
     wanted = [data.label.source, *(column.source for column in data.columns)]
     wanted += [time.source] if time else []
     wanted += [data.group] if data.group is not None else []
-    coded = columns_lib.code_sources(raw.columns, wanted)
+    wanted += [data.weight.source] if data.weight is not None else []
+    coded = {
+        source: Coded(column.codes, without_blanks(column.values))
+        for source, column in columns_lib.code_sources(raw.columns, wanted).items()
+    }
     labels, faults = _apply(data.label, coded[data.label.source], np.uint8(255))
     times = None
     if time is not None:
         times, more = _apply(time, coded[time.source], np.int64(columns_lib.NO_TIME))
         faults += more
+    weights = None
+    if data.weight is not None:
+        weights, more = _weights(data, coded)
+        faults += more
     faults += _check_fields(data.columns, coded)
     fields = code_fields(data.columns, coded, ignore_faults=bool(faults))
     groups = None if data.group is None else _hashes(coded[data.group])
-    if not faults:
-        forms = _forms(data, coded, fields, None) if with_forms else _no_forms(data)
-        return CodedRows(fields, labels, raw.rows, times, groups, raw.rejects, forms)
-    bad = np.any([fault.bad for fault in faults], axis=0)
-    rejects = [
-        Reject(file, int(raw.lines[i]), _reason(faults, i, int(raw.lines[i]), raw), raw.text(i))
-        for i in np.flatnonzero(bad).tolist()
-    ]
-    good = ~bad
-    return CodedRows(
-        fields=tuple(
-            field.of_rows(good) if isinstance(field, Coded) else field[good] for field in fields
-        ),
-        labels=labels[good],
-        rows=raw.rows[good],
-        times=None if times is None else times[good],
-        groups=None if groups is None else groups[good],
-        rejects=tuple(sorted((*raw.rejects, *rejects), key=lambda reject: reject.line)),
-        forms=_forms(data, coded, fields, good) if with_forms else _no_forms(data),
+    rows = CodedRows(fields, labels, raw.rows, times, groups, raw.rejects, _no_forms(data), weights)
+    good = None
+    if faults:
+        bad = np.any([fault.bad for fault in faults], axis=0)
+        good = ~bad
+        rejects = [
+            Reject(file, int(raw.lines[i]), _reason(faults, i, int(raw.lines[i]), raw), raw.text(i))
+            for i in np.flatnonzero(bad).tolist()
+        ]
+        every = tuple(sorted((*raw.rejects, *rejects), key=lambda reject: reject.line))
+        rows = dataclasses.replace(rows, rejects=every)
+    if weights is not None and not weights.all():
+        counts = weights != 0
+        weightless = ~counts if good is None else good & ~counts
+        rows = dataclasses.replace(rows, weightless=int(weightless.sum()))
+        good = counts if good is None else good & counts
+    if with_forms:
+        rows = dataclasses.replace(rows, forms=_forms(data, coded, fields, good))
+    if data.label.count is not None:
+        return _by_class(rows, data.label.count, coded[data.label.source], good)
+    return rows if good is None else rows.of(good)
+
+
+def _weights(data: RawData, coded: Mapping[str, Coded]) -> tuple[np.ndarray, list[_Fault]]:
+    """Of each row, float32 ``[N]``, and what is wrong with them."""
+    rule = data.weight
+    assert rule is not None
+    raw = coded[rule.source]
+    found = rule.rule(raw.values)[raw.codes]
+    bad, faults = np.isnan(found), list[_Fault]()
+    if bad.any():
+        faults.append(_Fault(bad, rule.source, rule.expected, raw))
+    if data.label.count is not None:
+        of_label = coded[data.label.source]
+        less = found < data.label.count(of_label.values)[of_label.codes]
+        if less.any():
+            expected = f"at least as many as column {data.label.source!r} says"
+            faults.append(_Fault(less, rule.source, expected, raw))
+    return found.astype(np.float32), faults
+
+
+def _by_class(
+    rows: CodedRows,
+    count: Callable[[pa.StringArray], np.ndarray],
+    label: Coded,
+    good: np.ndarray | None,
+) -> CodedRows:
+    """Rows that stand for several examples, each for those of one label: it becomes one or two."""
+    assert rows.weights is not None
+    every = np.arange(len(rows.labels)) if good is None else np.flatnonzero(good)
+    ones = count(label.values)[label.codes][every]
+    of_class = np.stack([rows.weights[every] - ones, ones], axis=1)
+    position, own = np.nonzero(of_class)
+    return dataclasses.replace(
+        rows.of(every[position]),
+        labels=own.astype(np.uint8),
+        weights=of_class[position, own].astype(np.float32),
     )
 
 

@@ -291,4 +291,5 @@ def _rows(
         lines=block.line + steps,
         rows=block.row + steps,
         text=lambda position: str(batch.slice(position, 1).to_pylist()[0]),
+        typed={name: batch.column(name) for name in batch.schema.names},
     )

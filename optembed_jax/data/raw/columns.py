@@ -73,11 +73,29 @@ class Label:
       source: the raw column's name.
       rule: distinct raw values to labels, uint8, with 255 where there is none.
       expected: what the rule wants, for messages.
+      count: where a row stands for several examples, which its weight counts: distinct raw values
+        to how many of them have label 1, float64. None where a row is one example.
     """
 
     source: str
     rule: Callable[[pa.StringArray], np.ndarray]
     expected: str = "0 or 1"
+    count: Callable[[pa.StringArray], np.ndarray] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Weight:
+    """The raw column that says how much each row counts.
+
+    Attributes:
+      source: the raw column's name.
+      rule: distinct raw values to weights, float64, with NaN where there is none.
+      expected: what the rule wants, for messages.
+    """
+
+    source: str
+    rule: Callable[[pa.StringArray], np.ndarray]
+    expected: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +201,18 @@ def _is_number(text: str | None) -> bool:
         return False
 
 
+LEAST_WEIGHT, MOST_WEIGHT = 1e-12, 1e12
+"""So far that sums of weights, and of their squares, are numbers in 32 bits."""
+
+
+def weights(values: pa.StringArray) -> np.ndarray:
+    """Float64 of distinct raw values: 0, or within the limits; NaN elsewhere, where missing too."""
+    bad = not_a_number(values)
+    found = numbers(pc.if_else(pa.array(bad), pa.scalar(None, pa.string()), values))
+    usable = (found == 0) | ((found >= LEAST_WEIGHT) & (found <= MOST_WEIGHT))
+    return np.where(usable, found, np.nan)
+
+
 def not_an_integer(values: pa.StringArray) -> np.ndarray:
     """True where a distinct raw value is neither an integer (of up to 1,000 digits) nor missing."""
     if _holds_only_integers(values):
@@ -207,10 +237,3 @@ def _holds_only_integers(values: pa.StringArray) -> bool:
     except pa.ArrowInvalid:
         return False
     return True
-
-
-def zero_or_one(values: pa.StringArray) -> np.ndarray:
-    """The label rule of most data: 0 and 1, also written 0.0 or false; 255 elsewhere."""
-    accepted = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
-    found = [accepted.get((value or "").lower(), 255) for value in values.to_pylist()]
-    return np.array(found, np.uint8)

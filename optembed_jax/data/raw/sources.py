@@ -91,6 +91,7 @@ class RawRows:
       rejects: rows of the block that are not in the arrays.
       headerless: whether the format has no header, so that a first row that looks like one is a
         mistake to be named.
+      typed: the columns as they were before they became texts, where they were no texts.
     """
 
     columns: Mapping[str, pa.Array | pa.ChunkedArray]
@@ -99,6 +100,7 @@ class RawRows:
     text: Callable[[int], str]
     rejects: tuple[Reject, ...] = ()
     headerless: bool = False
+    typed: Mapping[str, pa.Array] | None = None
 
 
 class Source(Protocol):
@@ -130,6 +132,7 @@ class RawData:
       time: what `split=time` goes by; None where the data have no time.
       beside: files besides the rows that the prepared data depend on, such as a list of movies.
       group: the raw column within whose values rows are ranked; None where none is asked for.
+      weight: how much each row counts; None where all count alike.
       facts: further facts to store with the prepared data, such as a planted truth (plain values).
     """
 
@@ -140,6 +143,7 @@ class RawData:
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     beside: tuple[RawFile, ...] = ()
     group: str | None = None
+    weight: columns_lib.Weight | None = None
 
 
 class NoFiles(InputError):

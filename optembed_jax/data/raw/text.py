@@ -13,9 +13,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from optembed_jax.data.raw import packing
+from optembed_jax.data.raw.layout import UTF8
 from optembed_jax.data.raw.sources import Block, RawFile, RawRows, Reject
 from optembed_jax.data.raw.whole_rows import BOM, whole_rows
 from optembed_jax.errors import InputError
@@ -56,6 +58,8 @@ class TextSource:
       wanted: the columns to decode.
       block_bytes: about how much text one block holds.
       may_be_empty: whether a file may have no rows.
+      encoding: of the text.
+      with_comma: columns of numbers whose decimal sign is a comma; they are read with a point.
     """
 
     files: tuple[RawFile, ...]
@@ -63,6 +67,8 @@ class TextSource:
     wanted: tuple[str, ...]
     block_bytes: int = BLOCK_BYTES
     may_be_empty: bool = False
+    encoding: str = UTF8
+    with_comma: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -79,7 +85,11 @@ class TextSource:
         for number, file in enumerate(self.files):
             line, empty = 1, True
             texts = whole_rows(
-                file.path, self.dialect.quoted, self.block_bytes, len(self.dialect.columns) == 1
+                file.path,
+                self.dialect.quoted,
+                self.block_bytes,
+                keep_empty=len(self.dialect.columns) == 1,
+                encoding=self.encoding,
             )
             for content, position in texts:
                 if line == 1:
@@ -111,8 +121,14 @@ class TextSource:
 
     def read(self, block: Block) -> RawRows:
         """Decodes a block; rows that cannot be decoded come back as rejects."""
+        rows = self._read(block)
+        if not self.with_comma:
+            return rows
+        return _with_points(rows, self.with_comma, str(self.files[block.file].path))
+
+    def _read(self, block: Block) -> RawRows:
         try:
-            table = _parse_fast(block.content, self.dialect, self.wanted)
+            table = _parse_fast(block.content, self.dialect, self.wanted, self.with_comma)
         except pa.ArrowInvalid:
             return self._read_carefully(block)
         count = table.num_rows
@@ -181,8 +197,41 @@ def _count_lines(content: bytes) -> int:
     return int(np.count_nonzero(np.frombuffer(content, np.uint8) == ord("\n")))
 
 
-def _parse_fast(content: bytes, dialect: Dialect, wanted: tuple[str, ...]) -> pa.Table:
-    """Parses text that is in order; columns of hashes become `packing.EIGHT_BYTES`.
+def _with_points(rows: RawRows, names: tuple[str, ...], path: str) -> RawRows:
+    """The same with a decimal point in some columns; rows that have one already are rejects."""
+    columns, faults = dict(rows.columns), dict[int, tuple[str, str]]()
+    for name in names:
+        points = pc.fill_null(pc.match_substring(columns[name], "."), False)
+        for place in np.flatnonzero(points.to_numpy()).tolist():
+            faults[place] = name, columns[name][place].as_py()
+        columns[name] = pc.replace_substring(columns[name], ",", ".")
+    if not faults:
+        return dataclasses.replace(rows, columns=columns)
+    good = np.array([place not in faults for place in range(len(rows.lines))], bool)
+    stay = np.flatnonzero(good)
+    rejects = [
+        Reject(
+            path,
+            int(rows.lines[place]),
+            f"column {name!r} is {cell!r}, which has a point where the decimal sign is a comma",
+            rows.text(place),
+        )
+        for place, (name, cell) in sorted(faults.items())
+    ]
+    return RawRows(
+        columns={name: column.filter(pa.array(good)) for name, column in columns.items()},
+        lines=rows.lines[good],
+        rows=rows.rows[good],
+        text=lambda position: rows.text(int(stay[position])),
+        rejects=tuple(sorted((*rows.rejects, *rejects), key=lambda reject: reject.line)),
+        headerless=rows.headerless,
+    )
+
+
+def _parse_fast(
+    content: bytes, dialect: Dialect, wanted: tuple[str, ...], numbers: tuple[str, ...] = ()
+) -> pa.Table:
+    """Parses text that is in order; columns of hashes become `packing.EIGHT_BYTES`, but `numbers`.
 
     Raises:
       pa.ArrowInvalid: the text is not in order.
@@ -190,7 +239,9 @@ def _parse_fast(content: bytes, dialect: Dialect, wanted: tuple[str, ...]) -> pa
     if not content.isascii():
         return _parse(content, dialect, dict.fromkeys(wanted, pa.string()))
     types = dict.fromkeys(wanted, pa.binary())  # ASCII is UTF-8: no cell has to be looked at
-    packed = dict.fromkeys(_hashes(content, dialect) & types.keys(), packing.EIGHT_BYTES)
+    packed = dict.fromkeys(
+        (_hashes(content, dialect) & types.keys()) - set(numbers), packing.EIGHT_BYTES
+    )
     try:
         table = _parse(content, dialect, types | packed)
     except pa.ArrowInvalid:

@@ -1,31 +1,38 @@
-"""Text files, plain or gzip, cut into texts of whole rows."""
+"""Text files, plain or compressed by gzip or Zstandard, cut into texts of whole rows in UTF-8."""
 
+import codecs
 import io
 import itertools
 import pathlib
 import zlib
 from collections.abc import Iterator
 
+import pyarrow as pa
+
+from optembed_jax.data.raw.layout import UTF8
 from optembed_jax.errors import InputError
 
 BOM = b"\xef\xbb\xbf"
 """What some programs put before UTF-8 text."""
 
 _GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _OTHERS = {
     b"PK\x03\x04": "a zip archive; unpack it (gzip can stay as it is)",
-    b"\x28\xb5\x2f\xfd": "compressed by Zstandard; unpack it (gzip can stay as it is)",
     b"\xfd7zXZ\x00": "compressed by xz; unpack it (gzip can stay as it is)",
     b"BZh91AY&SY": "compressed by bzip2; unpack it (gzip can stay as it is)",
-    b"\xff\xfe": "UTF-16 text; save it as UTF-8",
-    b"\xfe\xff": "UTF-16 text; save it as UTF-8",
 }
 _BEGINNING = 2**16  # bytes that show how lines end
 _LONGEST_ROW = 256 * 2**20
 
 
 def whole_rows(
-    path: pathlib.Path, quoted: bool, size: int, keep_empty: bool = False
+    path: pathlib.Path,
+    quoted: bool,
+    size: int,
+    keep_empty: bool = False,
+    encoding: str = UTF8,
 ) -> Iterator[tuple[bytes, int]]:
     """Cuts a file into texts of about `size` bytes that end with a row.
 
@@ -36,10 +43,13 @@ def whole_rows(
       The text, and the bytes of the file consumed up to there.
 
     Raises:
-      InputError: an empty file, damaged gzip, or no row that ends.
+      InputError: an empty file, a damaged one, or no row that ends.
     """
     rest = b""
-    for piece, position in _with_line_feeds(path, _pieces(path, size)):
+    pieces = _pieces(path, size, encoding)
+    if encoding != UTF8:
+        pieces = _decoded(path, pieces, encoding)
+    for piece, position in _with_line_feeds(path, pieces):
         content, rest = _cut(rest, piece, quoted)
         is_empty = content in (b"\n", b"\r\n")
         if not keep_empty and (is_empty or content.endswith((b"\n\n", b"\n\r\n"))):
@@ -59,18 +69,22 @@ def whole_rows(
         yield rest + b"\n", path.stat().st_size
 
 
-def first_line(path: pathlib.Path) -> bytes:
-    """The first line of a text file, plain or gzip, with its line end.
+def first_line(path: pathlib.Path, encoding: str = UTF8, may_be_empty: bool = False) -> bytes:
+    """The first line of a text file with its line end, in UTF-8; nothing of one that may be empty.
 
     Raises:
       InputError: the file is empty, or damaged.
     """
-    for content, _ in whole_rows(path, quoted=False, size=2**16):
+    if may_be_empty and not path.stat().st_size:
+        return b""
+    for content, _ in whole_rows(path, quoted=False, size=2**16, encoding=encoding):
         return content.split(b"\n", 1)[0] + b"\n"
+    if may_be_empty:
+        return b""
     raise InputError(f"{path} is empty")
 
 
-def _pieces(path: pathlib.Path, size: int) -> Iterator[tuple[bytes, int]]:
+def _pieces(path: pathlib.Path, size: int, encoding: str) -> Iterator[tuple[bytes, int]]:
     """Yields the text of a file, decompressed where needed, and the bytes consumed so far."""
     with path.open("rb") as stream:
         begin = stream.read(16)
@@ -79,16 +93,45 @@ def _pieces(path: pathlib.Path, size: int) -> Iterator[tuple[bytes, int]]:
         for magic, what in _OTHERS.items():
             if begin.startswith(magic):
                 raise InputError(f"{path} is {what}")
+        if begin.startswith(_UTF16) and encoding == UTF8:
+            raise InputError(f"{path} is UTF-16 text; give encoding=utf-16, or save it as UTF-8")
         stream.seek(0)
         if begin.startswith(_GZIP):
             yield from _unzip(path, stream, size)
+            return
+        if begin.startswith(_ZSTD):
+            yield from _unzstd(path, size)
             return
         while piece := stream.read(size):
             yield piece, stream.tell()
 
 
-def is_empty(path: pathlib.Path) -> bool:
-    """Whether a text file, plain or gzip, has no row below its first line.
+def _unzstd(path: pathlib.Path, size: int) -> Iterator[tuple[bytes, int]]:
+    with pa.OSFile(str(path)) as packed, pa.CompressedInputStream(packed, "zstd") as stream:
+        try:
+            while piece := stream.read(size):
+                yield piece, packed.tell()
+        except OSError as error:
+            raise InputError(
+                f"{path} is damaged Zstandard, or cut off, near byte {packed.tell()}: {error}"
+            ) from error
+
+
+def _decoded(
+    path: pathlib.Path, pieces: Iterator[tuple[bytes, int]], encoding: str
+) -> Iterator[tuple[bytes, int]]:
+    """The same in UTF-8."""
+    decoder, position = codecs.getincrementaldecoder(encoding)(), 0
+    try:
+        for piece, position in pieces:
+            yield decoder.decode(piece).encode(), position
+        yield decoder.decode(b"", final=True).encode(), position
+    except UnicodeError as error:
+        raise InputError(f"{path} is no {encoding} text, near byte {position}: {error}") from error
+
+
+def is_empty(path: pathlib.Path, encoding: str = UTF8, header: bool = True) -> bool:
+    """Whether a text file has no row, below its first line where that is a header.
 
     Raises:
       InputError: it is damaged.
@@ -96,9 +139,9 @@ def is_empty(path: pathlib.Path) -> bool:
     if not path.stat().st_size:
         return True
     lines = 0
-    for content, _ in whole_rows(path, quoted=False, size=2**16):
+    for content, _ in whole_rows(path, quoted=False, size=2**16, encoding=encoding):
         lines += content.count(b"\n")
-        if lines > 1:
+        if lines > header:
             return False
     return True
 

@@ -3,11 +3,13 @@
 What most arrays need, nothing at all, is found out without a look at each value by itself.
 """
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from optembed_jax.values.rule import (
     BINARY,
+    BLANKS,
     BOOLEAN,
     MISSING_WORDS,
     MOMENT,
@@ -26,7 +28,28 @@ _MAY_CHANGE = {
     BOOLEAN: r"[0-9.A-Z]",
     MOMENT: r"[^0-9-]",
 }
+_BLANK_BYTES = np.frombuffer(BLANKS.encode(), np.uint8)
 _WORDS = pa.array(sorted(MISSING_WORDS))
+
+
+def without_blanks(values: pa.Array) -> pa.Array:
+    """Texts without the blanks around them; what is nothing else is missing.
+
+    Args:
+      values: string, null where missing.
+    """
+    _, offsets, data = values.buffers()
+    if data is None or not len(values):
+        return values
+    ends = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
+    begin, end = ends[:-1], ends[1:]
+    there = end > begin
+    letters = np.frombuffer(data, np.uint8)
+    edges = letters[begin[there]], letters[end[there] - 1]
+    if not any(np.isin(letter, _BLANK_BYTES).any() for letter in edges):
+        return values
+    trimmed = pc.utf8_trim(values, BLANKS)
+    return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
 
 
 def canonical_values(values: pa.Array, rule: Rule) -> pa.Array:
@@ -36,6 +59,7 @@ def canonical_values(values: pa.Array, rule: Rule) -> pa.Array:
       values: string, null where missing.
       rule: of the column.
     """
+    values = without_blanks(values)
     if rule.is_plain:
         return values
     change = pc.is_in(values, value_set=_WORDS) if rule.words else None
@@ -55,6 +79,7 @@ def forms_of_values(values: pa.Array) -> frozenset[str]:
     Args:
       values: distinct texts, null where missing.
     """
+    values = without_blanks(values)
     found = forms_of(values.slice(0, _SAMPLE).to_pylist())
     if "other" in found:  # nothing but the ways of writing a missing value still counts
         words = pc.is_in(values, value_set=_WORDS)

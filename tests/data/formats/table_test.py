@@ -1,5 +1,6 @@
 import datetime
 import gzip
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -305,3 +306,354 @@ def test_parquet_of_other_types(tmp_path, columns, prepare):
     pq.write_table(nested, tmp_path / "n.parquet")
     with pytest.raises(InputError, match="column 'list' holds list"):
         prepare(tmp_path / "n.parquet", categorical=("list",))
+
+
+def weighed(columns, seed=5):
+    """The columns with one more, of weights that their own rows tell: the row's number, or 0."""
+    rng = np.random.default_rng(seed)
+    numbers = np.arange(1, 1 + len(columns["clicked"]))
+    return columns | {"w": np.where(rng.random(len(numbers)) < 0.1, 0, numbers / 4).tolist()}
+
+
+@pytest.mark.parametrize("split", ["random", "time"])
+def test_weights_stay_with_their_rows_and_rows_of_none_are_left_out(
+    tmp_path, write_table, columns, prepare, split
+):
+    columns = weighed(columns | {"id": [f"i{n}" for n in range(1, 2001)]})
+    how = {
+        "categorical": ("id", "city"),
+        "min_count": 1,
+        "vocab_from": "all",
+        "split": split,
+        "time_column": "day",
+    }
+    table = write_table(as_rows(columns), "a.csv")
+    prepared = prepare(table, weight="w", group="city", **how)
+    absent = {k: [v for v, w in zip(c, columns["w"], strict=True) if w] for k, c in columns.items()}
+    without = prepare(write_table(as_rows(absent), "b.csv"), group="city", **how)
+    assert prepared.weightless == 2_000 - sum(without.num_rows.values()) > 100
+    assert prepared.fields == without.fields, "the weight is no field"
+    if split == "time":
+        assert prepared.num_rows == without.num_rows
+    clicks = weight = 0
+    for part in prepared.num_rows:
+        ids, labels = prepared.arrays(part)
+        weights = prepared.weights_of(part)
+        names = [prepared.vocabulary.raw(row).value for row in ids[:, 0]]
+        np.testing.assert_array_equal(weights, [int(name[1:]) / 4 for name in names])
+        assert np.average(labels, weights=weights) == pytest.approx(prepared.label_rate[part])
+        assert len(prepared.groups(part)) == len(ids)
+        sums = prepared.weights[part]
+        ones = weights[labels == 1].astype(np.float64)
+        assert sums.sum[1] == pytest.approx(ones.sum()) and prepared.clicks(part) == round(
+            ones.sum() ** 2 / (ones**2).sum()
+        )
+        clicks, weight = clicks + ones.sum(), weight + weights.sum(dtype=np.float64)
+    assert weight == pytest.approx(sum(columns["w"]))
+    train, _ = prepared.arrays("train")
+    expected = np.zeros(prepared.fields.num_features)
+    np.add.at(expected, train, prepared.weights_of("train")[:, None].astype(np.float64))
+    np.testing.assert_allclose(prepared.weight_of_values, expected)
+
+
+def test_batches_carry_their_rows_weights(write_table, columns, prepare):
+    columns = weighed(columns | {"id": [f"i{n}" for n in range(1, 2001)]})
+    prepared = prepare(
+        write_table(as_rows(columns)), weight="w", categorical=("id",), numeric=(), min_count=1
+    )
+    reader = data.Reader(prepared, "train", 300, seed=1, remainder="pad")
+    assert reader.is_weighted
+    seen = 0
+    for batch in reader.epoch(3):
+        real = batch.weights > 0
+        names = [prepared.vocabulary.raw(row).value for row in batch.ids[real, 0]]
+        np.testing.assert_array_equal(batch.weights[real], [int(name[1:]) / 4 for name in names])
+        seen += real.sum()
+    assert seen == prepared.num_rows["train"] == reader.num_rows
+
+
+@pytest.mark.parametrize("weight", ["-1", "nan", "inf", "", "heavy", "1e-30", "1e13", "NULL"])
+def test_weights_that_are_none_are_refused_by_row_and_column(write_table, columns, prepare, weight):
+    columns = weighed(columns)
+    columns["w"][7] = weight
+    table = write_table(as_rows(columns))
+    with pytest.raises(InputError, match=r"table.csv line 9: column 'w' is .*expected a weight"):
+        prepare(table, weight="w")
+    assert prepare(table, weight="w", max_bad_rows=1).rejected == 1
+
+
+def test_a_table_of_no_weight_is_refused(write_table, columns, prepare):
+    table = write_table(as_rows(columns | {"w": [0] * 2_000}))
+    with pytest.raises(InputError, match="2000 rows are left out, whose weight in 'w' is 0"):
+        prepare(table, weight="w")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight": "clicked"}, "cannot be the label as well"),
+        ({"weight": "city"}, "cannot be a field as well"),
+        ({"weight": "day", "group": "day"}, "cannot be the group as well"),
+        ({"weight": "day", "time_column": "day"}, "cannot be the time as well"),
+        ({"group": "clicked"}, "the label 'clicked' cannot be the group"),
+        ({"weight": "wieght"}, "no column 'wieght'"),
+    ],
+)
+def test_a_column_is_not_the_weight_and_something_else(
+    write_table, columns, prepare, options, message
+):
+    with pytest.raises(InputError, match=message):
+        prepare(write_table(as_rows(columns)), **options)
+
+
+@pytest.mark.parametrize("split", ["random", "time", "files"])
+@pytest.mark.parametrize("weight", [None, "w"])
+def test_negatives_are_drawn_of_the_training_rows(
+    tmp_path, write_table, columns, prepare, check_layout, split, weight
+):
+    columns = columns | {
+        "id": [f"i{n}" for n in range(2_000)],
+        "w": [1 + n % 3 for n in range(2_000)],
+    }
+    how = {"categorical": ("id", "shop"), "min_count": 1, "vocab_from": "all", "weight": weight}
+    if split == "files":
+        rows = as_rows(columns)
+        for name, part in (
+            ("train", rows[1:1601]),
+            ("validation", rows[1601:1801]),
+            ("test", rows[1801:]),
+        ):
+            how[f"{name}_file"] = str(write_table([rows[0], *part], f"{name}.csv"))
+        file = None
+    else:
+        file, how = write_table(as_rows(columns)), how | {"split": split, "time_column": "day"}
+    whole, drawn = prepare(file, **how), prepare(file, draw_negatives=0.3, **how)
+    assert whole.negative_share == 1
+    if weight is None:
+        check_layout(drawn)
+
+    def rows_of(prepared, part):
+        ids, labels = prepared.arrays(part)
+        weights = prepared.weights_of(part)
+        weights = np.ones(len(ids)) if weights is None else weights
+        names = [prepared.vocabulary.raw(row).value for row in ids[:, 0]]
+        return dict(zip(names, zip(labels, weights, strict=True), strict=True))
+
+    for part in ("validation", "test"):
+        ids = [{k for k in rows_of(one, part)} - {None} for one in (whole, drawn)]
+        assert ids[1] <= ids[0] and drawn.num_rows[part] == whole.num_rows[part]
+    before, after = (rows_of(one, "train") for one in (whole, drawn))
+    assert after.items() <= before.items()
+    assert {k for k, row in before.items() if row[0]} <= after.keys(), "all clicks"
+    kept, every = (sum(w for label, w in rows.values() if not label) for rows in (after, before))
+    assert 0.2 < kept / every < 0.4
+    assert drawn.negative_share == pytest.approx(kept / every)
+    assert prepare(file, draw_negatives=0.3, **how).fingerprint == drawn.fingerprint
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.1, float("nan")])
+def test_a_share_of_negatives_is_above_0_and_at_most_1(share):
+    with pytest.raises(InputError, match=r"draw_negatives must be in \(0, 1\]"):
+        data.DataOptions(draw_negatives=share)
+
+
+def test_labels_of_other_values(tmp_path, write_table, columns, prepare):
+    plain = prepare(write_table(as_rows(columns)))
+    stars = [5 if one else 1 + n % 3 for n, one in enumerate(columns["clicked"])]
+    others = {
+        "plus": (["1" if one else "-1" for one in columns["clicked"]], "label_positive", "1"),
+        "words": (["yes" if one else "no" for one in columns["clicked"]], "label_positive", "yes"),
+        "truths": ([bool(one) for one in columns["clicked"]], "label_positive", "True"),
+        "stars": (stars, "label_from", "clicked >= 4"),
+        "rest": (stars, "label_from", "clicked!=1.0"),
+    }
+    for name, (values, option, text) in others.items():
+        table = write_table(as_rows(columns | {"clicked": values}), f"{name}.csv")
+        label = None if option == "label_from" else "clicked"
+        found = prepare(table, label=label, **{option: text})
+        for split in plain.num_rows:
+            (ids, labels), (same, expected) = found.arrays(split), plain.arrays(split)
+            np.testing.assert_array_equal(ids, same)
+            if name != "rest":
+                np.testing.assert_array_equal(labels, expected)
+        assert found.fingerprint != plain.fingerprint
+    assert found.label_rate["train"] > plain.label_rate["train"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_from": "clicked>=1"}, "either label .* or label_from"),
+        ({"label": None, "label_from": "city>=1"}, "'city' cannot be a field as well"),
+        ({"label": None, "label_from": "clicked"}, "label_from must be a column"),
+        ({"label": None, "label_from": "day>=1"}, r"'day' is '2024.*a number to compare with 1"),
+        ({"label": None, "label_positive": "1"}, "needs label"),
+        ({"label_positive": "maybe"}, "label 0: nothing can be learned"),
+        ({"label": "day"}, r"expected 0 or 1 \(label_positive says"),
+    ],
+)
+def test_bad_ways_of_giving_labels(write_table, columns, prepare, options, message):
+    with pytest.raises(InputError, match=message):
+        prepare(write_table(as_rows(columns)), **options)
+
+
+def test_blanks_around_cells_are_no_part_of_them(tmp_path, write_table, columns, prepare):
+    """In training and in every way of prediction, and nothing but blanks is a missing cell."""
+    plain = prepare(write_table(as_rows(columns)))
+
+    def padded(value, n):
+        text = "" if value is None else str(value)
+        return ("", " ", "\t", "  ")[n % 4] + text + (" ", "", " \t")[n % 3]
+
+    wide = {
+        name: [padded(value, n + place) for n, value in enumerate(values)]
+        for place, (name, values) in enumerate(columns.items())
+    }
+    found = prepare(write_table(as_rows(wide), "wide.csv"))
+    assert found.fields == plain.fields
+    for split in plain.num_rows:
+        for one, other in zip(found.arrays(split), plain.arrays(split), strict=True):
+            np.testing.assert_array_equal(one, other)
+    names = ("city", "shop", "price")
+    for prepared in (plain, found):
+        for rows in (1, 50, 2_000):
+            ids = prepared.encode({name: wide[name][:rows] for name in names})
+            expected = prepared.encode({name: columns[name][:rows] for name in names})
+            np.testing.assert_array_equal(ids, expected)
+        table = pa.table({name: wide[name] for name in names})
+        np.testing.assert_array_equal(prepared.encode(table), ids)
+    pq.write_table(pa.table(wide), tmp_path / "wide.parquet")
+    same = prepare(tmp_path / "wide.parquet")
+    np.testing.assert_array_equal(same.arrays("train")[0], plain.arrays("train")[0])
+
+
+@pytest.mark.parametrize(
+    "missing", ["", "\\N", "NULL", "null", "NaN", "<NA>", "#N/A", " ", "Null", " NULL "]
+)
+def test_missing_cells_are_missing_in_columns_of_either_kind(
+    write_table, columns, prepare, missing
+):
+    plain = prepare(write_table(as_rows(columns)))
+    written = {
+        name: [missing if value is None else value for value in values]
+        for name, values in columns.items()
+    }
+    found = prepare(write_table(as_rows(written), "b.csv"))
+    for split in plain.num_rows:
+        np.testing.assert_array_equal(found.arrays(split)[0], plain.arrays(split)[0])
+    rows = {"city": [missing], "shop": [missing], "price": [missing]}
+    np.testing.assert_array_equal(found.encode(rows), plain.encode({name: [None] for name in rows}))
+
+
+def test_libffm_from_file_to_ids(tmp_path, columns, prepare, write_table):
+    plain = prepare(write_table(as_rows(columns)), numeric=("price",))
+    lines = []
+    for clicked, city, shop, price in zip(
+        *(columns[name] for name in ("clicked", "city", "shop", "price")), strict=True
+    ):
+        words = ["1" if clicked else "-1"]
+        words += [] if city is None else [f"0:{city}:1"]
+        words += [] if shop is None else [f"1:{shop}:1"]
+        words += [] if price is None else [f"2:0:{price}"]
+        lines.append(" ".join([*words, "9:0:1"]))
+    path = tmp_path / "train.ffm"
+    path.write_text("\n".join(lines) + "\n")
+    found = prepare(
+        path, label="label", label_positive="1", categorical=("0", "1"), numeric=("2:value",)
+    )
+    assert found.fields.sizes == plain.fields.sizes
+    for split in plain.num_rows:
+        for one, other in zip(found.arrays(split), plain.arrays(split), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_files_are_read_as_the_options_say(tmp_path, columns, prepare, write_table):
+    plain = prepare(write_table(as_rows(columns)))
+    rows = [
+        [
+            "" if v is None else str(v).replace(".", ",") if n == 3 else str(v)
+            for n, v in enumerate(row)
+        ]
+        for row in as_rows(columns)[1:]
+    ]
+    path = write_table(rows, "rows.txt", "|")
+    how = {"columns": tuple(columns), "decimal": ",", "delimiter": "|"}
+    found = prepare(path, **how)
+    for split in plain.num_rows:
+        for one, other in zip(found.arrays(split), plain.arrays(split), strict=True):
+            np.testing.assert_array_equal(one, other)
+    rows[4][3] = "1.000"
+    with pytest.raises(
+        InputError, match=r"rows.txt line 5: column 'price' is '1.000', which has a"
+    ):
+        prepare(write_table(rows, "rows.txt", "|"), **how)
+    with pytest.raises(InputError, match="no column 'price'; columns names"):
+        prepare(path, columns=("clicked", "city", "shop", "cost", "day"))
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.int8(), pa.uint64(), pa.float16(), pa.float64(), pa.decimal128(21, 2), pa.string()]
+)
+def test_weights_of_any_type_of_number_in_parquet(tmp_path, columns, prepare, kind):
+    weights = [n % 5 for n in range(2_000)]
+    array = pa.array(list(map(str, weights)) if kind == pa.string() else weights)
+    table = pa.table(columns | {"w": array.cast(kind)})
+    pq.write_table(table, tmp_path / "a.parquet")
+    found = prepare(tmp_path / "a.parquet", weight="w")
+    assert found.weightless == 400
+    sums = [sum(found.weights[split].sum) for split in found.num_rows]
+    assert sum(sums) == sum(weights)
+    for split, total in zip(found.num_rows, sums, strict=True):
+        assert found.weights_of(split).sum() == total
+
+
+@pytest.mark.parametrize("values", [[True] * 2_000, [None, *[1.0] * 1_999]])
+def test_truths_and_missing_cells_of_parquet_are_no_weights(tmp_path, columns, prepare, values):
+    pq.write_table(pa.table(columns | {"w": values}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a.parquet line 1: column 'w' is .*expected a weight"):
+        prepare(tmp_path / "a.parquet", weight="w")
+
+
+def test_cells_of_several_values_in_every_form_with_weights_and_drawn_negatives(
+    tmp_path, columns, prepare, write_table
+):
+    """Lists of JSON, fields of libffm that a line repeats, texts with a separator: one reading."""
+    rng = np.random.default_rng(3)
+    tags = [
+        [f"t{v}" for v in rng.choice(9, rng.integers(0, 4), replace=False)] for _ in range(2000)
+    ]
+    rows = {"clicked": columns["clicked"], "w": [n % 4 for n in range(2000)]}
+    how = {
+        "categorical": (),
+        "numeric": (),
+        "multi": ("tags",),
+        "weight": "w",
+        "draw_negatives": 0.5,
+        "min_count": 1,
+    }
+    text = write_table(as_rows(rows | {"tags": [" | ".join(own) for own in tags]}))
+    found = [prepare(text, separator="|", **how)]
+    lines = [
+        json.dumps({name: values[n] for name, values in rows.items()} | {"tags": tags[n]})
+        for n in range(2000)
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines) + "\n")
+    found.append(prepare(tmp_path / "a.jsonl", **how))
+    lines = [
+        " ".join(
+            [str(rows["clicked"][n]), *(f"3:{tag}:1" for tag in tags[n]), f"5:0:{rows['w'][n]}"]
+        )
+        for n in range(2000)
+    ]
+    (tmp_path / "a.ffm").write_text("\n".join(lines) + "\n")
+    ffm = how | {"multi": ("3",), "weight": "5:value", "label": "label"}
+    found.append(prepare(tmp_path / "a.ffm", **ffm))
+    assert found[0].fields.num_slots == 3 and found[0].weightless == 500
+    for one in found[1:]:
+        assert one.fields.sizes == found[0].fields.sizes
+        for split in one.num_rows:
+            for a, b in zip(one.arrays(split), found[0].arrays(split), strict=True):
+                np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(one.weights_of(split), found[0].weights_of(split))
+        np.testing.assert_allclose(one.weight_of_values, found[0].weight_of_values)
+        assert one.negative_share == found[0].negative_share

@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow as pa
 
-from optembed_jax.data.raw import coding, columns
+from optembed_jax.data.raw import coding, columns, labels
 from optembed_jax.data.raw.columns import NUMERIC, Column, Label, Time
 from optembed_jax.data.raw.sources import RawData, RawRows
 from optembed_jax.values.rule import Rule, rule_of
@@ -14,7 +14,7 @@ COLUMNS = (
 DATA = RawData(
     source=None,
     columns=COLUMNS,
-    label=Label("y", columns.zero_or_one),
+    label=Label("y", labels.zero_or_one),
     time=Time("c", lambda v: np.arange(len(v)), "anything"),
 )
 

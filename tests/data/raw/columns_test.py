@@ -63,10 +63,3 @@ def test_numbers_and_what_is_none():
         True,
         False,
     ]
-
-
-def test_zero_or_one():
-    found = columns.zero_or_one(
-        strings(["0", "1", "1.0", "true", "True", "FALSE", "2", None, "-1"])
-    )
-    assert found.tolist() == [0, 1, 1, 1, 1, 0, 255, 255, 255]

@@ -153,7 +153,7 @@ def test_headers(source_of):
         (b"PK\x03\x04rest", "is a zip archive; unpack it"),
         (bz2.compress(b"1\ta\tb\n"), "is compressed by bzip2"),
         (lzma.compress(b"1\ta\tb\n"), "is compressed by xz"),
-        ("1\ta\tb\n".encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
+        ("1\ta\tb\n".encode("utf-16"), "is UTF-16 text; give encoding=utf-16"),
     ],
 )
 def test_files_of_another_kind_are_told(source_of, content, message):

@@ -14,6 +14,7 @@ from absl.testing import flagsaver
 from experiments.run import runs, search_phase, training_phases
 from experiments.run.phases import run_phase
 from experiments.run.trained import load_trained
+from optembed_jax.data.splits import SPLITS
 from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.models.forward import Selection
 from optembed_jax.storage import saved_state
@@ -177,3 +178,71 @@ def test_no_device_holds_a_table_that_is_sharded_by_rows(open_run, monkeypatch, 
     held.clear()
     run_phase(run, "retrain")
     assert max(held, default=0) <= block
+
+
+def test_weighted_rows_are_trained_on_and_reported_as_rows_given_twice(tmp_path):
+    """In whole batches, with values whose order by frequency weights do not change."""
+    rng = np.random.default_rng(0)
+
+    def draw(rows):
+        user = rng.choice(4, rows, p=(0.68, 0.22, 0.07, 0.03))
+        click = (rng.random(rows) < np.where(user % 2, 0.7, 0.2)).astype(int)
+        weights = np.where(rng.random(rows) < np.where(click, 0.8, 0.3), 2, 1)
+        return [
+            (f"u{u}", f"g{n % 20}", w, c)
+            for n, (u, w, c) in enumerate(zip(user, weights, click, strict=True))
+        ]
+
+    def write(name, rows):
+        lines = [",".join(map(str, row)) for row in [("user", "group", "w", "click"), *rows]]
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+
+    for split, rows in (("train", 800), ("validation", 300), ("test", 300)):
+        drawn = draw(rows)
+        write(f"weighted_{split}", drawn)
+        write(f"twice_{split}", [(u, g, 1, c) for u, g, w, c in drawn for _ in range(w)])
+    results = []
+    for name in ("weighted", "twice"):
+        how = {
+            "dataset": "table",
+            **{f"{split}_file": tmp_path / f"{name}_{split}" for split in SPLITS},
+            "label": "click",
+            "categorical": "user",
+            "group": "group",
+            "weight": "w",
+            "data_dir": tmp_path / "data",
+            "workdir": tmp_path / name,
+            "mode": "none",
+            "model": "fm",
+            "latent_dim": 4,
+            "batch_size": 4096,
+            "epochs": 3,
+            "lr": 0.05,
+        }
+        with flagsaver.flagsaver():
+            absl_flags.FLAGS.unparse_flags()
+            absl_flags.FLAGS(["test", *(f"--{name}={value}" for name, value in how.items())])
+            run = runs.open_run()
+            run_phase(run, "baseline")
+            results.append(run.workdir.require("baseline", "test"))
+    weighted, twice = results
+    for figure in (*("val_auc", "test_auc", "test_logloss", "test_calibration", "test_gauc"),):
+        assert weighted[figure] == pytest.approx(twice[figure], abs=1e-6), figure
+
+
+def test_what_drawn_negatives_leave_out_is_put_back_into_the_logits(open_run):
+    """Also into those that epochs are judged by; the rows reported on are all there are."""
+    how = ("--mode=none", "--model=fm", "--synthetic_rows=9000", "--draw_negatives=0.2")
+    run = open_run(*how, "--early_stop_by=logloss", "--lr=0.02", "--epochs=4")
+    run_phase(run, "baseline")
+    result = run.workdir.require("baseline", "test")
+    prepared = run.prepared
+    assert prepared.label_rate["train"] > 1.8 * prepared.label_rate["test"]
+    assert 0.85 < result["test_calibration"] < 1.18
+    lines = (run.workdir.path / "baseline/metrics.jsonl").read_text().splitlines()
+    best = [epoch for epoch in map(json.loads, lines) if epoch["best"]][-1]
+    assert 0.8 < best["val_calibration"] < 1.25
+    labels = prepared.arrays("test")[1]
+    rate = prepared.label_rate["test"]
+    plain = -(labels * np.log(rate) + (1 - labels) * np.log(1 - rate)).mean()
+    assert result["test_logloss"] < plain

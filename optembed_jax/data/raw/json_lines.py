@@ -1,0 +1,141 @@
+"""JSON lines: an object on each line, read by pyarrow, or where it cannot by Python's own reader.
+
+pyarrow finds a column's type in a block. It takes a text that looks like a time for one, and an
+integer too large for 64 bits for a float; and it reads no column of texts and numbers.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pajson
+
+from optembed_jax.data.raw.columnar import cell_texts, strings_of
+from optembed_jax.data.raw.lines import Decoded
+from optembed_jax.errors import InputError
+from optembed_jax.values.cells import Cells, cell_text
+from optembed_jax.values.text import text_of
+
+_EXACT = 2.0**53
+
+
+def decode(lines: Sequence[bytes], wanted: Sequence[str], cells: Mapping[str, Cells]) -> Decoded:
+    """The wanted columns of some lines, as `lines.LineSource` wants them.
+
+    Those of `cells` may hold lists.
+    """
+    content = b"\n".join(lines)
+    try:
+        content.decode()
+        table = _parse(content, wanted)
+        if table.num_rows == len(lines):
+            return _strings(table, wanted, cells), list(range(len(lines))), []
+    except (UnicodeDecodeError, pa.ArrowInvalid, pa.ArrowNotImplementedError, InputError):
+        pass
+    return _decode_each(lines, wanted, cells)
+
+
+def names_of(lines: Sequence[bytes]) -> list[str]:
+    """The names that some lines have, sorted; lines that are no objects have none."""
+    names = set[str]()
+    for line in lines:
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict):
+            names |= found.keys()
+    return sorted(names)
+
+
+def _parse(content: bytes, wanted: Sequence[str]) -> pa.Table:
+    types: dict[str, pa.DataType] = {}
+    for _ in range(2):
+        table = pajson.read_json(
+            pa.BufferReader(content),
+            pajson.ReadOptions(use_threads=False, block_size=len(content) + 1),
+            pajson.ParseOptions(explicit_schema=pa.schema(list(types.items())) if types else None),
+        )
+        found = {name: table.schema.field(name).type for name in set(table.column_names)}
+        types = {
+            name: pa.string()
+            for name in wanted
+            if name in found and pa.types.is_timestamp(found[name])
+        }
+        if not types:
+            break
+    for name in wanted:
+        if name in found and _may_lose(found[name]):
+            raise pa.ArrowInvalid(f"{name} holds lists of what would be read as something else")
+        is_float = name in found and pa.types.is_floating(found[name])
+        if is_float and pc.any(pc.greater_equal(pc.abs(table[name]), _EXACT)).as_py():
+            raise pa.ArrowInvalid(f"{name} may hold integers that were rounded")
+    return table
+
+
+def _may_lose(kind: pa.DataType) -> bool:
+    """Whether the items of lists may have been other ones: integers beyond 64 bits, or texts."""
+    if not pa.types.is_list(kind):
+        return False
+    return bool(pa.types.is_floating(kind.value_type) or pa.types.is_timestamp(kind.value_type))
+
+
+def _strings(
+    table: pa.Table, wanted: Sequence[str], cells: Mapping[str, Cells]
+) -> dict[str, pa.Array]:
+    return {
+        name: (cell_texts if name in cells else strings_of)(name, table[name].combine_chunks())
+        if name in table.column_names
+        else pa.nulls(table.num_rows, pa.string())
+        for name in wanted
+    }
+
+
+def _decode_each(
+    lines: Sequence[bytes], wanted: Sequence[str], cells: Mapping[str, Cells]
+) -> Decoded:
+    texts: dict[str, list[str | None]] = {name: [] for name in wanted}
+    good: list[int] = []
+    faults: list[tuple[int, str]] = []
+    for place, line in enumerate(lines):
+        try:
+            found = _object(line)
+            row = {name: _text(name, found.get(name), name in cells) for name in wanted}
+        except ValueError as error:
+            faults.append((place, str(error)))
+            continue
+        good.append(place)
+        for name, text in row.items():
+            texts[name].append(text)
+    return {name: pa.array(column, pa.string()) for name, column in texts.items()}, good, faults
+
+
+def _text(name: str, value: Any, is_cell: bool) -> str | None:
+    try:
+        return cell_text(value) if is_cell else text_of(value)
+    except InputError as error:
+        raise ValueError(f"column {name!r}: {error}") from error
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"column {twice!r} is there twice")
+        return made
+
+    try:
+        found = json.loads(line, object_pairs_hook=unique)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"invalid UTF-8 (byte 0x{line[error.start]:02x})") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"no JSON: {error}") from error
+    except RecursionError as error:
+        raise ValueError("no JSON that can be read: it is nested too deep") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"an object is needed on each line, not {type(found).__name__}")
+    return found

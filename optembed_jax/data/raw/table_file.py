@@ -1,0 +1,190 @@
+"""One file as a source of rows: Parquet, JSON lines, libffm or delimited text, told by its content.
+
+Delimited text names its columns in the first line, or they are given (`Layout.columns`).
+"""
+
+import functools
+import pathlib
+import types
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from optembed_jax.data.raw import json_lines, libffm, text, whole_rows
+from optembed_jax.data.raw.columnar import ParquetSource, check_columns
+from optembed_jax.data.raw.joined import Partitioned
+from optembed_jax.data.raw.layout import Layout
+from optembed_jax.data.raw.lines import LineSource, first_lines
+from optembed_jax.data.raw.sources import RawFile, Source
+from optembed_jax.errors import InputError
+from optembed_jax.values.cells import Cells
+
+_NO_CELLS: Mapping[str, Cells] = types.MappingProxyType({})
+
+
+def source_of(
+    file: RawFile,
+    wanted: tuple[str, ...],
+    layout: Layout,
+    numbers: Sequence[str] = (),
+    cells: Mapping[str, Cells] = _NO_CELLS,
+    *,
+    block_bytes: int = text.BLOCK_BYTES,
+    may_be_empty: bool = False,
+) -> Source:
+    """A file's rows, and what its folders' names say.
+
+    Args:
+      file: of any form.
+      wanted: the columns to decode; they are found by name.
+      layout: how it is written if it is text.
+      numbers: the columns that are read as numbers.
+      cells: how those columns are read whose cells hold several values.
+      block_bytes: about how much text one block holds.
+      may_be_empty: whether it may have no rows.
+
+    Raises:
+      InputError: the file cannot be read, lacks a column or has it twice.
+    """
+    path = file.path
+    of_text = functools.partial(
+        _text_source, layout=layout, cells=cells, block_bytes=block_bytes, may_be_empty=may_be_empty
+    )
+    as_json = functools.partial(json_lines.decode, cells=cells)
+    as_libffm = functools.partial(libffm.decode, cells=cells)
+    of_lines = functools.partial(
+        LineSource, (file,), encoding=layout.encoding, may_be_empty=may_be_empty
+    )
+    if _is_parquet(path):
+        schema = _schema(path)
+        within, further = _divided(file, wanted, schema.names)
+        check_columns(schema, within, str(path), cells)
+        source: Source = ParquetSource((file,), within, may_be_empty, cells)
+    elif layout.columns:
+        within, further = _divided(file, wanted, layout.columns)
+        # Of a file of rows to score, which may be empty.
+        first = whole_rows.first_line(path, layout.encoding, may_be_empty=True)
+        source = of_text(file, within, layout.columns, first, numbers)
+    elif _is_json(first := whole_rows.first_line(path, layout.encoding)):
+        lines = first_lines(of_lines((), as_json))
+        names = json_lines.names_of(lines)
+        within, further = _divided(file, wanted, names)
+        for name in within:
+            if name not in names:
+                raise InputError(
+                    f"{path} has no column {name!r} in its first {len(lines):,} rows; they have "
+                    f"{', '.join(names)}"
+                )
+        source = of_lines(within, as_json, block_bytes=block_bytes)
+    elif libffm.is_line(first):
+        within, further = _divided(file, wanted, ())
+        libffm.check_names(within, first_lines(of_lines((), as_libffm)), str(path))
+        source = of_lines(within, as_libffm, block_bytes=block_bytes)
+    else:
+        delimiter = layout.delimiter or _delimiter(path, first, layout.decimal)
+        columns = text.read_names(first, delimiter)
+        within, further = _divided(file, wanted, columns)
+        source = of_text(file, within, columns, first, numbers)
+    return Partitioned(source, further) if further else source
+
+
+def is_empty(file: RawFile, layout: Layout) -> bool:
+    """Whether a file has no rows, as the parts that Spark leaves behind."""
+    path = file.path
+    try:
+        if _is_parquet(path):
+            return bool(pq.read_metadata(path).num_rows == 0)
+    except (pa.ArrowException, OSError):
+        return False  # What is wrong with it is told when it is read.
+    first = whole_rows.first_line(path, layout.encoding, may_be_empty=True)
+    has_header = not (layout.columns or _is_json(first) or libffm.is_line(first))
+    return whole_rows.is_empty(path, layout.encoding, has_header)
+
+
+def _text_source(
+    file: RawFile,
+    wanted: tuple[str, ...],
+    columns: Sequence[str],
+    first: bytes,
+    numbers: Sequence[str],
+    *,
+    layout: Layout,
+    cells: Mapping[str, Cells],
+    block_bytes: int,
+    may_be_empty: bool,
+) -> Source:
+    path, columns = file.path, list(columns)
+    for name in wanted:
+        if columns.count(name) != 1:
+            what = "no" if name not in columns else "more than one"
+            where = "columns names" if layout.columns else "its header has"
+            raise InputError(f"{path} has {what} column {name!r}; {where} {', '.join(columns)}")
+    delimiter = layout.delimiter or _delimiter(path, first, layout.decimal)
+    for name in cells.keys() & set(wanted):
+        _check_separator(path, name, cells[name].separator, delimiter)
+    dialect = text.Dialect(tuple(columns), delimiter, quoted=True, header=not layout.columns)
+    with_comma = tuple(name for name in wanted if name in numbers and layout.decimal == ",")
+    return text.TextSource(
+        (file,),
+        dialect,
+        wanted,
+        block_bytes=block_bytes,
+        may_be_empty=may_be_empty,
+        encoding=layout.encoding,
+        with_comma=with_comma,
+    )
+
+
+def _check_separator(path: pathlib.Path, name: str, separator: str | None, delimiter: str) -> None:
+    """Raises InputError where several values in a text could not be told apart."""
+    if separator is None:
+        raise InputError(
+            f"{path}: column {name!r} is to hold several values; say with separator what stands "
+            "between them, such as '|'"
+        )
+    if separator == delimiter:
+        raise InputError(
+            f"{path}: {separator!r} stands between columns; it cannot be the separator of the "
+            f"values of column {name!r} as well"
+        )
+
+
+def _divided(
+    file: RawFile, wanted: Sequence[str], names: Sequence[str]
+) -> tuple[tuple[str, ...], dict[str, str | None]]:
+    """The wanted columns that are in the file, and the values of those in its folders' names."""
+    further = {name: value for name, value in file.partition if name in wanted}
+    for name in further:
+        if name in names:
+            raise InputError(
+                f"{file.path} has a column {name!r}, and its folder's name gives {name}="
+                f"{further[name] or ''} as well; name another column, or rename one"
+            )
+    return tuple(name for name in wanted if name not in further), further
+
+
+def _schema(path: pathlib.Path) -> pa.Schema:
+    try:
+        return pq.read_schema(path)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path} cannot be read as Parquet: {error}") from error
+
+
+def _is_parquet(path: pathlib.Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(4) == b"PAR1"
+
+
+def _is_json(first: bytes) -> bool:
+    return first.removeprefix(whole_rows.BOM).lstrip().startswith(b"{")
+
+
+def _delimiter(path: pathlib.Path, first: bytes, decimal: str) -> str:
+    name = path.name.removesuffix(".gz").removesuffix(".zst").lower()
+    if name.endswith((".tsv", ".tab")):
+        return "\t"
+    if name.endswith(".csv") and b"," in first and decimal != ",":
+        return ","
+    candidates = "\t,;|".replace(decimal, "")
+    return max(candidates, key=lambda delimiter: first.count(delimiter.encode()))
