@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from future_module import from_the_future, put_module
 
 from optembed_jax import data
 from optembed_jax.data.prepared import encoder_of
@@ -19,8 +20,9 @@ from optembed_jax.models import MODEL_NAMES
 from optembed_jax.models.forward import Selection, forward, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving.bundle import Bundle
-from optembed_jax.serving.bundle_writer import write_bundle
+from optembed_jax.serving.bundle_writer import refresh_module, write_bundle
 from optembed_jax.serving.compact_model import compact
+from optembed_jax.serving.forward_module import ForwardRebuilt
 from optembed_jax.serving.network_storage import kernels_of
 from optembed_jax.serving.numpy_bundle import NumpyBundle
 from optembed_jax.serving.stored_model import Storage, served_network
@@ -122,6 +124,20 @@ def test_in_few_bits_too(prepared, write, storage):
     wide = with_slots(ids, fields.slots, bundle.fields.slots, fields.num_features)
     np.testing.assert_allclose(plain.logits(wide), bundle.logits(wide), rtol=1e-4, atol=1e-4)
     assert np.corrcoef(bundle.logits(wide), live(ids))[0, 1] > 0.9
+
+
+def test_a_module_that_jax_does_not_take_is_built_again_and_written_anew(prepared, write, capfd):
+    path, _ = write(ModelConfig("deepfm", 4, (6,), **OOV))
+    before, ids = Bundle.load(path), prepared.arrays("test")[0]
+    ids = with_slots(ids, prepared.fields.slots, before.fields.slots, before.fields.num_features)
+    sums = (path / "SHA256SUMS").read_bytes()
+    put_module(path, from_the_future)
+    with pytest.warns(ForwardRebuilt, match="is not used"):
+        found = Bundle.load(path).logits(ids)
+    np.testing.assert_allclose(found, before.logits(ids), rtol=1e-5, atol=1e-6)
+    refresh_module(path, path)
+    assert (path / "SHA256SUMS").read_bytes() == sums
+    capfd.readouterr()  # What MLIR prints about the module from the future.
 
 
 @pytest.mark.filterwarnings("ignore::optembed_jax.values.unseen.UnseenValues")
