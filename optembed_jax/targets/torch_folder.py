@@ -47,8 +47,7 @@ def write(bundle: Bundle, path: pathlib.Path, takes_ids: bool) -> str:
       InputError: something else is at the path, it cannot be written, or gives other logits.
     """
     del takes_ids
-    if path.exists() and not (path / DESCRIPTION).is_file():
-        raise InputError(f"{path} exists and has no {DESCRIPTION}; choose another --output")
+    _check_replaceable(path)
     content = read_content(bundle.path)
     rows = stored_rows(content)
     tables = {
@@ -69,6 +68,23 @@ def write(bundle: Bundle, path: pathlib.Path, takes_ids: bool) -> str:
         tried = check(bundle, folder, rows, tables)
     size = sum(len(written) for written in files.values())
     return f"{size:,} bytes; FBGEMM tables {tried}"
+
+
+def _check_replaceable(path: pathlib.Path) -> None:
+    """Refuses to write where something else would be lost."""
+    if not path.exists():
+        return
+    files = (DESCRIPTION, MODULE, CARD, WEIGHTS, FBGEMM)
+    for name in files:
+        if not (path / name).is_file():
+            raise InputError(f"{path} exists and has no {name}; choose another --output")
+    # Python makes a cache where the module is used.
+    other = sorted({file.name for file in path.iterdir()} - {*files, "__pycache__"})
+    if other:
+        raise InputError(
+            f"{path} has more in it than was written here, such as {other[0]!r}, which would be "
+            "lost; move that elsewhere, or choose another --output"
+        )
 
 
 def weights_of(bundle: Bundle, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
