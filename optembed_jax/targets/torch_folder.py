@@ -25,7 +25,7 @@ from optembed_jax.serving.bundle_content import Content, read_content
 from optembed_jax.storage.whole_folder import replaced
 from optembed_jax.targets import torch_module
 from optembed_jax.targets.fbgemm_tables import NBitTable, decoded, nbit_table
-from optembed_jax.targets.probes import check_equal, probe_ids
+from optembed_jax.targets.probes import ROWS, check_equal, probe_ids
 from optembed_jax.targets.stored_rows import numbers, stored_rows
 
 MODULE, DESCRIPTION, CARD = "model.py", "model.json", "README.md"
@@ -108,6 +108,7 @@ def described(content: Content, tables: Mapping[int, NBitTable]) -> dict[str, An
         "mlp_layers": len(manifest["model"]["mlp_dims"]),
         "cross_layers": matrices if vectors is None else len(vectors),
         "linear_by_id": manifest["linear_by_id"],
+        "pooling": manifest["model"].get("pooling", "mean"),
         "fields": manifest["fields"],
         "fbgemm": [
             {
@@ -152,7 +153,7 @@ def check(
     if importlib.util.find_spec("fbgemm_gpu") is None:
         return "not tried: fbgemm-gpu is not installed"
     if tables:
-        _check_fbgemm(bundle, module.fbgemm_tables(folder), rows, tables, ids)
+        _check_fbgemm(bundle, module.fbgemm_tables(folder), rows, tables)
     return "tried in fbgemm-gpu"
 
 
@@ -161,9 +162,10 @@ def _check_fbgemm(
     lookup: Any,
     rows: Mapping[str, np.ndarray],
     tables: Mapping[int, NBitTable],
-    ids: np.ndarray,
 ) -> None:
-    local = (ids - bundle.fields.offsets)[:, list(tables)].T
+    """One value of each field at a time, which pooling leaves as it is."""
+    sizes = np.array([bundle.fields.sizes[field] for field in tables])
+    local = np.random.default_rng(0).integers(0, sizes, (ROWS, len(sizes))).T
     offsets = torch.arange(local.size + 1, dtype=torch.int32)
     found = lookup(torch.from_numpy(local.reshape(-1).astype(np.int32)), offsets).numpy()
     begin = 0
@@ -206,7 +208,7 @@ def _card(content: Content) -> str:
 from model import load
 
 model = load(".")
-model.predict(ids)  # probabilities [N] of ids int64 [N, F], each in its field's block
+model.predict(ids)  # probabilities [N] of ids int64 [N, S], each in its field's block
 ```
 
 `model.json` has the fields: an id is the place of a value among its field's, and the `ids` of all

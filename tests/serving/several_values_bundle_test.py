@@ -29,7 +29,6 @@ from optembed_jax.serving.network_storage import kernels_of
 from optembed_jax.serving.numpy_bundle import NumpyBundle
 from optembed_jax.serving.stored_model import Storage, served_network
 from optembed_jax.targets import interop
-from optembed_jax.targets.registry import TARGETS, target_of
 from optembed_jax.values.cells import with_slots
 
 GENRES = ("war", "sci", "art", "doc", "fun", "kid")
@@ -191,16 +190,6 @@ def test_texts_for_lists_are_refused_by_both(write):
             served.predict(rows)
         with pytest.raises(InputError, match="list of mappings"):
             served.predict([{"user": "u1", "genres": "war", "words": "w1"}])
-
-
-@pytest.mark.parametrize("name", TARGETS)
-def test_other_targets_say_that_they_have_no_such_fields(write, tmp_path, name):
-    pytest.importorskip(TARGETS[name].module, reason="the extra is not installed")
-    path, _ = write(ModelConfig("fm", 4, ()))
-    target = tmp_path / "target"
-    with pytest.raises(InputError, match=f"--format={name}: field 'genres' has cells of several"):
-        target_of(name).write(Bundle.load(path), target, False)
-    assert not target.exists()
 
 
 def test_other_libraries_are_told_of_slots_and_how_to_combine(prepared, randomise):

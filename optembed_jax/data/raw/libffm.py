@@ -55,9 +55,10 @@ def decode(lines: Sequence[bytes], wanted: Sequence[str], cells: Mapping[str, Ce
 
     Those of `cells` may be there more than once.
     """
-    faults = {place: _fault(line) for place, line in enumerate(lines) if not is_line(line)}
+    read = [_utf8(line) if is_line(line) else None for line in lines]
+    faults = {place: _fault(lines[place]) for place, text in enumerate(read) if text is None}
     good = [place for place in range(len(lines)) if place not in faults]
-    rows = pa.array([lines[place].decode() for place in good], pa.string())
+    rows = pa.array([read[place] for place in good], pa.string())
     words = pc.split_pattern_regex(pc.utf8_trim_whitespace(rows), r"[ \t]+")
     counts = pc.list_value_length(words).to_numpy(zero_copy_only=False).astype(np.int64)
     row_of = np.repeat(np.arange(len(good)), counts)
@@ -97,7 +98,8 @@ def decode(lines: Sequence[bytes], wanted: Sequence[str], cells: Mapping[str, Ce
             faults[good[row]] = f"field {number} is there more than once; name it in multi"
     if len(faults) > len(lines) - len(good):
         stay = [position for position, place in enumerate(good) if place not in faults]
-        columns = {name: column.take(pa.array(stay)) for name, column in columns.items()}
+        kept = pa.array(stay, pa.int64())
+        columns = {name: column.take(kept) for name, column in columns.items()}
         good = [good[position] for position in stay]
     return columns, good, sorted(faults.items())
 
@@ -115,7 +117,18 @@ def _repeated(rows: np.ndarray, fields: np.ndarray) -> np.ndarray:
     return pairs[counts > 1]
 
 
+def _utf8(line: bytes) -> str | None:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return None
+
+
 def _fault(line: bytes) -> str:
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        return f"invalid UTF-8 (byte 0x{line[error.start]:02x})"
     for word in line.split()[1:]:
         if is_line(b"0 " + word):
             continue

@@ -121,8 +121,12 @@ def _text_source(
             where = "columns names" if layout.columns else "its header has"
             raise InputError(f"{path} has {what} column {name!r}; {where} {', '.join(columns)}")
     delimiter = layout.delimiter or _delimiter(path, first, layout.decimal)
-    for name in cells.keys() & set(wanted):
-        _check_separator(path, name, cells[name].separator, delimiter)
+    for name in wanted:
+        if name in cells and cells[name].separator is None:
+            raise InputError(
+                f"{path}: column {name!r} holds several values, but nothing says what stands "
+                "between them in a text; set separator, such as '|', or give lists in Parquet"
+            )
     dialect = text.Dialect(tuple(columns), delimiter, quoted=True, header=not layout.columns)
     with_comma = tuple(name for name in wanted if name in numbers and layout.decimal == ",")
     return text.TextSource(
@@ -134,20 +138,6 @@ def _text_source(
         encoding=layout.encoding,
         with_comma=with_comma,
     )
-
-
-def _check_separator(path: pathlib.Path, name: str, separator: str | None, delimiter: str) -> None:
-    """Raises InputError where several values in a text could not be told apart."""
-    if separator is None:
-        raise InputError(
-            f"{path}: column {name!r} is to hold several values; say with separator what stands "
-            "between them, such as '|'"
-        )
-    if separator == delimiter:
-        raise InputError(
-            f"{path}: {separator!r} stands between columns; it cannot be the separator of the "
-            f"values of column {name!r} as well"
-        )
 
 
 def _divided(

@@ -248,6 +248,23 @@ def test_lines_of_libffm_that_are_no_rows(tmp_path, line, reason):
     assert lines == [1, 2, 3] and reject.line == 4 and reason in reject.reason
 
 
+def test_a_file_of_libffm_without_any_usable_line(tmp_path):
+    path = tmp_path / "train.ffm"
+    path.write_text("1 0:7:1 2:33:0.5\n0 0:9:1 2:41:0.5\n")
+    names = ("label", "2")
+    texts, _, rejects = read(opened(path, names=names), names)
+    assert not texts
+    assert [reject.line for reject in rejects] == [1, 2]
+
+
+def test_bytes_in_libffm_that_are_no_text_are_told_by_line(tmp_path):
+    path = tmp_path / "train.ffm"
+    path.write_bytes(FFM.encode() + b"1 0:\xff:1\n")
+    texts, lines, (reject,) = read(opened(path, names=("label", "0")), ("label", "0"))
+    assert len(texts) == 3 and lines == [1, 2, 3]
+    assert reject.line == 4 and "invalid UTF-8 (byte 0xff)" in reject.reason
+
+
 @pytest.mark.parametrize(
     ("name", "message"), [("city", "in libffm's form and has no column"), ("5", "no field '5'")]
 )
