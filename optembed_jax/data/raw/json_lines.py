@@ -16,7 +16,7 @@ from optembed_jax.data.raw.columnar import cell_texts, strings_of
 from optembed_jax.data.raw.lines import Decoded
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells, cell_text
-from optembed_jax.values.text import text_of
+from optembed_jax.values.text import check_texts, text_of
 
 _EXACT = 2.0**53
 
@@ -114,9 +114,12 @@ def _decode_each(
 
 def _text(name: str, value: Any, is_cell: bool) -> str | None:
     try:
-        return cell_text(value) if is_cell else text_of(value)
+        text = cell_text(value) if is_cell else text_of(value)
     except InputError as error:
         raise ValueError(f"column {name!r}: {error}") from error
+    if check_texts([text]) is not None:  # half of a surrogate pair, which JSON can escape
+        raise ValueError(f"column {name!r} is {str(text)[:60]!r}, which has no UTF-8 form")
+    return text
 
 
 def _object(line: bytes) -> dict[str, Any]:
