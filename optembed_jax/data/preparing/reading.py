@@ -144,7 +144,7 @@ def read_rows(
     if by_time:
         weighted = data.weight is not None
         _split_by_time(result, times, spill, len(data.columns), options, weighted, threads)
-    _check_labels(result, data)
+    _check_labels(result, data, options.label_positive)
     return result
 
 
@@ -275,7 +275,7 @@ def _drawn(
     return stays, np.array([weighs[stays].sum(), weighs.sum()])
 
 
-def _check_labels(result: RowsRead, data: RawData) -> None:
+def _check_labels(result: RowsRead, data: RawData, positive: str | None) -> None:
     """Refuses data on which training or its evaluation is undefined."""
     labels, without = result.labels, ""
     if result.weightless and data.weight is not None:
@@ -284,6 +284,11 @@ def _check_labels(result: RowsRead, data: RawData) -> None:
     by_file = {file.split: str(file.path) for file in data.source.files if file.split is not None}
     if labels.sum() == 0:
         raise InputError(f"the table is empty: it has no usable row{without}")
+    if positive is not None and not labels[:, 1].any():
+        raise InputError(
+            f"no row has label_positive={positive} in column {data.label.source!r}; it is to be a "
+            f"whole cell as it is written{without}"
+        )
     for number, name in enumerate(SPLITS):
         zeros, ones = labels[number].tolist()
         where = f" ({by_file[number]})" if number in by_file else ""

@@ -45,7 +45,8 @@ def source_of(
       numbers: the columns that are read as numbers.
       cells: how those columns are read whose cells hold several values.
       block_bytes: about how much text one block holds.
-      may_be_empty: whether it may have no rows.
+      may_be_empty: whether it may have no rows, or so few that not every field of libffm's form is
+        there.
 
     Raises:
       InputError: the file cannot be read, lacks a column or has it twice.
@@ -87,7 +88,8 @@ def source_of(
         raise InputError(f"{path} is a JSON array; JSON lines are needed, an object on each line")
     elif libffm.is_line(first):
         within, further = _divided(file, wanted, ())
-        libffm.check_names(within, first_lines(of_lines((), as_libffm)), str(path))
+        lines = first_lines(of_lines((), as_libffm))
+        libffm.check_names(within, lines, str(path), may_lack=may_be_empty)
         source = of_lines(within, as_libffm, block_bytes=block_bytes)
     else:
         delimiter = layout.delimiter or _delimiter(path, first, layout.decimal)

@@ -488,7 +488,7 @@ def test_labels_of_other_values(tmp_path, write_table, columns, prepare):
         ({"label": None, "label_from": "clicked"}, "label_from must be a column"),
         ({"label": None, "label_from": "day>=1"}, r"'day' is '2024.*a number to compare with 1"),
         ({"label": None, "label_positive": "1"}, "needs label"),
-        ({"label_positive": "maybe"}, "label 0: nothing can be learned"),
+        ({"label_positive": "maybe"}, "no row has label_positive=maybe in column 'clicked'"),
         ({"label": "day"}, r"expected 0 or 1 \(label_positive says"),
     ],
 )

@@ -277,6 +277,18 @@ def test_a_file_of_libffm_without_any_usable_line(tmp_path):
     assert [reject.line for reject in rejects] == [1, 2]
 
 
+def test_rows_to_score_in_libffm_may_lack_a_field(tmp_path):
+    path = tmp_path / "new.ffm"
+    path.write_text("0 0:7:1\n")
+    names = ("0", "2", "2:value")
+    source = opened(path, names=names, may_be_empty=True)
+    assert read(source, names)[0] == [("7", None, None)]
+    with pytest.raises(InputError, match="no field '2'"):
+        opened(path, names=names)
+    with pytest.raises(InputError, match="no field '2'"):
+        opened(path, names=("2", "3"), may_be_empty=True)
+
+
 def test_bytes_in_libffm_that_are_no_text_are_told_by_line(tmp_path):
     path = tmp_path / "train.ffm"
     path.write_bytes(FFM.encode() + b"1 0:\xff:1\n")
