@@ -296,6 +296,8 @@ def _check_labels(result: RowsRead, data: RawData, positive: str | None) -> None
             raise InputError(f"the {name} split{where} has no rows{without}")
         if zeros == 0 or ones == 0:
             what = "its AUC is undefined" if number else "nothing can be learned from it"
+            if number == splits.TRAIN and zeros == 0 and result.negatives[1]:
+                what = "draw_negatives left none of the others; draw more of them"
             raise InputError(
                 f"all {zeros + ones} rows of the {name} split{where} have label {int(ones > 0)}: "
                 f"{what}; give more rows, or another split or data_seed{without}"

@@ -109,7 +109,7 @@ def decode(lines: Sequence[bytes], wanted: Sequence[str], cells: Mapping[str, Ce
         kept = pa.array(stay, pa.int64())
         columns = {name: column.take(kept) for name, column in columns.items()}
         good = [good[position] for position in stay]
-    return columns, good, sorted(faults.items())
+    return Decoded(columns, good, sorted(faults.items()))
 
 
 def _joined(texts: pa.Array, rows: np.ndarray, count: int) -> pa.Array:

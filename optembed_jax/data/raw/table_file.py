@@ -73,7 +73,7 @@ def source_of(
     elif _is_json(first := whole_rows.first_line(path, layout.encoding)):
         lines = first_lines(of_lines((), as_json))
         names = json_lines.names_of(lines)
-        _, _, faults = as_json(lines[:1], ())
+        faults = as_json(lines[:1], ()).faults
         if faults and not names:
             raise InputError(f"{path} has no object on a line that can be read: {faults[0][1]}")
         within, further = _divided(file, wanted, names)
