@@ -290,7 +290,7 @@ def test_data_without_such_columns_keep_their_name_and_format(prepare):
         ({"numeric": ("genres",)}, "'genres' is named in multi and in numeric"),
         ({"group": "genres"}, "'genres' is named in multi and in group"),
         ({"split": "time", "time_column": "genres"}, "in multi and in time_column"),
-        ({"separator": None}, "say with separator"),
+        ({"separator": None}, "prepare and train with separator"),
         ({"separator": ""}, "separator must be a text"),
         ({"separator": ","}, "',' stands between columns"),
         ({"multi": ("genres", "genres")}, "multi names column 'genres' twice"),

@@ -272,7 +272,7 @@ def _no_lists(columns: tuple[Column, ...], coded: Mapping[str, Coded]) -> list[_
         is_text = pc.fill_null(pc.invert(pc.starts_with(raw.values, MARK)), False)
         bad = is_text.to_numpy(zero_copy_only=False)[raw.codes]
         if bad.any():
-            expected = "a list of values (separator says what stands between those of a text)"
+            expected = "a list of values (of a text separator has to say what stands between them)"
             faults.append(_Fault(bad, column.source, expected, raw))
     return faults
 

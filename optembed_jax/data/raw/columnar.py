@@ -128,7 +128,7 @@ def check_columns(
             if one_value and cells[name].separator is None:
                 raise InputError(
                     f"{where}: column {name!r} holds {kind}, lists are needed; where a text holds "
-                    "several values, say with separator what stands between them"
+                    "several values, prepare and train with separator, what stands between them"
                 )
         elif is_list(kind):
             raise InputError(

@@ -163,8 +163,8 @@ def _check_separator(path: pathlib.Path, name: str, separator: str | None, delim
     """Raises InputError where several values in a text could not be told apart."""
     if separator is None:
         raise InputError(
-            f"{path}: column {name!r} is to hold several values; say with separator what stands "
-            "between them, such as '|'"
+            f"{path}: column {name!r} is to hold several values; prepare and train with separator, "
+            "what stands between them, such as '|', or give lists, as JSON lines and Parquet have"
         )
     if separator == delimiter:
         raise InputError(
