@@ -268,7 +268,7 @@ def _rebuilt(
     """The forward pass by the library's code, and a warning that says so."""
     forward = build_forward(config, manifest["fields"], manifest["linear_by_id"])
     weights = {name: jax.ShapeDtypeStruct(w.shape, w.dtype) for name, w in tensors.items()}
-    ids = jax.ShapeDtypeStruct((1, len(manifest["fields"])), jnp.int32)
+    ids = jax.ShapeDtypeStruct((1, _fields_of(manifest).num_slots), jnp.int32)
     try:
         jax.eval_shape(forward, weights, ids)
     except Exception as error:  # Of JAX and Flax, each has its own for shapes that do not fit.

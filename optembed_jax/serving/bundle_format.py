@@ -69,6 +69,26 @@ class BundleError(InputError):
     """A bundle cannot be read, is damaged, or is not what its manifest says."""
 
 
+def check_replaceable(path: pathlib.Path) -> None:
+    """Refuses to write a bundle where something else would be lost.
+
+    Raises:
+      InputError: there is something that is no bundle, or more in it than a bundle's files.
+    """
+    if not path.exists():
+        return
+    # Other folders have a list of checksums too.
+    if not all((path / name).is_file() for name in (SUMS, MANIFEST)):
+        raise InputError(f"{path} exists and is no bundle; choose another --bundle or remove it")
+    known = {SUMS, *REQUIRED, *OPTIONAL, *_OLD}
+    other = sorted({file.name for file in path.iterdir()} - known)
+    if other:
+        raise InputError(
+            f"{path} has more in it than a bundle, such as {other[0]!r}, which would be lost; "
+            "move that elsewhere, or choose another --bundle"
+        )
+
+
 def read_files(path: pathlib.Path) -> dict[str, bytes]:
     """The files of a bundle by name, each compared with its checksum.
 

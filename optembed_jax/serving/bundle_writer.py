@@ -12,7 +12,6 @@ import numpy as np
 import safetensors.numpy
 
 from optembed_jax.data.encoder import Encoder
-from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
@@ -102,8 +101,7 @@ def write_bundle(
       BundleError: what was written does not give the live model's logits.
     """
     target = pathlib.Path(path).expanduser().absolute()
-    if target.exists() and not (target / layout.SUMS).is_file():
-        raise InputError(f"{target} exists and is no bundle; choose another --bundle or remove it")
+    layout.check_replaceable(target)
     stored = store(params, batch_stats, index, storage)
     rows = fields.num_features if full_rows is None else full_rows
     files = content_of(config, stored, index, fields, provenance or Provenance(), rows, platforms)
@@ -185,8 +183,9 @@ def refresh_module(
 
     Raises:
       BundleError: anything else of the bundle is missing, changed, or not as described.
-      InputError: it cannot be written.
+      InputError: something else is at the target, or it cannot be written.
     """
+    layout.check_replaceable(target)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ForwardRebuilt)  # Which is why it is written anew.
         old = Bundle.load(source)

@@ -28,11 +28,12 @@ def replaced(target: pathlib.Path) -> Iterator[pathlib.Path]:
         yield folder
         folder.chmod(0o755)
         if target.exists():
-            old = folder.with_suffix(".old")
+            # Of a name of its own: what is left of a run that was killed here is in nobody's way.
+            old = folder.with_name(f"{folder.name}.old")
             target.rename(old)
             try:
                 folder.rename(target)
-            except OSError:
+            except BaseException:
                 old.rename(target)
                 raise
             shutil.rmtree(old, ignore_errors=True)

@@ -19,7 +19,7 @@ from optembed_jax.serving.bundle_content import Content, read_content
 from optembed_jax.storage.object_store import write_whole
 from optembed_jax.targets.onnx_forward import Forward
 from optembed_jax.targets.onnx_graph import Graph
-from optembed_jax.targets.onnx_inputs import NUMBER, Inputs, inputs_of
+from optembed_jax.targets.onnx_inputs import NOTHING, NUMBER, Inputs, inputs_of
 from optembed_jax.targets.probes import check_equal, probe_columns, probe_ids
 from optembed_jax.values.description import Description
 from optembed_jax.values.lookup import Lookup
@@ -36,7 +36,7 @@ def write(bundle: Bundle, path: pathlib.Path, takes_ids: bool) -> str:
     Args:
       bundle: loaded from a folder.
       path: of the file.
-      takes_ids: whether it takes ``ids`` int64 ``[N, F]`` instead of raw columns.
+      takes_ids: whether it takes ``ids`` int64 ``[N, S]`` instead of raw columns.
 
     Returns:
       A line about what it takes and how far it differs.
@@ -65,13 +65,17 @@ def model_of(bundle: Bundle, takes_ids: bool) -> onnx.ModelProto:
     """The model of a bundle; arguments as of :func:`write`."""
     content = read_content(bundle.path)
     graph = Graph()
+    weights = None
     if takes_ids:
-        places = _places_of_ids(graph, bundle)
+        places, weights = _places_of_ids(graph, bundle)
     else:
         columns = Inputs(graph, *_values_of(bundle)).places()
         places = graph.op("Concat", *map(graph.as_column, columns), axis=1)
+        if bundle.fields.num_slots > bundle.fields.num_fields:
+            empty = graph.op("Equal", places, graph.constant(np.int64(NOTHING)))
+            places, weights = _counted(graph, bundle, places, empty)
     tensors = {name: np.asarray(array) for name, array in bundle.weights.items()}
-    logit = Forward(graph, content, tensors).logits(places)
+    logit = Forward(graph, content, tensors).logits(places, weights)
     outputs = {PROBABILITY: graph.op("Sigmoid", logit), LOGIT: logit}
     return graph.model(outputs, _about(content))
 
@@ -113,20 +117,40 @@ def _values_of(bundle: Bundle) -> tuple[Description, Lookup]:
     return bundle.encoder.description, bundle.encoder.vocabulary.lookup
 
 
-def _places_of_ids(graph: Graph, bundle: Bundle) -> str:
-    """The ids less their field's first one, int64 ``[N, F]``.
+def _places_of_ids(graph: Graph, bundle: Bundle) -> tuple[str, str | None]:
+    """The ids less their field's first one, int64 ``[N, S]``, and what each slot counts.
 
     An id of another field becomes a place behind all: a runtime refuses that, where it would read
-    a negative one from the end.
+    a negative one from the end. A slot without a value reads its field's first row, and counts 0.
     """
     fields = bundle.fields
-    ids = graph.input(IDS, TensorProto.INT64, fields.num_fields)
-    offsets, sizes = (np.array(n, np.int64)[None] for n in (fields.offsets, fields.sizes))
+    of_slot = fields.field_of_slot
+    ids = graph.input(IDS, TensorProto.INT64, fields.num_slots)
+    offsets, sizes = (np.array(n, np.int64)[of_slot] for n in (fields.offsets, fields.sizes))
     place = graph.op("Sub", ids, graph.constant(offsets))
     below = graph.op("Less", place, graph.constant(np.int64(0)))
     above = graph.op("GreaterOrEqual", place, graph.constant(sizes))
     nowhere = graph.constant(np.int64(2**31 - 1))
-    return graph.op("Where", graph.op("Or", below, above), nowhere, place)
+    checked = graph.op("Where", graph.op("Or", below, above), nowhere, place)
+    if fields.num_slots == fields.num_fields:
+        return checked, None
+    is_cell = np.array(fields.slots)[of_slot] > 1
+    empty = graph.op("Equal", ids, graph.constant(np.int64(fields.num_features)))
+    empty = graph.op("And", empty, graph.constant(is_cell))
+    return _counted(graph, bundle, checked, empty)
+
+
+def _counted(graph: Graph, bundle: Bundle, place: str, empty: str) -> tuple[str, str]:
+    """Places with the first row in slots without a value, and what each slot counts."""
+    fields, of_slot = bundle.fields, bundle.fields.field_of_slot
+    weights = graph.floats(graph.op("Not", empty))
+    if bundle.manifest["model"].get("pooling", "mean") == "mean":
+        belongs = (of_slot[:, None] == np.arange(fields.num_fields)).astype(np.float32)
+        count = graph.op("MatMul", weights, graph.constant(belongs))
+        count = graph.op("Max", count, graph.constant(np.float32(1)))
+        of_slots = graph.op("Gather", count, graph.constant(of_slot.astype(np.int64)), axis=1)
+        weights = graph.op("Div", weights, of_slots)
+    return graph.op("Where", empty, graph.constant(np.int64(0)), place), weights
 
 
 def _about(content: Content) -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
+from optembed_jax.method.bag import Bags
 from optembed_jax.serving import network_storage
 from optembed_jax.serving.bundle_content import Content
 from optembed_jax.table import packing, sharing
@@ -60,13 +61,21 @@ class Forward:
         self._manifest, self._stored, self._tensors = content.manifest, content.tensors, tensors
         self._fields: Sequence[Mapping[str, Any]] = content.manifest["fields"]
         self._rows_of = [field["rows"] for field in self._fields]
+        self._bags = bags_in(content.manifest)
         self._arrays = sharing.sharing(
             *zip(*((f["dim"], f["storage"]) for f in self._fields), strict=True)
         )
 
-    def logits(self, ids: str) -> str:
-        """Logits float32 ``[N]`` of the place of each id in its field's block, int64 ``[N, F]``."""
+    def logits(self, ids: str, weights: str | None = None) -> str:
+        """Logits float32 ``[N]``.
+
+        Args:
+          ids: the place of each id in its field's block, int64 ``[N, S]``.
+          weights: what each slot counts among those of its field, float32 ``[N, S]``; None where
+            each field has one.
+        """
         graph = self.graph
+        self._weights = weights
         places = self._places(ids)
         arrays = [self._read(number, places) for number in range(len(self._arrays))]
         parts = [self._part(arrays, *run) for run in sharing.runs(self._arrays)]
@@ -87,13 +96,13 @@ class Forward:
         return self._logit(graph.op("Concat", cross, self._mlp(flat), axis=1))
 
     def _places(self, ids: str) -> str:
-        """Where each id's row stands among those of its field, int64 ``[N, F]``."""
+        """Where each id's row stands among those of its field, int64 ``[N, S]``."""
         graph = self.graph
         if not any(name.startswith("remap/") for name in self._tensors):
             return ids
         columns = []
-        for field in range(len(self._fields)):
-            column = graph.column(ids, field)
+        for slot, field in enumerate(self._bags.field_of_slot.tolist()):
+            column = graph.column(ids, slot)
             remap = self._tensors.get(f"remap/{field}")
             if remap is not None:
                 column = graph.op("Gather", graph.constant(remap), column)
@@ -105,10 +114,11 @@ class Forward:
         """Rows float32 ``[N, k, d]`` of the fields that share an array."""
         graph, fields = self.graph, self._arrays[number]
         begins = sharing.starts(fields, self._rows_of).astype(np.int64)
-        chosen = places
-        if list(fields) != list(range(len(self._fields))):
-            chosen = graph.op("Gather", places, graph.constant(np.array(fields)), axis=1)
-        at = graph.op("Add", chosen, graph.constant(begins))
+        slots = self._bags.slots_of_fields(fields)
+        of_slot = self._bags.of_fields(fields).field_of_slot
+        is_all = slots.tolist() == list(range(self._bags.num_slots))
+        chosen = places if is_all else self._columns(places, slots)
+        at = graph.op("Add", chosen, graph.constant(begins[of_slot]))
         rows = self._tensors[f"rows/{number}"]
         read = graph.op("Gather", graph.constant(rows), at, axis=0)
         if rows.dtype != np.float32:
@@ -117,12 +127,22 @@ class Forward:
         if scale is not None:
             # Of each field, or of each row; one field of one row is the same either way.
             if scale.shape == begins.shape:
-                each = graph.constant(scale[:, None])
+                each = graph.constant(scale[of_slot][:, None])
             else:
                 each = graph.op("Gather", graph.constant(scale), at)
                 each = graph.op("Unsqueeze", each, graph.constant(np.array([2])))
             read = graph.op("Mul", read, graph.floats(each))
+        if len(slots) > len(fields):
+            assert self._weights is not None
+            counted = self._columns(self._weights, slots)
+            counted = graph.op("Unsqueeze", counted, graph.constant(np.array([2])))
+            belongs = (of_slot == np.arange(len(fields))[:, None]).astype(np.float32)
+            read = graph.op("MatMul", graph.constant(belongs), graph.op("Mul", read, counted))
         return Part(read, len(fields), rows.shape[1])
+
+    def _columns(self, value: str, numbers: np.ndarray) -> str:
+        """Some columns of ``[N, S]``."""
+        return self.graph.op("Gather", value, self.graph.constant(numbers), axis=1)
 
     def _part(self, arrays: Sequence[Part], array: int, begin: int, end: int) -> Part:
         """Some neighbours of the fields of an array."""
@@ -183,14 +203,18 @@ class Forward:
         graph = self.graph
         by_id = self._manifest["linear_by_id"]
         sizes = [field["ids" if by_id else "rows"] for field in self._fields]
-        starts = sharing.starts(range(len(sizes)), sizes).astype(np.int64)
+        of_slot = self._bags.field_of_slot
+        starts = sharing.starts(range(len(sizes)), sizes).astype(np.int64)[of_slot]
         at = graph.op("Add", ids if by_id else places, graph.constant(starts))
         weights = self._tensors["linear"]
         read = graph.op("Gather", graph.constant(weights), at)
         if weights.dtype != np.float32:
             read = graph.floats(read)
         if "linear_scale" in self._tensors:
-            read = graph.op("Mul", read, graph.floats(self._constant("linear_scale")))
+            scale = graph.constant(self._tensors["linear_scale"][of_slot])
+            read = graph.op("Mul", read, graph.floats(scale))
+        if self._weights is not None:
+            read = graph.op("Mul", read, self._weights)
         return graph.sum(read, 1)
 
     def _mlp(self, x: str) -> str:
@@ -259,6 +283,13 @@ class Forward:
 
     def _constant(self, name: str) -> str:
         return self.graph.constant(self._tensors[name])
+
+
+def bags_in(manifest: Mapping[str, Any]) -> Bags:
+    """How the slots of a bundle's fields are pooled."""
+    fields, pooling = manifest["fields"], manifest["model"].get("pooling", "mean")
+    slots = tuple(field.get("slots", 1) for field in fields)
+    return Bags(slots, sum(field["ids"] for field in fields), pooling)
 
 
 def _with_idle_input(kernel: np.ndarray) -> np.ndarray:

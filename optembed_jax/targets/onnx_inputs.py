@@ -14,12 +14,17 @@ from onnx import TensorProto
 from optembed_jax.errors import InputError
 from optembed_jax.targets.onnx_graph import Graph
 from optembed_jax.targets.onnx_steps import NUMBER_STEPS
+from optembed_jax.values.cells import Cells, in_slots
 from optembed_jax.values.description import Description
 from optembed_jax.values.lookup import Bins, Lookup
 from optembed_jax.values.rule import Rule
 from optembed_jax.values.spellings import spellings
+from optembed_jax.values.table import texts_of
 
 TEXT, NUMBER = "string", "double"
+
+NOTHING = -1
+"""The place of a slot without a value."""
 
 
 def kind_of(field: Mapping[str, Any]) -> str:
@@ -32,6 +37,11 @@ def kind_of(field: Mapping[str, Any]) -> str:
       InputError: the field needs a step that ONNX has no operators for.
     """
     step = field.get("step")
+    if field.get("cells") is not None and (not step or step[0] != "lookup"):
+        raise InputError(
+            f"cells of field {field['name']!r} hold several values, for which there is no input of "
+            "texts; give --takes_ids, and encode rows with the bundle"
+        )
     if field.get("edges") is not None:
         return NUMBER
     if not step or step[0] == "lookup":
@@ -74,12 +84,16 @@ class Inputs:
             self._by_column[column] = graph.input(name, types[column[1]])
 
     def places(self) -> list[str]:
-        """The place of each field's value in its block, int64 ``[N]``."""
+        """The place of each slot's value in its field's block, int64 ``[N]``; ``NOTHING`` where it
+        has none.
+        """
         found = []
         for number, field in enumerate(self._description.fields):
             value = self._by_column[field["source"], kind_of(field)]
             bins, step = self._lookup.bins[number], field.get("step")
-            if bins is not None:
+            if field.get("cells") is not None:
+                found += self._of_cells(value, number, field)
+            elif bins is not None:
                 found.append(self._in_bins(value, bins))
             elif step and step[0] in NUMBER_STEPS:
                 found.append(self._of_step(value, number, step[0]))
@@ -115,8 +129,16 @@ class Inputs:
         missing = graph.constant(np.int64(texts.get("", 0)))
         return graph.op("Where", graph.op("IsNaN", value), missing, place)
 
+    def _of_cells(self, value: str, number: int, field: Mapping[str, Any]) -> list[str]:
+        """The slots of a field whose values are looked up by a raw one, several at once."""
+        slots = cell_keys(field, number, self._description, self._lookup)
+        return [self._label(value, keys) for keys in slots]
+
     def _of_texts(self, value: str, number: int, field: Mapping[str, Any]) -> str:
-        keys = label_keys(field, self._texts(number), self._description, self._lookup.rules[number])
+        rule = self._lookup.rules[number]
+        return self._label(value, label_keys(field, self._texts(number), self._description, rule))
+
+    def _label(self, value: str, keys: dict[str | None, int]) -> str:
         default = keys.pop(None, 0)
         return self.graph.ml_op(
             "LabelEncoder",
@@ -158,3 +180,33 @@ def label_keys(
         for key in spellings(read, raw or None):
             found.setdefault(key, place)
     return found
+
+
+def cell_keys(
+    field: Mapping[str, Any], number: int, description: Description, lookup: Lookup
+) -> list[dict[str | None, int]]:
+    """Of each slot of a field of looked-up cells what :func:`label_keys` gives.
+
+    Args:
+      field: as ``Description.fields`` has it, with ``cells`` and a table to look up.
+      number: of the field.
+      description: with the facts that tables are among.
+      lookup: of the values that have rows.
+    """
+    cells, step = Cells(**field["cells"]), field["step"]
+    read = Rule(**field["read"]) if field.get("read") else Rule()
+    made: dict[str | None, str | None] = {None: None}
+    for raw, parts in description.facts[step[1]].items():
+        for key in spellings(read, raw or None):
+            made.setdefault(key, parts[int(step[2])] if parts else None)
+    own = {cell: cells.values(cell)[: cells.max_values] for cell in set(made.values())}
+    texts = [value or "" for values in own.values() for value in values]
+    places = lookup.places(texts_of(texts), np.full(len(texts), number, np.int64)).tolist()
+    wide = np.full((len(own), cells.max_values), NOTHING, np.int64)
+    for row, values in zip(wide, own.values(), strict=True):
+        row[: len(values)] = places[: len(values)]
+        del places[: len(values)]
+    rows = dict(zip(own, in_slots(wide, cells.max_values, 0, NOTHING).tolist(), strict=True))
+    return [
+        {key: rows[cell][slot] for key, cell in made.items()} for slot in range(cells.max_values)
+    ]

@@ -19,14 +19,21 @@ UNSEEN = "\u2047 never seen"
 
 
 def probe_ids(fields: Fields, rows: int = ROWS) -> np.ndarray:
-    """Ids int32 ``[rows, F]``, the same ones for the same fields; the first row is all stand-ins,
-    the second has each field's last id, the others are drawn.
+    """Ids int32 ``[rows, S]``, the same ones for the same fields; the first row is all stand-ins,
+    the second has each field's last id, the others are drawn. Of the slots of a cell the first
+    ones have values, of the third row none.
     """
-    rng, sizes = np.random.default_rng(0), np.array(fields.sizes)
+    rng, of_slot = np.random.default_rng(0), fields.field_of_slot
+    sizes, slots = np.array(fields.sizes)[of_slot], np.array(fields.slots)
     local = rng.integers(0, sizes, (rows, len(sizes)))
     local[0] = 0
     local[min(1, rows - 1)] = sizes - 1
-    return (local + fields.offsets).astype(np.int32)
+    ids = local + fields.offsets[of_slot]
+    filled = rng.integers(0, slots + 1, (rows, len(slots)))
+    filled[2:3] = 0
+    number = np.arange(len(of_slot)) - (np.cumsum(slots) - slots)[of_slot]
+    ids[(number >= filled[:, of_slot]) & (slots > 1)[of_slot]] = fields.num_features
+    return ids.astype(np.int32)
 
 
 def probe_columns(

@@ -39,13 +39,6 @@ class Target:
                 f"--format={self.name} needs the package {error.name}, which is not installed; "
                 f"install the extra: pip install 'optembed-jax[{self.extra}]'"
             ) from error
-        several = [f["name"] for f in bundle.manifest["fields"] if f.get("slots", 1) > 1]
-        if several:
-            raise InputError(
-                f"--format={self.name}: field {several[0]!r} has cells of several values, which no "
-                "other form has; serve the bundle with optembed_jax.bundle or "
-                "optembed_jax.numpy_bundle"
-            )
         told: str = module.write(bundle, path, takes_ids)
         return told
 

@@ -25,7 +25,7 @@ from optembed_jax.serving.bundle_content import Content, read_content
 from optembed_jax.storage.whole_folder import replaced
 from optembed_jax.targets import torch_module
 from optembed_jax.targets.fbgemm_tables import NBitTable, decoded, nbit_table
-from optembed_jax.targets.probes import check_equal, probe_ids
+from optembed_jax.targets.probes import ROWS, check_equal, probe_ids
 from optembed_jax.targets.stored_rows import numbers, stored_rows
 
 MODULE, DESCRIPTION, CARD = "model.py", "model.json", "README.md"
@@ -47,8 +47,7 @@ def write(bundle: Bundle, path: pathlib.Path, takes_ids: bool) -> str:
       InputError: something else is at the path, it cannot be written, or gives other logits.
     """
     del takes_ids
-    if path.exists() and not (path / DESCRIPTION).is_file():
-        raise InputError(f"{path} exists and has no {DESCRIPTION}; choose another --output")
+    _check_replaceable(path)
     content = read_content(bundle.path)
     rows = stored_rows(content)
     tables = {
@@ -69,6 +68,23 @@ def write(bundle: Bundle, path: pathlib.Path, takes_ids: bool) -> str:
         tried = check(bundle, folder, rows, tables)
     size = sum(len(written) for written in files.values())
     return f"{size:,} bytes; FBGEMM tables {tried}"
+
+
+def _check_replaceable(path: pathlib.Path) -> None:
+    """Refuses to write where something else would be lost."""
+    if not path.exists():
+        return
+    files = (DESCRIPTION, MODULE, CARD, WEIGHTS, FBGEMM)
+    for name in files:
+        if not (path / name).is_file():
+            raise InputError(f"{path} exists and has no {name}; choose another --output")
+    # Python makes a cache where the module is used.
+    other = sorted({file.name for file in path.iterdir()} - {*files, "__pycache__"})
+    if other:
+        raise InputError(
+            f"{path} has more in it than was written here, such as {other[0]!r}, which would be "
+            "lost; move that elsewhere, or choose another --output"
+        )
 
 
 def weights_of(bundle: Bundle, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -92,6 +108,7 @@ def described(content: Content, tables: Mapping[int, NBitTable]) -> dict[str, An
         "mlp_layers": len(manifest["model"]["mlp_dims"]),
         "cross_layers": matrices if vectors is None else len(vectors),
         "linear_by_id": manifest["linear_by_id"],
+        "pooling": manifest["model"].get("pooling", "mean"),
         "fields": manifest["fields"],
         "fbgemm": [
             {
@@ -136,7 +153,7 @@ def check(
     if importlib.util.find_spec("fbgemm_gpu") is None:
         return "not tried: fbgemm-gpu is not installed"
     if tables:
-        _check_fbgemm(bundle, module.fbgemm_tables(folder), rows, tables, ids)
+        _check_fbgemm(bundle, module.fbgemm_tables(folder), rows, tables)
     return "tried in fbgemm-gpu"
 
 
@@ -145,9 +162,10 @@ def _check_fbgemm(
     lookup: Any,
     rows: Mapping[str, np.ndarray],
     tables: Mapping[int, NBitTable],
-    ids: np.ndarray,
 ) -> None:
-    local = (ids - bundle.fields.offsets)[:, list(tables)].T
+    """One value of each field at a time, which pooling leaves as it is."""
+    sizes = np.array([bundle.fields.sizes[field] for field in tables])
+    local = np.random.default_rng(0).integers(0, sizes, (ROWS, len(sizes))).T
     offsets = torch.arange(local.size + 1, dtype=torch.int32)
     found = lookup(torch.from_numpy(local.reshape(-1).astype(np.int32)), offsets).numpy()
     begin = 0
@@ -190,7 +208,7 @@ def _card(content: Content) -> str:
 from model import load
 
 model = load(".")
-model.predict(ids)  # probabilities [N] of ids int64 [N, F], each in its field's block
+model.predict(ids)  # probabilities [N] of ids int64 [N, S], each in its field's block
 ```
 
 `model.json` has the fields: an id is the place of a value among its field's, and the `ids` of all

@@ -15,7 +15,10 @@
 
     from model import load
     model = load(".")           # the folder of this file
-    model.predict(ids)          # probabilities [N] of ids int64 [N, F]
+    model.predict(ids)          # probabilities [N] of ids int64 [N, S]
+
+There is a slot for each field, and several for one whose cells hold several values: these fill the
+first of them, in the others stands the number of all ids, which is no value.
 
 It needs torch and safetensors. The file is complete in itself: change it as you like.
 """
@@ -40,6 +43,7 @@ class CompactModel(nn.Module):
     offsets: Tensor
     ends: Tensor
     starts: Tensor
+    is_cell: Tensor
 
     def __init__(self, description: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         super().__init__()
@@ -48,32 +52,44 @@ class CompactModel(nn.Module):
         self.layers = description["mlp_layers"]
         self.cross_layers = description["cross_layers"]
         self.linear_by_id = description["linear_by_id"]
+        self.is_mean = description["pooling"] == "mean"
+        self.slots = [field.get("slots", 1) for field in self.fields]
         self.names = dict.fromkeys(tensors)
         for name, tensor in tensors.items():
             self.register_buffer(_buffer(name), tensor)
         sizes, rows = ([field[n] for field in self.fields] for n in ("ids", "rows"))
-        offsets = torch.tensor([0, *itertools.accumulate(sizes)])
-        self.register_buffer("offsets", offsets[:-1])
-        self.register_buffer("ends", offsets[1:])
-        starts = torch.tensor([0, *itertools.accumulate(rows)])
-        self.register_buffer("starts", starts[:-1])
+        self.features = sum(sizes)
+        slots = torch.tensor(self.slots)
+        first = torch.tensor([0, *itertools.accumulate(sizes)])
+        self.register_buffer("offsets", first[:-1].repeat_interleave(slots))
+        self.register_buffer("ends", first[1:].repeat_interleave(slots))
+        starts = torch.tensor([0, *itertools.accumulate(rows)])[:-1]
+        self.register_buffer("starts", starts.repeat_interleave(slots))
+        self.register_buffer("is_cell", (slots > 1).repeat_interleave(slots))
 
     def get(self, name: str) -> Tensor:
         """A stored tensor by its name in the file."""
         return self.get_buffer(_buffer(name))
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Logits float32 ``[N]`` of ids int64 ``[N, F]``, each in its field's block."""
-        local = ids - self.offsets
-        places = [self.place(local[:, number], number) for number in range(len(self.fields))]
-        rows = [self.rows(place, n) for n, place in enumerate(places) if self.fields[n]["dim"]]
+        """Logits float32 ``[N]`` of ids int64 ``[N, S]``, each in its field's block."""
+        empty = (ids == self.features) & self.is_cell
+        local = torch.where(empty, 0, ids - self.offsets).split(self.slots, dim=1)
+        places = [self.place(own, number) for number, own in enumerate(local)]
+        counted = self.counted(empty)
+        rows = [
+            self.rows(place, weight, number)
+            for number, (place, weight) in enumerate(zip(places, counted, strict=True))
+            if self.fields[number]["dim"]
+        ]
         flat = torch.cat([ids.new_zeros((ids.shape[0], 0), dtype=torch.float32), *rows], dim=1)
+        linear = self.linear(torch.where(empty, 0, ids), places, counted)
         if self.kind == "fm":
-            return self.get("network/bias") + self.linear(ids, places) + pairs(rows, flat)
+            return self.get("network/bias") + linear + pairs(rows, flat)
         if self.kind == "fnn":
             return self.logit(self.mlp(flat))
         if self.kind == "deepfm":
-            return self.logit(self.mlp(flat)) + self.linear(ids, places) + pairs(rows, flat)
+            return self.logit(self.mlp(flat)) + linear + pairs(rows, flat)
         if self.kind == "ipnn":
             return self.logit(self.mlp(torch.cat([flat, products(rows, flat)], dim=1)))
         cross = self.cross(flat) if self.kind == "dcn" else self.cross_matrices(flat)
@@ -81,44 +97,68 @@ class CompactModel(nn.Module):
 
     @torch.no_grad()
     def predict(self, ids: Tensor) -> Tensor:
-        """Click probabilities float32 ``[N]`` of ids int64 ``[N, F]``, which are checked."""
+        """Click probabilities float32 ``[N]`` of ids int64 ``[N, S]``, which are checked."""
         self.check(ids)
         return torch.sigmoid(self(ids))
 
     def check(self, ids: Tensor) -> None:
         """Raises a ValueError where an id is none of its field's."""
-        if ids.dim() != 2 or ids.shape[1] != len(self.fields):
-            raise ValueError(f"ids have shape {tuple(ids.shape)}, expected [N, {len(self.fields)}]")
+        if ids.dim() != 2 or ids.shape[1] != sum(self.slots):
+            raise ValueError(f"ids have shape {tuple(ids.shape)}, expected [N, {sum(self.slots)}]")
         if ids.dtype not in (torch.int64, torch.int32):
             raise ValueError(f"ids are {ids.dtype}, expected int64")
         wrong = (ids < self.offsets) | (ids >= self.ends)
+        wrong = wrong & ~((ids == self.features) & self.is_cell)
         if bool(wrong.any()):
-            row, field = wrong.nonzero()[0].tolist()
-            name = self.fields[field]["name"]
-            raise ValueError(f"row {row}: id {int(ids[row, field])} is not one of field {name!r}")
+            row, slot = wrong.nonzero()[0].tolist()
+            of_slot = [
+                f["name"] for f, n in zip(self.fields, self.slots, strict=True) for _ in range(n)
+            ]
+            raise ValueError(
+                f"row {row}: id {int(ids[row, slot])} is not one of field {of_slot[slot]!r}"
+            )
+
+    def counted(self, empty: Tensor) -> tuple[Tensor, ...]:
+        """What each slot of each field counts, ``[N, slots]``: nothing without a value."""
+        found = []
+        for own in empty.split(self.slots, dim=1):
+            weight = (~own).float()
+            if self.is_mean:
+                weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1.0)
+            found.append(weight)
+        return tuple(found)
 
     def place(self, local: Tensor, field: int) -> Tensor:
-        """Where each id's row is among those of its field, ``[N]``."""
+        """Where each id's row is among those of its field, ``[N, slots]``."""
         name = f"remap/{field}"
-        return self.get(name).index_select(0, local).long() if name in self.names else local
-
-    def rows(self, place: Tensor, field: int) -> Tensor:
-        """Embeddings float32 ``[N, dim]``."""
-        read = self.get(f"rows/{field}").index_select(0, place).float()
-        name = f"scale/{field}"
         if name not in self.names:
-            return read
-        scale = self.get(name)
-        of_rows = scale.index_select(0, place) if scale.shape[0] > 1 else scale
-        return read * of_rows.float()[:, None]
+            return local
+        return self.get(name).index_select(0, local.reshape(-1)).long().reshape(local.shape)
 
-    def linear(self, ids: Tensor, places: list[Tensor]) -> Tensor:
-        """The sum of first-order weights, ``[N]``."""
-        at = ids if self.linear_by_id else torch.stack(places, dim=1) + self.starts
+    def rows(self, place: Tensor, weight: Tensor, field: int) -> Tensor:
+        """Embeddings float32 ``[N, dim]``: of a cell the mean or the sum."""
+        at = place.reshape(-1)
+        read = self.get(f"rows/{field}").index_select(0, at).float()
+        name = f"scale/{field}"
+        if name in self.names:
+            scale = self.get(name)
+            of_rows = scale.index_select(0, at) if scale.shape[0] > 1 else scale
+            read = read * of_rows.float()[:, None]
+        if self.slots[field] == 1:
+            return read
+        return (read.reshape(*place.shape, read.shape[1]) * weight[:, :, None]).sum(dim=1)
+
+    def linear(self, ids: Tensor, places: list[Tensor], counted: tuple[Tensor, ...]) -> Tensor:
+        """The sum of first-order weights, ``[N]``; zero of a model without."""
+        if "linear" not in self.names:
+            return ids.new_zeros(ids.shape[0], dtype=torch.float32)
+        at = ids if self.linear_by_id else torch.cat(places, dim=1) + self.starts
         weights = self.get("linear")[at].float()
         if "linear_scale" in self.names:
-            weights = weights * self.get("linear_scale").float()
-        return weights.sum(dim=1)
+            scale = self.get("linear_scale").float()
+            slots = torch.tensor(self.slots, device=scale.device)
+            weights = weights * scale.repeat_interleave(slots, output_size=ids.shape[1])
+        return (weights * torch.cat(counted, dim=1)).sum(dim=1)
 
     def mlp(self, x: Tensor) -> Tensor:
         """The hidden layers."""
@@ -194,16 +234,21 @@ def fbgemm_tables(folder: str | pathlib.Path = ".", device: str = "cpu") -> Any:
     """The same rows as one ``IntNBitTableBatchedEmbeddingBagsCodegen`` of fbgemm-gpu.
 
     A table for each field that has columns, in the order of ``model.json``'s ``fbgemm``, each of
-    one feature; it takes ids less their field's first one. Columns behind ``dim`` are zeros.
+    one feature; it takes ids less their field's first one, of a cell as many as it has values.
+    Columns behind ``dim`` are zeros.
     """
     from fbgemm_gpu.split_embedding_configs import SparseType
-    from fbgemm_gpu.split_table_batched_embeddings_ops_common import EmbeddingLocation
+    from fbgemm_gpu.split_table_batched_embeddings_ops_common import (
+        EmbeddingLocation,
+        PoolingMode,
+    )
     from fbgemm_gpu.split_table_batched_embeddings_ops_inference import (
         IntNBitTableBatchedEmbeddingBagsCodegen,
     )
 
     place = pathlib.Path(folder)
-    tables = json.loads((place / "model.json").read_text(encoding="utf-8"))["fbgemm"]
+    description = json.loads((place / "model.json").read_text(encoding="utf-8"))
+    tables = description["fbgemm"]
     tensors = load_file(place / "fbgemm.safetensors", device=device)
     location = EmbeddingLocation.HOST if device == "cpu" else EmbeddingLocation.DEVICE
     alignment = 1 if device == "cpu" else 16
@@ -220,6 +265,7 @@ def fbgemm_tables(folder: str | pathlib.Path = ".", device: str = "cpu") -> Any:
             for table in tables
         ],
         index_remapping=remaps if any(remap is not None for remap in remaps) else None,
+        pooling_mode=PoolingMode[description["pooling"].upper()],
         device=device,
         weight_lists=weights,
         output_dtype=SparseType.FP32,

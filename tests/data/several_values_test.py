@@ -103,6 +103,20 @@ def test_text_and_lists_give_the_same(prepare):
     assert one.fields == other.fields
 
 
+def test_in_quotes_what_stands_between_columns_may_stand_between_values(tmp_path, prepare):
+    rows = draw()
+    path = tmp_path / "quoted.csv"
+    lines = [f'{user},"{", ".join(cell)}",{label}' for user, cell, label in rows]
+    path.write_text("\n".join(["user,genres,click", *lines]) + "\n")
+    options = data.DataOptions(
+        table_file=str(path), label="click", categorical=("user",), multi=("genres",), separator=","
+    )
+    quoted, plain = data.prepare("table", options, tmp_path / "quoted"), prepare(rows)
+    for split in SPLITS:
+        for one, other in zip(quoted.arrays(split), plain.arrays(split), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_the_order_of_a_cell_does_not_matter_for_the_vocabulary(prepare):
     rows = draw()
     turned = [(user, cell[::-1], label) for user, cell, label in rows]
@@ -290,9 +304,8 @@ def test_data_without_such_columns_keep_their_name_and_format(prepare):
         ({"numeric": ("genres",)}, "'genres' is named in multi and in numeric"),
         ({"group": "genres"}, "'genres' is named in multi and in group"),
         ({"split": "time", "time_column": "genres"}, "in multi and in time_column"),
-        ({"separator": None}, "prepare and train with separator"),
+        ({"separator": None}, "nothing says what stands between them in a text"),
         ({"separator": ""}, "separator must be a text"),
-        ({"separator": ","}, "',' stands between columns"),
         ({"multi": ("genres", "genres")}, "multi names column 'genres' twice"),
         ({"multi": "genres"}, "give a list of column names"),
         ({"multi": ()}, "separator is set, but no column is named in multi"),

@@ -118,7 +118,7 @@ def test_the_other_kind_of_file_is_read_or_refused(made, command, files, capsys)
         np.testing.assert_allclose(lists, texts, rtol=1e-6)
     else:
         said = scores_of(command, folder, files / "rows.csv", capsys)
-        assert "column 'genres' is to hold several values" in said
+        assert "column 'genres' holds several values, but nothing says what stands between" in said
 
 
 def test_a_run_that_goes_on_is_the_run_that_never_stopped(command, files, tmp_path):

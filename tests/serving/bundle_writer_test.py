@@ -54,6 +54,22 @@ def test_a_bundle_is_replaced_and_anything_else_is_not(parts, check, tmp_path):
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
 
 
+def test_what_lies_beside_a_bundles_files_is_not_lost(parts, tmp_path):
+    write_bundle(tmp_path / "b", *parts)
+    (tmp_path / "b" / "notes.txt").write_text("dear")
+    for write in (
+        lambda: write_bundle(tmp_path / "b", *parts),
+        lambda: refresh_module(tmp_path / "b", tmp_path / "b"),
+    ):
+        with pytest.raises(InputError, match=r"more in it than a bundle, such as 'notes.txt'"):
+            write()
+        assert (tmp_path / "b" / "notes.txt").read_text() == "dear"
+    (tmp_path / "images").mkdir()  # Whoever publishes files writes such a list.
+    (tmp_path / "images" / "SHA256SUMS").write_text("")
+    with pytest.raises(InputError, match="exists and is no bundle"):
+        refresh_module(tmp_path / "b", tmp_path / "images")
+
+
 def test_a_link_to_a_bundle_stays_one(parts, check, tmp_path):
     write_bundle(tmp_path / "real", *parts)
     (tmp_path / "current").symlink_to("real")

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from future_module import from_the_future, put_module
 
 from optembed_jax import data
 from optembed_jax.data.prepared import encoder_of
@@ -19,13 +20,13 @@ from optembed_jax.models import MODEL_NAMES
 from optembed_jax.models.forward import Selection, forward, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving.bundle import Bundle
-from optembed_jax.serving.bundle_writer import write_bundle
+from optembed_jax.serving.bundle_writer import refresh_module, write_bundle
 from optembed_jax.serving.compact_model import compact
+from optembed_jax.serving.forward_module import ForwardRebuilt
 from optembed_jax.serving.network_storage import kernels_of
 from optembed_jax.serving.numpy_bundle import NumpyBundle
 from optembed_jax.serving.stored_model import Storage, served_network
 from optembed_jax.targets import interop
-from optembed_jax.targets.registry import TARGETS, target_of
 from optembed_jax.values.cells import with_slots
 
 GENRES = ("war", "sci", "art", "doc", "fun", "kid")
@@ -125,6 +126,20 @@ def test_in_few_bits_too(prepared, write, storage):
     assert np.corrcoef(bundle.logits(wide), live(ids))[0, 1] > 0.9
 
 
+def test_a_module_that_jax_does_not_take_is_built_again_and_written_anew(prepared, write, capfd):
+    path, _ = write(ModelConfig("deepfm", 4, (6,), **OOV))
+    before, ids = Bundle.load(path), prepared.arrays("test")[0]
+    ids = with_slots(ids, prepared.fields.slots, before.fields.slots, before.fields.num_features)
+    sums = (path / "SHA256SUMS").read_bytes()
+    put_module(path, from_the_future)
+    with pytest.warns(ForwardRebuilt, match="is not used"):
+        found = Bundle.load(path).logits(ids)
+    np.testing.assert_allclose(found, before.logits(ids), rtol=1e-5, atol=1e-6)
+    refresh_module(path, path)
+    assert (path / "SHA256SUMS").read_bytes() == sums
+    capfd.readouterr()  # What MLIR prints about the module from the future.
+
+
 @pytest.mark.filterwarnings("ignore::optembed_jax.values.unseen.UnseenValues")
 def test_a_cell_is_a_set(write):
     path, _ = write(ModelConfig("deepfm", 4, (6,)))
@@ -165,16 +180,6 @@ def test_texts_for_lists_are_refused_by_both(write):
             served.predict(rows)
         with pytest.raises(InputError, match="list of mappings"):
             served.predict([{"user": "u1", "genres": "war", "words": "w1"}])
-
-
-@pytest.mark.parametrize("name", TARGETS)
-def test_other_targets_say_that_they_have_no_such_fields(write, tmp_path, name):
-    pytest.importorskip(TARGETS[name].module, reason="the extra is not installed")
-    path, _ = write(ModelConfig("fm", 4, ()))
-    target = tmp_path / "target"
-    with pytest.raises(InputError, match=f"--format={name}: field 'genres' has cells of several"):
-        target_of(name).write(Bundle.load(path), target, False)
-    assert not target.exists()
 
 
 def test_other_libraries_are_told_of_slots_and_how_to_combine(prepared, randomise):

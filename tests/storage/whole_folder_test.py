@@ -1,4 +1,5 @@
 import os
+import pathlib
 
 import pytest
 
@@ -23,3 +24,30 @@ def test_an_error_leaves_what_was_there(tmp_path):
         (folder / "half").write_text("")
         raise KeyError("x")
     assert os.listdir(tmp_path) == ["a"] and os.listdir(tmp_path / "a") == ["file"]
+
+
+def test_what_a_killed_run_left_is_in_nobodys_way(tmp_path):
+    for name in ("a", ".a.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("one")
+    with replaced(tmp_path / "a") as folder:
+        (folder / "file").write_text("two")
+    assert (tmp_path / "a" / "file").read_text() == "two"
+    assert (tmp_path / ".a.old" / "file").read_text() == "one"
+
+
+def test_stopped_from_the_keyboard_between_the_renames(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "file").write_text("one")
+    rename, names = pathlib.Path.rename, []
+
+    def stopped(path, target):
+        names.append(path.name)
+        if len(names) == 2:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(pathlib.Path, "rename", stopped)
+    with pytest.raises(KeyboardInterrupt), replaced(tmp_path / "a") as folder:
+        (folder / "file").write_text("two")
+    assert os.listdir(tmp_path) == ["a"] and (tmp_path / "a" / "file").read_text() == "one"

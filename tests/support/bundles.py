@@ -8,6 +8,7 @@ import numpy as np
 
 from optembed_jax import data
 from optembed_jax.data.prepared import encoder_of
+from optembed_jax.method.bag import bags_of
 from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving.bundle_writer import write_bundle
@@ -57,6 +58,51 @@ def prepared_table(folder):
         numeric=["age"],
     )
     return data.prepare("table", options, folder / "data")
+
+
+def prepared_cells(folder):
+    """A prepared table of a field of one value and two whose cells hold several."""
+    rng = np.random.default_rng(0)
+    lines = ["click,user,tags,words"]
+    for _ in range(300):
+        tags, words = (
+            "|".join(f"{kind}{n}" for n in rng.integers(0, size, rng.integers(0, 4)))
+            for kind, size in (("t", 6), ("w", 20))
+        )
+        lines.append(f"{rng.integers(2)},u{rng.integers(9)},{tags},{words}")
+    (folder / "rows.csv").write_text("\n".join(lines) + "\n")
+    options = data.DataOptions(
+        table_file=str(folder / "rows.csv"),
+        label="click",
+        categorical=["user"],
+        multi=["tags", "words"],
+        separator="|",
+        max_values=3,
+        min_count=1,
+    )
+    return data.prepare("table", options, folder / "data")
+
+
+def make_cells(path, prepared, backbone, storage, pooling, mode_linear):
+    """A bundle of random weights of such a table, with ids of the prepared data."""
+    config = ModelConfig(
+        model=backbone,
+        latent_dim=4,
+        mlp_dims=(6,),
+        mode_oov="oov",
+        mode_linear=mode_linear,
+        pooling=pooling,
+    )
+    fields, rng, encoder = prepared.fields, np.random.default_rng(5), encoder_of(prepared)
+    params, stats = init_params(jax.random.key(0), config, fields)
+    params = jax.tree.map(lambda x: x + rng.normal(0, 0.3, x.shape).astype(np.float32), params)
+    rows = rng.random(fields.num_features) < 0.6
+    small, index = compact(config, params, fields, rows, np.array([3, 2, 3]))
+    fields = dataclasses.replace(fields, slots=encoder.slots)
+    index = dataclasses.replace(index, bags=bags_of(fields, pooling))
+    kernels = kernels_of(served_network(small, stats))
+    chosen = Storage.uniform(storage, 3, kernels)
+    return write_bundle(path, config, small, stats, index, fields, storage=chosen, encoder=encoder)
 
 
 def make_bundle(path, prepared, backbone, shape, storage="float32", mlp_dims=(6, 5)):

@@ -95,8 +95,8 @@ def test_a_file_that_gives_other_logits_is_not_written(bundle, tmp_path, monkeyp
 
 
 class Doubled(onnx_file.Forward):
-    def logits(self, places):
-        return self.graph.op("Add", *[super().logits(places)] * 2)
+    def logits(self, ids, weights=None):
+        return self.graph.op("Add", *[super().logits(ids, weights)] * 2)
 
 
 def test_a_folder_that_cannot_be_made(bundle, tmp_path):

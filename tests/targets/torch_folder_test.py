@@ -112,3 +112,13 @@ def test_a_folder_of_something_else_stays(folder, tmp_path):
     with pytest.raises(InputError, match=r"exists and has no model.json"):
         torch_folder.write(bundle, tmp_path / "mine", takes_ids=False)
     assert os.listdir(tmp_path / "mine") == ["letter.txt"]
+    # Others write a model.json too, and what is beside a folder's own files is somebody's.
+    (tmp_path / "mine" / "model.json").write_text("{}")
+    with pytest.raises(InputError, match=r"exists and has no model.py"):
+        torch_folder.write(bundle, tmp_path / "mine", takes_ids=False)
+    torch_folder.write(bundle, tmp_path / "own", takes_ids=False)
+    torch_folder.write(bundle, tmp_path / "own", takes_ids=False)
+    (tmp_path / "own" / "letter.txt").write_text("dear")
+    with pytest.raises(InputError, match=r"such as 'letter.txt', which would be lost"):
+        torch_folder.write(bundle, tmp_path / "own", takes_ids=False)
+    assert len(os.listdir(tmp_path / "own")) == 6

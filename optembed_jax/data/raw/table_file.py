@@ -136,8 +136,13 @@ def _text_source(
             f"{path} line 1 names the columns; leave out columns, which is for files without a "
             "header, or remove the line"
         )
-    for name in cells.keys() & set(wanted):
-        _check_separator(path, name, cells[name].separator, delimiter)
+    for name in wanted:
+        if name in cells and cells[name].separator is None:
+            raise InputError(
+                f"{path}: column {name!r} holds several values, but nothing says what stands "
+                "between them in a text; set separator, such as '|', where the model is trained, "
+                "or give lists, as in JSON lines and Parquet"
+            )
     dialect = text.Dialect(tuple(columns), delimiter, quoted=True, header=not layout.columns)
     with_comma = tuple(name for name in wanted if name in numbers and layout.decimal == ",")
     return text.TextSource(
@@ -157,20 +162,6 @@ def _is_header(first: bytes, delimiter: str, columns: Sequence[str]) -> bool:
         return sorted(text.read_names(first, delimiter)) == sorted(columns)
     except InputError:  # bytes that are no text, which are told by their row
         return False
-
-
-def _check_separator(path: pathlib.Path, name: str, separator: str | None, delimiter: str) -> None:
-    """Raises InputError where several values in a text could not be told apart."""
-    if separator is None:
-        raise InputError(
-            f"{path}: column {name!r} is to hold several values; prepare and train with separator, "
-            "what stands between them, such as '|', or give lists, as JSON lines and Parquet have"
-        )
-    if separator == delimiter:
-        raise InputError(
-            f"{path}: {separator!r} stands between columns; it cannot be the separator of the "
-            f"values of column {name!r} as well"
-        )
 
 
 def _divided(

@@ -80,7 +80,7 @@ def test_a_value_with_the_mark_is_refused():
     [
         (pa.list_(pa.string()), None, False, "name it in multi"),
         (pa.list_(pa.string()), None, True, None),
-        (pa.string(), None, True, "prepare and train with separator"),
+        (pa.string(), None, True, "set separator"),
         (pa.string(), "|", True, None),
         (pa.list_(pa.list_(pa.string())), None, True, "lists of plain values are needed"),
         (pa.list_(pa.list_(pa.string())), None, False, "one plain value is needed"),

@@ -15,7 +15,7 @@ def test_shares_of_values_without_a_row(fields):
     batch = types.SimpleNamespace(
         ids=ids, labels=np.array([0, 1, 0, 1, 0.0]), weights=np.array([1, 1, 1, 1, 0.0])
     )
-    sample = types.SimpleNamespace(epoch=lambda epoch: [batch])
+    sample = types.SimpleNamespace(epoch=lambda epoch: [batch], is_weighted=False)
     rows = np.ones(12, bool)
     rows[[1, 2, 6]] = False
 
@@ -35,7 +35,7 @@ def test_an_example_counts_once_for_all_values_of_a_cell():
     fields = Fields(("tags", "item"), (4, 3), slots=(3, 1))
     ids = np.array([[1, 7, 7, 5], [0, 0, 7, 4], [1, 2, 3, 5], [2, 0, 3, 6]])
     batch = types.SimpleNamespace(ids=ids, labels=np.array([0, 1, 0, 1.0]), weights=np.ones(4))
-    sample = types.SimpleNamespace(epoch=lambda epoch: [batch])
+    sample = types.SimpleNamespace(epoch=lambda epoch: [batch], is_weighted=False)
     rows = np.array([1, 1, 0, 1, 1, 1, 0], bool)
     seen = []
 
