@@ -54,6 +54,7 @@ from optembed_jax.serving.forward_module import PLATFORMS
 from optembed_jax.storage.object_store import delivered, fetched, in_file_system, path_of
 from optembed_jax.table.compact import CompactIndex, why_not_own_ids, with_own_ids
 from optembed_jax.targets.registry import Target, target_of
+from optembed_jax.values.cells import MARK
 
 flags.adopt_module_key_flags(project_flags)
 
@@ -324,7 +325,10 @@ def _line(name: str, full: Any, small: Any, ratio: str) -> str:
 
 
 def _write_sample(run: Run, path: Path) -> int:
-    """Raw rows as a CSV file; the label is among the columns where the source has it."""
+    """Raw rows as a CSV file, or JSON lines where cells are lists, which CSV has not.
+
+    The label is among the columns where the source has it.
+    """
     made_of: dict[str, Any] = {name: run.prepared.options.get(name) for name in PATH_OPTIONS}
     raw = data.DATASETS[run.settings.dataset].raw_data(
         dataclasses.replace(run.settings.data, **made_of)
@@ -332,8 +336,20 @@ def _write_sample(run: Run, path: Path) -> int:
     block = next(iter(raw.source.blocks()))
     table = pa.table(dict(raw.source.read(block).columns)).slice(0, SAMPLE_ROWS)
     path.parent.mkdir(parents=True, exist_ok=True)
-    pyarrow.csv.write_csv(table, path)
-    return int(table.num_rows)
+    rows = table.to_pylist()
+    if any(_is_list(value) for row in rows for value in row.values()):
+        lines = [
+            json.dumps({k: v.split(MARK)[1:] if _is_list(v) else v for k, v in row.items()})
+            for row in rows
+        ]
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    else:
+        pyarrow.csv.write_csv(table, path)
+    return len(rows)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(MARK)
 
 
 if __name__ == "__main__":

@@ -363,7 +363,10 @@ PLATFORMS = flags.DEFINE_list(
     "platforms", ["cpu", "cuda", "tpu"], "export: what the bundle's module is compiled for."
 )
 SAMPLE = flags.DEFINE_string(
-    "sample", None, "export: also write some raw rows of the data set to this CSV, to try predict."
+    "sample",
+    None,
+    "export: also write some raw rows of the data set to this CSV (JSON lines where cells are "
+    "lists), to try predict.",
 )
 INPUT = flags.DEFINE_string("input", None, "predict: a table's file with raw columns by name.")
 OUTPUT = flags.DEFINE_string(

@@ -86,8 +86,8 @@ class DataOptions:
     Attributes:
       raw_dir: folder with the raw files of `movielens`, `criteo_display`, `avazu` or `kdd12`, as
         their publishers lay them out (plain or `.gz`).
-      table_file: CSV, TSV (plain or `.gz`) or Parquet, that is split here: a file, a folder of
-        part files, or a pattern.
+      table_file: delimited text, JSON lines, libffm (plain, gzip or Zstandard) or Parquet, that is
+        split here: a file, a folder of part files, or a pattern.
       train_file: together with `validation_file` and `test_file`, a table that is split already.
       validation_file: see `train_file`.
       test_file: see `train_file`.

@@ -174,8 +174,9 @@ def test_a_table_of_numbers_alone(tmp_path):
         np.testing.assert_array_equal(found, np.stack(wanted, axis=1)[:rows])
 
 
-def test_a_file_of_typed_values_is_read_as_typed_values_are(tmp_path):
-    """12.0 in Parquet is 12, but where the training file has `12` and `12.0` nobody knows."""
+@pytest.mark.parametrize("form", ["parquet", "json", "mixed json"])
+def test_a_file_of_typed_values_is_read_as_typed_values_are(tmp_path, form):
+    """12.0 in such a file is 12, but where the training file has `12` and `12.0` nobody knows."""
     texts = ["12", "12.0", "7"] * 40
     lines = [f"{text},{n % 2}" for n, text in enumerate(texts)]
     (tmp_path / "a.csv").write_text("\n".join(["a,y", *lines]))
@@ -183,9 +184,15 @@ def test_a_file_of_typed_values_is_read_as_typed_values_are(tmp_path):
     encoder = encoder_of(data.prepare("table", options, tmp_path / "out"))
 
     def ids_of(values):
-        pq.write_table(pa.table({"a": values}), tmp_path / "new.parquet")
-        source = source_of(RawFile(tmp_path / "new.parquet"), encoder.sources, FOUND)
-        return encoder.encode_rows(source.read(next(source.blocks())), first_row=1)
+        path = tmp_path / "new"
+        if form == "parquet":
+            pq.write_table(pa.table({"a": values}), path)
+        else:
+            last = ["a text"] if form == "mixed json" else []
+            path.write_text("".join(json.dumps({"a": value}) + "\n" for value in values + last))
+        source = source_of(RawFile(path), encoder.sources, FOUND)
+        found = encoder.encode_rows(source.read(next(source.blocks())), first_row=1)
+        return found[: len(values)]
 
     np.testing.assert_array_equal(ids_of([7.0, None]), encoder.encode({"a": ["7", None]}))
     np.testing.assert_array_equal(ids_of(["12.0"]), encoder.encode({"a": ["12.0"]}))

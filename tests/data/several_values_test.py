@@ -1,6 +1,7 @@
 """Columns whose cells hold several values, prepared and encoded."""
 
 import collections
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,9 @@ import pytest
 from optembed_jax import data
 from optembed_jax.data import blocks
 from optembed_jax.data.prepared import encoder_of
+from optembed_jax.data.raw.layout import FOUND
+from optembed_jax.data.raw.sources import RawFile
+from optembed_jax.data.raw.table_file import source_of
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells, CutValues, with_slots
@@ -224,6 +228,29 @@ def test_what_is_no_column_of_cells_is_refused(prepare, many, genres, wrong):
     column = genres if isinstance(genres, str) else [["war"]] * (many - 1) + genres
     with pytest.raises(InputError, match=wrong):
         prepared.encode({"user": ["u1"] * many, "genres": column})
+
+
+def test_a_text_among_lists_without_a_separator_is_a_bad_row(tmp_path):
+    rows = [{"user": u, "genres": cell, "click": label} for u, cell, label in draw()]
+    rows[3]["genres"] = "war|sci"
+    path = tmp_path / "clicks.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = {"table_file": str(path), "label": "click", "multi": ("genres",)}
+    with pytest.raises(InputError, match=r"line 4: column 'genres' is 'war\|sci', expected"):
+        data.prepare("table", data.DataOptions(**options), tmp_path / "out")
+    options |= {"separator": "|", "categorical": ("user",)}
+    assert not data.prepare("table", data.DataOptions(**options), tmp_path / "out").rejected
+
+
+def test_a_parquet_column_of_nothing_has_lists_of_nothing(prepare, tmp_path):
+    prepared = prepare(draw(), "parquet")
+    path = tmp_path / "new.parquet"
+    pq.write_table(pa.table({"user": ["u1"], "genres": pa.nulls(1)}), path)
+    encoder = encoder_of(prepared)
+    source = source_of(RawFile(path), encoder.sources, FOUND, (), encoder.cells)
+    (block,) = source.blocks()
+    expected = encoder.encode({"user": ["u1"], "genres": [None]})
+    np.testing.assert_array_equal(encoder.encode_rows(source.read(block)), expected)
 
 
 def test_rows_of_mappings_are_told_what_is_needed(prepare):

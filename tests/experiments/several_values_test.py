@@ -58,7 +58,8 @@ def made(request, command, files, tmp_path_factory):
     names = {"data_dir": folder / "data", "workdir": folder / "run"}
     source = {"table_file": files / f"rows.{kind}"}
     assert command(runs.pipeline_main, **names, **source, **SMALL, **more) == 0
-    assert command(export.main, **names, bundle=folder / "bundle") == 0
+    sample = folder / "sample"
+    assert command(export.main, **names, bundle=folder / "bundle", sample=sample) == 0
     return folder, kind
 
 
@@ -100,6 +101,13 @@ def test_the_whole_method_learns_from_values_and_serves_them(made, command, file
             ids, prepared.fields.slots, bundle.fields.slots, bundle.fields.num_features
         )
         np.testing.assert_allclose(plain.logits(wide), bundle.logits(wide), rtol=1e-4, atol=1e-5)
+
+
+def test_the_sample_rows_are_those_of_the_file(made, command, files, capsys):
+    folder, kind = made
+    sample = scores_of(command, folder, folder / "sample", capsys)
+    scores = scores_of(command, folder, files / f"rows.{kind}", capsys)
+    np.testing.assert_array_equal(sample, scores[: export.SAMPLE_ROWS])
 
 
 def test_the_other_kind_of_file_is_read_or_refused(made, command, files, capsys):

@@ -144,7 +144,7 @@ def read_rows(
     if by_time:
         weighted = data.weight is not None
         _split_by_time(result, times, spill, len(data.columns), options, weighted, threads)
-    _check_labels(result, data)
+    _check_labels(result, data, options.label_positive)
     return result
 
 
@@ -275,7 +275,7 @@ def _drawn(
     return stays, np.array([weighs[stays].sum(), weighs.sum()])
 
 
-def _check_labels(result: RowsRead, data: RawData) -> None:
+def _check_labels(result: RowsRead, data: RawData, positive: str | None) -> None:
     """Refuses data on which training or its evaluation is undefined."""
     labels, without = result.labels, ""
     if result.weightless and data.weight is not None:
@@ -284,6 +284,11 @@ def _check_labels(result: RowsRead, data: RawData) -> None:
     by_file = {file.split: str(file.path) for file in data.source.files if file.split is not None}
     if labels.sum() == 0:
         raise InputError(f"the table is empty: it has no usable row{without}")
+    if positive is not None and not labels[:, 1].any():
+        raise InputError(
+            f"no row has label_positive={positive} in column {data.label.source!r}; it is to be a "
+            f"whole cell as it is written{without}"
+        )
     for number, name in enumerate(SPLITS):
         zeros, ones = labels[number].tolist()
         where = f" ({by_file[number]})" if number in by_file else ""
@@ -291,6 +296,8 @@ def _check_labels(result: RowsRead, data: RawData) -> None:
             raise InputError(f"the {name} split{where} has no rows{without}")
         if zeros == 0 or ones == 0:
             what = "its AUC is undefined" if number else "nothing can be learned from it"
+            if number == splits.TRAIN and zeros == 0 and result.negatives[1]:
+                what = "draw_negatives left none of the others; draw more of them"
             raise InputError(
                 f"all {zeros + ones} rows of the {name} split{where} have label {int(ones > 0)}: "
                 f"{what}; give more rows, or another split or data_seed{without}"

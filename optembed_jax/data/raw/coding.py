@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from optembed_jax.data.raw import columns as columns_lib
 from optembed_jax.data.raw.bags import CodedBag, split_cells
 from optembed_jax.data.raw.columns import NUMERIC, Coded, Column, Label, Time
 from optembed_jax.data.raw.sources import RawData, RawRows, Reject
 from optembed_jax.data.raw.writing import canonical_values, forms_of_values, without_blanks
+from optembed_jax.values.cells import MARK
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,6 +259,21 @@ def _check_fields(columns: tuple[Column, ...], coded: Mapping[str, Coded]) -> li
             bad = bad_values[raw.codes]
             if bad.any():
                 faults.append(_Fault(bad, column.source, column.expected, raw))
+    return faults + _no_lists(columns, coded)
+
+
+def _no_lists(columns: tuple[Column, ...], coded: Mapping[str, Coded]) -> list[_Fault]:
+    """Texts where cells are lists: without a separator they are not several values."""
+    faults = []
+    for column in columns:
+        if column.cells is None or column.cells.separator is not None:
+            continue
+        raw = coded[column.source]
+        is_text = pc.fill_null(pc.invert(pc.starts_with(raw.values, MARK)), False)
+        bad = is_text.to_numpy(zero_copy_only=False)[raw.codes]
+        if bad.any():
+            expected = "a list of values (of a text separator has to say what stands between them)"
+            faults.append(_Fault(bad, column.source, expected, raw))
     return faults
 
 

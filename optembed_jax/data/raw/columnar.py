@@ -124,10 +124,12 @@ def check_columns(
                 raise InputError(
                     f"{where}: column {name!r} holds {kind}, lists of plain values are needed"
                 )
-            if not pa.types.is_nested(kind) and cells[name].separator is None:
+            one_value = not pa.types.is_nested(kind) and not pa.types.is_null(kind)
+            if one_value and cells[name].separator is None:
                 raise InputError(
                     f"{where}: column {name!r} holds {kind}, lists are needed; where a text holds "
-                    "several values, set separator to what stands between them"
+                    "several values, set separator to what stands between them where the model is "
+                    "trained"
                 )
         elif is_list(kind):
             raise InputError(

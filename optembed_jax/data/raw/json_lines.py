@@ -16,7 +16,7 @@ from optembed_jax.data.raw.columnar import cell_texts, strings_of
 from optembed_jax.data.raw.lines import Decoded
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells, cell_text
-from optembed_jax.values.text import text_of
+from optembed_jax.values.text import check_texts, text_of
 
 _EXACT = 2.0**53
 
@@ -31,7 +31,8 @@ def decode(lines: Sequence[bytes], wanted: Sequence[str], cells: Mapping[str, Ce
         content.decode()
         table = _parse(content, wanted)
         if table.num_rows == len(lines):
-            return _strings(table, wanted, cells), list(range(len(lines))), []
+            typed = {name: table[name].combine_chunks() for name in _plain(table, wanted)}
+            return Decoded(_strings(table, wanted, cells), list(range(len(lines))), [], typed)
     except (UnicodeDecodeError, pa.ArrowInvalid, pa.ArrowNotImplementedError, InputError):
         pass
     return _decode_each(lines, wanted, cells)
@@ -82,6 +83,15 @@ def _may_lose(kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind.value_type) or pa.types.is_timestamp(kind.value_type))
 
 
+def _plain(table: pa.Table, wanted: Sequence[str]) -> list[str]:
+    """The wanted columns that are there and hold no lists."""
+    return [
+        name
+        for name in wanted
+        if name in table.column_names and not pa.types.is_nested(table.schema.field(name).type)
+    ]
+
+
 def _strings(
     table: pa.Table, wanted: Sequence[str], cells: Mapping[str, Cells]
 ) -> dict[str, pa.Array]:
@@ -97,6 +107,7 @@ def _decode_each(
     lines: Sequence[bytes], wanted: Sequence[str], cells: Mapping[str, Cells]
 ) -> Decoded:
     texts: dict[str, list[str | None]] = {name: [] for name in wanted}
+    typed: dict[str, list[Any]] = {name: [] for name in wanted if name not in cells}
     good: list[int] = []
     faults: list[tuple[int, str]] = []
     for place, line in enumerate(lines):
@@ -109,14 +120,20 @@ def _decode_each(
         good.append(place)
         for name, text in row.items():
             texts[name].append(text)
-    return {name: pa.array(column, pa.string()) for name, column in texts.items()}, good, faults
+        for name, values in typed.items():
+            values.append(found.get(name))
+    columns = {name: pa.array(column, pa.string()) for name, column in texts.items()}
+    return Decoded(columns, good, faults, typed)
 
 
 def _text(name: str, value: Any, is_cell: bool) -> str | None:
     try:
-        return cell_text(value) if is_cell else text_of(value)
+        text = cell_text(value) if is_cell else text_of(value)
     except InputError as error:
         raise ValueError(f"column {name!r}: {error}") from error
+    if check_texts([text]) is not None:  # half of a surrogate pair, which JSON can escape
+        raise ValueError(f"column {name!r} is {str(text)[:60]!r}, which has no UTF-8 form")
+    return text
 
 
 def _object(line: bytes) -> dict[str, Any]:

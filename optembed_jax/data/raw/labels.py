@@ -11,6 +11,7 @@ import pyarrow as pa
 from optembed_jax.data.raw.columns import Label
 from optembed_jax.errors import InputError
 from optembed_jax.values.numbers import number_of
+from optembed_jax.values.rule import MISSING_WORDS
 
 NONE = 255
 
@@ -41,7 +42,8 @@ def is_value(source: str, positive: str) -> Label:
 
     Args:
       source: the column.
-      positive: the value; 1 and 1.0 are one, and True and true.
+      positive: the value; 1 and 1.0 are one, and True and true. Cells without a value have no
+        label, and those with a word for that, such as NULL, unless it is this one.
 
     Raises:
       InputError: it is a missing value.
@@ -51,10 +53,10 @@ def is_value(source: str, positive: str) -> Label:
         raise InputError("label_positive must be a value, not an empty text")
 
     def rule(value: str | None) -> int:
-        if value is None:
-            return NONE
         if value == wanted:
             return 1
+        if value is None or value in MISSING_WORDS:
+            return NONE
         number = _as_number(wanted)
         return int(number is not None and _as_number(value) == number)
 

@@ -29,14 +29,20 @@ def is_line(line: bytes) -> bool:
     return _LINE.fullmatch(line) is not None
 
 
-def check_names(wanted: Sequence[str], lines: Sequence[bytes], path: str) -> None:
+def check_names(
+    wanted: Sequence[str], lines: Sequence[bytes], path: str, may_lack: bool = False
+) -> None:
     """Refuses columns that such a file cannot have, or that none of its first lines has.
+
+    Where it ``may_lack`` some, since it has few lines (what a line does not name is missing there),
+    only a file that has none of them is refused.
 
     Raises:
       InputError: naming file and column.
     """
     words = (word for line in lines if is_line(line) for word in line.split()[1:])
     fields = {int(word.split(b":")[0]) for word in words}
+    lacks = []
     for name in wanted:
         if name == LABEL:
             continue
@@ -46,8 +52,10 @@ def check_names(wanted: Sequence[str], lines: Sequence[bytes], path: str) -> Non
                 "features of fields by number, such as '3', and their values, such as '3:value'"
             )
         if lines and int(name.removesuffix(_VALUE)) not in fields:
-            shown = ", ".join(map(str, sorted(fields)[:40]))
-            raise InputError(f"{path} has no field {name!r} in its first lines; they have {shown}")
+            lacks.append(name)
+    if lacks and not (may_lack and len(lacks) < len(wanted)):
+        shown = ", ".join(map(str, sorted(fields)[:40]))
+        raise InputError(f"{path} has no field {lacks[0]!r} in its first lines; they have {shown}")
 
 
 def decode(lines: Sequence[bytes], wanted: Sequence[str], cells: Mapping[str, Cells]) -> Decoded:
@@ -101,7 +109,7 @@ def decode(lines: Sequence[bytes], wanted: Sequence[str], cells: Mapping[str, Ce
         kept = pa.array(stay, pa.int64())
         columns = {name: column.take(kept) for name, column in columns.items()}
         good = [good[position] for position in stay]
-    return columns, good, sorted(faults.items())
+    return Decoded(columns, good, sorted(faults.items()))
 
 
 def _joined(texts: pa.Array, rows: np.ndarray, count: int) -> pa.Array:

@@ -1,7 +1,8 @@
 """Text files with a record on each line; see `optembed_jax.data.raw.sources.Source`."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +14,21 @@ from optembed_jax.errors import InputError
 
 BLOCK_BYTES = 16 * 2**20
 
-Decoded = tuple[dict[str, pa.Array], list[int], list[tuple[int, str]]]
-"""Columns by name, the places of their rows among the lines, and places and faults of the others.
-"""
+
+class Decoded(NamedTuple):
+    """What some lines are.
+
+    Attributes:
+      columns: by name, of the lines that are rows.
+      good: the places of these among the lines.
+      faults: places and faults of the others.
+      typed: as of `RawRows`.
+    """
+
+    columns: dict[str, pa.Array]
+    good: list[int]
+    faults: list[tuple[int, str]]
+    typed: Mapping[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +79,7 @@ class LineSource:
         """Decodes a block; lines that cannot be decoded come back as rejects."""
         numbered = [(n, line) for n, line in enumerate(block.content) if line.strip()]
         lines = [line for _, line in numbered]
-        columns, good, faults = self.decode(lines, self.wanted)
+        columns, good, faults, typed = self.decode(lines, self.wanted)
         path = str(self.files[block.file].path)
         steps = np.array([numbered[place][0] for place in good], np.int64)
         return RawRows(
@@ -78,6 +91,7 @@ class LineSource:
                 Reject(path, block.line + numbered[place][0], reason, _printable(lines[place]))
                 for place, reason in faults
             ),
+            typed=typed,
         )
 
 

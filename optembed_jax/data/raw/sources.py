@@ -91,7 +91,8 @@ class RawRows:
       rejects: rows of the block that are not in the arrays.
       headerless: whether the format has no header, so that a first row that looks like one is a
         mistake to be named.
-      typed: the columns as they were before they became texts, where they were no texts.
+      typed: the columns as they were before they became texts, where they were no texts: arrays,
+        or lists of values.
     """
 
     columns: Mapping[str, pa.Array | pa.ChunkedArray]
@@ -100,7 +101,7 @@ class RawRows:
     text: Callable[[int], str]
     rejects: tuple[Reject, ...] = ()
     headerless: bool = False
-    typed: Mapping[str, pa.Array] | None = None
+    typed: Mapping[str, Any] | None = None
 
 
 class Source(Protocol):

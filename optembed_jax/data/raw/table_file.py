@@ -5,6 +5,7 @@ Delimited text names its columns in the first line, or they are given (`Layout.c
 
 import functools
 import pathlib
+import re
 import types
 from collections.abc import Mapping, Sequence
 
@@ -19,6 +20,8 @@ from optembed_jax.data.raw.lines import LineSource, first_lines
 from optembed_jax.data.raw.sources import RawFile, Source
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells
+
+_JSON_ARRAY = re.compile(rb"\[\s*(?:\{|$)")
 
 _NO_CELLS: Mapping[str, Cells] = types.MappingProxyType({})
 
@@ -42,7 +45,8 @@ def source_of(
       numbers: the columns that are read as numbers.
       cells: how those columns are read whose cells hold several values.
       block_bytes: about how much text one block holds.
-      may_be_empty: whether it may have no rows.
+      may_be_empty: whether it may have no rows, or so few that not every field of libffm's form is
+        there.
 
     Raises:
       InputError: the file cannot be read, lacks a column or has it twice.
@@ -69,6 +73,9 @@ def source_of(
     elif _is_json(first := whole_rows.first_line(path, layout.encoding)):
         lines = first_lines(of_lines((), as_json))
         names = json_lines.names_of(lines)
+        faults = as_json(lines[:1], ()).faults
+        if faults and not names:
+            raise InputError(f"{path} has no object on a line that can be read: {faults[0][1]}")
         within, further = _divided(file, wanted, names)
         for name in within:
             if name not in names:
@@ -77,9 +84,12 @@ def source_of(
                     f"{', '.join(names)}"
                 )
         source = of_lines(within, as_json, block_bytes=block_bytes)
+    elif _JSON_ARRAY.match(first.removeprefix(whole_rows.BOM).strip()):
+        raise InputError(f"{path} is a JSON array; JSON lines are needed, an object on each line")
     elif libffm.is_line(first):
         within, further = _divided(file, wanted, ())
-        libffm.check_names(within, first_lines(of_lines((), as_libffm)), str(path))
+        lines = first_lines(of_lines((), as_libffm))
+        libffm.check_names(within, lines, str(path), may_lack=may_be_empty)
         source = of_lines(within, as_libffm, block_bytes=block_bytes)
     else:
         delimiter = layout.delimiter or _delimiter(path, first, layout.decimal)
@@ -121,11 +131,17 @@ def _text_source(
             where = "columns names" if layout.columns else "its header has"
             raise InputError(f"{path} has {what} column {name!r}; {where} {', '.join(columns)}")
     delimiter = layout.delimiter or _delimiter(path, first, layout.decimal)
+    if layout.columns and _is_header(first, delimiter, columns):
+        raise InputError(
+            f"{path} line 1 names the columns; leave out columns, which is for files without a "
+            "header, or remove the line"
+        )
     for name in wanted:
         if name in cells and cells[name].separator is None:
             raise InputError(
                 f"{path}: column {name!r} holds several values, but nothing says what stands "
-                "between them in a text; set separator, such as '|', or give lists in Parquet"
+                "between them in a text; set separator, such as '|', where the model is trained, "
+                "or give lists, as in JSON lines and Parquet"
             )
     dialect = text.Dialect(tuple(columns), delimiter, quoted=True, header=not layout.columns)
     with_comma = tuple(name for name in wanted if name in numbers and layout.decimal == ",")
@@ -138,6 +154,14 @@ def _text_source(
         encoding=layout.encoding,
         with_comma=with_comma,
     )
+
+
+def _is_header(first: bytes, delimiter: str, columns: Sequence[str]) -> bool:
+    """Whether a first line has the names of all columns for cells, in any order."""
+    try:
+        return sorted(text.read_names(first, delimiter)) == sorted(columns)
+    except InputError:  # bytes that are no text, which are told by their row
+        return False
 
 
 def _divided(

@@ -451,6 +451,11 @@ def test_negatives_are_drawn_of_the_training_rows(
     assert prepare(file, draw_negatives=0.3, **how).fingerprint == drawn.fingerprint
 
 
+def test_a_draw_of_no_negatives_is_told(write_table, columns, prepare):
+    with pytest.raises(InputError, match="draw_negatives left none of the others"):
+        prepare(write_table(as_rows(columns)), draw_negatives=1e-9)
+
+
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.1, float("nan")])
 def test_a_share_of_negatives_is_above_0_and_at_most_1(share):
     with pytest.raises(InputError, match=r"draw_negatives must be in \(0, 1\]"):
@@ -488,7 +493,7 @@ def test_labels_of_other_values(tmp_path, write_table, columns, prepare):
         ({"label": None, "label_from": "clicked"}, "label_from must be a column"),
         ({"label": None, "label_from": "day>=1"}, r"'day' is '2024.*a number to compare with 1"),
         ({"label": None, "label_positive": "1"}, "needs label"),
-        ({"label_positive": "maybe"}, "label 0: nothing can be learned"),
+        ({"label_positive": "maybe"}, "no row has label_positive=maybe in column 'clicked'"),
         ({"label": "day"}, r"expected 0 or 1 \(label_positive says"),
     ],
 )

@@ -22,7 +22,9 @@ def test_zero_or_one():
     ("positive", "texts"),
     [
         ("1", {"1": 1, "-1": 0, "1.0": 1, "01": 1, "11": 0, None: 255}),
-        ("yes", {"yes": 1, "no": 0, "Yes": 0, "y": 0, None: 255}),
+        ("yes", {"yes": 1, "no": 0, "Yes": 0, "y": 0, "NA": 0, None: 255}),
+        ("yes", {"yes": 1, "NULL": 255, "nan": 255, "NaN": 255, "\\N": 255}),
+        ("NULL", {"NULL": 1, "null": 255, "1": 0}),
         ("True", {"true": 1, "True": 1, "false": 0}),
         ("0", {"0": 1, "1": 0, "false": 1}),
         (" b ", {"b": 1, "a": 0}),

@@ -195,6 +195,10 @@ def test_json_times_alone_stay_as_they_are_written(tmp_path):
         ('{"y": 1, "y": 2, "city": "a"}', "column 'y' is there twice"),
         ('{"y": 1, "city": ["a"], "price": 1}', "column 'city': a value is"),
         ("y,city,price", "no JSON"),
+        (
+            '{"y": 1, "city": "\\ud800", "price": 1}',
+            "column 'city' is '\\ud800', which has no UTF-8",
+        ),
     ],
 )
 def test_lines_that_are_no_rows_are_rejects(tmp_path, line, reason):
@@ -211,6 +215,22 @@ def test_columns_that_no_object_has_are_refused(tmp_path):
     path.write_text('{"y": 1, "city": "a"}\n')
     with pytest.raises(InputError, match="no column 'price' in its first 1 rows; they have"):
         opened(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"y": 1, "city": "a"},\n{"y": 0, "city": "b"}]\n', "is a JSON array"),
+        ('[\n {"y": 1}\n]\n', "is a JSON array"),
+        ('{\n "y": 1\n}\n', "has no object on a line that can be read: no JSON"),
+        ('{"y": 1},\n{"y": 0},\n', "has no object on a line that can be read: no JSON: Extra data"),
+    ],
+)
+def test_json_that_is_no_object_on_each_line_is_told(tmp_path, content, message):
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        opened(path, names=("y",))
 
 
 FFM = "1 0:7:1 2:33:0.5\n-1 2:41:1.0 0:9:1\n0 0:7:1\n"
@@ -257,6 +277,18 @@ def test_a_file_of_libffm_without_any_usable_line(tmp_path):
     assert [reject.line for reject in rejects] == [1, 2]
 
 
+def test_rows_to_score_in_libffm_may_lack_a_field(tmp_path):
+    path = tmp_path / "new.ffm"
+    path.write_text("0 0:7:1\n")
+    names = ("0", "2", "2:value")
+    source = opened(path, names=names, may_be_empty=True)
+    assert read(source, names)[0] == [("7", None, None)]
+    with pytest.raises(InputError, match="no field '2'"):
+        opened(path, names=names)
+    with pytest.raises(InputError, match="no field '2'"):
+        opened(path, names=("2", "3"), may_be_empty=True)
+
+
 def test_bytes_in_libffm_that_are_no_text_are_told_by_line(tmp_path):
     path = tmp_path / "train.ffm"
     path.write_bytes(FFM.encode() + b"1 0:\xff:1\n")
@@ -297,6 +329,10 @@ def test_files_without_rows(tmp_path, content, layout, expected):
 def test_a_header_where_columns_are_given_is_told(tmp_path, rows):
     path = tmp_path / "a.csv"
     path.write_text(as_text(rows))
+    for columns in (WANTED, WANTED[::-1]):
+        with pytest.raises(InputError, match="line 1 names the columns; leave out columns"):
+            opened(path, Layout(columns=columns))
+    path.write_text(as_text(rows).replace("price", "cost", 1))
     source = opened(path, Layout(columns=WANTED))
     assert source.read(next(source.blocks())).headerless
     with pytest.raises(InputError, match="no column 'z'; columns names y, city, price"):
