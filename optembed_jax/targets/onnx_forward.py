@@ -260,7 +260,8 @@ class Forward:
         storage, inputs = self._manifest["kernels"].get(name, ("float32", 0))
         bits = packing.bits_of(storage)
         if self._reads_nothing(name):
-            return graph.constant(_with_idle_input(array))
+            # Without hidden layers cross layers are read beside the embeddings themselves.
+            return graph.constant(_with_idle_inputs(array, 1 if len(array) else self._idle))
         if bits is None:
             return graph.floats(graph.constant(self._stored[f"network/{name}"].astype(storage)))
         numbers = packing.unpack(self._stored[f"network/{name}"], bits, inputs)
@@ -268,6 +269,13 @@ class Forward:
         by_output = graph.floats(graph.constant(scale[:, None]))
         kernel = graph.op("Mul", graph.floats(graph.constant(numbers)), by_output)
         return graph.op("Transpose", kernel, perm=[1, 0])
+
+    @property
+    def _idle(self) -> int:
+        """Columns of zeros that a kernel without inputs of its own reads."""
+        model = self._manifest["model"]
+        twice = model["model"] in ("dcn", "dcnv2") and not model["mlp_dims"]
+        return 2 if twice else 1
 
     def _reads_nothing(self, name: str) -> bool:
         """Whether a kernel reads embeddings, of which there are none."""
@@ -292,6 +300,6 @@ def bags_in(manifest: Mapping[str, Any]) -> Bags:
     return Bags(slots, sum(field["ids"] for field in fields), pooling)
 
 
-def _with_idle_input(kernel: np.ndarray) -> np.ndarray:
-    """A kernel that reads one column of zeros before its own inputs."""
-    return np.concatenate([np.zeros((1, kernel.shape[1]), np.float32), kernel])
+def _with_idle_inputs(kernel: np.ndarray, count: int) -> np.ndarray:
+    """A kernel that reads columns of zeros before its own inputs."""
+    return np.concatenate([np.zeros((count, kernel.shape[1]), np.float32), kernel])

@@ -48,6 +48,15 @@ def test_gives_the_bundles_scores(prepared, tmp_path, backbone, shape, storage):
     assert sorted(os.listdir(tmp_path)) == ["b", "ids.onnx", "raw.onnx"]
 
 
+@pytest.mark.parametrize("backbone", ["dcn", "dcnv2"])
+def test_cross_layers_alone_over_no_columns(prepared, tmp_path, backbone):
+    bundle = make_bundle(tmp_path / "b", prepared, backbone, "no columns", mlp_dims=())
+    ids = probes.probe_ids(bundle.fields, 3)
+    onnx_file.write(bundle, tmp_path / "ids.onnx", takes_ids=True)
+    found = run(tmp_path / "ids.onnx", {"ids": ids.astype(np.int64)})
+    np.testing.assert_allclose(found, bundle.predict(ids), atol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def bundle(prepared, tmp_path_factory):
     return make_bundle(tmp_path_factory.mktemp("b") / "b", prepared, "fm", "own ids", "int8")
