@@ -230,11 +230,11 @@ def _have_sign(texts: Texts) -> np.ndarray:
 def _have_blanks(texts: Texts, rows: np.ndarray) -> np.ndarray:
     """Which of some texts begin or end with a blank, bool of the length of their numbers."""
     begin, end = texts.starts[rows], texts.starts[rows + 1]
-    found = np.isin(texts.data[begin], _BLANKS) | np.isin(texts.data[end - 1], _BLANKS)
+    found = _IS_BLANK[texts.data[begin]] | _IS_BLANK[texts.data[end - 1]]
     return found & (end > begin)
 
 
-_BLANKS = np.frombuffer(BLANKS.encode(), np.uint8)
+_IS_BLANK = np.isin(np.arange(256), np.frombuffer(BLANKS.encode(), np.uint8))
 _LONGEST_WORD = max(map(len, MISSING_WORDS))
 _WORDS = TextTable(texts_of(sorted(MISSING_WORDS)), np.array([0, len(MISSING_WORDS)]))
 
