@@ -10,6 +10,7 @@ from optembed_jax.fields import Fields
 from optembed_jax.table.score import ScoreState
 from optembed_jax.training.feature_worth import feature_worth
 from optembed_jax.training.prediction import Batches
+from optembed_jax.values.unseen import unseen_rows
 
 ROWS = 2**14
 """Validation rows on which a field's worth is measured: each field costs a pass over them."""
@@ -33,9 +34,11 @@ def measured(
     """
     batches = list(sample.epoch(0))
     ids = np.concatenate([batch.ids[batch.weights > 0] for batch in batches])
-    unseen = ids == fields.oov_ids[fields.field_of_slot]
+    unseen = unseen_rows(ids, fields.oov_ids, fields.slots) / len(ids)
     # Slots that no value fills hold V, which no field lacks.
-    without = unseen | ~np.append(trained.rows, True)[ids]
+    has_row = np.append(trained.rows, True)
+    has_row[fields.oov_ids] = False
+    without = ~has_row[ids]
     columns = [
         np.flatnonzero(fields.field_of_slot == field).tolist() for field in range(fields.num_fields)
     ]
@@ -43,7 +46,7 @@ def measured(
         {
             "val_auc_lost": worth.auc,
             "val_logloss_gained": worth.logloss,
-            "val_unseen": float(unseen[:, columns[field]].any(axis=1).mean()),
+            "val_unseen": float(unseen[field]),
             "val_without_row": float(without[:, columns[field]].any(axis=1).mean()),
         }
         for field, worth in enumerate(

@@ -28,6 +28,7 @@ from optembed_jax.serving.forward_module import (
     ForwardRebuilt,
     ModuleRefused,
     build_forward,
+    fields_of,
     load_forward,
 )
 from optembed_jax.values.rows import as_columns
@@ -56,7 +57,7 @@ class Bundle:
     ) -> None:
         self.path = path
         self.manifest = manifest
-        self.fields = _fields_of(manifest)
+        self.fields = fields_of(manifest["fields"])
         self._weights = {name: jnp.asarray(tensor) for name, tensor in tensors.items()}
         self._forward = jax.jit(forward)
         self._encoder = encoder
@@ -88,13 +89,13 @@ class Bundle:
         tensors = content.served(lambda bits: bits.view(jnp.bfloat16))
         module = layout.read_module(folder, content.files)
         try:
-            slots = _fields_of(manifest).num_slots
+            slots = fields_of(manifest["fields"]).num_slots
             forward: Forward = load_forward(module, tensors, slots).call
         except ModuleRefused as refused:
             forward = _rebuilt(folder, config, manifest, tensors, refused)
         except ValueError as error:
             raise BundleError(f"{folder / layout.FORWARD} cannot be used: {error}") from error
-        encoder = _read_encoder(folder, content.files, _fields_of(manifest))
+        encoder = _read_encoder(folder, content.files, fields_of(manifest["fields"]))
         bundle = cls(folder, manifest, tensors, forward, encoder)
         tolerance = bundle_content.TOLERANCE if jax.default_backend() == "cpu" else _FEWER_BITS
         for rows in warm or (bundle_content.SAMPLES,):
@@ -234,15 +235,6 @@ def _read_encoder(path: pathlib.Path, files: Mapping[str, bytes], fields: Fields
         ) from error
 
 
-def _fields_of(manifest: Mapping[str, Any]) -> Fields:
-    described = manifest["fields"]
-    return Fields(
-        tuple(f["name"] for f in described),
-        tuple(f["ids"] for f in described),
-        tuple(f.get("slots", 1) for f in described),
-    )
-
-
 def config_of(path: pathlib.Path, manifest: Mapping[str, Any]) -> ModelConfig:
     """The model of a manifest, whose fields become objects of the library too.
 
@@ -252,7 +244,7 @@ def config_of(path: pathlib.Path, manifest: Mapping[str, Any]) -> ModelConfig:
     try:
         model = {**manifest["model"], "mlp_dims": tuple(manifest["model"]["mlp_dims"])}
         config = ModelConfig(**model)
-        _fields_of(manifest)
+        fields_of(manifest["fields"])
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path / layout.MANIFEST} is not valid: {error}") from error
     return config
@@ -268,7 +260,7 @@ def _rebuilt(
     """The forward pass by the library's code, and a warning that says so."""
     forward = build_forward(config, manifest["fields"], manifest["linear_by_id"])
     weights = {name: jax.ShapeDtypeStruct(w.shape, w.dtype) for name, w in tensors.items()}
-    ids = jax.ShapeDtypeStruct((1, _fields_of(manifest).num_slots), jnp.int32)
+    ids = jax.ShapeDtypeStruct((1, fields_of(manifest["fields"]).num_slots), jnp.int32)
     try:
         jax.eval_shape(forward, weights, ids)
     except Exception as error:  # Of JAX and Flax, each has its own for shapes that do not fit.

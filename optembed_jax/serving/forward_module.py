@@ -42,6 +42,33 @@ class ForwardRebuilt(UserWarning):
 _HARMLESS_CALLS = {"shape_assertion", "Sharding"}
 
 
+def fields_of(described: Sequence[Mapping[str, Any]]) -> Fields:
+    """The fields that a manifest describes: ``name``, ``ids`` and, where several, ``slots``."""
+    return Fields(
+        tuple(field["name"] for field in described),
+        tuple(field["ids"] for field in described),
+        tuple(field.get("slots", 1) for field in described),
+    )
+
+
+def index_of(
+    weights: Mapping[str, Any],
+    described: Sequence[Mapping[str, Any]],
+    linear_by_id: bool,
+    pooling: str,
+) -> CompactIndex:
+    """Where the ids of a manifest's fields have their rows; arguments as of :func:`model_of`."""
+    fields = fields_of(described)
+    return CompactIndex(
+        remap=tuple(weights.get(f"remap/{number}") for number in range(len(described))),
+        sizes=fields.sizes,
+        kept=tuple(field["rows"] for field in described),
+        dims=tuple(field["dim"] for field in described),
+        linear_by_id=linear_by_id,
+        bags=bags_of(fields, pooling),
+    )
+
+
 def model_of(
     weights: Mapping[str, jax.Array],
     fields: Sequence[Mapping[str, Any]],
@@ -57,19 +84,7 @@ def model_of(
       linear_by_id: as in :class:`CompactIndex`.
       pooling: of fields with several values.
     """
-    layout = Fields(
-        tuple(field["name"] for field in fields),
-        tuple(int(field["ids"]) for field in fields),
-        tuple(field.get("slots", 1) for field in fields),
-    )
-    index = CompactIndex(
-        remap=tuple(weights.get(f"remap/{field}") for field in range(len(fields))),
-        sizes=layout.sizes,
-        kept=tuple(int(field["rows"]) for field in fields),
-        dims=tuple(int(field["dim"]) for field in fields),
-        linear_by_id=linear_by_id,
-        bags=bags_of(layout, pooling),
-    )
+    index = index_of(weights, fields, linear_by_id, pooling)
     nested = traverse_util.unflatten_dict(
         {n: w for n, w in weights.items() if n.startswith("network/")}, sep="/"
     )
@@ -108,7 +123,7 @@ def export_forward(
 
     Of fields with several slots ids are ``[batch, S]``.
     """
-    slots = sum(field.get("slots", 1) for field in fields)
+    slots = fields_of(fields).num_slots
     logits = build_forward(config, fields, linear_by_id)
     (batch,) = export.symbolic_shape("batch")
     with _no_source_locations():

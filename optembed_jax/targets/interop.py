@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from optembed_jax.fields import Fields
-from optembed_jax.method.bag import bags_of
+from optembed_jax.serving import forward_module
 from optembed_jax.serving.bundle import Bundle, check_ids
 from optembed_jax.serving.bundle_content import read_content
 from optembed_jax.table.compact import CompactIndex, CompactTable
@@ -76,14 +76,10 @@ def field_tables(fields: Fields, index: CompactIndex) -> tuple[FieldTable, ...]:
 
 def index_of(bundle: Bundle) -> CompactIndex:
     """Where the ids of a bundle have their rows."""
-    described = bundle.manifest["fields"]
-    return CompactIndex(
-        remap=tuple(bundle.weights.get(f"remap/{field}") for field in range(len(described))),
-        sizes=tuple(field["ids"] for field in described),
-        kept=tuple(field["rows"] for field in described),
-        dims=tuple(field["dim"] for field in described),
-        linear_by_id=bundle.manifest["linear_by_id"],
-        bags=bags_of(bundle.fields, bundle.manifest["model"].get("pooling", "mean")),
+    manifest = bundle.manifest
+    pooling = manifest["model"].get("pooling", "mean")
+    return forward_module.index_of(
+        bundle.weights, manifest["fields"], manifest["linear_by_id"], pooling
     )
 
 
