@@ -194,8 +194,7 @@ class Bundle:
         Raises:
           InputError: an id outside its field's block, or raw columns that cannot be used.
         """
-        logits = self._logits(rows, batch_size, stacklevel=4).astype(np.float64)
-        return (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)
+        return bundle_content.probabilities(self._logits(rows, batch_size, stacklevel=4))
 
 
 def check_ids(ids: Any, fields: Fields) -> np.ndarray:

@@ -108,6 +108,12 @@ def check_samples(
         )
 
 
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Click probabilities float32 ``[N]`` of logits: the sigmoid, which overflows nowhere."""
+    wide = logits.astype(np.float64)
+    return (0.5 * (1.0 + np.tanh(0.5 * wide))).astype(np.float32)
+
+
 def most_different(found: np.ndarray, expected: np.ndarray, tolerance: float) -> int | None:
     """The row whose logit differs most, if by more than the tolerance; what is no number does.
 

@@ -134,8 +134,7 @@ class NumpyBundle:
           InputError: another shape or type, an id outside its field's block, or raw columns that
             cannot be used.
         """
-        logits = self._logits(rows, batch_size, stacklevel=4).astype(np.float64)
-        return (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)
+        return bundle_content.probabilities(self._logits(rows, batch_size, stacklevel=4))
 
     def logits(
         self, rows: np.ndarray | Mapping[str, Sequence[Any]], *, batch_size: int = 2048

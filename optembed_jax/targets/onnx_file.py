@@ -15,7 +15,7 @@ from onnx import TensorProto
 
 from optembed_jax.errors import InputError
 from optembed_jax.serving.bundle import Bundle
-from optembed_jax.serving.bundle_content import Content, read_content
+from optembed_jax.serving.bundle_content import Content, probabilities, read_content
 from optembed_jax.storage.object_store import write_whole
 from optembed_jax.targets.onnx_forward import Forward
 from optembed_jax.targets.onnx_graph import Graph
@@ -98,7 +98,7 @@ def check(bundle: Bundle, session: onnxruntime.InferenceSession, takes_ids: bool
         part = {name: values[:count] for name, values in feed.items()}
         probability, found = session.run([PROBABILITY, LOGIT], part)
         check_equal(found, expected[:count], "onnxruntime")
-        check_equal(probability, _sigmoid(expected[:count]), "onnxruntime's sigmoid")
+        check_equal(probability, probabilities(expected[:count]), "onnxruntime's sigmoid")
 
 
 def fed(rows: Mapping[str, Any], description: Description) -> dict[str, np.ndarray]:
@@ -162,7 +162,3 @@ def _about(content: Content) -> dict[str, str]:
         "fields": ", ".join(field["name"] for field in manifest["fields"]),
         "written_by": "" if not isinstance(versions, Mapping) else str(versions),
     }
-
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    return (0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64)))).astype(np.float32)

@@ -18,6 +18,7 @@ from onnx import TensorProto
 from optembed_jax.method.bag import Bags
 from optembed_jax.serving import network_storage
 from optembed_jax.serving.bundle_content import Content
+from optembed_jax.serving.forward_module import fields_of
 from optembed_jax.table import packing, sharing
 from optembed_jax.targets.onnx_graph import Graph
 
@@ -295,9 +296,8 @@ class Forward:
 
 def bags_in(manifest: Mapping[str, Any]) -> Bags:
     """How the slots of a bundle's fields are pooled."""
-    fields, pooling = manifest["fields"], manifest["model"].get("pooling", "mean")
-    slots = tuple(field.get("slots", 1) for field in fields)
-    return Bags(slots, sum(field["ids"] for field in fields), pooling)
+    fields = fields_of(manifest["fields"])
+    return Bags(fields.slots, fields.num_features, manifest["model"].get("pooling", "mean"))
 
 
 def _with_idle_inputs(kernel: np.ndarray, count: int) -> np.ndarray:
