@@ -52,6 +52,20 @@ def test_gives_the_scores_of_the_exported_module(write, draw_ids, model, mode_oo
     assert found.logits(ids).dtype == np.float32
 
 
+def test_leftovers_on_the_stack_warn_of_nothing(write, draw_ids):
+    # Of 5 columns, read by products that look at more than they use (on CPUs with AVX-512).
+    path = write(rows=ROWS, model="dcn")
+    found = NumpyBundle.load(path)
+    ids = draw_ids(FIELDS, 7)
+    expected = found.logits(ids)
+    # Finite doubles, half of each the bits of a float32 that raises the flag. Strided, so that
+    # the product copies them to the stack.
+    leftovers = np.full(600, 0x3FF000007F800001, np.uint64).view(np.float64)
+    for count in range(3, 300, 3):
+        assert np.isfinite(np.ones((count, count)) @ leftovers[: 2 * count : 2]).all()
+        np.testing.assert_array_equal(found.logits(ids), expected)
+
+
 @pytest.mark.parametrize("rows", [np.zeros(42, bool), np.ones(42, bool)])
 def test_nothing_and_everything_kept(write, draw_ids, rows):
     path = write(rows=rows, model="deepfm")
