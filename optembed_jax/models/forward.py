@@ -28,6 +28,12 @@ from optembed_jax.models import make_backbone
 from optembed_jax.models.layers import Embedded
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import predicting
+from optembed_jax.models.own_backbone import (
+    OwnBackbone,
+    check_variables,
+    kept_statistics,
+    key_here,
+)
 from optembed_jax.table.view import Ask, RowView, Seen, embed_stacks
 
 
@@ -149,6 +155,8 @@ def init_params(
     embedded = jnp.zeros((2, fields.num_fields, config.latent_dim), jnp.float32)
     linear = jnp.zeros((2,), jnp.float32) if config.has_linear_term else None
     variables = backbone(config).init(network_key, embedded, linear, train=False)
+    if config.has_own_backbone:
+        check_variables(config, variables)
     network = variables.get("params", {})
     if click_rate is not None:
         network = predicting(network, click_rate)
@@ -165,6 +173,8 @@ def init_params(
 
 def backbone(config: ModelConfig, batch_axis: BatchAxis | None = None) -> nn.Module:
     """The Linen module of a config; ``batch_axis`` as in :func:`models.make_backbone`."""
+    if config.has_own_backbone:
+        return OwnBackbone(config, batch_axis)
     return make_backbone(
         config.model,
         mlp_dims=config.mlp_dims,
@@ -280,6 +290,8 @@ def logits_of(
     if not train:
         logits: Any = module.apply(variables, embedded, linear, train=False)
         return logits, batch_stats
+    if config.has_own_backbone:
+        dropout_key = key_here(dropout_key, batch_axis)
     rngs = None if dropout_key is None else {"dropout": dropout_key}
     logits, updated = module.apply(
         variables,
@@ -290,4 +302,7 @@ def logits_of(
         rngs=rngs,
         mutable=["batch_stats"],
     )
-    return logits, updated.get("batch_stats", batch_stats)
+    statistics = updated.get("batch_stats", batch_stats)
+    if config.has_own_backbone:
+        statistics = kept_statistics(statistics, batch_axis)
+    return logits, statistics
