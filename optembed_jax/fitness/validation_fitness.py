@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optembed_jax.errors import DivergedError, InputError
+from optembed_jax.fields import Fields
 from optembed_jax.fitness.candidate_logits import (
     GROUP,
     Affines,
@@ -93,6 +94,7 @@ def make_fitness(
     least_part: int = 1000,
     calibration_rows: int = 8192,
     bags: Bags | None = None,
+    fields: Fields | None = None,
 ) -> ValidationFitness:
     """The fitness function of a search, on the validation split.
 
@@ -112,12 +114,13 @@ def make_fitness(
         no part.
       calibration_rows: rows over which batch statistics are recalibrated at the most.
       bags: how slots of ``ids`` are pooled to fields; None where each field has one value.
+      fields: of the ids, which are checked by them; None takes the ids as they are.
 
     The function raises ``DivergedError`` when the supernet's logits are not numbers.
 
     Raises:
-      InputError: an unknown measure, or a logloss of a backbone of one's own with batch statistics,
-        which only its own code can take anew.
+      InputError: an unknown measure, ids that are not of ``fields``, or a logloss of a backbone of
+        one's own with batch statistics, which only its own code can take anew.
     """
     if measure not in MEASURES:
         raise InputError(f"fitness must be one of {', '.join(MEASURES)}, not {measure!r}")
@@ -126,6 +129,8 @@ def make_fitness(
             f"fitness logloss takes batch statistics anew for each candidate, and those of "
             f"{model.model_name} can only be taken in training; use fitness auc"
         )
+    if fields is not None:
+        ids = fields.check_ids(ids)
     order = stratified_order(labels)
     sizes = part_sizes(len(ids), least_part)
     scorer = _Scorer(

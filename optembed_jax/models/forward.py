@@ -19,6 +19,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from optembed_jax.errors import InputError
 from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.fields import Fields
 from optembed_jax.method.bag import Bags
@@ -79,6 +80,7 @@ class Selection(WithRows):
 
     def asks(self, config: ModelConfig, params: Params, ids: jax.Array) -> tuple[Ask, ...]:
         """What ids ask of the only stack."""
+        check_width(config, params.table)
         view, dims, bags = view_of(config, params, self), self.dims, self.bags
         if bags is None:
             return (Ask(view, ids, dims),)
@@ -210,6 +212,20 @@ def _learned(config: ModelConfig, params: Params) -> jax.Array:
     if params.thresholds is None:
         raise ValueError(f"mode {config.mode!r} has no thresholds to learn rows from")
     return params.thresholds
+
+
+def check_width(config: ModelConfig, table: Any) -> None:
+    """Refuse a full table that is not of the model's ``latent_dim``.
+
+    Raises:
+      InputError: it is not.
+    """
+    shape = jnp.shape(table.rows)
+    if len(shape) != 2 or shape[1] != config.latent_dim:
+        raise InputError(
+            f"the table has rows of shape {list(shape)}, and the model latent_dim "
+            f"{config.latent_dim}: [V, {config.latent_dim}] is wanted"
+        )
 
 
 def view_of(config: ModelConfig, params: Params, selection: Selection) -> RowView:

@@ -166,7 +166,7 @@ class Bundle:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
         columns = as_columns(rows)
         if columns is None:
-            ids = check_ids(rows, self.fields)
+            ids = self.fields.check_ids(rows)
         else:
             ids = self._encode(columns, 0, stacklevel)
         parts = []
@@ -200,32 +200,6 @@ class Bundle:
           InputError: an id outside its field's block, or raw columns that cannot be used.
         """
         return bundle_content.probabilities(self._logits(rows, batch_size, stacklevel=4))
-
-
-def check_ids(ids: Any, fields: Fields) -> np.ndarray:
-    """Ids as int32 ``[N, F]``, of fields with several values ``[N, S]``.
-
-    Raises:
-      InputError: another shape, other numbers than integers, or an id of another field.
-    """
-    array = np.asarray(ids)
-    if array.ndim != 2 or array.shape[1] != fields.num_slots:
-        raise InputError(f"ids have shape {array.shape}, expected [N, {fields.num_slots}]")
-    if not np.issubdtype(array.dtype, np.integer):
-        raise InputError(f"ids are {array.dtype}, expected integers")
-    of_slot = fields.field_of_slot
-    ends = fields.offsets + np.asarray(fields.sizes)
-    wrong = (array < fields.offsets[of_slot]) | (array >= ends[of_slot])
-    # A field of one value has one.
-    wrong &= (array != fields.num_features) | (np.asarray(fields.slots) == 1)[of_slot]
-    if wrong.any():
-        row, slot = np.argwhere(wrong)[0]
-        field = of_slot[slot]
-        raise InputError(
-            f"row {row}: id {array[row, slot]} is not one of field {fields.names[field]!r} "
-            f"({fields.offsets[field]}..{ends[field] - 1})"
-        )
-    return array.astype(np.int32, copy=False)
 
 
 def _read_encoder(path: pathlib.Path, files: Mapping[str, bytes], fields: Fields) -> Encoder | None:

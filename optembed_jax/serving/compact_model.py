@@ -18,7 +18,7 @@ from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
 from optembed_jax.models.dcn import fold_idle
-from optembed_jax.models.forward import Params
+from optembed_jax.models.forward import Params, check_width
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.own_backbone import OWN
 from optembed_jax.models.whole_batch import EPSILON
@@ -60,6 +60,7 @@ def compact(
     """
     if not isinstance(params.table, Table):
         raise InputError("the parameters are compact already")
+    check_width(config, params.table)
     table, index = compact_table(
         params.table,
         fields,
@@ -102,6 +103,7 @@ def keep(
     Raises:
       InputError: a mask or dims that do not fit.
     """
+    check_width(config, params.table)
     table, reading = keep_in_stacks(
         params.table,
         fields,
