@@ -54,7 +54,7 @@ def split_cells(raw: Coded, cells: Cells) -> CodedBag:
     empty = np.flatnonzero(found == 0)
     if len(empty):
         values = pa.concat_arrays([values, pa.nulls(1, pa.string())])
-    width = max(1, min(int(found.max(initial=1)), cells.max_values))
+    width = max(1, min(int(np.max(found, initial=1)), cells.max_values))
     table = np.full((count, width), len(values), np.int32)
     is_read = rank < width
     table[parents[is_read], rank[is_read]] = codes[is_read]
