@@ -11,6 +11,7 @@ from experiments.run import (
     processes,
     retrain_phase,
     search_phase,
+    trained_under,
     training_phases,
     tune_phase,
     verify_phase,
@@ -106,6 +107,8 @@ def run_phase(run: Run, phase: str) -> None:
     processes.stop_if_asked(f"the {phase} phase")
     started = time.monotonic()
     folder = run.workdir.start(phase, flags, run.settings.dataset, run.prepared.fingerprint)
+    trained_under.note(folder)
     record = _PHASES[phase](run, folder)
+    record["versions"] = trained_under.noted(folder)
     record["seconds"] = round(time.monotonic() - started, 3)
     run.workdir.finish(phase, flags, record)

@@ -1,16 +1,12 @@
 """The outcome of a run: ``summary.json``, and the tables that a person reads at its end."""
 
 import dataclasses
-import platform
 from typing import Any
 
-from experiments.run import front
+from experiments.run import front, trained_under
 from experiments.run.feature_report import with_saliency
 from experiments.run.settings import Settings
 from experiments.run.workdir import PHASES, Workdir, write_json
-from optembed_jax.storage.versions import versions
-
-_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
 
 def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
@@ -27,7 +23,7 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
         "dataset": settings.dataset,
         "model": settings.model.model,
         "seed": settings.seed,
-        "versions": {"python": platform.python_version(), **versions(*_PACKAGES)},
+        "versions": trained_under.current(),
         "flags": {
             "dataset": settings.dataset,
             **settings.data.used_by(settings.dataset),
