@@ -30,7 +30,5 @@ def test_a_phase_notes_the_versions_it_began_under_and_each_it_went_on_under(tmp
 
 def test_a_damaged_note_is_told(tmp_path):
     (tmp_path / "versions.json").write_text("[")
-    with pytest.raises(
-        InputError, match=r"versions\.json cannot be read .* run the phase again"
-    ):
+    with pytest.raises(InputError, match=r"versions\.json cannot be read .* run the phase again"):
         trained_under.note(Path(tmp_path))
