@@ -14,7 +14,7 @@ def null_where(texts: pa.StringArray, missing: np.ndarray | pa.BooleanArray) -> 
     """
     mask = pa.array(missing) if isinstance(missing, np.ndarray) else missing
     null = pa.scalar(None, texts.type)
-    # Up to pyarrow 23, if_else damages the last texts of a slice without a word (U+0000 at the end).
+    # Up to pyarrow 23, if_else damages the last texts of a slice (U+0000 at the end), unsaid.
     if texts.offset:
         return pc.replace_with_mask(texts, mask, null)
     return pc.if_else(mask, null, texts)  # 20 times as quick.
