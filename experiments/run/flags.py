@@ -18,6 +18,7 @@ from experiments.run.search_options import SearchOptions
 from experiments.run.settings import Settings
 from experiments.run.tune_options import LADDERS, TUNED, TuneOptions, strength_of
 from optembed_jax.errors import InputError
+from optembed_jax.models.backbone_name import imported
 from optembed_jax.models.model_config import DEFAULT_ROW_KEEP, DEFAULT_ROW_SCORE, ModelConfig
 from optembed_jax.search.budget import BYTES_PER_PARAMETER
 from optembed_jax.search.loop import SearchConfig
@@ -42,7 +43,12 @@ WORKDIR = flags.DEFINE_string(
 SEED = flags.DEFINE_integer("seed", 0, "Seed of initial values, shuffling, dropout and search.")
 
 # --- model: one flag for each attribute of ModelConfig
-flags.DEFINE_string("model", _MODEL.model, "fm, fnn, deepfm, ipnn, dcn or dcnv2.")
+MODEL = flags.DEFINE_string(
+    "model",
+    _MODEL.model,
+    "fm, fnn, deepfm, ipnn, dcn or dcnv2; or a Flax module of your own, package.module:ClassName, "
+    "which is imported and run: name only code that you trust.",
+)
 flags.DEFINE_integer("latent_dim", _MODEL.latent_dim, "D, the largest embedding dimension.")
 flags.DEFINE_list(
     "mlp_dims", [str(width) for width in _MODEL.mlp_dims], "Hidden units of the perceptron."
@@ -392,6 +398,7 @@ def settings() -> Settings:
         model["mlp_dims"] = tuple(int(width) for width in model["mlp_dims"])
     except ValueError as error:
         raise InputError(f"mlp_dims must be whole numbers, such as 128,64: {error}") from error
+    model["model"] = backbone()
     train = TrainConfig(**values_of(TrainConfig))
     options = _search_options()
     if options is None:
@@ -426,6 +433,11 @@ def settings() -> Settings:
         parallelism=PARALLELISM.value,
         exchange=EXCHANGE.value,
     )
+
+
+def backbone() -> Any:
+    """The name of a backbone of the library, or the module that ``--model`` says to import."""
+    return imported(MODEL.value) if ":" in MODEL.value else MODEL.value
 
 
 def _search_options() -> SearchOptions | None:
@@ -476,7 +488,17 @@ def required(flag: flags.FlagHolder[str | None]) -> str:
 
 
 def adopt(recorded: Mapping[str, Any]) -> None:
-    """Give flags that were not given the values that a run recorded."""
+    """Give flags that were not given the values that a run recorded.
+
+    Raises:
+      InputError: it would import code that only the record names.
+    """
+    model = str(recorded.get("model", ""))
+    if ":" in model and not flags.FLAGS["model"].present:
+        raise InputError(
+            f"the run has a backbone of its user's own, {model}; say so again, --model="
+            f"{model.partition('(')[0]}, since no code is imported that only a file names"
+        )
     for name, value in recorded.items():
         if name in flags.FLAGS and not flags.FLAGS[name].present:
             is_list = isinstance(value, list)

@@ -53,7 +53,7 @@ def phases_asked(settings: Settings) -> tuple[str, ...]:
 
 def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
     """The flags that decide a phase's outcome, apart from the data and the phases before it."""
-    model, train = dataclasses.asdict(settings.model), dataclasses.asdict(settings.train)
+    model, train = settings.model.as_record(), dataclasses.asdict(settings.train)
     loop = {name: getattr(settings, name) for name in OF_THE_LOOP}
     if phase == "search":
         options = dataclasses.asdict(settings.search_options)

@@ -21,13 +21,13 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
     supernet = finished.get("supernet", {}).get("fields", [])
     summary = {
         "dataset": settings.dataset,
-        "model": settings.model.model,
+        "model": settings.model.model_name,
         "seed": settings.seed,
         "versions": trained_under.current(),
         "flags": {
             "dataset": settings.dataset,
             **settings.data.used_by(settings.dataset),
-            **dataclasses.asdict(settings.model),
+            **settings.model.as_record(),
             **dataclasses.asdict(settings.train),
             **dataclasses.asdict(settings.search),
             **(dataclasses.asdict(settings.search_options) if settings.model.searches_dims else {}),

@@ -25,7 +25,7 @@ import numpy as np
 
 from optembed_jax.fields import Fields
 from optembed_jax.serving import forward_module
-from optembed_jax.serving.bundle import Bundle, check_ids
+from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.bundle_content import read_content
 from optembed_jax.table.compact import CompactIndex, CompactTable
 from optembed_jax.table.quantize import restore_rows
@@ -207,7 +207,7 @@ def positions(fields: Fields, index: CompactIndex, ids: np.ndarray) -> dict[int,
     Raises:
       InputError: another shape, other numbers than integers, or an id of another field.
     """
-    cells = np.split(check_ids(ids, fields), np.cumsum(fields.slots)[:-1], axis=1)
+    cells = np.split(fields.check_ids(ids), np.cumsum(fields.slots)[:-1], axis=1)
     found = {}
     for field in index.fields_with_columns:
         own = cells[field] if fields.slots[field] > 1 else cells[field][:, 0]

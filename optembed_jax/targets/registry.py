@@ -39,6 +39,12 @@ class Target:
                 f"--format={self.name} needs the package {error.name}, which is not installed; "
                 f"install the extra: pip install 'optembed-jax[{self.extra}]'"
             ) from error
+        model = bundle.manifest["model"]["model"]
+        if ":" in model:
+            raise InputError(
+                f"--format={self.name}: {model} is a backbone of its user's own, whose arithmetic "
+                "is known to JAX alone; Bundle serves it"
+            )
         told: str = module.write(bundle, path, takes_ids)
         return told
 

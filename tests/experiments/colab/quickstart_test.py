@@ -49,6 +49,7 @@ def test_its_cells_run_in_order(notebook, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "V = 9,151 rows" in told and "test AUC: full table" in told
     assert 0.5 < names["full_auc"] < 1 and 0.5 < names["small_auc"] < 1
+    assert 0.5 < names["own_auc"] < 1 and names["importance"].max() > 0
     assert 0 < names["kept"] < 1 and np.abs(names["gradient_of_thresholds"]).max() > 0
     assert np.abs(names["gradient_of_rows"]).max() > 0
     assert table_parameters(names["rows_kept"], names["winner"]) <= names["limit"]
