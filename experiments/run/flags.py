@@ -193,6 +193,12 @@ CHECKPOINT_EVERY = flags.DEFINE_string(
     "Save a training phase every so many steps, such as 500, or seconds, such as 60s; it is saved "
     "at the end of each epoch in any case.",
 )
+PROFILE_STEPS = flags.DEFINE_string(
+    "profile_steps",
+    None,
+    "A:B: trace these steps of each training phase, counted from 1 where it begins or goes on, "
+    "into DIR/<phase>/profile/, for XProf (or the profile plugin of TensorBoard).",
+)
 
 
 def _listed(ladder: tuple[float, ...]) -> str:
@@ -425,6 +431,7 @@ def settings() -> Settings:
         candidates_per_pass=CANDIDATES_PER_PASS.value,
         retrain_group_lasso=RETRAIN_GROUP_LASSO.value,
         checkpoint_every=CHECKPOINT_EVERY.value,
+        profile_steps=PROFILE_STEPS.value,
         search_options=options or _OPTIONS,
         pick=PICK.value,
         finalists=FINALISTS.value,
