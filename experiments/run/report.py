@@ -59,6 +59,11 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
 
 def phase_table(summary: dict[str, Any]) -> str:
     """A line per phase."""
+    return _aligned(phase_lines(summary))
+
+
+def phase_lines(summary: dict[str, Any]) -> list[list[str]]:
+    """The cells of :func:`phase_table`, the head first."""
     full = summary["baseline"]["table_parameters"] if "baseline" in summary else None
     grouped = any("test_gauc" in summary.get(phase, {}) for phase in PHASES)
     lines = [
@@ -96,7 +101,7 @@ def phase_table(summary: dict[str, Any]) -> str:
                 f"{result['seconds']:.1f}",
             ]
         )
-    return _aligned(lines)
+    return lines
 
 
 def _figure(value: float | None) -> str:
@@ -127,9 +132,15 @@ def feature_table(summary: dict[str, Any]) -> str:
 
     Empty where the last phase has not measured it: a search, or a run of an older version.
     """
-    fields = summary["fields"]
+    lines = feature_lines(summary)
+    return _aligned(lines) if lines else ""
+
+
+def feature_lines(summary: dict[str, Any]) -> list[list[str]]:
+    """The cells of :func:`feature_table`, the head first; empty where that is."""
+    fields = summary.get("fields", [])
     if not fields or "val_logloss_gained" not in fields[0]:
-        return ""
+        return []
     has_saliency = any("saliency" in field for field in fields)
     lines = [
         [
@@ -159,22 +170,27 @@ def feature_table(summary: dict[str, Any]) -> str:
                 f"{100 * field['val_without_row']:.1f} %",
             ]
         )
-    return _aligned(lines)
+    return lines
 
 
 def frequency_table(summary: dict[str, Any]) -> str:
     """Of the rows seen so often in the training split, how many the last phase keeps."""
+    lines = [["seen in training", "rows", "rows kept", "share kept"]]
+    for band in frequency_bands(summary):
+        rows, kept = band["rows"], band["rows_kept"]
+        share = f"{100 * kept / rows:.1f} %" if rows else "-"
+        lines.append([f"{band['seen']} times", f"{rows:,}", f"{kept:,}", share])
+    return _aligned(lines)
+
+
+def frequency_bands(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the last phase keeps of each band; empty where none has told."""
     bands = [
         summary[phase]["rows_by_frequency"]
         for phase in PHASES
         if "rows_by_frequency" in summary.get(phase, {})
     ]
-    lines = [["seen in training", "rows", "rows kept", "share kept"]]
-    for band in bands[-1]:
-        rows, kept = band["rows"], band["rows_kept"]
-        share = f"{100 * kept / rows:.1f} %" if rows else "-"
-        lines.append([f"{band['seen']} times", f"{rows:,}", f"{kept:,}", share])
-    return _aligned(lines)
+    return bands[-1] if bands else []
 
 
 def findings(summary: dict[str, Any]) -> list[str]:

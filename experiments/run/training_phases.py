@@ -290,6 +290,7 @@ def _train(
         "test_auc": metrics.auc(*test),
         "test_logloss": metrics.logloss(*test),
         "test_calibration": calibrations["test"],
+        "test_reliability": metrics.reliability(*test),
         **_grouped_aucs(prepared, {"val": validation, "test": test}),
         "warnings": warnings,
         **counted,
