@@ -89,7 +89,7 @@ class Bundle:
         tensors = content.served(lambda bits: bits.view(jnp.bfloat16))
         module = layout.read_module(folder, content.files)
         try:
-            slots = fields_of(manifest["fields"]).num_slots
+            slots = fields_of(manifest["fields"]).num_columns
             forward: Forward = load_forward(module, tensors, slots).call
         except ModuleRefused as refused:
             forward = _rebuilt(folder, config, manifest, tensors, refused)
@@ -106,7 +106,7 @@ class Bundle:
 
     def in_batches_of(self, rows: int, ids: np.ndarray) -> np.ndarray:
         """Logits float32 ``[N]`` of ids, computed in batches of so many rows."""
-        wanted = np.resize(ids, (-(-len(ids) // rows) * rows, self.fields.num_slots))
+        wanted = np.resize(ids, (-(-len(ids) // rows) * rows, self.fields.num_columns))
         return self.logits(wanted, batch_size=rows)[: len(ids)]
 
     @property
@@ -200,14 +200,17 @@ class Bundle:
 def check_ids(ids: Any, fields: Fields) -> np.ndarray:
     """Ids as int32 ``[N, F]``, of fields with several values ``[N, S]``.
 
+    Where values have weights ``[N, S + W]`` (`fields.Fields`).
+
     Raises:
       InputError: another shape, other numbers than integers, or an id of another field.
     """
     array = np.asarray(ids)
-    if array.ndim != 2 or array.shape[1] != fields.num_slots:
-        raise InputError(f"ids have shape {array.shape}, expected [N, {fields.num_slots}]")
+    if array.ndim != 2 or array.shape[1] != fields.num_columns:
+        raise InputError(f"ids have shape {array.shape}, expected [N, {fields.num_columns}]")
     if not np.issubdtype(array.dtype, np.integer):
         raise InputError(f"ids are {array.dtype}, expected integers")
+    array, whole = array[:, : fields.num_slots], array
     of_slot = fields.field_of_slot
     ends = fields.offsets + np.asarray(fields.sizes)
     wrong = (array < fields.offsets[of_slot]) | (array >= ends[of_slot])
@@ -220,7 +223,11 @@ def check_ids(ids: Any, fields: Fields) -> np.ndarray:
             f"row {row}: id {array[row, slot]} is not one of field {fields.names[field]!r} "
             f"({fields.offsets[field]}..{ends[field] - 1})"
         )
-    return array.astype(np.int32, copy=False)
+    if any(fields.weighted):
+        bundle_content.check_weights(
+            whole, array != fields.num_features, fields.weighted_slots, fields.names, of_slot
+        )
+    return whole.astype(np.int32, copy=False)
 
 
 def _read_encoder(path: pathlib.Path, files: Mapping[str, bytes], fields: Fields) -> Encoder | None:
@@ -259,7 +266,7 @@ def _rebuilt(
     """The forward pass by the library's code, and a warning that says so."""
     forward = build_forward(config, manifest["fields"], manifest["linear_by_id"])
     weights = {name: jax.ShapeDtypeStruct(w.shape, w.dtype) for name, w in tensors.items()}
-    ids = jax.ShapeDtypeStruct((1, fields_of(manifest["fields"]).num_slots), jnp.int32)
+    ids = jax.ShapeDtypeStruct((1, fields_of(manifest["fields"]).num_columns), jnp.int32)
     try:
         jax.eval_shape(forward, weights, ids)
     except Exception as error:  # Of JAX and Flax, each has its own for shapes that do not fit.
