@@ -1,4 +1,4 @@
-"""Every flag of every main, those of data in ``data_flags``, and what the library is told by them.
+"""Every flag of every main but those of data and of a warm start, and what the library is told.
 
 Names follow the reference where it has them (``--alpha --t_lr --latent_dim --mlp_dims
 --mode_threshold --mode_oov --mutation_num --crossover_num --m_prob``). No flag is read below
@@ -12,7 +12,7 @@ from typing import Any
 from absl import flags
 from etils.epath import Path
 
-from experiments.run import data_flags
+from experiments.run import data_flags, warm_flags
 from experiments.run.data_flags import DATA_DIR, DATASET, data_options, values_of
 from experiments.run.search_options import SearchOptions
 from experiments.run.settings import Settings
@@ -33,6 +33,7 @@ _SEARCH = SearchConfig()
 _OPTIONS = SearchOptions()
 
 flags.adopt_module_key_flags(data_flags)
+flags.adopt_module_key_flags(warm_flags)
 
 # --- the run
 WORKDIR = flags.DEFINE_string(
@@ -439,6 +440,7 @@ def settings() -> Settings:
         tune=_tune_options(train),
         parallelism=PARALLELISM.value,
         exchange=EXCHANGE.value,
+        warm=warm_flags.warm_options(),
     )
 
 
