@@ -131,7 +131,7 @@ def _influence_on_mean(values: np.ndarray, weights: np.ndarray | None) -> np.nda
     if weights is None:
         return np.asarray((values - values.mean()) / np.sqrt(rows * max(rows - 1, 1)))
     share = np.asarray(weights, np.float64) / np.sum(weights, dtype=np.float64)
-    effective = 1.0 / np.square(share).sum()  # So many rows of equal weight say as much.
+    effective = float(1.0 / np.square(share).sum())  # So many rows of equal weight say as much.
     taken = np.sqrt(effective / max(effective - 1, 1))
     return np.asarray(share * (values - share @ values) * taken)
 

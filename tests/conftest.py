@@ -147,7 +147,10 @@ def draw_ids():
 
 
 def draw_cells(fields, n, seed=0):
-    """Ids int32 ``[n, S]``: cells of no value, of one, of several, some of them twice."""
+    """Ids int32 ``[n, S]``: cells of no value, of one, of several, some of them twice.
+
+    Where values have weights ``[n, S + W]``: of 0 to 2, some 0.
+    """
     rng = np.random.default_rng(seed)
     columns = []
     for size, offset, slots in zip(fields.sizes, fields.offsets, fields.slots, strict=True):
@@ -155,6 +158,9 @@ def draw_cells(fields, n, seed=0):
         if slots > 1:
             ids[np.arange(slots) >= rng.integers(0, slots + 1, (n, 1))] = fields.num_features
         columns.append(ids)
+    if any(fields.weighted):
+        weights = rng.random((n, len(fields.weighted_slots))).astype(np.float32) * 2
+        columns.append(np.where(weights < 0.2, np.float32(0), weights).view(np.int32))
     return np.concatenate(columns, axis=1)
 
 

@@ -1,19 +1,17 @@
 """The outcome of a run: ``summary.json``, and the tables that a person reads at its end."""
 
 import dataclasses
-import platform
 from typing import Any
 
-from experiments.run import front
+from experiments.run import front, trained_under
 from experiments.run.feature_report import with_saliency
 from experiments.run.settings import Settings
 from experiments.run.workdir import PHASES, Workdir, write_json
-from optembed_jax.storage.versions import versions
-
-_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
 
-def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
+def summarise(
+    workdir: Workdir, settings: Settings, warm: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Gather the finished phases into ``summary.json``; the README describes it.
 
     Returns:
@@ -27,7 +25,7 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
         "dataset": settings.dataset,
         "model": settings.model.model_name,
         "seed": settings.seed,
-        "versions": {"python": platform.python_version(), **versions(*_PACKAGES)},
+        "versions": trained_under.current(),
         "flags": {
             "dataset": settings.dataset,
             **settings.data.used_by(settings.dataset),
@@ -56,6 +54,7 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
             for phase, result in finished.items()
         },
         **({"fields": with_saliency(fields[-1], supernet)} if fields else {}),
+        **({} if warm is None else {"warm_start": warm}),
     }
     write_json(workdir.path / "summary.json", summary)
     return summary
@@ -203,6 +202,8 @@ def findings(summary: dict[str, Any]) -> list[str]:
     And what a phase warned of.
     """
     found = []
+    if "warm_start" in summary:
+        found.append(warm_start_table(summary["warm_start"]))
     if "tune" in summary:
         found.append(tune_table(summary["tune"]))
     if "front" in summary.get("search", {}):
@@ -222,6 +223,20 @@ def findings(summary: dict[str, Any]) -> list[str]:
         for warning in summary.get(phase, {}).get("warnings", [])
     ]
     return [*found, *(["\n".join(warnings)] if warnings else [])]
+
+
+def warm_start_table(warm: dict[str, Any]) -> str:
+    """What was carried over from an earlier run: of each field, and by how often rows are read."""
+    kinds = ("carried", "new", "gone")
+    reads = f"{100 * warm['reads_of_carried']:.1f} % of the reads are of carried rows"
+    lines = [[f"rows from {warm['from']}", *kinds]]
+    lines.append(["all", *(f"{warm[kind]:,}" for kind in kinds)])
+    lines += [[field["name"], *(f"{field[kind]:,}" for kind in kinds)] for field in warm["fields"]]
+    lines += [
+        [f"seen {band['seen']} times", *(f"{band[kind]:,}" for kind in kinds)]
+        for band in warm["by_frequency"]
+    ]
+    return f"{_aligned(lines)}\n{reads}"
 
 
 def tune_table(tuned: dict[str, Any]) -> str:

@@ -37,7 +37,7 @@ FORMS = {
         np.array([3, 4], object), [decimal.Decimal("3.0"), decimal.Decimal(4)], [b"3", b"4"],
         ["3", 4.0], pa.array([3, 4], pa.int8()), pa.array([3.0, 4.0]), pa.array([b"3", b"4.0"]),
         pa.array([decimal.Decimal("3.00"), decimal.Decimal("4.00")]),
-        pa.array([3.0, 4.0], pa.float16()),
+        pa.array(np.array([3, 4], np.float16)),
         pa.array(["3", "4"]).dictionary_encode(), pa.array(["3", "4.0"], pa.large_string()),
         pa.chunked_array([["3"], ["4"]]), np.array(["3", "4"]), np.array([b"3", b"4"]),
     ],

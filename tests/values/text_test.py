@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optembed_jax.errors import InputError
-from optembed_jax.values.text import text_of, time_text
+from optembed_jax.values.text import local_time_text, text_of, time_text
 
 UTC = datetime.UTC
 EAST = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
@@ -123,3 +123,15 @@ def test_a_moment_comes_back_from_its_text(moment):
 @pytest.mark.parametrize("text", ["2024-3-2", "x", "14:30", "2024-03-02Z", "2024-03-02 25", "12"])
 def test_other_texts_stay(text):
     assert time_text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("utc", "zone", "local"),
+    [
+        ("2020-02-28 23:30:00.5", ("+", "01", "30"), "2020-02-29 01:00:00.5+0130"),
+        ("2020-03-01 00:10:00", ("-", "08", "00"), "2020-02-29 16:10:00-0800"),
+        ("1969-12-31 23:59:59.999999999", ("+", "00", "00"), "1969-12-31 23:59:59.999999999+0000"),
+    ],
+)
+def test_a_local_time_is_that_of_utc_and_its_distance(utc, zone, local):
+    assert local_time_text(utc, *zone) == local
