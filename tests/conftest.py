@@ -40,11 +40,11 @@ import jax
 import numpy as np
 import pytest
 
+from optembed_jax.fields import Fields
+
 # A machine that does other things too is no fault of the code.
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
-
-from optembed_jax.fields import Fields
 
 
 @dataclasses.dataclass(frozen=True)
