@@ -36,7 +36,7 @@ def both(labels, scores):
     # Few distinct values, so that ties within and across the classes are common.
     scores=st.lists(st.integers(-3, 3), min_size=ROWS, max_size=ROWS),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_auc_equals_the_pair_count(labels, scores):
     labels, scores = np.array(labels), np.array(scores, np.float32)
     expected = auc_by_pairs(labels, scores)

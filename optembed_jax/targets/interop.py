@@ -223,6 +223,6 @@ def positions(fields: Fields, index: CompactIndex, ids: np.ndarray) -> dict[int,
         local = np.where(is_value, own - index.offsets[field], 0)
         remap = index.remap[field]
         if remap is not None:
-            local = np.asarray(remap)[local]
+            local = np.asarray(remap)[local].astype(np.int32)  # Stored in as few bytes as will do.
         found[field] = np.where(is_value, local, -1).astype(np.int32)
     return found
