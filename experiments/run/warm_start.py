@@ -21,6 +21,7 @@ from experiments.run.warm_options import WarmOptions
 from optembed_jax.data import PreparedData, catalog
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
+from optembed_jax.models.backbone_name import KnownByName
 from optembed_jax.models.forward import Params, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import of_all_rows, shifted
@@ -265,10 +266,16 @@ def open_warm_start(
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"warm_start {path} cannot be read: {error!r}") from error
     known = {field.name for field in dataclasses.fields(ModelConfig)}
-    had = {k: tuple(v) if k == "mlp_dims" else v for k, v in flags.items() if k in known}
+    had: dict[str, Any] = {
+        k: tuple(v) if k == "mlp_dims" else v for k, v in flags.items() if k in known
+    }
+    if ":" in had["model"]:  # A backbone from outside, which no file makes us import.
+        is_ours = had["model"] == settings.model.model_name
+        had["model"] = settings.model.model if is_ours else KnownByName(had["model"], False)
     model = ModelConfig(**had)
+    today, then = settings.model.as_record(), model.as_record()
     for name in _SAME:
-        now, was = getattr(settings.model, name), getattr(model, name)
+        now, was = today[name], then[name]
         if now != was:
             raise InputError(
                 f"warm_start {path} was trained with --{name}={_told(was)}, and this run asks for "
