@@ -31,7 +31,8 @@ def features(
     """What one record holds: `ids` int32 ``[rows, S]`` and `labels` uint8 ``[rows]``.
 
     Where values have weights `ids` are ``[rows, S + W]`` (`fields.Fields`). And `groups` int64
-    ``[rows]`` where rows are grouped, `weights` float32 ``[rows]`` where some count more than others.
+    ``[rows]`` where rows are grouped, `weights` float32 ``[rows]`` where some count more than
+    others.
     """
     tensor = functools.partial(tfds.features.Tensor, encoding="bytes")
     held = {

@@ -93,7 +93,7 @@ def source_of(
         source = of_lines(within, as_libffm, block_bytes=block_bytes)
     else:
         delimiter = layout.delimiter or _delimiter(path, first, layout.decimal)
-        columns = text.read_names(first, delimiter)
+        columns = text.read_names(first, delimiter, str(path))
         within, further = _divided(file, wanted, columns)
         source = of_text(file, within, columns, first, numbers)
     return Partitioned(source, further) if further else source
