@@ -32,7 +32,7 @@ def open_run() -> Run:
         progress.say(f"warning: {line}")
     for line in prepared.cut_lines():
         progress.say(f"note: {line}")
-    workdir.check_data(settings.dataset, prepared.fingerprint)
+    workdir.check_data(settings.dataset, prepared.fingerprint, prepared.options)
     # Before anything runs, so that a contradiction costs no time.
     check_budget(settings.model, settings.search_options, prepared.fields)
     for phase in phases_asked(settings):
