@@ -24,6 +24,7 @@ too: it is int32 ``[B, S + W]``, behind the ids the bits of float32 weights, slo
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -153,3 +154,32 @@ class Fields:
         first = small.offsets - np.concatenate([[0], np.cumsum(kept)[:-1]])
         place[mask] = np.arange(mask.sum()) + first[self.field_of_row[mask]]
         return small, place
+
+    def check_ids(self, ids: Any) -> np.ndarray:
+        """Ids of examples as int32 ``[N, F]``, of fields with several values ``[N, S]``.
+
+        Every id has to lie in its field's block: places within a field become ids by its offset.
+        Where values have weights ``[N, S + W]``; what a weight may be is not looked at.
+
+        Raises:
+          InputError: another shape, other numbers than integers, or an id of another field.
+        """
+        array = np.asarray(ids)
+        if array.ndim != 2 or array.shape[1] != self.num_columns:
+            raise InputError(f"ids have shape {array.shape}, expected [N, {self.num_columns}]")
+        if not np.issubdtype(array.dtype, np.integer):
+            raise InputError(f"ids are {array.dtype}, expected integers")
+        array, whole = array[:, : self.num_slots], array
+        of_slot = self.field_of_slot
+        ends = self.offsets + np.asarray(self.sizes)
+        wrong = (array < self.offsets[of_slot]) | (array >= ends[of_slot])
+        # A field of one value has one.
+        wrong &= (array != self.num_features) | (np.asarray(self.slots) == 1)[of_slot]
+        if wrong.any():
+            row, slot = np.argwhere(wrong)[0]
+            field = of_slot[slot]
+            raise InputError(
+                f"row {row}: id {array[row, slot]} is not one of field {self.names[field]!r} "
+                f"({self.offsets[field]}..{ends[field] - 1})"
+            )
+        return whole.astype(np.int32, copy=False)

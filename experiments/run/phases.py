@@ -11,12 +11,14 @@ from experiments.run import (
     processes,
     retrain_phase,
     search_phase,
+    trained_under,
     training_phases,
     tune_phase,
     verify_phase,
 )
 from experiments.run.settings import Settings
 from experiments.run.trained import OF_PRUNING, Run
+from experiments.run.warm_options import NO_WARM_START
 from optembed_jax.errors import InputError
 
 OF_THE_LOOP = (
@@ -44,7 +46,12 @@ def phases_of(mode: str) -> tuple[str, ...]:
 
 
 def phases_asked(settings: Settings) -> tuple[str, ...]:
-    """The phases that a run goes through: tuning and verification only where asked for."""
+    """The phases that a run goes through: tuning and verification only where asked for.
+
+    Where an earlier run's shape is kept, there is nothing to find.
+    """
+    if settings.keeps_shape:
+        return ("retrain",)
     before = () if settings.tune is None else ("tune",)
     after = ("verify",) if settings.verify_seeds else ()
     return (*before, *phases_of(settings.model.mode), *after)
@@ -52,14 +59,17 @@ def phases_asked(settings: Settings) -> tuple[str, ...]:
 
 def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
     """The flags that decide a phase's outcome, apart from the data and the phases before it."""
-    model, train = dataclasses.asdict(settings.model), dataclasses.asdict(settings.train)
+    model, train = settings.model.as_record(), dataclasses.asdict(settings.train)
     loop = {name: getattr(settings, name) for name in OF_THE_LOOP}
+    loop |= NO_WARM_START if settings.warm is None else settings.warm.as_flags()
     if phase == "search":
         options = dataclasses.asdict(settings.search_options)
         return {**dataclasses.asdict(settings.search), **options, "seed": settings.seed}
     if phase in ("retrain", "verify"):
         retrain = dataclasses.asdict(settings.retrain)
         wish: dict[str, Any] = {"finalists": settings.has_finalists}
+        if settings.keeps_shape:  # No phase before it has said what the model is.
+            return {**model, **retrain, **loop}
         if settings.model.searches_dims:
             wish["pick"] = settings.pick
         seeds = {"verify_seeds": settings.verify_seeds} if phase == "verify" else {}
@@ -94,10 +104,11 @@ def run_phase(run: Run, phase: str) -> None:
         raise InputError(f"mode {run.settings.model.mode!r} has no {phase} phase")
     if phase != "tune" and run.settings.tune is not None:
         run.workdir.require("tune", phase)
-    if phase in ("retrain", "verify") and run.settings.model.searches_dims:
+    builds = not run.settings.keeps_shape
+    if builds and phase in ("retrain", "verify") and run.settings.model.searches_dims:
         run.workdir.require("search", phase)
         run.workdir.check_flags("search", phase_flags("search", run.settings))
-    if phase in ("search", "retrain", "verify"):
+    if builds and phase in ("search", "retrain", "verify"):
         run.workdir.require("supernet", phase)
         run.workdir.check_flags("supernet", phase_flags("supernet", run.settings))
     if phase == "verify":
@@ -107,6 +118,8 @@ def run_phase(run: Run, phase: str) -> None:
     started = time.monotonic()
     data = run.prepared
     folder = run.workdir.start(phase, flags, run.settings.dataset, data.fingerprint, data.options)
+    trained_under.note(folder)
     record = _PHASES[phase](run, folder)
+    record["versions"] = trained_under.noted(folder)
     record["seconds"] = round(time.monotonic() - started, 3)
     run.workdir.finish(phase, flags, record)

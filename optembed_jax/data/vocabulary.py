@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from optembed_jax.data import bins
 from optembed_jax.data.raw.bags import CodedBag
 from optembed_jax.data.raw.columns import Coded
+from optembed_jax.data.raw.missing import null_where
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.values.cells import in_weighted_slots
@@ -234,7 +235,7 @@ def array_of_texts(texts: Texts) -> pa.StringArray:
     missing = texts.lengths == 0
     if not missing.any():
         return strings
-    return pc.if_else(pa.array(missing), pa.scalar(None, pa.string()), strings)
+    return null_where(strings, missing)
 
 
 def layout_of(

@@ -379,7 +379,9 @@ def _check_network(
     wrong = sorted(name for name in plain if types[name] != "F32")
     if wrong:
         raise ValueError(f"{wrong[0]} is {types[wrong[0]]}, not float32")
-    stray = sorted(name for name in plain if name.endswith(network_storage.SCALE))
+    stray = sorted(
+        name for name in plain if name.endswith(network_storage.KERNEL + network_storage.SCALE)
+    )
     if stray:
         raise ValueError(f"{stray[0]} is the scale of no kernel in codes")
     widths = []

@@ -86,7 +86,8 @@ def lookup(table: JoinedTable, index: Places, ids: jax.Array) -> tuple[Ragged, j
     flat = [part.reshape(part.shape[0], part.shape[1] * part.shape[2]) for part in parts]
     # Without the barrier XLA fuses the gathers into their consumers and reads each row repeatedly.
     values = jax.lax.optimization_barrier(jnp.concatenate([empty, *flat], axis=1))
-    embedded = Ragged(values, tuple(dim for dim in index.dims if dim))
+    left = tuple(field for field, dim in enumerate(index.dims) if dim)
+    embedded = Ragged(values, tuple(index.dims[field] for field in left), left, len(index.dims))
     if table.linear is None:
         return embedded, None
     at: Any = ids if index.bags is None else index.bags.ids(ids)

@@ -149,7 +149,7 @@ class StackReading:
             if stack.dims:
                 values += _own_columns(stack, self._pooled(stack, part.rows, ids))
         dims = tuple(dim for stack in self.stacks for dim in stack.dims)
-        joined = Ragged(jnp.concatenate(values, axis=1), dims)
+        joined = Ragged(jnp.concatenate(values, axis=1), dims, self.order, len(self.dims))
         return joined, linear if self.has_linear else None
 
     def embed(self, config: Any, params: Any, ids: jax.Array) -> tuple[Ragged, jax.Array | None]:

@@ -45,6 +45,12 @@ class Target:
                 f"--format={self.name} has no weights of values, which field {weighted[0]!r} has "
                 "(value_weights); serve the bundle itself, with JAX or with NumPy"
             )
+        model = bundle.manifest["model"]["model"]
+        if ":" in model:
+            raise InputError(
+                f"--format={self.name}: {model} is a backbone of its user's own, whose arithmetic "
+                "is known to JAX alone; Bundle serves it"
+            )
         told: str = module.write(bundle, path, takes_ids)
         return told
 

@@ -21,7 +21,7 @@ from optembed_jax.values.numbers import number_of
 from optembed_jax.values.rule import Rule, without_blanks
 from optembed_jax.values.steps import Step
 from optembed_jax.values.table import texts_of
-from optembed_jax.values.text import arrow_time_text, check_texts, text_of
+from optembed_jax.values.text import arrow_time_texts, check_texts, text_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,7 +219,7 @@ def _unpacked(values: Any) -> Sequence[Any]:
     if kind.startswith("duration"):
         raise InputError(f"values of type {kind} cannot be read as text")
     if kind.startswith(("timestamp", "time", "date")):  # Python has no nanoseconds
-        return [arrow_time_text(text) for text in values.cast("string").to_pylist()]
+        return arrow_time_texts(values)
     if kind not in ("halffloat", "float", "double"):
         return values.to_pylist()
     # Python has one float, which has more digits than 32 bits hold.

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from optembed_jax.data.raw.columns import Coded, code
+from optembed_jax.data.raw.missing import null_where
 from optembed_jax.values.cells import (
     LEAST_WEIGHT,
     MARK,
@@ -60,7 +61,7 @@ def split_cells(raw: Coded, cells: Cells) -> CodedBag:
     empty = np.flatnonzero(found == 0)
     if len(empty):
         values = pa.concat_arrays([values, pa.nulls(1, pa.string())])
-    width = max(1, min(int(found.max(initial=1)), cells.max_values))
+    width = max(1, min(int(np.max(found, initial=1)), cells.max_values))
     table = np.full((count, width), len(values), np.int32)
     is_read = rank < width
     table[parents[is_read], rank[is_read]] = codes[is_read]
@@ -115,7 +116,7 @@ def _weighed(flat: pa.Array) -> tuple[pa.Array, np.ndarray, np.ndarray]:
     values = pc.utf8_trim(pc.if_else(is_item, texts[1], texts[0]), BLANKS)
     weight = pc.fill_null(pc.if_else(is_item, numbers[1], numbers[0]), "1")
     is_number = pc.match_substring_regex(weight, f"^(?:{WEIGHT})$")
-    readable = pc.if_else(is_number, pc.utf8_trim(weight, BLANKS), pa.scalar(None, pa.string()))
+    readable = null_where(pc.utf8_trim(weight, BLANKS), pc.invert(is_number))
     found = pc.cast(readable, pa.float64()).to_numpy(zero_copy_only=False)
     is_value = pc.not_equal(values, "").to_numpy(zero_copy_only=False)
     from_list = is_item.to_numpy(zero_copy_only=False)

@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from optembed_jax.data.raw.missing import null_where
 from optembed_jax.data.raw.sources import Block, RawFile, RawRows
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import MARK, WEIGHT_MARK, Cells
 from optembed_jax.values.rows import unmasked
-from optembed_jax.values.text import arrow_time_text, check_texts, text_of
+from optembed_jax.values.text import arrow_time_texts, check_texts, text_of
 
 BLOCK_ROWS = 2**17
 
@@ -206,9 +207,8 @@ def as_strings(column: pa.Array) -> pa.Array:
     if pa.types.is_duration(kind):
         raise InputError(f"values of type {kind} cannot be read as text")
     if pa.types.is_temporal(kind):
-        texts = pc.cast(column, pa.string()).dictionary_encode()
-        written = pa.array(map(arrow_time_text, texts.dictionary.to_pylist()), pa.string())
-        return written.take(texts.indices)
+        found = column.dictionary_encode()
+        return pa.array(arrow_time_texts(found.dictionary), pa.string()).take(found.indices)
     if pa.types.is_decimal(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         found = column.dictionary_encode()
         written = pa.array(map(text_of, found.dictionary.to_pylist()), pa.string())
@@ -219,7 +219,7 @@ def as_strings(column: pa.Array) -> pa.Array:
         raise InputError(f"values of type {kind} cannot be read as text") from error
     if not _has_empty(text):
         return text
-    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+    return null_where(text, pc.equal(text, ""))
 
 
 def _has_empty(text: pa.Array) -> bool:
@@ -289,7 +289,7 @@ def cell_texts(name: str, column: pa.Array, weighted: bool = False) -> pa.Array:
     ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     lists = pa.ListArray.from_arrays(pa.array(ends), texts)
     joined = pc.binary_join_element_wise("", pc.binary_join(lists, MARK), MARK)
-    return pc.if_else(pa.array(lengths == 0), pa.scalar(None, pa.string()), joined)
+    return null_where(joined, lengths == 0)
 
 
 def _item_texts(name: str, items: pa.Array) -> pa.Array:
