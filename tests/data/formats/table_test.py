@@ -681,7 +681,7 @@ def test_a_part_of_json_lines_may_lack_a_key_that_others_have(tmp_path, prepare)
         int((prepared.arrays(split)[0][:, 1] == missing).sum()) for split in prepared.num_rows
     )
     assert found == 200 and prepared.fields.sizes == (8, 7)
-    with pytest.raises(InputError, match="0.jsonl has no column 'town' in its first 200 rows"):
+    with pytest.raises(InputError, match=r"0\.jsonl has no column 'town' in its first 200 rows"):
         prepare(parts, **how | {"categorical": ("user", "town")})
     with pytest.raises(InputError, match="has no column 'city'"):
         prepare(parts / "0.jsonl", **how)
