@@ -116,7 +116,8 @@ def run_phase(run: Run, phase: str) -> None:
         run.workdir.check_flags("retrain", phase_flags("retrain", run.settings))
     processes.stop_if_asked(f"the {phase} phase")
     started = time.monotonic()
-    folder = run.workdir.start(phase, flags, run.settings.dataset, run.prepared.fingerprint)
+    data = run.prepared
+    folder = run.workdir.start(phase, flags, run.settings.dataset, data.fingerprint, data.options)
     trained_under.note(folder)
     record = _PHASES[phase](run, folder)
     record["versions"] = trained_under.noted(folder)

@@ -33,7 +33,7 @@ def open_run() -> Run:
         progress.say(f"warning: {line}")
     for line in prepared.cut_lines():
         progress.say(f"note: {line}")
-    workdir.check_data(settings.dataset, prepared.fingerprint)
+    workdir.check_data(settings.dataset, prepared.fingerprint, prepared.options)
     warm = None
     if settings.warm is not None:
         warm = open_warm_start(settings.warm, settings, prepared, workdir.path)

@@ -39,6 +39,12 @@ class Target:
                 f"--format={self.name} needs the package {error.name}, which is not installed; "
                 f"install the extra: pip install 'optembed-jax[{self.extra}]'"
             ) from error
+        weighted = [f["name"] for f in bundle.manifest["fields"] if f.get("weighted", False)]
+        if weighted:
+            raise InputError(
+                f"--format={self.name} has no weights of values, which field {weighted[0]!r} has "
+                "(value_weights); serve the bundle itself, with JAX or with NumPy"
+            )
         model = bundle.manifest["model"]["model"]
         if ":" in model:
             raise InputError(
