@@ -265,7 +265,9 @@ def open_warm_start(
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"warm_start {path} cannot be read: {error!r}") from error
     known = {field.name for field in dataclasses.fields(ModelConfig)}
-    had = {k: tuple(v) if k == "mlp_dims" else v for k, v in flags.items() if k in known}
+    had: dict[str, Any] = {
+        k: tuple(v) if k == "mlp_dims" else v for k, v in flags.items() if k in known
+    }
     model = ModelConfig(**had)
     for name in _SAME:
         now, was = getattr(settings.model, name), getattr(model, name)
