@@ -3,12 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# The other end of what is supported: the newest Python and the newest releases that were tried.
+NEWEST := python3.13
+NEWEST_VENV := .venv-newest
+NEWEST_BIN := $(NEWEST_VENV)/bin
+NEWEST_STAMP := $(NEWEST_VENV)/.installed
 
-.PHONY: help venv demo test lint clean
+.PHONY: help venv demo test test-newest lint clean
 
 help:
 	@echo "make demo   run the whole method on the flights data; the run is left in runs/demo/"
-	@echo "make test   lint, format check, types and tests"
+	@echo "make test   lint, format check, types and tests; the tests again on the newest releases"
+	@echo "            where there is a $(NEWEST)"
 	@echo "make venv   only make the environment, in $(VENV)"
 	@echo "make clean  remove the environment, caches and runs/demo/"
 
@@ -35,6 +41,17 @@ lint: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+	@if command -v $(NEWEST) >/dev/null; then $(MAKE) --no-print-directory test-newest; \
+	else echo "There is no $(NEWEST) here: the newest releases (constraints-newest.txt) are not tested."; fi
+
+$(NEWEST_STAMP): setup.cfg pyproject.toml constraints-newest.txt
+	$(NEWEST) -m venv --clear $(NEWEST_VENV)
+	$(NEWEST_BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints-newest.txt --editable '.[dev]'
+	@touch $@
+
+test-newest: $(NEWEST_STAMP)
+	$(NEWEST_BIN)/mypy
+	$(NEWEST_BIN)/python -m pytest -n 2 --dist worksteal
 
 clean:
-	rm -rf $(VENV) runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(NEWEST_VENV) runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

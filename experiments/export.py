@@ -197,7 +197,8 @@ def _write_as(target: Target) -> None:
 def _refresh(target: epath.Path) -> None:
     """Write the module of a bundle anew; the bundle is replaced whole or not at all."""
     with fetched(target) as source, delivered(target, SUMS) as folder:
-        refresh_module(source, folder, _platforms())
+        own = project_flags.backbone() if ":" in project_flags.MODEL.value else None
+        refresh_module(source, folder, _platforms(), backbone=own)
     print(f"bundle  {target}  module written anew by jax {jax.__version__}{_untried()}")
 
 

@@ -13,6 +13,7 @@ _missing: ImportError | None = None
 try:
     from optembed_jax.errors import DivergedError, InputError
     from optembed_jax.fields import Fields
+    from optembed_jax.fitness.field_importance import field_importance
     from optembed_jax.fitness.validation_fitness import ValidationFitness, make_fitness
     from optembed_jax.method.bag import Bags, bags_of
     from optembed_jax.method.dimension import parameters_kept, prefix_mask, sample_dims
@@ -52,9 +53,12 @@ try:
     from optembed_jax.search.successive_halving import successive_halving
     from optembed_jax.search.surrogate_assisted import SurrogateAssistedEvolution
     from optembed_jax.search.variation import crossover, mutate
+    from optembed_jax.serving.compact_model import compact, expand, keep
     from optembed_jax.step.optimisers import TrainConfig
     from optembed_jax.step.train_state import TrainState, init_state
     from optembed_jax.step.train_step import Phase, eval_step, train_step
+    from optembed_jax.table.compact import CompactIndex, CompactTable, compact_table
+    from optembed_jax.table.score import keep_best
     from optembed_jax.training.fit import Fitted, fit
     from optembed_jax.training.prediction import predict
     from optembed_jax.training.resume import Epoch
@@ -66,6 +70,8 @@ except ModuleNotFoundError as error:
 __all__ = [
     "DIMENSION_RULES",
     "Bags",
+    "CompactIndex",
+    "CompactTable",
     "DivergedError",
     "Epoch",
     "Evolution",
@@ -97,17 +103,23 @@ __all__ = [
     "auc_on_device",
     "bags_of",
     "calibration",
+    "compact",
+    "compact_table",
     "count_parameters",
     "crossover",
     "embed",
     "eval_step",
     "evolve",
+    "expand",
+    "field_importance",
     "fit",
     "forward",
     "front",
     "init_params",
     "init_state",
     "init_table",
+    "keep",
+    "keep_best",
     "linear_term",
     "logloss",
     "logloss_on_device",

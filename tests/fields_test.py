@@ -75,3 +75,16 @@ def test_what_is_kept_is_a_smaller_vocabulary(kept):
         field = fields.field_of_row[row]
         before = rows[fields.offsets[field] : row].sum()
         assert places[row] == small.offsets[field] + before
+
+
+def test_ids_have_to_lie_in_their_fields_blocks(fields):
+    places = np.array([[0, 1, 2], [4, 3, 0]])
+    ids = fields.check_ids(places + fields.offsets)
+    assert ids.dtype == np.int32 and ids.tolist() == [[0, 6, 11], [4, 8, 9]]
+    with pytest.raises(InputError, match=r"row 0: id 1 is not one of field 'item' \(5..8\)"):
+        fields.check_ids(places)
+    with pytest.raises(InputError, match=r"shape \(2, 2\), expected \[N, 3\]"):
+        fields.check_ids(places[:, :2])
+    with pytest.raises(InputError, match="float64, expected integers"):
+        fields.check_ids(places * 1.0)
+    assert fields.check_ids(np.zeros((0, 3), np.int64)).shape == (0, 3)

@@ -154,7 +154,7 @@ def measure(case: Case) -> dict[str, Any]:
     memory = {name: side.bytes_of_step for name, side in sides.items()}
     losses = np.array([sides[name].losses for name in ("masked", "compact", "dense")])
     return {
-        "model": model.model,
+        "model": model.model_name,
         "row_decay": train.row_decay,
         "rows": case.rows,
         "dim": case.dim,

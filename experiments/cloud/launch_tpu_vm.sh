@@ -5,6 +5,10 @@
 #   TPU=optembed ZONE=us-west4-a experiments/cloud/launch_tpu_vm.sh \
 #       --flagfile=experiments/configs/demo.flags --workdir=gs://BUCKET/runs/demo
 #
+# TYPE and VERSION name the TPU and its image: v2-alpha-tpuv5-lite for v5e, v2-alpha-tpuv5 for v5p,
+# v2-alpha-tpuv6e for v6e, tpu-ubuntu2204-base for v4 and older. Their Python is 3.10 (Ubuntu 22.04),
+# too old for JAX of today, so uv brings one. TPU7x and later are had by GKE alone (jobset.yaml).
+#
 # With SHARED=HOST:/EXPORT an NFS export is mounted on every worker as /mnt/shared, for a --workdir
 # or a --data_dir there.
 set -euo pipefail
@@ -35,8 +39,10 @@ trap 'rm -f "$archive"' EXIT
 git -C "$root" archive --format=tar.gz HEAD >"$archive"
 gcloud compute tpus tpu-vm scp "$archive" "$TPU:optembed.tar.gz" --zone="$ZONE" --worker=all
 on_all "mkdir -p optembed && tar -xzf optembed.tar.gz -C optembed \
-  && sudo apt-get install --yes nfs-common python3-venv && cd optembed && python3 -m venv .venv \
-  && .venv/bin/pip install --quiet --constraint constraints.txt '.[tpu,gcp]'"
+  && sudo apt-get install --yes nfs-common python3-venv && cd optembed \
+  && python3 -m venv .uv && .uv/bin/pip install --quiet uv \
+  && .uv/bin/uv venv --quiet --clear --python=3.13 .venv \
+  && .uv/bin/uv pip install --quiet --constraint constraints-newest.txt '.[tpu,gcp]'"
 if [ -n "$SHARED" ]; then
   on_all "sudo mkdir -p /mnt/shared \
     && (mountpoint -q /mnt/shared || sudo mount -t nfs '$SHARED' /mnt/shared)"

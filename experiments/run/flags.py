@@ -18,6 +18,7 @@ from experiments.run.search_options import SearchOptions
 from experiments.run.settings import Settings
 from experiments.run.tune_options import LADDERS, TUNED, TuneOptions, strength_of
 from optembed_jax.errors import InputError
+from optembed_jax.models.backbone_name import imported
 from optembed_jax.models.model_config import DEFAULT_ROW_KEEP, DEFAULT_ROW_SCORE, ModelConfig
 from optembed_jax.search.budget import BYTES_PER_PARAMETER
 from optembed_jax.search.loop import SearchConfig
@@ -43,7 +44,12 @@ WORKDIR = flags.DEFINE_string(
 SEED = flags.DEFINE_integer("seed", 0, "Seed of initial values, shuffling, dropout and search.")
 
 # --- model: one flag for each attribute of ModelConfig
-flags.DEFINE_string("model", _MODEL.model, "fm, fnn, deepfm, ipnn, dcn or dcnv2.")
+MODEL = flags.DEFINE_string(
+    "model",
+    _MODEL.model,
+    "fm, fnn, deepfm, ipnn, dcn or dcnv2; or a Flax module of your own, package.module:ClassName, "
+    "which is imported and run: name only code that you trust.",
+)
 flags.DEFINE_integer("latent_dim", _MODEL.latent_dim, "D, the largest embedding dimension.")
 flags.DEFINE_list(
     "mlp_dims", [str(width) for width in _MODEL.mlp_dims], "Hidden units of the perceptron."
@@ -187,6 +193,12 @@ CHECKPOINT_EVERY = flags.DEFINE_string(
     "300s",
     "Save a training phase every so many steps, such as 500, or seconds, such as 60s; it is saved "
     "at the end of each epoch in any case.",
+)
+PROFILE_STEPS = flags.DEFINE_string(
+    "profile_steps",
+    None,
+    "A:B: trace these steps of each training phase, counted from 1 where it begins or goes on, "
+    "into DIR/<phase>/profile/, for XProf (or the profile plugin of TensorBoard).",
 )
 
 
@@ -393,6 +405,7 @@ def settings() -> Settings:
         model["mlp_dims"] = tuple(int(width) for width in model["mlp_dims"])
     except ValueError as error:
         raise InputError(f"mlp_dims must be whole numbers, such as 128,64: {error}") from error
+    model["model"] = backbone()
     train = TrainConfig(**values_of(TrainConfig))
     options = _search_options()
     if options is None:
@@ -419,6 +432,7 @@ def settings() -> Settings:
         candidates_per_pass=CANDIDATES_PER_PASS.value,
         retrain_group_lasso=RETRAIN_GROUP_LASSO.value,
         checkpoint_every=CHECKPOINT_EVERY.value,
+        profile_steps=PROFILE_STEPS.value,
         search_options=options or _OPTIONS,
         pick=PICK.value,
         finalists=FINALISTS.value,
@@ -428,6 +442,11 @@ def settings() -> Settings:
         exchange=EXCHANGE.value,
         warm=warm_flags.warm_options(),
     )
+
+
+def backbone() -> Any:
+    """The name of a backbone of the library, or the module that ``--model`` says to import."""
+    return imported(MODEL.value) if ":" in MODEL.value else MODEL.value
 
 
 def _search_options() -> SearchOptions | None:
@@ -478,7 +497,17 @@ def required(flag: flags.FlagHolder[str | None]) -> str:
 
 
 def adopt(recorded: Mapping[str, Any]) -> None:
-    """Give flags that were not given the values that a run recorded."""
+    """Give flags that were not given the values that a run recorded.
+
+    Raises:
+      InputError: it would import code that only the record names.
+    """
+    model = str(recorded.get("model", ""))
+    if ":" in model and not flags.FLAGS["model"].present:
+        raise InputError(
+            f"the run has a backbone of its user's own, {model}; say so again, --model="
+            f"{model.partition('(')[0]}, since no code is imported that only a file names"
+        )
     for name, value in recorded.items():
         if name in flags.FLAGS and not flags.FLAGS[name].present:
             is_list = isinstance(value, list)

@@ -11,6 +11,7 @@ from experiments.run import (
     processes,
     retrain_phase,
     search_phase,
+    trained_under,
     training_phases,
     tune_phase,
     verify_phase,
@@ -58,7 +59,7 @@ def phases_asked(settings: Settings) -> tuple[str, ...]:
 
 def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
     """The flags that decide a phase's outcome, apart from the data and the phases before it."""
-    model, train = dataclasses.asdict(settings.model), dataclasses.asdict(settings.train)
+    model, train = settings.model.as_record(), dataclasses.asdict(settings.train)
     loop = {name: getattr(settings, name) for name in OF_THE_LOOP}
     loop |= NO_WARM_START if settings.warm is None else settings.warm.as_flags()
     if phase == "search":
@@ -116,6 +117,8 @@ def run_phase(run: Run, phase: str) -> None:
     processes.stop_if_asked(f"the {phase} phase")
     started = time.monotonic()
     folder = run.workdir.start(phase, flags, run.settings.dataset, run.prepared.fingerprint)
+    trained_under.note(folder)
     record = _PHASES[phase](run, folder)
+    record["versions"] = trained_under.noted(folder)
     record["seconds"] = round(time.monotonic() - started, 3)
     run.workdir.finish(phase, flags, record)

@@ -1,16 +1,12 @@
 """The outcome of a run: ``summary.json``, and the tables that a person reads at its end."""
 
 import dataclasses
-import platform
 from typing import Any
 
-from experiments.run import front
+from experiments.run import front, trained_under
 from experiments.run.feature_report import with_saliency
 from experiments.run.settings import Settings
 from experiments.run.workdir import PHASES, Workdir, write_json
-from optembed_jax.storage.versions import versions
-
-_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
 
 def summarise(
@@ -27,13 +23,13 @@ def summarise(
     supernet = finished.get("supernet", {}).get("fields", [])
     summary = {
         "dataset": settings.dataset,
-        "model": settings.model.model,
+        "model": settings.model.model_name,
         "seed": settings.seed,
-        "versions": {"python": platform.python_version(), **versions(*_PACKAGES)},
+        "versions": trained_under.current(),
         "flags": {
             "dataset": settings.dataset,
             **settings.data.used_by(settings.dataset),
-            **dataclasses.asdict(settings.model),
+            **settings.model.as_record(),
             **dataclasses.asdict(settings.train),
             **dataclasses.asdict(settings.search),
             **(dataclasses.asdict(settings.search_options) if settings.model.searches_dims else {}),
@@ -66,6 +62,11 @@ def summarise(
 
 def phase_table(summary: dict[str, Any]) -> str:
     """A line per phase."""
+    return _aligned(phase_lines(summary))
+
+
+def phase_lines(summary: dict[str, Any]) -> list[list[str]]:
+    """The cells of :func:`phase_table`, the head first."""
     full = summary["baseline"]["table_parameters"] if "baseline" in summary else None
     grouped = any("test_gauc" in summary.get(phase, {}) for phase in PHASES)
     lines = [
@@ -103,7 +104,7 @@ def phase_table(summary: dict[str, Any]) -> str:
                 f"{result['seconds']:.1f}",
             ]
         )
-    return _aligned(lines)
+    return lines
 
 
 def _figure(value: float | None) -> str:
@@ -134,9 +135,15 @@ def feature_table(summary: dict[str, Any]) -> str:
 
     Empty where the last phase has not measured it: a search, or a run of an older version.
     """
-    fields = summary["fields"]
+    lines = feature_lines(summary)
+    return _aligned(lines) if lines else ""
+
+
+def feature_lines(summary: dict[str, Any]) -> list[list[str]]:
+    """The cells of :func:`feature_table`, the head first; empty where that is."""
+    fields = summary.get("fields", [])
     if not fields or "val_logloss_gained" not in fields[0]:
-        return ""
+        return []
     has_saliency = any("saliency" in field for field in fields)
     lines = [
         [
@@ -166,22 +173,27 @@ def feature_table(summary: dict[str, Any]) -> str:
                 f"{100 * field['val_without_row']:.1f} %",
             ]
         )
-    return _aligned(lines)
+    return lines
 
 
 def frequency_table(summary: dict[str, Any]) -> str:
     """Of the rows seen so often in the training split, how many the last phase keeps."""
+    lines = [["seen in training", "rows", "rows kept", "share kept"]]
+    for band in frequency_bands(summary):
+        rows, kept = band["rows"], band["rows_kept"]
+        share = f"{100 * kept / rows:.1f} %" if rows else "-"
+        lines.append([f"{band['seen']} times", f"{rows:,}", f"{kept:,}", share])
+    return _aligned(lines)
+
+
+def frequency_bands(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the last phase keeps of each band; empty where none has told."""
     bands = [
         summary[phase]["rows_by_frequency"]
         for phase in PHASES
         if "rows_by_frequency" in summary.get(phase, {})
     ]
-    lines = [["seen in training", "rows", "rows kept", "share kept"]]
-    for band in bands[-1]:
-        rows, kept = band["rows"], band["rows_kept"]
-        share = f"{100 * kept / rows:.1f} %" if rows else "-"
-        lines.append([f"{band['seen']} times", f"{rows:,}", f"{kept:,}", share])
-    return _aligned(lines)
+    return bands[-1] if bands else []
 
 
 def findings(summary: dict[str, Any]) -> list[str]:

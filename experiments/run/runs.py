@@ -4,7 +4,7 @@ import dataclasses
 import io
 from collections.abc import Callable
 
-from experiments.run import flags, processes, report
+from experiments.run import flags, processes, report, report_page
 from experiments.run.phases import phase_flags, phases_asked, run_phase
 from experiments.run.progress import DataProgress, Progress
 from experiments.run.search_setup import check_budget
@@ -94,3 +94,4 @@ def pipeline_main() -> None:
     ]
     processes.say("\n" + "\n\n".join(parts) + "\n")
     processes.say(f"summary: {run.workdir.path / 'summary.json'}")
+    processes.say(f"report: {report_page.write(run.workdir)}")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from experiments.run.pick import check_pick
 from experiments.run.preemption import every
+from experiments.run.profiled_steps import steps_of
 from experiments.run.search_options import SearchOptions
 from experiments.run.tune_options import TuneOptions
 from experiments.run.warm_options import WarmOptions
@@ -40,6 +41,7 @@ class Settings:
       parallelism: how steps are spread over devices, see ``choice.choose``.
       exchange: how rows that are sharded come to who reads them, likewise.
       checkpoint_every: how often training is saved, as :func:`preemption.every` takes it.
+      profile_steps: which steps of a training are traced, as ``profiled_steps.steps_of`` takes it.
       pick: which table of a front to retrain, as ``pick.pick`` reads it.
       finalists: whether what is retrained has to validate better than what else is there.
       verify_seeds: seeds to verify the search with; 0 does not.
@@ -64,6 +66,7 @@ class Settings:
     candidates_per_pass: int
     retrain_group_lasso: float | None = None
     checkpoint_every: str = "300s"
+    profile_steps: str | None = None
     search_options: SearchOptions = dataclasses.field(default_factory=SearchOptions)
     pick: str = "best"
     finalists: bool = True
@@ -112,6 +115,7 @@ class Settings:
         self._check_warm()
         _ = self.stopping
         every(self.checkpoint_every)
+        steps_of(self.profile_steps)
         check_pick(self.pick)
         if self.verify_seeds < 0:
             raise InputError(f"verify_seeds must be at least 0, not {self.verify_seeds}")

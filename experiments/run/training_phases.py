@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils.epath import Path
 
-from experiments.run import calibration, feature_report, preemption, processes
+from experiments.run import calibration, feature_report, preemption, processes, profiled_steps
 from experiments.run.progress import TrainingProgress
 from experiments.run.trained import (
     Run,
@@ -363,6 +363,7 @@ def _train(
         "test_auc": metrics.auc(*test),
         "test_logloss": metrics.logloss(*test),
         "test_calibration": calibrations["test"],
+        "test_reliability": metrics.reliability(*test),
         **_grouped_aucs(prepared, {"val": validation, "test": test}),
         "warnings": warnings,
         **counted,
@@ -464,7 +465,15 @@ def _fit(
             append_jsonl(folder / "metrics.jsonl", dataclasses.asdict(epoch))
             telling.on_epoch(epoch)
 
-        with preemption.deferred():
+        traced = profiled_steps.traced(
+            profiled_steps.steps_of(settings.profile_steps), folder, run.progress.say
+        )
+        with traced as note, preemption.deferred():
+
+            def on_step(step: int, steps: int, loss: jax.Array) -> None:
+                note(loss)
+                telling.on_step(step, steps, loss)
+
             return fit(
                 state,
                 reader(
@@ -483,7 +492,7 @@ def _fit(
                 epochs=settings.epochs,
                 patience=settings.patience,
                 stopping=settings.stopping,
-                on_step=telling.on_step,
+                on_step=on_step,
                 on_epoch=on_epoch,
                 steps=steps,
                 position=position,

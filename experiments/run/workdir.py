@@ -2,6 +2,7 @@
 
 DIR/data.json                 which prepared data set the run belongs to, and the folder's format
 DIR/<phase>/begun.json        the flags that the phase was begun with
+DIR/<phase>/versions.json     of Python and the packages, those that it was begun under first
 DIR/<phase>/checkpoints/      states to go on from, until the phase is finished
 DIR/tune/rungs/<strength>/    the training with a strength: metrics.jsonl, result.json
 DIR/retrain/finalists/        the tables of a short list, until the best of them is known
@@ -10,6 +11,7 @@ DIR/<phase>/state/            the model that the phase leaves
 DIR/<phase>/memory.safetensors  moments and counts of its optimisers, for a warm start
 DIR/<phase>/result.json       written last, so that its presence means the phase is finished
 DIR/summary.json              the whole run
+DIR/report.html               the same for people, with pictures
 """
 
 import dataclasses

@@ -228,6 +228,7 @@ def _load(folder: pathlib.Path, verify: bool) -> PreparedData:
             tuple(f["name"] for f in fields),
             tuple(f["rows"] for f in fields),
             tuple(f.get("slots", 1) for f in fields),
+            tuple(f.get("weighted", False) for f in fields),
         ),
         counts=vocabulary.read_counts(folder / prepared.VOCABULARY),
         num_rows={split: manifest["num_rows"][split] for split in SPLITS},

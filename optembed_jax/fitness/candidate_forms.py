@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from optembed_jax.errors import InputError
 from optembed_jax.fitness import folded_mlp
 from optembed_jax.fitness.folded_mlp import UnitAffine, matmul_columns
+from optembed_jax.models.backbone_name import is_own
 from optembed_jax.models.dcn import idle_constants
 
 Network = Mapping[str, Any]
@@ -154,12 +155,14 @@ def _dcnv2_logit(
     return of_cross + _perceptron_logit(network, affines, first, width) + _logit_bias(network)
 
 
-def form_of(model: str) -> Form | None:
-    """The form of a backbone by name; None of one without a first layer (FM).
+def form_of(model: Any) -> Form | None:
+    """The form of a backbone; None of one without a first layer (FM), or with an unknown one.
 
     Raises:
       InputError: nobody has written it.
     """
+    if is_own(model):
+        return None
     if model not in _FORMS:
         raise InputError(
             f"model {model!r} cannot be searched: fitness/candidate_forms.py has to say what its "

@@ -32,11 +32,14 @@ from optembed_jax.fitness.candidate_forms import form_of
 from optembed_jax.fitness.first_layer import Walk, along, walk
 from optembed_jax.fitness.folded_mlp import UnitAffine
 from optembed_jax.fitness.input_bank import column_bank, column_inputs, product_bank, product_inputs
+from optembed_jax.fitness.plain_candidates import plain_logits
 from optembed_jax.method.bag import Bags
 from optembed_jax.method.dimension import prefix_mask
 from optembed_jax.models.forward import Params, Selection, embed
 from optembed_jax.models.layers import inner_products
 from optembed_jax.models.model_config import ModelConfig
+
+Affines = tuple[UnitAffine, ...] | Any
 
 GROUP = 8
 """Candidates whose FM interactions ``vmap`` computes at once."""
@@ -103,7 +106,7 @@ def candidate_logits(
     rows: jax.Array | None,
     ids: jax.Array,
     candidates: Candidates,
-    affines: tuple[UnitAffine, ...],
+    affines: Affines,
     *,
     model: ModelConfig,
     bags: Bags | None = None,
@@ -116,7 +119,7 @@ def candidate_logits(
       ids: int32 ``[B, F]``.
       candidates: of :func:`arrange`.
       affines: of the perceptron's layers, for each candidate: float ``[C, H]``, in the walk's
-        order.
+        order; of a backbone of one's own its batch statistics, the same for all.
       model: the model.
       bags: how slots are pooled to fields; None where each field has one value.
 
@@ -148,13 +151,16 @@ def logits_of(
     params: Params,
     bank: Bank,
     candidates: Candidates,
-    affines: tuple[UnitAffine, ...],
+    affines: Affines,
     *,
     model: ModelConfig,
 ) -> jax.Array:
     """:func:`candidate_logits` from a bank."""
     num_candidates, num_fields = candidates.dims.shape
     columns = bank.inputs[: num_fields * model.latent_dim]
+    if model.has_own_backbone:
+        dims, count = jnp.asarray(candidates.dims), candidates.steps.count
+        return plain_logits(model, params.network, affines, columns, bank.linear, dims, count)
     logits = jnp.zeros((num_candidates, columns.shape[1]), columns.dtype)
     if bank.linear is not None:
         logits += bank.linear + interactions(columns, candidates)

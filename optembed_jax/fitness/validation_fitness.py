@@ -15,8 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from optembed_jax.errors import DivergedError, InputError
+from optembed_jax.fields import Fields
 from optembed_jax.fitness.candidate_logits import (
     GROUP,
+    Affines,
     Bank,
     Candidates,
     arrange,
@@ -92,6 +94,7 @@ def make_fitness(
     least_part: int = 1000,
     calibration_rows: int = 8192,
     bags: Bags | None = None,
+    fields: Fields | None = None,
 ) -> ValidationFitness:
     """The fitness function of a search, on the validation split.
 
@@ -111,14 +114,23 @@ def make_fitness(
         no part.
       calibration_rows: rows over which batch statistics are recalibrated at the most.
       bags: how slots of ``ids`` are pooled to fields; None where each field has one value.
+      fields: of the ids, which are checked by them; None takes the ids as they are.
 
     The function raises ``DivergedError`` when the supernet's logits are not numbers.
 
     Raises:
-      InputError: an unknown measure.
+      InputError: an unknown measure, ids that are not of ``fields``, or a logloss of a backbone of
+        one's own with batch statistics, which only its own code can take anew.
     """
     if measure not in MEASURES:
         raise InputError(f"fitness must be one of {', '.join(MEASURES)}, not {measure!r}")
+    if model.has_own_backbone and batch_stats and measure == "logloss":
+        raise InputError(
+            f"fitness logloss takes batch statistics anew for each candidate, and those of "
+            f"{model.model_name} can only be taken in training; use fitness auc"
+        )
+    if fields is not None:
+        ids = fields.check_ids(ids)
     order = stratified_order(labels)
     sizes = part_sizes(len(ids), least_part)
     scorer = _Scorer(
@@ -198,9 +210,7 @@ class _Scorer:
         fitness[candidates.steps.order[: len(dims)]] = found  # Waits for what still computes.
         return fitness
 
-    def _logits(
-        self, num_rows: int, candidates: Candidates, affines: tuple[UnitAffine, ...]
-    ) -> np.ndarray:
+    def _logits(self, num_rows: int, candidates: Candidates, affines: Affines) -> np.ndarray:
         """float32 ``[C, num_rows]``, in the walk's order."""
         score = _jitted_logits(self.model, self.bags)
         on_device = jax.device_put(candidates)
@@ -249,7 +259,9 @@ class _Scorer:
     def _banks(self) -> dict[int, Bank]:
         return {}
 
-    def _affines(self, num_rows: int, candidates: Candidates) -> tuple[UnitAffine, ...]:
+    def _affines(self, num_rows: int, candidates: Candidates) -> Affines:
+        if self.model.has_own_backbone:
+            return self.batch_stats
         if self.measure == "auc" or not self.batch_stats:
             return _shared_affines(self.params, self.batch_stats, self.steps)
         rows = min(num_rows, self.calibration_rows)
@@ -275,7 +287,7 @@ def _jitted_logits(model: ModelConfig, bags: Bags | None) -> Callable[..., jax.A
         read: Bank | jax.Array,
         batches: jax.Array,
         candidates: Candidates,
-        affines: tuple[UnitAffine, ...],
+        affines: Affines,
     ) -> jax.Array:
         """float32 ``[K, C, B]`` of ``K`` banks or ids; zeros but for the first ``batches``."""
 

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def prefix_mask(dims: jax.Array, max_dim: int, dtype: jnp.dtype = jnp.float32) -> jax.Array:
+def prefix_mask(
+    dims: jax.Array, max_dim: int, dtype: jax.typing.DTypeLike = jnp.float32
+) -> jax.Array:
     """Ones in the first ``d`` columns, zeros behind them.
 
     Args:

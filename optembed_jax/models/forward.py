@@ -19,6 +19,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from optembed_jax.errors import InputError
 from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.fields import Fields
 from optembed_jax.method.bag import Bags
@@ -28,6 +29,12 @@ from optembed_jax.models import make_backbone
 from optembed_jax.models.layers import Embedded
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import predicting
+from optembed_jax.models.own_backbone import (
+    OwnBackbone,
+    check_variables,
+    kept_statistics,
+    key_here,
+)
 from optembed_jax.table.view import Ask, RowView, Seen, embed_stacks
 
 
@@ -73,12 +80,13 @@ class Selection(WithRows):
 
     def asks(self, config: ModelConfig, params: Params, ids: jax.Array) -> tuple[Ask, ...]:
         """What ids ask of the only stack."""
+        check_width(config, params.table)
         view, dims, bags = view_of(config, params, self), self.dims, self.bags
         if bags is None:
             return (Ask(view, ids, dims),)
         of_slot = bags.field_of_slot
         dims = None if dims is None else dims[..., of_slot]
-        return (Ask(view, ids, dims, fields=of_slot),)
+        return (Ask(view, bags.ids(ids), dims, fields=of_slot),)
 
     def joined(self, seen: Sequence[Seen], ids: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         """What the backbone reads, of what the ids see."""
@@ -149,6 +157,8 @@ def init_params(
     embedded = jnp.zeros((2, fields.num_fields, config.latent_dim), jnp.float32)
     linear = jnp.zeros((2,), jnp.float32) if config.has_linear_term else None
     variables = backbone(config).init(network_key, embedded, linear, train=False)
+    if config.has_own_backbone:
+        check_variables(config, variables)
     network = variables.get("params", {})
     if click_rate is not None:
         network = predicting(network, click_rate)
@@ -165,6 +175,8 @@ def init_params(
 
 def backbone(config: ModelConfig, batch_axis: BatchAxis | None = None) -> nn.Module:
     """The Linen module of a config; ``batch_axis`` as in :func:`models.make_backbone`."""
+    if config.has_own_backbone:
+        return OwnBackbone(config, batch_axis)
     return make_backbone(
         config.model,
         mlp_dims=config.mlp_dims,
@@ -185,7 +197,8 @@ def embed(
     Args:
       config: the model.
       params: its parameters.
-      ids: int32 ``[B, F]``, rows of the table; of bags ``[B, S]``.
+      ids: int32 ``[B, F]``, rows of the table; of bags ``[B, S]``, with the weights of values
+        ``[B, S + W]``.
       selection: the part of the table to read, or the index of a compact one.
 
     Returns:
@@ -200,6 +213,20 @@ def _learned(config: ModelConfig, params: Params) -> jax.Array:
     if params.thresholds is None:
         raise ValueError(f"mode {config.mode!r} has no thresholds to learn rows from")
     return params.thresholds
+
+
+def check_width(config: ModelConfig, table: Any) -> None:
+    """Refuse a full table that is not of the model's ``latent_dim``.
+
+    Raises:
+      InputError: it is not.
+    """
+    shape = jnp.shape(table.rows)
+    if len(shape) != 2 or shape[1] != config.latent_dim:
+        raise InputError(
+            f"the table has rows of shape {list(shape)}, and the model latent_dim "
+            f"{config.latent_dim}: [V, {config.latent_dim}] is wanted"
+        )
 
 
 def view_of(config: ModelConfig, params: Params, selection: Selection) -> RowView:
@@ -280,6 +307,8 @@ def logits_of(
     if not train:
         logits: Any = module.apply(variables, embedded, linear, train=False)
         return logits, batch_stats
+    if config.has_own_backbone:
+        dropout_key = key_here(dropout_key, batch_axis)
     rngs = None if dropout_key is None else {"dropout": dropout_key}
     logits, updated = module.apply(
         variables,
@@ -290,4 +319,7 @@ def logits_of(
         rngs=rngs,
         mutable=["batch_stats"],
     )
-    return logits, updated.get("batch_stats", batch_stats)
+    statistics = updated.get("batch_stats", batch_stats)
+    if config.has_own_backbone:
+        statistics = kept_statistics(statistics, batch_axis)
+    return logits, statistics

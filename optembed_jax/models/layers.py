@@ -15,7 +15,7 @@ Embedded = jax.Array | Ragged
 
 
 def xavier_uniform(
-    key: jax.Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32
+    key: jax.Array, shape: Sequence[int], dtype: jax.typing.DTypeLike = jnp.float32
 ) -> jax.Array:
     """Xavier-uniform values, also of a kernel without inputs, as when every field was pruned."""
     if 0 in shape:

@@ -1,10 +1,12 @@
 """What a model is: its backbone, its size, and what of its table is pruned and how."""
 
 import dataclasses
+from typing import Any
 
 from optembed_jax.errors import InputError
 from optembed_jax.method.bag import POOLINGS
 from optembed_jax.models import MODEL_NAMES, MODELS_WITH_LINEAR_TERM
+from optembed_jax.models.backbone_name import backbone_name, check_own, is_own, reads_linear
 from optembed_jax.table.score import ROW_SCORES
 
 MODES = ("all", "feature", "embed", "none")
@@ -18,7 +20,8 @@ class ModelConfig:
     """Everything that decides the shape and the meaning of a model; hashable, static under jit.
 
     Attributes:
-      model: backbone, one of ``models.MODEL_NAMES``.
+      model: backbone, one of ``models.MODEL_NAMES``, or one's own Flax module, see
+        ``models.own_backbone``.
       latent_dim: ``D``, at least 1.
       mlp_dims: hidden units of the perceptron.
       dropout: of the perceptron, in [0, 1).
@@ -43,7 +46,7 @@ class ModelConfig:
       InputError: a value outside its range.
     """
 
-    model: str = "deepfm"
+    model: Any = "deepfm"
     latent_dim: int = 16
     mlp_dims: tuple[int, ...] = (1024, 512, 256)
     dropout: float = 0.0
@@ -59,7 +62,13 @@ class ModelConfig:
     pooling: str = "mean"
 
     def __post_init__(self) -> None:
-        _one_of("model", self.model, MODEL_NAMES)
+        if is_own(self.model):
+            check_own(self.model)
+        elif self.model not in MODEL_NAMES:
+            raise InputError(
+                f"model must be one of {', '.join(MODEL_NAMES)}, or a Flax module, not "
+                f"{self.model!r}"
+            )
         _one_of("mode", self.mode, MODES)
         _one_of("mode_threshold", self.mode_threshold, ("field", "feature", "budget"))
         _one_of("mode_oov", self.mode_oov, ("zero", "oov", "shared"))
@@ -132,7 +141,24 @@ class ModelConfig:
     @property
     def has_linear_term(self) -> bool:
         """Whether each feature carries a first-order weight."""
+        if self.has_own_backbone:
+            return reads_linear(self.model)
         return self.model in MODELS_WITH_LINEAR_TERM
+
+    @property
+    def has_own_backbone(self) -> bool:
+        """Whether the backbone is not one of the library's."""
+        return is_own(self.model)
+
+    @property
+    def model_name(self) -> str:
+        """The backbone in one word."""
+        return backbone_name(self.model)
+
+    def as_record(self) -> dict[str, Any]:
+        """All attributes by name, as a file can have them: the backbone by its name."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**values, "model": self.model_name}
 
 
 def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:

@@ -158,7 +158,8 @@ class Searcher(Protocol):
     """Proposes candidates and selects who lives on; pure in its arguments.
 
     A method ``patience(cache)``, where it has one, says by all that was scored when no more is to
-    be expected of it; else the defaults of :class:`Patience` hold.
+    be expected of it; else the defaults of :class:`Patience` hold. An attribute
+    ``orders_by_fitness`` that is False says that best first means something else, as in a front.
     """
 
     def __call__(self, key: jax.Array, population: Population, score: Scorer) -> Population:
@@ -198,10 +199,15 @@ def advance(
       searcher: proposes and selects.
       fitness: scores candidates; its ``parts``, where it has them, are halved on.
       merit: of the new population, for the history.
+
+    Raises:
+      InputError: the fitness or the searcher gives something else than it has to.
     """
     number = len(state.history)
     scorer = Scorer(fitness, state.cache)
     population = searcher(jax.random.fold_in(key, number), state.population, scorer)
+    by_fitness = getattr(searcher, "orders_by_fitness", True)
+    check_population(population, scorer.cache, is_ordered=by_fitness)
     generation = Generation(
         number=number,
         best=float(population.fitness.max()),
@@ -212,6 +218,46 @@ def advance(
         winner=population.winner,
     )
     return SearchState(population, scorer.cache, (*state.history, generation))
+
+
+def check_population(population: Population, cache: ScoreCache, *, is_ordered: bool) -> None:
+    """Refuse what a searcher returns if it is no population: the first of it would be the winner.
+
+    Args:
+      population: as returned.
+      cache: everything scored so far.
+      is_ordered: whether the fitness has to fall; a front has another order.
+
+    Raises:
+      InputError: nobody in it, other shapes or types than a population has, a fitness that is not
+        the one that was scored on all rows, or the best not first.
+    """
+    if not isinstance(population, Population):
+        raise InputError(f"the searcher returns {type(population).__name__}, not a Population")
+    dims, fitness = np.asarray(population.dims), np.asarray(population.fitness)
+    genes = cache.dims.shape[1]
+    if dims.ndim != 2 or dims.shape[1] != genes or fitness.shape != dims.shape[:1]:
+        raise InputError(
+            f"the searcher returns dims {list(dims.shape)} and fitness {list(fitness.shape)}, not "
+            f"[K, {genes}] and [K]"
+        )
+    if dims.dtype.kind not in "iu":
+        raise InputError(f"the searcher returns dims of {dims.dtype}, not integers")
+    if not len(dims):
+        raise InputError("the searcher returns nobody: a population has one candidate at least")
+    scored = cache.lookup(dims)
+    if not (same := scored == fitness).all():
+        first = int(np.argmin(same))
+        said = "was never scored on all rows" if np.isnan(scored[first]) else f"has {scored[first]}"
+        raise InputError(
+            f"the searcher returns {dims[first].tolist()} with a fitness of {fitness[first]}, "
+            f"and it {said}"
+        )
+    if is_ordered and (np.diff(fitness) > 0).any():
+        raise InputError(
+            f"the searcher returns {dims[0].tolist()} first, with {fitness[0]}, and "
+            f"{fitness.max()} is the best: the best comes first"
+        )
 
 
 def patience_of(searcher: Searcher, cache: ScoreCache, config: SearchConfig) -> Patience:

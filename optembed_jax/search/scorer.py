@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from optembed_jax.errors import InputError
 from optembed_jax.search.score_cache import ScoreCache
 from optembed_jax.search.successive_halving import Fitness, successive_halving
 
@@ -15,9 +16,10 @@ class Scorer:
 
     def __init__(self, fitness: Fitness, cache: ScoreCache) -> None:
         self.cache = cache
-        self._fitness = fitness
-        self._parts = tuple(getattr(fitness, "parts", (fitness,)))
-        self._partial = getattr(fitness, "partial", None)
+        self._fitness = checked(fitness)
+        self._parts = tuple(map(checked, getattr(fitness, "parts", (fitness,))))
+        partial = getattr(fitness, "partial", None)
+        self._partial = None if partial is None else checked(partial)
 
     def known(self, candidates: np.ndarray) -> np.ndarray:
         """Which candidates ``[C, G]`` were scored before, be it on a part: bool ``[C]``."""
@@ -54,6 +56,30 @@ class Scorer:
         if len(new):
             self.cache = self.cache.extend(new, ask(new))
         return self.cache.lookup(candidates)
+
+
+def checked(fitness: Fitness) -> Fitness:
+    """A fitness whose answers are what they have to be.
+
+    It raises ``InputError`` where they are not: one finite number for each candidate.
+    """
+
+    def ask(candidates: np.ndarray) -> np.ndarray:
+        answer = np.asarray(fitness(candidates))
+        if answer.shape != (len(candidates),) or answer.dtype.kind not in "fiu":
+            raise InputError(
+                f"the fitness gives {answer.dtype} {list(answer.shape)} for {len(candidates)} "
+                f"candidates; one number for each is wanted, [{len(candidates)}]"
+            )
+        if not (finite := np.isfinite(answer)).all():
+            first = int(np.argmin(finite))
+            raise InputError(
+                f"the fitness of {int((~finite).sum())} of {len(candidates)} candidates is not "
+                f"finite: {answer[first]} of {np.asarray(candidates[first]).tolist()}"
+            )
+        return answer.astype(np.float64)
+
+    return ask
 
 
 def _distinct(candidates: np.ndarray) -> np.ndarray:

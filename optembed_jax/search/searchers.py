@@ -7,6 +7,7 @@ Each is a frozen dataclass that is called as ``(key, population, score) -> popul
 
 import dataclasses
 from collections.abc import Callable
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -104,6 +105,9 @@ class ParetoEvolution:
     space: SearchSpace
     config: SearchConfig
     seeds: np.ndarray
+
+    orders_by_fitness: ClassVar[bool] = False
+    """By rank, and within a rank the least crowded first."""
 
     def __call__(self, key: jax.Array, population: Population, score: Scorer) -> Population:
         """The best and least crowded ``2 * top_k`` of the population and its offspring."""

@@ -18,6 +18,7 @@ import numpy as np
 from optembed_jax.data.encoder import Encoder, RawColumns, read_encoder
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
+from optembed_jax.models.backbone_name import KnownByName, backbone_name
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving import bundle_content
 from optembed_jax.serving import bundle_format as layout
@@ -65,7 +66,9 @@ class Bundle:
         self.compiled: set[int] = set()
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, warm: Sequence[int] = ()) -> "Bundle":
+    def load(
+        cls, path: str | os.PathLike[str], *, warm: Sequence[int] = (), backbone: Any = None
+    ) -> "Bundle":
         """Read a bundle after checking checksums, versions, shapes, the module, and what it gives
         for the samples.
 
@@ -76,6 +79,8 @@ class Bundle:
           path: its folder.
           warm: numbers of rows that will be scored together, such as ``(1, 2048)``: programs for
             them are compiled now, not at the first request.
+          backbone: the Flax module of a bundle with a backbone of its user's own; it is needed only
+            where JAX does not take the bundle's module. What a bundle names is never imported.
 
         Raises:
           BundleError: anything in it is missing, changed, too new, or not as described.
@@ -85,11 +90,11 @@ class Bundle:
             raise InputError(f"warm has to be numbers of rows, each at least 1, not {warm}")
         content = bundle_content.read_content(folder)
         manifest = content.manifest
-        config = config_of(folder, manifest)
+        config = config_of(folder, manifest, backbone)
         tensors = content.served(lambda bits: bits.view(jnp.bfloat16))
         module = layout.read_module(folder, content.files)
         try:
-            slots = fields_of(manifest["fields"]).num_slots
+            slots = fields_of(manifest["fields"]).num_columns
             forward: Forward = load_forward(module, tensors, slots).call
         except ModuleRefused as refused:
             forward = _rebuilt(folder, config, manifest, tensors, refused)
@@ -106,7 +111,7 @@ class Bundle:
 
     def in_batches_of(self, rows: int, ids: np.ndarray) -> np.ndarray:
         """Logits float32 ``[N]`` of ids, computed in batches of so many rows."""
-        wanted = np.resize(ids, (-(-len(ids) // rows) * rows, self.fields.num_slots))
+        wanted = np.resize(ids, (-(-len(ids) // rows) * rows, self.fields.num_columns))
         return self.logits(wanted, batch_size=rows)[: len(ids)]
 
     @property
@@ -161,7 +166,14 @@ class Bundle:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
         columns = as_columns(rows)
         if columns is None:
-            ids = check_ids(rows, self.fields)
+            fields = self.fields
+            ids = fields.check_ids(rows)
+            if any(fields.weighted):
+                is_value = ids[:, : fields.num_slots] != fields.num_features
+                of_slot = fields.field_of_slot
+                bundle_content.check_weights(
+                    ids, is_value, fields.weighted_slots, fields.names, of_slot
+                )
         else:
             ids = self._encode(columns, 0, stacklevel)
         parts = []
@@ -197,32 +209,6 @@ class Bundle:
         return bundle_content.probabilities(self._logits(rows, batch_size, stacklevel=4))
 
 
-def check_ids(ids: Any, fields: Fields) -> np.ndarray:
-    """Ids as int32 ``[N, F]``, of fields with several values ``[N, S]``.
-
-    Raises:
-      InputError: another shape, other numbers than integers, or an id of another field.
-    """
-    array = np.asarray(ids)
-    if array.ndim != 2 or array.shape[1] != fields.num_slots:
-        raise InputError(f"ids have shape {array.shape}, expected [N, {fields.num_slots}]")
-    if not np.issubdtype(array.dtype, np.integer):
-        raise InputError(f"ids are {array.dtype}, expected integers")
-    of_slot = fields.field_of_slot
-    ends = fields.offsets + np.asarray(fields.sizes)
-    wrong = (array < fields.offsets[of_slot]) | (array >= ends[of_slot])
-    # A field of one value has one.
-    wrong &= (array != fields.num_features) | (np.asarray(fields.slots) == 1)[of_slot]
-    if wrong.any():
-        row, slot = np.argwhere(wrong)[0]
-        field = of_slot[slot]
-        raise InputError(
-            f"row {row}: id {array[row, slot]} is not one of field {fields.names[field]!r} "
-            f"({fields.offsets[field]}..{ends[field] - 1})"
-        )
-    return array.astype(np.int32, copy=False)
-
-
 def _read_encoder(path: pathlib.Path, files: Mapping[str, bytes], fields: Fields) -> Encoder | None:
     if layout.VOCABULARY not in files:
         return None
@@ -234,14 +220,20 @@ def _read_encoder(path: pathlib.Path, files: Mapping[str, bytes], fields: Fields
         ) from error
 
 
-def config_of(path: pathlib.Path, manifest: Mapping[str, Any]) -> ModelConfig:
+def config_of(path: pathlib.Path, manifest: Mapping[str, Any], backbone: Any = None) -> ModelConfig:
     """The model of a manifest, whose fields become objects of the library too.
 
     Raises:
-      BundleError: they do not.
+      BundleError: they do not, or ``backbone`` is given and not the one of the manifest.
     """
     try:
         model = {**manifest["model"], "mlp_dims": tuple(manifest["model"]["mlp_dims"])}
+        name = model["model"]
+        if backbone is not None and backbone_name(backbone) != name:
+            raise BundleError(f"{path} has the backbone {name}, not {backbone_name(backbone)}")
+        if ":" in name:
+            known = KnownByName(name, manifest["linear"] is not None)
+            model["model"] = known if backbone is None else backbone
         config = ModelConfig(**model)
         fields_of(manifest["fields"])
     except (KeyError, TypeError, ValueError) as error:
@@ -257,9 +249,15 @@ def _rebuilt(
     refused: ModuleRefused,
 ) -> Forward:
     """The forward pass by the library's code, and a warning that says so."""
+    if isinstance(config.model, KnownByName):
+        raise BundleError(
+            f"{path / layout.FORWARD} cannot be used ({refused}), and its backbone "
+            f"{config.model.name} is its user's own: give its class to "
+            "Bundle.load(path, backbone=...), or --model with --refresh"
+        )
     forward = build_forward(config, manifest["fields"], manifest["linear_by_id"])
     weights = {name: jax.ShapeDtypeStruct(w.shape, w.dtype) for name, w in tensors.items()}
-    ids = jax.ShapeDtypeStruct((1, fields_of(manifest["fields"]).num_slots), jnp.int32)
+    ids = jax.ShapeDtypeStruct((1, fields_of(manifest["fields"]).num_columns), jnp.int32)
     try:
         jax.eval_shape(forward, weights, ids)
     except Exception as error:  # Of JAX and Flax, each has its own for shapes that do not fit.
@@ -269,10 +267,11 @@ def _rebuilt(
         ) from error
     versions = manifest.get("versions")
     writer = versions.get("jax") if isinstance(versions, Mapping) else None
+    own = " --model=package.module:Name" if config.has_own_backbone else ""
     warnings.warn(
         f"{path / layout.FORWARD}, written by jax {writer}, is not used: {refused}. The forward "
         "pass was built from the weights instead; to write the module anew: python -m "
-        f"experiments.export --refresh --bundle={path}",
+        f"experiments.export --refresh --bundle={path}{own}",
         ForwardRebuilt,
         stacklevel=3,
     )

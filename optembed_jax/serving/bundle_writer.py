@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 import safetensors.numpy
 from jax import export
@@ -20,7 +21,12 @@ from optembed_jax.serving import bundle_content, model_card
 from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle import Bundle, config_of
 from optembed_jax.serving.bundle_format import BundleError
-from optembed_jax.serving.forward_module import PLATFORMS, ForwardRebuilt, export_forward
+from optembed_jax.serving.forward_module import (
+    PLATFORMS,
+    ForwardRebuilt,
+    build_forward,
+    export_forward,
+)
 from optembed_jax.serving.numpy_bundle import NumpyBundle
 from optembed_jax.serving.stored_model import (
     Storage,
@@ -140,7 +146,7 @@ def content_of(
     manifest = {
         "format": layout.FORMAT,
         "format_version": layout.version_of(described),
-        "model": dataclasses.asdict(config),
+        "model": config.as_record(),
         "fields": described,
         "full_rows": full_rows,
         "linear": None if stored.table.linear is None else stored.storage.linear,
@@ -158,9 +164,13 @@ def content_of(
         "versions": versions(*_PACKAGES),
     }
     served = bundle_content.served(manifest, tensors)
-    # By formulas and a library of their own, and in float32 wherever it runs.
     ids = bundle_content.draw_samples(described)
-    logits = NumpyBundle(pathlib.Path(), manifest, served).logits(ids)
+    if config.has_own_backbone:  # Nobody has its formulas but itself.
+        with jax.default_matmul_precision("float32"):
+            score = jax.jit(build_forward(config, described, linear_by_id))
+            logits = np.asarray(score(served, ids))
+    else:  # By formulas and a library of their own, and in float32 wherever it runs.
+        logits = NumpyBundle(pathlib.Path(), manifest, served).logits(ids)
     manifest["samples"] = {"ids": ids.tolist(), "logits": logits.tolist()}
     module = export_forward(config, served, described, linear_by_id, platforms)
     return {
@@ -171,7 +181,11 @@ def content_of(
 
 
 def refresh_module(
-    source: pathlib.Path, target: pathlib.Path, platforms: Sequence[str] = PLATFORMS
+    source: pathlib.Path,
+    target: pathlib.Path,
+    platforms: Sequence[str] = PLATFORMS,
+    *,
+    backbone: Any = None,
 ) -> Bundle:
     """Write a bundle again with a module of this JAX, load it, and only then give it its name.
 
@@ -182,6 +196,7 @@ def refresh_module(
       source: the bundle; its module need not be of use any more.
       target: may be the source.
       platforms: that the module is for.
+      backbone: as of ``Bundle.load``.
 
     Raises:
       BundleError: anything else of the bundle is missing, changed, or not as described.
@@ -190,7 +205,7 @@ def refresh_module(
     layout.check_replaceable(target)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ForwardRebuilt)  # Which is why it is written anew.
-        old = Bundle.load(source)
+        old = Bundle.load(source, backbone=backbone)
     content = bundle_content.read_content(source)
     manifest = {**content.manifest, "versions": versions(*_PACKAGES)}
     try:
@@ -199,7 +214,7 @@ def refresh_module(
         raise BundleError(
             f"{source}: no model card can be made of its manifest: {error!r}"
         ) from error
-    config, fields = config_of(source, manifest), manifest["fields"]
+    config, fields = config_of(source, manifest, backbone), manifest["fields"]
     module = export_forward(config, old.weights, fields, manifest["linear_by_id"], platforms)
     files = {**content.files, **telling, layout.FORWARD: layout.packed_module(module)}
     with replaced(target) as folder:

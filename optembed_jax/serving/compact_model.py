@@ -18,13 +18,17 @@ from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
 from optembed_jax.models.dcn import fold_idle
-from optembed_jax.models.forward import Params
+from optembed_jax.models.forward import Params, check_width
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.own_backbone import OWN
 from optembed_jax.models.whole_batch import EPSILON
 from optembed_jax.serving.kept_network import shrink, write_back
 from optembed_jax.table.compact import CompactIndex, compact_table
 from optembed_jax.table.stack_cut import keep_in_stacks, put_back
 from optembed_jax.table.stacks import StackReading
+
+STATISTICS = "statistics"
+"""Beside the parameters of a served backbone of one's own."""
 
 
 def compact(
@@ -38,7 +42,8 @@ def compact(
 
     The logits are those of the masked model up to rounding, in training and in evaluation. Kernel
     rows that only ever met zeros are gone; those of DCN's pruned columns, which meet constants,
-    are kept aside (see :class:`models.DCN`). Thresholds are gone: the mask is frozen.
+    are kept aside (see :class:`models.DCN`). A backbone of one's own keeps its full width, and
+    reads zeros for what is gone. Thresholds are gone: the mask is frozen.
 
     Args:
       config: the model.
@@ -55,6 +60,7 @@ def compact(
     """
     if not isinstance(params.table, Table):
         raise InputError("the parameters are compact already")
+    check_width(config, params.table)
     table, index = compact_table(
         params.table,
         fields,
@@ -97,6 +103,7 @@ def keep(
     Raises:
       InputError: a mask or dims that do not fit.
     """
+    check_width(config, params.table)
     table, reading = keep_in_stacks(
         params.table,
         fields,
@@ -147,8 +154,11 @@ def fold_for_serving(params: Params, batch_stats: Any) -> Params:
     """Compact parameters with all constants summed up; they can be served, not trained further.
 
     Batch normalisation by running statistics is a factor and a summand of each unit: they go into
-    the kernel and the bias before it.
+    the kernel and the bias before it. Those of a backbone of one's own stand beside its parameters.
     """
+    if OWN in params.network:
+        beside = {STATISTICS: batch_stats} if batch_stats else {}
+        return dataclasses.replace(params, network={**params.network, **beside})
     network = fold_idle(params.network) if "idle" in params.network else dict(params.network)
     if "mlp" in network:
         layers = {}
@@ -170,6 +180,9 @@ def with_norms(network: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
     Returns:
       The network, and batch statistics.
     """
+    if OWN in network:
+        parameters = {name: value for name, value in network.items() if name != STATISTICS}
+        return parameters, network.get(STATISTICS, {})
     if "mlp" not in network:
         return dict(network), {}
     layers, statistics = dict(network["mlp"]), {}

@@ -15,6 +15,7 @@ import numpy as np
 from flax import traverse_util
 from jax import export
 
+from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.bag import bags_of
 from optembed_jax.models.forward import Params, forward
@@ -43,11 +44,12 @@ _HARMLESS_CALLS = {"shape_assertion", "Sharding"}
 
 
 def fields_of(described: Sequence[Mapping[str, Any]]) -> Fields:
-    """The fields that a manifest describes: ``name``, ``ids`` and, where several, ``slots``."""
+    """The fields that a manifest describes: ``name``, ``ids``, and ``slots`` and ``weighted``."""
     return Fields(
         tuple(field["name"] for field in described),
         tuple(field["ids"] for field in described),
         tuple(field.get("slots", 1) for field in described),
+        tuple(field.get("weighted", False) for field in described),
     )
 
 
@@ -121,16 +123,28 @@ def export_forward(
 ) -> bytes:
     """Serialise ``(weights, ids [batch, F] int32) -> logits [batch]`` for some platforms.
 
-    Of fields with several slots ids are ``[batch, S]``.
+    Of fields with several slots ids are ``[batch, S]``, with weights of values ``[batch, S + W]``.
+
+    Raises:
+      InputError: a backbone of one's own that does not work for any number of rows.
     """
-    slots = fields_of(fields).num_slots
+    slots = fields_of(fields).num_columns
     logits = build_forward(config, fields, linear_by_id)
     (batch,) = export.symbolic_shape("batch")
     with _no_source_locations():
-        exported = export.export(jax.jit(logits), platforms=platforms)(
+        given = (
             {name: jax.ShapeDtypeStruct(w.shape, w.dtype) for name, w in weights.items()},
             jax.ShapeDtypeStruct((batch, slots), jnp.int32),
         )
+        try:
+            exported = export.export(jax.jit(logits), platforms=platforms)(*given)
+        except Exception as error:  # Of somebody else's code.
+            if not config.has_own_backbone or isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"backbone {config.model_name} cannot be written into a bundle, where the number "
+                f"of rows is open: {_line(error)}"
+            ) from error
         return bytes(exported.serialize())
 
 

@@ -1,6 +1,7 @@
 """What a cut table leaves of each backbone's network: parameters that only ever met zeros are gone.
 
-A backbone that is not named here has no compact form, and says so.
+A backbone of the library that is not named here has no compact form, and says so. One's own reads
+its input at full width (``models.own_backbone``), and keeps all it has.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 from flax import traverse_util
 
 from optembed_jax.errors import InputError
+from optembed_jax.models.backbone_name import is_own
 from optembed_jax.models.model_config import ModelConfig
 
 
@@ -32,6 +34,8 @@ def shrink(config: ModelConfig, network: Any, dims: Sequence[int], order: Sequen
     Raises:
       InputError: nobody has written what is left of this backbone.
     """
+    if is_own(config.model):
+        return network
     if config.model not in _SHRINK:
         raise InputError(
             f"model {config.model!r} has no compact form: serving/kept_network.py has to say what "

@@ -18,9 +18,9 @@ SCALE = "/scale"
 KERNEL_STORAGES = ("float32", "float16", "int8", "int6", "int4")
 
 
-def kernels_of(names: Mapping[str, object]) -> list[str]:
-    """Names of the kernels among those of a network's arrays, in order."""
-    return [name for name in names if name.endswith(KERNEL)]
+def kernels_of(network: Mapping[str, np.ndarray]) -> list[str]:
+    """Names of the kernels ``[inputs, outputs]`` among a network's arrays, in order."""
+    return [name for name, array in network.items() if name.endswith(KERNEL) and array.ndim == 2]
 
 
 def stored(network: Mapping[str, np.ndarray], storages: Mapping[str, str]) -> dict[str, np.ndarray]:
@@ -67,6 +67,6 @@ def restored(
             numbers = packing.unpack(array, bits, inputs[name]).astype(np.float32)
             scale = tensors[name + SCALE].astype(np.float32)
             found[name] = np.ascontiguousarray((numbers * scale[:, None]).T)
-        elif not name.endswith(KERNEL + SCALE):
+        elif packing.bits_of(storages.get(name.removesuffix(SCALE), "float32")) is None:
             found[name] = array.astype(np.float32)
     return found

@@ -50,6 +50,8 @@ def backbone_of(model: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> 
       InputError: NumPy has no such backbone.
     """
     name = model["model"]
+    if ":" in name:
+        raise InputError(f"{name} is a backbone of its user's own: bundle.Bundle serves it, in JAX")
     if name not in _BACKBONES:
         raise InputError(f"there is no model {name!r} in NumPy, only {', '.join(_BACKBONES)}")
     return _BACKBONES[name](_Network(tensors, len(model["mlp_dims"])))

@@ -1,6 +1,7 @@
 """A saved state, through Orbax (v1 API): written whole or not at all, checked before it is used.
 
-It is a folder that Orbax writes, and a manifest (:mod:`state_manifest`).
+It is a folder that Orbax writes, and a manifest (:mod:`state_manifest`), which also holds what
+Orbax does not compare (:mod:`state_structure`).
 """
 
 import concurrent.futures
@@ -16,7 +17,7 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from optembed_jax.errors import CheckpointError, InputError
-from optembed_jax.storage import barrier, state_manifest
+from optembed_jax.storage import barrier, state_manifest, state_structure
 from optembed_jax.storage.object_store import absolute
 
 Arguments = ParamSpec("Arguments")
@@ -28,7 +29,8 @@ def save(path: epath.PathLike, state: Any) -> None:
 
     Args:
       path: folder to write; its parent must exist.
-      state: pytree whose leaves are arrays or PRNG keys; None stands for an absent part.
+      state: pytree whose leaves are arrays, also without elements, or PRNG keys; None stands for an
+        absent part.
 
     Raises:
       CheckpointError: it cannot be written, such as to a full disk.
@@ -38,9 +40,11 @@ def save(path: epath.PathLike, state: Any) -> None:
         if jax.process_index() == 0:
             state_manifest.remove(folder)
         barrier.wait(f"before {folder}")
-        uninterrupted(ocp.save, folder, _of_all_processes(state))
+        uninterrupted(ocp.save, folder, state_structure.savable(_of_all_processes(state)))
         if jax.process_index() == 0:
-            state_manifest.write(folder, {})
+            state_manifest.write(
+                folder, {state_structure.STRUCTURE: state_structure.describe(state)}
+            )
         barrier.wait(f"after {folder}")
     except Exception as error:  # Orbax and TensorStore raise many kinds.
         with contextlib.suppress(OSError):  # Other threads of Orbax may still be writing.
@@ -64,7 +68,8 @@ def restore(path: epath.PathLike, like: Any, *, on_host: bool = False) -> Any:
       The pytree.
 
     Raises:
-      InputError: no finished state is there, it is damaged, or it has another structure or shapes.
+      InputError: no finished state is there, it is damaged, or it has another structure, shapes,
+        static fields or random generator; the message names the leaf.
     """
     folder = absolute(path)
     if not folder.exists():
@@ -88,8 +93,13 @@ def read(path: epath.PathLike, like: Any, *, on_host: bool = False) -> Any:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
     try:
-        _check_shapes(uninterrupted(ocp.metadata, folder).metadata, like)
-        return uninterrupted(ocp.load, folder, jax.tree.map(expected, like))
+        wanted = state_structure.without_empty(like)
+        _check_shapes(uninterrupted(ocp.metadata, folder).metadata, wanted)
+        structure = state_manifest.content(folder).get(state_structure.STRUCTURE)
+        if structure is not None:  # States of earlier versions have none.
+            state_structure.check(structure, like)
+        found = uninterrupted(ocp.load, folder, jax.tree.map(expected, wanted))
+        return state_structure.with_empty(found, jax.tree.map(expected, like))
     except (ValueError, KeyError, OSError) as error:
         raise InputError(f"the saved state at {path} cannot be used: {error}") from error
 

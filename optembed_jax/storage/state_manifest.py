@@ -26,6 +26,12 @@ def write(folder: epath.Path, content: Mapping[str, Any]) -> None:
     write_whole(folder / MANIFEST, _sealed({**content, "files": files}).encode())
 
 
+def content(folder: epath.Path) -> dict[str, Any]:
+    """The manifest of a state that was verified."""
+    found: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+    return found
+
+
 def verify(path: epath.PathLike) -> dict[str, Any]:
     """Compare a saved state with its manifest.
 

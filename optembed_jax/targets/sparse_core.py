@@ -115,7 +115,7 @@ def limits_of(
                 f"counts have shape {counts.shape}, expected one for each of {rows} rows"
             )
         of_cores = np.bincount(np.arange(rows) % sparse_cores, counts)
-        share = float(of_cores.max() / counts.sum()) if counts.sum() else 1.0
+        share = float(np.max(of_cores) / counts.sum()) if counts.sum() else 1.0
         most = min(samples, int(scipy.stats.binom.isf(_CHANCE, samples, min(share, 1.0))))
     distinct = min(most, -(-rows // sparse_cores))
     return Limits(_rounded(most, _ROWS), _rounded(distinct, _ROWS))

@@ -15,7 +15,7 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from optembed_jax.errors import CheckpointError, InputError
-from optembed_jax.storage import barrier, state_manifest
+from optembed_jax.storage import barrier, state_manifest, state_structure
 from optembed_jax.storage.object_store import absolute
 from optembed_jax.storage.saved_state import read, restore, uninterrupted
 
@@ -80,10 +80,12 @@ class Checkpoints:
             if jax.process_index() == 0:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 state_manifest.remove(folder)
-            writing = uninterrupted(ocp.save_async, folder, state, overwrite=True)
+            savable = state_structure.savable(state)
+            writing = uninterrupted(ocp.save_async, folder, savable, overwrite=True)
         except Exception as error:  # Orbax and TensorStore raise many kinds.
             raise self._failed(folder, error) from error
-        manifest = {"position": dict(position), "needs": sorted(needs)}
+        structure = {state_structure.STRUCTURE: state_structure.describe(state)}
+        manifest = {"position": dict(position), "needs": sorted(needs), **structure}
         self._pending = self._thread.submit(self._finish, step, manifest, writing.result)
 
     def _finish(self, step: int, manifest: dict[str, Any], written: Callable[[], Any]) -> None:

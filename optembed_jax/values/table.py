@@ -128,8 +128,9 @@ class TextTable:
         sizes = np.bincount((self._keys >> self._shift).astype(np.int64), minlength=1 << bits)
         self._buckets = np.zeros((1 << bits) + 1, np.int32)
         np.cumsum(sizes, out=self._buckets[1:])
-        if sizes.max() > _LONGEST_BUCKET:
-            raise InputError(f"{sizes.max()} of the texts have one hash, as no honest ones have")
+        longest = int(np.max(sizes))
+        if longest > _LONGEST_BUCKET:
+            raise InputError(f"{longest} of the texts have one hash, as no honest ones have")
         self._check_distinct(field)
 
     @property

@@ -122,11 +122,40 @@ def _has_utf8(text: str) -> bool:
     return True
 
 
+_OFFSET = re.compile(r"([+-])(\d\d):(\d\d)")
+
+
 def arrow_time_text(text: str | None) -> str | None:
     """The text of a date or time that Arrow wrote with all digits of a fraction."""
     if text is None:
         return None
     return time_text(text) if "-" in text else text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def arrow_time_texts(values: Any) -> list[str | None]:
+    """The texts of an Arrow array of dates or times, without an import of pyarrow.
+
+    Raises:
+      ValueError: Arrow has no text for them, such as of a time zone that it does not know.
+    """
+    try:
+        texts = values.cast("string").to_pylist()
+    except ValueError:
+        # pyarrow 18 writes times of zones with a name only, not of one that is hours and minutes.
+        zone = _OFFSET.fullmatch(getattr(values.type, "tz", None) or "")
+        if zone is None:
+            raise
+        plain = values.cast(f"timestamp[{values.type.unit}]").cast("string").to_pylist()
+        texts = [text and local_time_text(text, *zone.groups()) for text in plain]
+    return [arrow_time_text(text) for text in texts]
+
+
+def local_time_text(text: str, sign: str, hours: str, minutes: str) -> str:
+    """``2020-02-28 23:30:00.5`` of UTC as ``2020-02-29 01:00:00.5+0130``, for ``+01:30``."""
+    offset = datetime.timedelta(hours=int(hours), minutes=int(minutes))
+    utc = datetime.datetime.fromisoformat(text[:19])
+    local = utc + offset if sign == "+" else utc - offset
+    return f"{local}{text[19:]}{sign}{hours}{minutes}"
 
 
 def _shown(value: Any) -> str:

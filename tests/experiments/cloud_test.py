@@ -34,10 +34,12 @@ def assert_parses(arguments):
 
 
 def assert_installs(words):
-    """``pip install`` of the project with extras that it has, at the tested versions."""
-    place = words.index("install", next(i for i, word in enumerate(words) if word.endswith("pip")))
-    assert "--constraint" in words[place:] and "constraints.txt" in words[place:]
-    (project,) = (word for word in words[place:] if word.startswith(".["))
+    """``pip install`` of the project with extras that it has, at the newest tested versions."""
+    (project,) = (word for word in words if word.startswith(".["))
+    command = words[: words.index(project)]
+    command = command[len(command) - command[::-1].index("install") - 1 :]
+    constraints = command[command.index("--constraint") + 1]
+    assert constraints == "constraints-newest.txt" and (ROOT / constraints).is_file()
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     assert set(project[2:-1].split(",")) <= set(setup["options.extras_require"])

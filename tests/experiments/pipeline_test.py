@@ -80,6 +80,7 @@ def test_all_phases_leave_a_summary_that_is_the_same_for_the_same_seed(pipeline,
     assert without_seconds(first) == without_seconds(again)
     assert first["retrain"]["test_auc"] != other["retrain"]["test_auc"]
     assert first["dataset"] == "synthetic" and first["model"] == "deepfm" and first["seed"] == 0
+    assert first["retrain"]["versions"] == first["search"]["versions"] == [first["versions"]]
     assert first["versions"]["jax"] and first["flags"]["t_lr"] == 0.1
     for phase in ("baseline", "supernet", "search", "retrain"):
         result = first[phase]

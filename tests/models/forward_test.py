@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.models import MODEL_NAMES
 from optembed_jax.models.forward import Selection, embed, forward, init_params
@@ -182,3 +183,12 @@ def test_one_field_of_one_column_with_every_row_pruned(randomise, model):
         np.testing.assert_allclose(logits, expected, rtol=1e-6)
     else:
         assert len(set(np.asarray(logits).tolist())) == 1
+
+
+@pytest.mark.parametrize("shape", [(12, 8), (12,)])
+def test_a_table_of_another_width_than_the_models_is_refused(shape, fields, draw_ids):
+    config = ModelConfig(model="fnn", latent_dim=4, mlp_dims=(3,))
+    params, stats = init_params(jax.random.key(0), config, fields)
+    other = params.replace(table=params.table.replace(rows=jnp.zeros(shape)))
+    with pytest.raises(InputError, match=r"rows of shape .* and the model latent_dim 4: \[V, 4\]"):
+        forward(config, other, stats, draw_ids(fields, 4), Selection())

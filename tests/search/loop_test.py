@@ -211,3 +211,61 @@ def test_the_defaults_are_the_papers():
     config = SearchConfig()
     assert (config.generations, config.mutation_num, config.crossover_num) == (30, 10, 10)
     assert (config.m_prob, config.top_k) == (0.1, 15)
+
+
+def checked_by(searcher=None, fitness=None):
+    """One generation of a searcher, or of a fitness under the paper's evolution."""
+    return advance(
+        jax.random.key(0),
+        SearchState.start(3),
+        searcher or paper(3, 8),
+        fitness or Judge([3, 8, 1]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fitness", "message"),
+    [
+        (lambda dims: np.full(len(dims), np.nan), r"fitness of 10 of 10 .* not finite: n"),
+        (lambda dims: np.where(dims[:, 0] > 4, np.inf, 0), r"not finite: inf of \[[5-8], "),
+        (lambda dims: np.zeros((len(dims), 1)), r"float64 \[10, 1\] for 10 candidates; .* \[10\]"),
+        (lambda dims: np.zeros(3), r"float64 \[3\] for 10 candidates"),
+        (lambda dims: 0.5, r"float64 \[\] for 10"),
+        (lambda dims: ["a"] * len(dims), r"gives <U1 \[10\]"),
+        (lambda dims: dims[:, 0] > 3, "gives bool"),
+    ],
+)
+def test_a_fitness_that_is_no_number_for_each_is_refused(fitness, message):
+    with pytest.raises(InputError, match=message):
+        checked_by(fitness=fitness)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda dims, fitness: (dims, fitness), "returns tuple, not a Population"),
+        (lambda dims, fitness: Population(dims[:0], fitness[:0]), "returns nobody"),
+        (lambda dims, fitness: Population(dims[:, :2], fitness), r"dims \[2, 2\] .* not \[K, 3\]"),
+        (lambda dims, fitness: Population(dims, fitness[:1]), r"fitness \[1\]"),
+        (lambda dims, fitness: Population(dims * 1.0, fitness), "dims of float64, not integers"),
+        (lambda dims, fitness: Population(dims[::-1], fitness[::-1]), "the best comes first"),
+        (lambda dims, fitness: Population(dims, fitness + 1), r"fitness of 1.0, and it has -?0.0"),
+        (lambda dims, fitness: Population(dims + 1, fitness), "was never scored on all rows"),
+        (lambda dims, fitness: Population(dims, fitness * np.nan), "fitness of nan"),
+    ],
+)
+def test_a_searcher_that_returns_no_population_is_refused(returned, message):
+    def searcher(key, population, score):
+        dims = np.array([[3, 8, 1], [3, 7, 1]], np.int32)
+        return returned(dims, score(dims))
+
+    with pytest.raises(InputError, match=message):
+        checked_by(searcher)
+
+
+def test_a_searcher_of_ones_own_is_taken_as_it_is():
+    def searcher(key, population, score):
+        dims = np.array([[3, 8, 1], [3, 7, 1]], np.int32)
+        return Population(dims, score(dims))
+
+    assert checked_by(searcher).population.winner.tolist() == [3, 8, 1]

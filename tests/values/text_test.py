@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optembed_jax.errors import InputError
-from optembed_jax.values.text import text_of, time_text
+from optembed_jax.values.text import local_time_text, text_of, time_text
 
 UTC = datetime.UTC
 EAST = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
@@ -66,7 +66,7 @@ class Colour(enum.StrEnum):
         (np.datetime64("2024-03-02T00:00:00.000000000"), "2024-03-02"),
         (np.datetime64("2024-03-02T14:30"), "2024-03-02 14:30:00"),
         (np.datetime64("2024-03-02T00:00:00.000000001"), "2024-03-02 00:00:00.000000001"),
-        (np.datetime64("NaT"), None),
+        (np.datetime64("NaT", "s"), None),
         (datetime.time(14, 30), "14:30:00"),
         (datetime.time(14, 30, 1, 500_000), "14:30:01.5"),
         (datetime.time(14, 30, 0, 100_000, tzinfo=UTC), "14:30:00.1+00:00"),
@@ -89,7 +89,7 @@ def test_the_text_of_a_value(value, text):
 
 @pytest.mark.parametrize("value", [[1], {"a": 1}, (1, 2), np.zeros(2), object(), 1j,
     np.complex128(1j), np.complex64(1), np.array(1j), np.zeros((), "i4,f4")[()],
-    np.zeros((), "i4,f4"), np.timedelta64(5, "D"), np.timedelta64("NaT"), np.array(5, "m8[s]"),
+    np.zeros((), "i4,f4"), np.timedelta64(5, "D"), np.timedelta64("NaT", "s"), np.array(5, "m8[s]"),
     datetime.timedelta(5)])  # fmt: skip
 def test_what_is_no_plain_value_is_refused(value):
     with pytest.raises(InputError, match="one plain value is needed"):
@@ -123,3 +123,15 @@ def test_a_moment_comes_back_from_its_text(moment):
 @pytest.mark.parametrize("text", ["2024-3-2", "x", "14:30", "2024-03-02Z", "2024-03-02 25", "12"])
 def test_other_texts_stay(text):
     assert time_text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("utc", "zone", "local"),
+    [
+        ("2020-02-28 23:30:00.5", ("+", "01", "30"), "2020-02-29 01:00:00.5+0130"),
+        ("2020-03-01 00:10:00", ("-", "08", "00"), "2020-02-29 16:10:00-0800"),
+        ("1969-12-31 23:59:59.999999999", ("+", "00", "00"), "1969-12-31 23:59:59.999999999+0000"),
+    ],
+)
+def test_a_local_time_is_that_of_utc_and_its_distance(utc, zone, local):
+    assert local_time_text(utc, *zone) == local

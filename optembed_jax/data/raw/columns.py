@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from optembed_jax.data.raw import packing
-from optembed_jax.values.cells import Cells
+from optembed_jax.data.raw.missing import null_where
+from optembed_jax.values.cells import LEAST_WEIGHT, MOST_WEIGHT, Cells
 from optembed_jax.values.numbers import MISSING_NUMBERS
 from optembed_jax.values.rule import Rule
 
@@ -58,6 +59,11 @@ class Column:
     def slots(self) -> int:
         """The most values of a cell."""
         return 1 if self.cells is None else self.cells.max_values
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether the values of its cells have weights."""
+        return self.cells is not None and self.cells.weighted
 
     @property
     def is_plain(self) -> bool:
@@ -179,7 +185,7 @@ def numbers(values: pa.StringArray) -> np.ndarray:
 
 def _without_missing(values: pa.StringArray) -> pa.StringArray:
     missing = pc.is_in(values, value_set=pa.array(MISSING_NUMBERS))
-    return pc.if_else(missing, pa.scalar(None, pa.string()), values)
+    return null_where(values, missing)
 
 
 def not_a_number(values: pa.StringArray) -> np.ndarray:
@@ -201,14 +207,10 @@ def _is_number(text: str | None) -> bool:
         return False
 
 
-LEAST_WEIGHT, MOST_WEIGHT = 1e-12, 1e12
-"""So far that sums of weights, and of their squares, are numbers in 32 bits."""
-
-
 def weights(values: pa.StringArray) -> np.ndarray:
     """Float64 of distinct raw values: 0, or within the limits; NaN elsewhere, where missing too."""
     bad = not_a_number(values)
-    found = numbers(pc.if_else(pa.array(bad), pa.scalar(None, pa.string()), values))
+    found = numbers(null_where(values, bad))
     usable = (found == 0) | ((found >= LEAST_WEIGHT) & (found <= MOST_WEIGHT))
     return np.where(usable, found, np.nan)
 

@@ -6,7 +6,8 @@ has eight bytes, coding and merging work on integers; everywhere else on the str
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from optembed_jax.data.raw.missing import null_where
 
 _WIDTH = 8
 
@@ -46,7 +47,7 @@ def unpack(keys: pa.Array) -> pa.StringArray:
     )
     if not missing.any():
         return strings
-    return pc.if_else(pa.array(missing), pa.scalar(None, pa.string()), strings)
+    return null_where(strings, missing)
 
 
 def sortable(values: pa.Array) -> np.ndarray | None:

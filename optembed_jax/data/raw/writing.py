@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from optembed_jax.data.raw.missing import null_where
 from optembed_jax.values.rule import (
     BINARY,
     BLANKS,
@@ -49,7 +50,7 @@ def without_blanks(values: pa.Array) -> pa.Array:
     if not any(np.isin(letter, _BLANK_BYTES).any() for letter in edges):
         return values
     trimmed = pc.utf8_trim(values, BLANKS)
-    return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
+    return null_where(trimmed, pc.equal(trimmed, ""))
 
 
 def canonical_values(values: pa.Array, rule: Rule) -> pa.Array:

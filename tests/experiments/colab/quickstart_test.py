@@ -1,8 +1,11 @@
 """The notebook runs from top to bottom, as a person would run it, on small settings."""
 
+import contextlib
 import json
 import pathlib
+import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -49,8 +52,40 @@ def test_its_cells_run_in_order(notebook, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "V = 9,151 rows" in told and "test AUC: full table" in told
     assert 0.5 < names["full_auc"] < 1 and 0.5 < names["small_auc"] < 1
+    assert 0.5 < names["own_auc"] < 1 and names["importance"].max() > 0
     assert 0 < names["kept"] < 1 and np.abs(names["gradient_of_thresholds"]).max() > 0
     assert np.abs(names["gradient_of_rows"]).max() > 0
     assert table_parameters(names["rows_kept"], names["winner"]) <= names["limit"]
     assert names["a"].shape == (1_024,)
     np.testing.assert_allclose(names["a"], names["b"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("programs", "platforms", "backend", "message"),
+    [
+        ({"nvidia-smi"}, None, "cpu", "has a GPU, and JAX does not see it: %pip install 'jax"),
+        ({"nvidia-smi"}, None, "gpu", None),
+        ({"nvidia-smi"}, "cpu", "cpu", None),
+        (set(), None, "cpu", None),
+    ],
+    ids=["lost", "there", "not-wanted", "none"],
+)
+def test_a_runtime_that_lost_its_accelerator_is_told(
+    notebook, monkeypatch, programs, platforms, backend, message
+):
+    (cell,) = (cell for cell in notebook["cells"] if cell["id"] == "accelerator")
+    monkeypatch.setattr(shutil, "which", lambda name: name if name in programs else None)
+    monkeypatch.setattr(pathlib.Path, "glob", lambda path, pattern: iter(()))
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    before = jax.config.jax_platforms
+    jax.config.update("jax_platforms", platforms)
+    try:
+        told = (
+            contextlib.nullcontext()
+            if message is None
+            else pytest.raises(RuntimeError, match=message)
+        )
+        with told:
+            exec(compile("".join(cell["source"]), cell["id"], "exec"), {})
+    finally:
+        jax.config.update("jax_platforms", before)

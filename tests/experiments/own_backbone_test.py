@@ -1,0 +1,58 @@
+"""A backbone of a user's own through every phase, by commands."""
+
+import json
+
+import numpy as np
+import pyarrow.csv
+
+from experiments import export, predict
+from experiments.run import runs
+from optembed_jax.serving.bundle import Bundle
+
+FLAGS = {
+    "dataset": "synthetic",
+    "synthetic_rows": 1500,
+    "synthetic_field_size": 30,
+    "synthetic_signal_fields": 2,
+    "synthetic_noise_fields": 1,
+    "latent_dim": 4,
+    "batch_size": 256,
+    "epochs": 1,
+    "generations": 1,
+    "mutation_num": 2,
+    "crossover_num": 2,
+    "top_k": 2,
+}
+
+
+def test_all_phases_bundle_and_prediction(command, tmp_path, capsys):
+    names = {"data_dir": tmp_path / "data", "workdir": tmp_path / "run"}
+    own = {"model": "outside_backbones:NnxAttention"}
+    assert command(runs.pipeline_main, **names, **FLAGS, **own) == 0, capsys.readouterr().err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["model"] == summary["flags"]["model"] == own["model"]
+    assert all("test_auc" in summary[phase] for phase in ("baseline", "supernet", "retrain"))
+    # Other code under the same flags is another run.
+    other = {"model": "outside_backbones:SMALL_ATTENTION"}
+    assert command(runs.pipeline_main, **names, **FLAGS, **other) == 2
+    assert "phase baseline" in capsys.readouterr().err
+
+    bundle = {"bundle": tmp_path / "bundle", "sample": tmp_path / "rows.csv", "platforms": "cpu"}
+    assert command(export.main, **names, **bundle) == 2
+    assert "say so again, --model=outside_backbones:NnxAttention" in capsys.readouterr().err
+    assert command(export.main, **names, **bundle, **own, storage="int8", max_auc_drop=0.05) == 0
+    loaded = Bundle.load(bundle["bundle"])
+    assert loaded.manifest["kernels"] and loaded.manifest["metrics"]["test_auc"]
+    scores = {"input": bundle["sample"], "output": tmp_path / "scores.csv"}
+    assert command(predict.main, bundle=bundle["bundle"], **scores) == 0
+    found = pyarrow.csv.read_csv(scores["output"])["probability"].to_numpy()
+    expected = loaded.predict(pyarrow.csv.read_csv(bundle["sample"]))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert np.ptp(found) > 0
+
+
+def test_a_backbone_that_is_not_there_is_a_line(command, tmp_path, capsys):
+    names = {"data_dir": tmp_path / "data", "workdir": tmp_path / "run"}
+    assert command(runs.pipeline_main, **names, **FLAGS, model="no_such_module:A") == 2
+    error = capsys.readouterr().err
+    assert "no module 'no_such_module'" in error and error.count("\n") == 1

@@ -1,0 +1,34 @@
+import importlib.metadata
+import platform
+
+import pytest
+from etils.epath import Path
+
+from experiments.run import trained_under
+from optembed_jax import __version__
+from optembed_jax.errors import InputError
+
+
+def test_a_phase_notes_the_versions_it_began_under_and_each_it_went_on_under(tmp_path, monkeypatch):
+    folder = Path(tmp_path)
+    assert trained_under.noted(folder) == []
+    now = trained_under.current()
+    assert now["python"] == platform.python_version() and now["optembed-jax"] == __version__
+    assert now["jax"] == importlib.metadata.version("jax")
+    for _ in range(2):
+        trained_under.note(folder)
+        assert trained_under.noted(folder) == [now]
+    later = {**now, "jax": "99.0"}
+    monkeypatch.setattr(trained_under, "current", lambda: later)
+    trained_under.note(folder)
+    trained_under.note(folder)
+    assert trained_under.noted(folder) == [now, later]
+    monkeypatch.undo()
+    trained_under.note(folder)
+    assert trained_under.noted(folder) == [now, later, now]
+
+
+def test_a_damaged_note_is_told(tmp_path):
+    (tmp_path / "versions.json").write_text("[")
+    with pytest.raises(InputError, match=r"versions\.json cannot be read .* run the phase again"):
+        trained_under.note(Path(tmp_path))
