@@ -126,7 +126,7 @@ def train(
     table_flags = {"dataset": "table", "label": "click", "categorical": list(_SIZES)}
     warm = {"warm_start": before if is_warm else None, "keep_shape": way == "kept"}
     project_flags.adopt({**SMALL, **table_flags, **of_the_day, **warm})
-    with_epochs: Any = flags.FLAGS["epochs"].value
+    with_epochs = int(flags.FLAGS["epochs"].value or 1)
     flags.FLAGS["epochs"].value = with_epochs // 2 if is_warm else with_epochs
     try:
         run = runs.open_run()

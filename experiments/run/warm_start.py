@@ -21,7 +21,6 @@ from experiments.run.warm_options import WarmOptions
 from optembed_jax.data import PreparedData, catalog
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.models.backbone_name import KnownByName
 from optembed_jax.models.forward import Params, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import of_all_rows, shifted
@@ -45,10 +44,10 @@ _FROM = {
 """Which of the earlier phases each starts from: the first that is finished."""
 
 _SAME = (
-    *("model", "latent_dim", "mlp_dims", "cross_layers", "pooling"),
+    *("latent_dim", "mlp_dims", "cross_layers", "pooling"),
     *("mode", "mode_threshold", "mode_oov", "mode_linear"),
 )
-"""Settings of the model that have to be those of the earlier run."""
+"""Settings of the model that, beside its name, have to be those of the earlier run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,18 +268,10 @@ def open_warm_start(
     had: dict[str, Any] = {
         k: tuple(v) if k == "mlp_dims" else v for k, v in flags.items() if k in known
     }
-    if ":" in had["model"]:  # A backbone from outside, which no file makes us import.
-        is_ours = had["model"] == settings.model.model_name
-        had["model"] = settings.model.model if is_ours else KnownByName(had["model"], False)
-    model = ModelConfig(**had)
-    today, then = settings.model.as_record(), model.as_record()
+    _check_same(path, "model", settings.model.model_name, had.get("model"))
+    model = ModelConfig(**{**had, "model": settings.model.model})  # Perhaps a module of one's own.
     for name in _SAME:
-        now, was = today[name], then[name]
-        if now != was:
-            raise InputError(
-                f"warm_start {path} was trained with --{name}={_told(was)}, and this run asks for "
-                f"{_told(now)}: they have to be the same"
-            )
+        _check_same(path, name, getattr(settings.model, name), getattr(model, name))
     before = catalog.with_vocabulary(dataset, settings.data_dir, fingerprint)
     if before is None:
         raise InputError(
@@ -295,6 +286,14 @@ def open_warm_start(
         raise InputError(f"warm_start {path} does not fit the data set: {error}") from error
     identity = _identity(path, fingerprint)
     return WarmStart(path, identity, model, before, prepared, settings.train.row_rule, source)
+
+
+def _check_same(path: Path, name: str, now: Any, was: Any) -> None:
+    if now != was:
+        raise InputError(
+            f"warm_start {path} was trained with --{name}={_told(was)}, and this run asks for "
+            f"{_told(now)}: they have to be the same"
+        )
 
 
 def _told(value: Any) -> str:

@@ -8,6 +8,7 @@ DIR/tune/rungs/<strength>/    the training with a strength: metrics.jsonl, resul
 DIR/retrain/finalists/        the tables of a short list, until the best of them is known
 DIR/<phase>/metrics.jsonl     a line per epoch or generation
 DIR/<phase>/state/            the model that the phase leaves
+DIR/<phase>/memory.safetensors  moments and counts of its optimisers, for a warm start
 DIR/<phase>/result.json       written last, so that its presence means the phase is finished
 DIR/summary.json              the whole run
 DIR/report.html               the same for people, with pictures

@@ -192,6 +192,31 @@ def test_the_shape_is_kept_and_free_places_go_to_new_values(run, first, tmp_path
 
 
 @pytest.mark.parametrize(
+    "how",
+    [
+        {"table_update": "sparse", "parallelism": "sharded"},
+        {"table_update": "dense", "parallelism": "sharded", "exchange": "all_to_all"},
+    ],
+)
+def test_sharded_and_sparse_tables_begin_alike(run, first, days, tmp_path, how):
+    whole = days / "whole"
+    if not whole.exists():
+        assert run(runs.phase_main("supernet"), whole, 2, warm_start=first) == 0
+    assert run(runs.phase_main("supernet"), tmp_path / "run", 2, warm_start=first, **how) == 0
+    one, other = (array_file.load(at / "supernet" / MEMORY) for at in (whole, tmp_path / "run"))
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        np.testing.assert_allclose(other[name], array, rtol=2e-2, atol=1e-5, err_msg=name)
+
+
+def test_other_moments_are_not_taken_up_and_the_record_says_so(run, first, tmp_path):
+    flags = {"table_optimiser": "rowwise_adagrad", "table_lr": 0.02}
+    assert run(runs.phase_main("supernet"), tmp_path / "run", 2, warm_start=first, **flags) == 0
+    found = summary_of(tmp_path / "run")["supernet"]["warm_start"]
+    assert found == {"from": "supernet", "moments": False}
+
+
+@pytest.mark.parametrize(
     ("flags", "told"),
     [
         ({"model": "fnn"}, "--model=deepfm, and this run asks for fnn"),
