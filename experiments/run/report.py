@@ -6,7 +6,7 @@ from typing import Any
 from experiments.run import front, trained_under
 from experiments.run.feature_report import with_saliency
 from experiments.run.settings import Settings
-from experiments.run.workdir import PHASES, Workdir, write_json
+from experiments.run.workdir import AS_TOLD, Workdir, write_json
 
 
 def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
@@ -15,7 +15,7 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
     Returns:
       What was written.
     """
-    results = {phase: workdir.result(phase) for phase in PHASES}
+    results = {phase: workdir.result(phase) for phase in AS_TOLD}
     finished = {phase: result for phase, result in results.items() if result is not None}
     fields = [result["fields"] for result in finished.values() if "fields" in result]
     supernet = finished.get("supernet", {}).get("fields", [])
@@ -43,6 +43,7 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
             "retrain_group_lasso": settings.retrain.group_lasso,
             "pick": settings.pick,
             "finalists": settings.has_finalists,
+            "method": settings.method,
             "verify_seeds": settings.verify_seeds,
             **({"tune": "none"} if settings.tune is None else settings.tune.as_flags()),
             "seed": settings.seed,
@@ -60,7 +61,7 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
 def phase_table(summary: dict[str, Any]) -> str:
     """A line per phase."""
     full = summary["baseline"]["table_parameters"] if "baseline" in summary else None
-    grouped = any("test_gauc" in summary.get(phase, {}) for phase in PHASES)
+    grouped = any("test_gauc" in summary.get(phase, {}) for phase in AS_TOLD)
     lines = [
         [
             "phase",
@@ -76,7 +77,7 @@ def phase_table(summary: dict[str, Any]) -> str:
             "seconds",
         ]
     ]
-    for phase in PHASES:
+    for phase in AS_TOLD:
         result = summary.get(phase, {})
         if "table_parameters" not in result:
             continue
@@ -84,7 +85,7 @@ def phase_table(summary: dict[str, Any]) -> str:
         lines.append(
             [
                 phase,
-                f"{result['val_auc']:.4f}",
+                _figure(result.get("val_auc")),
                 f"{result['test_auc']:.4f}" if "test_auc" in result else "-",
                 *([_figure(result.get("test_gauc"))] if grouped else []),
                 f"{result['test_logloss']:.4f}" if "test_logloss" in result else "-",
@@ -166,7 +167,7 @@ def frequency_table(summary: dict[str, Any]) -> str:
     """Of the rows seen so often in the training split, how many the last phase keeps."""
     bands = [
         summary[phase]["rows_by_frequency"]
-        for phase in PHASES
+        for phase in AS_TOLD
         if "rows_by_frequency" in summary.get(phase, {})
     ]
     lines = [["seen in training", "rows", "rows kept", "share kept"]]
@@ -198,7 +199,7 @@ def findings(summary: dict[str, Any]) -> list[str]:
         )
     warnings = [
         f"warning: {phase}: {warning}"
-        for phase in PHASES
+        for phase in AS_TOLD
         for warning in summary.get(phase, {}).get("warnings", [])
     ]
     return [*found, *(["\n".join(warnings)] if warnings else [])]

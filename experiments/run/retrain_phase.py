@@ -5,6 +5,7 @@ from typing import Any
 
 from etils.epath import Path
 
+from experiments.run.choose_phase import choice_of
 from experiments.run.finalists import (
     Finalist,
     Training,
@@ -16,17 +17,20 @@ from experiments.run.finalists import (
 from experiments.run.trained import Run, cut_to, load_trained
 from experiments.run.training_phases import retrain_as
 from experiments.run.workdir import UNDER_WAY, write_text
+from optembed_jax.rivals.registry import OPTEMBED
 from optembed_jax.storage import saved_state
 
 
 def retrain(run: Run, folder: Path) -> dict[str, Any]:
-    """Train with the rows and dimensions that were found; the record of the phase.
+    """Train with the rows and dimensions that were found or chosen; the record of the phase.
 
     With ``--finalists`` the simple rules of the same size are trained too, with the same seed, and
     the model with the best validation AUC is the one that the phase leaves. Where nothing was
     searched, the supernet stands in their place: it trained with all columns, as the retrained
     model does, and with all rows, and sometimes is the better one even without most of them.
     """
+    if run.settings.method != OPTEMBED:
+        return retrain_as(run, folder, choice_of(run))
     supernet = None if run.settings.model.searches_dims else _supernet(run)
     winner = winner_of(run, "retrain") if supernet is None else supernet.finalist.model
     if not run.settings.has_finalists:

@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable
 
 from experiments.run import flags, processes, report
+from experiments.run.choose_phase import limit_of
 from experiments.run.phases import phase_flags, phases_asked, run_phase
 from experiments.run.progress import DataProgress, Progress
 from experiments.run.search_setup import check_budget
@@ -12,6 +13,7 @@ from experiments.run.trained import Run
 from experiments.run.tune_phase import with_chosen
 from experiments.run.workdir import Workdir
 from optembed_jax import data
+from optembed_jax.rivals.registry import OPTEMBED
 
 
 def open_run() -> Run:
@@ -34,7 +36,10 @@ def open_run() -> Run:
         progress.say(f"note: {line}")
     workdir.check_data(settings.dataset, prepared.fingerprint)
     # Before anything runs, so that a contradiction costs no time.
-    check_budget(settings.model, settings.search_options, prepared.fields)
+    if settings.method == OPTEMBED:
+        check_budget(settings.model, settings.search_options, prepared.fields)
+    else:
+        limit_of(settings, prepared.fields)
     for phase in phases_asked(settings):
         if not workdir.check_flags(phase, phase_flags(phase, settings)):
             workdir.check_later(phase)
