@@ -9,8 +9,6 @@ flags are those of every run. The same command goes on where it was stopped. Lea
 and compare.svg in DIR.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from experiments.run import cli, comparison, comparison_report, data_flags
@@ -20,6 +18,7 @@ from experiments.run.workdir import write_json, write_text
 from optembed_jax import data
 from optembed_jax.errors import InputError
 from optembed_jax.rivals.registry import METHODS
+from optembed_jax.storage.object_store import in_file_system
 
 flags.adopt_module_key_flags(project_flags)
 
@@ -36,7 +35,8 @@ def main() -> None:
         shares = tuple(float(share) for share in flags.FLAGS.budgets)
     except ValueError as error:
         raise InputError(f"--budgets must be numbers, such as 0.1,0.2: {error}") from error
-    settings, folder = project_flags.settings(), Path(project_flags.workdir())
+    settings = project_flags.settings()
+    folder = in_file_system(project_flags.workdir(), "--workdir")
     progress = Progress()
     prepared = data.prepare(
         settings.dataset, settings.data, settings.data_dir, DataProgress(progress), None

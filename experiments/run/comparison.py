@@ -9,18 +9,20 @@ Data are prepared once. The plain model of a seed is trained once, and a superne
 budgets that its flags do not depend on: the phase's folder is copied to where it is wanted next.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.run.workdir import write_json
-from optembed_jax.errors import InputError
+from optembed_jax.errors import InputError, Stopped
 from optembed_jax.models.model_config import DEFAULT_ROW_KEEP
 from optembed_jax.rivals.registry import OPTEMBED, rival_of
 
@@ -28,6 +30,9 @@ FULL = "full"
 """The plain model with the whole table, as it stands in a comparison."""
 
 Record = dict[str, Any]
+
+_LOCKS: list[int] = []
+"""File descriptors of the locks that are held, which commands inherit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,8 +123,32 @@ def begin(folder: Path, grid: Grid) -> None:
                 f"for {wanted[changed[0]]}; use another --workdir"
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(plan, wanted)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a comparison's folder: two commands in one run would spoil it.
+
+    The commands of cells hold it too, so that one that outlives a killed comparison is waited for.
+
+    Raises:
+      InputError: another comparison, or a run that it left behind, holds the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"{folder} is held by another comparison, or by a run that a killed one left "
+                "behind; wait until it has ended"
+            ) from error
+        _LOCKS.append(file.fileno())
+        try:
+            yield
+        finally:
+            _LOCKS.remove(file.fileno())
 
 
 def run_cell(folder: Path, grid: Grid, cell: Cell) -> Record:
@@ -164,7 +193,14 @@ def run_all(
     folder: Path, grid: Grid, say: Callable[[str], None], clock: Callable[[float], str]
 ) -> list[Record]:
     """Run all cells that are not finished; ``say`` is told of each, with what is left."""
-    begin(folder, grid)
+    with locked(folder):
+        begin(folder, grid)
+        return _run_each(folder, grid, say, clock)
+
+
+def _run_each(
+    folder: Path, grid: Grid, say: Callable[[str], None], clock: Callable[[float], str]
+) -> list[Record]:
     cells, records, spent = grid.cells(), list[Record](), list[float]()
     for number, cell in enumerate(cells, 1):
         started, is_new = (
@@ -240,19 +276,27 @@ def _command(main: str, arguments: Sequence[str]) -> str | None:
     Raises:
       InputError: any other failure.
     """
-    done = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-m", f"experiments.{main}", *arguments],
-        check=False,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        pass_fds=_LOCKS,
     )
-    last = (done.stderr.strip().splitlines() or [""])[-1].removeprefix("error: ")
-    if done.returncode == 0 and "stopped by SIGTERM" not in last:
+    try:
+        told = process.communicate()[1]
+    except BaseException:
+        process.terminate()  # It saves what it needs to go on.
+        process.wait()
+        raise
+    last = (told.strip().splitlines() or [""])[-1].removeprefix("error: ")
+    if "stopped by SIGTERM" in last:
+        raise Stopped("SIGTERM")
+    if process.returncode == 0:
         return None
-    if done.returncode == 2 and ("budget of" in last or "max_table_bytes=" in last):
+    if process.returncode == 2 and ("budget of" in last or "max_table_bytes=" in last):
         return last
-    raise InputError(f"experiments.{main} of {' '.join(arguments)}: {last or done.returncode}")
+    raise InputError(f"experiments.{main} of {' '.join(arguments)}: {last or process.returncode}")
 
 
 def _require(refused: str | None) -> None:

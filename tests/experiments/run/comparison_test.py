@@ -6,7 +6,7 @@ import pytest
 
 from experiments.run import comparison, comparison_report
 from experiments.run.comparison import Cell, Grid
-from optembed_jax.errors import InputError
+from optembed_jax.errors import InputError, Stopped
 
 
 def grid(**changed):
@@ -139,6 +139,34 @@ def test_a_folder_of_another_comparison_is_refused(made, tmp_path):
 def test_a_run_that_fails_is_told_with_its_command():
     with pytest.raises(InputError, match="no_such_flag"):
         comparison._command("pipeline", ["--no_such_flag=1"])
+
+
+def test_a_folder_is_of_one_command_at_a_time(tmp_path):
+    with (
+        comparison.locked(tmp_path / "new"),
+        pytest.raises(InputError, match="is held by another comparison"),
+        comparison.locked(tmp_path / "new"),
+    ):
+        pass
+    with comparison.locked(tmp_path / "new"):
+        assert len(comparison._LOCKS) == 1
+    assert not comparison._LOCKS
+
+
+def test_a_run_that_was_stopped_stops_the_comparison(monkeypatch, tmp_path):
+    class Process:
+        returncode = 0
+
+        def __init__(self, command, **options):
+            pass
+
+        def communicate(self):
+            return None, "a line\nstopped by SIGTERM: SIGTERM; the same command goes on\n"
+
+    monkeypatch.setattr(comparison.subprocess, "Popen", Process)
+    with pytest.raises(Stopped):
+        run_all(tmp_path)
+    assert not list(tmp_path.glob("cells/*/result.json"))
 
 
 def record(method, share, seed, auc):
