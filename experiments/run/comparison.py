@@ -108,7 +108,7 @@ class Grid:
 
 
 def begin(folder: Path, grid: Grid) -> None:
-    """Make the folder of a comparison, or go on with it.
+    """Make the folder of a comparison, or go on with it; it may grow by methods, budgets, seeds.
 
     Raises:
       InputError: it is of another comparison.
@@ -116,13 +116,13 @@ def begin(folder: Path, grid: Grid) -> None:
     plan, wanted = folder / "plan.json", json.loads(json.dumps(dataclasses.asdict(grid)))
     if plan.exists():
         found = json.loads(plan.read_text(encoding="utf-8"))
-        changed = [name for name in wanted if found.get(name) != wanted[name]]
+        of_all_runs = ("parameters", "given")
+        changed = [name for name in of_all_runs if found.get(name) != wanted[name]]
         if changed:
             raise InputError(
-                f"{folder} compares with {changed[0]} {found.get(changed[0])}, and the flags ask "
+                f"{folder} was begun with {changed[0]} {found.get(changed[0])}, and the flags ask "
                 f"for {wanted[changed[0]]}; use another --workdir"
             )
-        return
     write_json(plan, wanted)
 
 

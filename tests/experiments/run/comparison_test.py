@@ -130,10 +130,16 @@ def test_killed_five_times_it_comes_to_the_same(made, tmp_path):
     assert len(ran) == before
 
 
-def test_a_folder_of_another_comparison_is_refused(made, tmp_path):
-    run_all(tmp_path)
-    with pytest.raises(InputError, match=r"compares with seeds 2, .* for 3; use another --workdir"):
-        run_all(tmp_path, seeds=3)
+def test_a_folder_of_other_runs_is_refused_and_one_may_grow(made, tmp_path):
+    few = run_all(tmp_path, seeds=1)
+    before = len(made[0])
+    grown = run_all(tmp_path, seeds=3, methods=("optembed", "frequency", "uniform"))
+    assert len(grown) > len(few) and all(record in grown for record in few)
+    assert not [
+        f for _, f in made[0][before:] if (f.get("method"), f.get("seed")) == ("optembed", "0")
+    ]
+    with pytest.raises(InputError, match=r"begun with given .* for \['--lr=1'\]; use another"):
+        run_all(tmp_path, given=("--lr=1",))
 
 
 def test_a_run_that_fails_is_told_with_its_command():
