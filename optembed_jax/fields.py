@@ -4,6 +4,7 @@
 ``B``  examples in a batch
 ``F``  fields (columns of the data set)
 ``S``  slots: places for ids of an example, over all fields; ``F`` where each has one value
+``W``  slots whose values have a weight each; 0 where no field has any
 ``V``  features: rows of the embedding table, over all fields
 ``D``  the largest embedding dimension: columns of the embedding table
 ``C``  candidates scored by one call
@@ -16,6 +17,9 @@ own read.
 
 A field whose cells hold several values has several slots, side by side: an example's values fill
 the first of them, in the others stands ``V``, which reads nothing (``method.bag``).
+
+Where values have weights, the array of ids carries them, so that each way that ids take is theirs
+too: it is int32 ``[B, S + W]``, behind the ids the bits of float32 weights, slot by slot.
 """
 
 import dataclasses
@@ -35,6 +39,7 @@ class Fields:
       names: the ``F`` field names, unique.
       sizes: the ``F`` block sizes in rows, each at least 1 (the OOV row is counted).
       slots: the most values of a cell of each field, ``F``, each at least 1; empty: 1 of all.
+      weighted: whether the values of each field have weights, ``F``; empty: of none.
 
     Raises:
       InputError: no field, unequal lengths, a repeated name, a block without a row, or a field
@@ -44,6 +49,7 @@ class Fields:
     names: tuple[str, ...]
     sizes: tuple[int, ...]
     slots: tuple[int, ...] = ()
+    weighted: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -63,6 +69,12 @@ class Fields:
         for name, slots in zip(self.names, self.slots, strict=True):
             if slots < 1:
                 raise InputError(f"field {name!r} has {slots} slots; a value needs 1")
+        if not self.weighted:
+            object.__setattr__(self, "weighted", (False,) * len(self.names))
+        if len(self.weighted) != len(self.names):
+            raise InputError(
+                f"{len(self.names)} field names but weighted of {len(self.weighted)} fields"
+            )
 
     @property
     def num_fields(self) -> int:
@@ -78,6 +90,16 @@ class Fields:
     def num_slots(self) -> int:
         """``S``."""
         return sum(self.slots)
+
+    @property
+    def num_columns(self) -> int:
+        """``S + W``: numbers of an example, its ids and the weights of its values."""
+        return self.num_slots + len(self.weighted_slots)
+
+    @functools.cached_property
+    def weighted_slots(self) -> np.ndarray:
+        """The slots whose values have weights, int64 ``[W]``."""
+        return np.flatnonzero(np.repeat(np.array(self.weighted, bool), self.slots))
 
     @functools.cached_property
     def field_of_slot(self) -> np.ndarray:
@@ -96,10 +118,11 @@ class Fields:
 
     @property
     def oov_example(self) -> np.ndarray:
-        """An example of values without a row, one of each field: int32 ``[S]``."""
+        """An example of values without a row, one of each field, of weight 1: int32 ``[S + W]``."""
         ids = np.full(self.num_slots, self.num_features, np.int32)
         ids[np.cumsum(self.slots) - self.slots] = self.offsets
-        return ids
+        weights = (ids < self.num_features).astype(np.float32)[self.weighted_slots]
+        return np.concatenate([ids, weights.view(np.int32)])
 
     @functools.cached_property
     def field_of_row(self) -> np.ndarray:
@@ -124,7 +147,8 @@ class Fields:
           is not kept, ``V`` of the smaller fields, behind the last.
         """
         kept = self.rows_per_field(rows)
-        small = Fields(self.names, tuple(max(int(count), 1) for count in kept), self.slots)
+        sizes = tuple(max(int(count), 1) for count in kept)
+        small = dataclasses.replace(self, sizes=sizes)
         mask = np.asarray(rows) != 0
         place = np.full(self.num_features, small.num_features, np.int32)
         first = small.offsets - np.concatenate([[0], np.cumsum(kept)[:-1]])
@@ -135,15 +159,17 @@ class Fields:
         """Ids of examples as int32 ``[N, F]``, of fields with several values ``[N, S]``.
 
         Every id has to lie in its field's block: places within a field become ids by its offset.
+        Where values have weights ``[N, S + W]``; what a weight may be is not looked at.
 
         Raises:
           InputError: another shape, other numbers than integers, or an id of another field.
         """
         array = np.asarray(ids)
-        if array.ndim != 2 or array.shape[1] != self.num_slots:
-            raise InputError(f"ids have shape {array.shape}, expected [N, {self.num_slots}]")
+        if array.ndim != 2 or array.shape[1] != self.num_columns:
+            raise InputError(f"ids have shape {array.shape}, expected [N, {self.num_columns}]")
         if not np.issubdtype(array.dtype, np.integer):
             raise InputError(f"ids are {array.dtype}, expected integers")
+        array, whole = array[:, : self.num_slots], array
         of_slot = self.field_of_slot
         ends = self.offsets + np.asarray(self.sizes)
         wrong = (array < self.offsets[of_slot]) | (array >= ends[of_slot])
@@ -156,4 +182,4 @@ class Fields:
                 f"row {row}: id {array[row, slot]} is not one of field {self.names[field]!r} "
                 f"({self.offsets[field]}..{ends[field] - 1})"
             )
-        return array.astype(np.int32, copy=False)
+        return whole.astype(np.int32, copy=False)

@@ -286,6 +286,37 @@ def calibration(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | No
     return _weighted_mean(probabilities, weights) / _weighted_mean(labels, weights)
 
 
+def reliability(
+    labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None, bins: int = 10
+) -> list[dict[str, float | int]]:
+    """How often rows are clicked that a model gives like probabilities: a reliability diagram.
+
+    Bins of equal numbers of rows, by predicted probability (Niculescu-Mizil and Caruana, ICML
+    2005, have bins of equal width, of which most are empty where clicks are rare).
+
+    Args:
+      labels: 0/1 ``[N]``.
+      logits: float ``[N]``.
+      weights: float ``[N]``, above 0.
+      bins: how many, at least 1; of fewer rows than that there are as many as rows.
+
+    Returns:
+      Of each bin, the lowest first: ``predicted`` and ``clicked``, the means of both, and ``rows``.
+    """
+    order = np.argsort(np.asarray(logits), kind="stable")
+    probabilities = 1.0 / (1.0 + np.exp(-np.asarray(logits, np.float64)))
+    counts = np.ones(len(order)) if weights is None else np.asarray(weights, np.float64)
+    return [
+        {
+            "predicted": _weighted_mean(probabilities[own], counts[own]),
+            "clicked": _weighted_mean(np.asarray(labels, np.float64)[own], counts[own]),
+            "rows": len(own),
+        }
+        for own in np.array_split(order, max(1, min(bins, len(order))))
+        if len(own)
+    ]
+
+
 def _losses(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
     logits = np.asarray(logits, np.float64)
     return np.asarray(np.logaddexp(0.0, logits) - np.asarray(labels, np.float64) * logits)

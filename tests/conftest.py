@@ -35,11 +35,16 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
+import hypothesis
 import jax
 import numpy as np
 import pytest
 
 from optembed_jax.fields import Fields
+
+# A machine that does other things too is no fault of the code.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +152,10 @@ def draw_ids():
 
 
 def draw_cells(fields, n, seed=0):
-    """Ids int32 ``[n, S]``: cells of no value, of one, of several, some of them twice."""
+    """Ids int32 ``[n, S]``: cells of no value, of one, of several, some of them twice.
+
+    Where values have weights ``[n, S + W]``: of 0 to 2, some 0.
+    """
     rng = np.random.default_rng(seed)
     columns = []
     for size, offset, slots in zip(fields.sizes, fields.offsets, fields.slots, strict=True):
@@ -155,6 +163,9 @@ def draw_cells(fields, n, seed=0):
         if slots > 1:
             ids[np.arange(slots) >= rng.integers(0, slots + 1, (n, 1))] = fields.num_features
         columns.append(ids)
+    if any(fields.weighted):
+        weights = rng.random((n, len(fields.weighted_slots))).astype(np.float32) * 2
+        columns.append(np.where(weights < 0.2, np.float32(0), weights).view(np.int32))
     return np.concatenate(columns, axis=1)
 
 

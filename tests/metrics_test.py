@@ -36,7 +36,7 @@ def both(labels, scores):
     # Few distinct values, so that ties within and across the classes are common.
     scores=st.lists(st.integers(-3, 3), min_size=ROWS, max_size=ROWS),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_auc_equals_the_pair_count(labels, scores):
     labels, scores = np.array(labels), np.array(scores, np.float32)
     expected = auc_by_pairs(labels, scores)
@@ -243,3 +243,19 @@ def test_the_influence_of_weighted_rows_is_that_of_one_draw_each(influence):
     assert np.mean(told) == pytest.approx(spread, rel=0.12)
     alike = [np.sqrt(np.square(influence(*rows[:2])).sum()) for rows in drawn[:40]]
     assert np.mean(alike) < 0.85 * np.mean(told), "fewer rows count, so the error is larger"
+
+
+def test_reliability_of_bins_equals_means_of_sorted_parts():
+    rng = np.random.default_rng(0)
+    logits, weights = rng.normal(size=25), rng.uniform(0.5, 2, 25)
+    labels = (rng.random(25) < 0.4).astype(np.float32)
+    found = metrics.reliability(labels, logits, weights, bins=3)
+    order = np.argsort(logits)
+    parts = [order[:9], order[9:17], order[17:]]
+    assert [b["rows"] for b in found] == [9, 8, 8]
+    for b, own in zip(found, parts, strict=True):
+        probability = 1 / (1 + np.exp(-logits[own]))
+        assert b["predicted"] == pytest.approx(np.average(probability, weights=weights[own]))
+        assert b["clicked"] == pytest.approx(np.average(labels[own], weights=weights[own]))
+    assert metrics.reliability(labels[:2], logits[:2])[-1]["rows"] == 1
+    assert metrics.reliability(labels[:0], logits[:0]) == []

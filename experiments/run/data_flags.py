@@ -69,6 +69,12 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
     "max_values", _DATA.max_values, "Values of a cell in --multi that are read; more are cut."
 )
+flags.DEFINE_list(
+    "value_weights",
+    list(_DATA.value_weights),
+    "table: those columns of --multi whose values have weights (tags: red:0.5|old:2, or in Parquet "
+    "lists of structs {value, weight}, or maps).",
+)
 flags.DEFINE_string("time_column", _DATA.time_column, "table: the column that orders rows in time.")
 flags.DEFINE_string("split", _DATA.split, "random (8:1:1 rows) or time.")
 flags.DEFINE_string("split_index", _DATA.split_index, "Folder of row-number files, one per split.")

@@ -56,8 +56,10 @@ class Served:
         """Ids of the bundle int32 ``[N, F]``, of those of the prepared data set."""
         fields = self.fields
         if self.new_ids is not None:
-            prepared = np.append(self.new_ids, np.int32(fields.num_features))[prepared]
-        return with_slots(prepared, self.slots, fields.slots, fields.num_features)
+            ids, weights = np.split(prepared, [sum(self.slots)], axis=1)
+            new = np.append(self.new_ids, np.int32(fields.num_features))[ids]
+            prepared = np.concatenate([new, weights], axis=1)
+        return with_slots(prepared, self.slots, fields.slots, fields.num_features, fields.weighted)
 
     def counts(self, prepared: np.ndarray) -> np.ndarray:
         """Training rows that had each id of the bundle, int64, of those of the prepared data."""

@@ -38,9 +38,15 @@ def measured(
     # Slots that no value fills hold V, which no field lacks.
     has_row = np.append(trained.rows, True)
     has_row[fields.oov_ids] = False
-    without = ~has_row[ids]
+    without = ~has_row[ids[:, : fields.num_slots]]
     columns = [
         np.flatnonzero(fields.field_of_slot == field).tolist() for field in range(fields.num_fields)
+    ]
+    # Values are shuffled with their weights, which stand behind the ids.
+    weighted = fields.field_of_slot[fields.weighted_slots]
+    with_weights = [
+        own + (fields.num_slots + np.flatnonzero(weighted == field)).tolist()
+        for field, own in enumerate(columns)
     ]
     return [
         {
@@ -50,7 +56,7 @@ def measured(
             "val_without_row": float(without[:, columns[field]].any(axis=1).mean()),
         }
         for field, worth in enumerate(
-            feature_worth(score, batches, columns, seed, is_weighted=sample.is_weighted)
+            feature_worth(score, batches, with_weights, seed, is_weighted=sample.is_weighted)
         )
     ]
 

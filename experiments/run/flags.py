@@ -1,4 +1,4 @@
-"""Every flag of every main, those of data in ``data_flags``, and what the library is told by them.
+"""Every flag of every main but those of data and of a warm start, and what the library is told.
 
 Names follow the reference where it has them (``--alpha --t_lr --latent_dim --mlp_dims
 --mode_threshold --mode_oov --mutation_num --crossover_num --m_prob``). No flag is read below
@@ -12,7 +12,7 @@ from typing import Any
 from absl import flags
 from etils.epath import Path
 
-from experiments.run import data_flags
+from experiments.run import data_flags, warm_flags
 from experiments.run.data_flags import DATA_DIR, DATASET, data_options, values_of
 from experiments.run.search_options import SearchOptions
 from experiments.run.settings import Settings
@@ -34,6 +34,7 @@ _SEARCH = SearchConfig()
 _OPTIONS = SearchOptions()
 
 flags.adopt_module_key_flags(data_flags)
+flags.adopt_module_key_flags(warm_flags)
 
 # --- the run
 WORKDIR = flags.DEFINE_string(
@@ -199,6 +200,12 @@ CHECKPOINT_EVERY = flags.DEFINE_string(
     "300s",
     "Save a training phase every so many steps, such as 500, or seconds, such as 60s; it is saved "
     "at the end of each epoch in any case.",
+)
+PROFILE_STEPS = flags.DEFINE_string(
+    "profile_steps",
+    None,
+    "A:B: trace these steps of each training phase, counted from 1 where it begins or goes on, "
+    "into DIR/<phase>/profile/, for XProf (or the profile plugin of TensorBoard).",
 )
 
 
@@ -432,6 +439,7 @@ def settings() -> Settings:
         candidates_per_pass=CANDIDATES_PER_PASS.value,
         retrain_group_lasso=RETRAIN_GROUP_LASSO.value,
         checkpoint_every=CHECKPOINT_EVERY.value,
+        profile_steps=PROFILE_STEPS.value,
         search_options=options or _OPTIONS,
         pick=PICK.value,
         finalists=FINALISTS.value,
@@ -440,6 +448,7 @@ def settings() -> Settings:
         tune=_tune_options(train),
         parallelism=PARALLELISM.value,
         exchange=EXCHANGE.value,
+        warm=warm_flags.warm_options(),
     )
 
 

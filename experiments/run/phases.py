@@ -19,6 +19,7 @@ from experiments.run import (
 )
 from experiments.run.settings import Settings
 from experiments.run.trained import OF_PRUNING, Run
+from experiments.run.warm_options import NO_WARM_START
 from optembed_jax.errors import InputError
 from optembed_jax.rivals.registry import OPTEMBED, rival_of
 
@@ -51,7 +52,12 @@ def phases_of(settings: Settings) -> tuple[str, ...]:
 
 
 def phases_asked(settings: Settings) -> tuple[str, ...]:
-    """The phases that a run goes through: tuning and verification only where asked for."""
+    """The phases that a run goes through: tuning and verification only where asked for.
+
+    Where an earlier run's shape is kept, there is nothing to find.
+    """
+    if settings.keeps_shape:
+        return ("retrain",)
     before = () if settings.tune is None else ("tune",)
     after = ("verify",) if settings.verify_seeds else ()
     return (*before, *phases_of(settings), *after)
@@ -61,12 +67,15 @@ def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
     """The flags that decide a phase's outcome, apart from the data and the phases before it."""
     model, train = settings.model.as_record(), dataclasses.asdict(settings.train)
     loop = {name: getattr(settings, name) for name in OF_THE_LOOP}
+    loop |= NO_WARM_START if settings.warm is None else settings.warm.as_flags()
     if phase == "search":
         options = dataclasses.asdict(settings.search_options)
         return {**dataclasses.asdict(settings.search), **options, "seed": settings.seed}
     if phase in ("retrain", "verify"):
         retrain = dataclasses.asdict(settings.retrain)
         wish: dict[str, Any] = {"finalists": settings.has_finalists, "method": settings.method}
+        if settings.keeps_shape:  # No phase before it has said what the model is.
+            return {**model, **retrain, **loop}
         if settings.model.searches_dims and settings.method == OPTEMBED:
             wish["pick"] = settings.pick
         seeds = {"verify_seeds": settings.verify_seeds} if phase == "verify" else {}
@@ -116,11 +125,11 @@ def run_phase(run: Run, phase: str) -> None:
         if phase == "retrain" or rival.needs_baseline:
             run.workdir.require(before, phase)
             run.workdir.check_flags(before, phase_flags(before, run.settings))
-    of_optembed = rival is None and phase in ("search", "retrain", "verify")
-    if of_optembed and phase != "search" and run.settings.model.searches_dims:
+    builds = rival is None and not run.settings.keeps_shape
+    if builds and phase in ("retrain", "verify") and run.settings.model.searches_dims:
         run.workdir.require("search", phase)
         run.workdir.check_flags("search", phase_flags("search", run.settings))
-    if of_optembed:
+    if builds and phase in ("search", "retrain", "verify"):
         run.workdir.require("supernet", phase)
         run.workdir.check_flags("supernet", phase_flags("supernet", run.settings))
     if phase == "verify":

@@ -9,7 +9,9 @@ from experiments.run.settings import Settings
 from experiments.run.workdir import AS_TOLD, Workdir, write_json
 
 
-def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
+def summarise(
+    workdir: Workdir, settings: Settings, warm: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Gather the finished phases into ``summary.json``; the README describes it.
 
     Returns:
@@ -53,6 +55,7 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
             for phase, result in finished.items()
         },
         **({"fields": with_saliency(fields[-1], supernet)} if fields else {}),
+        **({} if warm is None else {"warm_start": warm}),
     }
     write_json(workdir.path / "summary.json", summary)
     return summary
@@ -60,6 +63,11 @@ def summarise(workdir: Workdir, settings: Settings) -> dict[str, Any]:
 
 def phase_table(summary: dict[str, Any]) -> str:
     """A line per phase."""
+    return _aligned(phase_lines(summary))
+
+
+def phase_lines(summary: dict[str, Any]) -> list[list[str]]:
+    """The cells of :func:`phase_table`, the head first."""
     full = summary["baseline"]["table_parameters"] if "baseline" in summary else None
     grouped = any("test_gauc" in summary.get(phase, {}) for phase in AS_TOLD)
     lines = [
@@ -97,7 +105,7 @@ def phase_table(summary: dict[str, Any]) -> str:
                 f"{result['seconds']:.1f}",
             ]
         )
-    return _aligned(lines)
+    return lines
 
 
 def _figure(value: float | None) -> str:
@@ -128,9 +136,15 @@ def feature_table(summary: dict[str, Any]) -> str:
 
     Empty where the last phase has not measured it: a search, or a run of an older version.
     """
-    fields = summary["fields"]
+    lines = feature_lines(summary)
+    return _aligned(lines) if lines else ""
+
+
+def feature_lines(summary: dict[str, Any]) -> list[list[str]]:
+    """The cells of :func:`feature_table`, the head first; empty where that is."""
+    fields = summary.get("fields", [])
     if not fields or "val_logloss_gained" not in fields[0]:
-        return ""
+        return []
     has_saliency = any("saliency" in field for field in fields)
     lines = [
         [
@@ -160,22 +174,27 @@ def feature_table(summary: dict[str, Any]) -> str:
                 f"{100 * field['val_without_row']:.1f} %",
             ]
         )
-    return _aligned(lines)
+    return lines
 
 
 def frequency_table(summary: dict[str, Any]) -> str:
     """Of the rows seen so often in the training split, how many the last phase keeps."""
+    lines = [["seen in training", "rows", "rows kept", "share kept"]]
+    for band in frequency_bands(summary):
+        rows, kept = band["rows"], band["rows_kept"]
+        share = f"{100 * kept / rows:.1f} %" if rows else "-"
+        lines.append([f"{band['seen']} times", f"{rows:,}", f"{kept:,}", share])
+    return _aligned(lines)
+
+
+def frequency_bands(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the last phase keeps of each band; empty where none has told."""
     bands = [
         summary[phase]["rows_by_frequency"]
         for phase in AS_TOLD
         if "rows_by_frequency" in summary.get(phase, {})
     ]
-    lines = [["seen in training", "rows", "rows kept", "share kept"]]
-    for band in bands[-1]:
-        rows, kept = band["rows"], band["rows_kept"]
-        share = f"{100 * kept / rows:.1f} %" if rows else "-"
-        lines.append([f"{band['seen']} times", f"{rows:,}", f"{kept:,}", share])
-    return _aligned(lines)
+    return bands[-1] if bands else []
 
 
 def findings(summary: dict[str, Any]) -> list[str]:
@@ -184,6 +203,8 @@ def findings(summary: dict[str, Any]) -> list[str]:
     And what a phase warned of.
     """
     found = []
+    if "warm_start" in summary:
+        found.append(warm_start_table(summary["warm_start"]))
     if "tune" in summary:
         found.append(tune_table(summary["tune"]))
     if "front" in summary.get("search", {}):
@@ -203,6 +224,20 @@ def findings(summary: dict[str, Any]) -> list[str]:
         for warning in summary.get(phase, {}).get("warnings", [])
     ]
     return [*found, *(["\n".join(warnings)] if warnings else [])]
+
+
+def warm_start_table(warm: dict[str, Any]) -> str:
+    """What was carried over from an earlier run: of each field, and by how often rows are read."""
+    kinds = ("carried", "new", "gone")
+    reads = f"{100 * warm['reads_of_carried']:.1f} % of the reads are of carried rows"
+    lines = [[f"rows from {warm['from']}", *kinds]]
+    lines.append(["all", *(f"{warm[kind]:,}" for kind in kinds)])
+    lines += [[field["name"], *(f"{field[kind]:,}" for kind in kinds)] for field in warm["fields"]]
+    lines += [
+        [f"seen {band['seen']} times", *(f"{band[kind]:,}" for kind in kinds)]
+        for band in warm["by_frequency"]
+    ]
+    return f"{_aligned(lines)}\n{reads}"
 
 
 def tune_table(tuned: dict[str, Any]) -> str:

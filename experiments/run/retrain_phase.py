@@ -5,6 +5,7 @@ from typing import Any
 
 from etils.epath import Path
 
+from experiments.run import processes
 from experiments.run.choose_phase import choice_of
 from experiments.run.finalists import (
     Finalist,
@@ -16,9 +17,10 @@ from experiments.run.finalists import (
 )
 from experiments.run.trained import Run, cut_to, load_trained
 from experiments.run.training_phases import retrain_as
+from experiments.run.warm_start import MEMORY
 from experiments.run.workdir import UNDER_WAY, write_text
 from optembed_jax.rivals.registry import OPTEMBED
-from optembed_jax.storage import saved_state
+from optembed_jax.storage import array_file, saved_state
 
 
 def retrain(run: Run, folder: Path) -> dict[str, Any]:
@@ -31,6 +33,8 @@ def retrain(run: Run, folder: Path) -> dict[str, Any]:
     """
     if run.settings.method != OPTEMBED:
         return retrain_as(run, folder, choice_of(run))
+    if run.settings.keeps_shape:
+        return retrain_as(run, folder, run.warm.kept(run.settings.model))
     supernet = None if run.settings.model.searches_dims else _supernet(run)
     winner = winner_of(run, "retrain") if supernet is None else supernet.finalist.model
     if not run.settings.has_finalists:
@@ -52,6 +56,8 @@ def retrain(run: Run, folder: Path) -> dict[str, Any]:
     model = load_trained(run, "retrain", best.folder, on_host=True)
     if best.finalist.name == "supernet" and run.settings.model.shares_stand_in:
         model = dataclasses.replace(model, params=cut_to(run, model, model.rows))
+    if processes.is_first():
+        array_file.save(folder / MEMORY, array_file.load(best.folder / MEMORY))
     saved_state.save(folder / "state", model.as_tree())
     write_text(folder / "metrics.jsonl", (best.folder / "metrics.jsonl").read_text("utf-8"))
     run.progress.say(f"retrain  kept: {best.finalist.name}, the best validation AUC")

@@ -4,13 +4,14 @@ import dataclasses
 import io
 from collections.abc import Callable
 
-from experiments.run import flags, processes, report
+from experiments.run import flags, processes, report, report_page
 from experiments.run.choose_phase import limit_of
 from experiments.run.phases import phase_flags, phases_asked, run_phase
 from experiments.run.progress import DataProgress, Progress
 from experiments.run.search_setup import check_budget
 from experiments.run.trained import Run
 from experiments.run.tune_phase import with_chosen
+from experiments.run.warm_start import open_warm_start
 from experiments.run.workdir import Workdir
 from optembed_jax import data
 from optembed_jax.rivals.registry import OPTEMBED
@@ -35,6 +36,11 @@ def open_run() -> Run:
     for line in prepared.cut_lines():
         progress.say(f"note: {line}")
     workdir.check_data(settings.dataset, prepared.fingerprint)
+    warm = None
+    if settings.warm is not None:
+        warm = open_warm_start(settings.warm, settings, prepared, workdir.path)
+        begins = dataclasses.replace(settings.warm, identity=warm.identity)
+        settings = dataclasses.replace(settings, warm=begins)
     # Before anything runs, so that a contradiction costs no time.
     if settings.method == OPTEMBED:
         check_budget(settings.model, settings.search_options, prepared.fields)
@@ -57,7 +63,7 @@ def open_run() -> Run:
             f"note: {changed} has changed since it was prepared; this run goes on with what it was "
             f"begun with, in {prepared.path}, and another --workdir takes the new content"
         )
-    return Run(settings, prepared, workdir, progress)
+    return Run(settings, prepared, workdir, progress, warm)
 
 
 def phase_main(phase: str) -> Callable[[], None]:
@@ -67,7 +73,7 @@ def phase_main(phase: str) -> Callable[[], None]:
         run = open_run()
         with processes.stopping_together():
             run_phase(run, phase)
-        summary = report.summarise(run.workdir, run.settings)
+        summary = report.summarise(run.workdir, run.settings, run.warm and run.warm.record())
         parts = []
         if "fields" in summary:
             parts = [report.phase_table(summary), report.frequency_table(summary)]
@@ -83,7 +89,7 @@ def pipeline_main() -> None:
         for phase in phases_asked(run.settings):
             run_phase(run, phase)
             run = dataclasses.replace(run, settings=with_chosen(run.settings, run.workdir))
-    summary = report.summarise(run.workdir, run.settings)
+    summary = report.summarise(run.workdir, run.settings, run.warm and run.warm.record())
     parts = [
         report.phase_table(summary),
         report.field_table(summary),
@@ -93,3 +99,4 @@ def pipeline_main() -> None:
     ]
     processes.say("\n" + "\n\n".join(parts) + "\n")
     processes.say(f"summary: {run.workdir.path / 'summary.json'}")
+    processes.say(f"report: {report_page.write(run.workdir)}")

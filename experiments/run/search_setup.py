@@ -121,7 +121,7 @@ def fitness_of(
         params = supernet.params
         if mask is not None and settings.model.shares_stand_in:
             params, mask = cut_to(run, supernet, mask), None
-        read, rows, places = rows_read(params, mask, ids)
+        read, rows, places = rows_read(params, mask, ids, run.prepared.fields.num_slots)
 
         def on(device: jax.Device) -> ValidationFitness:
             params, batch_stats = jax.device_put((read, supernet.batch_stats), device)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from experiments.run.pick import check_pick
 from experiments.run.preemption import every
+from experiments.run.profiled_steps import steps_of
 from experiments.run.search_options import SearchOptions
 from experiments.run.tune_options import TuneOptions
+from experiments.run.warm_options import WarmOptions
 from optembed_jax.data.options import DataOptions
 from optembed_jax.devices.choice import EXCHANGES, PARALLELISMS
 from optembed_jax.errors import InputError
@@ -40,11 +42,13 @@ class Settings:
       parallelism: how steps are spread over devices, see ``choice.choose``.
       exchange: how rows that are sharded come to who reads them, likewise.
       checkpoint_every: how often training is saved, as :func:`preemption.every` takes it.
+      profile_steps: which steps of a training are traced, as ``profiled_steps.steps_of`` takes it.
       pick: which table of a front to retrain, as ``pick.pick`` reads it.
       finalists: whether what is retrained has to validate better than what else is there.
       verify_seeds: seeds to verify the search with; 0 does not.
       method: ``optembed``, or the rival that chooses what is kept, as ``rivals.registry`` names
         it; ``model.mode`` is then the rival's.
+      warm: the earlier run that this one begins with; None begins from nothing.
       tune: the strengths of the rows' regulariser to try first; None trains with the one given.
 
     Raises:
@@ -65,6 +69,7 @@ class Settings:
     candidates_per_pass: int
     retrain_group_lasso: float | None = None
     checkpoint_every: str = "300s"
+    profile_steps: str | None = None
     search_options: SearchOptions = dataclasses.field(default_factory=SearchOptions)
     pick: str = "best"
     finalists: bool = True
@@ -78,6 +83,7 @@ class Settings:
     init_output: str = "click_rate"
     calibrate: bool = True
     negative_rate: float = 1.0
+    warm: WarmOptions | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "patience", "candidates_per_pass"):
@@ -110,8 +116,10 @@ class Settings:
             raise InputError(
                 f"init_output must be one of click_rate, random, not {self.init_output!r}"
             )
+        self._check_warm()
         _ = self.stopping
         every(self.checkpoint_every)
+        steps_of(self.profile_steps)
         check_pick(self.pick)
         if self.verify_seeds < 0:
             raise InputError(f"verify_seeds must be at least 0, not {self.verify_seeds}")
@@ -151,6 +159,7 @@ class Settings:
             "pad_for": self.search_options.pad_for is not None,
             "pick": self.pick != "best",
             "verify_seeds": self.verify_seeds > 0,
+            "warm_start": self.warm is not None,
             "row_score": self.model.row_score is not None,
         }
         for name, is_given in of_a_search.items():
@@ -158,6 +167,20 @@ class Settings:
                 raise InputError(
                     f"--{name} has no effect with --method={self.method}; leave it out"
                 )
+
+    def _check_warm(self) -> None:
+        if self.warm is None:
+            return
+        if self.retrain_from == "fresh":
+            raise InputError("retrain_from=fresh begins from nothing, and warm_start does not")
+        if self.tune is not None:
+            raise InputError("tune tries strengths on fresh models, and warm_start has none")
+        if self.warm.keep_shape and self.model.mode == "none":
+            raise InputError(
+                "keep_shape keeps rows and dimensions, of which mode none chooses none"
+            )
+        if self.warm.keep_shape and self.verify_seeds:
+            raise InputError("verify_seeds checks a search, and keep_shape has none")
 
     @property
     def stopping(self) -> EarlyStopping:
@@ -174,10 +197,17 @@ class Settings:
         """
         if self.method != OPTEMBED:
             return False  # It stands for itself.
+        if self.keeps_shape:
+            return False
         if not self.model.searches_dims:
             return self.finalists and self.model.has_row_budget
         searched = self.search_options.strategy not in ("paper", *DIMENSION_RULES)
         return self.finalists and searched
+
+    @property
+    def keeps_shape(self) -> bool:
+        """Whether an earlier run's rows and dimensions stay."""
+        return self.warm is not None and self.warm.keep_shape
 
     @property
     def retrain(self) -> TrainConfig:

@@ -42,12 +42,14 @@ class Run:
       prepared: the data set.
       workdir: where results are kept.
       progress: tells a person how far it is.
+      warm: the ``WarmStart`` that it begins with; None begins from nothing.
     """
 
     settings: Settings
     prepared: data.PreparedData
     workdir: Workdir
     progress: Progress
+    warm: Any = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils.epath import Path
 
-from experiments.run import calibration, feature_report, preemption, processes
+from experiments.run import calibration, feature_report, preemption, processes, profiled_steps
 from experiments.run.progress import TrainingProgress
 from experiments.run.trained import (
     Run,
@@ -24,6 +25,7 @@ from experiments.run.trained import (
     model_of,
     whole_table,
 )
+from experiments.run.warm_start import MEMORY
 from experiments.run.workdir import append_jsonl, write_jsonl
 from optembed_jax import data, metrics
 from optembed_jax.data import PreparedData
@@ -35,12 +37,19 @@ from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import of_all_rows, shift_to_rate, shifted
 from optembed_jax.models.parameter_count import rows_in_budget
 from optembed_jax.rivals.registry import OPTEMBED
-from optembed_jax.serving.compact_model import expand, keep
+from optembed_jax.serving.compact_model import expand, expand_network, keep, shrink_network
+from optembed_jax.step.optimiser_memory import (
+    OptimiserMemory,
+    recalled,
+    remembered,
+    taken_up,
+)
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import TrainState, init_state
 from optembed_jax.step.train_step import Phase
 from optembed_jax.storage import array_file, saved_state, state_manifest
 from optembed_jax.table import stand_in
+from optembed_jax.table.memory import StackRows, rows_of_stacks, rows_of_table
 from optembed_jax.table.score import keep_best, row_scores
 from optembed_jax.training.checkpoint import Checkpoints
 from optembed_jax.training.fit import Fitted, fit
@@ -93,7 +102,8 @@ def _devices_for(run: Run, phase: Phase, start: tuple[Params, Any] | None = None
 def baseline(run: Run, folder: Path) -> dict[str, Any]:
     """Train the plain model; the record of the phase."""
     devices = _devices_for(run, Phase.BASELINE)
-    return _train(run, folder, Phase.BASELINE, devices, _Start(), whole_table(run))
+    start = _warm_start(run, "baseline") or _Start()
+    return _train(run, folder, Phase.BASELINE, devices, start, whole_table(run))
 
 
 def fit_baseline(run: Run, folder: Path, told: str, first_rows: int) -> tuple[Epoch, int]:
@@ -110,6 +120,9 @@ def supernet(run: Run, folder: Path) -> dict[str, Any]:
     model, fields = run.settings.model, run.prepared.fields
     rows_in_budget(model, fields)  # Before training, not after.
     devices = _devices_for(run, Phase.SUPERNET)
+    begun = _warm_start(run, "supernet")
+    if begun is not None:
+        return _train(run, folder, Phase.SUPERNET, devices, begun, whole_table(run))
     rate = click_rate(run)
 
     def make() -> tuple[Params, Any]:
@@ -127,9 +140,17 @@ def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:
     On arrays that hold only those, which gives what masks give (``compact_model``).
     """
     model, fields = run.settings.model, run.prepared.fields
-    full, batch_stats = _retraining_start(run)
+    begun = _warm_start(run, "retrain")
+    full, batch_stats = _retraining_start(run) if begun is None else begun.given
     small, reading = keep(model, full, fields, *kept.pruned(model))
+    form = Form(
+        rows_of_stacks(reading, fields),
+        functools.partial(shrink_network, model, reading=reading),
+        functools.partial(expand_network, model, reading=reading),
+    )
     start = _Start(given=(small, batch_stats))
+    if begun is not None:
+        start = dataclasses.replace(begun, given=start.given)
 
     def widened(params: Params) -> Params:
         return expand(model, params, reading, fields, full)
@@ -150,7 +171,7 @@ def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:
         return keep(model, again, fields, *kept.pruned(model))[0]
 
     devices = _devices_for(run, Phase.RETRAIN, start.given)
-    return _train(run, folder, Phase.RETRAIN, devices, start, reading, kept, widened, settled)
+    return _train(run, folder, Phase.RETRAIN, devices, start, reading, kept, widened, settled, form)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,10 +190,46 @@ class _Start:
     Attributes:
       make: makes them, where they are to stand.
       given: arrays, on the host.
+      memory: what optimisers remember of the full model; None where they know nothing.
+      told: what is recorded of where it is from.
     """
 
     make: Callable[[], tuple[Params, Any]] | None = None
     given: Any = None
+    memory: OptimiserMemory | None = None
+    told: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """In which form a full model is trained, as far as its optimisers' memory is concerned.
+
+    Attributes:
+      places: which rows of the full table each stack has.
+      shrunk: of the full network, or moments in its structure, what is trained.
+      widened: the inverse: ``(small, full=)`` gives the full one with the small one in its place.
+    """
+
+    places: tuple[StackRows, ...]
+    shrunk: Callable[[Any], Any]
+    widened: Callable[..., Any]
+
+
+def _whole_form(run: Run) -> Form:
+    places = rows_of_table(run.prepared.fields, run.settings.model.latent_dim)
+    return Form(places, lambda network: network, lambda small, full: small)
+
+
+def _warm_start(run: Run, phase: str) -> _Start | None:
+    """The start of a phase that an earlier run gives; None begins from nothing."""
+    if run.warm is None:
+        return None
+    begun = run.warm.beginning(phase)
+    return _Start(
+        given=(begun.params, begun.batch_stats),
+        memory=begun.memory,
+        told={"from": begun.phase, "moments": begun.memory is not None},
+    )
 
 
 def _retraining_start(run: Run) -> tuple[Params, Any]:
@@ -205,15 +262,20 @@ def _train(
     kept: Trained | None = None,
     widened: Callable[[Params], Params] = lambda params: params,
     settled: Callable[[Params], Params] | None = None,
+    form: Form | None = None,
 ) -> dict[str, Any]:
     """Train on from where the phase was left, score the test split once, save; its record.
 
     ``kept`` has the rows and dimensions of a retraining; ``widened`` puts its parameters back into
-    those of a full model, ``settled`` gives them the stand-ins of what has no row.
+    those of a full model, ``settled`` gives them the stand-ins of what has no row; ``form`` is that
+    of the table, None where it is full.
     """
     settings, prepared = run.settings, run.prepared
     steps, model = devices.steps, devices.model
-    fitted = on_devices = _fit(run, folder, phase, devices, start, frozen)
+    form = form or _whole_form(run)
+    fitted = _fit(run, folder, phase, devices, start, frozen, form=form)
+    opt_state = steps.whole(fitted.opt_state)
+    fitted = on_devices = dataclasses.replace(fitted, opt_state=None)
 
     def reader(split: str, **options: Any) -> data.Reader:
         return data.Reader(prepared, split, devices.batch_size, seed=settings.seed, **options)
@@ -271,6 +333,17 @@ def _train(
         trained = dataclasses.replace(trained, params=own)
     validation, test = (predicted(split, final) for split in ("validation", "test"))
     trained = dataclasses.replace(trained, params=widened(trained.params))
+    if processes.is_first():
+        memory = remembered(opt_state, fitted.steps, form.places, trained.params.table)
+        nothing = jax.tree.map(
+            lambda leaf: np.zeros(leaf.shape, leaf.dtype), trained.params.network
+        )
+        network = {
+            name: form.widened(moments, full=nothing) for name, moments in memory.network.items()
+        }
+        memory = dataclasses.replace(memory, network=network)
+        array_file.save(folder / MEMORY, memory.as_arrays())
+    del opt_state
     saved_state.save(folder / "state", trained.as_tree())
     calibrations = {
         "validation": metrics.calibration(*validation),
@@ -295,25 +368,28 @@ def _train(
         "test_auc": metrics.auc(*test),
         "test_logloss": metrics.logloss(*test),
         "test_calibration": calibrations["test"],
+        "test_reliability": metrics.reliability(*test),
         **_grouped_aucs(prepared, {"val": validation, "test": test}),
         "warnings": warnings,
         **counted,
         "best_epoch": fitted.best.number,
         "epochs": len(fitted.epochs),
-        **_exchanged(devices.choice, fitted),
+        **_exchanged(devices.choice, fitted, start),
+        **({"warm_start": dict(start.told)} if start.told else {}),
     }
 
 
-def _exchanged(choice: Choice, fitted: Fitted) -> dict[str, Any]:
+def _exchanged(choice: Choice, fitted: Fitted, start: _Start) -> dict[str, Any]:
     """How rows came to who read them; nothing where each device has all."""
     if choice.exchange is None:
         return {}
     total, most = fitted.rounds
+    taken = fitted.steps - (0 if start.memory is None else start.memory.steps)
     return {
         "exchange": {
             "form": choice.exchange,
             "bytes_per_round": choice.exchange_bytes[choice.exchange],
-            "rounds_per_step": total / max(fitted.steps, 1),
+            "rounds_per_step": total / max(taken, 1),
             "most_rounds": most,
         }
     }
@@ -351,6 +427,7 @@ def _fit(
     frozen: Reading,
     told: str | None = None,
     first_rows: int | None = None,
+    form: Form | None = None,
 ) -> Fitted:
     """Train on from where the phase was left; what is fitted stays on the devices.
 
@@ -381,7 +458,9 @@ def _fit(
         return data.Reader(prepared, split, devices.batch_size, seed=settings.seed, **options)
 
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
-        state, position = _begin_or_resume(run, phase, checkpoints, begin, start.given, steps)
+        state, position = _begin_or_resume(
+            run, phase, checkpoints, begin, start, devices, form or _whole_form(run)
+        )
         write_jsonl(folder / "metrics.jsonl", map(dataclasses.asdict, position.history))
         telling = TrainingProgress(
             run.progress, told or phase.value, settings.epochs, devices.batch_size, position.epoch
@@ -391,7 +470,15 @@ def _fit(
             append_jsonl(folder / "metrics.jsonl", dataclasses.asdict(epoch))
             telling.on_epoch(epoch)
 
-        with preemption.deferred():
+        traced = profiled_steps.traced(
+            profiled_steps.steps_of(settings.profile_steps), folder, run.progress.say
+        )
+        with traced as note, preemption.deferred():
+
+            def on_step(step: int, steps: int, loss: jax.Array) -> None:
+                note(loss)
+                telling.on_step(step, steps, loss)
+
             return fit(
                 state,
                 reader(
@@ -410,7 +497,7 @@ def _fit(
                 epochs=settings.epochs,
                 patience=settings.patience,
                 stopping=settings.stopping,
-                on_step=telling.on_step,
+                on_step=on_step,
                 on_epoch=on_epoch,
                 steps=steps,
                 position=position,
@@ -428,17 +515,29 @@ def _begin_or_resume(
     phase: Phase,
     checkpoints: Checkpoints,
     begin: Callable[[tuple[Params, Any] | None], TrainState],
-    given: tuple[Params, Any] | None,
-    steps: Steps,
+    start: _Start,
+    devices: _Devices,
+    form: Form,
 ) -> tuple[TrainState, Position]:
     """The newest good checkpoint, or the state before the first step."""
+    steps, given = devices.steps, start.given
+    shapes = jax.eval_shape(begin, given)
     resumed = resume(
         checkpoints,
-        steps.layout(jax.eval_shape(begin, given)),
+        steps.layout(shapes),
         on_damage=lambda problem: run.progress.say(f"{phase.value}  warning: {problem}"),
     )
     if resumed is None:
-        return steps.create(begin, steps.place(given)), Position()
+        state = steps.create(begin, steps.place(given))
+        if start.memory is None:
+            return state, Position()
+        network = {name: form.shrunk(tree) for name, tree in start.memory.network.items()}
+        memory = dataclasses.replace(start.memory, network=network)
+        opt_state = steps.place(recalled(shapes, memory, form.places))
+        opt_state = jax.tree.map(
+            lambda leaf: leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf), opt_state
+        )
+        return taken_up(state, opt_state, memory.steps, train=devices.train), Position()
     _, position = resumed
     run.progress.say(
         f"{phase.value}  goes on from epoch {position.epoch}, after {position.batch} steps of it"

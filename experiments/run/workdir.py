@@ -11,6 +11,7 @@ DIR/<phase>/metrics.jsonl     a line per epoch or generation
 DIR/<phase>/state/            the model that the phase leaves
 DIR/<phase>/result.json       written last, so that its presence means the phase is finished
 DIR/summary.json              the whole run
+DIR/report.html               the same for people, with pictures
 """
 
 import dataclasses

@@ -26,16 +26,17 @@ _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
 @functools.cache
 def features(
-    num_slots: int, grouped: bool = False, weighted: bool = False
+    num_columns: int, grouped: bool = False, weighted: bool = False
 ) -> tfds.features.FeaturesDict:
     """What one record holds: `ids` int32 ``[rows, S]`` and `labels` uint8 ``[rows]``.
 
-    And `groups` int64 ``[rows]`` where rows are grouped, `weights` float32 ``[rows]`` where some
-    count more than others.
+    Where values have weights `ids` are ``[rows, S + W]`` (`fields.Fields`). And `groups` int64
+    ``[rows]`` where rows are grouped, `weights` float32 ``[rows]`` where some count more than
+    others.
     """
     tensor = functools.partial(tfds.features.Tensor, encoding="bytes")
     held = {
-        "ids": tensor(shape=(None, num_slots), dtype=np.int32),
+        "ids": tensor(shape=(None, num_columns), dtype=np.int32),
         "labels": tensor(shape=(None,), dtype=np.uint8),
     }
     if grouped:
@@ -102,7 +103,7 @@ def _serialize(part: Part) -> bytes:
     return bytes(example.SerializeToString(deterministic=True))
 
 
-def _parse(record: bytes, num_slots: int) -> Part:
+def _parse(record: bytes, num_columns: int) -> Part:
     feature = tf_example_pb2.Example.FromString(record).features.feature
     ids = np.frombuffer(feature["ids"].bytes_list.value[0], np.int32)
     labels = np.frombuffer(feature["labels"].bytes_list.value[0], np.uint8)
@@ -111,7 +112,7 @@ def _parse(record: bytes, num_slots: int) -> Part:
         for name, kind in (("groups", np.int64), ("weights", np.float32))
         if name in feature
     }
-    return Part(ids.reshape(len(labels), num_slots), labels, **beside)
+    return Part(ids.reshape(len(labels), num_columns), labels, **beside)
 
 
 def weights_of(part: Part) -> np.ndarray:
@@ -132,9 +133,9 @@ class ShardReader:
       path: the shard.
     """
 
-    def __init__(self, path: pathlib.Path, num_slots: int) -> None:
+    def __init__(self, path: pathlib.Path, num_columns: int) -> None:
         self.path = path
-        self._num_slots = num_slots
+        self._num_columns = num_columns
         self._reader = array_record_module.ArrayRecordReader(str(path), _READER_OPTIONS)
         self._lock = threading.Lock()
 
@@ -147,6 +148,6 @@ class ShardReader:
         try:
             with self._lock:
                 records = self._reader.read(list(numbers))
-            return [_parse(record, self._num_slots) for record in records]
+            return [_parse(record, self._num_columns) for record in records]
         except Exception as error:
             raise InputError(f"{self.path} cannot be read: {error}") from error

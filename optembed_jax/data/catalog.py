@@ -135,12 +135,15 @@ def _up_to_date(
 
 
 def _with_fingerprint(
-    fingerprint: str, folder: pathlib.Path, used: Mapping[str, Any]
+    fingerprint: str, folder: pathlib.Path, used: Mapping[str, Any] | None
 ) -> pathlib.Path | None:
+    """The folder of a fingerprint, of data made with these options; None takes any."""
     for manifest in sorted(folder.glob(f"*/*/{prepared.MANIFEST}")):
         try:
             found = json.loads(manifest.read_text(encoding="utf-8"))
-            if found["fingerprint"] == fingerprint and _asks_for(used, found["options"]):
+            if found["fingerprint"] != fingerprint:
+                continue
+            if used is None or _asks_for(used, found["options"]):
                 return manifest.parent
         except (OSError, ValueError, KeyError, TypeError):
             continue  # damaged, and perhaps not the one that is looked for
@@ -187,6 +190,26 @@ def load(path: str | os.PathLike[str]) -> PreparedData:
     return _load(pathlib.Path(path).expanduser(), verify=True)
 
 
+def with_vocabulary(
+    name: str, data_dir: str | os.PathLike[str], fingerprint: str
+) -> PreparedData | None:
+    """Prepared data by their fingerprint, of which only the vocabulary is compared with its sum.
+
+    None where they are not in ``data_dir`` any more.
+
+    Raises:
+      InputError: the vocabulary is damaged.
+    """
+    root = pathlib.Path(data_dir).expanduser() / name
+    folder = _with_fingerprint(fingerprint, root, None)
+    if folder is None:
+        return None
+    files = prepared.read_manifest(folder)["files"]
+    of_vocabulary = [f for f in files if f["file"] == prepared.VOCABULARY]
+    prepared.verify(folder, [(f["file"], f["size"], f["sha256"]) for f in of_vocabulary])
+    return _load(folder, verify=False)
+
+
 def _load(folder: pathlib.Path, verify: bool) -> PreparedData:
     manifest = prepared.read_manifest(folder)
     shards = {
@@ -205,6 +228,7 @@ def _load(folder: pathlib.Path, verify: bool) -> PreparedData:
             tuple(f["name"] for f in fields),
             tuple(f["rows"] for f in fields),
             tuple(f.get("slots", 1) for f in fields),
+            tuple(f.get("weighted", False) for f in fields),
         ),
         counts=vocabulary.read_counts(folder / prepared.VOCABULARY),
         num_rows={split: manifest["num_rows"][split] for split in SPLITS},

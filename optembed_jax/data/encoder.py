@@ -138,7 +138,8 @@ class Encoder:
     def encode(self, rows: RawColumns, first_row: int = 0) -> np.ndarray:
         """Ids int32 ``[N, F]`` of raw rows; values without a row get their field's OOV id.
 
-        Of fields with several values ``[N, S]``, ``V`` in slots without a value.
+        Of fields with several values ``[N, S]``, ``V`` in slots without a value; where values have
+        weights ``[N, S + W]`` (`fields.Fields`).
 
         Args:
           rows: the raw columns; those that are not needed are ignored.
@@ -231,6 +232,8 @@ def read_encoder(description: bytes, vocabulary: bytes, fields: Fields) -> Encod
         made = in_order(made, fields)
         if tuple(column.slots for column in made) != fields.slots:
             raise ValueError(f"its fields have other numbers of values than {fields.slots}")
+        if tuple(column.is_weighted for column in made) != fields.weighted:
+            raise ValueError("other fields of it have values with weights")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"it is not of a data set that is known here: {error!r}") from error
     return Encoder(
@@ -321,7 +324,7 @@ def raw_columns(
         if isinstance(column, pa.ChunkedArray):
             column = column.combine_chunks()
         if name in cells and isinstance(column, pa.Array):
-            arrays[name] = cell_texts(name, column)
+            arrays[name] = cell_texts(name, column, cells[name].weighted)
             continue
         if name in cells:
             texts = cell_column_texts(name, column, first_row, cells[name])

@@ -18,6 +18,7 @@ _LATER = frozenset({"group", "weight", "draw_negatives", "label_positive", "labe
     "decimal",
     "encoding",
     "columns",
+    "value_weights",
 }
 """Options that came later: left out where they are not given, since what was prepared before there
 were such options would otherwise have had other ones."""
@@ -53,6 +54,7 @@ USED_BY: dict[str, frozenset[str]] = {
         "multi",
         "separator",
         "max_values",
+        "value_weights",
         "time_column",
         "weight",
         "delimiter",
@@ -101,6 +103,7 @@ class DataOptions:
         there an empty list makes a category of each combination.
       separator: what stands between the values of a text in `multi`, such as ``|``.
       max_values: of a cell in `multi` that are read, at least 1; further ones are cut.
+      value_weights: those of `multi` whose values have a weight each, ``value:weight`` in a text.
       time_column: the table's column that `split="time"` sorts by: a number or an ISO 8601 date.
       split: "random" (8:1:1 by a seeded draw) or "time" (the first 80 %, the next 10 %, the last).
       split_index: folder with index files (`train`, `valid`, `test`; row numbers from 0) that say
@@ -145,6 +148,7 @@ class DataOptions:
     multi: Sequence[str] | None = None
     separator: str | None = None
     max_values: int = 16
+    value_weights: Sequence[str] = ()
     time_column: str | None = None
     split: str = "random"
     split_index: str | None = None
@@ -166,7 +170,7 @@ class DataOptions:
     synthetic_field_size: int = 1_000
 
     def __post_init__(self) -> None:
-        for name in ("categorical", "numeric", "columns"):
+        for name in ("categorical", "numeric", "columns", "value_weights"):
             value = getattr(self, name) or ()
             if isinstance(value, str):
                 raise InputError(f"{name}: give a list of column names, not the string {value!r}")

@@ -35,9 +35,16 @@ from optembed_jax.values.unseen import Expected
 MANIFEST = "prepared.json"
 VOCABULARY = "vocabulary.parquet"
 REJECTS = "rejects.csv"
-FORMAT, FORMAT_WITH_BAGS = 2, 3
-"""Of a folder without and with fields of several values; the former is also what older versions of
-this package wrote and read."""
+FORMAT, FORMAT_WITH_BAGS, FORMAT_WITH_VALUE_WEIGHTS = 2, 3, 4
+"""Of a folder without and with fields of several values, and of values with weights; older versions
+of this package wrote and read the former ones."""
+
+
+def format_of(fields: Fields) -> int:
+    """The format of a folder with these fields."""
+    if any(fields.weighted):
+        return FORMAT_WITH_VALUE_WEIGHTS
+    return FORMAT_WITH_BAGS if fields.num_slots > fields.num_fields else FORMAT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,13 +171,14 @@ class PreparedData:
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """A whole split in stored order: ids int32 ``[N, F]`` and labels float32 ``[N]``.
 
-        Of fields with several values ids are ``[N, S]``, ``V`` in slots without a value.
+        Of fields with several values ids are ``[N, S]``, ``V`` in slots without a value; where
+        values have weights ``[N, S + W]`` (`fields.Fields`).
 
         Raises:
           InputError: there is no such split.
         """
         rows = self.num_rows[check_split(split)]
-        ids = np.empty((rows, self.fields.num_slots), np.int32)
+        ids = np.empty((rows, self.fields.num_columns), np.int32)
         labels = np.empty(rows, np.float32)
         first = 0
         for part in self._parts(split):
@@ -203,7 +211,7 @@ class PreparedData:
         total = np.zeros(self.fields.num_features + 1)  # the last of slots without a value
         for part in self._parts("train"):
             weights = blocks.weights_of(part).astype(np.float64)
-            np.add.at(total, part.ids, weights[:, None])
+            np.add.at(total, part.ids[:, : self.fields.num_slots], weights[:, None])
         return total[:-1]
 
     def groups(self, split: str) -> np.ndarray:
@@ -229,7 +237,7 @@ class PreparedData:
     def _parts(self, split: str) -> Iterator[blocks.Part]:
         """The records of a split in stored order."""
         for shard in self.shards[split]:
-            reader = blocks.ShardReader(self.path / shard.file, self.fields.num_slots)
+            reader = blocks.ShardReader(self.path / shard.file, self.fields.num_columns)
             for number in range(blocks.num_blocks(shard.rows)):
                 yield from reader.read([number])
 
@@ -249,7 +257,7 @@ class PreparedData:
         """
         encoder, fields = encoder_of(self), self.fields
         ids = encoder.encode(rows)
-        return with_slots(ids, encoder.slots, fields.slots, fields.num_features)
+        return with_slots(ids, encoder.slots, fields.slots, fields.num_features, fields.weighted)
 
 
 def encoder_of(prepared: PreparedData) -> Encoder:
@@ -321,10 +329,10 @@ def read_manifest(path: pathlib.Path) -> dict[str, Any]:
         raise InputError(f"{file} is damaged; {_REPAIR.format(path)}") from error
     if not intact:
         raise InputError(f"{file} is damaged: its checksum differs; {_REPAIR.format(path)}")
-    if manifest["format"] not in (FORMAT, FORMAT_WITH_BAGS):
+    if manifest["format"] not in (FORMAT, FORMAT_WITH_BAGS, FORMAT_WITH_VALUE_WEIGHTS):
         raise InputError(
-            f"{path} was prepared in format {manifest['format']}, this version reads {FORMAT} and "
-            f"{FORMAT_WITH_BAGS}; "
+            f"{path} was prepared in format {manifest['format']}, this version reads {FORMAT} to "
+            f"{FORMAT_WITH_VALUE_WEIGHTS}; "
             f"{_REPAIR.format(path)}"
         )
     return manifest

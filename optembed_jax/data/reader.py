@@ -25,7 +25,8 @@ class Batch(NamedTuple):
     """Some rows of a split.
 
     Attributes:
-      ids: int32 ``[B, F]``, of fields with several values ``[B, S]``.
+      ids: int32 ``[B, F]``, of fields with several values ``[B, S]``, with the weights of values
+        ``[B, S + W]`` (`fields.Fields`).
       labels: float32 ``[B]``, 0 or 1.
       weights: float32 ``[B]``, how much a row counts, 1 where all count alike; 0 for padding.
     """
@@ -106,7 +107,7 @@ class Reader:
         self.is_weighted = prepared.is_weighted
         self._padding = prepared.fields.oov_example
         self._shards = [
-            blocks.ShardReader(prepared.path / shard.file, prepared.fields.num_slots)
+            blocks.ShardReader(prepared.path / shard.file, prepared.fields.num_columns)
             for shard in shards
         ]
 

@@ -21,7 +21,7 @@ from optembed_jax.data.raw.columns import Coded
 from optembed_jax.data.raw.missing import null_where
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.values.cells import in_slots
+from optembed_jax.values.cells import in_weighted_slots
 from optembed_jax.values.lookup import Bins, Lookup, all_bins, lookup_of
 from optembed_jax.values.rule import Rule
 from optembed_jax.values.table import Texts, joined, texts_of
@@ -125,7 +125,8 @@ class Vocabulary:
     ) -> np.ndarray:
         """Ids of coded fields (see `raw.coding.code_fields`): int32 ``[N, F]``.
 
-        Of fields with several values ``[N, S]``, each with its number of slots.
+        Of fields with several values ``[N, S]``, each with its number of slots; with the weights of
+        values ``[N, S + W]``.
         """
         slots = [1] * len(fields) if slots is None else slots
         plain = {
@@ -143,14 +144,19 @@ class Vocabulary:
         }
         rows = len(fields[0].codes if isinstance(fields[0], Coded) else fields[0])
         ids, nothing = np.empty((sum(slots), rows), np.int32), self.layout.num_features
+        beside = []
         start = 0
         for number, (field, offset, many) in enumerate(
             zip(fields, self.layout.offsets.tolist(), slots, strict=True)
         ):
             if isinstance(field, CodedBag):
                 own_ids = np.append(found[number] + np.int32(offset), np.int32(nothing))
-                cells = in_slots(own_ids[field.codes], many, offset, nothing)
+                cells, weights = in_weighted_slots(
+                    own_ids[field.codes], field.weights, many, offset, nothing
+                )
                 ids[start : start + many] = cells.T
+                if field.weights is not None:
+                    beside.append(weights.view(np.int32).T)
             elif isinstance(field, Coded):
                 np.take(found[number] + np.int32(offset), field.codes, out=ids[start], mode="clip")
             else:
@@ -158,7 +164,7 @@ class Vocabulary:
                 assert own is not None
                 ids[start] = own.find(field) + offset
             start += many
-        return np.ascontiguousarray(ids.T)
+        return np.ascontiguousarray(np.concatenate([ids, *beside]).T if beside else ids.T)
 
     def id(self, field: str, value: str | None) -> int:
         """The id of a raw value (None for missing); its field's OOV id if it has no row.
@@ -232,8 +238,13 @@ def array_of_texts(texts: Texts) -> pa.StringArray:
     return null_where(strings, missing)
 
 
-def layout_of(names: Sequence[str], sizes: Sequence[int], slots: Sequence[int] = ()) -> Fields:
-    """Names, sizes, slots and offsets of ``F`` fields.
+def layout_of(
+    names: Sequence[str],
+    sizes: Sequence[int],
+    slots: Sequence[int] = (),
+    weighted: Sequence[bool] = (),
+) -> Fields:
+    """Names, sizes, slots and offsets of ``F`` fields, and whose values have weights.
 
     Raises:
       InputError: more rows than int32 ids can number.
@@ -242,7 +253,7 @@ def layout_of(names: Sequence[str], sizes: Sequence[int], slots: Sequence[int] =
         raise InputError(
             f"the vocabulary has {sum(sizes)} rows, more than int32 ids can number; raise min_count"
         )
-    return Fields(tuple(names), tuple(sizes), tuple(slots))
+    return Fields(tuple(names), tuple(sizes), tuple(slots), tuple(weighted))
 
 
 def write_vocabulary(

@@ -70,7 +70,7 @@ def _sharded(
 
 
 def rows_read(
-    params: Params, rows: np.ndarray | None, ids: np.ndarray
+    params: Params, rows: np.ndarray | None, ids: np.ndarray, num_slots: int | None = None
 ) -> tuple[Params, np.ndarray | None, np.ndarray]:
     """The part of a frozen table that some ids read, and the ids in it.
 
@@ -79,12 +79,14 @@ def rows_read(
       rows: bool ``[V]``, the frozen row mask, or None.
       ids: int32 ``[N, F]``, of bags ``[N, S]``, which read ``U`` different rows; ``V``, which
         reads none, stays ``V``.
+      num_slots: ``S`` where weights of values stand behind the ids, which stay as they are.
 
     Returns:
       Parameters with a table of ``U`` rows and no thresholds, the mask bool ``[U]`` or None, and
       ids int32 ``[N, F]``; they give what the arguments give.
     """
-    table = params.table
+    table, whole = params.table, ids
+    ids = ids[:, :num_slots]
     is_read = np.zeros(len(table.rows) + 1, bool)
     is_read[ids] = True
     is_read[-1] = False
@@ -99,5 +101,5 @@ def rows_read(
     return (
         dataclasses.replace(params, table=small, thresholds=None),
         None if rows is None else rows[read],
-        place_of[ids],
+        np.concatenate([place_of[ids], whole[:, ids.shape[1] :]], axis=1),
     )

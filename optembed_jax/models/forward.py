@@ -86,7 +86,7 @@ class Selection(WithRows):
             return (Ask(view, ids, dims),)
         of_slot = bags.field_of_slot
         dims = None if dims is None else dims[..., of_slot]
-        return (Ask(view, ids, dims, fields=of_slot),)
+        return (Ask(view, bags.ids(ids), dims, fields=of_slot),)
 
     def joined(self, seen: Sequence[Seen], ids: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         """What the backbone reads, of what the ids see."""
@@ -197,7 +197,8 @@ def embed(
     Args:
       config: the model.
       params: its parameters.
-      ids: int32 ``[B, F]``, rows of the table; of bags ``[B, S]``.
+      ids: int32 ``[B, F]``, rows of the table; of bags ``[B, S]``, with the weights of values
+        ``[B, S + W]``.
       selection: the part of the table to read, or the index of a compact one.
 
     Returns:

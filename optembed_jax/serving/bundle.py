@@ -94,7 +94,7 @@ class Bundle:
         tensors = content.served(lambda bits: bits.view(jnp.bfloat16))
         module = layout.read_module(folder, content.files)
         try:
-            slots = fields_of(manifest["fields"]).num_slots
+            slots = fields_of(manifest["fields"]).num_columns
             forward: Forward = load_forward(module, tensors, slots).call
         except ModuleRefused as refused:
             forward = _rebuilt(folder, config, manifest, tensors, refused)
@@ -111,7 +111,7 @@ class Bundle:
 
     def in_batches_of(self, rows: int, ids: np.ndarray) -> np.ndarray:
         """Logits float32 ``[N]`` of ids, computed in batches of so many rows."""
-        wanted = np.resize(ids, (-(-len(ids) // rows) * rows, self.fields.num_slots))
+        wanted = np.resize(ids, (-(-len(ids) // rows) * rows, self.fields.num_columns))
         return self.logits(wanted, batch_size=rows)[: len(ids)]
 
     @property
@@ -166,7 +166,14 @@ class Bundle:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
         columns = as_columns(rows)
         if columns is None:
-            ids = self.fields.check_ids(rows)
+            fields = self.fields
+            ids = fields.check_ids(rows)
+            if any(fields.weighted):
+                is_value = ids[:, : fields.num_slots] != fields.num_features
+                of_slot = fields.field_of_slot
+                bundle_content.check_weights(
+                    ids, is_value, fields.weighted_slots, fields.names, of_slot
+                )
         else:
             ids = self._encode(columns, 0, stacklevel)
         parts = []
@@ -250,7 +257,7 @@ def _rebuilt(
         )
     forward = build_forward(config, manifest["fields"], manifest["linear_by_id"])
     weights = {name: jax.ShapeDtypeStruct(w.shape, w.dtype) for name, w in tensors.items()}
-    ids = jax.ShapeDtypeStruct((1, fields_of(manifest["fields"]).num_slots), jnp.int32)
+    ids = jax.ShapeDtypeStruct((1, fields_of(manifest["fields"]).num_columns), jnp.int32)
     try:
         jax.eval_shape(forward, weights, ids)
     except Exception as error:  # Of JAX and Flax, each has its own for shapes that do not fit.

@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from optembed_jax.errors import InputError
 from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving import network_storage
 from optembed_jax.serving.bundle_format import BundleError
 from optembed_jax.table import packing
 from optembed_jax.table.sharing import join, sharing
+from optembed_jax.values.cells import MOST_WEIGHT
 
 SAMPLES = 8
 """Rows of ids in a manifest that is written."""
@@ -60,7 +62,8 @@ def count_bytes(
 def draw_samples(fields: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """Ids int32 ``[SAMPLES, F]``, uniform in each field, the same ones for the same fields.
 
-    Of fields with several values ``[SAMPLES, S]``, in the n-th row n of them, as many as there are.
+    Of fields with several values ``[SAMPLES, S]``, in the n-th row n of them, as many as there are;
+    behind them the bits of weights, where values have some.
     """
     rng, sizes = np.random.default_rng(0), np.array([field["ids"] for field in fields])
     offsets = np.cumsum(sizes) - sizes
@@ -69,7 +72,43 @@ def draw_samples(fields: Sequence[Mapping[str, Any]]) -> np.ndarray:
     ids = rng.integers(0, sizes[of_slot], (SAMPLES, len(of_slot))) + offsets[of_slot]
     number = np.arange(len(of_slot)) - (np.cumsum(slots) - slots)[of_slot]
     nothing = (number >= np.arange(SAMPLES)[:, None]) & (slots > 1)[of_slot]
-    return np.where(nothing, sizes.sum(), ids).astype(np.int32)
+    ids = np.where(nothing, sizes.sum(), ids).astype(np.int32)
+    is_weighted = np.array([field.get("weighted", False) for field in fields], bool)[of_slot]
+    weights = rng.random((SAMPLES, int(is_weighted.sum())), np.float32) * 2
+    weights[nothing[:, is_weighted]] = 0
+    return np.concatenate([ids, weights.view(np.int32)], axis=1)
+
+
+def check_weights(
+    ids: np.ndarray,
+    is_value: np.ndarray,
+    slots: np.ndarray,
+    names: Sequence[str],
+    field_of_slot: np.ndarray,
+) -> None:
+    """Compares the weights that stand behind ids with what a weight may be.
+
+    Args:
+      ids: int ``[N, S + W]``.
+      is_value: bool ``[N, S]``.
+      slots: those with weights, ``[W]``.
+      names: of the fields.
+      field_of_slot: int ``[S]``.
+
+    Raises:
+      InputError: naming row and field.
+    """
+    bits = ids[:, is_value.shape[1] :].astype(np.int32)
+    weights = bits.view(np.float32)
+    usable = (weights == 0) | ((weights > 0) & (weights <= np.float32(MOST_WEIGHT)))
+    bad = is_value[:, slots] & ~usable
+    if bad.any():
+        row, place = np.argwhere(bad)[0]
+        raise InputError(
+            f"row {row}: a value of field {names[field_of_slot[slots[place]]]!r} has the weight "
+            f"{weights[row, place]}; float32 weights of 0 or more, at most 1e12, stand behind the "
+            "ids as the bits of int32 (ids, weights.view(np.int32))"
+        )
 
 
 def check_samples(
@@ -244,6 +283,8 @@ def _check_field(
     slots = field.get("slots", 1)
     if type(slots) is not int or not 1 <= slots < 2**15:
         raise ValueError(f"field {name!r} has {slots!r} slots")
+    if type(field.get("weighted", False)) is not bool:
+        raise ValueError(f"field {name!r} is weighted {field['weighted']!r}")
     if not (1 <= rows <= ids < 2**31 and 0 <= dim <= latent_dim):
         raise ValueError(f"field {name!r} has {rows} rows of {dim} columns for {ids} ids")
     found = set()

@@ -31,7 +31,10 @@ from numpy.typing import DTypeLike
 from optembed_jax.errors import InputError
 
 FORMAT = "optembed-bundle"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
+
+WITHOUT_VALUE_WEIGHTS = 4
+"""Of a bundle with several values in a cell, none of which has a weight."""
 
 WITHOUT_BAGS = 3
 """Of a bundle whose fields all have one value in a cell, which older packages read too."""
@@ -129,8 +132,10 @@ def _too_old(path: pathlib.Path, version: int) -> BundleError:
 
 def version_of(fields: Sequence[Mapping[str, Any]]) -> int:
     """The format version of a bundle with these fields."""
+    if any(field.get("weighted", False) for field in fields):
+        return FORMAT_VERSION
     has_bags = any(field.get("slots", 1) != 1 for field in fields)
-    return FORMAT_VERSION if has_bags else WITHOUT_BAGS
+    return WITHOUT_VALUE_WEIGHTS if has_bags else WITHOUT_BAGS
 
 
 def packed_module(module: bytes) -> bytes:

@@ -131,14 +131,23 @@ def expand(
       full: where they go, such as the parameters that were cut; what was pruned keeps its values
         from here.
     """
-    # Where each number of the compact network came from: the same cut, of positions.
-    positions = jax.tree.map(
-        lambda leaf: np.arange(leaf.size, dtype=np.int64).reshape(leaf.shape), full.network
-    )
-    cut = shrink(config, positions, reading.dims, reading.order)
-    network = write_back(full.network, small.network, cut)
+    network = expand_network(config, small.network, reading, full.network)
     table = put_back(small.table, reading, fields, full.table)
     return Params(table=table, thresholds=full.thresholds, network=network)
+
+
+def shrink_network(config: ModelConfig, network: Any, reading: StackReading) -> Any:
+    """What :func:`keep` leaves of a full network, or of moments in its structure."""
+    return shrink(config, network, reading.dims, reading.order)
+
+
+def expand_network(config: ModelConfig, small: Any, reading: StackReading, full: Any) -> Any:
+    """A full network, or moments in its structure, with a compact one's numbers in their places."""
+    # Where each number of the compact network came from: the same cut, of positions.
+    positions = jax.tree.map(
+        lambda leaf: np.arange(leaf.size, dtype=np.int64).reshape(leaf.shape), full
+    )
+    return write_back(full, small, shrink_network(config, positions, reading))
 
 
 def fold_for_serving(params: Params, batch_stats: Any) -> Params:

@@ -44,11 +44,12 @@ _HARMLESS_CALLS = {"shape_assertion", "Sharding"}
 
 
 def fields_of(described: Sequence[Mapping[str, Any]]) -> Fields:
-    """The fields that a manifest describes: ``name``, ``ids`` and, where several, ``slots``."""
+    """The fields that a manifest describes: ``name``, ``ids``, and ``slots`` and ``weighted``."""
     return Fields(
         tuple(field["name"] for field in described),
         tuple(field["ids"] for field in described),
         tuple(field.get("slots", 1) for field in described),
+        tuple(field.get("weighted", False) for field in described),
     )
 
 
@@ -122,12 +123,12 @@ def export_forward(
 ) -> bytes:
     """Serialise ``(weights, ids [batch, F] int32) -> logits [batch]`` for some platforms.
 
-    Of fields with several slots ids are ``[batch, S]``.
+    Of fields with several slots ids are ``[batch, S]``, with weights of values ``[batch, S + W]``.
 
     Raises:
       InputError: a backbone of one's own that does not work for any number of rows.
     """
-    slots = fields_of(fields).num_slots
+    slots = fields_of(fields).num_columns
     logits = build_forward(config, fields, linear_by_id)
     (batch,) = export.symbolic_shape("batch")
     with _no_source_locations():

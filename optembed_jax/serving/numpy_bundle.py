@@ -53,7 +53,9 @@ class NumpyBundle:
         self._slots = np.array([field.get("slots", 1) for field in self._fields], np.int64)
         self._of_slot = np.repeat(np.arange(len(self._fields)), self._slots)
         self._first_slot = np.cumsum(self._slots) - self._slots
-        self._has_bags = len(self._of_slot) > len(self._fields)
+        self._weighted = np.array([field.get("weighted", False) for field in self._fields], bool)
+        self._weighted_slots = np.flatnonzero(self._weighted[self._of_slot])
+        self._has_bags = len(self._of_slot) > len(self._fields) or bool(self._weighted.any())
         self._is_mean = manifest["model"].get("pooling", "mean") == "mean"
         self._starts = sharing.starts(range(len(rows)), rows)
         arrays = sharing.sharing(
@@ -147,10 +149,12 @@ class NumpyBundle:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
         columns = as_columns(rows)
         ids = np.asarray(rows if columns is None else self.encode(columns, stacklevel=stacklevel))
-        if ids.ndim != 2 or ids.shape[1] != len(self._of_slot):
-            raise InputError(f"ids have shape {ids.shape}, expected [N, {len(self._of_slot)}]")
+        width = len(self._of_slot) + len(self._weighted_slots)
+        if ids.ndim != 2 or ids.shape[1] != width:
+            raise InputError(f"ids have shape {ids.shape}, expected [N, {width}]")
         if not np.issubdtype(ids.dtype, np.integer):
             raise InputError(f"ids are {ids.dtype}, expected integers")
+        ids, whole = ids[:, : len(self._of_slot)], ids
         wrong = (ids < self._offsets[self._of_slot]) | (ids >= self._offsets[self._of_slot + 1])
         # A field of one value has one.
         wrong &= (ids != self._offsets[-1]) | (self._slots == 1)[self._of_slot]
@@ -160,17 +164,29 @@ class NumpyBundle:
                 f"row {row}: id {ids[row, slot]} is not one of field "
                 f"{self._fields[self._of_slot[slot]]['name']!r}"
             )
+        weights = None
+        if self._weighted.any():
+            names = [field["name"] for field in self._fields]
+            bundle_content.check_weights(
+                whole, ids != self._offsets[-1], self._weighted_slots, names, self._of_slot
+            )
+            weights = np.ones(ids.shape, np.float32)
+            bits = whole[:, len(self._of_slot) :].astype(np.int32)
+            weights[:, self._weighted_slots] = bits.view(np.float32)
         parts = [
-            self._batch(ids[start : start + batch_size].astype(np.int64))
+            self._batch(
+                ids[start : start + batch_size].astype(np.int64),
+                None if weights is None else weights[start : start + batch_size],
+            )
             for start in range(0, len(ids), batch_size)
         ]
         return np.concatenate(parts) if parts else np.zeros((0,), np.float32)
 
-    def _batch(self, ids: np.ndarray) -> np.ndarray:
+    def _batch(self, ids: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
         places = self._places(ids)
-        arrays = [self._read(number, places, ids) for number in range(len(self._arrays))]
+        arrays = [self._read(number, places, ids, weights) for number in range(len(self._arrays))]
         parts = [arrays[array][:, begin:end] for array, begin, end in self._runs]
-        linear = self._linear(ids, places) if "linear" in self._tensors else None
+        linear = self._linear(ids, places, weights) if "linear" in self._tensors else None
         # OpenBLAS 0.3.31 (NumPy 2.4.6) warns of NaN at random on CPUs with AVX-512: products of 5
         # columns read leftovers on the stack, which they do not use. What is loaded is finite.
         with np.errstate(invalid="ignore"):
@@ -181,13 +197,22 @@ class NumpyBundle:
         spans = [np.arange(self._slots[f]) + self._first_slot[f] for f in fields.tolist()]
         return np.concatenate(spans)
 
-    def _pooled(self, seen: np.ndarray, ids: np.ndarray, fields: np.ndarray) -> np.ndarray:
+    def _pooled(
+        self, seen: np.ndarray, ids: np.ndarray, weights: np.ndarray | None, fields: np.ndarray
+    ) -> np.ndarray:
         """What fields have ``[N, k, ...]``, of what their slots have, ``[N, sum(S_f), ...]``."""
         inner = np.cumsum(self._slots[fields])[:-1]
         found = []
-        for own, own_ids in zip(
-            np.split(seen, inner, axis=1), np.split(ids, inner, axis=1), strict=True
+        for number, own, own_ids in zip(
+            fields.tolist(),
+            np.split(seen, inner, axis=1),
+            np.split(ids, inner, axis=1),
+            strict=True,
         ):
+            if weights is not None and self._weighted[number]:
+                slots = slice(self._first_slot[number], self._first_slot[number] + own.shape[1])
+                found.append(self._weighted_pool(own, own_ids, weights[:, slots]))
+                continue
             if own.shape[1] == 1:
                 found.append(own[:, 0])
                 continue
@@ -199,6 +224,15 @@ class NumpyBundle:
                 total = total / count.reshape(-1, *one_each)
             found.append(total)
         return np.stack(found, axis=1).astype(np.float32)
+
+    def _weighted_pool(self, own: np.ndarray, ids: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """What a field has ``[N, ...]``, of what its slots have, whose values have weights."""
+        share = np.where(ids < self._offsets[-1], weights, np.float32(0))
+        if self._is_mean:
+            total = share.sum(axis=1, keepdims=True)
+            share = share / np.where(total > 0, total, np.float32(1))
+        pooled: np.ndarray = (own * share.reshape(*share.shape, *(1,) * (own.ndim - 2))).sum(axis=1)
+        return pooled
 
     def _places(self, ids: np.ndarray) -> np.ndarray:
         """Where each id's row stands among those of its field, ``[N, F]``, of bags ``[N, S]``; in
@@ -213,7 +247,9 @@ class NumpyBundle:
                 places[:, slot] = remap[places[:, slot]]
         return places
 
-    def _read(self, number: int, places: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    def _read(
+        self, number: int, places: np.ndarray, ids: np.ndarray, weights: np.ndarray | None
+    ) -> np.ndarray:
         """What is read of the fields that share an array, float32 ``[N, k, d]``."""
         fields, begins = self._arrays[number], self._array_starts[number]
         slots, of_slot = fields, np.arange(len(fields))
@@ -227,9 +263,11 @@ class NumpyBundle:
             is_of_field = scale.shape == begins.shape
             each = scale[of_slot] if is_of_field else scale[at]
             read *= each.astype(np.float32)[..., None]
-        return self._pooled(read, ids[:, slots], fields) if self._has_bags else read
+        return self._pooled(read, ids[:, slots], weights, fields) if self._has_bags else read
 
-    def _linear(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+    def _linear(
+        self, ids: np.ndarray, places: np.ndarray, of_values: np.ndarray | None
+    ) -> np.ndarray:
         at = places + self._starts[self._of_slot]
         if self.manifest["linear_by_id"]:
             at = np.minimum(ids, self._offsets[-1] - 1)
@@ -237,7 +275,7 @@ class NumpyBundle:
         if "linear_scale" in self._tensors:
             weights *= self._tensors["linear_scale"].astype(np.float32)[self._of_slot]
         if self._has_bags:
-            weights = self._pooled(weights, ids, np.arange(len(self._fields)))
+            weights = self._pooled(weights, ids, of_values, np.arange(len(self._fields)))
         total: np.ndarray = weights.sum(axis=1)
         return total
 
@@ -266,6 +304,9 @@ def _read_encoder(
             f"{path / layout.ENCODER} is of other fields: cells of {described.slots} values, not "
             f"{slots}"
         )
+    weighted = tuple(field.get("weighted", False) for field in manifest["fields"])
+    if described.weighted != weighted:
+        raise BundleError(f"{path / layout.ENCODER}: values of other fields have weights")
     try:
         return RowEncoder(described.row_fields(), lookup), described.expected
     except InputError as error:

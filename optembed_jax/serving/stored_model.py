@@ -160,7 +160,11 @@ def describe_fields(
     """What the manifest says of each field."""
     rows = dict(zip(index.fields_with_columns, stored.table.rows, strict=True))
     slots = (1,) * len(names) if index.bags is None else index.bags.slots
-    several = [{"slots": own} if own > 1 else {} for own in slots]
+    weighted = (index.bags.weighted if index.bags else ()) or (False,) * len(names)
+    several = [
+        ({"slots": own} if own > 1 else {}) | ({"weighted": True} if is_weighted else {})
+        for own, is_weighted in zip(slots, weighted, strict=True)
+    ]
     return [
         {
             "name": name,

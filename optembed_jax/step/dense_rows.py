@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.struct
 import jax
+import numpy as np
 import optax
 
 from optembed_jax.exchange.batch_axis import BatchAxis
@@ -18,6 +19,7 @@ from optembed_jax.step.optimisers import TrainConfig, make_optimisers
 from optembed_jax.step.requested_rows import RequestedRows
 from optembed_jax.step.stack_read import Given, Setup, StackRead, Stepped
 from optembed_jax.table import score as row_score
+from optembed_jax.table.memory import RowMemory
 from optembed_jax.table.score import ScoreState
 from optembed_jax.table.state import RowState
 from optembed_jax.table.update import RowStep, step_densely
@@ -63,6 +65,18 @@ class OptaxRows(OneStack, WithRows):
     def is_sparse(self) -> bool:
         """A step touches all rows."""
         return False
+
+    @property
+    def memory(self) -> RowMemory:
+        """Adam's moments."""
+        mu, nu = (optax.tree_utils.tree_get(self.state, name) for name in ("mu", "nu"))
+        return RowMemory(mu, nu)
+
+    def with_memory(self, memory: RowMemory, steps: int) -> "OptaxRows":
+        """The state with these moments after so many steps, on the host."""
+        count = np.array(steps, np.int32)
+        with_moments = optax.tree_utils.tree_set
+        return OptaxRows(with_moments(self.state, mu=memory.mu, nu=memory.nu, count=count))
 
     def read(
         self, ask: Ask, table: Table, step: jax.Array, scores: ScoreState | None, setup: Setup

@@ -15,6 +15,7 @@ from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.method.embedding import Table
 from optembed_jax.step.optimisers import TrainConfig
+from optembed_jax.table.memory import RowMemory
 from optembed_jax.table.score import ScoreState
 from optembed_jax.table.view import Ask, Seen
 
@@ -108,6 +109,13 @@ class TableState(Protocol):
         self, table: Table, step: jax.Array, scores: ScoreState | None, train: TrainConfig
     ) -> tuple[Table, Any, ScoreState | None]:
         """Rows, state and scores after all idle steps, to be read by anything but a step."""
+
+    @property
+    def memory(self) -> RowMemory:
+        """What is remembered of rows that are up to date."""
+
+    def with_memory(self, memory: RowMemory, steps: int) -> Any:
+        """The state with a memory after so many steps, on the host; nothing is owed yet."""
 
     def owing(self, table: Table, lr_scale: jax.Array, train: TrainConfig) -> Any:
         """The state beside rows that are up to date, from now on at another learning rate."""

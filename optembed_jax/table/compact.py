@@ -204,7 +204,8 @@ def with_own_ids(index: CompactIndex, names: Sequence[str]) -> tuple[CompactInde
     if reason is not None:
         raise InputError(f"the kept vocabulary does not tell them apart: {reason}")
     slots = () if index.bags is None else index.bags.slots
-    fields = Fields(tuple(names), index.kept, slots)
+    weighted = () if index.bags is None else index.bags.weighted
+    fields = Fields(tuple(names), index.kept, slots, weighted)
     new = [
         (np.arange(size) if remap is None else np.asarray(remap).astype(np.int64)) + offset
         for remap, size, offset in zip(index.remap, index.sizes, fields.offsets, strict=True)

@@ -71,7 +71,7 @@ def lookup(table: JoinedTable, index: Places, ids: jax.Array) -> tuple[Ragged, j
     Args:
       table: the compact table.
       index: where an id's row is.
-      ids: int32 ``[B, F]``, of bags ``[B, S]``.
+      ids: int32 ``[B, F]``, of bags ``[B, S]``, with the weights of values ``[B, S + W]``.
 
     Returns:
       Embeddings ``[B, sum(dims)]`` and the linear term float32 ``[B]``, or None.
@@ -90,7 +90,7 @@ def lookup(table: JoinedTable, index: Places, ids: jax.Array) -> tuple[Ragged, j
     embedded = Ragged(values, tuple(index.dims[field] for field in left), left, len(index.dims))
     if table.linear is None:
         return embedded, None
-    at: Any = ids
+    at: Any = ids if index.bags is None else index.bags.ids(ids)
     if not index.linear_by_id:
         at = places + _of_slots(index, sharing.starts(range(len(index.kept)), index.kept))
     weights = table.linear[at].astype(jnp.float32)
@@ -106,6 +106,7 @@ def positions(index: Places, ids: jax.Array) -> jax.Array:
 
     Of bags ``[B, S]``; of what is no value the field's first row.
     """
+    ids = ids if index.bags is None else index.bags.ids(ids)
     local = ids - _of_slots(index, np.array(index.offsets, np.int32))
     if index.bags is not None:
         local = jnp.where(ids < index.bags.features, local, 0)
@@ -139,7 +140,7 @@ def _read(
         return _rows(rows, scale, places[:, np.array(fields)], starts, np.arange(len(fields)))
     own, slots = bags.of_fields(fields), bags.slots_of_fields(fields)
     read = _rows(rows, scale, places[:, slots], starts, own.field_of_slot)
-    return own.pooled(read, ids[:, slots])
+    return own.pooled(read, ids[:, bags.columns_of_fields(fields)])
 
 
 def _rows(

@@ -208,6 +208,7 @@ def _kept_of(
         names,
         tuple(fields.sizes[field] for field in columns),
         tuple(fields.slots[field] for field in columns),
+        tuple(fields.weighted[field] for field in columns),
     )
     taken = np.concatenate(
         [fields.offsets[field] + np.arange(fields.sizes[field]) for field in columns]

@@ -110,6 +110,7 @@ class StackReading:
     def asks(self, config: Any, params: Any, ids: jax.Array) -> tuple[Ask, ...]:
         """What ids int32 ``[B, F]`` ask of each stack; those of ``V`` and above nothing."""
         del config, params
+        ids = ids if self.bags is None else self.bags.ids(ids)
         places = self.places.at[ids].get(mode="fill", fill_value=NOWHERE)
         return tuple(
             Ask(
@@ -133,7 +134,7 @@ class StackReading:
     def _pooled(self, stack: Stack, values: jax.Array, ids: jax.Array) -> jax.Array:
         if self.bags is None:
             return values
-        own = ids[:, self._slots(stack)]
+        own = ids[:, self.bags.columns_of_fields(stack.columns)]
         return self.bags.of_fields(stack.columns).pooled(values, own)
 
     def joined(self, seen: Sequence[Seen], ids: jax.Array) -> tuple[Ragged, jax.Array | None]:

@@ -17,6 +17,7 @@ from optembed_jax.method.embedding import OneStack, Table
 from optembed_jax.method.row_axis import PER_ROW, WithRows
 from optembed_jax.table.catch_up import DatedRows
 from optembed_jax.table.decay import RowRule
+from optembed_jax.table.memory import RowMemory
 
 TABLE_UPDATES = ("auto", "sparse", "dense")
 
@@ -69,6 +70,20 @@ class RowState(OneStack, WithRows):
     def is_sparse(self) -> bool:
         """Whether a step touches only the rows that it reads."""
         return self.scratch is not None
+
+    @property
+    def memory(self) -> RowMemory:
+        """What is remembered of rows that are up to date."""
+        return RowMemory(self.mu, self.nu, self.visits, self.columns)
+
+    def with_memory(self, memory: RowMemory, steps: int) -> Any:
+        """The state with a memory, all rows up to date with so many steps, on the host.
+
+        What rows owe per idle step is another matter: ``TableState.owing``.
+        """
+        parts = {name: getattr(memory, name) for name in ("mu", "nu", "visits", "columns")}
+        last: Any = None if self.last is None else np.full(self.last.shape, steps, np.int32)
+        return dataclasses.replace(self, **parts, last=last)
 
 
 def updates_sparsely(table_update: str, num_features: int) -> bool:

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.serving import forward_module
 from optembed_jax.serving.bundle import Bundle
@@ -205,8 +206,15 @@ def positions(fields: Fields, index: CompactIndex, ids: np.ndarray) -> dict[int,
       in those without a value.
 
     Raises:
-      InputError: another shape, other numbers than integers, or an id of another field.
+      InputError: another shape, other numbers than integers, an id of another field, or values with
+        weights, which rows alone do not tell.
     """
+    if any(fields.weighted):
+        name = fields.names[fields.weighted.index(True)]
+        raise InputError(
+            f"values of field {name!r} have weights (value_weights), which positions do not tell; "
+            "serve the bundle itself, with JAX or with NumPy"
+        )
     cells = np.split(fields.check_ids(ids), np.cumsum(fields.slots)[:-1], axis=1)
     found = {}
     for field in index.fields_with_columns:
@@ -215,6 +223,6 @@ def positions(fields: Fields, index: CompactIndex, ids: np.ndarray) -> dict[int,
         local = np.where(is_value, own - index.offsets[field], 0)
         remap = index.remap[field]
         if remap is not None:
-            local = np.asarray(remap)[local]
+            local = np.asarray(remap)[local].astype(np.int32)  # Stored in as few bytes as will do.
         found[field] = np.where(is_value, local, -1).astype(np.int32)
     return found

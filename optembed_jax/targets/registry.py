@@ -32,6 +32,12 @@ class Target:
           InputError: the target's libraries are missing, the bundle needs what the target has not,
             or what was written does not give the bundle's logits.
         """
+        weighted = [f["name"] for f in bundle.manifest["fields"] if f.get("weighted", False)]
+        if weighted:
+            raise InputError(
+                f"--format={self.name} has no weights of values, which field {weighted[0]!r} has "
+                "(value_weights); serve the bundle itself, with JAX or with NumPy"
+            )
         try:
             module = importlib.import_module(self.module)
         except ModuleNotFoundError as error:

@@ -39,6 +39,7 @@ class Fitted:
       epochs: all epochs, in order.
       scores: what the state gathered until then to choose rows by; None where it gathers nothing.
       steps: taken until then.
+      opt_state: of the same epoch, up to date; None where nothing was saved.
       rounds: in which rows were asked for, in all those steps and the most in one, see
         ``TrainState``.
     """
@@ -49,6 +50,7 @@ class Fitted:
     scores: ScoreState | None = None
     steps: int = 0
     rounds: tuple[int, int] = (0, 0)
+    opt_state: Any = None
 
     @property
     def best(self) -> Epoch:
@@ -146,6 +148,7 @@ def fit(
         scores=best.scores,
         steps=int(best.step),
         rounds=(0, 0) if best.rounds is None else tuple(np.asarray(best.rounds).tolist()),
+        opt_state=best.opt_state if saving is not None else None,
     )
 
 

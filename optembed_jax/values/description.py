@@ -68,6 +68,12 @@ class Description:
         cells = (_cells(field.get("cells")) for field in self.fields)
         return tuple(1 if own is None else own.max_values for own in cells)
 
+    @property
+    def weighted(self) -> tuple[bool, ...]:
+        """Whether the values of each field have weights."""
+        cells = (_cells(field.get("cells")) for field in self.fields)
+        return tuple(own is not None and own.weighted for own in cells)
+
     def row_fields(self) -> tuple[RowField, ...]:
         """How each field is made of one value.
 
@@ -162,8 +168,13 @@ def describe_field(
         "rule": None if rule is None or rule.is_plain else dataclasses.asdict(rule),
         "edges": None if bins is None else bins.edges.tolist(),
         "places": None if bins is None else bins.places.tolist(),
-        "cells": None if cells is None else dataclasses.asdict(cells),
+        "cells": None if cells is None else _described(cells),
     }
+
+
+def _described(cells: Cells) -> dict[str, Any]:
+    """Without what older versions of this package do not know, where it says nothing."""
+    return {k: v for k, v in dataclasses.asdict(cells).items() if k != "weighted" or v}
 
 
 def _cells(described: Mapping[str, Any] | None) -> Cells | None:

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from optembed_jax.errors import InputError
-from optembed_jax.values.cells import MARK, Cells, cell_text, in_slots, tell_cut
+from optembed_jax.values.cells import (
+    EXPECTED_WEIGHTS,
+    MARK,
+    Cells,
+    cell_text,
+    in_weighted_slots,
+    shown_cell,
+    tell_cut,
+)
 from optembed_jax.values.lookup import Lookup
 from optembed_jax.values.numbers import number_of
 from optembed_jax.values.rule import Rule, without_blanks
@@ -68,7 +76,8 @@ class RowEncoder:
     def encode(self, rows: Mapping[str, Sequence[Any]], first_row: int = 0) -> np.ndarray:
         """Ids int32 ``[N, F]``; values without a row get their field's OOV id.
 
-        Of fields with several values ``[N, S]``, ``V`` in slots without a value.
+        Of fields with several values ``[N, S]``, ``V`` in slots without a value; where values have
+        weights ``[N, S + W]`` (`fields.Fields`).
 
         Args:
           rows: values by column, ``N`` each; columns that are not needed are ignored.
@@ -93,6 +102,7 @@ class RowEncoder:
         ids = np.empty((len(self.fields), count), np.int64)
         texts: list[str] = []
         lengths_of: dict[int, list[int]] = {}
+        weights_of: dict[int, list[float]] = {}
         for number, (field, bins) in enumerate(zip(self.fields, self.lookup.bins, strict=True)):
             column = columns[field.source]
             if bins is not None:
@@ -105,7 +115,15 @@ class RowEncoder:
                 column = [without_blanks(value) for value in column]
                 column = list(_each(field.step, column, field, first_row))
             if field.cells is not None:
-                cells_read = [field.cells.values(cell) for cell in column]
+                if field.cells.weighted:
+                    told = dataclasses.replace(field, expected=EXPECTED_WEIGHTS)
+                    pairs = list(_each(field.cells.weighted_values, column, told, first_row))
+                    cells_read = [values for values, _ in pairs]
+                    weights_of[number] = [
+                        weight for _, own in pairs for weight in own[: field.slots]
+                    ]
+                else:
+                    cells_read = [field.cells.values(cell) for cell in column]
                 if max(map(len, cells_read), default=0) > field.slots:
                     tell_cut(field.name, field.cells)
                     cells_read = [own[: field.slots] for own in cells_read]
@@ -113,21 +131,26 @@ class RowEncoder:
                 column = [value for own in cells_read for value in own]
             texts += [value or "" for value in column]
         if self._has_cells:
-            return self._with_cells(ids, texts, lengths_of, count)
+            return self._with_cells(ids, texts, lengths_of, weights_of, count)
         plain = self._one_row if count == 1 else np.repeat(self._one_row, count)
         places = self.lookup.places(texts_of(texts), plain)
         ids[self._plain] = places.reshape(len(self._plain), count)
         return (ids.T + self._offsets).astype(np.int32)
 
     def _with_cells(
-        self, ids: np.ndarray, texts: list[str], lengths_of: dict[int, list[int]], count: int
+        self,
+        ids: np.ndarray,
+        texts: list[str],
+        lengths_of: dict[int, list[int]],
+        weights_of: dict[int, list[float]],
+        count: int,
     ) -> np.ndarray:
         """Ids of fields of which some have several values; in ``ids`` are those of numeric ones."""
         each = [sum(lengths_of.get(number, [1] * count)) for number in self._plain]
         places = self.lookup.places(texts_of(texts), np.repeat(self._one_row, each))
         found = dict(zip(self._plain, np.split(places, np.cumsum(each)[:-1]), strict=True))
         nothing = int(sum(self.lookup.sizes))
-        parts = []
+        parts, beside = [], []
         for number, (field, offset) in enumerate(
             zip(self.fields, self._offsets.tolist(), strict=True)
         ):
@@ -137,9 +160,17 @@ class RowEncoder:
                 continue
             lengths = np.array(lengths_of[number], np.int64)
             cells = np.full((count, field.slots), nothing, np.int64)
-            cells[np.arange(field.slots) < lengths[:, None]] = own
-            parts.append(in_slots(cells, field.slots, offset, nothing))
-        return np.concatenate(parts, axis=1).astype(np.int32)
+            filled = np.arange(field.slots) < lengths[:, None]
+            cells[filled] = own
+            weights = None
+            if number in weights_of:
+                weights = np.zeros((count, field.slots), np.float32)
+                weights[filled] = weights_of[number]
+            in_place = in_weighted_slots(cells, weights, field.slots, offset, nothing)
+            parts.append(in_place[0])
+            if weights is not None:
+                beside.append(in_place[1].view(np.int32))
+        return np.concatenate([*parts, *beside], axis=1).astype(np.int32)
 
 
 def shown_names(rows: Mapping[str, Any]) -> str:
@@ -268,8 +299,8 @@ def cell_column_texts(source: str, values: Any, first_row: int, cells: Cells) ->
         check_sequence(source, values)
     texts: list[str | None] = []
     try:
-        for value in _cell_values(source, values, first_row):
-            texts.append(cell_text(value))
+        for value in _cell_values(source, values, first_row, cells.weighted):
+            texts.append(cell_text(value, cells.weighted))
     except InputError as error:
         raise InputError(f"row {first_row + len(texts)}: column {source!r}: {error}") from error
     check_cells(source, texts, first_row, cells)
@@ -281,12 +312,16 @@ def cell_column_texts(source: str, values: Any, first_row: int, cells: Cells) ->
     return texts
 
 
-def _cell_values(source: str, values: Any, first_row: int) -> Iterable[Any]:
+def _cell_values(source: str, values: Any, first_row: int, weighted: bool) -> Iterable[Any]:
     """The cells of a column, each a plain value or a list of such."""
     if not hasattr(values, "to_pylist"):
         found: Iterable[Any] = values
         return found
-    if str(values.type).startswith("dictionary") or not hasattr(values.type, "value_type"):
+    kind = str(values.type)
+    if weighted and (kind.startswith("map<") or ("list<" in kind and "struct<" in kind)):
+        pairs: Iterable[Any] = values.to_pylist()
+        return pairs
+    if kind.startswith("dictionary") or not hasattr(values.type, "value_type"):
         return column_texts(source, values, first_row)
     chunks = values.chunks if hasattr(values, "chunks") else [values]
     # By the texts of its items' type, which Python's values do not tell.
@@ -319,7 +354,7 @@ def _each(
         try:
             yield step(value)
         except ValueError as error:
-            shown = "empty" if value is None else repr(value[:60])
+            shown = "empty" if value is None else repr(shown_cell(value)[:60])
             raise InputError(
                 f"row {first_row + row}: column {field.source!r} is {shown}, "
                 f"expected {field.expected}"

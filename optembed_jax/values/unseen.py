@@ -110,12 +110,13 @@ def unseen_rows(
     """Rows that have a value without a row in each field, int64 ``[F]``.
 
     Args:
-      ids: int32 ``[N, S]``.
+      ids: int32 ``[N, S]``; what is behind it (weights) is not looked at.
       oov_ids: int32 ``[F]``.
       slots: of each field, ``F``.
     """
-    without = ids == np.repeat(oov_ids, slots)
-    if ids.shape[1] > len(oov_ids):
+    of_slots = np.repeat(oov_ids, slots)
+    without = ids[:, : len(of_slots)] == of_slots
+    if len(of_slots) > len(oov_ids):
         starts = (np.cumsum(slots) - np.asarray(slots)).astype(np.int64)
         without = np.logical_or.reduceat(without, starts, axis=1)
     return np.asarray(without.sum(axis=0))

@@ -1,6 +1,7 @@
 """Columns whose cells hold several values, prepared and encoded."""
 
 import collections
+import dataclasses
 import json
 
 import numpy as np
@@ -340,3 +341,111 @@ def test_cells_may_have_more_values_than_any_before(prepare):
     ids = encoder_of(prepared).encode({"user": ["u1"], "genres": ["war|sci|art|doc"]})
     assert (ids[0, 1:5] < prepared.fields.num_features).all()
     assert Cells("|", 16).values("war|sci|art|doc") == ["war", "sci", "art", "doc"]
+
+
+WEIGHTED_CELLS = [
+    "a:0.5|b", "b:2|a:0.25", "a:1e-3", "", "b:0|c:3", "a:0.1|a:0.2", " c : .5 ||", "x:y:2|c",
+]  # fmt: skip
+
+
+def pairs_of(text):
+    found = {}
+    for part in filter(None, (part.strip() for part in text.split("|"))):
+        value, _, weight = part.rpartition(":") if ":" in part else (part, "", "1")
+        value = value.strip()
+        found[value] = found.get(value, 0) + float(weight)
+    return found
+
+
+def write_weighted(path, cells, labels):
+    pairs = [pairs_of(cell) for cell in cells]
+    as_structs = [[{"value": v, "weight": w} for v, w in own.items()] for own in pairs]
+    struct = pa.list_(pa.struct([("weight", pa.float64()), ("value", pa.string())]))
+    if path.suffix == ".csv":
+        lines = [f"{cell},{label}" for cell, label in zip(cells, labels, strict=True)]
+        path.write_text("\n".join(["tags,click", *lines]) + "\n")
+        return
+    if path.suffix == ".jsonl":
+        rows = [{"tags": own, "click": y} for own, y in zip(as_structs, labels, strict=True)]
+        rows[1]["tags"] = pairs[1]
+        rows[2]["tags"] = [[*pair] for pair in pairs[2].items()]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return
+    is_map = path.stem == "map"
+    column = (
+        pa.array([[*own.items()] for own in pairs], pa.map_(pa.string(), pa.float64()))
+        if is_map
+        else pa.array(as_structs, struct)
+    )
+    pq.write_table(pa.table({"tags": column, "click": labels}), path)
+
+
+@pytest.mark.parametrize("name", ["text.csv", "structs.parquet", "map.parquet", "rows.jsonl"])
+def test_weights_of_values_come_back(tmp_path, name):
+    cells = WEIGHTED_CELLS * 20
+    labels = [number * 7 % 5 // 3 for number in range(len(cells))]
+    write_weighted(tmp_path / name, cells, labels)
+    options = data.DataOptions(
+        table_file=str(tmp_path / name), label="click", multi=("tags",), value_weights=("tags",),
+        separator="|", max_values=2,
+    )  # fmt: skip
+    prepared = data.prepare("table", options, tmp_path / "out")
+    assert prepared.fields.weighted == (True,) and prepared.fields.slots == (2,)
+    found = collections.Counter()
+    for split in SPLITS:
+        columns, _ = prepared.arrays(split)
+        ids, weights = columns[:, :2], columns[:, 2:].view(np.float32)
+        assert (weights[ids == prepared.fields.num_features] == 0).all()
+        for own, weighs in zip(ids.tolist(), weights.tolist(), strict=True):
+            raw = [
+                prepared.vocabulary.raw(i).value for i in own if i < prepared.fields.num_features
+            ]
+            found[frozenset(zip(raw, np.round(weighs, 6).tolist(), strict=False))] += 1
+    expected = collections.Counter()
+    for cell in cells:
+        own = pairs_of(cell) or {None: 1.0}
+        expected[frozenset((v, round(float(np.float32(w)), 6)) for v, w in own.items())] += 1
+    rounded = collections.Counter()
+    for cell, count in found.items():
+        rounded[frozenset((v, round(float(np.float32(w)), 6)) for v, w in cell)] += count
+    assert rounded == expected
+    (batch,) = data.Reader(prepared, "validation", 32, remainder="pad", shuffle=False).epoch(0)
+    padding = batch.ids[batch.weights == 0]
+    assert len(padding) and (padding == prepared.fields.oov_example).all()
+    assert padding[0, 2:].view(np.float32).tolist() == [1, 0]
+    again = data.load(prepared.path)
+    assert again.fields == prepared.fields
+    encoded = again.encode({"tags": ["b:2|a:0.25", None]})
+    assert encoded[:, 2:].view(np.float32).tolist() == [[2, 0.25], [1, 0]]
+
+
+@pytest.mark.parametrize("bad", ["a:-1", "a:", "a:nan", "a:b", ":1", "a:1e-13", "a: +1"])
+@pytest.mark.parametrize("name", ["text.csv", "rows.jsonl"])
+def test_weights_of_values_that_cannot_be_used_are_refused(tmp_path, bad, name):
+    cells = ["a:1|b:2"] * 50
+    labels = [0, 1] * 25
+    write_weighted(tmp_path / name, cells, labels)
+    lines = (tmp_path / name).read_text().splitlines()
+    at = 3 if name == "text.csv" else 2
+    lines[at] = f"{bad},1" if name == "text.csv" else json.dumps({"tags": [bad], "click": 1})
+    (tmp_path / name).write_text("\n".join(lines) + "\n")
+    options = {"label": "click", "multi": ("tags",), "separator": "|", "min_count": 1}
+    weighted = data.DataOptions(table_file=str(tmp_path / name), value_weights=("tags",), **options)
+    with pytest.raises(InputError, match=rf"{name}.*line {at + 1}.*column 'tags' is .*:0.5"):
+        data.prepare("table", weighted, tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("prepared.json"))
+    set_aside = dataclasses.replace(weighted, max_bad_rows=1)
+    prepared = data.prepare("table", set_aside, tmp_path / "out")
+    assert prepared.rejected == 1 and sum(prepared.num_rows.values()) == 49
+
+
+def test_weights_of_values_need_cells_of_several(tmp_path):
+    write_weighted(tmp_path / "t.csv", ["a"] * 9, [0, 1, 1] * 3)
+    options = data.DataOptions(
+        label="click",
+        table_file=str(tmp_path / "t.csv"),
+        categorical=("tags",),
+        value_weights=("tags",),
+    )
+    with pytest.raises(InputError, match="'tags' is named in value_weights and not in multi"):
+        data.prepare("table", options, "nowhere")

@@ -50,7 +50,7 @@ def test_a_limit_below_the_smallest_table_is_refused_with_what_is_needed():
     limit=st.integers(137, 137 * 16),
     multiple=st.sampled_from([1, 4]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_repair_only_lowers_and_only_what_does_not_fit(seed, limit, multiple):
     limit *= multiple
     dims = np.random.default_rng(seed).integers(1, 17, (6, 4)).astype(np.int32)
@@ -88,7 +88,7 @@ def test_repair_of_nobody():
     share=st.floats(0, 1.1),
     multiple=st.sampled_from([1, 2]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_choice_of_the_same_cost_is_worth_more_than_the_best_dimensions(seed, share, multiple):
     rng = np.random.default_rng(seed)
     rows, worth = rng.integers(0, 40, 4), rng.normal(size=(4, 4))

@@ -16,7 +16,7 @@ def random_parents(seed, count=4, num_fields=5, max_dim=8):
 
 
 @given(seed=st.integers(0, 2**31 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_mutation_redraws_some_fields_of_a_parent(seed):
     parents = random_parents(seed)
     before = parents.copy()
@@ -47,7 +47,7 @@ def test_mutation_redraws_each_field_with_the_given_probability():
 
 
 @given(seed=st.integers(0, 2**31 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_crossover_joins_a_head_and_the_tail_of_another(seed):
     parents = random_parents(seed)
     before = parents.copy()

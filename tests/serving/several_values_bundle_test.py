@@ -29,6 +29,7 @@ from optembed_jax.serving.network_storage import kernels_of
 from optembed_jax.serving.numpy_bundle import NumpyBundle
 from optembed_jax.serving.stored_model import Storage, served_network
 from optembed_jax.targets import interop
+from optembed_jax.targets.registry import TARGETS
 from optembed_jax.values.cells import with_slots
 
 GENRES = ("war", "sci", "art", "doc", "fun", "kid")
@@ -37,25 +38,41 @@ CELLS = [["war", "sci"], ["sci", "war"], [], ["kid"], ["new", "newer"], ["war", 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
+    return prepare(tmp_path_factory, ())
+
+
+@pytest.fixture(scope="module")
+def weighted(tmp_path_factory):
+    """The same, where the values of both fields have weights."""
+    return prepare(tmp_path_factory, ("genres", "words"))
+
+
+def prepare(tmp_path_factory, value_weights):
     rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("several")
     cells = [rng.choice(GENRES, rng.integers(0, 4)).tolist() for _ in range(300)]
+    kind, weight = pa.list_(pa.string()), ""
+    if value_weights:
+        kind = pa.map_(pa.string(), pa.float32())
+        cells = [[(value, rng.random() * 2) for value in dict.fromkeys(own)] for own in cells]
+        weight = ":0.25"
     table = {
         "user": [f"u{n}" for n in rng.integers(0, 9, 300)],
-        "genres": pa.array(cells, pa.list_(pa.string())),
-        "words": ["+".join(f"w{n}" for n in rng.integers(0, 20, 2)) for _ in range(300)],
+        "genres": pa.array(cells, kind),
+        "words": [f"w{a}{weight}+w{b}" for a, b in rng.integers(0, 20, (300, 2))],
         "click": rng.integers(0, 2, 300),
     }
     pq.write_table(pa.table(table), folder / "clicks.parquet")
     options = data.DataOptions(
         table_file=str(folder / "clicks.parquet"), label="click", categorical=("user",),
         multi=("genres", "words"), separator="+", max_values=4, min_count=1,
+        value_weights=value_weights,
     )  # fmt: skip
     return data.prepare("table", options, folder / "out")
 
 
 @pytest.fixture
 def write(prepared, randomise, tmp_path):
-    def write(config, storage=None, dims=(3, 2, 4)):
+    def write(config, storage=None, dims=(3, 2, 4), prepared=prepared):
         fields, encoder = prepared.fields, encoder_of(prepared)
         start = randomise(init_params(jax.random.key(0), config, fields))
         rows = np.random.default_rng(1).random(fields.num_features) < 0.6
@@ -116,6 +133,58 @@ def test_every_way_of_serving_gives_the_live_models_scores(prepared, write, name
     many = {name: column * 20 for name, column in rows.items()}
     np.testing.assert_allclose(bundle.logits(many), np.tile(expected, 20), rtol=2e-5, atol=2e-5)
     np.testing.assert_array_equal(bundle.encode(many), plain.encode(many))
+
+
+WEIGHTED_CELLS = [
+    [("war", 0.5), ("sci", 2.0)], {"sci": 2, "war": 0.5}, [], [{"value": "kid", "weight": 0}],
+    [("new", 3), "newer:0.1"], ["war:0.5", "war:0.25", "doc"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("deepfm", OOV), ("fm", SHARED), ("dcn", ZERO), ("ipnn", {"pooling": "sum"})],
+)
+@pytest.mark.filterwarnings("ignore::optembed_jax.values.unseen.UnseenValues")
+def test_weights_of_values_are_served_too(weighted, write, name, options):
+    config = ModelConfig(name, 4, (6, 5), cross_layers=2, **options)
+    path, live = write(config, prepared=weighted)
+    bundle, plain, fields = Bundle.load(path), NumpyBundle.load(path), weighted.fields
+    assert fields.weighted == (False, True, True)
+    assert bundle.manifest["format_version"] == 5
+    ids, _ = weighted.arrays("train")
+    own = ids[:, 6:].view(np.float32)
+    assert ids.shape[1] == 11 and len(np.unique(own)) > 100
+    wide = with_slots(ids, fields.slots, bundle.fields.slots, fields.num_features, fields.weighted)
+    for found in (bundle.logits(wide, batch_size=64), plain.logits(wide, batch_size=64)):
+        np.testing.assert_allclose(found, live(ids), rtol=2e-5, atol=2e-5)
+    rows = {
+        "user": ["u1", "u2", None, "nobody", "u3", "u1"],
+        "genres": WEIGHTED_CELLS,
+        "words": ["w1:2+w2:0.5", "w2:.5 + w1:2.0", "", "w3:0", "+w4+", "w1:0.5+w1:1.5"],
+    }
+    encoded = bundle.encode(rows)
+    np.testing.assert_array_equal(encoded, plain.encode(rows))
+    weights = encoded[:, 9:].view(np.float32)
+    assert weights[0].tolist() == [0.5, 2, 0, 0, 2, 0.5, 0, 0]
+    assert weights[5].tolist() == [0.75, 1, 0, 0, 2, 0, 0, 0]
+    many = {name: column * 20 for name, column in rows.items()}
+    np.testing.assert_array_equal(bundle.encode(many), np.tile(encoded, (20, 1)))
+    expected = live(weighted.encode(rows))
+    for served in (bundle, plain):
+        np.testing.assert_allclose(served.logits(rows), expected, rtol=2e-5, atol=2e-5)
+        for bad in ("w1:-1", "w1:nan", "w1:", ":1", "w1:inf", "w1:1e13", "w1:x"):
+            with pytest.raises(InputError, match=r"row 1: column 'words' is .*, expected values"):
+                served.predict({"user": ["u1"] * 2, "genres": [[]] * 2, "words": ["w1", bad]})
+        with pytest.raises(InputError, match="row 0: a value of field 'genres' has the weight -1"):
+            wrong = encoded[:1].copy()
+            wrong[0, 9] = np.float32(-1).view(np.int32)
+            served.predict(wrong)
+    with pytest.raises(InputError, match="values of field 'genres' have weights"):
+        interop.positions(fields, interop.index_of(bundle), wide)
+    with pytest.raises(InputError, match=r"--format=onnx has no weights of values.*'genres'"):
+        TARGETS["onnx"].write(bundle, path.with_name("model.onnx"), takes_ids=True)
+    assert not path.with_name("model.onnx").exists()
 
 
 @pytest.mark.parametrize("storage", ["int8", "int4_field", "float16", "bfloat16"])

@@ -20,6 +20,7 @@ from optembed_jax.step.train_step import Phase, train_step
 from tests.step.train_step_test import FREE, first_moments
 
 FIELDS = Fields(("user", "tags", "hour", "words"), (11, 6, 2, 5), (1, 3, 1, 2))
+WEIGHTED = dataclasses.replace(FIELDS, weighted=(False, True, False, True))
 V, BATCH = FIELDS.num_features, 18
 FM = ModelConfig("fm", 4, (), mode="feature", mode_threshold="field", mode_oov="oov")
 
@@ -41,12 +42,20 @@ def labels_of(n, seed=5):
     return (np.random.default_rng(seed).random(n) < 0.4).astype(np.float32)
 
 
-def numpy_step(params, ids, labels, pooling, alpha, level):
-    """Loss and gradients of FM with learned rows over bags, by hand."""
+def numpy_step(params, columns, labels, pooling, alpha, level):
+    """Loss and gradients of FM with learned rows over bags, by hand.
+
+    Behind the ids stand the weights of the second and the fourth field's values, if there are any.
+    """
+    ids, weights = columns[:, :7], np.ones((len(columns), 7))
+    if columns.shape[1] > 7:
+        weights[:, [1, 2, 3, 5, 6]] = columns[:, 7:].view(np.float32)
     of_slot, flat = FIELDS.field_of_slot, np.minimum(ids, V - 1)
     is_value = ids < V
-    counts = np.stack([is_value[:, of_slot == f].sum(1) for f in range(4)], axis=1)
-    share = is_value / (np.maximum(counts, 1)[:, of_slot] if pooling == "mean" else 1)
+    share = np.where(is_value, weights, 0)
+    if pooling == "mean":
+        total = np.stack([share[:, of_slot == f].sum(1) for f in range(4)], axis=1)
+        share = share / np.where(total > 0, total, 1)[:, of_slot]
     pool = np.eye(4)[of_slot]  # [S, F]
     e = np.asarray(params.table.rows, np.float64)[flat]
     w = np.asarray(params.table.linear, np.float64)[flat]
@@ -82,13 +91,14 @@ def numpy_step(params, ids, labels, pooling, alpha, level):
 
 
 @pytest.mark.parametrize("update", ["dense", "sparse"])
+@pytest.mark.parametrize("fields", [FIELDS, WEIGHTED], ids=["alike", "weighted"])
 @pytest.mark.parametrize(("pooling", "level"), [("mean", "field"), ("sum", "feature")])
-def test_a_supernet_step_follows_the_gradients_by_hand(draw_bags, update, pooling, level):
+def test_a_supernet_step_follows_the_gradients_by_hand(draw_bags, fields, update, pooling, level):
     model = dataclasses.replace(FM, pooling=pooling, mode_threshold=level)
     train = dataclasses.replace(FREE, table_update=update)
     state = started(model, train)
-    ids, labels = draw_bags(FIELDS, 40), labels_of(40)
-    bags = bags_of(FIELDS, pooling)
+    ids, labels = draw_bags(fields, 40), labels_of(40)
+    bags = bags_of(fields, pooling)
     counts = (ids[:, 1:4] < V).sum(1)
     assert set(counts) == {0, 1, 2, 3}
     assert any(len(set(own)) < len(own) for own in ids[counts == 3, 1:4].tolist())
@@ -108,10 +118,10 @@ def test_a_supernet_step_follows_the_gradients_by_hand(draw_bags, update, poolin
     np.testing.assert_allclose(moved, expected["thresholds"], rtol=2e-4, atol=1e-6)
 
 
-def trained(model, train, phase, frozen, state, draw_bags, steps=12):
+def trained(model, train, phase, frozen, state, draw_bags, steps=12, fields=FIELDS):
     step = jax.jit(functools.partial(train_step, phase=phase, model=model, train=train))
     for number in range(steps):
-        ids = draw_bags(FIELDS, BATCH, seed=number)
+        ids = draw_bags(fields, BATCH, seed=number)
         state, loss = step(state, ids, labels_of(BATCH, number), frozen)
     return bring_up_to_date(state, train=train), loss
 
@@ -176,17 +186,18 @@ DIMS = np.array([3, 4, 1, 4], np.int32)
     ],
 )
 def test_a_compact_table_trains_as_the_masked_one(draw_bags, model, update):
+    fields = WEIGHTED if update == "dense" else FIELDS
     train = TrainConfig(lr=0.01, row_decay="none", table_update=update)
     masked = started(model, train, scale=0.2)
-    small, reading = keep(model, masked.params, FIELDS, ROWS, DIMS)
-    state = init_state(jax.random.key(0), model, train, FIELDS, start=(small, masked.batch_stats))
+    small, reading = keep(model, masked.params, fields, ROWS, DIMS)
+    state = init_state(jax.random.key(0), model, train, fields, start=(small, masked.batch_stats))
     assert reading.bags is not None
     frozen = Selection(jnp.asarray(ROWS), jnp.asarray(DIMS), bags=reading.bags)
-    full, loss = trained(model, train, Phase.RETRAIN, frozen, masked, draw_bags)
-    cut, own_loss = trained(model, train, Phase.RETRAIN, reading, state, draw_bags)
+    full, loss = trained(model, train, Phase.RETRAIN, frozen, masked, draw_bags, fields=fields)
+    cut, own_loss = trained(model, train, Phase.RETRAIN, reading, state, draw_bags, fields=fields)
     assert float(own_loss) == pytest.approx(float(loss), rel=1e-5)
-    widened = expand(model, cut.params, reading, FIELDS, masked.params)
-    ids = draw_bags(FIELDS, 60, seed=99)
+    widened = expand(model, cut.params, reading, fields, masked.params)
+    ids = draw_bags(fields, 60, seed=99)
     for phase_params, read in ((widened, frozen), (cut.params, reading)):
         logits, _ = forward(model, phase_params, cut.batch_stats, ids, read)
         expected, _ = forward(model, full.params, full.batch_stats, ids, frozen)
@@ -202,7 +213,8 @@ def test_a_compact_table_trains_as_the_masked_one(draw_bags, model, update):
         ModelConfig("fm", 4, (), mode_oov="shared", mode_linear="prune"),
     ],
 )
-def test_what_is_served_reads_what_the_masked_model_reads(draw_bags, model):
+@pytest.mark.parametrize("fields", [FIELDS, WEIGHTED], ids=["alike", "weighted"])
+def test_what_is_served_reads_what_the_masked_model_reads(draw_bags, fields, model):
     params = started(model, FREE).params
     rows = ROWS.copy()
     rows[FIELDS.oov_ids] = True
@@ -213,15 +225,15 @@ def test_what_is_served_reads_what_the_masked_model_reads(draw_bags, model):
         params = params.replace(
             table=table.replace(rows=table.rows[source], linear=table.linear[source])
         )
-    bags = bags_of(FIELDS, model.pooling)
+    bags = bags_of(fields, model.pooling)
     mask = None if shared else jnp.asarray(rows)
     stats = init_params(jax.random.key(0), model, FIELDS)[1]
-    ids = draw_bags(FIELDS, 60, seed=3)
+    ids = draw_bags(fields, 60, seed=3)
     expected, _ = forward(model, params, stats, ids, Selection(mask, jnp.asarray(DIMS), bags=bags))
-    small, index = compact(model, params, FIELDS, rows, DIMS)
+    small, index = compact(model, params, fields, rows, DIMS)
     found, _ = forward(model, small, stats, ids, index)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    stacks, reading = keep(model, params, FIELDS, rows, DIMS)
+    stacks, reading = keep(model, params, fields, rows, DIMS)
     found, _ = forward(model, stacks, stats, ids, reading)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -242,15 +254,16 @@ def test_any_devices_train_as_one_does(draw_bags, way, devices, exchange, update
         FM, mode="all", mode_threshold="budget", row_keep=0.5, row_score="frequency"
     )
     train = TrainConfig(lr=0.01, l2=1e-3, table_update=update)
-    frozen = Selection(bags=bags_of(FIELDS, "mean"))
+    fields = WEIGHTED if devices == 4 else FIELDS
+    frozen = Selection(bags=bags_of(fields, "mean"))
 
     def run(steps):
         state = steps.create(
-            lambda key: init_state(key, model, train, FIELDS, gather_scores=True),
+            lambda key: init_state(key, model, train, fields, gather_scores=True),
             jax.random.key(1),
         )
         for number in range(6):
-            ids = draw_bags(FIELDS, BATCH, seed=number)
+            ids = draw_bags(fields, BATCH, seed=number)
             state, loss = steps.train(state, ids, labels_of(BATCH, number), steps.place(frozen))
         state = steps.bring_up_to_date(state)
         logits = steps.evaluate(state.params, state.batch_stats, ids, steps.place(frozen))

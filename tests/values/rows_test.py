@@ -224,7 +224,7 @@ def test_arrow_times_by_value_as_by_column(array, texts):
         (np.array([5, 6], "m8[s]"), "timedelta"),
         ([np.timedelta64(5, "s")], "timedelta"),
         ([datetime.timedelta(5)], "timedelta"),
-        ([1, np.timedelta64("NaT")], "timedelta"),
+        ([1, np.timedelta64("NaT", "s")], "timedelta"),
         (["x", "\ud800"], r"row 1: column 'a' is '\\ud800', which has no UTF-8 form"),
         (["x", 3, "\udc80y"], r"row 2: column 'a' is '\\udc80y', which has no UTF-8 form"),
         (np.array(["x", "\ud800"]), "row 1: column 'a' is"),

@@ -66,7 +66,7 @@ class Colour(enum.StrEnum):
         (np.datetime64("2024-03-02T00:00:00.000000000"), "2024-03-02"),
         (np.datetime64("2024-03-02T14:30"), "2024-03-02 14:30:00"),
         (np.datetime64("2024-03-02T00:00:00.000000001"), "2024-03-02 00:00:00.000000001"),
-        (np.datetime64("NaT"), None),
+        (np.datetime64("NaT", "s"), None),
         (datetime.time(14, 30), "14:30:00"),
         (datetime.time(14, 30, 1, 500_000), "14:30:01.5"),
         (datetime.time(14, 30, 0, 100_000, tzinfo=UTC), "14:30:00.1+00:00"),
@@ -89,7 +89,7 @@ def test_the_text_of_a_value(value, text):
 
 @pytest.mark.parametrize("value", [[1], {"a": 1}, (1, 2), np.zeros(2), object(), 1j,
     np.complex128(1j), np.complex64(1), np.array(1j), np.zeros((), "i4,f4")[()],
-    np.zeros((), "i4,f4"), np.timedelta64(5, "D"), np.timedelta64("NaT"), np.array(5, "m8[s]"),
+    np.zeros((), "i4,f4"), np.timedelta64(5, "D"), np.timedelta64("NaT", "s"), np.array(5, "m8[s]"),
     datetime.timedelta(5)])  # fmt: skip
 def test_what_is_no_plain_value_is_refused(value):
     with pytest.raises(InputError, match="one plain value is needed"):

@@ -146,6 +146,12 @@ def _wanted(options: DataOptions) -> list[str]:
         raise InputError(f"column {repeated[0]!r} is named twice in categorical and numeric")
     if label in [*fields, *multi]:
         raise InputError(f"the label {label!r} cannot be a field as well")
+    for name in options.value_weights:
+        if name not in multi:
+            raise InputError(
+                f"column {name!r} is named in value_weights and not in multi: only values of cells "
+                "that hold several have weights (weight names the column of the rows' weights)"
+            )
     for name in multi:
         for option in ("numeric", "time_column", "group"):
             if name in (getattr(options, option) or ()) and (
@@ -174,7 +180,11 @@ def _wanted(options: DataOptions) -> list[str]:
 
 def _cells(used: Mapping[str, Any]) -> dict[str, Cells]:
     """How the columns are read whose cells hold several values."""
-    return {name: Cells(used["separator"], used["max_values"]) for name in used.get("multi") or ()}
+    weighted = used.get("value_weights") or ()
+    return {
+        name: Cells(used["separator"], used["max_values"], name in weighted)
+        for name in used.get("multi") or ()
+    }
 
 
 def _source(

@@ -63,9 +63,9 @@ class _Manifest(tfds.core.Metadata):
 
 
 class _Info(tfds.core.DatasetInfo):
-    def have_slots(self, num_slots: int, grouped: bool, weighted: bool) -> None:
+    def have_columns(self, num_columns: int, grouped: bool, weighted: bool) -> None:
         """How many ids a row has is known when all have been read."""
-        self._features = blocks.features(num_slots, grouped, weighted)
+        self._features = blocks.features(num_columns, grouped, weighted)
 
     def initialize_from_bucket(self) -> None:
         """Does not look for the data set on the network."""
@@ -134,8 +134,8 @@ class BlockBuilder(tfds.core.dataset_builder.FileReaderBuilder):
         for found, was in zip(identities, before, strict=True):
             if (found.size, found.mtime_ns) != (was.st_size, was.st_mtime_ns):
                 raise InputError(f"{found.path} changed while it was read; prepare it again")
-        self.info.have_slots(
-            built.layout.num_slots, data.group is not None, data.weight is not None
+        self.info.have_columns(
+            built.layout.num_columns, data.group is not None, data.weight is not None
         )
         self.info.metadata.update(_manifest(self, data, folder, built, identities))
         infos = [
@@ -214,6 +214,8 @@ def _manifest(
             field["edges"] = built.edges[number].tolist()
         if built.layout.slots[number] > 1:
             field["slots"] = built.layout.slots[number]
+        if built.layout.weighted[number]:
+            field["weighted"] = True
         if built.cut[number]:
             field["cut"] = int(built.cut[number])
         if number in built.rules:
@@ -235,9 +237,7 @@ def _manifest(
     return prepared.seal(
         beside
         | {
-            "format": prepared.FORMAT_WITH_BAGS
-            if built.layout.num_slots > built.layout.num_fields
-            else prepared.FORMAT,
+            "format": prepared.format_of(built.layout),
             "name": builder.name,
             "version": str(builder.version),
             "options": dict(builder.builder_config.used),

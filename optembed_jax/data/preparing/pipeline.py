@@ -31,7 +31,7 @@ from optembed_jax.data.raw.sources import RawData, Reject
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.data.vocabulary import FieldVocabulary, layout_of, write_vocabulary
 from optembed_jax.fields import Fields
-from optembed_jax.values.cells import in_slots
+from optembed_jax.values.cells import in_weighted_slots
 from optembed_jax.values.rule import Rule, rule_of
 
 BUCKET_BYTES = 64 * 2**20
@@ -74,29 +74,30 @@ class Built:
 class _Beside:
     """What a row has beside its label and its ids, and where it stands in a bucket's rows.
 
-    The label first, the ids, the weight's bits, and the group's hash, which is two numbers.
+    The label first, the ids (with the weights of values, `Fields.num_columns`), the weight's bits,
+    and the group's hash, which is two numbers.
     """
 
-    num_slots: int
+    num_columns: int
     weighted: bool
     grouped: bool
 
     @property
     def width(self) -> int:
         """Numbers of four bytes that a row is."""
-        return 1 + self.num_slots + self.weighted + 2 * self.grouped
+        return 1 + self.num_columns + self.weighted + 2 * self.grouped
 
     def fill(self, table: np.ndarray, block: SpilledRows, order: np.ndarray) -> None:
         """Puts what rows have beside the ids into a table int32 ``[width, N]``."""
         table[0] = block.column("label")[order]
         if self.weighted:
-            table[1 + self.num_slots] = block.column("weight")[order].view(np.int32)
+            table[1 + self.num_columns] = block.column("weight")[order].view(np.int32)
         if self.grouped:
             table[-2:] = block.column("group")[order].view(np.int32).reshape(-1, 2).T
 
     def part(self, rows: np.ndarray) -> blocks.Part:
         """Rows int32 ``[N, width]`` as they are stored."""
-        end = 1 + self.num_slots
+        end = 1 + self.num_columns
         weights = groups = None
         if self.weighted:
             weights = np.ascontiguousarray(rows[:, end]).view(np.float32)
@@ -155,8 +156,13 @@ def _build(
     spill.read_by(rules)
     sizes = _merge(data, options, spill, numeric, threads, progress)
     give_back()
-    layout = layout_of([column.name for column in data.columns], sizes, read.slots)
-    beside = _Beside(layout.num_slots, data.weight is not None, data.group is not None)
+    layout = layout_of(
+        [column.name for column in data.columns],
+        sizes,
+        read.slots,
+        [column.is_weighted for column in data.columns],
+    )
+    beside = _Beside(layout.num_columns, data.weight is not None, data.group is not None)
     buckets = _bucket_numbers(read.labels.sum(axis=1), beside.width)
     binned, unseen = _scatter(
         options, spill, read, numeric, layout, buckets, beside, threads, progress
@@ -256,6 +262,8 @@ def _scatter(
     numeric_bins = {f: found.bins for f, found in numeric.items()}
     # Where the slots of each field begin, behind the label.
     columns, nothing = 1 + np.cumsum(layout.slots) - layout.slots, layout.num_features
+    of_weights = np.where(layout.weighted, layout.slots, 0)
+    weight_columns = 1 + layout.num_slots + np.cumsum(of_weights) - of_weights
     sizes = np.stack([spill.sizes(f) for f in range(num_fields)], axis=1)
     starts = np.cumsum(sizes, axis=0) - sizes
 
@@ -294,7 +302,18 @@ def _scatter(
                 np.take(ids, field[order], out=table[columns[f]], mode="clip")
             else:
                 cells = np.append(ids, np.int32(nothing))[field[order]]
-                table[own] = in_slots(cells, layout.slots[f], int(offsets[f]), nothing).T
+                weights = block.weights(f)
+                in_place, weighs = in_weighted_slots(
+                    cells,
+                    None if weights is None else weights[order],
+                    layout.slots[f],
+                    int(offsets[f]),
+                    nothing,
+                )
+                table[own] = in_place.T
+                if weights is not None:
+                    first = weight_columns[f]
+                    table[first : first + layout.slots[f]] = weighs.view(np.int32).T
         ends = np.searchsorted(bucket[order], np.arange(firsts[-1]), side="right")
         ordered = split[order]
         unseen = [

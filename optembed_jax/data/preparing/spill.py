@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from optembed_jax.data.raw.bags import CodedBag
 from optembed_jax.data.raw.coding import CodedRows
 from optembed_jax.data.raw.columns import Coded
 from optembed_jax.data.raw.writing import canonical_values
@@ -29,7 +30,8 @@ class SpilledRows:
     """The rows of one block, mapped into memory.
 
     Attributes:
-      batch: columns `f0` .. (codes, or float64 where the field is numeric), `label`, `row`, and
+      batch: columns `f0` .. (codes, or float64 where the field is numeric), `w0` .. of those whose
+        values have weights, `label`, `row`, and
         `split`, `time`, `group` and `weight` where they were known.
     """
 
@@ -37,7 +39,15 @@ class SpilledRows:
 
     def field(self, field: int) -> np.ndarray:
         """A field's codes, of several values in a cell ``[N, W]``, or its numbers."""
-        column = self.batch.column(f"f{field}")
+        return self._array(f"f{field}")
+
+    def weights(self, field: int) -> np.ndarray | None:
+        """The weights of a field's values, float32 ``[N, W]``; None where they have none."""
+        name = f"w{field}"
+        return self._array(name) if name in self.batch.schema.names else None
+
+    def _array(self, name: str) -> np.ndarray:
+        column = self.batch.column(name)
         if isinstance(column, pa.FixedSizeListArray):
             return column.flatten().to_numpy().reshape(len(column), column.type.list_size)
         return column.to_numpy()
@@ -68,6 +78,8 @@ class Spill:
         columns: dict[str, np.ndarray] = {}
         for number, field in enumerate(rows.fields):
             if isinstance(field, Coded):
+                if isinstance(field, CodedBag) and field.weights is not None:
+                    columns[f"w{number}"] = field.weights
                 field = field.codes.astype(_narrowest(len(field.values) + 1))
             columns[f"f{number}"] = field
         others = {"label": rows.labels, "row": rows.rows, "split": split, "time": rows.times}

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from optembed_jax.data.raw import columns as columns_lib
-from optembed_jax.data.raw.bags import CodedBag, split_cells
+from optembed_jax.data.raw.bags import CodedBag, has_bad_weight, split_cells
 from optembed_jax.data.raw.columns import NUMERIC, Coded, Column, Label, Time
 from optembed_jax.data.raw.sources import RawData, RawRows, Reject
 from optembed_jax.data.raw.writing import canonical_values, forms_of_values, without_blanks
-from optembed_jax.values.cells import MARK
+from optembed_jax.values.cells import EXPECTED_WEIGHTS, MARK, shown_cell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,7 +259,7 @@ def _check_fields(columns: tuple[Column, ...], coded: Mapping[str, Coded]) -> li
             bad = bad_values[raw.codes]
             if bad.any():
                 faults.append(_Fault(bad, column.source, column.expected, raw))
-    return faults + _no_lists(columns, coded)
+    return faults + _no_lists(columns, coded) + _bad_weights(columns, coded)
 
 
 def _no_lists(columns: tuple[Column, ...], coded: Mapping[str, Coded]) -> list[_Fault]:
@@ -277,6 +277,17 @@ def _no_lists(columns: tuple[Column, ...], coded: Mapping[str, Coded]) -> list[_
     return faults
 
 
+def _bad_weights(columns: tuple[Column, ...], coded: Mapping[str, Coded]) -> list[_Fault]:
+    faults = []
+    for column in columns:
+        if column.cells is not None and column.is_weighted:
+            raw = coded[column.source]
+            bad = has_bad_weight(raw.values, column.cells)[raw.codes]
+            if bad.any():
+                faults.append(_Fault(bad, column.source, EXPECTED_WEIGHTS, raw))
+    return faults
+
+
 def _reason(faults: list[_Fault], row: int, line: int, raw: RawRows) -> str:
     reason = _first_reason(faults, row)
     if line == 1 and raw.headerless:
@@ -287,5 +298,5 @@ def _reason(faults: list[_Fault], row: int, line: int, raw: RawRows) -> str:
 def _first_reason(faults: list[_Fault], row: int) -> str:
     fault = next(fault for fault in faults if fault.bad[row])
     value = fault.raw.values[int(fault.raw.codes[row])].as_py()
-    found = "empty" if value is None else repr(value[:60])
+    found = "empty" if value is None else repr(shown_cell(value)[:60])
     return f"column {fault.source!r} is {found}, expected {fault.expected}"

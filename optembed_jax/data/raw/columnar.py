@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from optembed_jax.data.raw.missing import null_where
 from optembed_jax.data.raw.sources import Block, RawFile, RawRows
 from optembed_jax.errors import InputError
-from optembed_jax.values.cells import MARK, Cells
+from optembed_jax.values.cells import MARK, WEIGHT_MARK, Cells
 from optembed_jax.values.rows import unmasked
 from optembed_jax.values.text import arrow_time_texts, check_texts, text_of
 
@@ -121,10 +121,12 @@ def check_columns(
             )
         kind = schema.field(name).type
         if name in cells:
-            if pa.types.is_nested(kind) and not is_list(kind):
-                raise InputError(
-                    f"{where}: column {name!r} holds {kind}, lists of plain values are needed"
-                )
+            has_items = is_list(kind) or (cells[name].weighted and is_list_of_pairs(kind))
+            if pa.types.is_nested(kind) and not has_items:
+                wanted_kind = "lists of plain values are needed"
+                if cells[name].weighted:
+                    wanted_kind += ", or of structs of value and weight, or maps to weights"
+                raise InputError(f"{where}: column {name!r} holds {kind}, {wanted_kind}")
             one_value = not pa.types.is_nested(kind) and not pa.types.is_null(kind)
             if one_value and cells[name].separator is None:
                 raise InputError(
@@ -132,10 +134,12 @@ def check_columns(
                     "several values, set separator to what stands between them where the model is "
                     "trained"
                 )
-        elif is_list(kind):
+        elif is_list(kind) or is_list_of_pairs(kind):
+            pairs = "" if is_list(kind) else ", and in value_weights their weights"
             raise InputError(
                 f"{where}: column {name!r} holds {kind}, one plain value is needed; name it in "
                 "multi to read all values of a list"
+                f"{pairs}"
             )
         elif pa.types.is_nested(kind):
             raise InputError(f"{where}: column {name!r} holds {kind}, one plain value is needed")
@@ -246,28 +250,61 @@ def is_list(kind: pa.DataType) -> bool:
     return bool(holds) and not pa.types.is_nested(kind.value_type)
 
 
-def cell_texts(name: str, column: pa.Array) -> pa.Array:
+def is_list_of_pairs(kind: pa.DataType) -> bool:
+    """Whether a type holds lists of values with a weight each: structs of both, or maps."""
+    if pa.types.is_map(kind):
+        return not pa.types.is_nested(kind.key_type) and not pa.types.is_nested(kind.item_type)
+    holds = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    if not holds or not pa.types.is_struct(kind.value_type):
+        return False
+    parts = {field.name: field.type for field in kind.value_type}
+    return parts.keys() == {"value", "weight"} and not any(map(pa.types.is_nested, parts.values()))
+
+
+def cell_texts(name: str, column: pa.Array, weighted: bool = False) -> pa.Array:
     """A column of cells as texts, those of lists as `values.cells.cell_text` makes them.
+
+    Args:
+      name: of the column.
+      column: of plain values, or of lists of them.
+      weighted: whether there may be lists of values with weights.
 
     Raises:
       InputError: naming the column: its values have no texts.
     """
-    if not is_list(column.type):
+    if weighted and is_list_of_pairs(column.type):
+        if pa.types.is_map(column.type):
+            pairs = pa.StructArray.from_arrays([column.keys, column.items], ["value", "weight"])
+            column = pa.ListArray.from_arrays(column.offsets, pairs, mask=column.is_null())
+        items = column.flatten()
+        value, weight = (_item_texts(name, pc.struct_field(items, part)) for part in (0, 1))
+        if items.type.field(0).name == "weight":
+            value, weight = weight, value
+        texts = pc.binary_join_element_wise(value, weight, WEIGHT_MARK)
+    elif is_list(column.type):
+        texts = _item_texts(name, column.flatten())
+    else:
         return strings_of(name, column)
-    items = column.flatten()
-    try:
-        texts = pc.fill_null(as_strings(items), "")
-    except InputError as error:
-        raise InputError(f"column {name!r}: {error}") from error
-    if pc.any(pc.match_substring(texts, MARK)).as_py():
-        raise InputError(
-            f"column {name!r} has the character U+FDD0 in a value, which no text may have"
-        )
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
     ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     lists = pa.ListArray.from_arrays(pa.array(ends), texts)
     joined = pc.binary_join_element_wise("", pc.binary_join(lists, MARK), MARK)
     return null_where(joined, lengths == 0)
+
+
+def _item_texts(name: str, items: pa.Array) -> pa.Array:
+    """The texts of items of lists, empty where missing."""
+    try:
+        texts = pc.fill_null(as_strings(items), "")
+    except InputError as error:
+        raise InputError(f"column {name!r}: {error}") from error
+    for mark in (MARK, WEIGHT_MARK):
+        if pc.any(pc.match_substring(texts, mark)).as_py():
+            raise InputError(
+                f"column {name!r} has the character U+{ord(mark):04X} in a value, which no text "
+                "may have"
+            )
+    return texts
 
 
 def _float_texts(column: pa.Array) -> pa.Array:
@@ -294,7 +331,9 @@ def _rows(
     steps = np.arange(batch.num_rows, dtype=np.int64)
     return RawRows(
         columns={
-            name: (cell_texts if name in cells else strings_of)(name, batch.column(name))
+            name: cell_texts(name, batch.column(name), cells[name].weighted)
+            if name in cells
+            else strings_of(name, batch.column(name))
             for name in batch.schema.names
         },
         lines=block.line + steps,

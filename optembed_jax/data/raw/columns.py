@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from optembed_jax.data.raw import packing
 from optembed_jax.data.raw.missing import null_where
-from optembed_jax.values.cells import Cells
+from optembed_jax.values.cells import LEAST_WEIGHT, MOST_WEIGHT, Cells
 from optembed_jax.values.numbers import MISSING_NUMBERS
 from optembed_jax.values.rule import Rule
 
@@ -59,6 +59,11 @@ class Column:
     def slots(self) -> int:
         """The most values of a cell."""
         return 1 if self.cells is None else self.cells.max_values
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether the values of its cells have weights."""
+        return self.cells is not None and self.cells.weighted
 
     @property
     def is_plain(self) -> bool:
@@ -200,10 +205,6 @@ def _is_number(text: str | None) -> bool:
         return bool(np.isfinite(pc.cast(pa.array([text]), pa.float64())[0].as_py()))
     except pa.ArrowInvalid:
         return False
-
-
-LEAST_WEIGHT, MOST_WEIGHT = 1e-12, 1e12
-"""So far that sums of weights, and of their squares, are numbers in 32 bits."""
 
 
 def weights(values: pa.StringArray) -> np.ndarray:

@@ -96,11 +96,18 @@ def _strings(
     table: pa.Table, wanted: Sequence[str], cells: Mapping[str, Cells]
 ) -> dict[str, pa.Array]:
     return {
-        name: (cell_texts if name in cells else strings_of)(name, table[name].combine_chunks())
+        name: _column(name, table, cells)
         if name in table.column_names
         else pa.nulls(table.num_rows, pa.string())
         for name in wanted
     }
+
+
+def _column(name: str, table: pa.Table, cells: Mapping[str, Cells]) -> pa.Array:
+    column = table[name].combine_chunks()
+    if name in cells:
+        return cell_texts(name, column, cells[name].weighted)
+    return strings_of(name, column)
 
 
 def _decode_each(
@@ -113,7 +120,7 @@ def _decode_each(
     for place, line in enumerate(lines):
         try:
             found = _object(line)
-            row = {name: _text(name, found.get(name), name in cells) for name in wanted}
+            row = {name: _text(name, found.get(name), cells.get(name)) for name in wanted}
         except ValueError as error:
             faults.append((place, str(error)))
             continue
@@ -126,9 +133,9 @@ def _decode_each(
     return Decoded(columns, good, faults, typed)
 
 
-def _text(name: str, value: Any, is_cell: bool) -> str | None:
+def _text(name: str, value: Any, cells: Cells | None) -> str | None:
     try:
-        text = cell_text(value) if is_cell else text_of(value)
+        text = text_of(value) if cells is None else cell_text(value, cells.weighted)
     except InputError as error:
         raise ValueError(f"column {name!r}: {error}") from error
     if check_texts([text]) is not None:  # half of a surrogate pair, which JSON can escape

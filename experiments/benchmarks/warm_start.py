@@ -1,0 +1,224 @@
+"""Seven days of a log that drifts: each day trained from nothing, and from the day before.
+
+    python -m experiments.benchmarks.warm_start --json=FILE.json [--days=7] [--seeds=5]
+        [--rows=20000] [--epochs=6] [any flag of experiments.pipeline]
+
+Users and items come and go from day to day, and what they are like moves. Every day is trained on
+its own rows alone, in three ways: ``scratch`` (supernet and retraining, ``--epochs`` of each at
+most), ``warm`` (the same with ``--warm_start`` of the day before and half of the epochs) and
+``kept`` (``--keep_shape``: retraining alone, half of its epochs). The first day of each is
+``scratch``. They are judged on the day's test rows; differences are paired by seed.
+
+Every finished chain of days is appended to FILE.jsonl, and what stands there is not run again: the
+same command goes on where it was stopped.
+"""
+
+import pathlib
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from absl import flags
+from scipy.special import expit
+
+from experiments.benchmarks import json_file, runs_file
+from experiments.benchmarks.runs_file import Finished, Record
+from experiments.run import cli, runs
+from experiments.run import flags as project_flags
+from experiments.run.phases import run_phase
+from optembed_jax import metrics
+from optembed_jax.errors import InputError
+from optembed_jax.search.paired_difference import paired_difference
+
+_DAYS = flags.DEFINE_integer("days", 7, "Days of the log.", lower_bound=2)
+_SEEDS = flags.DEFINE_integer("seeds", 5, "Seeds of each way.", lower_bound=1)
+_ROWS = flags.DEFINE_integer("rows", 20_000, "Rows of a day, all splits.", lower_bound=1_000)
+
+WAYS = ("scratch", "warm", "kept")
+KEY = ("way", "seed")
+"""What tells runs apart."""
+
+SMALL = {
+    "mode": "feature",
+    "model": "deepfm",
+    "latent_dim": 8,
+    "mlp_dims": [64, 32],
+    "batch_size": 512,
+    "epochs": 6,
+    "finalists": False,
+    "min_count": 2,
+}
+"""A model that fits such a log."""
+
+_SIZES = {"user": 2_000, "item": 500, "place": 20}
+_AWAY = 0.15
+"""Chance of a user or item that is there today to be away tomorrow, and the other way round."""
+
+_MOVES = 0.3
+"""Share of an effect that is drawn anew every day."""
+
+
+def days_of(seed: int, days: int, rows: int) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+    """Each day's columns, with label, and the chance of a click of each row."""
+    draw = np.random.default_rng(seed)
+    effects = {name: draw.normal(0, 1, size) for name, size in _SIZES.items()}
+    tastes = {name: draw.normal(0, 1, (size, 3)) for name, size in _SIZES.items()}
+    is_here = {name: draw.random(size) < 0.6 for name, size in _SIZES.items()}
+    for _ in range(days):
+        columns, logit = {}, np.full(rows, -1.5)
+        taste = np.ones((rows, 3))
+        for name, size in _SIZES.items():
+            here = np.flatnonzero(is_here[name])
+            popular = 1 / (1 + draw.permutation(len(here))) ** 0.6
+            chosen = draw.choice(here, rows, p=popular / popular.sum())
+            columns[name] = np.char.add(name, chosen.astype(str))
+            logit += 0.7 * effects[name][chosen]
+            if name != "place":
+                taste *= tastes[name][chosen]
+            keeps = np.sqrt(1 - _MOVES**2)
+            effects[name] = keeps * effects[name] + _MOVES * draw.normal(0, 1, size)
+            tastes[name] = keeps * tastes[name] + _MOVES * draw.normal(0, 1, (size, 3))
+            is_here[name] ^= draw.random(size) < _AWAY
+        chance = expit(logit + 0.5 * taste.sum(axis=1))
+        columns["click"] = (draw.random(rows) < chance).astype(np.int8)
+        yield columns, chance
+
+
+def chain(way: str, seed: int) -> Record:
+    """All days in one way."""
+    started, found, before = time.monotonic(), [], None
+    with tempfile.TemporaryDirectory() as folder:
+        for day, (columns, chance) in enumerate(days_of(seed, _DAYS.value, _ROWS.value), 1):
+            at = pathlib.Path(folder) / str(day)
+            at.mkdir()
+            files = {}
+            rows = len(chance)
+            ends = {"train": (0, 8), "validation": (8, 9), "test": (9, 10)}
+            for split, (begin, end) in ends.items():
+                part = slice(rows * begin // 10, rows * end // 10)
+                table = {name: values[part] for name, values in columns.items()}
+                files[f"{split}_file"] = str(at / f"{split}.parquet")
+                pyarrow.parquet.write_table(pa.table(table), files[f"{split}_file"])
+            test = slice(rows * 9 // 10, rows)
+            best = metrics.auc(columns["click"][test].astype(np.float32), chance[test])
+            found.append(train(way if before else "scratch", seed, at, folder, files, before))
+            found[-1] |= {"day": day, "best_auc": best}
+            before = str(at / "run")
+    return {
+        "way": way,
+        "seed": seed,
+        "days": found,
+        "test_auc": float(np.mean([day["auc"] for day in found[1:]])),
+        "seconds": time.monotonic() - started,
+    }
+
+
+def train(
+    way: str, seed: int, at: pathlib.Path, data: str, files: dict[str, str], before: str | None
+) -> Record:
+    """One day."""
+    is_warm = way != "scratch"
+    of_the_day = {"workdir": str(at / "run"), "data_dir": data, "seed": seed, **files}
+    table_flags = {"dataset": "table", "label": "click", "categorical": list(_SIZES)}
+    warm = {"warm_start": before if is_warm else None, "keep_shape": way == "kept"}
+    project_flags.adopt({**SMALL, **table_flags, **of_the_day, **warm})
+    with_epochs = flags.FLAGS["epochs"].value
+    flags.FLAGS["epochs"].value = with_epochs // 2 if is_warm else with_epochs
+    try:
+        run = runs.open_run()
+        steps, seconds = 0, time.process_time()
+        phases = ("retrain",) if way == "kept" else ("supernet", "retrain")
+        for phase in phases:
+            run_phase(run, phase)
+            per_epoch = run.prepared.num_rows["train"] // run.settings.batch_size
+            result = run.workdir.require(phase, "the report")
+            steps += result["epochs"] * per_epoch
+        runs.report.summarise(run.workdir, run.settings, run.warm and run.warm.record())
+    finally:
+        flags.FLAGS["epochs"].value = with_epochs
+    record = run.warm.record() if run.warm else {}
+    return {
+        "auc": result["test_auc"],
+        "logloss": result["test_logloss"],
+        "rows_kept": result["rows_kept"],
+        "rows": run.prepared.fields.num_features,
+        "steps": steps,
+        "most_steps": len(phases) * run.settings.epochs * per_epoch,
+        "cpu_seconds": time.process_time() - seconds,
+        **{name: record[name] for name in ("carried", "new", "gone") if record},
+    }
+
+
+def summarise(records: list[Record]) -> dict[str, Any]:
+    """Of each way and day the mean over seeds, and the paired difference from ``scratch``."""
+    by = {(record["way"], record["seed"]): record["days"] for record in records}
+    ways = [way for way in WAYS if any(own == way for own, _ in by)]
+    of_days = []
+    for day in range(len(records[0]["days"])):
+        line: dict[str, Any] = {"day": day + 1}
+        for way in ways:
+            both = sorted(seed for own, seed in by if own == way and ("scratch", seed) in by)
+            mine = [by[way, seed][day] for seed in both]
+            theirs = [by["scratch", seed][day] for seed in both]
+            if not both:
+                continue
+            line[way] = {
+                name: float(np.mean([one[name] for one in mine]))
+                for name in ("auc", "logloss", "rows_kept", "steps", "cpu_seconds", "best_auc")
+            }
+            for name in ("auc", "logloss"):
+                difference = paired_difference(
+                    [one[name] for one in mine], [one[name] for one in theirs]
+                )
+                line[way][f"{name}_difference"] = difference.mean
+                line[way][f"{name}_half_width"] = difference.half_width
+        of_days.append(line)
+    return {"days": of_days, "runs": records, **json_file.machine()}
+
+
+def table(summary: dict[str, Any]) -> str:
+    """A line per day and way."""
+    lines = [
+        f"{'day':>3} {'way':8} {'best AUC':>8} {'AUC':>6} {'difference':>17} {'logloss':>7} "
+        f"{'difference':>17} {'steps':>6} {'rows':>6}"
+    ]
+
+    def difference(row: dict[str, Any], name: str) -> str:
+        half = row[f"{name}_half_width"]
+        return f"{row[f'{name}_difference']:+.4f} +- {'-' if half is None else f'{half:.4f}'}"
+
+    for line in summary["days"]:
+        for way in (way for way in WAYS if way in line):
+            row = line[way]
+            lines.append(
+                f"{line['day']:3} {way:8} {row['best_auc']:8.4f} {row['auc']:6.4f} "
+                f"{difference(row, 'auc'):>17} {row['logloss']:7.4f} "
+                f"{difference(row, 'logloss'):>17} {row['steps']:6.0f} {row['rows_kept']:6.0f}"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what is missing, then report."""
+    if not json_file.JSON.value:
+        raise InputError("say where the figures are to be kept: --json=FILE.json")
+
+    def missing(finished: Finished) -> Iterator[Record]:
+        for seed in range(_SEEDS.value):
+            for way in WAYS:
+                if (way, seed) not in finished:
+                    yield chain(way, seed)
+
+    file = str(pathlib.Path(json_file.JSON.value).with_suffix(".jsonl"))
+    records = runs_file.complete(file, KEY, missing, runs_file.plain_line(KEY))
+    summary = summarise(records)
+    json_file.write(summary)
+    print(table(summary))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,324 @@
+"""``DIR/report.html``: what a run recorded, on one page that needs nothing but itself.
+
+No number is computed anew: all of it is in ``summary.json``, the phases' ``metrics.jsonl`` and the
+candidates that the search scored. The page has no script and no address in it, and says so to the
+browser (its content security policy), so that it can be sent, archived and read anywhere.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+from etils.epath import Path
+from matplotlib.figure import Figure
+
+from experiments.run import processes, report, report_figures
+from experiments.run.figure_svg import styled, svg_of
+from experiments.run.workdir import PHASES, Workdir, write_text
+from optembed_jax.errors import InputError
+from optembed_jax.search.budget import BYTES_PER_PARAMETER
+from optembed_jax.storage import array_file
+
+NAME = "report.html"
+
+_CSS = """
+:root { color-scheme: light dark;
+  --surface: #ffffff; --raised: #f5f6f8; --ink: #1b1f24; --muted: #5a6470; --line: #d9dde3;
+  --series-1: #2563c9; --series-2: #c2570c; --series-3: #14805e; --series-4: #8b3fc0; }
+@media (prefers-color-scheme: dark) { :root {
+  --surface: #14171b; --raised: #1d2127; --ink: #e8eaed; --muted: #a0a8b3; --line: #363c45;
+  --series-1: #6ea3f7; --series-2: #f0955a; --series-3: #4cc49a; --series-4: #c792ee; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 62rem; background: var(--surface);
+  color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.7rem; margin: 0 0 .25rem; } h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; }
+p { margin: .25rem 0 .75rem; } .muted, figcaption, caption { color: var(--muted); }
+figure { margin: 0 0 1rem; } figure svg { display: block; width: 100%; height: auto; }
+figure.narrow svg { max-width: 40rem; } figcaption { font-size: .9rem; max-width: 46rem; }
+.tiles { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr));
+  margin: 1.25rem 0; padding: 0; }
+.tiles div { background: var(--raised); border-radius: .5rem; padding: .75rem 1rem; }
+.tiles dt { color: var(--muted); font-size: .85rem; } .tiles dd { margin: 0; }
+.tiles dd.figure { font-size: 1.5rem; font-weight: 600; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums;
+  white-space: nowrap; }
+th, td { padding: .3rem .75rem .3rem 0; text-align: right; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; } thead th { color: var(--muted);
+  font-weight: 500; } tbody th { font-weight: 500; }
+details { margin: 1rem 0; } summary { cursor: pointer; color: var(--muted); }
+pre { background: var(--raised); border-radius: .5rem; padding: .75rem 1rem; overflow-x: auto;
+  font-size: .85rem; }
+.warning { border-left: .25rem solid var(--series-2); padding: .25rem .75rem; }
+@media print { details > * { display: block; } body { max-width: none; } }
+"""
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """What a run left.
+
+    Attributes:
+      summary: of ``summary.json``.
+      metrics: the lines of ``metrics.jsonl`` of each phase that has one.
+      scored: float64 ``[n, 2]``, bytes and fitness of the search's candidates; None without.
+    """
+
+    summary: dict[str, Any]
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]]
+    scored: np.ndarray | None = None
+
+
+def write(workdir: Workdir) -> Path:
+    """Write the page of a run, whole or not at all; where it is.
+
+    Raises:
+      InputError: there is no run, or what it left cannot be read.
+    """
+    path = Path(workdir.path) / NAME
+    if processes.is_first():  # Who alone writes what is read for it.
+        write_text(path, page_of(recorded(workdir)))
+    return path
+
+
+def recorded(workdir: Workdir) -> Recorded:
+    """What a run left.
+
+    Raises:
+      InputError: there is no summary, or a file cannot be read.
+    """
+    path = Path(workdir.path) / "summary.json"
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"no finished run in {workdir.path}: {path.name} cannot be read; run "
+            "`python -m experiments.pipeline` with this --workdir first"
+        ) from error
+    if not isinstance(summary, dict) or "flags" not in summary:
+        raise InputError(f"{path} is no summary of a run: it has no flags")
+    metrics = {}
+    for phase in PHASES:
+        lines = workdir.phase_dir(phase) / "metrics.jsonl"
+        if phase in summary and lines.exists():
+            try:
+                text = lines.read_text(encoding="utf-8")
+                metrics[phase] = [json.loads(line) for line in text.splitlines()]
+            except (OSError, ValueError) as error:
+                raise InputError(f"{lines} cannot be read: {error}") from error
+    return Recorded(summary, metrics, _scored(workdir, summary))
+
+
+def _scored(workdir: Workdir, summary: Mapping[str, Any]) -> np.ndarray | None:
+    """Of candidates that choose their rows too, whose sizes only the search knows, the front."""
+    if "front" in summary.get("search", {}):
+        front = summary["search"]["front"]
+        return np.array([[p["table_bytes"], p["val_auc"]] for p in front], np.float64)
+    path = workdir.phase_dir("search") / "search.safetensors"
+    supernet = workdir.result("supernet")
+    if "search" not in summary or supernet is None or not path.exists():
+        return None
+    arrays = array_file.load(path)
+    kept = np.array([field["rows_kept"] for field in supernet["fields"]])
+    dims, fitness = arrays["cache"], arrays["cache_fitness"]
+    if dims.shape[1] != len(kept):
+        return None
+    sizes, full = BYTES_PER_PARAMETER * (dims @ kept), np.isfinite(fitness)
+    return np.stack([sizes, fitness], axis=1)[full].astype(np.float64)
+
+
+def page_of(run: Recorded) -> str:
+    """The page, HTML; what a run did not record is not on it."""
+    summary = run.summary
+    title = f"{summary['model']} on {summary['dataset']}, seed {summary['seed']}"
+    with styled():
+        sections = [_section(*of_figure) for of_figure in _figures(run)]
+    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
+    parts = [
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+        f"<title>{escape(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>",
+        f"<h1>{escape(title)}</h1>",
+        '<p class="muted">A smaller embedding table, by OptEmbed. Test rows are scored once, at '
+        "the end of a phase; what is chosen is chosen by validation rows.</p>",
+        _tiles(summary),
+        *_warnings(summary),
+        "<h2>Phases</h2>",
+        _table(report.phase_lines(summary)),
+        *sections,
+        *_told(summary),
+        "<h2>Flags and versions</h2>",
+        "<details><summary>Every flag that decides the result</summary>",
+        _table([["flag", "value"], *([f"--{k}", _value(v)] for k, v in summary["flags"].items())]),
+        "</details>",
+        f'<p class="muted">{escape(versions)}</p>',
+        "</body>\n</html>\n",
+    ]
+    return "\n".join(parts)
+
+
+def _figures(run: Recorded) -> list[tuple[str, str, str, Figure | None, str]]:
+    """Name, heading, what is seen, the figure, and what else belongs under it."""
+    summary = run.summary
+    bands = report.frequency_bands(summary)
+    features = report.feature_lines(summary)
+    return [
+        (
+            "learning",
+            "Learning curves",
+            "What an epoch ended with, on validation rows; the epoch that was taken is marked. The "
+            "supernet is judged with the rows that its budget keeps.",
+            report_figures.learning_curves(run.metrics),
+            "",
+        ),
+        (
+            "size",
+            "AUC against bytes",
+            "On the left the models that were trained, grey those of the short list that were not "
+            "kept. On the right what the frozen supernet says of candidates before any is trained: "
+            "the front is what no smaller table equals. The two are not on one scale.",
+            report_figures.auc_against_bytes(summary, run.scored),
+            "",
+        ),
+        (
+            "search",
+            "Search",
+            "The fitness of candidates, generation by generation.",
+            report_figures.search_progress(summary),
+            "",
+        ),
+        (
+            "fields",
+            "Dimensions and rows of each field",
+            "What the last phase keeps. The first row of a field stands for values without a row.",
+            report_figures.fields(summary),
+            "",
+        ),
+        (
+            "frequency",
+            "Rows kept, by how often they were seen",
+            "Of the last phase, over all fields.",
+            report_figures.rows_by_frequency(bands),
+            "",
+        ),
+        (
+            "calibration",
+            "Calibration",
+            "On the line, of the rows given a probability so many are clicked. The mean prediction "
+            "over the click rate is in the table of phases.",
+            report_figures.calibration(summary),
+            "",
+        ),
+        (
+            "features",
+            "What a field is worth, and what it costs",
+            "Worth: the logloss gained, and the AUC lost, when the field's values are dealt to "
+            "other validation rows. Of fields that say the same each is worth little.",
+            report_figures.feature_worth(summary),
+            _table(features) if features else "",
+        ),
+    ]
+
+
+def _section(name: str, heading: str, caption: str, figure: Figure | None, under: str) -> str:
+    if figure is None:
+        return ""
+    width = ' class="narrow"' if figure.get_figwidth() < 8 else ""
+    return (
+        f'<h2>{escape(heading)}</h2>\n<figure id="{name}"{width}>\n'
+        f"{svg_of(figure, name, escape(f'{heading}. {caption}'))}"
+        f"<figcaption>{escape(caption)}</figcaption>\n</figure>\n{under}"
+    )
+
+
+def _tiles(summary: Mapping[str, Any]) -> str:
+    """What a reader wants first: what the last model is, against the full one."""
+    phases = [phase for phase in report_figures.TRAINED if "test_auc" in summary.get(phase, {})]
+    if not phases:
+        return ""
+    full, last = summary.get("baseline"), summary[phases[-1]]
+    size = BYTES_PER_PARAMETER * last["table_parameters"]
+    of_rows = "" if full is None else f"of {full['rows_kept']:,}"
+    tiles = [
+        (f"test {name}", f"{last[key]:.4f}", _against(full, last, key))
+        for name, key in (("AUC", "test_auc"), ("logloss", "test_logloss"))
+    ]
+    tiles += [
+        ("table, float32", _bytes(size), _times(full, last)),
+        ("rows kept", f"{last['rows_kept']:,}", of_rows),
+    ]
+    seconds = sum(summary[phase].get("seconds", 0) for phase in PHASES if phase in summary)
+    tiles.append(("all phases", f"{seconds:,.0f} s", "as the clock went"))
+    cells = "".join(
+        f'<div><dt>{escape(name)}</dt><dd class="figure">{escape(figure)}</dd>'
+        f'<dd class="muted">{escape(beside)}</dd></div>'
+        for name, figure, beside in tiles
+    )
+    return f'<dl class="tiles">{cells}</dl>'
+
+
+def _against(full: Mapping[str, Any] | None, last: Mapping[str, Any], key: str) -> str:
+    if full is None or full is last:
+        return ""
+    return f"{last[key] - full[key]:+.4f} against the full table"
+
+
+def _times(full: Mapping[str, Any] | None, last: Mapping[str, Any]) -> str:
+    if full is None or full is last or not last["table_parameters"]:
+        return ""
+    times = full["table_parameters"] / last["table_parameters"]
+    return f"{times:.1f} times smaller than the full one"
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if size >= 100 or unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} GB"
+
+
+def _warnings(summary: Mapping[str, Any]) -> list[str]:
+    return [
+        f'<p class="warning">{escape(f"{phase}: {warning}")}</p>'
+        for phase in PHASES
+        for warning in summary.get(phase, {}).get("warnings", [])
+    ]
+
+
+def _told(summary: dict[str, Any]) -> list[str]:
+    """What else a run found, as the command prints it: the short list, verification, tuning."""
+    without = {phase: {**summary[phase], "warnings": []} for phase in PHASES if phase in summary}
+    found = report.findings({**summary, **without})
+    return [
+        "<h2>What else was found</h2>" if found else "",
+        *(f"<pre>{escape(text)}</pre>" for text in found),
+    ]
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    """A table whose first line is its head, and whose first column names the rows."""
+    head, *rows = lines
+    names = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    body = "\n".join(
+        f'<tr><th scope="row">{escape(row[0])}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="scroll"><table>\n<thead><tr>{names}</tr></thead>\n<tbody>\n{body}\n</tbody>\n'
+        "</table></div>"
+    )
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return "-" if value is None else str(value)

@@ -1,0 +1,222 @@
+"""A run that begins with another one's model: what is carried, what is refused, what goes on."""
+
+import csv
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from absl import flags as absl_flags
+from absl.testing import flagsaver
+
+from experiments.run import runs
+from experiments.run.training_phases import MEMORY
+from optembed_jax.models.forward import Selection, forward
+from optembed_jax.storage import array_file
+
+SMALL = {
+    "dataset": "table",
+    "label": "click",
+    "categorical": "user,place",
+    "numeric": "price",
+    "numeric_bins": 5,
+    "min_count": 1,
+    "model": "deepfm",
+    "latent_dim": 4,
+    "mlp_dims": "8",
+    "batch_size": 128,
+    "epochs": 1,
+    "mode": "feature",
+    "row_keep": 0.5,
+    "finalists": False,
+}
+
+
+def write_day(path, users, seed):
+    """A log with a value of each user, in which who is even clicks more."""
+    draw = np.random.default_rng(seed)
+    user = draw.choice(np.asarray(users), 900)
+    price = draw.normal(10.0 + seed, 3.0, 900)
+    click = draw.random(900) < np.where(user % 2 == 0, 0.7, 0.2)
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["user", "price", "place", "click"])
+        for line in zip(user, price.round(2), draw.integers(0, 4, 900), click, strict=True):
+            rows.writerow([f"u{line[0]}", line[1], f"p{line[2]}", int(line[3])])
+
+
+@pytest.fixture(scope="module")
+def days(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("days")
+    write_day(folder / "1.csv", range(40), 1)
+    write_day(folder / "2.csv", range(20, 60), 2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(command, days):
+    def run(main, workdir, day, **flags):
+        given = {**SMALL, "table_file": days / f"{day}.csv", "data_dir": days / "data", **flags}
+        return command(main, workdir=workdir, **given)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def first(run, days):
+    assert run(runs.pipeline_main, days / "first", 1) == 0
+    return days / "first"
+
+
+@pytest.fixture
+def open_run(days, tmp_path):
+    with flagsaver.flagsaver():
+
+        def open_run(day, source, **flags):
+            absl_flags.FLAGS.unparse_flags()
+            given = {**SMALL, "table_file": days / f"{day}.csv", "data_dir": days / "data"}
+            given |= {"workdir": tmp_path / "opened", "warm_start": source, **flags}
+            absl_flags.FLAGS(["test", *(f"--{name}={value}" for name, value in given.items())])
+            return runs.open_run()
+
+        yield open_run
+
+
+def summary_of(workdir):
+    return json.loads((workdir / "summary.json").read_text())
+
+
+def test_on_the_same_log_all_is_carried_bit_for_bit(first, open_run):
+    opened = open_run(1, first)
+    warm = opened.warm
+    features = opened.prepared.fields.num_features
+    assert warm.source.tolist() == list(range(features))
+    for phase in ("baseline", "supernet", "retrain"):
+        begun, trained = warm.beginning(phase), warm._trained(phase)
+        kept = trained.rows if phase == "retrain" else np.ones(features, bool)
+        assert begun.phase == phase
+        rows = np.asarray(begun.params.table.rows)
+        assert rows[kept].tobytes() == np.asarray(trained.params.table.rows)[kept].tobytes()
+        own = jax.tree.leaves((begun.params.network, begun.batch_stats))
+        old = jax.tree.leaves((trained.params.network, trained.batch_stats))
+        assert all(np.array_equal(a, b) for a, b in zip(own, old, strict=True))
+        file = array_file.load(first / phase / MEMORY)
+        carried = begun.memory.as_arrays()
+        assert carried.keys() == file.keys() >= {"steps", "visits", "mu/rows", "nu/linear"}
+        assert all(np.array_equal(carried[name], file[name]) for name in file)
+        assert file["steps"][0] > 0 and file["visits"].max() == file["steps"][0]
+    record = warm.record()
+    assert record["new"] == record["gone"] == 0 and record["reads_of_carried"] == 1
+
+
+def test_values_come_and_go_and_the_model_scores_as_before(first, open_run):
+    opened = open_run(2, first)
+    warm, fields, before = opened.warm, opened.prepared.fields, opened.warm.before.fields
+    now, then = opened.prepared.vocabulary, warm.before.vocabulary
+    for number in (25, 30, 39):
+        assert warm.source[now.id("user", f"u{number}")] == then.id("user", f"u{number}")
+    for number in (40, 59):
+        assert warm.source[now.id("user", f"u{number}")] == -1
+    record = warm.record()
+    users = next(field for field in record["fields"] if field["name"] == "user")
+    assert users == {"name": "user", "carried": 20, "new": 20, "gone": 20}
+    assert sum(band["new"] for band in record["by_frequency"]) == record["new"]
+    raw = {
+        "user": ["u25", "u45", "u3", "u59"],
+        "place": ["p0", "p1", "p2", "p9"],
+        "price": [9.0, 12.0, 1.0, 40.0],
+    }
+    begun, trained = warm.beginning("supernet"), warm._trained("supernet")
+    ids, ids_before = opened.prepared.encode(raw), warm.before.encode(raw)
+    # Bins are matched by their middle, so of those only what both read the same.
+    price = fields.names.index("price")
+    ids_before[:, price] = warm.source[ids[:, price]]
+    ids_before[2, fields.names.index("user")] = before.oov_ids[fields.names.index("user")]
+
+    def logits(params, batch_stats, ids):
+        return forward(opened.settings.model, params, batch_stats, ids, Selection())[0]
+
+    np.testing.assert_array_equal(
+        logits(begun.params, begun.batch_stats, ids),
+        logits(trained.params, trained.batch_stats, ids_before),
+    )
+
+
+def test_a_day_goes_on_from_another_and_says_so(run, first, tmp_path, capsys):
+    for folder in ("one", "two"):
+        assert run(runs.pipeline_main, tmp_path / folder, 2, warm_start=first) == 0
+    out = capsys.readouterr().out
+    assert "rows from first" in out and "of the reads are of carried rows" in out
+    one, two = (summary_of(tmp_path / folder) for folder in ("one", "two"))
+    for phase in ("baseline", "supernet", "retrain"):
+        assert one[phase]["warm_start"] == {"from": phase, "moments": True}
+        assert one[phase]["test_auc"] == two[phase]["test_auc"]
+        steps = [
+            array_file.load(at / phase / MEMORY)["steps"][0] for at in (first, tmp_path / "one")
+        ]
+        assert steps[1] > steps[0] > 0
+    assert one["warm_start"]["carried"] > 0
+    # A run that goes on with its source changed, or with none, is refused.
+    (tmp_path / "one" / "retrain" / "result.json").unlink()
+    assert run(runs.pipeline_main, tmp_path / "one", 2) == 2
+    assert "warm_start" in capsys.readouterr().err
+    assert run(runs.pipeline_main, tmp_path / "one", 2, warm_start=first) == 0
+    again = summary_of(tmp_path / "one")
+    assert again["retrain"]["test_auc"] == two["retrain"]["test_auc"]
+    changed = tmp_path / "changed"
+    shutil.copytree(first, changed)
+    arrays = array_file.load(changed / "retrain" / MEMORY)
+    array_file.save(changed / "retrain" / MEMORY, {**arrays, "steps": arrays["steps"] + 1})
+    assert run(runs.pipeline_main, tmp_path / "two", 2, warm_start=changed) == 2
+    assert "warm_start" in capsys.readouterr().err
+
+
+def test_the_shape_is_kept_and_free_places_go_to_new_values(run, first, tmp_path, open_run):
+    assert run(runs.pipeline_main, tmp_path / "kept", 2, warm_start=first, keep_shape=True) == 0
+    made = summary_of(tmp_path / "kept")
+    assert "supernet" not in made and made["retrain"]["warm_start"]["from"] == "retrain"
+    opened = open_run(2, first, keep_shape=True)
+    kept, warm = opened.warm.kept(opened.settings.model), opened.warm
+    kept_before = warm._trained("retrain").rows
+    was_kept = (warm.source >= 0) & kept_before[np.maximum(warm.source, 0)]
+    assert kept.rows.sum() == made["retrain"]["rows_kept"]
+    assert kept.rows[was_kept].all() and (kept.rows & (warm.source < 0)).any()
+    assert made["retrain"]["rows_kept"] <= round(0.5 * warm.prepared.fields.num_features) + 1
+    # The next day starts from it, with a search or without.
+    assert (
+        run(runs.phase_main("supernet"), tmp_path / "third", 1, warm_start=tmp_path / "kept") == 0
+    )
+    found = summary_of(tmp_path / "third")["supernet"]["warm_start"]
+    assert found == {"from": "retrain", "moments": True}
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ({"model": "fnn"}, "--model=deepfm, and this run asks for fnn"),
+        ({"latent_dim": 8}, "--latent_dim=4, and this run asks for 8"),
+        ({"mlp_dims": "8,8"}, "--mlp_dims=8, and this run asks for 8,8"),
+        ({"mode": "all"}, "--mode=feature, and this run asks for all"),
+        ({"mode_oov": "zero"}, "--mode_oov=shared"),
+        ({"categorical": "user"}, "a field 'place', too"),
+        ({"numeric": "", "categorical": "user,place,price"}, "'price' is categorical now"),
+        ({"retrain_from": "fresh"}, "retrain_from=fresh"),
+        ({"tune": "rows"}, "tune tries strengths"),
+        ({"warm_start": "nowhere"}, "is no finished run"),
+        ({"data_dir": "elsewhere"}, "not in --data_dir"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(run, first, tmp_path, capsys, flags, told):
+    if flags.get("data_dir"):
+        flags = {"data_dir": tmp_path / "elsewhere"}
+    capsys.readouterr()
+    assert run(runs.pipeline_main, tmp_path / "run", 2, **{"warm_start": first, **flags}) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and told in errors[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_shape_is_kept_only_of_an_earlier_run(run, tmp_path, capsys):
+    assert run(runs.pipeline_main, tmp_path / "run", 2, keep_shape=True) == 2
+    assert "--warm_start=DIR" in capsys.readouterr().err
