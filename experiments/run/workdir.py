@@ -4,6 +4,7 @@ DIR/data.json                 which prepared data set the run belongs to, and th
 DIR/<phase>/begun.json        the flags that the phase was begun with
 DIR/<phase>/versions.json     of Python and the packages, those that it was begun under first
 DIR/<phase>/checkpoints/      states to go on from, until the phase is finished
+DIR/choose/kept.safetensors   the rows and dimensions that a rival keeps
 DIR/tune/rungs/<strength>/    the training with a strength: metrics.jsonl, result.json
 DIR/retrain/finalists/        the tables of a short list, until the best of them is known
 DIR/<phase>/metrics.jsonl     a line per epoch or generation
@@ -26,21 +27,25 @@ from optembed_jax.errors import InputError
 from optembed_jax.storage import barrier
 from optembed_jax.storage.object_store import in_bucket, write_whole
 
-PHASES = ("baseline", "supernet", "search", "retrain", "verify", "tune")
-"""The first phase comes last: keys are drawn by places in this list."""
+PHASES = ("baseline", "supernet", "search", "retrain", "verify", "tune", "choose")
+"""Keys are drawn by places in this list, so that what was added later comes last."""
+
+AS_TOLD = ("baseline", "supernet", "search", "choose", "retrain", "verify", "tune")
+"""The phases as a summary lists them."""
 
 _BUILT_ON = {
-    "tune": ("baseline", "supernet", "search", "retrain", "verify"),
+    "tune": ("baseline", "supernet", "search", "retrain", "verify", "choose"),
     "baseline": (),
     "supernet": ("search", "retrain", "verify"),
     "search": ("retrain", "verify"),
+    "choose": ("retrain",),
     "retrain": ("verify",),
     "verify": (),
 }
 FORMAT = 3
 """Of the folder. Raised where flags or states of an older version no longer serve."""
 
-_UNRECORDED = {"table_optimiser": "adam", "pooling": "mean"}
+_UNRECORDED = {"table_optimiser": "adam", "pooling": "mean", "method": "optembed"}
 """What older folders of this format do not record, because there was no choice."""
 
 UNDER_WAY = "finalists"
