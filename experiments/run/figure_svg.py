@@ -7,6 +7,7 @@ drawing serves a light page and a dark one.
 
 import io
 import re
+import warnings
 from typing import Any
 
 import matplotlib
@@ -29,6 +30,7 @@ INK, MUTED, LINE, SURFACE = "#a10010", "#a10011", "#a10012", "#a10013"
 
 _STYLE: Any = {
     "svg.fonttype": "none",  # Text stays text: it is selected, searched and read aloud.
+    "text.parse_math": False,  # Names of columns are no formulas.
     "font.size": 10,
     "text.color": INK,
     "axes.edgecolor": LINE,
@@ -69,17 +71,25 @@ def svg_of(figure: matplotlib.figure.Figure, name: str, label: str) -> str:
       label: what is seen, for those who do not see it; no markup.
     """
     file = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):  # The same ids at every run.
+    with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
+        # The salt: the same ids at every run. A browser has letters that Matplotlib's font lacks.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
         figure.savefig(file, format="svg", metadata={"Date": None})
     text = file.getvalue().decode()
     text = text[text.index("<svg") :]
-    for stands, colour in COLOURS.items():
-        text = text.replace(stands, colour)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    text = re.sub(r'href="#', f'href="#{name}-', text)
-    text = re.sub(r"url\(#", f"url(#{name}-", text)
-    text = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", text)
+    # Between tags are the names of columns, which stay as they are.
+    text = re.sub(r"<[^>]*>", lambda tag: _of_page(tag[0], name), text)
     # It fills its column, in its own proportions.
     text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
     return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+
+
+def _of_page(tag: str, name: str) -> str:
+    """A tag in the page's colours and font, whose ids begin with the figure's name."""
+    for stands, colour in COLOURS.items():
+        tag = tag.replace(stands, colour)
+    tag = re.sub(r'\bid="', f'id="{name}-', tag)
+    tag = re.sub(r'href="#', f'href="#{name}-', tag)
+    tag = re.sub(r"url\(#", f"url(#{name}-", tag)
+    return re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", tag)

@@ -60,7 +60,8 @@ def traced(
         nonlocal is_running
         jax.profiler.stop_trace()
         is_running = False
-        say(f"steps {steps[0]} to {taken} are traced in {folder / 'profile'}, for XProf")
+        if taken >= steps[0]:
+            say(f"steps {steps[0]} to {taken} are traced in {folder / 'profile'}, for XProf")
 
     def on_step(loss: jax.Array) -> None:
         nonlocal taken
@@ -79,3 +80,5 @@ def traced(
     finally:
         if is_running:
             stop()
+        if taken < steps[0]:
+            say(f"no step is traced: there were {taken}, and profile_steps begins at {steps[0]}")

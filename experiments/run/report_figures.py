@@ -25,6 +25,11 @@ def _figure(height: float, columns: int = 1, width: float = 9.0) -> tuple[Figure
     return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
+def _short(name: str) -> str:
+    """A field's name in at most 40 characters; the tables have it whole."""
+    return name if len(name) <= 40 else f"{name[:28]}…{name[-11:]}"
+
+
 def learning_curves(metrics: Metrics) -> Figure | None:
     """Validation AUC and logloss of each epoch; the one that was taken is marked."""
     phases = [phase for phase in TRAINED if metrics.get(phase)]
@@ -160,11 +165,13 @@ def fields(summary: Summary) -> Figure | None:
     if not found:
         return None
     figure, axes = _figure(1.2 + 0.28 * len(found), 2)
-    names, places = [field["name"] for field in found], np.arange(len(found))
+    names, places = [_short(field["name"]) for field in found], np.arange(len(found))
     rows = [field["rows"] for field in found]
     axes[0].barh(places, rows, color=LINE, label="all")
     axes[0].barh(places, [f["rows_kept"] for f in found], color=SERIES[0], label="kept")
     axes[0].set(title="rows", xscale="log", xlim=(0.7, 10 * max(rows)))
+    axes[0].xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes[0].xaxis.set_minor_formatter("")
     for place, field in enumerate(found):
         text = f"{field['rows_kept']:,} of {field['rows']:,}"
         axes[0].annotate(text, (field["rows"], place), (4, 0), textcoords="offset points",
@@ -227,11 +234,13 @@ def feature_worth(summary: Summary) -> Figure | None:
     axes[0].barh(places, [f["val_logloss_gained"] for f in found], color=SERIES[2])
     axes[0].set(title="logloss gained without its values")
     axes[1].barh(places, [f["bytes"] for f in found], color=SERIES[0])
-    axes[1].set(title="bytes of its kept rows", xscale="log")
+    axes[1].set(title="bytes of its kept rows")
+    if any(f["bytes"] for f in found):
+        axes[1].set(xscale="log")
     axes[1].xaxis.set_major_formatter(EngFormatter("B"))
     axes[1].xaxis.set_minor_formatter("")
     for own in axes:
-        own.set_yticks(places, [field["name"] for field in found])
+        own.set_yticks(places, [_short(field["name"]) for field in found])
         own.grid(axis="y", visible=False)
         own.set_ylim(-0.6, len(found) - 0.4)
     axes[1].tick_params(axis="y", labelleft=False)

@@ -17,46 +17,21 @@ from matplotlib.figure import Figure
 
 from experiments.run import processes, report, report_figures
 from experiments.run.figure_svg import styled, svg_of
+from experiments.run.page_parts import CSS, POLICY, table
 from experiments.run.workdir import PHASES, Workdir, write_text
 from optembed_jax.errors import InputError
+from optembed_jax.rivals.registry import OPTEMBED
 from optembed_jax.search.budget import BYTES_PER_PARAMETER
 from optembed_jax.storage import array_file
 
 NAME = "report.html"
 
-_CSS = """
-:root { color-scheme: light dark;
-  --surface: #ffffff; --raised: #f5f6f8; --ink: #1b1f24; --muted: #5a6470; --line: #d9dde3;
-  --series-1: #2563c9; --series-2: #c2570c; --series-3: #14805e; --series-4: #8b3fc0; }
-@media (prefers-color-scheme: dark) { :root {
-  --surface: #14171b; --raised: #1d2127; --ink: #e8eaed; --muted: #a0a8b3; --line: #363c45;
-  --series-1: #6ea3f7; --series-2: #f0955a; --series-3: #4cc49a; --series-4: #c792ee; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 62rem; background: var(--surface);
-  color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.7rem; margin: 0 0 .25rem; } h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; }
-p { margin: .25rem 0 .75rem; } .muted, figcaption, caption { color: var(--muted); }
-figure { margin: 0 0 1rem; } figure svg { display: block; width: 100%; height: auto; }
-figure.narrow svg { max-width: 40rem; } figcaption { font-size: .9rem; max-width: 46rem; }
-.tiles { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr));
-  margin: 1.25rem 0; padding: 0; }
-.tiles div { background: var(--raised); border-radius: .5rem; padding: .75rem 1rem; }
-.tiles dt { color: var(--muted); font-size: .85rem; } .tiles dd { margin: 0; }
-.tiles dd.figure { font-size: 1.5rem; font-weight: 600; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums;
-  white-space: nowrap; }
-th, td { padding: .3rem .75rem .3rem 0; text-align: right; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; } thead th { color: var(--muted);
-  font-weight: 500; } tbody th { font-weight: 500; }
-details { margin: 1rem 0; } summary { cursor: pointer; color: var(--muted); }
-pre { background: var(--raised); border-radius: .5rem; padding: .75rem 1rem; overflow-x: auto;
-  font-size: .85rem; }
-.warning { border-left: .25rem solid var(--series-2); padding: .25rem .75rem; }
-@media print { details > * { display: block; } body { max-width: none; } }
-"""
-
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_OF_TRAINED = "The models that were trained, grey those of the short list that were not kept."
+_OF_BOTH = (
+    "On the left the models that were trained, grey those of the short list that were not kept. On "
+    "the right what the frozen supernet says of candidates before any is trained: the front is "
+    "what no smaller table equals. The two are not on one scale."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +57,15 @@ def write(workdir: Workdir) -> Path:
     """
     path = Path(workdir.path) / NAME
     if processes.is_first():  # Who alone writes what is read for it.
-        write_text(path, page_of(recorded(workdir)))
+        found = recorded(workdir)
+        try:
+            page = page_of(found)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise InputError(
+                f"no page of {workdir.path}: what it recorded is not what this version records "
+                f"({type(error).__name__}: {' '.join(str(error).split())})"
+            ) from error
+        write_text(path, page)
     return path
 
 
@@ -142,25 +125,30 @@ def page_of(run: Recorded) -> str:
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-        f"<title>{escape(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>",
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+        f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>",
         f"<h1>{escape(title)}</h1>",
-        '<p class="muted">A smaller embedding table, by OptEmbed. Test rows are scored once, at '
-        "the end of a phase; what is chosen is chosen by validation rows.</p>",
+        f'<p class="muted">A smaller embedding table, by {escape(_method(summary))}. Test rows are '
+        "scored once, at the end of a phase; what is chosen is chosen by validation rows.</p>",
         _tiles(summary),
         *_warnings(summary),
         "<h2>Phases</h2>",
-        _table(report.phase_lines(summary)),
+        table(report.phase_lines(summary)),
         *sections,
         *_told(summary),
         "<h2>Flags and versions</h2>",
         "<details><summary>Every flag that decides the result</summary>",
-        _table([["flag", "value"], *([f"--{k}", _value(v)] for k, v in summary["flags"].items())]),
+        table([["flag", "value"], *([f"--{k}", _value(v)] for k, v in summary["flags"].items())]),
         "</details>",
         f'<p class="muted">{escape(versions)}</p>',
         "</body>\n</html>\n",
     ]
     return "\n".join(parts)
+
+
+def _method(summary: Mapping[str, Any]) -> str:
+    method = summary["flags"].get("method", OPTEMBED)
+    return "OptEmbed" if method == OPTEMBED else f"the method {method}"
 
 
 def _figures(run: Recorded) -> list[tuple[str, str, str, Figure | None, str]]:
@@ -180,9 +168,7 @@ def _figures(run: Recorded) -> list[tuple[str, str, str, Figure | None, str]]:
         (
             "size",
             "AUC against bytes",
-            "On the left the models that were trained, grey those of the short list that were not "
-            "kept. On the right what the frozen supernet says of candidates before any is trained: "
-            "the front is what no smaller table equals. The two are not on one scale.",
+            _OF_TRAINED if run.scored is None or not len(run.scored) else _OF_BOTH,
             report_figures.auc_against_bytes(summary, run.scored),
             "",
         ),
@@ -221,7 +207,7 @@ def _figures(run: Recorded) -> list[tuple[str, str, str, Figure | None, str]]:
             "Worth: the logloss gained, and the AUC lost, when the field's values are dealt to "
             "other validation rows. Of fields that say the same each is worth little.",
             report_figures.feature_worth(summary),
-            _table(features) if features else "",
+            table(features) if features else "",
         ),
     ]
 
@@ -300,22 +286,6 @@ def _told(summary: dict[str, Any]) -> list[str]:
         "<h2>What else was found</h2>" if found else "",
         *(f"<pre>{escape(text)}</pre>" for text in found),
     ]
-
-
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    """A table whose first line is its head, and whose first column names the rows."""
-    head, *rows = lines
-    names = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    body = "\n".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
-        + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<div class="scroll"><table>\n<thead><tr>{names}</tr></thead>\n<tbody>\n{body}\n</tbody>\n'
-        "</table></div>"
-    )
 
 
 def _value(value: Any) -> str:

@@ -28,9 +28,9 @@ def noted(folder: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     try:
-        found: list[dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
-        return found
-    except (OSError, ValueError) as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return [dict(versions) for versions in found]
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{path} cannot be read ({error}); remove {folder} to run the phase again"
         ) from error

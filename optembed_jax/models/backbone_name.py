@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import re
 from typing import Any
 
 import flax.linen as nn
@@ -72,28 +73,61 @@ def check_own(model: Any) -> None:
             f"backbone {name} cannot be told from others: its attributes have to be hashable, such "
             "as tuples in place of lists"
         ) from error
-    if "embedded" not in _call_of(kind):
-        raise InputError(
-            f"backbone {name} has no __call__(self, embedded, ...): embedded is float32 [B, F, D]"
-        )
+    _check_call(name, _call_of(kind))
     if not is_class:
         return
-    parameters, given = _constructor_of(model), {*GIVEN, "rngs"}
-    for parameter in parameters.values():
-        is_open = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        if parameter.default is parameter.empty and not is_open and parameter.name not in given:
+    parameters = _constructor_of(model)
+    if missing := _lacks(parameters, {*GIVEN, "rngs"}):
+        raise InputError(
+            f"backbone {name} wants {missing!r}, which a model has not (it has "
+            f"{', '.join(GIVEN)}): give it a default, or functools.partial of the class"
+        )
+    if isinstance(model, functools.partial):
+        try:
+            inspect.signature(kind.__init__).bind_partial(None, *model.args, **model.keywords)
+        except TypeError as error:
             raise InputError(
-                f"backbone {name} wants {parameter.name!r}, which a model has not (it has "
-                f"{', '.join(GIVEN)}): give it a default, or functools.partial of the class"
-            )
+                f"backbone {name} cannot be made of what it is given: {error}"
+            ) from error
     if issubclass(kind, nnx.Module) and "rngs" not in parameters:
         raise InputError(f"backbone {name} has no parameter rngs, by which NNX makes its values")
 
 
+def _check_call(name: str, parameters: dict[str, inspect.Parameter]) -> None:
+    """Refuse a call that cannot be called as ``own_backbone`` does."""
+    first, by_keyword = next(iter(parameters.values()), None), ("linear", "train", "weights")
+    if first is None or first.name != "embedded" or first.kind is first.KEYWORD_ONLY:
+        raise InputError(
+            f"backbone {name} has no __call__(self, embedded, ...): embedded is float32 [B, F, D], "
+            "and comes first"
+        )
+    if missing := _lacks(parameters, {"embedded", *by_keyword}):
+        raise InputError(
+            f"__call__ of backbone {name} wants {missing!r}; besides embedded it may ask for "
+            f"{', '.join(by_keyword)}"
+        )
+
+
+def _lacks(parameters: dict[str, inspect.Parameter], given: set[str]) -> str | None:
+    """The first parameter without a default that is not given."""
+    for parameter in parameters.values():
+        is_open = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if parameter.default is parameter.empty and not is_open and parameter.name not in given:
+            return parameter.name
+    return None
+
+
 def options_of(model: Any, has: dict[str, Any]) -> dict[str, Any]:
-    """What a constructor is given of what there is, by the names of its parameters."""
+    """What a constructor is given of what there is, by the names of its parameters.
+
+    What is None is given where there is no default.
+    """
     wanted = _constructor_of(model)
-    return {name: value for name, value in has.items() if name in wanted and value is not None}
+    return {
+        name: value
+        for name, value in has.items()
+        if name in wanted and (value is not None or wanted[name].default is inspect.Parameter.empty)
+    }
 
 
 def asked_of(model: Any) -> frozenset[str]:
@@ -114,7 +148,8 @@ def backbone_name(model: Any) -> str:
         return model
     if isinstance(model, KnownByName):
         return model.name
-    kind, given = class_of(model), {}
+    kind = class_of(model)
+    given: dict[str, Any] = {}
     if isinstance(model, functools.partial):
         given = model.keywords
     elif isinstance(model, nn.Module):
@@ -123,8 +158,15 @@ def backbone_name(model: Any) -> str:
             for field in dataclasses.fields(model)
             if field.name not in ("parent", "name")
         }
-    told = ", ".join(f"{name}={' '.join(repr(value).split())}" for name, value in given.items())
+    told = ", ".join(f"{name}={_told(value)}" for name, value in given.items())
     return f"{kind.__module__}:{kind.__qualname__}" + (f"({told})" if told else "")
+
+
+def _told(value: Any) -> str:
+    """A value in a line that is the same in every process: a function by its name."""
+    if hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    return re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(value).split()))
 
 
 def imported(name: str) -> Any:
@@ -159,7 +201,7 @@ def imported(name: str) -> Any:
 
 
 def _call_of(kind: Any) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(kind.__call__).parameters)
+    return dict(list(inspect.signature(kind.__call__).parameters.items())[1:])
 
 
 def _constructor_of(model: Any) -> dict[str, inspect.Parameter]:

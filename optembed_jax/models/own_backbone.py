@@ -77,7 +77,7 @@ class OwnBackbone(nn.Module):
             logits = self._linen(dense.shape[1])(dense, **arguments)
         else:
             logits = self._of_nnx(dense, arguments, train)
-        shape, dtype = jnp.shape(logits), jnp.result_type(logits)
+        shape, dtype = getattr(logits, "shape", ()), getattr(logits, "dtype", type(logits).__name__)
         if shape != dense.shape[:1] or dtype != jnp.float32:
             raise InputError(
                 f"backbone {backbone_name(config.model)} gives {dtype} {list(shape)} for a batch "

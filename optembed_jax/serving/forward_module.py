@@ -143,7 +143,8 @@ def export_forward(
                 raise
             raise InputError(
                 f"backbone {config.model_name} cannot be written into a bundle, where the number "
-                f"of rows is open: {_line(error)}"
+                "of rows is open (take embedded.shape[0], not len(embedded), and no int of it): "
+                f"{_line(error)}"
             ) from error
         return bytes(exported.serialize())
 

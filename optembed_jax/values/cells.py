@@ -61,6 +61,11 @@ class Cells:
             not isinstance(self.separator, str) or not self.separator.strip("\r\n")
         ):
             raise InputError(f"separator must be a text such as '|', not {self.separator!r}")
+        if self.weighted is True and self.separator and re.search("[:.0-9]", self.separator):
+            raise InputError(
+                f"separator {self.separator!r} can be part of a value's weight, such as red:0.5; "
+                "where values have weights it has to be another one, such as '|'"
+            )
         if type(self.max_values) is not int or self.max_values < 1:
             raise InputError(f"max_values must be at least 1, not {self.max_values!r}")
         if type(self.weighted) is not bool:

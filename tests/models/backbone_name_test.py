@@ -35,6 +35,35 @@ class OfIds(nn.Module):
         return ids
 
 
+class Late(nn.Module):
+    def __call__(self, linear, embedded):
+        return embedded.sum(axis=(1, 2)) + linear
+
+
+class Greedy(nn.Module):
+    def __call__(self, embedded, context):
+        return embedded.sum(axis=(1, 2)) + context
+
+
+class Silent(nn.Module):
+    width: int = 1
+
+
+class Activated(nn.Module):
+    activation: object = nn.relu
+    batch_axis: object = None
+
+    def __call__(self, embedded, **others):
+        return self.activation(embedded.sum(axis=(1, 2)))
+
+
+class Axial(nn.Module):
+    batch_axis: object
+
+    def __call__(self, embedded):
+        return embedded.sum(axis=(1, 2))
+
+
 class Lists(nn.Module):
     rates: object = None
 
@@ -58,6 +87,13 @@ def test_names_tell_backbones_apart(model, name):
     assert hash(config) == hash(ModelConfig(model=model)) and config == ModelConfig(model=model)
 
 
+def test_a_name_is_the_same_in_every_process():
+    names = [backbone_name(Activated(own)) for own in (nn.relu, print, Activated, object())]
+    told = [name.split("activation=")[1].split(", batch_axis")[0] for name in names]
+    relu = f"{nn.relu.__module__}.relu"
+    assert told == [relu, "builtins.print", f"{__name__}.Activated", "<object object>"]
+
+
 def test_the_linear_term_is_read_by_who_asks_for_it():
     assert reads_linear(LinenAttention) and not reads_linear(NnxAttention)
     assert ModelConfig(model=LinenAttention(width=2)).has_linear_term
@@ -69,6 +105,9 @@ def test_constructors_are_given_what_they_name():
     has = {"latent_dim": 4, "num_fields": 3, "dropout": 0.5, "cross_layers": None}
     assert options_of(LinenAttention, has) == {"dropout": 0.5}
     assert options_of(NnxAttention, has) == {"latent_dim": 4, "num_fields": 3}
+    # There is no axis on one device: whoever insists on one is given None.
+    assert options_of(Axial, {"batch_axis": None}) == {"batch_axis": None}
+    assert options_of(Activated, {"batch_axis": None}) == {}
     bound = functools.partial(NnxAttention, 7, width=2)
     assert options_of(bound, has) == {"latent_dim": 4}
 
@@ -83,6 +122,11 @@ def test_constructors_are_given_what_they_name():
         (Wants, "Wants wants 'alphabet', which a model has not .* functools.partial"),
         (WithoutKeys, "WithoutKeys has no parameter rngs"),
         (OfIds, r"OfIds has no __call__\(self, embedded, ...\)"),
+        (Late, r"Late has no __call__\(self, embedded, ...\).* comes first"),
+        (Silent, r"Silent has no __call__\(self, embedded, ...\)"),
+        (Greedy, "__call__ of backbone Greedy wants 'context'; .* linear, train, weights"),
+        (functools.partial(Activated, colour=3), "Activated cannot be made .*'colour'"),
+        (functools.partial(NnxAttention, 1, 2, 3, 4, 5, 6), "NnxAttention cannot be made of what"),
         (Lists(rates={"a": [1]}), "Lists cannot be told from others.* hashable"),
     ],
 )

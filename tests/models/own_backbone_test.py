@@ -182,6 +182,12 @@ class Column(nn.Module):
         return nn.Dense(1)(embedded.reshape(len(embedded), -1))
 
 
+class Two(nn.Module):
+    @nn.compact
+    def __call__(self, embedded):
+        return embedded.sum(axis=(1, 2)), embedded
+
+
 class Half(nn.Module):
     @nn.compact
     def __call__(self, embedded):
@@ -212,6 +218,7 @@ class RandomFeatures(nnx.Module):
     ("own", "message"),
     [
         (Column, r"Column gives float32 \[2, 1\] for a batch of \[2, 3, 4\].* float32 \[2\]"),
+        (Two, r"Two gives tuple \[\] for a batch of \[2, 3, 4\].* float32 \[2\]"),
         (Half, r"Half has float16 values in .*'w'"),
         (Remembers, "Remembers keeps memory, which would not be saved"),
         (RandomFeatures, "RandomFeatures keeps directions, which is neither nnx.Param nor"),

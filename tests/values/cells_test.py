@@ -38,6 +38,13 @@ def test_what_says_nothing_is_refused(separator, most):
         Cells(separator, most)
 
 
+@pytest.mark.parametrize("separator", [":", ".", "0", "::", " 1 "])
+def test_a_separator_that_would_split_weights_is_refused(separator):
+    assert Cells(separator, 3).separator == separator
+    with pytest.raises(InputError, match=r"can be part of a value's weight, such as red:0\.5"):
+        Cells(separator, 3, weighted=True)
+
+
 @pytest.mark.parametrize(
     ("value", "items"),
     [

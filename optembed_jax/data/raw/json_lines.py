@@ -77,10 +77,21 @@ def _parse(content: bytes, wanted: Sequence[str]) -> pa.Table:
 
 
 def _may_lose(kind: pa.DataType) -> bool:
-    """Whether the items of lists may have been other ones: integers beyond 64 bits, or texts."""
+    """Whether the items of lists may have been other ones: integers beyond 64 bits, or texts.
+
+    Of items with a weight the values: a weight is a float that is read as it stands.
+    """
     if not pa.types.is_list(kind):
         return False
-    return bool(pa.types.is_floating(kind.value_type) or pa.types.is_timestamp(kind.value_type))
+    item = kind.value_type
+    if pa.types.is_struct(item):
+        place = item.get_field_index("value")
+        return place >= 0 and _is_guessed(item.field(place).type)
+    return _is_guessed(item)
+
+
+def _is_guessed(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_timestamp(kind))
 
 
 def _plain(table: pa.Table, wanted: Sequence[str]) -> list[str]:

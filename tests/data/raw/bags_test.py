@@ -1,9 +1,11 @@
 import itertools
+import json
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from optembed_jax.data.raw import json_lines
 from optembed_jax.data.raw.bags import split_cells
 from optembed_jax.data.raw.columnar import cell_texts, check_columns
 from optembed_jax.data.raw.columns import code
@@ -68,6 +70,22 @@ def test_arrow_lists_are_the_texts_of_their_items(kind):
     rule = Cells(None, 9)
     found = [rule.values(text) for text in cell_texts("genres", column).to_pylist()]
     assert found == [rule.values(cell_text(own)) for own in wanted]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["2024-01-01T00:00:00Z", "2024-01-01T01:00:00+01:00"],  # One time, two texts.
+        ["2024-01-01 10:00", "2024-01-02 10:00"],
+        [12345678901234567890, 12345678901234567891],  # One float64.
+        [1, 2.5],
+    ],
+)
+def test_values_with_weights_in_json_are_those_that_stand_there(values):
+    rule = Cells(None, 3, weighted=True)
+    lines = [json.dumps({"t": [{"value": v, "weight": 0.5}]}).encode() for v in values]
+    found = json_lines.decode(lines, ["t"], {"t": rule}).columns["t"].to_pylist()
+    assert [rule.weighted_values(text) for text in found] == [([str(v)], [0.5]) for v in values]
 
 
 def test_a_value_with_the_mark_is_refused():

@@ -60,9 +60,12 @@ def test_a_training_that_fails_or_ends_before_leaves_what_there_is(tmp_path, ste
         note(step(1))
         1 / 0  # noqa: B018
     assert names_in(tmp_path / "failed" / "profile") == {"step number 1"}
-    with traced(steps_of("3:9"), Path(tmp_path / "short"), lambda line: None) as note:
-        note(step(1))
-    assert not (tmp_path / "short").exists()
+    for begins in (3, 2):
+        said = []
+        with traced(range(begins, 10), Path(tmp_path / "short"), said.append) as note:
+            assert not (tmp_path / "short").exists()
+            note(step(1))
+        assert said == [f"no step is traced: there were 1, and profile_steps begins at {begins}"]
     with traced(None, Path(tmp_path / "none"), lambda line: None) as note:
         note(step(1))
     assert not (tmp_path / "none").exists()

@@ -1,5 +1,6 @@
 """The page of a run has every figure of what was recorded, and needs nothing but itself."""
 
+import html
 import html.parser
 import json
 import os
@@ -147,6 +148,65 @@ def test_names_that_are_markup_stay_text(workdir):
     text = page_of(whole)
     assert "script" not in Page(text).tags and "b" not in Page(text).tags
     assert "&lt;b onload=" in text
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["price_$_min_$", r"$\frac{$", "用户编号", "👍", 'a id="b" href="#c" url(#d) #a10001'],
+)
+def test_any_name_is_shown_as_it_is(name, workdir):
+    whole = recorded(Workdir(workdir))
+    whole.summary["fields"][0]["name"] = name
+    text = page_of(whole)  # Warnings are errors: of a font without the letters too.
+    escaped = html.escape(name, quote=False)
+    assert text.count(f">{escaped}</text>") == 2  # Of fields, and of features.
+    assert "mathdefault" not in text
+
+
+def test_a_long_name_leaves_room_for_the_figure(workdir):
+    whole = recorded(Workdir(workdir))
+    whole.summary["fields"][0]["name"] = "a" * 200 + "z"
+    text = page_of(whole)
+    assert text.count(f">{'a' * 28}…{'a' * 10}z</text>") == 2
+    assert f'<th scope="row">{"a" * 200}z</th>' in text
+
+
+def test_a_model_that_lost_every_row_has_a_page(workdir):
+    whole = recorded(Workdir(workdir))
+    for field in whole.summary["fields"]:
+        field.update(rows_kept=0, dim=0, bytes=0)
+    whole.summary["retrain"].update(table_parameters=0, rows_kept=0)
+    assert list(Page(page_of(whole)).figures) == FIGURES
+
+
+def test_the_page_says_by_which_method_and_tells_of_no_search_that_was_not(workdir):
+    whole = recorded(Workdir(workdir))
+    assert "table, by OptEmbed." in page_of(whole) and "frozen supernet says" in page_of(whole)
+    whole.summary["flags"]["method"] = "<frequency>"
+    text = page_of(Recorded(whole.summary, whole.metrics))
+    assert "table, by the method &lt;frequency&gt;." in text
+    assert "frozen supernet says" not in text
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("summary.json", '{"flags": {}}'),
+        ("summary.json", '{"flags": [], "model": 1, "dataset": 2, "seed": 3, "versions": []}'),
+        ("baseline/metrics.jsonl", '{"epoch": 1}\n'),
+        ("baseline/metrics.jsonl", "[1]\n"),
+    ],
+)
+def test_what_another_version_recorded_is_told_and_leaves_the_page(
+    file, text, workdir, command, capsys, tmp_path
+):
+    shutil.copytree(workdir, tmp_path / "run")
+    (tmp_path / "run" / file).write_text(text)
+    before = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert command(report_main.main, workdir=tmp_path / "run") == 2
+    said = capsys.readouterr().err
+    assert "no page of" in said and "not what this version records" in said
+    assert (tmp_path / "run" / "report.html").read_text(encoding="utf-8") == before
 
 
 def test_the_front_is_what_no_smaller_one_equals():

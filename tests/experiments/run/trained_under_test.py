@@ -28,7 +28,8 @@ def test_a_phase_notes_the_versions_it_began_under_and_each_it_went_on_under(tmp
     assert trained_under.noted(folder) == [now, later, now]
 
 
-def test_a_damaged_note_is_told(tmp_path):
-    (tmp_path / "versions.json").write_text("[")
+@pytest.mark.parametrize("text", ["[", "null", "3", "[1]", '["a"]'])
+def test_a_damaged_note_is_told(text, tmp_path):
+    (tmp_path / "versions.json").write_text(text)
     with pytest.raises(InputError, match=r"versions\.json cannot be read .* run the phase again"):
         trained_under.note(Path(tmp_path))
