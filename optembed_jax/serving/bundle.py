@@ -236,6 +236,8 @@ def config_of(path: pathlib.Path, manifest: Mapping[str, Any], backbone: Any = N
             model["model"] = known if backbone is None else backbone
         config = ModelConfig(**model)
         fields_of(manifest["fields"])
+    except BundleError:  # Which is a ValueError too.
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path / layout.MANIFEST} is not valid: {error}") from error
     return config
