@@ -93,7 +93,7 @@ def main() -> None:
     # Where nothing is said of cells with several values there are none.
     project_flags.adopt({"multi": [], **summary["flags"]})
     run = runs.open_run()
-    phase = _phase(phases_of(run.settings.model.mode))
+    phase = _phase(phases_of(run.settings))
     result = run.workdir.require(phase, "export")
     model = model_of(phase, run.settings.model)
     trained = load_trained(run, phase)

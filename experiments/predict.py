@@ -9,6 +9,7 @@ and --max_unseen=SHARE refuses too many. The output has one score for each row, 
 it is Parquet where its name ends in .parquet.
 """
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -66,15 +67,16 @@ def main() -> None:
     with fetched(path_of(project_flags.required(project_flags.BUNDLE))) as folder:
         bundle = Bundle.load(folder, warm=(project_flags.BATCH_SIZE.value,))
         progress, started = Progress(), time.monotonic()
-        found = score_file(
-            bundle,
-            source,
-            target,
-            project_flags.BATCH_SIZE.value,
-            progress,
-            project_flags.MAX_UNSEEN.value,
-            data_flags.layout(),
-        )
+        with _as_file(source) as file:
+            found = score_file(
+                bundle,
+                file,
+                target,
+                project_flags.BATCH_SIZE.value,
+                progress,
+                project_flags.MAX_UNSEEN.value,
+                data_flags.layout(),
+            )
     seconds = time.monotonic() - started
     for line in unseen_lines(bundle.encoder.expected, found):
         progress.say(line)
@@ -82,6 +84,31 @@ def main() -> None:
         f"{found.rows:,} rows scored in {seconds:.1f} s, {found.rows / seconds:,.0f} rows/s: "
         f"{target}"
     )
+
+
+@contextlib.contextmanager
+def _as_file(source: Path) -> Iterator[Path]:
+    """The input as a file that can be read more than once: of a pipe, its content in one.
+
+    Raises:
+      InputError: it is a folder; what is wrong with a pipe's content names the pipe.
+    """
+    if source.is_dir():
+        raise InputError(f"--input={source} is a folder; give one file, each part by its name")
+    if not source.exists() or source.is_file():
+        yield source
+        return
+    with tempfile.NamedTemporaryFile(prefix=".piped.") as copy:
+        try:
+            with source.open("rb") as stream:
+                shutil.copyfileobj(stream, copy)
+            copy.flush()
+        except OSError as error:
+            raise InputError(f"{source} cannot be read: {error.strerror or error}") from error
+        try:
+            yield Path(copy.name)
+        except InputError as error:
+            raise InputError(str(error).replace(copy.name, str(source))) from error
 
 
 def score_file(

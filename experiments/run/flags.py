@@ -20,6 +20,7 @@ from experiments.run.tune_options import LADDERS, TUNED, TuneOptions, strength_o
 from optembed_jax.errors import InputError
 from optembed_jax.models.backbone_name import imported
 from optembed_jax.models.model_config import DEFAULT_ROW_KEEP, DEFAULT_ROW_SCORE, ModelConfig
+from optembed_jax.rivals.registry import METHODS, OPTEMBED, rival_of
 from optembed_jax.search.budget import BYTES_PER_PARAMETER
 from optembed_jax.search.loop import SearchConfig
 from optembed_jax.step.optimisers import TrainConfig
@@ -62,6 +63,12 @@ flags.DEFINE_string(
     "mode",
     _MODEL.mode,
     "What is pruned: all (rows and dimensions), feature (rows), embed (dimensions), none.",
+)
+METHOD = flags.DEFINE_string(
+    "method",
+    OPTEMBED,
+    f"Who chooses what is kept: {', '.join(METHODS)}. All but the first are rivals to compare "
+    "with, which have the modes they have; all else of the run is the same.",
 )
 flags.DEFINE_string(
     "mode_threshold",
@@ -400,7 +407,7 @@ MAX_UNSEEN = flags.DEFINE_float(
 
 def settings() -> Settings:
     """What all flags say, checked."""
-    model = values_of(ModelConfig)
+    model = {**values_of(ModelConfig), "mode": _mode()}
     try:
         model["mlp_dims"] = tuple(int(width) for width in model["mlp_dims"])
     except ValueError as error:
@@ -437,6 +444,7 @@ def settings() -> Settings:
         pick=PICK.value,
         finalists=FINALISTS.value,
         verify_seeds=VERIFY_SEEDS.value,
+        method=METHOD.value,
         tune=_tune_options(train),
         parallelism=PARALLELISM.value,
         exchange=EXCHANGE.value,
@@ -449,9 +457,16 @@ def backbone() -> Any:
     return imported(MODEL.value) if ":" in MODEL.value else MODEL.value
 
 
+def _mode() -> str:
+    """What is pruned: ``--mode``, which a rival says itself."""
+    rival, flag = rival_of(METHOD.value), flags.FLAGS["mode"]
+    # One that differs and was given is told of by the settings.
+    return str(flag.value) if rival is None or flag.present else rival.mode
+
+
 def _search_options() -> SearchOptions | None:
     """What is searched for; None in a mode that does not search."""
-    if flags.FLAGS["mode"].value not in ("all", "embed"):
+    if _mode() not in ("all", "embed"):
         return None
     values = values_of(SearchOptions)
     try:

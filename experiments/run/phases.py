@@ -8,6 +8,7 @@ from typing import Any
 from etils.epath import Path
 
 from experiments.run import (
+    choose_phase,
     processes,
     retrain_phase,
     search_phase,
@@ -20,6 +21,7 @@ from experiments.run.settings import Settings
 from experiments.run.trained import OF_PRUNING, Run
 from experiments.run.warm_options import NO_WARM_START
 from optembed_jax.errors import InputError
+from optembed_jax.rivals.registry import OPTEMBED, rival_of
 
 OF_THE_LOOP = (
     *("batch_size", "epochs", "patience", "early_stop_by", "early_stop_errors", "init_output"),
@@ -32,13 +34,17 @@ _PHASES: Mapping[str, Callable[[Run, Path], dict[str, Any]]] = {
     "baseline": training_phases.baseline,
     "supernet": training_phases.supernet,
     "search": search_phase.search,
+    "choose": choose_phase.choose,
     "retrain": retrain_phase.retrain,
     "verify": verify_phase.verify,
 }
 
 
-def phases_of(mode: str) -> tuple[str, ...]:
-    """The phases that a mode goes through to its final model."""
+def phases_of(settings: Settings) -> tuple[str, ...]:
+    """The phases that a method and its mode go through to the final model."""
+    mode = settings.model.mode
+    if settings.method != OPTEMBED:
+        return ("baseline", "choose", "retrain")
     if mode == "none":
         return ("baseline",)
     found = ("search",) if mode in ("all", "embed") else ()
@@ -54,7 +60,7 @@ def phases_asked(settings: Settings) -> tuple[str, ...]:
         return ("retrain",)
     before = () if settings.tune is None else ("tune",)
     after = ("verify",) if settings.verify_seeds else ()
-    return (*before, *phases_of(settings.model.mode), *after)
+    return (*before, *phases_of(settings), *after)
 
 
 def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
@@ -67,15 +73,22 @@ def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
         return {**dataclasses.asdict(settings.search), **options, "seed": settings.seed}
     if phase in ("retrain", "verify"):
         retrain = dataclasses.asdict(settings.retrain)
-        wish: dict[str, Any] = {"finalists": settings.has_finalists}
+        wish: dict[str, Any] = {"finalists": settings.has_finalists, "method": settings.method}
         if settings.keeps_shape:  # No phase before it has said what the model is.
             return {**model, **retrain, **loop}
-        if settings.model.searches_dims:
+        if settings.model.searches_dims and settings.method == OPTEMBED:
             wish["pick"] = settings.pick
         seeds = {"verify_seeds": settings.verify_seeds} if phase == "verify" else {}
         return {**retrain, **loop, "retrain_from": settings.retrain_from, **wish, **seeds}
     if phase == "supernet":
         return {**model, **train, **loop}
+    if phase == "choose":
+        limits = {
+            name: getattr(settings.search_options, name)
+            for name in ("max_table_parameters", "max_table_bytes")
+            if settings.model.searches_dims
+        }
+        return {**model, **train, **loop, **limits, "method": settings.method}
     of_pruning = ("mode", *OF_PRUNING, "t_lr", "alpha")
     plain = {k: v for k, v in {**model, **train, **loop}.items() if k not in of_pruning}
     if phase == "tune":
@@ -94,6 +107,7 @@ def run_phase(run: Run, phase: str) -> None:
     if phase == "tune" and run.settings.tune is None:
         raise InputError("say what to tune: --tune=rows")
     flags = phase_flags(phase, run.settings)
+    rival = rival_of(run.settings.method)
     if run.workdir.check_flags(phase, flags):
         run.workdir.clear(phase)
         run.progress.say(f"{phase}  finished before; its result is in {run.workdir.path / phase}")
@@ -101,10 +115,17 @@ def run_phase(run: Run, phase: str) -> None:
     if phase not in phases_asked(run.settings):
         if phase == "verify":
             raise InputError("say over how many seeds to verify: --verify_seeds=N")
+        if rival is not None or phase == "choose":
+            raise InputError(f"method {run.settings.method!r} has no {phase} phase")
         raise InputError(f"mode {run.settings.model.mode!r} has no {phase} phase")
     if phase != "tune" and run.settings.tune is not None:
         run.workdir.require("tune", phase)
-    builds = not run.settings.keeps_shape
+    if rival is not None and phase in ("choose", "retrain"):
+        before = "choose" if phase == "retrain" else "baseline"
+        if phase == "retrain" or rival.needs_baseline:
+            run.workdir.require(before, phase)
+            run.workdir.check_flags(before, phase_flags(before, run.settings))
+    builds = rival is None and not run.settings.keeps_shape
     if builds and phase in ("retrain", "verify") and run.settings.model.searches_dims:
         run.workdir.require("search", phase)
         run.workdir.check_flags("search", phase_flags("search", run.settings))
@@ -116,7 +137,8 @@ def run_phase(run: Run, phase: str) -> None:
         run.workdir.check_flags("retrain", phase_flags("retrain", run.settings))
     processes.stop_if_asked(f"the {phase} phase")
     started = time.monotonic()
-    folder = run.workdir.start(phase, flags, run.settings.dataset, run.prepared.fingerprint)
+    data = run.prepared
+    folder = run.workdir.start(phase, flags, run.settings.dataset, data.fingerprint, data.options)
     trained_under.note(folder)
     record = _PHASES[phase](run, folder)
     record["versions"] = trained_under.noted(folder)

@@ -6,7 +6,7 @@ from typing import Any
 from experiments.run import front, trained_under
 from experiments.run.feature_report import with_saliency
 from experiments.run.settings import Settings
-from experiments.run.workdir import PHASES, Workdir, write_json
+from experiments.run.workdir import AS_TOLD, Workdir, write_json
 
 
 def summarise(
@@ -17,7 +17,7 @@ def summarise(
     Returns:
       What was written.
     """
-    results = {phase: workdir.result(phase) for phase in PHASES}
+    results = {phase: workdir.result(phase) for phase in AS_TOLD}
     finished = {phase: result for phase, result in results.items() if result is not None}
     fields = [result["fields"] for result in finished.values() if "fields" in result]
     supernet = finished.get("supernet", {}).get("fields", [])
@@ -45,6 +45,7 @@ def summarise(
             "retrain_group_lasso": settings.retrain.group_lasso,
             "pick": settings.pick,
             "finalists": settings.has_finalists,
+            "method": settings.method,
             "verify_seeds": settings.verify_seeds,
             **({"tune": "none"} if settings.tune is None else settings.tune.as_flags()),
             "seed": settings.seed,
@@ -68,7 +69,7 @@ def phase_table(summary: dict[str, Any]) -> str:
 def phase_lines(summary: dict[str, Any]) -> list[list[str]]:
     """The cells of :func:`phase_table`, the head first."""
     full = summary["baseline"]["table_parameters"] if "baseline" in summary else None
-    grouped = any("test_gauc" in summary.get(phase, {}) for phase in PHASES)
+    grouped = any("test_gauc" in summary.get(phase, {}) for phase in AS_TOLD)
     lines = [
         [
             "phase",
@@ -84,7 +85,7 @@ def phase_lines(summary: dict[str, Any]) -> list[list[str]]:
             "seconds",
         ]
     ]
-    for phase in PHASES:
+    for phase in AS_TOLD:
         result = summary.get(phase, {})
         if "table_parameters" not in result:
             continue
@@ -92,7 +93,7 @@ def phase_lines(summary: dict[str, Any]) -> list[list[str]]:
         lines.append(
             [
                 phase,
-                f"{result['val_auc']:.4f}",
+                _figure(result.get("val_auc")),
                 f"{result['test_auc']:.4f}" if "test_auc" in result else "-",
                 *([_figure(result.get("test_gauc"))] if grouped else []),
                 f"{result['test_logloss']:.4f}" if "test_logloss" in result else "-",
@@ -190,7 +191,7 @@ def frequency_bands(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """What the last phase keeps of each band; empty where none has told."""
     bands = [
         summary[phase]["rows_by_frequency"]
-        for phase in PHASES
+        for phase in AS_TOLD
         if "rows_by_frequency" in summary.get(phase, {})
     ]
     return bands[-1] if bands else []
@@ -219,7 +220,7 @@ def findings(summary: dict[str, Any]) -> list[str]:
         )
     warnings = [
         f"warning: {phase}: {warning}"
-        for phase in PHASES
+        for phase in AS_TOLD
         for warning in summary.get(phase, {}).get("warnings", [])
     ]
     return [*found, *(["\n".join(warnings)] if warnings else [])]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, PercentFormatter
 
 from experiments.run.figure_svg import INK, LINE, MUTED, SERIES, SURFACE
 from optembed_jax.search.budget import BYTES_PER_PARAMETER
@@ -93,7 +93,7 @@ def auc_against_bytes(summary: Summary, scored: np.ndarray | None) -> Figure | N
     axes[0].set(title="validation AUC of what was trained")
     if scored is not None and has_cloud:
         front = front_of(scored)
-        axes[1].plot(*scored.T, ".", color=MUTED, markersize=4, alpha=0.6, label="candidates")
+        axes[1].plot(*scored.T, ".", color=MUTED, markersize=6, alpha=0.6, label="candidates")
         axes[1].step(
             *front.T, "o-", where="post", color=_COLOUR["search"], markersize=4, label="front"
         )
@@ -111,10 +111,9 @@ def auc_against_bytes(summary: Summary, scored: np.ndarray | None) -> Figure | N
 
 
 def _sizes_along(axes: Any) -> None:
-    """Bytes on the horizontal axis, logarithmic where they differ by more than a power of ten."""
-    low, high = axes.dataLim.intervalx
-    if low > 0 and high > 10 * low:
-        axes.set_xscale("log")
+    """Bytes on the horizontal axis, logarithmic, with numbers also within a power of ten."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
     axes.xaxis.set_major_formatter(EngFormatter("B"))
     axes.xaxis.set_minor_formatter("")
 
@@ -151,7 +150,7 @@ def _spread_labels(axes: Any, points: Sequence[tuple[str, float, float, str]]) -
     for name, size, auc, _ in sorted(points, key=lambda point: -point[2]):
         at = min(auc, at - least)
         axes.annotate(
-            name, (size, auc), xytext=(size * 1.12, at), color=INK, fontsize=9, va="center"
+            name, (size, auc), xytext=(size * 1.15, at), color=INK, fontsize=9, va="center"
         )
 
 
@@ -165,10 +164,11 @@ def fields(summary: Summary) -> Figure | None:
     rows = [field["rows"] for field in found]
     axes[0].barh(places, rows, color=LINE, label="all")
     axes[0].barh(places, [f["rows_kept"] for f in found], color=SERIES[0], label="kept")
-    axes[0].set(title="rows", xscale="log", xlim=(0.7, 4 * max(rows)))
+    axes[0].set(title="rows", xscale="log", xlim=(0.7, 10 * max(rows)))
     for place, field in enumerate(found):
-        text = f" {field['rows_kept']:,} of {field['rows']:,}"
-        axes[0].annotate(text, (field["rows"], place), va="center", fontsize=8, color=MUTED)
+        text = f"{field['rows_kept']:,} of {field['rows']:,}"
+        axes[0].annotate(text, (field["rows"], place), (4, 0), textcoords="offset points",
+                         va="center", fontsize=8, color=MUTED)  # fmt: skip
     axes[1].barh(places, [f["dim"] for f in found], color=SERIES[1])
     axes[1].set(title="dimension", xlim=(0, summary["flags"]["latent_dim"] * 1.02))
     axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -6,6 +6,7 @@ from typing import Any
 from etils.epath import Path
 
 from experiments.run import processes
+from experiments.run.choose_phase import choice_of
 from experiments.run.finalists import (
     Finalist,
     Training,
@@ -18,17 +19,20 @@ from experiments.run.trained import Run, cut_to, load_trained
 from experiments.run.training_phases import retrain_as
 from experiments.run.warm_start import MEMORY
 from experiments.run.workdir import UNDER_WAY, write_text
+from optembed_jax.rivals.registry import OPTEMBED
 from optembed_jax.storage import array_file, saved_state
 
 
 def retrain(run: Run, folder: Path) -> dict[str, Any]:
-    """Train with the rows and dimensions that were found; the record of the phase.
+    """Train with the rows and dimensions that were found or chosen; the record of the phase.
 
     With ``--finalists`` the simple rules of the same size are trained too, with the same seed, and
     the model with the best validation AUC is the one that the phase leaves. Where nothing was
     searched, the supernet stands in their place: it trained with all columns, as the retrained
     model does, and with all rows, and sometimes is the better one even without most of them.
     """
+    if run.settings.method != OPTEMBED:
+        return retrain_as(run, folder, choice_of(run))
     if run.settings.keeps_shape:
         return retrain_as(run, folder, run.warm.kept(run.settings.model))
     supernet = None if run.settings.model.searches_dims else _supernet(run)

@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable
 
 from experiments.run import flags, processes, report, report_page
+from experiments.run.choose_phase import limit_of
 from experiments.run.phases import phase_flags, phases_asked, run_phase
 from experiments.run.progress import DataProgress, Progress
 from experiments.run.search_setup import check_budget
@@ -13,6 +14,7 @@ from experiments.run.tune_phase import with_chosen
 from experiments.run.warm_start import open_warm_start
 from experiments.run.workdir import Workdir
 from optembed_jax import data
+from optembed_jax.rivals.registry import OPTEMBED
 
 
 def open_run() -> Run:
@@ -33,14 +35,17 @@ def open_run() -> Run:
         progress.say(f"warning: {line}")
     for line in prepared.cut_lines():
         progress.say(f"note: {line}")
-    workdir.check_data(settings.dataset, prepared.fingerprint)
+    workdir.check_data(settings.dataset, prepared.fingerprint, prepared.options)
     warm = None
     if settings.warm is not None:
         warm = open_warm_start(settings.warm, settings, prepared, workdir.path)
         begins = dataclasses.replace(settings.warm, identity=warm.identity)
         settings = dataclasses.replace(settings, warm=begins)
     # Before anything runs, so that a contradiction costs no time.
-    check_budget(settings.model, settings.search_options, prepared.fields)
+    if settings.method == OPTEMBED:
+        check_budget(settings.model, settings.search_options, prepared.fields)
+    else:
+        limit_of(settings, prepared.fields)
     for phase in phases_asked(settings):
         if not workdir.check_flags(phase, phase_flags(phase, settings)):
             workdir.check_later(phase)

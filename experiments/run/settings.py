@@ -13,6 +13,7 @@ from optembed_jax.data.options import DataOptions
 from optembed_jax.devices.choice import EXCHANGES, PARALLELISMS
 from optembed_jax.errors import InputError
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.rivals.registry import OPTEMBED, rival_of
 from optembed_jax.search.dimension_rules import DIMENSION_RULES
 from optembed_jax.search.loop import SearchConfig
 from optembed_jax.step.optimisers import TrainConfig
@@ -45,6 +46,8 @@ class Settings:
       pick: which table of a front to retrain, as ``pick.pick`` reads it.
       finalists: whether what is retrained has to validate better than what else is there.
       verify_seeds: seeds to verify the search with; 0 does not.
+      method: ``optembed``, or the rival that chooses what is kept, as ``rivals.registry`` names
+        it; ``model.mode`` is then the rival's.
       warm: the earlier run that this one begins with; None begins from nothing.
       tune: the strengths of the rows' regulariser to try first; None trains with the one given.
 
@@ -72,6 +75,7 @@ class Settings:
     finalists: bool = True
     verify_seeds: int = 0
     tune: TuneOptions | None = None
+    method: str = OPTEMBED
     parallelism: str = "auto"
     exchange: str = "auto"
     early_stop_by: str = "auc"
@@ -124,6 +128,7 @@ class Settings:
                 f"verify_seeds checks a search, and mode {self.model.mode!r} has none; use mode "
                 "all or embed"
             )
+        self._check_method()
         if self.parallelism not in PARALLELISMS:
             raise InputError(
                 f"parallelism must be one of {', '.join(PARALLELISMS)}, not {self.parallelism!r}"
@@ -132,6 +137,36 @@ class Settings:
             raise InputError(
                 f"exchange must be one of {', '.join(EXCHANGES)}, not {self.exchange!r}"
             )
+
+    def _check_method(self) -> None:
+        rival = rival_of(self.method)
+        if rival is None:
+            return
+        if self.model.mode != rival.mode:
+            raise InputError(
+                f"method={self.method} is of mode {rival.mode}, not {self.model.mode!r}; leave out "
+                "--mode"
+            )
+        if self.model.learns_thresholds:
+            raise InputError(
+                f"method={self.method} keeps to a budget; leave out "
+                f"--mode_threshold={self.model.mode_threshold}"
+            )
+        of_a_search = {
+            "search": self.search_options.search != "auto",
+            "keep_rates": bool(self.search_options.keep_rates),
+            "pad_dims_to": self.search_options.pad_dims_to != 1,
+            "pad_for": self.search_options.pad_for is not None,
+            "pick": self.pick != "best",
+            "verify_seeds": self.verify_seeds > 0,
+            "warm_start": self.warm is not None,
+            "row_score": self.model.row_score is not None,
+        }
+        for name, is_given in of_a_search.items():
+            if is_given:
+                raise InputError(
+                    f"--{name} has no effect with --method={self.method}; leave it out"
+                )
 
     def _check_warm(self) -> None:
         if self.warm is None:
@@ -160,6 +195,8 @@ class Settings:
         retrains its winner alone, and so does a simple rule that was asked for. Where nothing is
         searched the supernet is, if only a budget cut it, after training.
         """
+        if self.method != OPTEMBED:
+            return False  # It stands for itself.
         if self.keeps_shape:
             return False
         if not self.model.searches_dims:

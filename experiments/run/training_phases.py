@@ -36,6 +36,7 @@ from optembed_jax.models.forward import Params, Reading, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import of_all_rows, shift_to_rate, shifted
 from optembed_jax.models.parameter_count import rows_in_budget
+from optembed_jax.rivals.registry import OPTEMBED
 from optembed_jax.serving.compact_model import expand, expand_network, keep, shrink_network
 from optembed_jax.step.optimiser_memory import (
     OptimiserMemory,
@@ -234,8 +235,12 @@ def _warm_start(run: Run, phase: str) -> _Start | None:
 def _retraining_start(run: Run) -> tuple[Params, Any]:
     """What retraining begins with, of the full model, on the host."""
     model, fields = run.settings.model, run.prepared.fields
-    if run.settings.retrain_from == "fresh":
+    is_rival = run.settings.method != OPTEMBED
+    if is_rival or run.settings.retrain_from == "fresh":
         (init_key, _), rate = jax.random.split(key_of(run, "retrain")), click_rate(run)
+        if run.settings.retrain_from != "fresh":
+            # What a supernet of this seed would start from: a rival has none.
+            init_key = key_of(run, "supernet")
         devices = _devices_for(run, Phase.RETRAIN)
         made: tuple[Params, Any] = devices.made_on_host(
             lambda: init_params(init_key, model, fields, rate)

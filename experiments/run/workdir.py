@@ -4,6 +4,7 @@ DIR/data.json                 which prepared data set the run belongs to, and th
 DIR/<phase>/begun.json        the flags that the phase was begun with
 DIR/<phase>/versions.json     of Python and the packages, those that it was begun under first
 DIR/<phase>/checkpoints/      states to go on from, until the phase is finished
+DIR/choose/kept.safetensors   the rows and dimensions that a rival keeps
 DIR/tune/rungs/<strength>/    the training with a strength: metrics.jsonl, result.json
 DIR/retrain/finalists/        the tables of a short list, until the best of them is known
 DIR/<phase>/metrics.jsonl     a line per epoch or generation
@@ -26,21 +27,25 @@ from optembed_jax.errors import InputError
 from optembed_jax.storage import barrier
 from optembed_jax.storage.object_store import in_bucket, write_whole
 
-PHASES = ("baseline", "supernet", "search", "retrain", "verify", "tune")
-"""The first phase comes last: keys are drawn by places in this list."""
+PHASES = ("baseline", "supernet", "search", "retrain", "verify", "tune", "choose")
+"""Keys are drawn by places in this list, so that what was added later comes last."""
+
+AS_TOLD = ("baseline", "supernet", "search", "choose", "retrain", "verify", "tune")
+"""The phases as a summary lists them."""
 
 _BUILT_ON = {
-    "tune": ("baseline", "supernet", "search", "retrain", "verify"),
+    "tune": ("baseline", "supernet", "search", "retrain", "verify", "choose"),
     "baseline": (),
     "supernet": ("search", "retrain", "verify"),
     "search": ("retrain", "verify"),
+    "choose": ("retrain",),
     "retrain": ("verify",),
     "verify": (),
 }
 FORMAT = 3
 """Of the folder. Raised where flags or states of an older version no longer serve."""
 
-_UNRECORDED = {"table_optimiser": "adam", "pooling": "mean"}
+_UNRECORDED = {"table_optimiser": "adam", "pooling": "mean", "method": "optembed"}
 """What older folders of this format do not record, because there was no choice."""
 
 UNDER_WAY = "finalists"
@@ -114,8 +119,15 @@ class Workdir:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} cannot be read ({error!r}); use another --workdir") from error
 
-    def check_data(self, dataset: str, fingerprint: str) -> None:
+    def check_data(
+        self, dataset: str, fingerprint: str, options: Mapping[str, Any] | None = None
+    ) -> None:
         """Refuse a folder that belongs to another data set, or to another version's runs.
+
+        Args:
+          dataset: its name.
+          fingerprint: of the prepared data.
+          options: that they were prepared with; those that differ are named.
 
         Raises:
           InputError: it does, or it is not a folder.
@@ -134,9 +146,11 @@ class Workdir:
                 f"now {FORMAT}), whose flags and states differ; use another --workdir, or that "
                 "version to go on with it"
             )
+        before = recorded.pop("options", None)
         if recorded != {"dataset": dataset, "fingerprint": fingerprint}:
-            same_name = recorded.get("dataset") == dataset
-            what = "other data options or files" if same_name else f"data set {dataset!r}"
+            what = f"data set {dataset!r}"
+            if recorded.get("dataset") == dataset:
+                what = _changed_options(before, options) or "other data options or files"
             raise InputError(
                 f"workdir {self.path} belongs to data set {recorded.get('dataset')!r}, and the "
                 f"flags ask for {what}; use another --workdir"
@@ -184,22 +198,36 @@ class Workdir:
                 f"remove {folders} there, or use another --workdir"
             )
 
-    def start(self, phase: str, flags: Mapping[str, Any], dataset: str, fingerprint: str) -> Path:
+    def start(
+        self,
+        phase: str,
+        flags: Mapping[str, Any],
+        dataset: str,
+        fingerprint: str,
+        options: Mapping[str, Any] | None = None,
+    ) -> Path:
         """The folder of a phase: empty where it starts, as it was left where it goes on.
 
         The flags have passed :meth:`check_flags`; they and the data set are recorded.
         """
         if processes.is_first():
-            self._start(phase, flags, dataset, fingerprint)
+            self._start(phase, flags, dataset, fingerprint, options)
         barrier.wait(f"{phase} begins")
         return self.phase_dir(phase)
 
-    def _start(self, phase: str, flags: Mapping[str, Any], dataset: str, fingerprint: str) -> None:
+    def _start(
+        self,
+        phase: str,
+        flags: Mapping[str, Any],
+        dataset: str,
+        fingerprint: str,
+        options: Mapping[str, Any] | None,
+    ) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         data = self.path / "data.json"
         if not data.exists():
             told = {"dataset": dataset, "fingerprint": fingerprint, "format": FORMAT}
-            write_json(data, told)
+            write_json(data, told if options is None else {**told, "options": dict(options)})
         folder = self.phase_dir(phase)
         if self.begun_with(phase) is None:
             folder.rmtree(missing_ok=True)
@@ -260,3 +288,15 @@ def _as_flag(value: Any) -> str:
 def _and_later(phase: str) -> str:
     folders = [f"{name}/" for name in (phase, *_BUILT_ON[phase])]
     return " and ".join([", ".join(folders[:-1]), folders[-1]] if len(folders) > 1 else folders)
+
+
+def _changed_options(before: Any, now: Mapping[str, Any] | None) -> str | None:
+    """What data flags were and are, of those that differ; None where that is not known."""
+    if not isinstance(before, Mapping) or now is None:
+        return None
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    told = [
+        f"--{name}={_as_flag(now.get(name))} (begun with {_as_flag(before.get(name))})"
+        for name in names
+    ]
+    return ", ".join(told) or "files with another content"

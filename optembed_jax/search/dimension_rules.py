@@ -39,17 +39,45 @@ def rule_dims(
     Raises:
       InputError: the limit is below the smallest table.
     """
-    num_fields = len(rows)
     if limit is None:
-        return np.full(num_fields, max_dim, np.int32)
-    check_limit(rows, limit, multiple)
-    # Dimension k of field f is reached at this factor; equal factors are reached together.
+        return np.full(len(rows), max_dim, np.int32)
+    if rule != "corner":
+        return dims_in_proportion(_shape(rule, rows), rows, max_dim, limit, multiple)
+    place = np.argsort(np.argsort(rows, kind="stable"))
+    factor = place[:, None] * max_dim + np.arange(2, max_dim + 1)
+    return _raised(factor, rows, limit, multiple)
+
+
+def dims_in_proportion(
+    shape: np.ndarray, rows: np.ndarray, max_dim: int, limit: int, multiple: int = 1
+) -> np.ndarray:
+    """The dimensions ``round(c * s_f)`` in 1..``D`` with the largest factor ``c`` that fits.
+
+    Args:
+      shape: float ``[F]``, ``s``, each above 0.
+      rows: int ``[F]``, rows kept.
+      max_dim: ``D``.
+      limit: parameters.
+      multiple: dimensions are paid for as multiples of it.
+
+    Returns:
+      int32 ``[F]``.
+
+    Raises:
+      InputError: the limit is below the smallest table.
+    """
     raised_to = np.arange(2, max_dim + 1)
-    if rule == "corner":
-        place = np.argsort(np.argsort(rows, kind="stable"))
-        factor = place[:, None] * max_dim + raised_to
-    else:
-        factor = (raised_to - 0.5) / _shape(rule, rows)[:, None]
+    return _raised((raised_to - 0.5) / shape[:, None], rows, limit, multiple)
+
+
+def _raised(factor: np.ndarray, rows: np.ndarray, limit: int, multiple: int) -> np.ndarray:
+    """Dimensions int32 ``[F]`` of the largest factor that fits.
+
+    ``factor`` float ``[F, D - 1]`` is where each field is raised to the dimensions 2 to ``D``;
+    equal ones are reached together.
+    """
+    check_limit(rows, limit, multiple)
+    num_fields, max_dim = len(rows), factor.shape[1] + 1
     cost = np.asarray(rows, np.int64)[:, None] * np.diff(
         padded(np.arange(1, max_dim + 1), multiple)
     )

@@ -13,7 +13,8 @@ from optembed_jax.storage.object_store import write_whole
 
 def save(path: PathLike, arrays: Mapping[str, np.ndarray]) -> None:
     """Write the arrays, replacing what is there; a reader never sees half of them."""
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    # Not ascontiguousarray, which gives scalars an axis.
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     write_whole(path, safetensors.numpy.save(whole))
 
 

@@ -32,12 +32,6 @@ class Target:
           InputError: the target's libraries are missing, the bundle needs what the target has not,
             or what was written does not give the bundle's logits.
         """
-        weighted = [f["name"] for f in bundle.manifest["fields"] if f.get("weighted", False)]
-        if weighted:
-            raise InputError(
-                f"--format={self.name} has no weights of values, which field {weighted[0]!r} has "
-                "(value_weights); serve the bundle itself, with JAX or with NumPy"
-            )
         try:
             module = importlib.import_module(self.module)
         except ModuleNotFoundError as error:
@@ -45,11 +39,23 @@ class Target:
                 f"--format={self.name} needs the package {error.name}, which is not installed; "
                 f"install the extra: pip install 'optembed-jax[{self.extra}]'"
             ) from error
+        weighted = [f["name"] for f in bundle.manifest["fields"] if f.get("weighted", False)]
+        if weighted:
+            raise InputError(
+                f"--format={self.name} has no weights of values, which field {weighted[0]!r} has "
+                "(value_weights); serve the bundle itself, with JAX or with NumPy"
+            )
         model = bundle.manifest["model"]["model"]
         if ":" in model:
             raise InputError(
                 f"--format={self.name}: {model} is a backbone of its user's own, whose arithmetic "
                 "is known to JAX alone; Bundle serves it"
+            )
+        weighted = [f["name"] for f in bundle.manifest["fields"] if f.get("weighted", False)]
+        if weighted:
+            raise InputError(
+                f"--format={self.name} has no weights of values, which field {weighted[0]!r} has "
+                "(value_weights); serve the bundle itself, with JAX or with NumPy"
             )
         told: str = module.write(bundle, path, takes_ids)
         return told

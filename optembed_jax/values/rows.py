@@ -185,7 +185,7 @@ def as_columns(rows: Any) -> Mapping[str, Sequence[Any]] | None:
     Tables are known by what they can do: their libraries need not be installed.
 
     Raises:
-      InputError: rows by name instead of columns, or two columns of one name.
+      InputError: rows by name instead of columns, two columns of one name, or a query.
     """
     if isinstance(rows, Mapping):
         return rows
@@ -193,6 +193,10 @@ def as_columns(rows: Any) -> Mapping[str, Sequence[Any]] | None:
         raise InputError(
             "rows are a list of mappings; give one mapping from each column to its values: "
             "{'a': [first row's, second row's]}"
+        )
+    if hasattr(rows, "collect"):  # A query of polars or Spark, whose columns hold no values yet.
+        raise InputError(
+            f"rows are {type(rows).__name__}, a query without values; collect it first"
         )
     names = getattr(rows, "column_names", None)
     if names is None:

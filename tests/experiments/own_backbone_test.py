@@ -37,6 +37,15 @@ def test_all_phases_bundle_and_prediction(command, tmp_path, capsys):
     assert command(runs.pipeline_main, **names, **FLAGS, **other) == 2
     assert "phase baseline" in capsys.readouterr().err
 
+    # The next day's model begins with this one's, by name alone if it has another backbone.
+    after = {"data_dir": tmp_path / "data", "workdir": tmp_path / "after"}
+    after |= {"warm_start": tmp_path / "run"}
+    assert command(runs.pipeline_main, **after, **FLAGS) == 2
+    error = capsys.readouterr().err
+    assert "was trained with --model=outside_backbones:NnxAttention, and this run" in error
+    assert command(runs.phase_main("supernet"), **after, **FLAGS, **own) == 0
+    assert "carried" in capsys.readouterr().out
+
     bundle = {"bundle": tmp_path / "bundle", "sample": tmp_path / "rows.csv", "platforms": "cpu"}
     assert command(export.main, **names, **bundle) == 2
     assert "say so again, --model=outside_backbones:NnxAttention" in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import threading
 
 import numpy as np
 import pyarrow as pa
@@ -108,6 +110,25 @@ def test_the_sample_rows_are_those_of_the_file(made, command, files, capsys):
     sample = scores_of(command, folder, folder / "sample", capsys)
     scores = scores_of(command, folder, files / f"rows.{kind}", capsys)
     np.testing.assert_array_equal(sample, scores[: export.SAMPLE_ROWS])
+
+
+def test_a_pipe_is_read_like_a_file(made, command, files, capsys):
+    """It is there once, and whether it is text is found by looking at it before it is read."""
+    folder, kind = made
+    expected = scores_of(command, folder, files / f"rows.{kind}", capsys)
+    for content in ((files / f"rows.{kind}").read_bytes(), b""):
+        pipe = folder / "pipe"
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=pipe.write_bytes, args=(content,))
+        writer.start()
+        found = scores_of(command, folder, pipe, capsys)
+        writer.join()
+        pipe.unlink()
+        if content:
+            np.testing.assert_array_equal(found, expected)
+        else:
+            assert f"{pipe} is empty" in found
+    assert f"--input={folder} is a folder" in scores_of(command, folder, folder, capsys)
 
 
 def test_the_other_kind_of_file_is_read_or_refused(made, command, files, capsys):

@@ -153,8 +153,8 @@ def test_refuses_a_flipped_byte(copy, name):
 
 
 def test_refuses_a_newer_format(copy):
-    edit_manifest(copy, lambda m: m.update(format_version=5))
-    refuse(copy, "format version 5, this package reads up to 4; install a newer optembed-jax")
+    edit_manifest(copy, lambda m: m.update(format_version=6))
+    refuse(copy, "format version 6, this package reads up to 5; install a newer optembed-jax")
 
 
 @pytest.mark.parametrize("version", [1, 2])

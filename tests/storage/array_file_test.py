@@ -44,3 +44,10 @@ def test_damage_is_named(tmp_path, damage):
         path.write_bytes(b"not safetensors at all")
     with pytest.raises(InputError, match=r"a\.safetensors cannot be read"):
         array_file.load(path)
+
+
+def test_shapes_stay_as_they_are(tmp_path):
+    arrays = {"scalar": np.float32(2), "turned": np.arange(6).reshape(2, 3).T, "none": np.zeros(0)}
+    array_file.save(tmp_path / "arrays", arrays)
+    for name, found in array_file.load(tmp_path / "arrays").items():
+        np.testing.assert_array_equal(found, arrays[name], strict=True)

@@ -278,3 +278,14 @@ def test_batches_and_rows_by_name(encoder):
         as_columns(pa.table([[1], [2]], names=["a", "a"]))
     with pytest.raises(InputError, match="column 'user' is missing; the rows have 1, b"):
         encoder.encode({1: [2], "b": [3]})
+
+
+def test_a_query_without_values_is_refused_by_its_type():
+    class LazyFrame:
+        columns = ("user",)
+
+        def collect(self):
+            return self
+
+    with pytest.raises(InputError, match="rows are LazyFrame, a query without values; collect it"):
+        as_columns(LazyFrame())

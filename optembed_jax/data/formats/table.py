@@ -27,7 +27,7 @@ from optembed_jax.data.raw.columns import (
 from optembed_jax.data.raw.joined import Joined
 from optembed_jax.data.raw.layout import Layout
 from optembed_jax.data.raw.sources import NoFiles, RawData, RawFile, Source, part_files
-from optembed_jax.data.raw.table_file import is_empty, source_of
+from optembed_jax.data.raw.table_file import LacksKey, is_empty, keys_of, source_of
 from optembed_jax.data.splits import TEST, TRAIN, VALIDATION
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells
@@ -195,9 +195,15 @@ def _source(
     cells: Mapping[str, Cells],
 ) -> Source:
     """Columns are found by name in each file."""
-    sources = tuple(
-        source_of(file, wanted, layout, numbers, cells) for file in _with_rows(files, layout)
-    )
+    parts, keys = _with_rows(files, layout), set[str]()
+    try:
+        sources = tuple(source_of(file, wanted, layout, numbers, cells) for file in parts)
+    except LacksKey:
+        # A key may be optional, and lack in all rows of a part.
+        keys.update(*(keys_of(file, layout) for file in parts))
+        sources = tuple(
+            source_of(file, wanted, layout, numbers, cells, keys=keys) for file in parts
+        )
     return sources[0] if len(sources) == 1 else Joined(sources)
 
 

@@ -329,15 +329,23 @@ def _rows(
     block: Block, batch: pa.RecordBatch, cells: Mapping[str, Cells] = MappingProxyType({})
 ) -> RawRows:
     steps = np.arange(batch.num_rows, dtype=np.int64)
+    columns = {
+        name: cell_texts(name, batch.column(name), cells[name].weighted)
+        if name in cells
+        else strings_of(name, batch.column(name))
+        for name in batch.schema.names
+    }
+
+    def text(position: int) -> str:
+        try:
+            return str(batch.slice(position, 1).to_pylist()[0])
+        except (ValueError, OverflowError, pa.ArrowException):  # what Python has no value for
+            return str({name: column[position].as_py() for name, column in columns.items()})
+
     return RawRows(
-        columns={
-            name: cell_texts(name, batch.column(name), cells[name].weighted)
-            if name in cells
-            else strings_of(name, batch.column(name))
-            for name in batch.schema.names
-        },
+        columns=columns,
         lines=block.line + steps,
         rows=block.row + steps,
-        text=lambda position: str(batch.slice(position, 1).to_pylist()[0]),
+        text=text,
         typed={name: batch.column(name) for name in batch.schema.names},
     )

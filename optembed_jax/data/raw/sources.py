@@ -179,6 +179,11 @@ def part_files(path: str, option: str, split: int | None = None) -> tuple[RawFil
             for match in matches
             for file in (_below(match) if match.is_dir() else (match,))
         }
+    elif root.exists():
+        raise InputError(
+            f"{option}={root} is a pipe or a device, and a table is read more than once; write it "
+            "to a file first"
+        )
     else:
         raise NoFiles(f"{root} does not exist; correct {option}")
     files = tuple(

@@ -7,7 +7,7 @@ import functools
 import pathlib
 import re
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +35,7 @@ def source_of(
     *,
     block_bytes: int = text.BLOCK_BYTES,
     may_be_empty: bool = False,
+    keys: Collection[str] = (),
 ) -> Source:
     """A file's rows, and what its folders' names say.
 
@@ -47,6 +48,7 @@ def source_of(
       block_bytes: about how much text one block holds.
       may_be_empty: whether it may have no rows, or so few that not every field of libffm's form is
         there.
+      keys: that other parts of the table have, of JSON lines: this one may lack them.
 
     Raises:
       InputError: the file cannot be read, lacks a column or has it twice.
@@ -78,8 +80,8 @@ def source_of(
             raise InputError(f"{path} has no object on a line that can be read: {faults[0][1]}")
         within, further = _divided(file, wanted, names)
         for name in within:
-            if name not in names:
-                raise InputError(
+            if name not in names and name not in keys:
+                raise LacksKey(
                     f"{path} has no column {name!r} in its first {len(lines):,} rows; they have "
                     f"{', '.join(names)}"
                 )
@@ -93,10 +95,25 @@ def source_of(
         source = of_lines(within, as_libffm, block_bytes=block_bytes)
     else:
         delimiter = layout.delimiter or _delimiter(path, first, layout.decimal)
-        columns = text.read_names(first, delimiter)
+        columns = text.read_names(first, delimiter, str(path))
         within, further = _divided(file, wanted, columns)
         source = of_text(file, within, columns, first, numbers)
     return Partitioned(source, further) if further else source
+
+
+class LacksKey(InputError):
+    """A wanted key is in no line of the beginning of a file of JSON lines."""
+
+
+def keys_of(file: RawFile, layout: Layout) -> list[str]:
+    """The keys in the beginning of a file of JSON lines; of another form none."""
+    if _is_parquet(file.path) or layout.columns:
+        return []
+    if not _is_json(whole_rows.first_line(file.path, layout.encoding, may_be_empty=True)):
+        return []
+    decode = functools.partial(json_lines.decode, cells=_NO_CELLS)
+    source = LineSource((file,), (), decode, encoding=layout.encoding, may_be_empty=True)
+    return json_lines.names_of(first_lines(source))
 
 
 def is_empty(file: RawFile, layout: Layout) -> bool:

@@ -109,7 +109,7 @@ class TextSource:
     def _starts_with_header(self, content: bytes, path: pathlib.Path, first: bool) -> bool:
         if not self.dialect.header:
             return False
-        names = read_names(content, self.dialect.delimiter)
+        names = read_names(content, self.dialect.delimiter, str(path))
         if first and tuple(names) != self.dialect.columns:
             missing = [name for name in self.dialect.columns if name not in names]
             detail = f"{missing[0]!r} is missing" if missing else "the order differs"
@@ -133,9 +133,10 @@ class TextSource:
             return self._read_carefully(block)
         count = table.num_rows
         # pyarrow ends a row at a lone "\r" too.
-        may_differ = not self.dialect.quoted and b"\r" in block.content
-        if may_differ and count != _count_lines(block.content):
-            return self._read_carefully(block)
+        if _has_lone_returns(block.content):
+            lines = sum(1 for _ in _rows(block.content, self.dialect))
+            if count != lines:
+                return self._read_carefully(block)
         steps = np.arange(count, dtype=np.int64)
         return RawRows(
             columns=_columns(table),
@@ -178,16 +179,21 @@ class TextSource:
         )
 
 
-def read_names(content: bytes, delimiter: str) -> list[str]:
+def read_names(content: bytes, delimiter: str, path: str = "the file") -> list[str]:
     """The column names in the first line of a text, without the blanks around them.
 
     Raises:
-      InputError: the line is not UTF-8.
+      InputError: the line is not UTF-8, or not one line; ``path`` is named.
     """
     try:
         line = content.removeprefix(BOM).split(b"\n", 1)[0].rstrip(b"\r").decode()
     except UnicodeDecodeError as error:
-        raise InputError(f"the header is not UTF-8 text: {error}") from error
+        raise InputError(f"{path}: the header is not UTF-8 text: {error}") from error
+    if "\r" in line:
+        raise InputError(
+            f"{path}: the first line has a carriage return within it: line ends are mixed; write "
+            "the file with one kind of line end"
+        )
     names = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
     return [name.strip() for name in names]
 
@@ -195,6 +201,11 @@ def read_names(content: bytes, delimiter: str) -> list[str]:
 def _count_lines(content: bytes) -> int:
     # Several times as fast as `bytes.count`, and other threads go on meanwhile.
     return int(np.count_nonzero(np.frombuffer(content, np.uint8) == ord("\n")))
+
+
+def _has_lone_returns(content: bytes) -> bool:
+    """Whether a carriage return stands elsewhere than before a line feed."""
+    return b"\r" in content and content.count(b"\r") != content.count(b"\r\n")
 
 
 def _with_points(rows: RawRows, names: tuple[str, ...], path: str) -> RawRows:
@@ -347,7 +358,11 @@ def _fault(raw: bytes, dialect: Dialect) -> str | None:
                 io.StringIO(decoded, newline=""), delimiter=dialect.delimiter, strict=True
             )
             cells = len(next(text_rows, [""]))
+            if next(text_rows, None) is not None or decoded.endswith("\r"):
+                return "a carriage return within the row"
         except csv.Error as error:
+            if "\r" in decoded and "new-line" in str(error):
+                return "a carriage return within the row"
             return f"quotes that do not match ({error})"
     else:
         if "\r" in decoded:

@@ -662,3 +662,26 @@ def test_cells_of_several_values_in_every_form_with_weights_and_drawn_negatives(
             np.testing.assert_array_equal(one.weights_of(split), found[0].weights_of(split))
         np.testing.assert_allclose(one.weight_of_values, found[0].weight_of_values)
         assert one.negative_share == found[0].negative_share
+
+
+def test_a_part_of_json_lines_may_lack_a_key_that_others_have(tmp_path, prepare):
+    """An optional key lacks in all rows of a part now and then; one that no part has is refused."""
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    rows = [{"clicked": n % 3 % 2, "user": f"u{n % 7}", "city": f"c{n % 5}"} for n in range(400)]
+    for row in rows[:200]:
+        del row["city"]
+    for number in range(2):
+        own = rows[number * 200 : number * 200 + 200]
+        (parts / f"{number}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own))
+    how = {"categorical": ("user", "city"), "numeric": (), "label": "clicked"}
+    prepared = prepare(parts, **how)
+    missing = prepared.vocabulary.id("city", None)
+    found = sum(
+        int((prepared.arrays(split)[0][:, 1] == missing).sum()) for split in prepared.num_rows
+    )
+    assert found == 200 and prepared.fields.sizes == (8, 7)
+    with pytest.raises(InputError, match=r"0\.jsonl has no column 'town' in its first 200 rows"):
+        prepare(parts, **how | {"categorical": ("user", "town")})
+    with pytest.raises(InputError, match="has no column 'city'"):
+        prepare(parts / "0.jsonl", **how)

@@ -103,3 +103,12 @@ def test_small_floats_of_a_file_are_numbers_as_they_are_in_text():
     column = columnar.as_strings(pa.array([5e-5, 1e-4, 3.0, 0.25]))
     assert column.to_pylist() == ["0.00005", "0.0001", "3", "0.25"]
     assert rule_of(forms_of_values(column)) == Rule("number", words=True)
+
+
+def test_a_bad_row_is_shown_though_python_has_no_value_for_it(tmp_path):
+    """Of nanoseconds, say: what was a reason to set a row aside ended in a traceback."""
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"at": pa.array([7, 8], pa.time64("ns"))}), path)
+    source = columnar.ParquetSource((RawFile(path),), ("at",))
+    (block,) = source.blocks()
+    assert "00:00:00.000000008" in source.read(block).text(1)

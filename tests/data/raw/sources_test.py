@@ -1,4 +1,5 @@
 import hashlib
+import os
 
 import pytest
 
@@ -68,3 +69,9 @@ def test_the_first_pattern_that_matches_decides(tmp_path):
     assert one.path.name == "test.txt"
     with pytest.raises(InputError, match=r"holds no a or b\. Put it here"):
         sources.find_files(str(tmp_path), ("a", "b"), "Put it here.")
+
+
+def test_a_pipe_is_no_table(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"table_file=.*pipe is a pipe or a device"):
+        sources.part_files(str(tmp_path / "pipe"), "table_file")

@@ -261,3 +261,35 @@ def test_raw_text_of_a_row(source_of):
     raw = source.read(next(iter(source.blocks())))
     assert raw.text(1) == "0\tc\td"
     assert raw.rows.dtype == raw.lines.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        (b"a,1\n\rb,2\n\rc,3\n", 3),
+        (b"a,1\nb,2\r\r\nc,3\n", 3),
+        (b"a,1\nb,2\rc,3\nd,4\n", 3),
+        (b"a,1\nb\r,2\n", 3),
+        (b'"a",1\nb,"2"\rc,3\nd,4\n', 3),
+    ],
+)
+def test_a_carriage_return_within_a_row_is_told_by_its_line(tmp_path, rows, line):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"name,number\n" + rows)
+    dialect = Dialect(("name", "number"), ",", quoted=True, header=True)
+    source = TextSource((RawFile(path),), dialect, ("name", "number"))
+    (block,) = source.blocks()
+    found = source.read(block)
+    assert found.rejects[0].line == line and "a carriage return within the row" in str(
+        found.rejects
+    )
+    # What stands in quotes is a cell's, and CRLF is an end.
+    path.write_bytes(b'name,number\r\n"a\rb",1\r\n"c\r\nd",2\r\n')
+    (block,) = source.blocks()
+    found = source.read(block)
+    assert found.columns["name"].to_pylist() == ["a\rb", "c\r\nd"] and not found.rejects
+
+
+def test_a_header_with_a_carriage_return_is_refused_by_its_file(tmp_path):
+    with pytest.raises(InputError, match=r"x\.csv: the first line has a carriage return within it"):
+        read_names(b"a,b\r1,2\r3,4\n5,6\n", ",", "x.csv")

@@ -93,6 +93,17 @@ def test_a_folder_of_another_data_set_is_refused(workdir):
         workdir.check_data("flights", "another print")
 
 
+def test_data_flags_that_differ_are_named(workdir):
+    begun = {"min_count": 2, "multi": ["tags"]}
+    workdir.start("baseline", {}, "table", "print", begun)
+    workdir.check_data("table", "print", begun)
+    match = r"flags ask for --min_count=5 \(begun with 2\), --multi=.* \(begun with tags\)"
+    with pytest.raises(InputError, match=match):
+        workdir.check_data("table", "another", {"min_count": 5})
+    with pytest.raises(InputError, match="flags ask for files with another content"):
+        workdir.check_data("table", "another", begun)
+
+
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     path = tmp_path / "run"
     path.write_text("")

@@ -1,0 +1,81 @@
+"""The phase ``choose``: which rows and dimensions a rival of OptEmbed keeps, before retraining.
+
+It stands where OptEmbed has supernet and search. All else of a run is the same for every method.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from etils.epath import Path
+
+from experiments.run import processes
+from experiments.run.settings import Settings
+from experiments.run.trained import Run, Trained, abstract, counts, load_trained
+from optembed_jax.errors import InputError
+from optembed_jax.fields import Fields
+from optembed_jax.method.threshold import by_block, row_norm
+from optembed_jax.models.parameter_count import rows_in_budget
+from optembed_jax.rivals.registry import rival_of
+from optembed_jax.rivals.rival import Task, check
+from optembed_jax.storage import array_file
+
+
+def choose(run: Run, folder: Path) -> dict[str, Any]:
+    """Let the rival choose under the run's budget; the record of the phase."""
+    settings, prepared = run.settings, run.prepared
+    rival = rival_of(settings.method)
+    assert rival is not None
+    weights = prepared.weight_of_values
+
+    def trained_norms() -> np.ndarray:
+        rows = load_trained(run, "baseline", on_host=True).params.table.rows
+        return by_block(
+            lambda block: row_norm(jnp.asarray(block), settings.model.norm), rows
+        ).astype(np.float64)
+
+    task = Task(
+        fields=prepared.fields,
+        reads=np.asarray(prepared.counts if weights is None else weights, np.float64),
+        latent_dim=settings.model.latent_dim,
+        limit=limit_of(settings, prepared.fields),
+        keeps_stand_ins=settings.model.shares_stand_in,
+        trained_norms=trained_norms,
+    )
+    choice = check(task, rival.choose(task))
+    if processes.is_first():
+        arrays = {"rows": choice.rows, "dims": choice.dims.astype(np.int32)}
+        array_file.save(folder / "kept.safetensors", arrays)
+    shapes, batch_stats = abstract(settings.model, run)
+    kept = counts(run, settings.model, Trained(shapes, batch_stats, choice.rows, choice.dims))
+    run.progress.say(
+        f"choose  {rival.name}: {kept['rows_kept']:,} rows, {kept['table_parameters']:,} table "
+        f"parameters of at most {task.limit:,}"
+    )
+    return {"method": rival.name, "limit": task.limit, **kept}
+
+
+def limit_of(settings: Settings, fields: Fields) -> int:
+    """Numbers that a rival's table may keep.
+
+    Raises:
+      InputError: no budget is given where none follows from the share of the rows, or it pays for
+        less than a row.
+    """
+    if settings.model.searches_dims:
+        limit = settings.search_options.limit
+        if limit is None:
+            raise InputError(
+                f"method={settings.method} chooses dimensions and needs a budget: "
+                "--max_table_parameters or --max_table_bytes"
+            )
+        return limit
+    return rows_in_budget(settings.model, fields) * settings.model.latent_dim
+
+
+def choice_of(run: Run) -> Trained:
+    """What the phase left, as a model to be retrained; its parameters are shapes only."""
+    run.workdir.require("choose", "retrain")
+    kept = array_file.load(run.workdir.phase_dir("choose") / "kept.safetensors")
+    shapes, batch_stats = abstract(run.settings.model, run)
+    return Trained(shapes, batch_stats, kept["rows"], kept["dims"])

@@ -1,0 +1,151 @@
+"""What a comparison of methods came to: a verdict, tables, a picture."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.figure
+import numpy as np
+
+from experiments.run.comparison import FULL, Record
+from optembed_jax.rivals.registry import OPTEMBED
+from optembed_jax.search.paired_difference import paired_difference
+
+
+def summarise(records: Sequence[Record]) -> dict[str, Any]:
+    """Means over the seeds of each method and budget, and paired differences; JSON-able.
+
+    A difference is OptEmbed's figure minus the rival's, over the seeds that both have finished.
+    """
+    places = dict.fromkeys((r["method"], r["share"]) for r in records)
+    methods = [_mean_of(records, method, share) for method, share in places]
+    differences = [
+        _difference(records, method, share)
+        for method, share in places
+        if method not in (OPTEMBED, FULL) and _pairs(records, method, share)
+    ]
+    return {"verdict": _verdicts(methods, differences), "methods": methods, "against": differences}
+
+
+def _mean_of(records: Sequence[Record], method: str, share: float) -> dict[str, Any]:
+    own = [r for r in records if (r["method"], r["share"]) == (method, share)]
+    done = [r for r in own if "refused" not in r]
+    found: dict[str, Any] = {"method": method, "share": share, "seeds": len(done)}
+    if not done:
+        return {**found, "refused": own[0]["refused"]}
+    for name in ("test_auc", "test_logloss"):
+        values = np.array([r[name] for r in done])
+        found[name] = float(values.mean())
+        found[f"{name}_sd"] = float(values.std(ddof=1)) if len(values) > 1 else None
+    for name in ("table_parameters", "bundle_bytes", "seconds"):
+        found[name] = float(np.mean([r[name] for r in done]))
+    return found
+
+
+def _pairs(records: Sequence[Record], method: str, share: float) -> list[tuple[Record, Record]]:
+    by_seed = {
+        (r["method"], r["seed"]): r for r in records if r["share"] == share and "refused" not in r
+    }
+    seeds = sorted({r["seed"] for r in records})
+    return [
+        (by_seed[OPTEMBED, seed], by_seed[method, seed])
+        for seed in seeds
+        if (OPTEMBED, seed) in by_seed and (method, seed) in by_seed
+    ]
+
+
+def _difference(records: Sequence[Record], method: str, share: float) -> dict[str, Any]:
+    pairs = _pairs(records, method, share)
+    found: dict[str, Any] = {"method": method, "share": share, "seeds": len(pairs)}
+    for name in ("test_auc", "test_logloss"):
+        difference = paired_difference([a[name] for a, _ in pairs], [b[name] for _, b in pairs])
+        found[name] = {"mean": difference.mean, "half_width": difference.half_width}
+        if name == "test_auc":
+            found["verdict"] = difference.verdict
+    return found
+
+
+def _verdicts(methods: Sequence[Any], differences: Sequence[Any]) -> list[str]:
+    """A line for each budget: OptEmbed against the rival of the best mean AUC there."""
+    lines = []
+    for share in dict.fromkeys(d["share"] for d in differences):
+        means = {m["method"]: m["test_auc"] for m in methods if m["share"] == share and m["seeds"]}
+        rivals = [d for d in differences if d["share"] == share]
+        best = max(rivals, key=lambda d: means[d["method"]])
+        difference = best["test_auc"]
+        mean, half_width = difference["mean"], difference["half_width"]
+        is_sure = half_width is not None and abs(mean) > half_width
+        word = "above" if mean > 0 else "below"
+        said = f"is {word}" if is_sure else f"ties with (is {word} by less than the spread)"
+        if half_width is None:
+            said = f"is {word}, by one seed, which shows no spread,"
+        spread = "" if half_width is None else f" +- {half_width:.4f}"
+        lines.append(
+            f"OptEmbed {said} {best['method']} at {100 * share:g} %: test AUC {mean:+.4f}{spread}"
+        )
+    below_first = sorted(lines, key=lambda line: "OptEmbed is below" not in line)
+    return below_first or ["OptEmbed and a rival have no seed in common: nothing to compare"]
+
+
+def tables(summary: dict[str, Any]) -> str:
+    """The verdict first, then a line for each method and budget, then the paired differences."""
+    lines = [*summary["verdict"], ""]
+    lines.append(
+        f"{'method':<12}{'budget':>8}{'bundle bytes':>14}{'parameters':>12}{'test AUC':>18}"
+        f"{'test logloss':>18}{'seeds':>7}{'seconds':>9}"
+    )
+    order = sorted(summary["methods"], key=lambda m: (m["share"], -m.get("test_auc", 0.0)))
+    for one in order:
+        head = f"{one['method']:<12}{100 * one['share']:>6g} %"
+        if "refused" in one:
+            lines.append(f"{head}  refused: {one['refused']}")
+            continue
+        lines.append(
+            f"{head}{one['bundle_bytes']:>14,.0f}{one['table_parameters']:>12,.0f}"
+            f"{_with_spread(one, 'test_auc'):>18}{_with_spread(one, 'test_logloss'):>18}"
+            f"{one['seeds']:>7}{one['seconds']:>9.0f}"
+        )
+    lines += ["", "OptEmbed minus the rival, paired by seed, mean and 95 % interval:"]
+    for one in summary["against"]:
+        auc, logloss = (_interval(one[name]) for name in ("test_auc", "test_logloss"))
+        lines.append(f"{one['method']:<12}{100 * one['share']:>6g} %  AUC {auc}  logloss {logloss}")
+    return "\n".join(lines)
+
+
+def picture(summary: dict[str, Any]) -> str:
+    """Test AUC against bytes of the bundle, a line for each method; SVG."""
+    figure = matplotlib.figure.Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot(
+        xlabel="bundle, bytes (with vocabulary)", ylabel="test AUC", xscale="log"
+    )
+    done = [one for one in summary["methods"] if one["seeds"]]
+    sizes = [one["bundle_bytes"] for one in done] or [1.0]
+    axes.set_xlim(min(sizes) / 1.2, max(sizes) * 1.2)
+    for method in dict.fromkeys(one["method"] for one in done):
+        own = [one for one in done if one["method"] == method]
+        own.sort(key=lambda one: one["bundle_bytes"])
+        axes.errorbar(
+            [one["bundle_bytes"] for one in own],
+            [one["test_auc"] for one in own],
+            [one["test_auc_sd"] or 0.0 for one in own],
+            fmt="o-",
+            capsize=2,
+            label=method,
+            color="black" if method == OPTEMBED else None,
+        )
+    if done:
+        axes.legend()
+    axes.grid(alpha=0.3)
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue().decode()
+
+
+def _with_spread(one: dict[str, Any], name: str) -> str:
+    spread = one[f"{name}_sd"]
+    return f"{one[name]:.4f}" + ("" if spread is None else f" +- {spread:.4f}")
+
+
+def _interval(difference: dict[str, Any]) -> str:
+    half_width = difference["half_width"]
+    return f"{difference['mean']:+.4f}" + ("" if half_width is None else f" +- {half_width:.4f}")

@@ -1,0 +1,16 @@
+"""``frequency``: the rows that training reads most often, with all their columns.
+
+The rule of thumb behind every ``min_count``, made exact: the rows are sorted by how often training
+reads them, and as many are kept as the budget pays for. One cut for the whole table; rows of equal
+frequency are kept in an arbitrary, fixed order.
+"""
+
+from optembed_jax.rivals.rival import Choice, Rival, Task, best_rows
+
+
+def choose(task: Task) -> Choice:
+    """The most frequent rows."""
+    return best_rows(task, task.reads)
+
+
+FREQUENCY = Rival("frequency", "feature", choose)

@@ -1,0 +1,24 @@
+"""``magnitude``: the rows of the largest norm after a plain training, with all their columns.
+
+Magnitude pruning (Han et al., "Learning both Weights and Connections for Efficient Neural
+Networks", NeurIPS 2015, section 3): train, drop the weights of the smallest absolute value, train
+again. Here a weight is a row and its size a norm (``--norm``), so that what is dropped saves memory
+without an index of single numbers.
+
+Departures: one cut, not several with training between them; the training is the run's baseline with
+the run's ``--row_decay``; what is kept is trained again from its initial values, as all methods
+here do, where the paper goes on from the trained ones. Rows that training never read count as 0,
+and not as what they were started with.
+"""
+
+import numpy as np
+
+from optembed_jax.rivals.rival import Choice, Rival, Task, best_rows
+
+
+def choose(task: Task) -> Choice:
+    """The rows of the largest norm."""
+    return best_rows(task, np.where(task.reads > 0, task.trained_norms(), 0.0))
+
+
+MAGNITUDE = Rival("magnitude", "feature", choose, needs_baseline=True)

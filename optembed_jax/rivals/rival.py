@@ -1,0 +1,104 @@
+"""What a rival is given, what it decides, and what the registry knows of it."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from optembed_jax.errors import InputError
+from optembed_jax.fields import Fields
+from optembed_jax.search.budget import table_parameters
+from optembed_jax.table.score import keep_best
+from optembed_jax.table.stand_in import always_kept
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A table to make smaller, and how small.
+
+    Attributes:
+      fields: the data set's fields.
+      reads: float64 ``[V]``, training rows that read each row of the table, or what they weigh.
+      latent_dim: ``D``, columns of the full table.
+      limit: numbers that the table may keep, linear weights apart; at least 1.
+      keeps_stand_ins: whether each field's OOV row has to be kept (``mode_oov=shared``).
+      trained_norms: makes float64 ``[V]``, the norm of each row after a plain training.
+    """
+
+    fields: Fields
+    reads: np.ndarray
+    latent_dim: int
+    limit: int
+    keeps_stand_ins: bool
+    trained_norms: Callable[[], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What is kept of a table.
+
+    Attributes:
+      rows: bool ``[V]``.
+      dims: int32 ``[F]``, columns of each field, in 1..``D``.
+    """
+
+    rows: np.ndarray
+    dims: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Rival:
+    """A way to make a table smaller.
+
+    Attributes:
+      name: as ``--method`` has it.
+      mode: what it prunes, as ``ModelConfig.mode`` says it: ``feature`` rows, ``embed``
+        dimensions.
+      choose: decides.
+      needs_baseline: whether it reads the plain model that was trained.
+    """
+
+    name: str
+    mode: str
+    choose: Callable[[Task], Choice]
+    needs_baseline: bool = False
+
+
+def best_rows(task: Task, scores: np.ndarray) -> Choice:
+    """All columns of as many rows as the budget pays for, those of the highest scores ``[V]``.
+
+    Raises:
+      InputError: it pays for no row, or not for one of each field where stand-ins are kept.
+    """
+    count = min(task.limit // task.latent_dim, task.fields.num_features)
+    least = task.fields.num_fields if task.keeps_stand_ins else 1
+    if count < least:
+        raise InputError(
+            f"a budget of {task.limit:,} parameters pays for {count} rows of {task.latent_dim} "
+            f"columns, and at least {least} are kept; raise it"
+        )
+    if task.keeps_stand_ins:
+        scores = always_kept(scores, task.fields)
+    dims = np.full(task.fields.num_fields, task.latent_dim, np.int32)
+    return Choice(keep_best(scores, count), dims)
+
+
+def all_rows(task: Task, dims: np.ndarray) -> Choice:
+    """Every row, with dimensions int ``[F]``."""
+    return Choice(np.ones(task.fields.num_features, bool), np.asarray(dims, np.int32))
+
+
+def check(task: Task, choice: Choice) -> Choice:
+    """The choice, which keeps to the budget and to the table's shape.
+
+    Raises:
+      ValueError: it does not, which is a mistake in the rival.
+    """
+    fields = task.fields
+    fits = choice.rows.shape == (fields.num_features,) and choice.dims.shape == (fields.num_fields,)
+    if not fits or choice.dims.min() < 1 or choice.dims.max() > task.latent_dim:
+        raise ValueError(f"a choice of rows {choice.rows.shape} and dims {choice.dims}")
+    kept = int(table_parameters(fields.rows_per_field(choice.rows), choice.dims))
+    if kept > task.limit:
+        raise ValueError(f"{kept:,} parameters are kept of {task.limit:,}")
+    return choice

@@ -1,0 +1,84 @@
+"""Every rival from the command line to a bundle that serves; what contradicts it is refused."""
+
+import json
+
+import numpy as np
+import pyarrow.csv
+import pytest
+
+from experiments import export
+from experiments.run import runs
+from optembed_jax.rivals.registry import RIVALS
+from optembed_jax.serving.bundle import Bundle
+
+FLAGS = {
+    "dataset": "synthetic",
+    "synthetic_rows": 1500,
+    "synthetic_field_size": 30,
+    "synthetic_signal_fields": 2,
+    "synthetic_noise_fields": 1,
+    "latent_dim": 4,
+    "mlp_dims": "8",
+    "batch_size": 256,
+    "epochs": 1,
+    "max_table_parameters": 200,
+}
+
+
+@pytest.mark.parametrize("method", RIVALS)
+def test_a_rival_ends_in_a_bundle_that_serves(command, data_dir, tmp_path, method):
+    names = {"data_dir": data_dir, "workdir": tmp_path / "run"}
+    assert command(runs.pipeline_main, **names, **FLAGS, method=method) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["flags"]["method"] == method and "supernet" not in summary
+    assert summary["retrain"]["table_parameters"] == summary["choose"]["table_parameters"] <= 200
+    assert summary["choose"]["limit"] == 200
+    assert sum(f["rows_kept"] * f["dim"] for f in summary["fields"]) <= 200
+    # Again, it finds everything finished.
+    assert command(runs.pipeline_main, **names, **FLAGS, method=method) == 0
+
+    bundle, rows = tmp_path / "bundle", tmp_path / "rows.csv"
+    assert command(export.main, **names, bundle=bundle, sample=rows) == 0
+    loaded = Bundle.load(bundle)
+    metrics = loaded.manifest["metrics"]
+    assert metrics["test_auc"] == summary["retrain"]["test_auc"]
+    scores = loaded.predict(pyarrow.csv.read_csv(rows))
+    assert len(scores) == 1000 and len(np.unique(scores)) > 100
+
+
+def test_a_phase_alone_wants_those_before_it(command, data_dir, tmp_path, capsys):
+    def start(phase, method):
+        names = {"data_dir": data_dir, "workdir": tmp_path / "run"}
+        status = command(runs.phase_main(phase), **names, **FLAGS, method=method)
+        return status, capsys.readouterr().err
+
+    def refused(phase, method, message):
+        status, error = start(phase, method)
+        assert status == 2 and message in error
+
+    refused("retrain", "magnitude", "retrain needs the choose")
+    refused("choose", "magnitude", "choose needs the baseline")
+    refused("supernet", "frequency", "method 'frequency' has no supernet phase")
+    refused("choose", "optembed", "method 'optembed' has no choose phase")
+    assert start("choose", "frequency")[0] == 0
+    refused("choose", "magnitude", "--method=frequency (now magnitude)")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"method": "best"}, "method must be one of optembed, frequency"),
+        ({"method": "uniform", "mode": "all"}, "method=uniform is of mode embed, not 'all'"),
+        ({"method": "uniform", "search": "pareto"}, "--search has no effect with --method=uniform"),
+        ({"method": "magnitude", "row_score": "norm"}, "--row_score has no effect"),
+        ({"method": "magnitude", "mode_threshold": "field"}, "keeps to a budget"),
+        ({"method": "uniform", "verify_seeds": 2}, "--verify_seeds has no effect"),
+        ({"method": "uniform"}, "needs a budget: --max_table_parameters"),
+    ],
+)
+def test_what_contradicts_a_rival_is_refused(command, data_dir, tmp_path, capsys, flags, message):
+    names = {"data_dir": data_dir, "workdir": tmp_path / "run"}
+    given = {k: v for k, v in FLAGS.items() if k != "max_table_parameters"}
+    assert command(runs.pipeline_main, **names, **given, **flags) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,224 @@
+"""A comparison's grid, what its runs share, how it goes on, and what it says of figures."""
+
+import json
+
+import pytest
+
+from experiments.run import comparison, comparison_report
+from experiments.run.comparison import Cell, Grid
+from optembed_jax.errors import InputError, Stopped
+
+
+def grid(**changed):
+    given = {
+        "methods": ("optembed", "frequency"),
+        "shares": (0.1, 0.5),
+        "seeds": 2,
+        "parameters": 1000,
+        "given": ("--dataset=synthetic",),
+    }
+    return Grid(**{**given, **changed})
+
+
+def test_the_grid_has_every_run_once_and_the_plain_model_of_each_seed():
+    cells = grid().cells()
+    assert len({cell.name for cell in cells}) == len(cells) == 2 * (2 * 2 + 1)
+    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
+    assert grid().flags(Cell("frequency", 0.1, 1)) == [
+        *("--dataset=synthetic", "--method=frequency", "--seed=1", "--max_table_parameters=100")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("share", "given", "rows"),
+    [(0.1, (), None), (0.5, (), "--row_keep=0.5"), (0.5, ("--row_keep=0.3",), "--row_keep=0.3")],
+)
+def test_optembed_keeps_rows_enough_to_spend_its_budget(share, given, rows):
+    flags = grid(given=given).flags(Cell("optembed", share, 0))
+    assert [flag for flag in flags if flag.startswith("--row_keep")] == ([rows] if rows else [])
+    assert not any("row_keep" in f for f in grid().flags(Cell("frequency", share, 0)))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"methods": ()}, "--methods must be given"),
+        ({"methods": ("uniform", "uniform")}, "--methods must be given and differ"),
+        ({"methods": ("best",)}, "method must be one of"),
+        ({"shares": (0.0,)}, "--budgets are shares"),
+        ({"shares": (1.5,)}, "--budgets are shares"),
+        ({"seeds": 0}, "--seeds must be at least 1"),
+    ],
+)
+def test_a_grid_of_nothing_is_refused(changed, message):
+    with pytest.raises(InputError, match=message):
+        grid(**changed)
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Stands for the commands: leaves what they leave, and notes them; may be killed."""
+    ran, state = [], {"kill_at": None}
+
+    def command(main, arguments):
+        flags = dict(argument.removeprefix("--").split("=") for argument in arguments)
+        if len(ran) == state["kill_at"]:
+            state["kill_at"] = None
+            raise KeyboardInterrupt
+        ran.append((main, flags))
+        if main == "export":
+            (tmp := comparison.Path(flags["bundle"])).mkdir(parents=True, exist_ok=True)
+            (tmp / "rows").write_bytes(bytes(10))
+            return None
+        if flags["max_table_parameters"] == "500" and flags["method"] == "frequency":
+            return "a budget of 500 parameters is refused"
+        run = comparison.Path(flags["workdir"])
+        wanted = ["baseline", *(["supernet"] if flags["method"] == "optembed" else [])]
+        flags["trained"] = [phase for phase in wanted if not (run / phase).exists()]
+        for phase in flags["trained"]:
+            (run / phase).mkdir(parents=True)
+            (run / phase / "result.json").write_text("{}")
+        auc = 0.5 + len(flags["method"]) / 100 + int(flags["seed"]) / 1000
+        phase = {
+            **{"val_auc": auc, "test_auc": auc, "test_logloss": 1 - auc},
+            **{"table_parameters": 1, "total_parameters": 2},
+        }
+        (run / "summary.json").write_text(json.dumps({"baseline": phase, "retrain": phase}))
+        return None
+
+    monkeypatch.setattr(comparison, "_command", command)
+    return ran, state
+
+
+def run_all(folder, told=None, **changed):
+    say = (lambda line: None) if told is None else told.append
+    return comparison.run_all(folder, grid(**changed), say, str)
+
+
+def without_seconds(records):
+    return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
+
+
+def test_the_plain_model_is_trained_once_per_seed_and_told_with_an_eta(made, tmp_path):
+    ran, told = made[0], []
+    records = run_all(tmp_path, told)
+    trained = [(flags["seed"], phase) for _, flags in ran for phase in flags.get("trained", ())]
+    assert trained.count(("0", "baseline")) == trained.count(("1", "baseline")) == 1
+    # The supernet at another share of the rows is another one.
+    assert trained.count(("0", "supernet")) == 2
+    assert len(told) == len(records) == 10 and "ETA" in told[0]
+    assert [r for r in records if "refused" in r and r["method"] == "frequency"]
+
+
+def test_a_supernet_serves_all_budgets_that_it_does_not_depend_on(made, tmp_path):
+    run_all(tmp_path, shares=(0.05, 0.1))
+    trained = [phase for _, flags in made[0] for phase in flags.get("trained", ())]
+    assert trained.count("supernet") == 2 == trained.count("baseline")  # One for each seed.
+
+
+def test_killed_five_times_it_comes_to_the_same(made, tmp_path):
+    ran, state = made
+    expected = without_seconds(run_all(tmp_path / "whole"))
+    ran.clear()
+    for kill_at in (0, 3, 4, 9, 13):
+        state["kill_at"] = kill_at
+        with pytest.raises(KeyboardInterrupt):
+            run_all(tmp_path / "killed")
+    assert without_seconds(run_all(tmp_path / "killed")) == expected
+    before = len(ran)
+    run_all(tmp_path / "killed")
+    assert len(ran) == before
+
+
+def test_a_folder_of_other_runs_is_refused_and_one_may_grow(made, tmp_path):
+    few = run_all(tmp_path, seeds=1)
+    before = len(made[0])
+    grown = run_all(tmp_path, seeds=3, methods=("optembed", "frequency", "uniform"))
+    assert len(grown) > len(few) and all(record in grown for record in few)
+    assert not [
+        f for _, f in made[0][before:] if (f.get("method"), f.get("seed")) == ("optembed", "0")
+    ]
+    with pytest.raises(InputError, match=r"begun with given .* for \['--lr=1'\]; use another"):
+        run_all(tmp_path, given=("--lr=1",))
+
+
+def test_a_run_that_fails_is_told_with_its_command():
+    with pytest.raises(InputError, match="no_such_flag"):
+        comparison._command("pipeline", ["--no_such_flag=1"])
+
+
+def test_a_folder_is_of_one_command_at_a_time(tmp_path):
+    with (
+        comparison.locked(tmp_path / "new"),
+        pytest.raises(InputError, match="is held by another comparison"),
+        comparison.locked(tmp_path / "new"),
+    ):
+        pass
+    with comparison.locked(tmp_path / "new"):
+        assert len(comparison._LOCKS) == 1
+    assert not comparison._LOCKS
+
+
+def test_a_run_that_was_stopped_stops_the_comparison(monkeypatch, tmp_path):
+    class Process:
+        returncode = 0
+
+        def __init__(self, command, **options):
+            pass
+
+        def communicate(self):
+            return None, "a line\nstopped by SIGTERM: SIGTERM; the same command goes on\n"
+
+    monkeypatch.setattr(comparison.subprocess, "Popen", Process)
+    with pytest.raises(Stopped):
+        run_all(tmp_path)
+    assert not list(tmp_path.glob("cells/*/result.json"))
+
+
+def record(method, share, seed, auc):
+    size = {"table_parameters": 10, "bundle_bytes": 100, "seconds": 1.0}
+    found = {"method": method, "share": share, "seed": seed}
+    return {**found, "test_auc": auc, "test_logloss": 1 - auc, **size}
+
+
+def records(optembed, *rivals):
+    found = []
+    for number, aucs in enumerate((optembed, *rivals)):
+        method = "optembed" if number == 0 else f"rival{number}"
+        found += [record(method, 0.1, seed, auc) for seed, auc in enumerate(aucs)]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("optembed", "best", "said"),
+    [
+        ((0.70, 0.71, 0.72), (0.75, 0.76, 0.77), "OptEmbed is below rival1 at 10 %"),
+        ((0.80, 0.81, 0.82), (0.75, 0.76, 0.77), "OptEmbed is above rival1 at 10 %"),
+        ((0.75, 0.74, 0.77), (0.75, 0.76, 0.77), "OptEmbed ties with (is below"),
+        ((0.70,), (0.75,), "by one seed, which shows no spread, rival1"),
+    ],
+)
+def test_the_verdict_is_against_the_best_rival_and_comes_first(optembed, best, said):
+    worse = [auc - 0.2 for auc in best]
+    summary = comparison_report.summarise(records(optembed, best, worse))
+    assert said in summary["verdict"][0] and "rival2" not in summary["verdict"][0]
+    assert comparison_report.tables(summary).startswith(summary["verdict"][0])
+    assert "rival2" in comparison_report.picture(summary)
+
+
+def test_a_difference_is_paired_by_seed():
+    rows = records((0.7, 0.8, 0.9), (0.69, 0.79, 0.89))
+    (found,) = comparison_report.summarise(rows)["against"]
+    assert found["test_auc"]["mean"] == pytest.approx(0.01)
+    assert found["test_auc"]["half_width"] == pytest.approx(0, abs=1e-9)
+    assert found["test_logloss"]["mean"] == pytest.approx(-0.01)
+    (alone,) = comparison_report.summarise([*records((0.7,), (0.6,)), rows[1], rows[2]])["against"]
+    assert alone["seeds"] == 1 and alone["test_auc"]["half_width"] is None
+
+
+def test_what_was_refused_is_in_the_table_and_in_no_mean():
+    refused = {"method": "mde", "share": 0.1, "seed": 0, "refused": "a budget of 1 is below"}
+    summary = comparison_report.summarise([*records((0.7,)), refused])
+    assert "refused: a budget of 1 is below" in comparison_report.tables(summary)
+    assert summary["against"] == [] and "nothing to compare" in summary["verdict"][0]
+    assert "mde" not in comparison_report.picture({**summary, "methods": summary["methods"][1:]})
