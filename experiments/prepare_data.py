@@ -41,13 +41,9 @@ def describe(prepared: data.PreparedData) -> str:
     )
     for name, size in zip(prepared.fields.names, prepared.fields.sizes, strict=True):
         lines.append(f"    {name:<20}{size:>11,} rows")
-    lines += [f"  {line}" for line in prepared.cut_lines()]
-    if prepared.rejected:
-        lines.append(f"  {prepared.rejected:,} unusable rows set aside in rejects.csv")
+    lines += [f"  {line}" for line in prepared.left_out()]
     if prepared.negative_share < 1:
         lines.append(f"  {prepared.negative_share:.4%} of the negatives drawn in training")
-    if prepared.weightless:
-        lines.append(f"  {prepared.weightless:,} rows of weight 0 left out")
     lines += [f"  warning: {line}" for line in prepared.surprises()]
     return "\n".join(lines)
 

@@ -33,7 +33,7 @@ def open_run() -> Run:
     )
     for line in prepared.surprises():
         progress.say(f"warning: {line}")
-    for line in prepared.cut_lines():
+    for line in prepared.left_out():
         progress.say(f"note: {line}")
     workdir.check_data(settings.dataset, prepared.fingerprint, prepared.options)
     warm = None

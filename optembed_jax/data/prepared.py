@@ -149,13 +149,18 @@ class PreparedData:
                 found.append(f"{split}: {self.expected.line(field, int(unseen[field]), rows)}")
         return found
 
-    def cut_lines(self) -> list[str]:
-        """A line for each field of whose cells values were cut."""
-        return [
+    def left_out(self) -> list[str]:
+        """What of the raw files is not in the data, a line each: values cut, rows set aside."""
+        lines = [
             f"field {name!r}: {count:,} values were cut from cells that hold more than "
             f"max_values={self.options['max_values']}"
             for name, count in self.cut.items()
         ]
+        if self.rejected:
+            lines.append(f"{self.rejected:,} unusable rows set aside in rejects.csv")
+        if self.weightless:
+            lines.append(f"{self.weightless:,} rows of weight 0 left out")
+        return lines
 
     def clicks(self, split: str) -> int:
         """Rows of a split whose label is 1; of weighted ones, how many alike would say as much.

@@ -102,7 +102,7 @@ def _describe(node: Any, path: str, found: dict[str, str]) -> None:
     if level is None:
         return
     children = list(level[0])
-    # JAX 0.10 and 0.12 give every field of a named tuple the name of the first.
+    # JAX 0.10 gives every field of a named tuple the name of the first (0.12 does not).
     names = getattr(node, "_fields", None) or [_name(key) for key, _ in children]
     if dataclasses.is_dataclass(node):
         for field in dataclasses.fields(node):

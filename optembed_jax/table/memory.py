@@ -132,7 +132,9 @@ def put_back(parts: Sequence[RowMemory], places: Sequence[StackRows], like: Tabl
         single = moment == "nu" and is_rowwise
         rows: Any = np.zeros(count if single else (count, dim), np.float32)
         linear: Any = None if like.linear is None else np.zeros(count, np.float32)
-        oov: Any = None if like.oov is None else np.zeros(like.oov.shape, np.float32)
+        oov: Any = None
+        if like.oov is not None:  # One number for each vector where moments are row-wise.
+            oov = np.zeros(like.oov.shape[:1] if single else like.oov.shape, np.float32)
         for part, at in zip(parts, places, strict=True):
             table, used = getattr(part, moment), at.ids >= 0
             ids, weights = at.ids[used], table.linear if at.dims else table.rows
@@ -144,7 +146,10 @@ def put_back(parts: Sequence[RowMemory], places: Sequence[StackRows], like: Tabl
                     rows[ids, : own.shape[1]] = own[:, :dim]
                 if oov is not None and table.oov is not None:
                     vectors = np.asarray(table.oov)
-                    oov[list(at.columns), : vectors.shape[1]] = vectors[:, :dim]
+                    if single:
+                        oov[list(at.columns)] = vectors
+                    else:
+                        oov[list(at.columns), : vectors.shape[1]] = vectors[:, :dim]
             if weights is not None and linear is not None:
                 linear[ids] = np.asarray(weights)[used]
         return Table(rows, linear, oov)
@@ -191,6 +196,8 @@ def cut_to_stack(memory: RowMemory, at: StackRows, like: RowMemory) -> RowMemory
             return None
         found = np.zeros(wanted.shape, wanted.dtype)
         own = np.asarray(whole)[list(at.columns)]
+        if found.ndim == 1:
+            return own.astype(found.dtype)
         width = min(found.shape[1], own.shape[1])
         found[:, :width] = own[:, :width]
         return found * (np.arange(found.shape[1]) < widths[:, None])

@@ -80,7 +80,7 @@ def test_rows_come_back_as_sets_of_values(prepare, kind):
         expected[user, frozenset(collections.Counter(shown).items()), label] += 1
     found = sum((read_back(prepared, split) for split in SPLITS), collections.Counter())
     assert found == expected
-    assert prepared.cut == {} and prepared.cut_lines() == []
+    assert prepared.cut == {} and prepared.left_out() == []
 
 
 def test_every_value_of_a_cell_counts_for_the_vocabulary(prepare):
@@ -143,7 +143,7 @@ def test_what_is_cut_is_counted(prepare):
     prepared = prepare(rows, max_values=2)
     cut = sum(max(len(set(cell)) - 2, 0) for _, cell, _ in rows)
     assert prepared.fields.slots == (1, 2) and prepared.cut == {"genres": cut} and cut > 0
-    (line,) = prepared.cut_lines()
+    (line,) = prepared.left_out()
     assert f"field 'genres': {cut:,} values were cut" in line and "max_values=2" in line
     assert data.load(prepared.path).cut == prepared.cut
 

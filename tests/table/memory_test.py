@@ -79,7 +79,8 @@ def test_what_stacks_remember_is_put_back_and_cut_again(
         counts = np.where(at.ids >= 0, visits[at.ids], 0).astype(np.int32)
         nu = stack
         if rowwise and at.dims:
-            nu = Table(np.where(at.ids >= 0, single[at.ids], 0), stack.linear, stack.oov)
+            oov = None if stack.oov is None else stack.oov[:, 0]
+            nu = Table(np.where(at.ids >= 0, single[at.ids], 0), stack.linear, oov)
         has_columns = rowwise and at.dims
         return RowMemory(stack, nu, counts, counts if has_columns else None)
 

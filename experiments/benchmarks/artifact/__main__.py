@@ -35,7 +35,7 @@ _SMALL_ROWS = flags.DEFINE_integer(
 )
 _LOG_EPOCHS = flags.DEFINE_integer("log_epochs", 3, "Most epochs of each phase of the click log.")
 _FILE_ROWS = flags.DEFINE_integer("file_rows", 300_000, "Rows of the file that predict scores.")
-_DROP = flags.DEFINE_float("bits_drop", 5e-4, "Validation AUC that fewer bits may cost.")
+_DROP = flags.DEFINE_float("bits_drop", 2e-4, "Validation AUC that fewer bits may cost.")
 
 _DEMO = ("--flagfile=experiments/configs/demo.flags", "--mode=feature")
 _OURS = ("--mode_oov=shared", "--mode_linear=prune")

@@ -332,6 +332,7 @@ def test_weights_stay_with_their_rows_and_rows_of_none_are_left_out(
     absent = {k: [v for v, w in zip(c, columns["w"], strict=True) if w] for k, c in columns.items()}
     without = prepare(write_table(as_rows(absent), "b.csv"), group="city", **how)
     assert prepared.weightless == 2_000 - sum(without.num_rows.values()) > 100
+    assert prepared.left_out() == [f"{prepared.weightless:,} rows of weight 0 left out"]
     assert prepared.fields == without.fields, "the weight is no field"
     if split == "time":
         assert prepared.num_rows == without.num_rows

@@ -89,6 +89,11 @@ def test_retraining_compact_gives_what_masks_give(open_run, monkeypatch, model, 
         if masked:
             monkeypatch.setattr(training_phases, "keep", with_masks)
             monkeypatch.setattr(training_phases, "expand", lambda config, params, *_: params)
+            # What optimisers remember is then that of a full table, too.
+            fields, dim = run.prepared.fields, run.settings.model.latent_dim
+            whole = training_phases.rows_of_table(fields, dim)
+            monkeypatch.setattr(training_phases, "rows_of_stacks", lambda *_, at=whole: at)
+            monkeypatch.setattr(training_phases, "expand_network", lambda config, small, **_: small)
         folder = run.workdir.path / f"again_{masked}"
         folder.mkdir()
         records.append(training_phases.retrain_as(run, folder, kept))
