@@ -52,7 +52,7 @@ class Cell:
     @property
     def name(self) -> str:
         """Of its folder."""
-        return f"{self.method}_{self.share:g}_{self.seed}"
+        return f"{self.method}_{self.share!r}_{self.seed}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,10 +100,10 @@ class Grid:
         """Of the run of a cell, but for its folder."""
         own = [f"--method={cell.method}", f"--seed={cell.seed}"]
         own.append(f"--max_table_parameters={int(cell.share * self.parameters)}")
-        is_free = not any(flag.startswith("--row_keep") for flag in self.given)
+        is_free = not any(flag.startswith("--row_keep=") for flag in self.given)
         if cell.method == OPTEMBED and is_free and cell.share > DEFAULT_ROW_KEEP:
             # The default's share of the rows could not spend so much.
-            own.append(f"--row_keep={cell.share:g}")
+            own.append(f"--row_keep={cell.share!r}")
         return [*self.given, *own]
 
 

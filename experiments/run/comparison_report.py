@@ -24,7 +24,7 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
         for method, share in places
         if method not in (OPTEMBED, FULL) and _pairs(records, method, share)
     ]
-    return {"verdict": _verdicts(methods, differences), "methods": methods, "against": differences}
+    return {"verdict": _verdicts(differences), "methods": methods, "against": differences}
 
 
 def _mean_of(records: Sequence[Record], method: str, share: float) -> dict[str, Any]:
@@ -65,13 +65,13 @@ def _difference(records: Sequence[Record], method: str, share: float) -> dict[st
     return found
 
 
-def _verdicts(methods: Sequence[Any], differences: Sequence[Any]) -> list[str]:
-    """A line for each budget: OptEmbed against the rival of the best mean AUC there."""
+def _verdicts(differences: Sequence[Any]) -> list[str]:
+    """A line for each budget: OptEmbed against the rival that does best beside it."""
     lines = []
     for share in dict.fromkeys(d["share"] for d in differences):
-        means = {m["method"]: m["test_auc"] for m in methods if m["share"] == share and m["seeds"]}
+        # Over the seeds in common: a rival's own mean may hold others.
         rivals = [d for d in differences if d["share"] == share]
-        best = max(rivals, key=lambda d: means[d["method"]])
+        best = min(rivals, key=lambda d: d["test_auc"]["mean"])
         difference = best["test_auc"]
         mean, half_width = difference["mean"], difference["half_width"]
         is_sure = half_width is not None and abs(mean) > half_width
@@ -79,6 +79,8 @@ def _verdicts(methods: Sequence[Any], differences: Sequence[Any]) -> list[str]:
         said = f"is {word}" if is_sure else f"ties with (is {word} by less than the spread)"
         if half_width is None:
             said = f"is {word}, by one seed, which shows no spread,"
+        if mean == 0:
+            said = "is equal to"
         spread = "" if half_width is None else f" +- {half_width:.4f}"
         lines.append(
             f"OptEmbed {said} {best['method']} at {100 * share:g} %: test AUC {mean:+.4f}{spread}"

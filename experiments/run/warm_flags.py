@@ -25,7 +25,9 @@ def warm_options() -> WarmOptions | None:
     Raises:
       InputError: a shape is to be kept, and there is none.
     """
-    if not WARM_START.value:
+    if WARM_START.value == "":  # As of a shell's variable that is not set.
+        raise InputError("warm_start is empty; say the folder of a finished run, or leave it out")
+    if WARM_START.value is None:
         if KEEP_SHAPE.value:
             raise InputError("keep_shape keeps that of an earlier run: say which, --warm_start=DIR")
         return None

@@ -196,6 +196,7 @@ def records(optembed, *rivals):
         ((0.80, 0.81, 0.82), (0.75, 0.76, 0.77), "OptEmbed is above rival1 at 10 %"),
         ((0.75, 0.74, 0.77), (0.75, 0.76, 0.77), "OptEmbed ties with (is below"),
         ((0.70,), (0.75,), "by one seed, which shows no spread, rival1"),
+        ((0.75,), (0.75,), "OptEmbed is equal to rival1 at 10 %"),
     ],
 )
 def test_the_verdict_is_against_the_best_rival_and_comes_first(optembed, best, said):
@@ -204,6 +205,17 @@ def test_the_verdict_is_against_the_best_rival_and_comes_first(optembed, best, s
     assert said in summary["verdict"][0] and "rival2" not in summary["verdict"][0]
     assert comparison_report.tables(summary).startswith(summary["verdict"][0])
     assert "rival2" in comparison_report.picture(summary)
+
+
+def test_the_best_rival_is_the_best_over_the_seeds_in_common():
+    # rival2 is ahead by a seed that OptEmbed was refused; where both are, rival1 is.
+    rows = [*records((0.70, 0.71), (0.72, 0.73), (0.71, 0.72)), record("rival2", 0.1, 2, 0.90)]
+    assert "rival1 at 10 %" in comparison_report.summarise(rows)["verdict"][0]
+
+
+def test_budgets_that_differ_late_are_cells_of_their_own():
+    cells = grid(shares=(0.1234567, 0.1234568)).cells()
+    assert len({cell.name for cell in cells}) == len(cells) > 1
 
 
 def test_a_difference_is_paired_by_seed():

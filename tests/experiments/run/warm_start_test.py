@@ -242,6 +242,11 @@ def test_what_does_not_fit_is_refused_by_name(run, first, tmp_path, capsys, flag
     assert not (tmp_path / "run").exists()
 
 
+def test_an_empty_name_is_no_start_from_nothing(run, tmp_path, capsys):
+    assert run(runs.pipeline_main, tmp_path / "run", 2, warm_start="") == 2
+    assert "warm_start is empty" in capsys.readouterr().err
+
+
 def test_a_shape_is_kept_only_of_an_earlier_run(run, tmp_path, capsys):
     assert run(runs.pipeline_main, tmp_path / "run", 2, keep_shape=True) == 2
     assert "--warm_start=DIR" in capsys.readouterr().err
