@@ -57,6 +57,8 @@ def _of_float(value: Any) -> str | None:
         return str(int(number))
     # The shortest text that is this number among those of its own type: 0.1, also in 32 bits.
     text = str(value) if isinstance(value, np.floating) else repr(number)
+    if "e+" in text and abs(number) < _EXACT:  # NumPy's, from a million on in 32 bits.
+        return format(decimal.Decimal(text), "f")
     if "e-" not in text:
         return text
     written = format(decimal.Decimal(text), "f")  # as files write it
