@@ -110,6 +110,8 @@ class OwnBackbone(nn.Module):
             keys["params"] = self.make_rng("params")
         elif train and self.has_rng("dropout"):
             keys["dropout"] = self.make_rng("dropout")
+        if not hasattr(nnx, "List"):  # Of flax 0.12, as is how values are read here.
+            raise InputError("a backbone in NNX needs flax 0.12 or newer; one in Linen does not")
         module = model(**options_of(model, self._has(dense.shape[1])), rngs=nnx.Rngs(**keys))
         others = nnx.state(module, nnx.Not(nnx.Any(nnx.Param, nnx.BatchStat, nnx.RngState)))
         if stray := [path for path, _ in nnx.to_flat_state(others)]:
