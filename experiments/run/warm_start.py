@@ -9,6 +9,7 @@ remembered as far as the last vocabulary: a value that comes back after a day aw
 import dataclasses
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.models.forward import Params, init_params
 from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.models.output_bias import of_all_rows, shifted
+from optembed_jax.models.output_bias import shifted
 from optembed_jax.models.parameter_count import rows_in_budget
 from optembed_jax.step.optimiser_memory import OptimiserMemory
 from optembed_jax.storage import array_file, saved_state
@@ -125,7 +126,7 @@ class WarmStart:
         if not (model.prunes_rows and model.mode_oov == "oov"):
             table = dataclasses.replace(table, oov=None)
         # What was saved predicts all rows; what is trained, those that were drawn.
-        network = shifted(params.network, -of_all_rows_shift(self.prepared.negative_share))
+        network = shifted(params.network, -math.log(self.prepared.negative_share))
         memory, file = None, self.path / earlier / MEMORY
         if file.exists():
             memory = OptimiserMemory.from_arrays(array_file.load(file))
@@ -171,12 +172,6 @@ class WarmStart:
                 order[fields.oov_ids] = np.inf
             rows = keep_best(order, min(budget, fields.num_features))
         return Trained(None, None, rows, trained.dims)  # type: ignore[arg-type]
-
-    def dims(self) -> np.ndarray | None:
-        """The earlier dimensions int32 ``[F]``; None where no retraining is finished."""
-        if not (self.path / "retrain" / "result.json").exists():
-            return None
-        return self._trained("retrain").dims
 
     def _trained(self, phase: str) -> Trained:
         model, fields = model_of(phase, self.model), self.before.fields
@@ -235,12 +230,6 @@ class WarmStart:
             ],
             "by_frequency": bands,
         }
-
-
-def of_all_rows_shift(negative_share: float) -> float:
-    """What ``of_all_rows`` adds to every logit."""
-    bias = np.zeros(1, np.float32)
-    return float(np.asarray(of_all_rows({"bias": bias}, negative_share)["bias"])[0])
 
 
 def open_warm_start(
