@@ -1,7 +1,10 @@
 """The pinned versions fit the ranges that are promised, at both ends."""
 
 import configparser
+import os
 import pathlib
+import shutil
+import subprocess
 
 import pytest
 from packaging.requirements import Requirement
@@ -41,3 +44,24 @@ def test_every_requirement_is_pinned_within_its_range(constraints):
 def test_the_newest_end_is_newer():
     old, new = pinned("constraints.txt"), pinned("constraints-newest.txt")
     assert new["jax"] > old["jax"] and new["numpy"] >= old["numpy"] and new["flax"] >= old["flax"]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(
+    "answer, status, runs", [("yes", 0, True), ("command not found", 127, False), ("", 1, False)]
+)
+def test_the_newest_end_is_tested_where_its_interpreter_runs(tmp_path, answer, status, runs):
+    """Version managers put shims on the path that end with an error: found is not enough."""
+    shim = tmp_path / "python3.13"
+    shim.write_text(f'#!/bin/sh\necho "{answer}"\nexit {status}\n', encoding="utf-8")
+    shim.chmod(0o755)
+    dry = subprocess.run(
+        ["make", "--dry-run", "test"],
+        cwd=ROOT,
+        env=os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "MAKEFLAGS": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (".venv-newest/bin/python -m pytest" in dry.stdout) == runs
+    assert ("No python3.13 runs here" in dry.stdout) != runs
