@@ -32,7 +32,7 @@ from experiments.run.alternating import alternate
 from experiments.run.exported import Exported, Served
 from experiments.run.feature_report import worth_of
 from experiments.run.phases import phases_of
-from experiments.run.trained import Run, Trained, load_trained, model_of
+from experiments.run.trained import Run, Trained, load_trained, model_in
 from optembed_jax import data, metrics
 from optembed_jax.data.options import PATH_OPTIONS
 from optembed_jax.data.prepared import encoder_of
@@ -96,7 +96,7 @@ def main() -> None:
     run = runs.open_run()
     phase = _phase(phases_of(run.settings))
     result = run.workdir.require(phase, "export")
-    model = model_of(phase, run.settings.model)
+    model = model_in(run.settings, phase)
     trained = load_trained(run, phase)
     fields = run.prepared.fields
     params, index = trained.kept.compact(model, trained.params, fields)
@@ -258,6 +258,7 @@ def _served(run: Run, index: CompactIndex | ComposedIndex) -> Served:
     index = dataclasses.replace(index, bags=bags_of(wide, pooling))
     if why is not None:
         return Served(index, wide, encoder, None, fields.slots, why if index.prunes else None)
+    assert isinstance(index, CompactIndex)  # Others say why not.
     own, kept, new_ids = with_own_ids(index, fields.names)
     has_row = new_ids != kept.oov_ids[fields.field_of_row]
     least = int(run.prepared.options["min_count"])

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from optembed_jax.errors import InputError
+from optembed_jax.rivals.auto_dim import AUTO_DIM
 from optembed_jax.rivals.frequency import FREQUENCY
 from optembed_jax.rivals.hashing import HASH
 from optembed_jax.rivals.magnitude import MAGNITUDE
@@ -16,7 +17,15 @@ OPTEMBED = "optembed"
 
 RIVALS: Mapping[str, Rival] = {
     rival.name: rival
-    for rival in (FREQUENCY, MAGNITUDE, UNIFORM, MIXED_DIMENSIONS, HASH, QUOTIENT_REMAINDER)
+    for rival in (
+        FREQUENCY,
+        MAGNITUDE,
+        UNIFORM,
+        MIXED_DIMENSIONS,
+        AUTO_DIM,
+        HASH,
+        QUOTIENT_REMAINDER,
+    )
 }
 
 METHODS = (OPTEMBED, *RIVALS)

@@ -119,6 +119,7 @@ def store(
     table = quantize_table(params.table, rows)
     if params.table.linear is not None:
         if storage.linear == "int8":
+            assert isinstance(index, CompactIndex), index.why_float32
             table = quantize_linear(table, index)
         else:
             linear = quantize_rows(params.table.linear[:, None], storage.linear)

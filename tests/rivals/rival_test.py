@@ -7,7 +7,7 @@ from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.rivals.mixed_dimensions import TEMPERATURE
 from optembed_jax.rivals.registry import METHODS, RIVALS, rival_of
-from optembed_jax.rivals.rival import Task, check
+from optembed_jax.rivals.rival import Relaxed, Task, check
 from optembed_jax.serving.kept_table import RowsAndDims
 
 FIELDS = Fields(("a", "b", "c"), (40, 7, 3))
@@ -17,8 +17,21 @@ ROWS = ("frequency", "magnitude")
 DIMS = ("uniform", "mde")
 
 
+LAYERS = {"alpha": np.random.default_rng(2).normal(size=(3, 5)) + np.arange(5)}
+"""Parameters of all rivals' layers: the more columns, the likelier."""
+
+
 def task(limit, keeps_stand_ins=True, reads=READS):
-    return Task(FIELDS, reads, 8, limit, keeps_stand_ins, lambda: NORMS)
+    rows = np.random.default_rng(3).normal(size=(50, 8)).astype(np.float32)
+    return Task(
+        FIELDS,
+        reads,
+        8,
+        limit,
+        keeps_stand_ins,
+        lambda: NORMS,
+        relaxed=lambda: Relaxed(rows, LAYERS),
+    )
 
 
 @pytest.mark.parametrize("name", RIVALS)
@@ -26,7 +39,7 @@ def task(limit, keeps_stand_ins=True, reads=READS):
 def test_a_choice_keeps_to_the_budget_and_to_what_the_mode_says(name, limit):
     rival, numbers = RIVALS[name], min(limit, 400)
     choice = check(task(limit), rival.choose(task(limit)))
-    assert 0.7 * numbers <= choice.numbers(FIELDS) <= numbers
+    assert 0.6 * numbers <= choice.numbers(FIELDS) <= numbers
     assert choice.rows[FIELDS.oov_ids].all()
     if rival.mode == "feature":
         assert (choice.dims == 8).all() and choice.rows.sum() == numbers // 8

@@ -32,7 +32,8 @@ def test_a_rival_ends_in_a_bundle_that_serves(command, data_dir, tmp_path, capsy
     names = {"data_dir": data_dir, "workdir": tmp_path / "run"}
     assert command(runs.pipeline_main, **names, **FLAGS, method=method) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["flags"]["method"] == method and "supernet" not in summary
+    assert summary["flags"]["method"] == method
+    assert ("supernet" in summary) == (RIVALS[method].layer is not None)
     assert summary["retrain"]["table_parameters"] == summary["choose"]["table_parameters"] <= 200
     assert summary["choose"]["limit"] == 200
     if RIVALS[method].kept is RowsAndDims:  # In other forms fields share rows, or keep parts.
@@ -53,6 +54,7 @@ def test_a_rival_ends_in_a_bundle_that_serves(command, data_dir, tmp_path, capsy
     if RIVALS[method].kept is not RowsAndDims:
         assert command(export.main, **names, bundle=bundle, storage="int8") == 2
         assert "--storage has no effect on this run" in capsys.readouterr().err
+    if not RIVALS[method].carries:
         names["workdir"] = tmp_path / "next"
         assert command(runs.pipeline_main, **names, **FLAGS, warm_start=tmp_path / "run") == 2
         assert f"is a run of --method={method}" in capsys.readouterr().err
