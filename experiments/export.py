@@ -37,6 +37,7 @@ from optembed_jax import data, metrics
 from optembed_jax.data.options import PATH_OPTIONS
 from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import InputError
+from optembed_jax.fields import Fields
 from optembed_jax.method.bag import bags_of
 from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
@@ -51,6 +52,8 @@ from optembed_jax.serving.bundle_writer import (
 )
 from optembed_jax.serving.compact_model import tree_bytes
 from optembed_jax.serving.forward_module import PLATFORMS
+from optembed_jax.serving.kept_table import KeptTable
+from optembed_jax.serving.stored_model import Storage
 from optembed_jax.storage.object_store import delivered, fetched, in_file_system, path_of
 from optembed_jax.table.compact import CompactIndex, with_own_ids
 from optembed_jax.table.composed import ComposedIndex
@@ -143,7 +146,7 @@ def main() -> None:
         print(exported.told(chosen.storage))
         told = {"val_auc_float32": chosen.before, "val_auc_stored": chosen.after}
         provenance = dataclasses.replace(provenance, metrics=recorded | told)
-    storage = None if chosen is None else chosen.storage
+    storage = chosen.storage if chosen is not None else _own_storage(trained.kept, fields)
     live = exported.logits(storage)
     with delivered(place, SUMS) as folder:
         bundle = write_bundle(
@@ -227,6 +230,11 @@ def _phase(phases: Sequence[str]) -> str:
     if wanted not in (phases[0], phases[-1]):
         raise InputError(f"--phase is {phases[0]} or {phases[-1]} of this run, not {wanted!r}")
     return str(wanted)
+
+
+def _own_storage(kept: KeptTable, fields: Fields) -> Storage | None:
+    """In what a form is stored where nothing else is asked for; None for plain float32."""
+    return None if kept.storage == "float32" else Storage((kept.storage,) * fields.num_fields)
 
 
 def _check_storage(index: CompactIndex | ComposedIndex) -> None:

@@ -75,8 +75,15 @@ def limit_of(settings: Settings, fields: Fields) -> int:
 
     Raises:
       InputError: no budget is given where none follows from the share of the rows, or it pays for
-        less than a row.
+        less than a row; or the rival does not take what cells of the fields hold.
     """
+    rival = rival_of(settings.method)
+    several = [n for n, slots in zip(fields.names, fields.slots, strict=True) if slots > 1]
+    if rival is not None and several and not rival.takes_several:
+        raise InputError(
+            f"--method={rival.name} prunes what a field reads of one row, and field {several[0]!r} "
+            "has several values in a cell; --multi= makes each combination a value"
+        )
     if settings.model.searches_dims:
         limit = settings.search_options.limit
         if limit is None:

@@ -8,6 +8,7 @@ from optembed_jax.rivals.frequency import FREQUENCY
 from optembed_jax.rivals.hashing import HASH
 from optembed_jax.rivals.magnitude import MAGNITUDE
 from optembed_jax.rivals.mixed_dimensions import MIXED_DIMENSIONS
+from optembed_jax.rivals.pep import PEP
 from optembed_jax.rivals.quotient_remainder import QUOTIENT_REMAINDER
 from optembed_jax.rivals.rival import Rival
 from optembed_jax.rivals.uniform import UNIFORM
@@ -23,6 +24,7 @@ RIVALS: Mapping[str, Rival] = {
         UNIFORM,
         MIXED_DIMENSIONS,
         AUTO_DIM,
+        PEP,
         HASH,
         QUOTIENT_REMAINDER,
     )

@@ -69,6 +69,7 @@ class Rival:
       kept: the form of what it keeps.
       layer: makes what it trains between table and backbone (``models.between``) before it
         decides, of ``D``; None of one that trains nothing.
+      takes_several: whether fields may have several values in a cell.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Rival:
     needs_baseline: bool = False
     kept: Any = RowsAndDims
     layer: Callable[[int], nn.Module] | None = None
+    takes_several: bool = True
 
     @property
     def carries(self) -> bool:
