@@ -51,24 +51,18 @@ class Behind(nn.Module):
         self, embedded: jax.Array, *, train: bool, weights: jax.Array | None = None
     ) -> jax.Array:
         """``[B, F, D]`` to logits ``[B]``."""
-        return self._logits(embedded, None, train, weights)
-
-    def _logits(
-        self,
-        embedded: jax.Array,
-        linear: jax.Array | None,
-        train: bool,
-        weights: jax.Array | None,
-    ) -> jax.Array:
-        layer: Any = self.pair.layer.clone(parent=self, name=LAYER, batch_axis=self.batch_axis)
-        read = layer(embedded, train=train, weights=weights)
-        behind: Any = backbone(self.pair.model, self.batch_axis)
-        logits: jax.Array = behind(read, linear, train=train, weights=weights)
-        return logits
+        return _logits(self, embedded, None, train, weights)
 
 
-class BehindWithLinear(Behind):
-    """The same of a backbone that reads the linear term too, which goes past the layer."""
+class BehindWithLinear(nn.Module):
+    """The same of a backbone that reads the linear term too, which goes past the layer.
+
+    Attributes:
+      pair, batch_axis: as of :class:`Behind`.
+    """
+
+    pair: Pair
+    batch_axis: BatchAxis | None = None
 
     @nn.compact
     def __call__(
@@ -80,7 +74,22 @@ class BehindWithLinear(Behind):
         weights: jax.Array | None = None,
     ) -> jax.Array:
         """``[B, F, D]`` and ``[B]`` to logits ``[B]``."""
-        return self._logits(embedded, linear, train, weights)
+        return _logits(self, embedded, linear, train, weights)
+
+
+def _logits(
+    module: Behind | BehindWithLinear,
+    embedded: jax.Array,
+    linear: jax.Array | None,
+    train: bool,
+    weights: jax.Array | None,
+) -> jax.Array:
+    pair, axis = module.pair, module.batch_axis
+    layer: Any = pair.layer.clone(parent=module, name=LAYER, batch_axis=axis)
+    read = layer(embedded, train=train, weights=weights)
+    behind: Any = backbone(pair.model, axis)
+    logits: jax.Array = behind(read, linear, train=train, weights=weights)
+    return logits
 
 
 def with_layer(model: ModelConfig, layer: nn.Module) -> ModelConfig:
