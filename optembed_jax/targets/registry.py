@@ -51,12 +51,6 @@ class Target:
                 f"--format={self.name}: {model} is a backbone of its user's own, whose arithmetic "
                 "is known to JAX alone; Bundle serves it"
             )
-        weighted = [f["name"] for f in bundle.manifest["fields"] if f.get("weighted", False)]
-        if weighted:
-            raise InputError(
-                f"--format={self.name} has no weights of values, which field {weighted[0]!r} has "
-                "(value_weights); serve the bundle itself, with JAX or with NumPy"
-            )
         told: str = module.write(bundle, path, takes_ids)
         return told
 
