@@ -48,8 +48,8 @@ SEED = flags.DEFINE_integer("seed", 0, "Seed of initial values, shuffling, dropo
 MODEL = flags.DEFINE_string(
     "model",
     _MODEL.model,
-    "fm, fnn, deepfm, ipnn, dcn or dcnv2; or a Flax module of your own, package.module:ClassName, "
-    "which is imported and run: name only code that you trust.",
+    "fm, fnn, deepfm, ipnn, dcn, dcnv2, autoint, dlrm or finalmlp; or a Flax module of your own, "
+    "package.module:ClassName, which is imported and run: name only code that you trust.",
 )
 flags.DEFINE_integer("latent_dim", _MODEL.latent_dim, "D, the largest embedding dimension.")
 flags.DEFINE_list(
@@ -57,8 +57,14 @@ flags.DEFINE_list(
 )
 flags.DEFINE_float("dropout", _MODEL.dropout, "Dropout of the perceptron, in [0, 1).")
 flags.DEFINE_integer(
-    "cross_layers", _MODEL.cross_layers, "Cross layers of dcn (default 6) and dcnv2 (default 3)."
+    "cross_layers",
+    _MODEL.cross_layers,
+    "Cross layers of dcn (default 6) and dcnv2 (default 3), interacting layers of autoint (3).",
 )
+flags.DEFINE_integer(
+    "attention_heads", _MODEL.attention_heads, "Heads of each of autoint's interacting layers."
+)
+flags.DEFINE_integer("attention_units", _MODEL.attention_units, "Units of each of these heads.")
 flags.DEFINE_string(
     "mode",
     _MODEL.mode,

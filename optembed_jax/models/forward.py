@@ -182,6 +182,8 @@ def backbone(config: ModelConfig, batch_axis: BatchAxis | None = None) -> nn.Mod
         mlp_dims=config.mlp_dims,
         dropout=config.dropout,
         cross_layers=config.cross_layers,
+        attention_heads=config.attention_heads,
+        attention_units=config.attention_units,
         batch_axis=batch_axis,
     )
 

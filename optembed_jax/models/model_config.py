@@ -23,9 +23,11 @@ class ModelConfig:
       model: backbone, one of ``models.MODEL_NAMES``, or one's own Flax module, see
         ``models.own_backbone``.
       latent_dim: ``D``, at least 1.
-      mlp_dims: hidden units of the perceptron.
+      mlp_dims: hidden units of the perceptron; FinalMLP, which has two such, needs a layer.
       dropout: of the perceptron, in [0, 1).
-      cross_layers: of DCN and DCN-V2; None takes each one's own default.
+      cross_layers: of DCN, DCN-V2 and AutoInt; None takes each one's own default.
+      attention_heads: of each of AutoInt's layers, at least 1.
+      attention_units: of each of these heads, at least 1.
       mode: what is pruned: ``all`` rows and dimensions (OptEmbed), ``feature`` rows only
         (OptEmbed-E), ``embed`` dimensions only (OptEmbed-D), ``none`` nothing (the base model).
       mode_threshold: a threshold is learned per ``field`` or per ``feature`` (the paper), or a
@@ -51,6 +53,8 @@ class ModelConfig:
     mlp_dims: tuple[int, ...] = (1024, 512, 256)
     dropout: float = 0.0
     cross_layers: int | None = None
+    attention_heads: int = 2
+    attention_units: int = 32
     mode: str = "all"
     mode_threshold: str = "field"
     mode_oov: str = "zero"
@@ -83,6 +87,11 @@ class ModelConfig:
             raise InputError(f"dropout must be in [0, 1), not {self.dropout}")
         if self.cross_layers is not None and self.cross_layers < 1:
             raise InputError(f"cross_layers must be at least 1, not {self.cross_layers}")
+        for name in ("attention_heads", "attention_units"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.model == "finalmlp" and not self.mlp_dims:
+            raise InputError("finalmlp needs hidden layers; give mlp_dims at least one width")
         self._check_budget()
 
     def _check_budget(self) -> None:

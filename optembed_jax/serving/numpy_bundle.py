@@ -190,7 +190,7 @@ class NumpyBundle:
         # OpenBLAS 0.3.31 (NumPy 2.4.6) warns of NaN at random on CPUs with AVX-512: products of 5
         # columns read leftovers on the stack, which they do not use. What is loaded is finite.
         with np.errstate(invalid="ignore"):
-            return self._backbone(Read(len(ids), parts, linear))
+            return self._backbone(Read(len(ids), parts, linear, len(self._fields)))
 
     def _slots_of(self, fields: np.ndarray) -> np.ndarray:
         """The slots of some fields, one field after the other."""

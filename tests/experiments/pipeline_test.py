@@ -162,7 +162,9 @@ def test_a_phase_without_what_it_builds_on_says_what_to_run(start, tmp_path, cap
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("model", ["fm", "fnn", "ipnn", "dcn", "dcnv2"])
+@pytest.mark.parametrize(
+    "model", ["fm", "fnn", "ipnn", "dcn", "dcnv2", "autoint", "dlrm", "finalmlp"]
+)
 def test_every_model_runs(pipeline, tmp_path, model):
     summary = pipeline(tmp_path, model=model, cross_layers=2, generations=0, epochs=1)
     assert summary["model"] == model
@@ -295,7 +297,7 @@ def bad_inputs(write_table, tmp_path):
             {**table, "table_file": write_table(3, name="ones.csv", label=lambda row: 1)},
             "have label 1",
         ),
-        "no such model": ({**table, "model": "autoint"}, "autoint"),
+        "no such model": ({**table, "model": "ffm"}, "ffm"),
         "no such data set": ({"dataset": "criteo"}, "criteo"),
         "D = 0": ({**table, "latent_dim": 0}, "latent_dim"),
         "unreadable number": ({**table, "lr": "fast"}, "lr"),
