@@ -43,6 +43,7 @@ class Settings:
       exchange: how rows that are sharded come to who reads them, likewise.
       checkpoint_every: how often training is saved, as :func:`preemption.every` takes it.
       profile_steps: which steps of a training are traced, as ``profiled_steps.steps_of`` takes it.
+      deterministic: whether a GPU is to sum in a fixed order.
       pick: which table of a front to retrain, as ``pick.pick`` reads it.
       finalists: whether what is retrained has to validate better than what else is there.
       verify_seeds: seeds to verify the search with; 0 does not.
@@ -70,6 +71,7 @@ class Settings:
     retrain_group_lasso: float | None = None
     checkpoint_every: str = "300s"
     profile_steps: str | None = None
+    deterministic: bool = False
     search_options: SearchOptions = dataclasses.field(default_factory=SearchOptions)
     pick: str = "best"
     finalists: bool = True

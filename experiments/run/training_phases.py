@@ -280,6 +280,8 @@ def _train(
     def reader(split: str, **options: Any) -> data.Reader:
         return data.Reader(prepared, split, devices.batch_size, seed=settings.seed, **options)
 
+    if model.compute_dtype != "float32":
+        run.progress.say(f"{phase.value}  the network computes in {model.compute_dtype}")
     if devices.choice.kind != "one":
         on_host = steps.whole((fitted.params, fitted.batch_stats, fitted.scores))
         params, batch_stats, scores = on_host
@@ -440,6 +442,8 @@ def _fit(
         run.progress.say(
             f"{phase.value}  batches of {devices.batch_size} rows: the training split has no more"
         )
+    if model.compute_dtype != "float32":
+        run.progress.say(f"{phase.value}  the network computes in {model.compute_dtype}")
     if devices.choice.kind != "one":
         run.progress.say(f"{phase.value}  {devices.choice}")
 
