@@ -220,6 +220,13 @@ PROFILE_STEPS = flags.DEFINE_string(
     "into DIR/<phase>/profile/, for XProf (or the profile plugin of TensorBoard).",
 )
 
+TENSORBOARD = flags.DEFINE_bool(
+    "tensorboard",
+    False,
+    "Write the epochs of each training phase as event files, too, to DIR/<phase>/tensorboard/; "
+    "needs the extra tensorboard (tensorboardX, without TensorFlow).",
+)
+
 
 def _listed(ladder: tuple[float, ...]) -> str:
     return ",".join(f"{value:g}" for value in ladder)
@@ -453,6 +460,7 @@ def settings() -> Settings:
         checkpoint_every=CHECKPOINT_EVERY.value,
         profile_steps=PROFILE_STEPS.value,
         deterministic=DETERMINISTIC.value,
+        tensorboard=TENSORBOARD.value,
         search_options=options or _OPTIONS,
         pick=PICK.value,
         finalists=FINALISTS.value,

@@ -12,7 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from etils.epath import Path
 
-from experiments.run import calibration, feature_report, preemption, processes, profiled_steps
+from experiments.run import (
+    calibration,
+    event_files,
+    feature_report,
+    preemption,
+    processes,
+    profiled_steps,
+)
 from experiments.run.progress import TrainingProgress
 from experiments.run.trained import (
     Run,
@@ -470,14 +477,16 @@ def _fit(
             run.progress, told or phase.value, settings.epochs, devices.batch_size, position.epoch
         )
 
-        def on_epoch(epoch: Epoch) -> None:
-            append_jsonl(folder / "metrics.jsonl", dataclasses.asdict(epoch))
-            telling.on_epoch(epoch)
-
+        events = event_files.written(settings.tensorboard, folder, position.history)
         traced = profiled_steps.traced(
             profiled_steps.steps_of(settings.profile_steps), folder, run.progress.say
         )
-        with traced as note, preemption.deferred():
+        with traced as note, events as add_event, preemption.deferred():
+
+            def on_epoch(epoch: Epoch) -> None:
+                append_jsonl(folder / "metrics.jsonl", dataclasses.asdict(epoch))
+                add_event(epoch)
+                telling.on_epoch(epoch)
 
             def on_step(step: int, steps: int, loss: jax.Array) -> None:
                 note(loss)
