@@ -95,7 +95,7 @@ def main() -> None:
     run = runs.open_run()
     phase = _phase(phases_of(run.settings))
     result = run.workdir.require(phase, "export")
-    model = model_of(phase, run.settings.model)
+    model = model_of(phase, run.settings.model).in_float32
     trained = load_trained(run, phase)
     fields = run.prepared.fields
     params, index = compact(model, trained.params, fields, *trained.pruned(model))
