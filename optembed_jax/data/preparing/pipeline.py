@@ -184,7 +184,8 @@ def _merge(
     }
     sizes = {field: found.size for field, found in numeric.items()}
     stage = Stage(progress, "vocabulary", len(data.columns), "fields")
-    stage.report(len(sizes))
+    if sizes:
+        stage.report(len(sizes))
     for field, size in engine.merge(least, rules):
         sizes[field] = size
         stage.report(len(sizes))
