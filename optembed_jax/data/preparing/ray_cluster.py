@@ -50,15 +50,12 @@ def connected(scratch: pathlib.Path, address: str | None, workers: int | None) -
       InputError: the cluster cannot be reached or used, or was lost at work.
     """
     with contextlib.ExitStack() as at_end:
-        if ray.is_initialized():
-            if address is not None:
-                raise InputError("engine_address: this process is connected to a Ray cluster")
-        elif address is None:
+        is_own = address is None and not ray.is_initialized()
+        if is_own:
             _start(scratch, workers or cores(), at_end)
-        else:
+        elif address is not None:
             _connect(address, at_end)
         try:
-            is_own = address is None
             if not is_own:
                 _check_machines(scratch)
             found = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -98,6 +95,11 @@ def _start(scratch: pathlib.Path, workers: int, at_end: contextlib.ExitStack) ->
 
 
 def _connect(address: str, at_end: contextlib.ExitStack) -> None:
+    if ray.is_initialized():
+        raise InputError(
+            f"engine_address={address}: this process is connected to a Ray cluster already; leave "
+            "engine_address out to use that one"
+        )
     if address.startswith("ray://"):
         raise InputError(
             f"engine_address={address}: run this on a machine of the cluster, with "
