@@ -229,7 +229,9 @@ def _where(grid: Grid) -> Sequence[str]:
 def _share_phases(folder: Path, grid: Grid, cell: Cell) -> None:
     """Copy phases that another run of the seed has finished with the same flags."""
     run = folder / "cells" / cell.name / "run"
-    phases = ("baseline", "supernet") if cell.method == OPTEMBED else ("baseline",)
+    rival = rival_of(cell.method)
+    has_supernet = rival is None or rival.layer is not None
+    phases = ("baseline", "supernet") if has_supernet else ("baseline",)
     for phase in phases:
         source = _finished_in(folder, grid, cell, phase)
         if source is None or (run / phase).exists():

@@ -36,7 +36,7 @@ AS_TOLD = ("baseline", "supernet", "search", "choose", "retrain", "verify", "tun
 _BUILT_ON = {
     "tune": ("baseline", "supernet", "search", "retrain", "verify", "choose"),
     "baseline": (),
-    "supernet": ("search", "retrain", "verify"),
+    "supernet": ("search", "choose", "retrain", "verify"),
     "search": ("retrain", "verify"),
     "choose": ("retrain",),
     "retrain": ("verify",),
