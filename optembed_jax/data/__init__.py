@@ -16,17 +16,20 @@ from optembed_jax.data.prefetch import prefetch_to_device
 from optembed_jax.data.prepared import PreparedData
 from optembed_jax.data.progress import Progress
 from optembed_jax.data.reader import Batch, Reader
+from optembed_jax.data.row_source import BlockSource, RowSource
 from optembed_jax.data.vocabulary import FieldVocabulary, RawValue, Vocabulary
 
 __all__ = [
     "DATASETS",
     "Batch",
+    "BlockSource",
     "DataOptions",
     "FieldVocabulary",
     "PreparedData",
     "Progress",
     "RawValue",
     "Reader",
+    "RowSource",
     "Vocabulary",
     "changed_file",
     "load",
