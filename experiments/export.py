@@ -99,7 +99,7 @@ def main() -> None:
     run = runs.open_run()
     phase = _phase(phases_of(run.settings))
     result = run.workdir.require(phase, "export")
-    model = model_in(run.settings, phase)
+    model = model_in(run.settings, phase).in_float32
     trained = load_trained(run, phase)
     fields = run.prepared.fields
     params, index = trained.kept.compact(model, trained.params, fields)

@@ -12,7 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from etils.epath import Path
 
-from experiments.run import calibration, feature_report, preemption, processes, profiled_steps
+from experiments.run import (
+    calibration,
+    event_files,
+    feature_report,
+    preemption,
+    processes,
+    profiled_steps,
+)
 from experiments.run.progress import TrainingProgress
 from experiments.run.trained import (
     Run,
@@ -266,6 +273,8 @@ def _train(
     def reader(split: str, **options: Any) -> data.Reader:
         return data.Reader(prepared, split, devices.batch_size, seed=settings.seed, **options)
 
+    if model.compute_dtype != "float32":
+        run.progress.say(f"{phase.value}  the network computes in {model.compute_dtype}")
     if devices.choice.kind != "one":
         on_host = steps.whole((fitted.params, fitted.batch_stats, fitted.scores))
         params, batch_stats, scores = on_host
@@ -428,6 +437,8 @@ def _fit(
         run.progress.say(
             f"{phase.value}  batches of {devices.batch_size} rows: the training split has no more"
         )
+    if model.compute_dtype != "float32":
+        run.progress.say(f"{phase.value}  the network computes in {model.compute_dtype}")
     if devices.choice.kind != "one":
         run.progress.say(f"{phase.value}  {devices.choice}")
 
@@ -454,14 +465,16 @@ def _fit(
             run.progress, told or phase.value, settings.epochs, devices.batch_size, position.epoch
         )
 
-        def on_epoch(epoch: Epoch) -> None:
-            append_jsonl(folder / "metrics.jsonl", dataclasses.asdict(epoch))
-            telling.on_epoch(epoch)
-
+        events = event_files.written(settings.tensorboard, folder, position.history)
         traced = profiled_steps.traced(
             profiled_steps.steps_of(settings.profile_steps), folder, run.progress.say
         )
-        with traced as note, preemption.deferred():
+        with traced as note, events as add_event, preemption.deferred():
+
+            def on_epoch(epoch: Epoch) -> None:
+                append_jsonl(folder / "metrics.jsonl", dataclasses.asdict(epoch))
+                add_event(epoch)
+                telling.on_epoch(epoch)
 
             def on_step(step: int, steps: int, loss: jax.Array) -> None:
                 note(loss)

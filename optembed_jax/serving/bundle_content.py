@@ -472,13 +472,14 @@ def _check_network(
     )
     if stray:
         raise ValueError(f"{stray[0]} is the scale of no kernel in codes")
-    widths = []
-    for layer in itertools.count():
-        name = f"mlp/Dense_{layer}/kernel"
-        if f"network/{name}" not in tensors:
-            break
-        by_output = name in kernels and packing.bits_of(kernels[name][0]) is not None
-        widths.append(tensors[f"network/{name}"].shape[0 if by_output else -1])
-    if widths and widths != manifest["model"]["mlp_dims"]:
-        raise ValueError(f"there are layers of {widths}, not {manifest['model']['mlp_dims']}")
+    for within in ("", "stream_0/", "stream_1/"):
+        widths = []
+        for layer in itertools.count():
+            name = f"{within}mlp/Dense_{layer}/kernel"
+            if f"network/{name}" not in tensors:
+                break
+            by_output = name in kernels and packing.bits_of(kernels[name][0]) is not None
+            widths.append(tensors[f"network/{name}"].shape[0 if by_output else -1])
+        if widths and widths != manifest["model"]["mlp_dims"]:
+            raise ValueError(f"there are layers of {widths}, not {manifest['model']['mlp_dims']}")
     return found | plain

@@ -141,7 +141,9 @@ def content_of(
     platforms: Sequence[str] = PLATFORMS,
 ) -> dict[str, bytes]:
     """The files of a bundle but for its vocabulary, by name; arguments as of `write_bundle`."""
-    tensors = tensors_of(stored, index)
+    # A bundle computes in float32, however its model was trained.
+    config, tensors = config.in_float32, tensors_of(stored, index)
+    of_model = {name: v for name, v in config.as_record().items() if name != "compute_dtype"}
     linear_by_id = index.linear_by_id and stored.table.linear is not None
     described = describe_fields(fields.names, index, stored)
     of_index = {"fields": described, **index.described()}
@@ -150,7 +152,7 @@ def content_of(
     manifest = {
         "format": layout.FORMAT,
         "format_version": layout.version_of(described, is_composed),
-        "model": config.as_record(),
+        "model": of_model,
         **of_index,
         "full_rows": full_rows,
         "linear": None if stored.table.linear is None else stored.storage.linear,

@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
+from optembed_jax.errors import InputError
 from optembed_jax.method.bag import Bags
 from optembed_jax.serving import network_storage
 from optembed_jax.serving.bundle_content import Content
 from optembed_jax.serving.forward_module import fields_of
 from optembed_jax.table import packing, sharing
 from optembed_jax.targets.onnx_graph import Graph
+
+_ZERO = np.int64(0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +77,9 @@ class Forward:
           ids: the place of each id in its field's block, int64 ``[N, S]``.
           weights: what each slot counts among those of its field, float32 ``[N, S]``; None where
             each field has one.
+
+        Raises:
+          InputError: nobody has written this backbone here.
         """
         graph = self.graph
         self._weights = weights
@@ -93,6 +99,14 @@ class Forward:
             return graph.op("Add", linear, self._pairs(arrays, flat))
         if model == "ipnn":
             return self._logit(self._mlp(self._with_products(parts, flat)))
+        if model == "autoint":
+            return self._beside_attention(parts, flat)
+        if model == "dlrm":
+            return self._logit(self._mlp(self._products(parts) or self._nothing(places)))
+        if model == "finalmlp":
+            return self._fused(flat)
+        if model not in ("dcn", "dcnv2"):
+            raise InputError(f"model {model!r} is not written in targets/onnx_forward.py")
         cross = self._cross(flat) if model == "dcn" else self._cross_matrices(flat)
         return self._logit(graph.op("Concat", cross, self._mlp(flat), axis=1))
 
@@ -164,8 +178,18 @@ class Forward:
                 for part in parts
             ]
             return flat[0] if len(flat) == 1 else graph.op("Concat", *flat, axis=1)
-        nothing = graph.op("Mul", graph.column(places, 0), graph.constant(np.int64(0)))
-        return graph.floats(graph.as_column(nothing))
+        return self._nothing(places)
+
+    def _nothing(self, places: str) -> str:
+        """A column of zeros ``[N, 1]``."""
+        nothing = self.graph.op("Mul", self.graph.column(places, 0), self.graph.constant(_ZERO))
+        return self.graph.floats(self.graph.as_column(nothing))
+
+    def _stacked(self, parts: Sequence[Part]) -> str:
+        """Embeddings ``[N, k, width]`` of the fields with columns, zeros behind those of each."""
+        width = max(part.width for part in parts)
+        padded = [self._padded(part, width) for part in parts]
+        return padded[0] if len(padded) == 1 else self.graph.op("Concat", *padded, axis=1)
 
     def _padded(self, part: Part, width: int) -> str:
         """``[N, k, width]``: zeros behind a field's own columns."""
@@ -188,17 +212,20 @@ class Forward:
 
     def _with_products(self, parts: Sequence[Part], flat: str) -> str:
         """IPNN's inputs: the embeddings, and the inner product of each pair of them."""
+        products = self._products(parts)
+        return self.graph.op("Concat", flat, products, axis=1) if products else flat
+
+    def _products(self, parts: Sequence[Part]) -> str | None:
+        """The inner product of each pair of embeddings; None where there is no pair."""
         graph, count = self.graph, sum(part.count for part in parts)
         if count < 2:
-            return flat
-        width = max(part.width for part in parts)
-        stacked = graph.op("Concat", *(self._padded(part, width) for part in parts), axis=1)
+            return None
+        stacked = self._stacked(parts)
         turned = graph.op("Transpose", stacked, perm=[0, 2, 1])
         every = graph.op("MatMul", stacked, turned)
         every = graph.op("Reshape", every, graph.constant(np.array([0, count * count])))
         wanted = [f * count + g for f, g in itertools.combinations(range(count), 2)]
-        products = graph.op("Gather", every, graph.constant(np.array(wanted)), axis=1)
-        return graph.op("Concat", flat, products, axis=1)
+        return graph.op("Gather", every, graph.constant(np.array(wanted)), axis=1)
 
     def _linear(self, ids: str, places: str) -> str:
         graph = self.graph
@@ -218,10 +245,63 @@ class Forward:
             read = graph.op("Mul", read, self._weights)
         return graph.sum(read, 1)
 
-    def _mlp(self, x: str) -> str:
+    def _mlp(self, x: str, within: str = "") -> str:
         for layer in range(len(self._manifest["model"]["mlp_dims"])):
-            x = self.graph.op("Relu", self._dense(x, f"mlp/Dense_{layer}"))
+            x = self.graph.op("Relu", self._dense(x, f"{within}mlp/Dense_{layer}"))
         return x
+
+    def _fused(self, flat: str) -> str:
+        """FinalMLP: two perceptrons, and the bilinear form of what they give."""
+        graph = self.graph
+        first, second = (self._mlp(flat, f"stream_{n}/") for n in range(2))
+        fused = graph.op("Mul", graph.op("MatMul", first, self._kernel("fusion/kernel")), second)
+        both = graph.op("Concat", first, second, axis=1)
+        return graph.op("Add", self._logit(both), graph.sum(fused, 1))
+
+    def _beside_attention(self, parts: Sequence[Part], flat: str) -> str:
+        """AutoInt; fields without columns are one vector of zeros, counted as often as they are."""
+        graph, has_mlp = self.graph, bool(self._manifest["model"]["mlp_dims"])
+        if not parts:  # Then all vectors stay zeros: no layer has a bias.
+            return self._logit(self._mlp(flat))
+        kept = sum(part.count for part in parts)
+        x, idle = self._stacked(parts), len(self._fields) - kept
+        often = np.ones(kept, np.float32)
+        if idle:
+            x = graph.op("Pad", x, graph.constant(np.array([0, 0, 0, 0, 1, 0])))
+            often = np.append(often, np.float32(idle))
+        layers = 0
+        while f"network/attention_{layers}/residual/kernel" in self._tensors:
+            x = self._interact(x, f"attention_{layers}", np.log(often))
+            layers += 1
+        width = self._tensors[f"network/attention_{layers - 1}/residual/kernel"].shape[1]
+        every = graph.op("Reshape", x, graph.constant(np.array([0, len(often) * width])))
+        bounds = [graph.constant(np.array([n])) for n in (0, kept * width, 1)]
+        read = graph.op("Slice", every, *bounds)
+        if has_mlp:
+            read = graph.op("Concat", read, self._mlp(flat), axis=1)
+        logit = self._logit(read)
+        if not idle:
+            return logit
+        bounds = [graph.constant(np.array([n])) for n in (kept * width, len(often) * width, 1)]
+        zeros = graph.op("Slice", every, *bounds)
+        of_idle = graph.op("MatMul", zeros, self._kernel("idle_fields/kernel"))
+        return graph.op("Add", logit, graph.op("Squeeze", of_idle, graph.constant(np.array([1]))))
+
+    def _interact(self, x: str, layer: str, log_often: np.ndarray) -> str:
+        """An interacting layer of AutoInt, ``[N, T, K]`` to ``[N, T, H]``."""
+        graph, heads = self.graph, list[str]()
+        while f"network/{layer}/query_{len(heads)}/kernel" in self._tensors:
+            query, key, value = (
+                graph.op("MatMul", x, self._kernel(f"{layer}/{part}_{len(heads)}/kernel"))
+                for part in ("query", "key", "value")
+            )
+            scores = graph.op("MatMul", query, graph.op("Transpose", key, perm=[0, 2, 1]))
+            if log_often.any():
+                scores = graph.op("Add", scores, graph.constant(log_often))
+            heads.append(graph.op("MatMul", graph.op("Softmax", scores, axis=2), value))
+        beside = heads[0] if len(heads) == 1 else graph.op("Concat", *heads, axis=2)
+        residual = graph.op("MatMul", x, self._kernel(f"{layer}/residual/kernel"))
+        return graph.op("Relu", graph.op("Add", beside, residual))
 
     def _cross(self, first: str) -> str:
         """DCN's cross layers: ``x0 (x . w + offset) + b + x``."""
@@ -279,13 +359,19 @@ class Forward:
         return 2 if twice else 1
 
     def _reads_nothing(self, name: str) -> bool:
-        """Whether a kernel reads embeddings, of which there are none."""
-        if any(field["dim"] for field in self._fields):
+        """Whether a kernel reads embeddings, or products of them, of which there are none."""
+        model, dims = self._manifest["model"], [field["dim"] for field in self._fields]
+        least = 2 if model["model"] == "dlrm" else 1
+        if sum(dim > 0 for dim in dims) >= least:
             return False
-        model = self._manifest["model"]
         first = "mlp/Dense_0" if model["mlp_dims"] else "logit/Dense_0"
         crosses = model["model"] in ("dcn", "dcnv2")
-        return name in {f"{first}/kernel", *(["logit/Dense_0/kernel"] if crosses else [])}
+        streams = [f"stream_{n}/mlp/Dense_0/kernel" for n in range(2)]
+        return name in {
+            f"{first}/kernel",
+            *(["logit/Dense_0/kernel"] if crosses else []),
+            *(streams if model["model"] == "finalmlp" else []),
+        }
 
     def _network(self, name: str) -> str:
         return self._constant(f"network/{name}")

@@ -11,7 +11,7 @@ from optembed_jax.data.raw import columnar
 from optembed_jax.data.raw.sources import RawFile
 from optembed_jax.data.raw.writing import forms_of_values
 from optembed_jax.errors import InputError
-from optembed_jax.values.rows import column_texts
+from optembed_jax.values.columns import column_texts
 from optembed_jax.values.rule import Rule, rule_of
 from optembed_jax.values.text import text_of
 
