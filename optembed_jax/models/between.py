@@ -12,9 +12,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.models.forward import backbone
+from optembed_jax.models.layers import in_dtype
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.own_backbone import OWN
 
@@ -88,14 +90,16 @@ def _logits(
     layer: Any = pair.layer.clone(parent=module, name=LAYER, batch_axis=axis)
     read = layer(embedded, train=train, weights=weights)
     behind: Any = backbone(pair.model, axis)
+    read = in_dtype(read, pair.model.compute_dtype)
     logits: jax.Array = behind(read, linear, train=train, weights=weights)
-    return logits
+    return logits.astype(jnp.float32)
 
 
 def with_layer(model: ModelConfig, layer: nn.Module) -> ModelConfig:
     """A model with a layer between its table and its backbone."""
     behind = BehindWithLinear if model.has_linear_term else Behind
-    return dataclasses.replace(model, model=behind(Pair(layer, model)))
+    # The layer computes in float32, and the backbone behind it in what its own config says.
+    return dataclasses.replace(model, model=behind(Pair(layer, model)), compute_dtype="float32")
 
 
 def layer_of(network: Any) -> Any:
