@@ -350,4 +350,5 @@ def _array(name: str, values: Sequence[Any], first_row: int) -> pa.Array:
 
 def _are_few(rows: Mapping[str, Any], sources: Sequence[str]) -> bool:
     column = rows.get(sources[0], ())
-    return not hasattr(column, "__len__") or len(column) <= _FEW_ROWS
+    is_one = not hasattr(column, "__len__") or getattr(column, "shape", None) == ()
+    return is_one or len(column) <= _FEW_ROWS
