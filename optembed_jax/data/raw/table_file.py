@@ -64,7 +64,7 @@ def source_of(
     )
     if _is_parquet(path):
         schema = _schema(path)
-        within, further = _divided(file, wanted, schema.names)
+        within, further = _divided(file, wanted, [name.strip() for name in schema.names])
         check_columns(schema, within, str(path), cells)
         source: Source = ParquetSource((file,), within, may_be_empty, cells)
     elif layout.columns:
@@ -217,5 +217,7 @@ def _delimiter(path: pathlib.Path, first: bytes, decimal: str) -> str:
         return "\t"
     if name.endswith(".csv") and b"," in first and decimal != ",":
         return ","
-    candidates = "\t,;|".replace(decimal, "")
+    candidates = "\t;|" if decimal == "," else "\t,;|"
+    if decimal == "," and not any(first.count(sign.encode()) for sign in candidates):
+        return ","  # Then numbers stand in quotes.
     return max(candidates, key=lambda delimiter: first.count(delimiter.encode()))
