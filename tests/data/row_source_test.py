@@ -43,7 +43,9 @@ def test_rows_and_blocks_are_those_of_the_reader(prepared, split):
     expected = read(prepared, split)
     rows, parts = RowSource(prepared, split), BlockSource(prepared, split)
     assert len(rows) == len(expected[0]) == prepared.num_rows[split]
-    assert_equal([np.stack(own) for own in zip(*(rows[n] for n in range(len(rows))))], expected)
+    assert_equal(
+        [np.stack(own) for own in zip(*(rows[n] for n in range(len(rows))), strict=True)], expected
+    )
     held = [parts[number] for number in range(len(parts))]
     assert max(len(part.labels) for part in held) <= 1024
     assert_equal([np.concatenate(own) for own in zip(*held, strict=True)], expected)
