@@ -59,9 +59,9 @@ def test_a_type_that_is_another_one_underneath_has_the_texts_of_its_values(tmp_p
     read = pq.read_table(tmp_path / "a.parquet")
     for taken in (table, read):
         texts = columnar.as_strings(taken["key"].combine_chunks()).to_pylist()
-        assert texts == [str(KEYS[0]), str(KEYS[1]), None] == column_texts("key", given["key"], 0)
-        flags = columnar.as_strings(given["flag"].combine_chunks()).to_pylist()
-        assert flags == ["true", "false", None] == column_texts("flag", given["flag"], 0)
+        assert texts == [str(KEYS[0]), str(KEYS[1]), None] == column_texts("key", taken["key"], 0)
+        flags = columnar.as_strings(taken["flag"].combine_chunks()).to_pylist()
+        assert flags == ["true", "false", None] == column_texts("flag", taken["flag"], 0)
     vectors = pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((2, 3)))
     with pytest.raises(InputError, match="cannot be read as text"):
         columnar.as_strings(vectors)
