@@ -12,7 +12,7 @@ from etils.epath import Path
 from experiments.run import processes
 from experiments.run.settings import Settings
 from experiments.run.trained import Run, Trained, abstract, counts, load_trained
-from optembed_jax.errors import InputError
+from optembed_jax.errors import BudgetError, InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.threshold import by_block, row_norm
 from optembed_jax.models.parameter_count import rows_in_budget
@@ -22,7 +22,11 @@ from optembed_jax.storage import array_file
 
 
 def choose(run: Run, folder: Path) -> dict[str, Any]:
-    """Let the rival choose under the run's budget; the record of the phase."""
+    """Let the rival choose under the run's budget; the record of the phase.
+
+    Raises:
+      BudgetError: it cannot keep to it.
+    """
     settings, prepared = run.settings, run.prepared
     rival = rival_of(settings.method)
     assert rival is not None
@@ -42,7 +46,10 @@ def choose(run: Run, folder: Path) -> dict[str, Any]:
         keeps_stand_ins=settings.model.shares_stand_in,
         trained_norms=trained_norms,
     )
-    choice = check(task, rival.choose(task))
+    try:
+        choice = check(task, rival.choose(task))
+    except InputError as error:  # What a rival refuses of a task is its budget.
+        raise BudgetError(str(error)) from error
     if processes.is_first():
         arrays = {"rows": choice.rows, "dims": choice.dims.astype(np.int32)}
         array_file.save(folder / "kept.safetensors", arrays)
