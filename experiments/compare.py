@@ -5,8 +5,8 @@
 
 A budget is a share of the parameters of the full table, linear weights apart; what is drawn and
 tabulated are bytes of the bundle that each run ends in, vocabulary and network with it. All other
-flags are those of every run. The same command goes on where it was stopped. Leaves compare.json
-and compare.svg in DIR.
+flags are those of every run. The same command goes on where it was stopped. Leaves compare.json,
+compare.svg and report.html, a page of all of it, in DIR.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,10 @@ from experiments.run import (
     cli,
     comparison,
     comparison_grid,
+    comparison_page,
     comparison_report,
     data_flags,
+    trained_under,
 )
 from experiments.run import flags as project_flags
 from experiments.run.progress import DataProgress, Progress, clock
@@ -61,6 +63,8 @@ def main() -> None:
     summary = comparison_report.summarise(records)
     write_json(folder / "compare.json", {**summary, "runs": records})
     write_text(folder / "compare.svg", comparison_report.picture(summary))
+    page = comparison_page.page_of(summary, grid, settings.dataset, trained_under.current())
+    write_text(folder / comparison_page.NAME, page)
     print(comparison_report.tables(summary))
 
 

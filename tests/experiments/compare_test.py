@@ -99,6 +99,7 @@ def test_killed_and_gone_on_it_comes_to_the_same_table(started, data_dir, tmp_pa
         assert 0 < sizes["frequency"] < sizes["full"]
         tables.append(without_seconds(found))
         assert "frequency" in capsys.readouterr().out
+        assert "frequency" in (tmp_path / folder / "report.html").read_text(encoding="utf-8")
     assert tables[0] == tables[1]
 
 
