@@ -86,13 +86,14 @@ def _settings_of_all(methods: Sequence[str]) -> Settings:
     varied = {name: flags.FLAGS[name].value for name in ("method", "max_table_parameters")}
     try:
         for method in methods:
-            flags.FLAGS.method, flags.FLAGS.max_table_parameters = method, _ANY_BUDGET
+            flags.FLAGS["method"].value = method
+            flags.FLAGS["max_table_parameters"].value = _ANY_BUDGET
             project_flags.settings()
     except InputError as error:
         raise InputError(f"with --method={method}: {error}") from error
     finally:
         for name, value in varied.items():
-            setattr(flags.FLAGS, name, value)
+            flags.FLAGS[name].value = value
     return found
 
 

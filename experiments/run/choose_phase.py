@@ -11,13 +11,22 @@ from etils.epath import Path
 
 from experiments.run import processes
 from experiments.run.settings import Settings
-from experiments.run.trained import Run, Trained, abstract, counts, load_trained
+from experiments.run.trained import (
+    CHOICE,
+    Run,
+    Trained,
+    abstract,
+    chosen_by_rival,
+    counts,
+    load_trained,
+)
 from optembed_jax.errors import BudgetError, InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.threshold import by_block, row_norm
 from optembed_jax.models.parameter_count import rows_in_budget
 from optembed_jax.rivals.registry import rival_of
 from optembed_jax.rivals.rival import Task, check
+from optembed_jax.serving.kept_table import KeptTable
 from optembed_jax.storage import array_file
 
 
@@ -45,19 +54,18 @@ def choose(run: Run, folder: Path) -> dict[str, Any]:
         limit=limit_of(settings, prepared.fields),
         keeps_stand_ins=settings.model.shares_stand_in,
         trained_norms=trained_norms,
+        seed=settings.seed,
     )
     try:
         choice = check(task, rival.choose(task))
     except InputError as error:  # What a rival refuses of a task is its budget.
         raise BudgetError(str(error)) from error
     if processes.is_first():
-        arrays = {"rows": choice.rows, "dims": choice.dims.astype(np.int32)}
-        array_file.save(folder / "kept.safetensors", arrays)
-    shapes, batch_stats = abstract(settings.model, run)
-    kept = counts(run, settings.model, Trained(shapes, batch_stats, choice.rows, choice.dims))
+        array_file.save(folder / CHOICE, choice.arrays())
+    kept = counts(run, settings.model, _as_trained(run, choice))
     run.progress.say(
-        f"choose  {rival.name}: {kept['rows_kept']:,} rows, {kept['table_parameters']:,} table "
-        f"parameters of at most {task.limit:,}"
+        f"choose  {rival.name}: {kept['table_parameters']:,} table parameters of at most "
+        f"{task.limit:,}, read by {kept['rows_kept']:,} of {task.fields.num_features:,} values"
     )
     return {"method": rival.name, "limit": task.limit, **kept}
 
@@ -82,7 +90,11 @@ def limit_of(settings: Settings, fields: Fields) -> int:
 
 def choice_of(run: Run) -> Trained:
     """What the phase left, as a model to be retrained; its parameters are shapes only."""
-    run.workdir.require("choose", "retrain")
-    kept = array_file.load(run.workdir.phase_dir("choose") / "kept.safetensors")
+    choice = chosen_by_rival(run)
+    assert choice is not None
+    return _as_trained(run, choice)
+
+
+def _as_trained(run: Run, choice: KeptTable) -> Trained:
     shapes, batch_stats = abstract(run.settings.model, run)
-    return Trained(shapes, batch_stats, kept["rows"], kept["dims"])
+    return Trained(choice.saved_as(shapes), batch_stats, choice.rows, choice.dims, choice)

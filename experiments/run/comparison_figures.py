@@ -92,12 +92,14 @@ def differences(summary: Summary) -> Figure | None:
     return figure
 
 
-def _looks(summary: Summary) -> dict[str, tuple[str, str, str]]:
+def _looks(summary: Summary) -> dict[str, tuple[str, str, Any]]:
     """How each method is drawn, the same in every figure."""
     methods = list(dict.fromkeys(one["method"] for one in summary["methods"] if one["seeds"]))
     rivals = [method for method in methods if method not in (OPTEMBED, FULL)]
-    found = dict(zip(rivals, itertools.cycle(_LOOKS), strict=False))
-    own = {OPTEMBED: (INK, "o", "-"), FULL: (MUTED, "*", "none")}
+    found: dict[str, tuple[str, str, Any]] = dict(
+        zip(rivals, itertools.cycle(_LOOKS), strict=False)
+    )
+    own: dict[str, tuple[str, str, Any]] = {OPTEMBED: (INK, "o", "-"), FULL: (MUTED, "*", "none")}
     return {method: own.get(method) or found[method] for method in methods}
 
 

@@ -48,6 +48,7 @@ def summarise(
             "method": settings.method,
             "verify_seeds": settings.verify_seeds,
             **({"tune": "none"} if settings.tune is None else settings.tune.as_flags()),
+            **({"deterministic": True} if settings.deterministic else {}),
             "seed": settings.seed,
         },
         **{

@@ -14,6 +14,7 @@ from optembed_jax.data.formats.registry import DATASETS
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.prefetch import prefetch_to_device
 from optembed_jax.data.prepared import PreparedData
+from optembed_jax.data.preparing.engines import EngineOptions
 from optembed_jax.data.progress import Progress
 from optembed_jax.data.reader import Batch, Reader
 from optembed_jax.data.vocabulary import FieldVocabulary, RawValue, Vocabulary
@@ -22,6 +23,7 @@ __all__ = [
     "DATASETS",
     "Batch",
     "DataOptions",
+    "EngineOptions",
     "FieldVocabulary",
     "PreparedData",
     "Progress",

@@ -6,10 +6,18 @@ from typing import Any
 from optembed_jax.errors import InputError
 from optembed_jax.method.bag import POOLINGS
 from optembed_jax.models import MODEL_NAMES, MODELS_WITH_LINEAR_TERM
-from optembed_jax.models.backbone_name import backbone_name, check_own, is_own, reads_linear
+from optembed_jax.models.backbone_name import (
+    backbone_name,
+    check_own,
+    check_takes_dtype,
+    is_own,
+    reads_linear,
+)
 from optembed_jax.table.score import ROW_SCORES
 
 MODES = ("all", "feature", "embed", "none")
+
+COMPUTE_DTYPES = ("float32", "bfloat16")
 
 DEFAULT_ROW_KEEP, DEFAULT_ROW_SCORE = 0.2, "taylor"
 """Of a budget that does not say; how they were chosen is in docs/row_pruning.md."""
@@ -43,6 +51,9 @@ class ModelConfig:
         ``DEFAULT_ROW_SCORE``.
       pooling: what a field reads of a cell of several values, of their rows and linear weights: the
         ``mean`` or the ``sum`` (``method.bag``).
+      compute_dtype: ``float32`` or ``bfloat16``: of the backbone's activations, and of its kernels
+        where they are used. Parameters, moments, statistics of batches, logits and losses are
+        float32 either way, and what is searched and served is computed in float32 (``in_float32``).
 
     Raises:
       InputError: a value outside its range.
@@ -64,6 +75,7 @@ class ModelConfig:
     max_table_bytes: int | None = None
     row_score: str | None = None
     pooling: str = "mean"
+    compute_dtype: str = "float32"
 
     def __post_init__(self) -> None:
         if is_own(self.model):
@@ -79,6 +91,9 @@ class ModelConfig:
         _one_of("mode_linear", self.mode_linear, ("keep", "prune"))
         _one_of("norm", self.norm, (1, 2))
         _one_of("pooling", self.pooling, POOLINGS)
+        _one_of("compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
+        if self.has_own_backbone and self.compute_dtype != "float32":
+            check_takes_dtype(self.model, self.compute_dtype)
         if self.latent_dim < 1:
             raise InputError(f"latent_dim must be at least 1, not {self.latent_dim}")
         if any(width < 1 for width in self.mlp_dims):
@@ -163,6 +178,11 @@ class ModelConfig:
     def model_name(self) -> str:
         """The backbone in one word."""
         return backbone_name(self.model)
+
+    @property
+    def in_float32(self) -> "ModelConfig":
+        """The same model, computed in float32, as it is searched and served."""
+        return dataclasses.replace(self, compute_dtype="float32")
 
     def as_record(self) -> dict[str, Any]:
         """All attributes by name, as a file can have them: the backbone by its name."""

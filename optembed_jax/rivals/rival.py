@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.search.budget import table_parameters
+from optembed_jax.serving.kept_table import KeptTable, RowsAndDims
 from optembed_jax.table.score import keep_best
 from optembed_jax.table.stand_in import always_kept
 
@@ -23,6 +24,7 @@ class Task:
       limit: numbers that the table may keep, linear weights apart; at least 1.
       keeps_stand_ins: whether each field's OOV row has to be kept (``mode_oov=shared``).
       trained_norms: makes float64 ``[V]``, the norm of each row after a plain training.
+      seed: of the run, for what is drawn.
     """
 
     fields: Fields
@@ -31,19 +33,7 @@ class Task:
     limit: int
     keeps_stand_ins: bool
     trained_norms: Callable[[], np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """What is kept of a table.
-
-    Attributes:
-      rows: bool ``[V]``.
-      dims: int32 ``[F]``, columns of each field, in 1..``D``.
-    """
-
-    rows: np.ndarray
-    dims: np.ndarray
+    seed: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +46,22 @@ class Rival:
         dimensions.
       choose: decides.
       needs_baseline: whether it reads the plain model that was trained.
+      kept: the form of what it keeps.
     """
 
     name: str
     mode: str
-    choose: Callable[[Task], Choice]
+    choose: Callable[[Task], KeptTable]
     needs_baseline: bool = False
+    kept: Any = RowsAndDims
+
+    @property
+    def carries(self) -> bool:
+        """Whether its model has a full table, whose rows another run may begin with."""
+        return self.kept is RowsAndDims
 
 
-def best_rows(task: Task, scores: np.ndarray) -> Choice:
+def best_rows(task: Task, scores: np.ndarray) -> RowsAndDims:
     """All columns of as many rows as the budget pays for, those of the highest scores ``[V]``.
 
     Raises:
@@ -80,15 +77,15 @@ def best_rows(task: Task, scores: np.ndarray) -> Choice:
     if task.keeps_stand_ins:
         scores = always_kept(scores, task.fields)
     dims = np.full(task.fields.num_fields, task.latent_dim, np.int32)
-    return Choice(keep_best(scores, count), dims)
+    return RowsAndDims(keep_best(scores, count), dims)
 
 
-def all_rows(task: Task, dims: np.ndarray) -> Choice:
+def all_rows(task: Task, dims: np.ndarray) -> RowsAndDims:
     """Every row, with dimensions int ``[F]``."""
-    return Choice(np.ones(task.fields.num_features, bool), np.asarray(dims, np.int32))
+    return RowsAndDims(np.ones(task.fields.num_features, bool), np.asarray(dims, np.int32))
 
 
-def check(task: Task, choice: Choice) -> Choice:
+def check(task: Task, choice: KeptTable) -> KeptTable:
     """The choice, which keeps to the budget and to the table's shape.
 
     Raises:
@@ -98,7 +95,7 @@ def check(task: Task, choice: Choice) -> Choice:
     fits = choice.rows.shape == (fields.num_features,) and choice.dims.shape == (fields.num_fields,)
     if not fits or choice.dims.min() < 1 or choice.dims.max() > task.latent_dim:
         raise ValueError(f"a choice of rows {choice.rows.shape} and dims {choice.dims}")
-    kept = int(table_parameters(fields.rows_per_field(choice.rows), choice.dims))
+    kept = choice.numbers(fields)
     if kept > task.limit:
         raise ValueError(f"{kept:,} parameters are kept of {task.limit:,}")
     return choice

@@ -18,6 +18,7 @@ from optembed_jax.models.forward import Params
 from optembed_jax.serving import network_storage
 from optembed_jax.serving.compact_model import fold_for_serving, with_norms
 from optembed_jax.table.compact import CompactIndex, CompactTable, quantize_linear, quantize_table
+from optembed_jax.table.composed import ComposedIndex
 from optembed_jax.table.packing import bits_of, code_bits, pack
 from optembed_jax.table.quantize import STORAGES, ScaledRows, quantize_rows, storage_of
 
@@ -91,7 +92,10 @@ def served_network(params: Params, batch_stats: Any) -> dict[str, np.ndarray]:
 
 
 def store(
-    params: Params, batch_stats: Any, index: CompactIndex, storage: Storage | None = None
+    params: Params,
+    batch_stats: Any,
+    index: CompactIndex | ComposedIndex,
+    storage: Storage | None = None,
 ) -> StoredModel:
     """A compact model in few bits.
 
@@ -128,7 +132,7 @@ def store(
     )
 
 
-def tensors_of(stored: StoredModel, index: CompactIndex) -> dict[str, np.ndarray]:
+def tensors_of(stored: StoredModel, index: CompactIndex | ComposedIndex) -> dict[str, np.ndarray]:
     """All arrays of a stored model by name.
 
     Returns:
@@ -155,7 +159,7 @@ def tensors_of(stored: StoredModel, index: CompactIndex) -> dict[str, np.ndarray
 
 
 def describe_fields(
-    names: Sequence[str], index: CompactIndex, stored: StoredModel
+    names: Sequence[str], index: CompactIndex | ComposedIndex, stored: StoredModel
 ) -> list[dict[str, Any]]:
     """What the manifest says of each field."""
     rows = dict(zip(index.fields_with_columns, stored.table.rows, strict=True))
