@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from optembed_jax.errors import InputError
+from optembed_jax.errors import BudgetError
 from optembed_jax.fields import Fields
 from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import DEFAULT_ROW_KEEP, ModelConfig
@@ -76,5 +76,5 @@ def test_without_a_budget_no_row_is_counted_out(fields):
     [{"row_keep": 0.01}, {"max_table_bytes": 15}, {"max_table_bytes": 63, "mode_oov": "oov"}],
 )
 def test_a_budget_for_less_than_a_row_is_refused(fields, options):
-    with pytest.raises(InputError, match="leave none of the 12 rows of 16 bytes; raise them"):
+    with pytest.raises(BudgetError, match="leave none of the 12 rows of 16 bytes; raise them"):
         budget(fields, **options)
