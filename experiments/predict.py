@@ -283,9 +283,7 @@ def whole_batches(parts: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray
         yield np.concatenate(held)
 
 
-def _encoded(
-    files: Sequence[RawFile], encoder: Encoder, layout: Layout
-) -> Iterator[np.ndarray]:
+def _encoded(files: Sequence[RawFile], encoder: Encoder, layout: Layout) -> Iterator[np.ndarray]:
     """Ids int32 ``[N, F]`` of the rows of files, block by block, made in several threads."""
     try:
         source = source_of_parts(

@@ -202,7 +202,7 @@ def test_ids_of_bags_are_refused_by_a_selection_that_knows_of_none(model):
     config = ModelConfig(model, 4, (8,))
     params, stats = init_params(jax.random.key(0), config, fields)
     ids = np.array([[1, 5, 9, 9], [2, 6, 7, 9]], np.int32)
-    with pytest.raises(InputError, match="ids from 1 to 9 are not all rows .* which has 9"):
+    with pytest.raises(InputError, match=r"ids from 1 to 9 are not all rows .* which has 9"):
         forward(config, params, stats, ids, Selection())
     logits, _ = forward(config, params, stats, ids, Selection(bags=bags_of(fields, "mean")))
     assert np.isfinite(logits).all()
