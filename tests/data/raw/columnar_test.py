@@ -13,7 +13,7 @@ from optembed_jax.data.raw import columnar
 from optembed_jax.data.raw.sources import RawFile
 from optembed_jax.data.raw.writing import forms_of_values
 from optembed_jax.errors import InputError
-from optembed_jax.values.columns import column_texts
+from optembed_jax.values.rows import column_texts
 from optembed_jax.values.rule import Rule, rule_of
 from optembed_jax.values.text import text_of
 
@@ -46,8 +46,8 @@ def test_decimals_of_every_width(kind):
     if not hasattr(pa, kind):
         pytest.skip(f"this pyarrow has no {kind}")
     column = pa.array(MONEY, getattr(pa, kind)(6, 2))
-    for taken in (column, column.dictionary_encode() if kind == "decimal128" else column):
-        assert columnar.as_strings(taken).to_pylist() == ["1.5", None, "-20", "1.5"]
+    for array in (column, column.dictionary_encode() if kind == "decimal128" else column):
+        assert columnar.as_strings(array).to_pylist() == ["1.5", None, "-20", "1.5"]
 
 
 def test_a_type_that_is_another_one_underneath_has_the_texts_of_its_values(tmp_path):
@@ -57,11 +57,11 @@ def test_a_type_that_is_another_one_underneath_has_the_texts_of_its_values(tmp_p
     table = pa.table({"key": of_uuid, "flag": of_bool})
     pq.write_table(table, tmp_path / "a.parquet")
     read = pq.read_table(tmp_path / "a.parquet")
-    for taken in (table, read):
-        texts = columnar.as_strings(taken["key"].combine_chunks()).to_pylist()
-        assert texts == [str(KEYS[0]), str(KEYS[1]), None] == column_texts("key", taken["key"], 0)
-        flags = columnar.as_strings(taken["flag"].combine_chunks()).to_pylist()
-        assert flags == ["true", "false", None] == column_texts("flag", taken["flag"], 0)
+    for own in (table, read):
+        texts = columnar.as_strings(own["key"].combine_chunks()).to_pylist()
+        assert texts == [str(KEYS[0]), str(KEYS[1]), None] == column_texts("key", own["key"], 0)
+        flags = columnar.as_strings(own["flag"].combine_chunks()).to_pylist()
+        assert flags == ["true", "false", None] == column_texts("flag", own["flag"], 0)
     vectors = pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((2, 3)))
     with pytest.raises(InputError, match="cannot be read as text"):
         columnar.as_strings(vectors)
