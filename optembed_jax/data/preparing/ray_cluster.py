@@ -6,7 +6,10 @@ import importlib.metadata
 import os
 import pathlib
 import shutil
+import signal
+import socket
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator
 
@@ -82,16 +85,17 @@ def _start(scratch: pathlib.Path, workers: int, at_end: contextlib.ExitStack) ->
     session = tempfile.mkdtemp(prefix="ray-")
     at_end.callback(shutil.rmtree, session, ignore_errors=True)
     at_end.callback(ray.shutdown)
-    ray.init(
-        address="local",
-        num_cpus=workers,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        object_spilling_directory=str(scratch),
-        _temp_dir=session,
-        _node_ip_address="127.0.0.1",  # no other machine can reach it
-    )
+    with _our_signals():
+        ray.init(
+            address="local",
+            num_cpus=workers,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_spilling_directory=str(scratch),
+            _temp_dir=session,
+            _node_ip_address="127.0.0.1",  # no other machine can reach it
+        )
 
 
 def _connect(address: str, at_end: contextlib.ExitStack) -> None:
@@ -105,14 +109,41 @@ def _connect(address: str, at_end: contextlib.ExitStack) -> None:
             f"engine_address={address}: run this on a machine of the cluster, with "
             "--engine_address=auto; through a client all rows would pass twice"
         )
+    _check_reachable(address)
     at_end.callback(ray.shutdown)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        with _our_signals():
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
         what = " ".join(str(error).split())[:300]
         raise InputError(
             f"engine_address={address}: there is no Ray cluster that can be used ({what}); start "
             "one with `ray start --head`, or leave engine_address out"
+        ) from error
+
+
+@contextlib.contextmanager
+def _our_signals() -> Iterator[None]:
+    """Ray answers SIGTERM by ending the process at once; whoever did so before does so again."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _check_reachable(address: str) -> None:
+    """Where nobody listens Ray tries for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"engine_address={address}: nobody answers there ({error}); start a Ray cluster with "
+            "`ray start --head`, or leave engine_address out"
         ) from error
 
 
