@@ -11,7 +11,8 @@ import socket
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -19,6 +20,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import optembed_jax
 from optembed_jax.data.parallel import workers as cores
 from optembed_jax.errors import InputError
+
+_LOOK_EVERY, _GIVEN_UP_AFTER = 5, 60  # seconds
 
 _PACKAGES = ("numpy", "pyarrow", "array-record")
 """Those that make the content of prepared files."""
@@ -30,12 +33,36 @@ class Cluster:
 
     Attributes:
       workers: tasks that run at once.
-      scratch: where tasks may put files, which are deleted whatever becomes of them; None: in the
-        folder of each machine for files that do not last.
+      scratch: where tasks may put files, which are deleted whatever becomes of the tasks.
+      machines: their addresses by Ray's names for them, as they were at the beginning.
     """
 
     workers: int
-    scratch: str | None
+    scratch: pathlib.Path
+    machines: Mapping[str, str]
+
+    def wait(self, tasks: Sequence[Any]) -> set[Any]:
+        """Waits until one of some tasks has ended, at least; those that have.
+
+        What a lost machine held is made again by Ray where that can be. Where it cannot, since what
+        it was made from is gone, Ray 2.60 waits for ever.
+
+        Raises:
+          InputError: a machine was lost, and nothing ends.
+        """
+        waited = 0
+        while True:
+            done, _ = ray.wait(list(tasks), num_returns=1, timeout=_LOOK_EVERY)
+            if done:
+                return set(done)
+            waited += _LOOK_EVERY
+            alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+            lost = [name for node, name in self.machines.items() if node not in alive]
+            if lost and waited >= _GIVEN_UP_AFTER:
+                raise InputError(
+                    f"engine=ray lost machine {lost[0]} and what it held, and nothing was left "
+                    "behind; run it again"
+                )
 
 
 @contextlib.contextmanager
@@ -62,20 +89,14 @@ def connected(scratch: pathlib.Path, address: str | None, workers: int | None) -
             if not is_own:
                 _check_machines(scratch)
             found = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-            yield Cluster(found, str(scratch) if is_own else None)
+            machines = {n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}
+            yield Cluster(found, scratch, machines)
         except ray.exceptions.RayError as error:
             what = " ".join(str(error).split())[:300]
             raise InputError(
                 "engine=ray lost processes or machines more often than it tries again, and nothing "
                 f"was left behind; run it again, with fewer workers if memory was short ({what})"
             ) from error
-
-
-@contextlib.contextmanager
-def task_folder(scratch: str | None) -> Iterator[pathlib.Path]:
-    """A folder for the files of a task."""
-    with tempfile.TemporaryDirectory(prefix="optembed-", dir=scratch) as folder:
-        yield pathlib.Path(folder)
 
 
 def _start(scratch: pathlib.Path, workers: int, at_end: contextlib.ExitStack) -> None:
