@@ -32,7 +32,7 @@ from experiments.run.comparison_record import (
 )
 from experiments.run.workdir import write_json
 from optembed_jax.errors import InputError, Stopped
-from optembed_jax.rivals.registry import OPTEMBED
+from optembed_jax.rivals.registry import rival_of
 
 _LOCKS: list[int] = []
 """File descriptors of the locks that are held, which commands inherit."""
