@@ -23,9 +23,10 @@ from experiments.run.trained import (
 from optembed_jax.errors import BudgetError, InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.threshold import by_block, row_norm
+from optembed_jax.models.between import layer_of
 from optembed_jax.models.parameter_count import rows_in_budget
 from optembed_jax.rivals.registry import rival_of
-from optembed_jax.rivals.rival import Task, check
+from optembed_jax.rivals.rival import Relaxed, Task, check
 from optembed_jax.serving.kept_table import KeptTable
 from optembed_jax.storage import array_file
 
@@ -47,6 +48,11 @@ def choose(run: Run, folder: Path) -> dict[str, Any]:
             lambda block: row_norm(jnp.asarray(block), settings.model.norm), rows
         ).astype(np.float64)
 
+    def relaxed() -> Relaxed:
+        params = load_trained(run, "supernet", on_host=True).params
+        layer = {name: np.asarray(array) for name, array in layer_of(params.network).items()}
+        return Relaxed(np.asarray(params.table.rows), layer)
+
     task = Task(
         fields=prepared.fields,
         reads=np.asarray(prepared.counts if weights is None else weights, np.float64),
@@ -55,6 +61,7 @@ def choose(run: Run, folder: Path) -> dict[str, Any]:
         keeps_stand_ins=settings.model.shares_stand_in,
         trained_norms=trained_norms,
         seed=settings.seed,
+        relaxed=relaxed,
     )
     try:
         choice = check(task, rival.choose(task))
@@ -75,8 +82,15 @@ def limit_of(settings: Settings, fields: Fields) -> int:
 
     Raises:
       InputError: no budget is given where none follows from the share of the rows, or it pays for
-        less than a row.
+        less than a row; or the rival does not take what cells of the fields hold.
     """
+    rival = rival_of(settings.method)
+    several = [n for n, slots in zip(fields.names, fields.slots, strict=True) if slots > 1]
+    if rival is not None and several and not rival.takes_several:
+        raise InputError(
+            f"--method={rival.name} prunes what a field reads of one row, and field {several[0]!r} "
+            "has several values in a cell; --multi= makes each combination a value"
+        )
     if settings.model.searches_dims:
         limit = settings.search_options.limit
         if limit is None:

@@ -32,7 +32,7 @@ from experiments.run.comparison_record import (
 )
 from experiments.run.workdir import write_json
 from optembed_jax.errors import InputError, Stopped
-from optembed_jax.rivals.registry import OPTEMBED
+from optembed_jax.rivals.registry import rival_of
 
 _LOCKS: list[int] = []
 """File descriptors of the locks that are held, which commands inherit."""
@@ -173,7 +173,9 @@ def _where(grid: Grid) -> Sequence[str]:
 def _share_phases(folder: Path, grid: Grid, cell: Cell) -> None:
     """Copy phases that another run of the seed has finished with the same flags."""
     run = folder / "cells" / cell.name / "run"
-    phases = ("baseline", "supernet") if cell.method == OPTEMBED else ("baseline",)
+    rival = rival_of(cell.method)
+    has_supernet = rival is None or rival.layer is not None
+    phases = ("baseline", "supernet") if has_supernet else ("baseline",)
     for phase in phases:
         source = _finished_in(folder, grid, cell, phase)
         if source is None or (run / phase).exists():

@@ -154,6 +154,7 @@ class Exported:
         return Storage.uniform(storage, self.served.fields.num_fields, kernels)
 
     def _allocations(self) -> list[Storage]:
+        assert isinstance(self.served.index, CompactIndex), self.served.index.why_float32
         parts = bit_allocation.measured(
             self.model,
             self.params,

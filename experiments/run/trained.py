@@ -13,6 +13,7 @@ from experiments.run.settings import Settings
 from experiments.run.workdir import PHASES, Workdir
 from optembed_jax import data
 from optembed_jax.method.bag import bags_of
+from optembed_jax.models.between import with_layer
 from optembed_jax.models.forward import Params, Selection, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.parameter_count import count_parameters
@@ -114,7 +115,7 @@ def load_trained(
 
     ``on_host`` as in ``saved_state.restore``.
     """
-    model = model_of(phase, run.settings.model)
+    model = model_in(run.settings, phase)
     fields = run.prepared.fields
     params, batch_stats = abstract(model, run)
     form = chosen_by_rival(run) if phase == "retrain" else None
@@ -147,6 +148,15 @@ def chosen_by_rival(run: Run) -> KeptTable | None:
     arrays = array_file.load(run.workdir.phase_dir("choose") / CHOICE)
     found: KeptTable = rival.kept.from_arrays(arrays, run.prepared.fields)
     return found
+
+
+def model_in(settings: Settings, phase: str) -> ModelConfig:
+    """The model of a run's phase: a rival's supernet prunes nothing, and has the rival's layer."""
+    rival = rival_of(settings.method)
+    if phase != "supernet" or rival is None or rival.layer is None:
+        return model_of(phase, settings.model)
+    plain = model_of("baseline", settings.model)
+    return with_layer(plain, rival.layer(plain.latent_dim))
 
 
 def model_of(phase: str, model: ModelConfig) -> ModelConfig:

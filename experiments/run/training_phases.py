@@ -29,7 +29,7 @@ from experiments.run.trained import (
     counts,
     cut_to,
     key_of,
-    model_of,
+    model_in,
     whole_table,
 )
 from experiments.run.warm_start import MEMORY
@@ -89,7 +89,7 @@ class _Devices:
 def _devices_for(run: Run, phase: Phase, start: tuple[Params, Any] | None = None) -> _Devices:
     """How a phase is spread, that starts from ``start``, or from a full table."""
     settings, prepared = run.settings, run.prepared
-    model = model_of(phase.value, settings.model)
+    model = model_in(settings, phase.value)
     batch_size = min(settings.batch_size, prepared.num_rows["train"])
     train = settings.retrain if phase == Phase.RETRAIN else settings.train
     choice = choose(
@@ -124,9 +124,9 @@ def fit_baseline(run: Run, folder: Path, told: str, first_rows: int) -> tuple[Ep
 
 def supernet(run: Run, folder: Path) -> dict[str, Any]:
     """Train table, thresholds and network together; the record of the phase."""
-    model, fields = run.settings.model, run.prepared.fields
-    rows_in_budget(model, fields)  # Before training, not after.
     devices = _devices_for(run, Phase.SUPERNET)
+    model, fields = devices.model, run.prepared.fields
+    rows_in_budget(model, fields)  # Before training, not after.
     begun = _warm_start(run, "supernet")
     if begun is not None:
         return _train(run, folder, Phase.SUPERNET, devices, begun, whole_table(run))

@@ -1,9 +1,10 @@
 """What a rival is given, what it decides, and what the registry knows of it."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 
 from optembed_jax.errors import InputError
@@ -11,6 +12,23 @@ from optembed_jax.fields import Fields
 from optembed_jax.serving.kept_table import KeptTable, RowsAndDims
 from optembed_jax.table.score import keep_best
 from optembed_jax.table.stand_in import always_kept
+
+
+@dataclasses.dataclass(frozen=True)
+class Relaxed:
+    """What a rival has trained to choose by.
+
+    Attributes:
+      rows: float32 ``[V, D]``, of the table.
+      layer: parameters of its layer by name, on the host.
+    """
+
+    rows: np.ndarray
+    layer: Mapping[str, np.ndarray]
+
+
+def _nothing_trained() -> Relaxed:
+    raise ValueError("the rival has no layer to train")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +43,7 @@ class Task:
       keeps_stand_ins: whether each field's OOV row has to be kept (``mode_oov=shared``).
       trained_norms: makes float64 ``[V]``, the norm of each row after a plain training.
       seed: of the run, for what is drawn.
+      relaxed: gives what was trained with the rival's layer, of one that has any.
     """
 
     fields: Fields
@@ -34,6 +53,7 @@ class Task:
     keeps_stand_ins: bool
     trained_norms: Callable[[], np.ndarray]
     seed: int = 0
+    relaxed: Callable[[], Relaxed] = _nothing_trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +67,9 @@ class Rival:
       choose: decides.
       needs_baseline: whether it reads the plain model that was trained.
       kept: the form of what it keeps.
+      layer: makes what it trains between table and backbone (``models.between``) before it
+        decides, of ``D``; None of one that trains nothing.
+      takes_several: whether fields may have several values in a cell.
     """
 
     name: str
@@ -54,11 +77,13 @@ class Rival:
     choose: Callable[[Task], KeptTable]
     needs_baseline: bool = False
     kept: Any = RowsAndDims
+    layer: Callable[[int], nn.Module] | None = None
+    takes_several: bool = True
 
     @property
     def carries(self) -> bool:
         """Whether its model has a full table, whose rows another run may begin with."""
-        return self.kept is RowsAndDims
+        return self.kept is RowsAndDims and self.layer is None
 
 
 def best_rows(task: Task, scores: np.ndarray) -> RowsAndDims:

@@ -19,6 +19,7 @@ from optembed_jax.serving import network_storage
 from optembed_jax.serving.bundle_format import BundleError
 from optembed_jax.table import packing
 from optembed_jax.table.composition import Composition, composition_of, rows_read
+from optembed_jax.table.elements import ELEMENTS, are_packed, unpack
 from optembed_jax.table.sharing import join, sharing
 from optembed_jax.values.cells import MOST_WEIGHT
 
@@ -33,6 +34,15 @@ COMPOSITION = "composition"
 """What a manifest has where values read products of stored rows."""
 
 _FLOATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+
+
+def why_no_plain_tables(manifest: Mapping[str, Any]) -> str | None:
+    """Why a bundle is not of tables that other runtimes have; None where it is."""
+    if COMPOSITION in manifest:
+        return f"values share rows ({manifest[COMPOSITION]['by']})"
+    if any(field["storage"] == ELEMENTS for field in manifest["fields"]):
+        return f"rows are stored as single numbers ({ELEMENTS}; another --storage is of whole rows)"
+    return None
 
 
 def tables_of(manifest: Mapping[str, Any]) -> list[tuple[int, int]]:
@@ -71,7 +81,7 @@ def count_bytes(
       ``full_table`` in float32.
     """
     counted = dict.fromkeys(("rows", "linear", "remap", "network", "rows_padded"), 0)
-    groups = {"scale": "rows", "linear_scale": "linear"}
+    groups = {"scale": "rows", "elements": "rows", "linear_scale": "linear"}
     for name, tensor in tensors.items():
         group = name.split("/")[0]
         counted[groups.get(group, group)] += tensor.nbytes
@@ -241,6 +251,9 @@ def served(manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> di
         if bits is not None:
             name = f"rows/{number}"
             found[name] = packing.unpack(found[name], bits, field["dim"])
+        if field["storage"] == ELEMENTS:
+            kept = found.pop(f"elements/{number}")
+            found[f"rows/{number}"] = unpack(found[f"rows/{number}"], kept, field["dim"])
     arrays = sharing(*zip(*((f["dim"], f["storage"]) for f in manifest["fields"]), strict=True))
     return join(arrays, found) | network
 
@@ -339,7 +352,9 @@ def _check_field(
     """Names of the field's tensors, which are as described."""
     name, ids, rows, dim, storage = (field[k] for k in ("name", "ids", "rows", "dim", "storage"))
     found = set()
-    if dim:
+    if storage == ELEMENTS:
+        found = _check_elements(number, (rows, dim, field["numbers"]), tensors, types)
+    elif dim:
         found = _check_rows(
             f"rows/{number}", f"scale/{number}", (rows, dim), storage, tensors, types
         )
@@ -355,6 +370,25 @@ def _check_field(
     if not np.array_equal(np.unique(remap), np.arange(rows)):
         raise ValueError(f"the remap of field {name!r} does not lead to its {rows} rows")
     return found | {f"remap/{number}"}
+
+
+def _check_elements(
+    number: int,
+    counts: tuple[int, int, int],
+    tensors: Mapping[str, np.ndarray],
+    types: Mapping[str, str],
+) -> set[str]:
+    """Names of the tensors that hold single numbers of a field's rows, which are as described."""
+    names = f"rows/{number}", f"elements/{number}"
+    if any(name not in tensors for name in names):
+        raise ValueError(f"{names[0]} or {names[1]} is missing")
+    (rows, dim, kept), (numbers, bits) = counts, (tensors[name] for name in names)
+    is_typed = (types[names[0]], types[names[1]]) == ("F32", "U8")
+    if not is_typed or len(bits) != rows or not are_packed(numbers, bits, dim):
+        raise ValueError(f"{names[0]} holds no numbers of {rows} rows of {dim} columns")
+    if kept != len(numbers):
+        raise ValueError(f"{names[0]} holds {len(numbers)} numbers, not {kept!r}")
+    return set(names)
 
 
 def _check_rows(

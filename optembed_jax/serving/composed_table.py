@@ -38,6 +38,8 @@ class ComposedTable:
     dim: int
     seed: int
 
+    storage = "float32"
+
     @property
     def rows(self) -> np.ndarray:
         """All values read something, bool ``[V]``."""

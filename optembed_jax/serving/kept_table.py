@@ -62,6 +62,10 @@ class KeptTable(Protocol):
     def dims(self) -> np.ndarray:
         """Columns that the values of each field read, int32 ``[F]``."""
 
+    @property
+    def storage(self) -> str:
+        """Of rows in a bundle, where nothing else is asked for."""
+
     def numbers(self, fields: Fields) -> int:
         """Numbers of the table that are kept, linear weights apart."""
 
@@ -98,6 +102,8 @@ class RowsAndDims:
 
     rows: np.ndarray
     dims: np.ndarray
+
+    storage = "float32"
 
     def numbers(self, fields: Fields) -> int:
         """``sum_f rows_f * d_f``."""

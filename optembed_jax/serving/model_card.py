@@ -5,6 +5,7 @@ from typing import Any
 
 from optembed_jax.serving.bundle_content import COMPOSITION, tables_of
 from optembed_jax.table import packing
+from optembed_jax.table.elements import ELEMENTS
 
 _COMPOSED = (
     "Rows are shared: each value reads one of them, or a product of two, as its id says; the rows "
@@ -102,6 +103,8 @@ def _bytes(field: Mapping[str, Any]) -> int:
     """Of a field's rows as they are stored, with their scales."""
     storage, rows, dim = field["storage"], field["rows"], field["dim"]
     bits = packing.bits_of(storage)
+    if storage == ELEMENTS:
+        return int(4 * field["numbers"] + rows * -(-dim // 8))
     if bits is None:
         return int(rows * dim * (4 if storage == "float32" else 2))
     scales = 1 if packing.is_by_field(storage) else rows

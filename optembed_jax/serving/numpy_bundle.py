@@ -21,9 +21,9 @@ from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle_format import BundleError
 from optembed_jax.serving.numpy_backbones import Read, backbone_of
 from optembed_jax.table import sharing
+from optembed_jax.values.columns import as_columns
 from optembed_jax.values.description import read_description
-from optembed_jax.values.rows import RowEncoder, as_columns
-from optembed_jax.values.spelling import check_spellings
+from optembed_jax.values.rows import RowEncoder
 from optembed_jax.values.unseen import Expected, Watch, unseen_rows
 from optembed_jax.values.vocabulary_file import read_values
 
@@ -114,19 +114,13 @@ class NumpyBundle:
         columns = as_columns(rows)
         if columns is None:
             raise InputError(f"rows are {type(rows).__name__}; raw columns by name are needed")
-        plain = [
-            (number, field.source)
-            for number, field in enumerate(self._encoder.fields)
-            if field.step is None and field.rule is None and field.cells is None
-        ]
-        check_spellings(plain, self._encoder.lookup, columns, first_row)
         ids = self._encoder.encode(columns, first_row)
         unseen = unseen_rows(ids, self._offsets[:-1], self._slots)
         self._watch.add(unseen, len(ids), stacklevel)
         return ids
 
     def predict(
-        self, rows: np.ndarray | Mapping[str, Sequence[Any]], *, batch_size: int = 2048
+        self, rows: np.ndarray | Mapping[str, Sequence[Any]], *, batch_size: int = 512
     ) -> np.ndarray:
         """Click probabilities float32 ``[N]``.
 
@@ -143,7 +137,7 @@ class NumpyBundle:
         return bundle_content.probabilities(self._logits(rows, batch_size, stacklevel=4))
 
     def logits(
-        self, rows: np.ndarray | Mapping[str, Sequence[Any]], *, batch_size: int = 2048
+        self, rows: np.ndarray | Mapping[str, Sequence[Any]], *, batch_size: int = 512
     ) -> np.ndarray:
         """Logits float32 ``[N]``; arguments as of :meth:`predict`."""
         return self._logits(rows, batch_size, stacklevel=4)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from optembed_jax.errors import InputError
 from optembed_jax.serving.bundle import Bundle
-from optembed_jax.serving.bundle_content import COMPOSITION
+from optembed_jax.serving.bundle_content import why_no_plain_tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Target:
                 f"--format={self.name}: {model} is a backbone of its user's own, whose arithmetic "
                 "is known to JAX alone; Bundle serves it"
             )
-        if COMPOSITION in bundle.manifest:
-            by = bundle.manifest[COMPOSITION]["by"]
+        reason = why_no_plain_tables(bundle.manifest)
+        if reason is not None:
             raise InputError(
-                f"--format={self.name} has no rows that values share ({by}); serve the bundle "
-                "itself, with JAX or with NumPy"
+                f"--format={self.name} has no such tables: {reason}; serve the bundle itself, with "
+                "JAX or with NumPy"
             )
         told: str = module.write(bundle, path, takes_ids)
         return told

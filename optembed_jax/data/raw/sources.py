@@ -222,9 +222,9 @@ def _partition_of(folders: pathlib.PurePath) -> tuple[tuple[str, str | None], ..
     found: list[tuple[str, str | None]] = []
     for folder in folders.parts:
         name, equals, value = folder.partition("=")
-        if equals and name:
+        if equals and name.strip():
             text = urllib.parse.unquote(value)
-            found.append((name, None if text in (_NO_VALUE, "") else text))
+            found.append((name.strip(), None if text in (_NO_VALUE, "") else text))
     return tuple(found)
 
 

@@ -1,4 +1,6 @@
 import datetime
+import decimal
+import uuid
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +35,46 @@ from optembed_jax.values.text import text_of
 )
 def test_as_strings(column, expected):
     assert columnar.as_strings(column).to_pylist() == expected
+
+
+MONEY = [decimal.Decimal("1.50"), None, decimal.Decimal("-20.00"), decimal.Decimal("1.50")]
+KEYS = [uuid.UUID(int=number) for number in (1, 2**127 + 5)]
+
+
+@pytest.mark.parametrize("kind", ["decimal32", "decimal64", "decimal128", "decimal256"])
+def test_decimals_of_every_width(kind):
+    if not hasattr(pa, kind):
+        pytest.skip(f"this pyarrow has no {kind}")
+    column = pa.array(MONEY, getattr(pa, kind)(6, 2))
+    for array in (column, column.dictionary_encode() if kind == "decimal128" else column):
+        assert columnar.as_strings(array).to_pylist() == ["1.5", None, "-20", "1.5"]
+
+
+def test_a_type_that_is_another_one_underneath_has_the_texts_of_its_values(tmp_path):
+    stored = pa.array([key.bytes for key in KEYS] + [None], pa.binary(16))
+    of_uuid = pa.ExtensionArray.from_storage(pa.uuid(), stored)
+    of_bool = pa.ExtensionArray.from_storage(pa.bool8(), pa.array([1, 0, None], pa.int8()))
+    table = pa.table({"key": of_uuid, "flag": of_bool})
+    pq.write_table(table, tmp_path / "a.parquet")
+    read = pq.read_table(tmp_path / "a.parquet")
+    for own in (table, read):
+        texts = columnar.as_strings(own["key"].combine_chunks()).to_pylist()
+        assert texts == [str(KEYS[0]), str(KEYS[1]), None] == column_texts("key", own["key"], 0)
+        flags = columnar.as_strings(own["flag"].combine_chunks()).to_pylist()
+        assert flags == ["true", "false", None] == column_texts("flag", own["flag"], 0)
+    vectors = pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((2, 3)))
+    with pytest.raises(InputError, match="cannot be read as text"):
+        columnar.as_strings(vectors)
+
+
+def test_a_column_is_not_taken_for_one_whose_name_goes_on_with_a_point(tmp_path):
+    """By ``user`` Parquet finds ``user.since`` too, of a type that would be refused."""
+    path = tmp_path / "a.parquet"
+    since = pa.array([7], pa.duration("s"))
+    pq.write_table(pa.table({"user.since": since, "user": ["u1"]}), path)
+    source = columnar.ParquetSource((RawFile(path),), ("user",))
+    (block,) = source.blocks()
+    assert {k: v.to_pylist() for k, v in source.read(block).columns.items()} == {"user": ["u1"]}
 
 
 def test_as_array_of_anything():
