@@ -28,6 +28,20 @@ def test_the_full_table(fields):
     assert full.total == 48 + 12 + 81
 
 
+@pytest.mark.parametrize(
+    ("model", "network"),
+    [
+        # Query, key and value of 2 heads and the residual, of 4 inputs and twice of 64; the logit.
+        ("autoint", (4 + 64 + 64) * (6 * 32 + 64) + (12 * 5 + 5 + 10) + (3 * 64 + 5 + 1)),
+        ("dlrm", (3 * 5 + 5 + 10) + (5 + 1)),
+        ("finalmlp", 2 * (12 + 12 * 5 + 5 + 10) + 5 * 5 + (10 + 1)),
+    ],
+)
+def test_networks_are_counted_whole(fields, model, network):
+    full = count(fields, model=model, mode="none")
+    assert (full.network, full.linear, full.total) == (network, 0, 48 + network)
+
+
 def test_rows_and_columns_kept(fields):
     kept = count(fields, ROWS, DIMS, model="deepfm", mode_oov="oov")
     assert kept.table == 2 * 3 + 4 * 1 + 0 * 2
