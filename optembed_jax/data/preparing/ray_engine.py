@@ -185,8 +185,9 @@ def open_ray(
     Raises:
       InputError: the cluster cannot be used, or was lost; the message says why.
     """
-    with ray_cluster.connected(scratch, address, workers) as cluster:
-        yield RayEngine(folder, cluster)
+    # Workers have working folders of their own.
+    with ray_cluster.connected(scratch.resolve(), address, workers) as cluster:
+        yield RayEngine(folder.resolve(), cluster)
 
 
 def _task(function: Callable[..., Any], returns: int) -> Any:
