@@ -33,6 +33,7 @@ from experiments.run.exported import Exported, Served
 from experiments.run.feature_report import worth_of
 from experiments.run.phases import phases_of
 from experiments.run.trained import Run, Trained, load_trained, model_in
+from experiments.run.workdir import Workdir
 from optembed_jax import data, metrics
 from optembed_jax.data.options import PATH_OPTIONS
 from optembed_jax.data.prepared import encoder_of
@@ -95,7 +96,9 @@ def main() -> None:
     place = path_of(project_flags.required(project_flags.BUNDLE))
     summary = _summary_of(workdir)
     # Where nothing is said of cells with several values there are none.
-    project_flags.adopt({"multi": [], **summary["flags"]})
+    # Its files are where they were, whatever the current folder.
+    where = Workdir(workdir).data_flags()
+    project_flags.adopt({"multi": [], **summary["flags"], **where})
     run = runs.open_run()
     phase = _phase(phases_of(run.settings))
     result = run.workdir.require(phase, "export")

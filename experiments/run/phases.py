@@ -142,7 +142,14 @@ def run_phase(run: Run, phase: str) -> None:
     processes.stop_if_asked(f"the {phase} phase")
     started = time.monotonic()
     data = run.prepared
-    folder = run.workdir.start(phase, flags, run.settings.dataset, data.fingerprint, data.options)
+    folder = run.workdir.start(
+        phase,
+        flags,
+        run.settings.dataset,
+        data.fingerprint,
+        data.options,
+        run.settings.data_dir,
+    )
     trained_under.note(folder)
     record = _PHASES[phase](run, folder)
     record["versions"] = trained_under.noted(folder)

@@ -268,7 +268,9 @@ def open_warm_start(
     model = ModelConfig(**{**had, "model": settings.model.model})  # Perhaps a module of one's own.
     for name in _SAME:
         _check_same(path, name, getattr(settings.model, name), getattr(model, name))
-    before = catalog.with_vocabulary(dataset, settings.data_dir, fingerprint)
+    places = dict.fromkeys((settings.data_dir, data.get("data_dir") or settings.data_dir))
+    found = (catalog.with_vocabulary(dataset, place, fingerprint) for place in places)
+    before = next(filter(None, found), None)
     if before is None:
         raise InputError(
             f"the data that warm_start {path} was trained on are not in --data_dir="

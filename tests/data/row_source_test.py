@@ -43,7 +43,9 @@ def test_rows_and_blocks_are_those_of_the_reader(prepared, split):
     expected = read(prepared, split)
     rows, parts = RowSource(prepared, split), BlockSource(prepared, split)
     assert len(rows) == len(expected[0]) == prepared.num_rows[split]
-    assert_equal([np.stack(own) for own in zip(*(rows[n] for n in range(len(rows))))], expected)
+    assert_equal(
+        [np.stack(own) for own in zip(*(rows[n] for n in range(len(rows))), strict=True)], expected
+    )
     held = [parts[number] for number in range(len(parts))]
     assert max(len(part.labels) for part in held) <= 1024
     assert_equal([np.concatenate(own) for own in zip(*held, strict=True)], expected)
@@ -59,7 +61,8 @@ def test_weights_are_those_of_the_rows(tmp_path):
     weighted = data.prepare("table", options, tmp_path / "data")
     rows, expected = RowSource(weighted, "train"), read(weighted)
     assert set(expected[2]) == {1, 2, 3, 4}
-    assert_equal([np.stack(own) for own in zip(*(rows[n] for n in range(len(rows))))], expected)
+    every = map(rows.__getitem__, range(len(rows)))
+    assert_equal([np.stack(own) for own in zip(*every, strict=True)], expected)
 
 
 def test_there_is_no_row_before_the_first_or_behind_the_last(prepared):
@@ -80,7 +83,7 @@ def test_a_source_is_known_again_by_its_rows(prepared):
 def test_other_processes_and_threads_read_the_same(prepared):
     source, expected = RowSource(prepared, "train"), read(prepared)
     source[0]  # What is open and remembered stays here.
-    sent = pickle.loads(pickle.dumps(source))
+    sent = pickle.loads(pickle.dumps(source))  # noqa: S301
     found = {}
 
     def look(start):
