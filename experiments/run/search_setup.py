@@ -82,7 +82,11 @@ def _margins(model: ModelConfig, supernet: Trained, fields: Fields) -> np.ndarra
 def space_of(run: Run, masks: Masks, limit: int | None) -> SearchSpace:
     """Dimensions, and masks where there are several; a vector that pruned ids read counts.
 
-    Rows count as the hardware stores them that the search is for.
+    Rows count as the hardware stores them that the search is for; or as a bundle has them, where
+    those are counted.
+
+    Raises:
+      InputError: the limit is below the smallest bundle.
     """
     model, fields = run.settings.model, run.prepared.fields
     options = run.settings.search_options
@@ -91,12 +95,38 @@ def space_of(run: Run, masks: Masks, limit: int | None) -> SearchSpace:
         np.array(fields.sizes, np.int64) if mask is None else fields.rows_per_field(mask)
         for mask in masks.rows
     ]
+    cost = run.bundle_cost
+    if cost is not None:
+        counted = np.stack(rows) + beside
+        left = [cost.beside(of_mask) for of_mask in counted]
+        if limit is not None:
+            least = min(
+                own + int((of_mask + cost.per_dim).sum())
+                for own, of_mask in zip(left, counted, strict=True)
+            )
+            if limit < least:
+                raise InputError(
+                    f"--max_bundle_bytes={cost.told(limit):,} cannot be kept: with one column "
+                    f"for each field the rows that are kept take about {cost.told(least):,} bytes; "
+                    "raise it, or keep fewer rows (--row_keep, --keep_rates)"
+                )
+        return SearchSpace(
+            counted, model.latent_dim, limit, per_dim=cost.per_dim, beside=tuple(left)
+        )
     return SearchSpace(
         budget.padded(np.stack(rows) + beside, options.rows_multiple),
         model.latent_dim,
         limit,
         options.dims_multiple,
     )
+
+
+def limit_of(run: Run) -> int | None:
+    """What a candidate of the run's search may cost; None does not bound it."""
+    options = run.settings.search_options
+    if options.max_bundle_bytes is None or run.bundle_cost is None:
+        return options.limit
+    return run.bundle_cost.limit(options.max_bundle_bytes)
 
 
 def fitness_of(
@@ -174,16 +204,20 @@ def check_budget(model: ModelConfig, options: SearchOptions, fields: Fields) -> 
     """
     if not model.searches_dims or options.limit is None:
         return
-    if options.keep_rates and model.prunes_rows:
-        count = max(1, round(min(options.keep_rates) * fields.num_features))
-    elif model.learns_thresholds:
+    if model.learns_thresholds and not options.keep_rates:
         return
-    else:
-        count = rows_in_budget(model, fields)
+    count = least_rows(model, options, fields)
     # Which rows is not known yet, and need not be: with one dimension each, only their number. Of
     # every field at least one block of them is paid for.
     count = max(count, fields.num_fields * options.rows_multiple)
     budget.check_limit(np.array([count]), options.limit, options.dims_multiple)
+
+
+def least_rows(model: ModelConfig, options: SearchOptions, fields: Fields) -> int:
+    """Rows of the smallest mask that a search may choose, where thresholds do not say which."""
+    if options.keep_rates and model.prunes_rows:
+        return max(1, round(min(options.keep_rates) * fields.num_features))
+    return rows_in_budget(model, fields)
 
 
 def rule_names(space: SearchSpace, limit: int) -> list[tuple[str, np.ndarray]]:

@@ -101,3 +101,23 @@ def test_the_best_candidate_is_that_of_the_best_mask_that_can_meet_the_limit(lim
         assert limit is None or space.parameters(found) <= limit
         one = SearchSpace(TWO[:1], 8)
         assert one.best(of_dims, np.zeros(1)).tolist() == (of_dims.argmax(axis=1) + 1).tolist()
+
+
+def test_a_dimension_may_cost_more_than_its_rows_and_a_mask_more_than_its_dimensions():
+    space = SearchSpace(TWO, 16, 1500, per_dim=7, beside=(400, 90))
+    candidates = space.draw(jax.random.key(2), 200)
+    dims, mask = candidates[:, :3].astype(int), candidates[:, 3] - 1
+    expected = [
+        [400, 90][m] + sum((rows + 7) * dim for rows, dim in zip(TWO[m], own, strict=True))
+        for m, own in zip(mask.tolist(), dims.tolist(), strict=True)
+    ]
+    assert space.cost(candidates).tolist() == expected
+    assert max(expected) <= 1500 and set(mask.tolist()) == {0, 1}
+    assert space.size_range[0] == min(400 + TWO[0].sum() + 21, 90 + TWO[1].sum() + 21)
+    assert space.size_range[1] == 1500
+    for found in [*space.rule_candidates((700, 1500)), space.best(np.ones((3, 16)), np.ones(2))]:
+        assert space.cost(found) <= 1500
+    # Nothing beside the table: the cost is its parameters.
+    assert (SearchSpace(TWO, 16).cost(candidates) == space.parameters(candidates)).all()
+    with pytest.raises(InputError, match="below the smallest table"):
+        SearchSpace(ONE, 16, 400 + int(ONE.sum()) + 20, per_dim=7, beside=(400,))
