@@ -8,7 +8,7 @@ from experiments.run.search_setup import least_rows
 from experiments.run.settings import Settings
 from optembed_jax import data
 from optembed_jax.data.prepared import encoder_of
-from optembed_jax.errors import InputError
+from optembed_jax.errors import BudgetError, InputError
 from optembed_jax.fields import Fields
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.rivals.registry import OPTEMBED
@@ -25,7 +25,8 @@ def planned(settings: Settings, prepared: data.PreparedData) -> tuple[Settings, 
     any limit is of bundles too. The cost is None where tables are counted, or nothing is chosen.
 
     Raises:
-      InputError: the limit is below the smallest bundle, or nothing can keep to it.
+      BudgetError: the limit is below the smallest bundle.
+      InputError: nothing here can keep to it.
     """
     options, model, fields = settings.search_options, settings.model, prepared.fields
     limit = options.max_bundle_bytes
@@ -66,7 +67,7 @@ def _check(limit: int, cost: BundleCost, settings: Settings, fields: Fields) -> 
     """Refuses a limit that no choice could keep to.
 
     Raises:
-      InputError: it is below the smallest bundle.
+      BudgetError: it is below the smallest bundle.
     """
     model, options = settings.model, settings.search_options
     sizes = np.array(fields.sizes, np.int64)
@@ -79,7 +80,7 @@ def _check(limit: int, cost: BundleCost, settings: Settings, fields: Fields) -> 
     dim = 1 if model.searches_dims else model.latent_dim
     least = int(np.ceil(cost.bytes(rows, np.full(len(sizes), dim))))
     if limit < least:
-        raise InputError(
+        raise BudgetError(
             f"--max_bundle_bytes={limit:,} cannot be kept: the smallest bundle of this model, of "
             f"{int(rows.sum()):,} rows in {len(sizes)} fields with {dim} columns each, takes about "
             f"{least:,} bytes, {cost.fixed:,} of them for all that is neither rows nor columns; "

@@ -9,7 +9,7 @@ import numpy as np
 from experiments.run.search_options import SearchOptions
 from experiments.run.trained import Run, Trained, cut_to, load_trained
 from optembed_jax.devices.choice import choose
-from optembed_jax.errors import InputError
+from optembed_jax.errors import BudgetError, InputError
 from optembed_jax.fields import Fields
 from optembed_jax.fitness.candidate_devices import over_devices, rows_read
 from optembed_jax.fitness.masked import over_masks
@@ -86,7 +86,7 @@ def space_of(run: Run, masks: Masks, limit: int | None) -> SearchSpace:
     those are counted.
 
     Raises:
-      InputError: the limit is below the smallest bundle.
+      BudgetError: the limit is below the smallest bundle.
     """
     model, fields = run.settings.model, run.prepared.fields
     options = run.settings.search_options
@@ -105,10 +105,11 @@ def space_of(run: Run, masks: Masks, limit: int | None) -> SearchSpace:
                 for own, of_mask in zip(left, counted, strict=True)
             )
             if limit < least:
-                raise InputError(
-                    f"--max_bundle_bytes={cost.told(limit):,} cannot be kept: with one column "
-                    f"for each field the rows that are kept take about {cost.told(least):,} bytes; "
-                    "raise it, or keep fewer rows (--row_keep, --keep_rates)"
+                wanted = options.max_bundle_bytes or cost.told(limit)
+                raise BudgetError(
+                    f"--max_bundle_bytes={wanted:,} cannot be kept: with one column for each field "
+                    f"the rows that are kept take about {cost.told(least):,} bytes; raise it, or "
+                    "keep fewer rows (--row_keep, --keep_rates)"
                 )
         return SearchSpace(
             counted, model.latent_dim, limit, per_dim=cost.per_dim, beside=tuple(left)

@@ -354,7 +354,8 @@ def _array(name: str, values: Sequence[Any], first_row: int) -> pa.Array:
 def _are_few(rows: Mapping[str, Any], sources: Sequence[str]) -> bool:
     """Whether rows are rather read value by value."""
     column = rows.get(sources[0], ())
-    if not hasattr(column, "__len__") or len(column) <= _FEW_ROWS:
+    is_one = not hasattr(column, "__len__") or getattr(column, "shape", None) == ()
+    if is_one or len(column) <= _FEW_ROWS:
         return True
     return len(column) <= _SOME_TEXTS and all(_seems_text(rows.get(source)) for source in sources)
 

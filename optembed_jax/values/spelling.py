@@ -63,7 +63,7 @@ def _typed_rows(values: Any) -> Sequence[int]:
     """The rows whose values are neither texts nor integers."""
     if type(values) is list and _USUAL.issuperset(map(type, values)):
         return ()
-    if not hasattr(values, "__len__"):
+    if not hasattr(values, "__len__") or getattr(values, "shape", None) == ():
         return ()
     if hasattr(values, "to_pylist"):
         kind = str(values.type).removeprefix("dictionary<values=")

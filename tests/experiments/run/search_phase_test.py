@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from experiments.run import search_phase
+from experiments.run import cli, search_phase
 from optembed_jax.storage import array_file
 
 HALF = 4 * 31 // 2
@@ -38,7 +38,7 @@ def test_one_number_bounds_the_final_table(start, workdir, result):
 
 
 def test_a_bundle_can_be_bounded_in_place_of_its_table(start, workdir, result, capsys):
-    assert start("search", workdir, max_bundle_bytes=9_000) == 2
+    assert start("search", workdir, max_bundle_bytes=9_000) == cli.BUDGET_REFUSED
     assert "--max_bundle_bytes=9,000 cannot be kept" in capsys.readouterr().err
     assert start("search", workdir, search="pareto") == 0
     least, *_, largest = (point["bundle_bytes"] for point in result(workdir, "search")["front"])
@@ -51,7 +51,8 @@ def test_a_bundle_can_be_bounded_in_place_of_its_table(start, workdir, result, c
 
 def test_a_budget_can_be_counted_as_sparse_cores_store_tables(start, workdir, result, capsys):
     """Two SparseCores store rows by 16 and columns by 8, which is all that there are here."""
-    assert start("search", workdir, max_table_parameters=4 * 16 * 8 - 1, pad_for="v6e-1") == 2
+    refused = {"max_table_parameters": 4 * 16 * 8 - 1, "pad_for": "v6e-1"}
+    assert start("search", workdir, **refused) == cli.BUDGET_REFUSED
     assert "its 64 rows with one dimension each, counted as 8, are 512" in capsys.readouterr().err
     assert start("search", workdir, max_table_parameters=4 * 32 * 8, pad_for="v6e-1") == 0
     found = result(workdir, "search")
