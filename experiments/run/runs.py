@@ -4,7 +4,7 @@ import dataclasses
 import io
 from collections.abc import Callable
 
-from experiments.run import flags, processes, report, report_page
+from experiments.run import deterministic, flags, processes, report, report_page
 from experiments.run.choose_phase import limit_of
 from experiments.run.phases import phase_flags, phases_asked, run_phase
 from experiments.run.progress import DataProgress, Progress
@@ -14,12 +14,16 @@ from experiments.run.tune_phase import with_chosen
 from experiments.run.warm_start import open_warm_start
 from experiments.run.workdir import Workdir
 from optembed_jax import data
+from optembed_jax.data.raw.sources import NoFiles
+from optembed_jax.errors import InputError
 from optembed_jax.rivals.registry import OPTEMBED
 
 
 def open_run() -> Run:
     """Check the flags and the workdir, prepare the data set; nothing is written to the workdir."""
     settings, workdir = flags.settings(), Workdir(flags.workdir())
+    if settings.deterministic:
+        deterministic.ask_for()
     processes.connect(
         flags.DISTRIBUTED.value,
         flags.COORDINATOR_ADDRESS.value,
@@ -28,9 +32,18 @@ def open_run() -> Run:
     )
     progress = Progress(None if processes.is_first() else io.StringIO())
     begun_with = workdir.fingerprint()
-    prepared = data.prepare(
-        settings.dataset, settings.data, settings.data_dir, DataProgress(progress), begun_with
-    )
+    try:
+        prepared = data.prepare(
+            settings.dataset, settings.data, settings.data_dir, DataProgress(progress), begun_with
+        )
+    except NoFiles as error:
+        if begun_with is None:
+            raise
+        raise InputError(
+            f"the data that workdir {workdir.path} was begun with are not in --data_dir="
+            f"{settings.data_dir}; say where they are now, or correct the path of the raw files: "
+            f"{error}"
+        ) from error
     for line in prepared.surprises():
         progress.say(f"warning: {line}")
     for line in prepared.left_out():

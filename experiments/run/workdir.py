@@ -23,6 +23,7 @@ from typing import Any
 from etils.epath import Path, PathLike
 
 from experiments.run import processes
+from optembed_jax.data.options import PATH_OPTIONS
 from optembed_jax.errors import InputError
 from optembed_jax.storage import barrier
 from optembed_jax.storage.object_store import in_bucket, write_whole
@@ -36,7 +37,7 @@ AS_TOLD = ("baseline", "supernet", "search", "choose", "retrain", "verify", "tun
 _BUILT_ON = {
     "tune": ("baseline", "supernet", "search", "retrain", "verify", "choose"),
     "baseline": (),
-    "supernet": ("search", "retrain", "verify"),
+    "supernet": ("search", "choose", "retrain", "verify"),
     "search": ("retrain", "verify"),
     "choose": ("retrain",),
     "retrain": ("verify",),
@@ -45,7 +46,10 @@ _BUILT_ON = {
 FORMAT = 3
 """Of the folder. Raised where flags or states of an older version no longer serve."""
 
-_UNRECORDED = {"table_optimiser": "adam", "pooling": "mean", "method": "optembed"}
+_UNRECORDED = {
+    **{"table_optimiser": "adam", "pooling": "mean", "method": "optembed"},
+    **{"attention_heads": 2, "attention_units": 32},
+}
 """What older folders of this format do not record, because there was no choice."""
 
 UNDER_WAY = "finalists"
@@ -110,14 +114,30 @@ class Workdir:
         Raises:
           InputError: the record cannot be read.
         """
+        found = self._data()
+        return None if found is None else str(found["fingerprint"])
+
+    def data_flags(self) -> dict[str, Any]:
+        """Where the raw files and the prepared data were when the run was begun, by flags' names.
+
+        Raises:
+          InputError: the record cannot be read.
+        """
+        found = self._data() or {}
+        paths = {name: (found.get("options") or {}).get(name) for name in PATH_OPTIONS}
+        every = {**paths, "data_dir": found.get("data_dir")}
+        return {name: path for name, path in every.items() if path is not None}
+
+    def _data(self) -> dict[str, Any] | None:
         path = self.path / "data.json"
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return str(found["fingerprint"])
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            _ = found["fingerprint"]
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} cannot be read ({error!r}); use another --workdir") from error
+        return found
 
     def check_data(
         self, dataset: str, fingerprint: str, options: Mapping[str, Any] | None = None
@@ -146,7 +166,7 @@ class Workdir:
                 f"now {FORMAT}), whose flags and states differ; use another --workdir, or that "
                 "version to go on with it"
             )
-        before = recorded.pop("options", None)
+        before, _ = recorded.pop("options", None), recorded.pop("data_dir", None)
         if recorded != {"dataset": dataset, "fingerprint": fingerprint}:
             what = f"data set {dataset!r}"
             if recorded.get("dataset") == dataset:
@@ -205,29 +225,28 @@ class Workdir:
         dataset: str,
         fingerprint: str,
         options: Mapping[str, Any] | None = None,
+        data_dir: PathLike | None = None,
     ) -> Path:
         """The folder of a phase: empty where it starts, as it was left where it goes on.
 
-        The flags have passed :meth:`check_flags`; they and the data set are recorded.
+        The flags have passed :meth:`check_flags`; they and the data set are recorded, and where
+        that lies, so that the folder says all that an export needs.
         """
         if processes.is_first():
-            self._start(phase, flags, dataset, fingerprint, options)
+            told: dict[str, Any] = {"dataset": dataset, "fingerprint": fingerprint}
+            if options is not None:
+                told["options"] = dict(options)
+            if data_dir is not None:
+                told["data_dir"] = str(Path(data_dir).expanduser().resolve())
+            self._start(phase, flags, told)
         barrier.wait(f"{phase} begins")
         return self.phase_dir(phase)
 
-    def _start(
-        self,
-        phase: str,
-        flags: Mapping[str, Any],
-        dataset: str,
-        fingerprint: str,
-        options: Mapping[str, Any] | None,
-    ) -> None:
+    def _start(self, phase: str, flags: Mapping[str, Any], told: Mapping[str, Any]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         data = self.path / "data.json"
         if not data.exists():
-            told = {"dataset": dataset, "fingerprint": fingerprint, "format": FORMAT}
-            write_json(data, told if options is None else {**told, "options": dict(options)})
+            write_json(data, {**told, "format": FORMAT})
         folder = self.phase_dir(phase)
         if self.begun_with(phase) is None:
             folder.rmtree(missing_ok=True)

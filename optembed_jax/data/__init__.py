@@ -17,11 +17,13 @@ from optembed_jax.data.prepared import PreparedData
 from optembed_jax.data.preparing.engines import EngineOptions
 from optembed_jax.data.progress import Progress
 from optembed_jax.data.reader import Batch, Reader
+from optembed_jax.data.row_source import BlockSource, RowSource
 from optembed_jax.data.vocabulary import FieldVocabulary, RawValue, Vocabulary
 
 __all__ = [
     "DATASETS",
     "Batch",
+    "BlockSource",
     "DataOptions",
     "EngineOptions",
     "FieldVocabulary",
@@ -29,6 +31,7 @@ __all__ = [
     "Progress",
     "RawValue",
     "Reader",
+    "RowSource",
     "Vocabulary",
     "changed_file",
     "load",

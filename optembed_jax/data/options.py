@@ -174,11 +174,14 @@ class DataOptions:
             value = getattr(self, name) or ()
             if isinstance(value, str):
                 raise InputError(f"{name}: give a list of column names, not the string {value!r}")
-            object.__setattr__(self, name, tuple(value))
+            object.__setattr__(self, name, _names(value))
+        for name in ("label", "time_column", "group", "weight"):
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, value.strip())
         if self.multi is not None:
             if isinstance(self.multi, str):
                 raise InputError(f"multi: give a list of column names, not {self.multi!r}")
-            object.__setattr__(self, "multi", tuple(self.multi))
+            object.__setattr__(self, "multi", _names(self.multi))
             repeated = sorted({name for name in self.multi if self.multi.count(name) > 1})
             if repeated:
                 raise InputError(f"multi names column {repeated[0]!r} twice")
@@ -234,6 +237,11 @@ class DataOptions:
     def multi_of(self, dataset: str) -> tuple[str, ...]:
         """The columns of a data set whose cells hold several values."""
         return MULTI.get(dataset, ()) if self.multi is None else tuple(self.multi)
+
+
+def _names(given: Sequence[str]) -> tuple[str, ...]:
+    """Columns' names without the blanks around them, as they are found in files."""
+    return tuple(name.strip() for name in given)
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -18,6 +18,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optembed_jax.errors import InputError
 from optembed_jax.exchange.batch_axis import BatchAxis
@@ -26,7 +27,7 @@ from optembed_jax.method.bag import Bags
 from optembed_jax.method.embedding import init_table
 from optembed_jax.method.row_axis import PER_ROW, WithRows
 from optembed_jax.models import make_backbone
-from optembed_jax.models.layers import Embedded
+from optembed_jax.models.layers import Embedded, in_dtype
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import predicting
 from optembed_jax.models.own_backbone import (
@@ -182,6 +183,8 @@ def backbone(config: ModelConfig, batch_axis: BatchAxis | None = None) -> nn.Mod
         mlp_dims=config.mlp_dims,
         dropout=config.dropout,
         cross_layers=config.cross_layers,
+        attention_heads=config.attention_heads,
+        attention_units=config.attention_units,
         batch_axis=batch_axis,
     )
 
@@ -229,6 +232,18 @@ def check_width(config: ModelConfig, table: Any) -> None:
         )
 
 
+def _check_rows(params: Params, selection: Embeds, ids: Any) -> None:
+    if not isinstance(selection, Selection) or not np.size(ids):
+        return
+    rows = jnp.shape(params.table.rows)[0]
+    low, high = int(np.min(ids)), int(np.max(ids))
+    if low < 0 or high >= rows:
+        raise InputError(
+            f"ids from {low} to {high} are not all rows of the table, which has {rows}; those of "
+            "fields with several values need Selection(bags=bags_of(fields, pooling))"
+        )
+
+
 def view_of(config: ModelConfig, params: Params, selection: Selection) -> RowView:
     """How a model sees the rows of its table, but for the columns.
 
@@ -264,7 +279,7 @@ def forward(
       config: the model.
       params: its parameters.
       batch_stats: its running batch statistics.
-      ids: int32 ``[B, F]``.
+      ids: int32 ``[B, F]``; of bags as of :func:`embed`.
       selection: the part of the table to read, or the index of a compact one.
       train: use and update batch statistics, apply dropout.
       dropout_key: PRNG key, needed in training with dropout.
@@ -272,7 +287,13 @@ def forward(
 
     Returns:
       Logits float32 ``[B]`` and the batch statistics, updated when training.
+
+    Raises:
+      InputError: ids are no rows of the table, as slots without a value are where the selection
+        does not say that there are bags. Not under ``jit``, where they are not known.
     """
+    if selection.bags is None and not isinstance(ids, jax.core.Tracer):
+        _check_rows(params, selection, ids)
     embedded, linear = embed(config, params, ids, selection)
     return logits_of(
         config,
@@ -300,10 +321,12 @@ def logits_of(
 ) -> tuple[jax.Array, Any]:
     """What the backbone makes of what it reads; arguments and outcome as of :func:`forward`.
 
-    And ``weights`` float ``[B]``, by which batch statistics count the examples; None: all alike.
+    It reads ``embedded`` in the config's ``compute_dtype``. And ``weights`` float ``[B]``, by which
+    batch statistics count the examples; None: all alike.
     """
     variables = {"params": network, "batch_stats": batch_stats}
     module = backbone(config, batch_axis)
+    embedded = in_dtype(embedded, config.compute_dtype)
     if not train:
         logits: Any = module.apply(variables, embedded, linear, train=False)
         return logits, batch_stats

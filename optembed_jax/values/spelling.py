@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from optembed_jax.errors import InputError
+from optembed_jax.values.columns import column_texts
 from optembed_jax.values.lookup import Lookup
-from optembed_jax.values.rows import column_texts
 from optembed_jax.values.rule import TEXT
 
 _USUAL = frozenset((str, int, type(None)))
@@ -63,7 +63,7 @@ def _typed_rows(values: Any) -> Sequence[int]:
     """The rows whose values are neither texts nor integers."""
     if type(values) is list and _USUAL.issuperset(map(type, values)):
         return ()
-    if not hasattr(values, "__len__"):
+    if not hasattr(values, "__len__") or getattr(values, "shape", None) == ():
         return ()
     if hasattr(values, "to_pylist"):
         kind = str(values.type).removeprefix("dictionary<values=")

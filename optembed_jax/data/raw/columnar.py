@@ -1,6 +1,7 @@
 """Rows from Parquet files and from tables in memory; see `optembed_jax.data.raw.sources.Source`."""
 
 import dataclasses
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +15,7 @@ from optembed_jax.data.raw.missing import null_where
 from optembed_jax.data.raw.sources import Block, RawFile, RawRows
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import MARK, WEIGHT_MARK, Cells
-from optembed_jax.values.rows import unmasked
+from optembed_jax.values.columns import unmasked
 from optembed_jax.values.text import arrow_time_texts, check_texts, text_of
 
 BLOCK_ROWS = 2**17
@@ -52,10 +53,16 @@ class ParquetSource:
             size = file.path.stat().st_size
             line = 1
             try:
-                with pq.ParquetFile(file.path) as parquet:
-                    check_columns(parquet.schema_arrow, self.wanted, str(file.path), self.cells)
+                texts = self._texts(pq.read_schema(file.path))
+                with pq.ParquetFile(file.path, read_dictionary=texts) as parquet:
+                    schema = parquet.schema_arrow
+                    check_columns(schema, self.wanted, str(file.path), self.cells)
                     total = parquet.metadata.num_rows
-                    for batch in parquet.iter_batches(BLOCK_ROWS, columns=list(self.wanted)):
+                    stored = {name.strip(): name for name in schema.names}
+                    own = [stored[name] for name in self.wanted]
+                    for read in parquet.iter_batches(BLOCK_ROWS, columns=own):
+                        # By a name Parquet also finds columns whose name goes on with a point.
+                        batch = read.select(own).rename_columns(list(self.wanted))
                         done = before + size * (line - 1 + batch.num_rows) // max(total, 1)
                         end = row + batch.num_rows
                         yield Block(number, batch, line, row, end, done)
@@ -65,6 +72,16 @@ class ParquetSource:
             if line == 1 and not self.may_be_empty:
                 raise InputError(f"{file.path} holds no rows")
             before += size
+
+    def _texts(self, schema: pa.Schema) -> list[str]:
+        """The wanted columns of texts, which are taken as the dictionaries that files hold."""
+        return [
+            field.name
+            for field in schema
+            if field.name.strip() in self.wanted
+            and field.name.strip() not in self.cells
+            and (pa.types.is_string(field.type) or pa.types.is_large_string(field.type))
+        ]
 
     def read(self, block: Block) -> RawRows:
         """Decodes a block: every column as strings."""
@@ -112,14 +129,13 @@ def check_columns(
     Raises:
       InputError: naming the column, and the columns that there are.
     """
+    names = [name.strip() for name in schema.names]
     for name in wanted:
-        found = schema.names.count(name)
+        found = names.count(name)
         if found != 1:
             what = "no" if found == 0 else "more than one"
-            raise InputError(
-                f"{where} has {what} column {name!r}; it has {', '.join(schema.names)}"
-            )
-        kind = schema.field(name).type
+            raise InputError(f"{where} has {what} column {name!r}; it has {', '.join(names)}")
+        kind = schema.field(names.index(name)).type
         if name in cells:
             has_items = is_list(kind) or (cells[name].weighted and is_list_of_pairs(kind))
             if pa.types.is_nested(kind) and not has_items:
@@ -200,6 +216,8 @@ def as_strings(column: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(kind):
         column = column.dictionary_decode()
         kind = column.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return _extension_texts(column)
     if pa.types.is_floating(kind):
         return _float_texts(column)
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
@@ -209,6 +227,8 @@ def as_strings(column: pa.Array) -> pa.Array:
     if pa.types.is_temporal(kind):
         found = column.dictionary_encode()
         return pa.array(arrow_time_texts(found.dictionary), pa.string()).take(found.indices)
+    if pa.types.is_decimal(kind) and kind.bit_width < 128:  # which pyarrow 26 cannot code
+        column = column.cast(pa.decimal128(kind.precision, kind.scale))
     if pa.types.is_decimal(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         found = column.dictionary_encode()
         written = pa.array(map(text_of, found.dictionary.to_pylist()), pa.string())
@@ -222,6 +242,16 @@ def as_strings(column: pa.Array) -> pa.Array:
     return null_where(text, pc.equal(text, ""))
 
 
+def _extension_texts(column: pa.ExtensionArray) -> pa.Array:
+    """The texts of a type that is another one underneath; as of the values that it gives."""
+    name, stored = column.type.extension_name, column.storage
+    if name == "arrow.uuid":
+        found = stored.dictionary_encode()
+        written = [value and str(uuid.UUID(bytes=value)) for value in found.dictionary.to_pylist()]
+        return pa.array(written, pa.string()).take(found.indices)
+    return as_strings(stored.cast(pa.bool_()) if name == "arrow.bool8" else stored)
+
+
 def _has_empty(text: pa.Array) -> bool:
     """Whether a text that is there is empty; as quick as can be, since hardly one ever is."""
     _, offsets, _ = text.buffers()
@@ -231,13 +261,21 @@ def _has_empty(text: pa.Array) -> bool:
     return int(np.count_nonzero(ends[1:] == ends[:-1])) != text.null_count
 
 
-def strings_of(name: str, column: pa.Array) -> pa.Array:
+def strings_of(name: str, column: pa.Array, keep_dictionary: bool = False) -> pa.Array:
     """`as_strings` of a column that has a name.
+
+    Args:
+      name: of the column.
+      column: of any plain type.
+      keep_dictionary: whether what is a dictionary may stay one, of the texts of its values.
 
     Raises:
       InputError: naming the column.
     """
     try:
+        if keep_dictionary and pa.types.is_dictionary(column.type):
+            texts = as_strings(column.dictionary)
+            return pa.DictionaryArray.from_arrays(column.indices, texts, safe=False)
         return as_strings(column)
     except InputError as error:
         raise InputError(f"column {name!r}: {error}") from error
@@ -332,7 +370,7 @@ def _rows(
     columns = {
         name: cell_texts(name, batch.column(name), cells[name].weighted)
         if name in cells
-        else strings_of(name, batch.column(name))
+        else strings_of(name, batch.column(name), keep_dictionary=True)
         for name in batch.schema.names
     }
 

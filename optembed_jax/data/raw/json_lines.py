@@ -47,7 +47,7 @@ def names_of(lines: Sequence[bytes]) -> list[str]:
         except (ValueError, RecursionError):
             continue
         if isinstance(found, dict):
-            names |= found.keys()
+            names |= {name.strip() for name in found}
     return sorted(names)
 
 
@@ -59,6 +59,8 @@ def _parse(content: bytes, wanted: Sequence[str]) -> pa.Table:
             pajson.ReadOptions(use_threads=False, block_size=len(content) + 1),
             pajson.ParseOptions(explicit_schema=pa.schema(list(types.items())) if types else None),
         )
+        if any(name != name.strip() for name in table.column_names):
+            raise pa.ArrowInvalid("blanks around a name may make one of two")
         found = {name: table.schema.field(name).type for name in set(table.column_names)}
         types = {
             name: pa.string()
@@ -156,9 +158,9 @@ def _text(name: str, value: Any, cells: Cells | None) -> str | None:
 
 def _object(line: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
+        made = {name.strip(): value for name, value in pairs}
         if len(made) < len(pairs):
-            names = [name for name, _ in pairs]
+            names = [name.strip() for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"column {twice!r} is there twice")
         return made

@@ -38,8 +38,6 @@ class Layout:
                 )
         if self.decimal not in (".", ","):
             raise InputError(f"decimal must be . or , and not {self.decimal!r}")
-        if self.decimal == "," == self.delimiter:
-            raise InputError("delimiter and decimal cannot both be a comma")
         try:
             name = codecs.lookup(self.encoding).name
             "".encode(name)

@@ -84,7 +84,8 @@ class RawRows:
     """The rows of one block.
 
     Attributes:
-      columns: raw columns by name, string or `packing.EIGHT_BYTES` ``[N]``, null where missing.
+      columns: raw columns by name, string, also in dictionaries, or `packing.EIGHT_BYTES` ``[N]``,
+        null where missing.
       lines: line number of each row in its file, int64 ``[N]``.
       rows: number of each row over all files, int64 ``[N]``.
       text: the raw text of a row given its position in these arrays.
@@ -222,9 +223,9 @@ def _partition_of(folders: pathlib.PurePath) -> tuple[tuple[str, str | None], ..
     found: list[tuple[str, str | None]] = []
     for folder in folders.parts:
         name, equals, value = folder.partition("=")
-        if equals and name:
+        if equals and name.strip():
             text = urllib.parse.unquote(value)
-            found.append((name, None if text in (_NO_VALUE, "") else text))
+            found.append((name.strip(), None if text in (_NO_VALUE, "") else text))
     return tuple(found)
 
 

@@ -148,7 +148,6 @@ def test_text_of_another_encoding_is_named(tmp_path, rows):
         ({"delimiter": "::"}, "delimiter must be one character"),
         ({"delimiter": '"'}, "delimiter must be one character"),
         ({"decimal": ";"}, "decimal must be"),
-        ({"decimal": ",", "delimiter": ","}, "cannot both be a comma"),
         ({"encoding": "klingon"}, "encoding 'klingon' is not known"),
         ({"encoding": "hex"}, "encoding 'hex' is not known"),
         ({"columns": ("a", "b", " a")}, "columns names 'a' twice"),
@@ -157,6 +156,39 @@ def test_text_of_another_encoding_is_named(tmp_path, rows):
 def test_layouts_that_are_none(layout, message):
     with pytest.raises(InputError, match=message):
         Layout(**layout)
+
+
+@pytest.mark.parametrize("given", [{}, {"delimiter": ","}])
+def test_numbers_in_quotes_may_have_the_comma_that_stands_between_cells(tmp_path, given):
+    path = tmp_path / "a.csv"
+    path.write_text('y,city,price\n1,Rome,"9,65"\n0,"a, b","-3"\n1,Rome,9,65\n')
+    texts, _, rejects = read(opened(path, Layout(decimal=",", **given)))
+    assert texts == [("1", "Rome", "9.65"), ("0", "a, b", "-3")]
+    assert [reject.line for reject in rejects] == [4]
+    assert rejects[0].reason == "4 columns where 3 are expected"
+
+
+def test_blanks_around_names_are_no_part_of_them_in_any_form(tmp_path):
+    names = ("y", " user", "city ")
+    written = {
+        "a.csv": ",".join(names) + "\n1,u1,Rome\n0,u2,\n",
+        "a.jsonl": '{"y": 1, " user": "u1", "city ": "Rome"}\n{"y": 0, "user ": "u2"}\n',
+    }
+    for name, text in written.items():
+        (tmp_path / name).write_text(text)
+    columns = [pa.array([1, 0]), pa.array(["u1", "u2"]), pa.array(["Rome", None])]
+    pq.write_table(pa.Table.from_arrays(columns, names), tmp_path / "a.parquet")
+    wanted = ("user", "city", "y")
+    for name in (*written, "a.parquet"):
+        texts, _, rejects = read(opened(tmp_path / name, names=wanted, numbers=()), wanted)
+        assert texts == [("u1", "Rome", "1"), ("u2", None, "0")] and not rejects, name
+    (tmp_path / "b.jsonl").write_text('{"user": 1, "user ": 2}\n')
+    _, _, rejects = read(opened(tmp_path / "b.jsonl", names=("user",), numbers=()), ("user",))
+    assert rejects[0].reason == "column 'user' is there twice"
+    twice = pa.Table.from_arrays(columns[:2], ["user", "user "])
+    pq.write_table(twice, tmp_path / "b.parquet")
+    with pytest.raises(InputError, match="has more than one column 'user'"):
+        opened(tmp_path / "b.parquet", names=("user",), numbers=())
 
 
 def test_json_is_read_as_python_reads_it_where_arrow_cannot(tmp_path):
