@@ -2,8 +2,9 @@
 
     python -m experiments.predict --bundle=OUT --input=rows.csv --output=scores.csv
 
-The input is any file that a table may be (CSV and the like, JSON lines, libffm, Parquet); columns
-are found by name and others are ignored. Values that have no row read their field's OOV row; how
+The input is any file that a table may be (CSV and the like, JSON lines, libffm, Parquet), a folder
+of part files or a pattern, whose files are scored in the order of their names; columns are found by
+name and others are ignored. Values that have no row read their field's OOV row; how
 many they are is told by field at the end, with a warning where they are far more than in training,
 and --max_unseen=SHARE refuses too many. The output has one score for each row, in the same order;
 it is Parquet where its name ends in .parquet.
@@ -15,7 +16,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,8 +32,8 @@ from experiments.run.progress import Progress
 from optembed_jax.data.encoder import Encoder
 from optembed_jax.data.parallel import ordered_map, workers
 from optembed_jax.data.raw.layout import FOUND, Layout
-from optembed_jax.data.raw.sources import Block, RawFile
-from optembed_jax.data.raw.table_file import source_of
+from optembed_jax.data.raw.sources import Block, RawFile, part_files
+from optembed_jax.data.raw.table_file import source_of_parts, with_rows
 from optembed_jax.errors import InputError
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.storage.object_store import fetched, in_file_system, path_of
@@ -91,11 +92,9 @@ def _as_file(source: Path) -> Iterator[Path]:
     """The input as a file that can be read more than once: of a pipe, its content in one.
 
     Raises:
-      InputError: it is a folder; what is wrong with a pipe's content names the pipe.
+      InputError: what is wrong with a pipe's content names the pipe.
     """
-    if source.is_dir():
-        raise InputError(f"--input={source} is a folder; give one file, each part by its name")
-    if not source.exists() or source.is_file():
+    if not source.exists() or source.is_file() or source.is_dir():
         yield source
         return
     with tempfile.NamedTemporaryFile(prefix=".piped.") as copy:
@@ -124,7 +123,7 @@ def score_file(
 
     Args:
       bundle: the model.
-      source: the rows.
+      source: the rows: a file, a folder or a pattern.
       target: gets the scores.
       batch_size: rows per forward pass.
       progress: told how far it is.
@@ -136,11 +135,11 @@ def score_file(
       InputError: the input is unreadable, has a row that cannot be used, or too many values without
         a row; or the output cannot be written.
     """
-    encoder, fields = bundle.encoder, bundle.fields
+    encoder, fields, files = bundle.encoder, bundle.fields, part_files(str(source), "input")
     found, started = Scored(0, np.zeros(fields.num_fields, np.int64)), time.monotonic()
     # A pipe, say, which nothing can replace, and whose link in /proc leads to no path.
     streams = target.exists() and not target.is_file() and not target.is_dir()
-    target = target if streams else _spared(target, source, bundle.path)
+    target = target if streams else _spared(target, source, files, bundle.path)
     beside = tempfile.gettempdir() if streams else target.parent
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=beside)
@@ -148,7 +147,7 @@ def score_file(
         raise InputError(f"cannot write to {beside}: {error.strerror}") from error
     try:
         with os.fdopen(handle, "wb") as sink, _writer(sink, target) as writer:
-            for ids in whole_batches(_encoded(source, encoder, layout), batch_size):
+            for ids in whole_batches(_encoded(files, encoder, layout), batch_size):
                 found.rows += len(ids)
                 found.unseen += unseen_rows(ids, fields.oov_ids, fields.slots)
                 # Of one size, for which there is a program; another is compiled for longer than
@@ -205,15 +204,21 @@ def _writer(sink: BinaryIO, target: Path) -> _Writer:
     return _Writer(pyarrow.csv.CSVWriter(sink, SCHEMA))
 
 
-def _spared(target: Path, source: Path, bundle: Path) -> Path:
+def _spared(target: Path, source: Path, files: Sequence[RawFile], bundle: Path) -> Path:
     """Where a link leads to, so that it stays one.
 
     Raises:
-      InputError: the output would take the place of the input, or of a file of the bundle.
+      InputError: the output would take the place of the input, be found among its files the next
+        time, or take the place of a file of the bundle.
     """
-    target = target.resolve()
-    if target.exists() and source.exists() and target.samefile(source):
+    try:
+        target = target.resolve()
+    except (RuntimeError, OSError) as error:  # The first up to Python 3.12.
+        raise InputError(f"--output={target} is a link that leads in a circle") from error
+    if target.is_file() and any(target.samefile(file.path) for file in files):
         raise InputError(f"--output={target} is the --input; give another file for the scores")
+    if source.is_dir() and target.is_relative_to(source.resolve()):
+        raise InputError(f"--output={target} lies in the --input; give a file outside of {source}")
     if target.is_relative_to(bundle.resolve()):
         raise InputError(f"--output={target} lies in the bundle; give a file outside of {bundle}")
     if target.is_dir():
@@ -278,11 +283,11 @@ def whole_batches(parts: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray
         yield np.concatenate(held)
 
 
-def _encoded(path: Path, encoder: Encoder, layout: Layout) -> Iterator[np.ndarray]:
-    """Ids int32 ``[N, F]`` of the rows of a file, block by block, made in several threads."""
+def _encoded(files: Sequence[RawFile], encoder: Encoder, layout: Layout) -> Iterator[np.ndarray]:
+    """Ids int32 ``[N, F]`` of the rows of files, block by block, made in several threads."""
     try:
-        source = source_of(
-            RawFile(path),
+        source = source_of_parts(
+            with_rows(files, layout),
             encoder.sources,
             layout,
             encoder.numbers,
@@ -291,19 +296,28 @@ def _encoded(path: Path, encoder: Encoder, layout: Layout) -> Iterator[np.ndarra
             may_be_empty=True,
         )
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+        what = error.filename or files[0].path
+        raise InputError(f"{what} cannot be read: {error.strerror or error}") from error
+
+    first_rows = dict[int, int]()
+
+    def blocks() -> Iterator[Block]:
+        for block in source.blocks():
+            first_rows.setdefault(block.file, block.row)
+            yield block
 
     def work(block: Block) -> np.ndarray:
-        rows = source.read(block)
+        path, rows = source.files[block.file].path, source.read(block)
         if rows.rejects:
             reject = rows.rejects[0]
             raise InputError(f"{path} cannot be read: line {reject.line}: {reject.reason}")
         try:
-            return encoder.encode_rows(rows, first_row=block.row + 1)
+            first_row = block.row - first_rows[block.file] + 1  # In its own file.
+            return encoder.encode_rows(rows, first_row=first_row)
         except InputError as error:
             raise InputError(f"{path}, {error}") from error
 
-    yield from ordered_map(work, source.blocks(), workers())
+    yield from ordered_map(work, blocks(), workers())
 
 
 if __name__ == "__main__":

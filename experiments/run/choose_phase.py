@@ -20,7 +20,7 @@ from experiments.run.trained import (
     counts,
     load_trained,
 )
-from optembed_jax.errors import InputError
+from optembed_jax.errors import BudgetError, InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.threshold import by_block, row_norm
 from optembed_jax.models.between import layer_of
@@ -32,7 +32,11 @@ from optembed_jax.storage import array_file
 
 
 def choose(run: Run, folder: Path) -> dict[str, Any]:
-    """Let the rival choose under the run's budget; the record of the phase."""
+    """Let the rival choose under the run's budget; the record of the phase.
+
+    Raises:
+      BudgetError: it cannot keep to it.
+    """
     settings, prepared = run.settings, run.prepared
     rival = rival_of(settings.method)
     assert rival is not None
@@ -59,7 +63,10 @@ def choose(run: Run, folder: Path) -> dict[str, Any]:
         seed=settings.seed,
         relaxed=relaxed,
     )
-    choice = check(task, rival.choose(task))
+    try:
+        choice = check(task, rival.choose(task))
+    except InputError as error:  # What a rival refuses of a task is its budget.
+        raise BudgetError(str(error)) from error
     if processes.is_first():
         array_file.save(folder / CHOICE, choice.arrays())
     kept = counts(run, settings.model, _as_trained(run, choice))

@@ -56,9 +56,10 @@ class AutoInt(nn.Module):
         weights: jax.Array | None = None,
     ) -> jax.Array:
         """``embedded`` ``[B, F, D]`` or ragged, to logits ``[B]``."""
-        x, idle = embedded, 0
         if isinstance(embedded, Ragged):
             x, idle = embedded.padded(), embedded.num_fields - len(embedded.dims)
+        else:
+            x, idle = embedded, 0
         kept = x.shape[1]
         if idle:
             x = jnp.pad(x, ((0, 0), (0, 1), (0, 0)))
@@ -74,7 +75,7 @@ class AutoInt(nn.Module):
             return logits
         of_idle: Any = self.get_variable("params", IDLE)
         kernel = of_idle["kernel"].reshape(-1, x.shape[-1])
-        return logits + x[:, -1] @ jnp.sum(kernel, axis=0)
+        return logits + x[:, -1].astype(jnp.float32) @ jnp.sum(kernel, axis=0)
 
 
 class _Interacting(nn.Module):
@@ -122,17 +123,17 @@ def interact(kernels: Kernels, x: jax.Array, idle: int = 0) -> jax.Array:
       idle: as how many fields the last one counts; 0 where it is one like the others.
 
     Returns:
-      float ``[B, T, heads * units]``.
+      ``[B, T, heads * units]`` in the dtype of ``x``; the softmax is float32 in any case.
     """
-    heads = []
+    kernels, heads = {name: kernel.astype(x.dtype) for name, kernel in kernels.items()}, []
     for head in itertools.count():
         if f"query_{head}" not in kernels:
             break
         query, key, value = (x @ kernels[f"{part}_{head}"] for part in PARTS)
-        scores = jnp.einsum("bfu,bgu->bfg", query, key)
+        scores = jnp.einsum("bfu,bgu->bfg", query, key, preferred_element_type=jnp.float32)
         if idle:
             scores = scores.at[:, :, -1].add(jnp.log(jnp.float32(idle)))
-        heads.append(jax.nn.softmax(scores, axis=-1) @ value)
+        heads.append(jax.nn.softmax(scores, axis=-1).astype(x.dtype) @ value)
     return jax.nn.relu(jnp.concatenate(heads, axis=-1) + x @ kernels["residual"])
 
 

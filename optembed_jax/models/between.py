@@ -12,9 +12,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.models.forward import backbone
+from optembed_jax.models.layers import in_dtype
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.own_backbone import OWN
 
@@ -51,24 +53,18 @@ class Behind(nn.Module):
         self, embedded: jax.Array, *, train: bool, weights: jax.Array | None = None
     ) -> jax.Array:
         """``[B, F, D]`` to logits ``[B]``."""
-        return self._logits(embedded, None, train, weights)
-
-    def _logits(
-        self,
-        embedded: jax.Array,
-        linear: jax.Array | None,
-        train: bool,
-        weights: jax.Array | None,
-    ) -> jax.Array:
-        layer: Any = self.pair.layer.clone(parent=self, name=LAYER, batch_axis=self.batch_axis)
-        read = layer(embedded, train=train, weights=weights)
-        behind: Any = backbone(self.pair.model, self.batch_axis)
-        logits: jax.Array = behind(read, linear, train=train, weights=weights)
-        return logits
+        return _logits(self, embedded, None, train, weights)
 
 
-class BehindWithLinear(Behind):
-    """The same of a backbone that reads the linear term too, which goes past the layer."""
+class BehindWithLinear(nn.Module):
+    """The same of a backbone that reads the linear term too, which goes past the layer.
+
+    Attributes:
+      pair, batch_axis: as of :class:`Behind`.
+    """
+
+    pair: Pair
+    batch_axis: BatchAxis | None = None
 
     @nn.compact
     def __call__(
@@ -80,13 +76,30 @@ class BehindWithLinear(Behind):
         weights: jax.Array | None = None,
     ) -> jax.Array:
         """``[B, F, D]`` and ``[B]`` to logits ``[B]``."""
-        return self._logits(embedded, linear, train, weights)
+        return _logits(self, embedded, linear, train, weights)
+
+
+def _logits(
+    module: Behind | BehindWithLinear,
+    embedded: jax.Array,
+    linear: jax.Array | None,
+    train: bool,
+    weights: jax.Array | None,
+) -> jax.Array:
+    pair, axis = module.pair, module.batch_axis
+    layer: Any = pair.layer.clone(parent=module, name=LAYER, batch_axis=axis)
+    read = layer(embedded, train=train, weights=weights)
+    behind: Any = backbone(pair.model, axis)
+    read = in_dtype(read, pair.model.compute_dtype)
+    logits: jax.Array = behind(read, linear, train=train, weights=weights)
+    return logits.astype(jnp.float32)
 
 
 def with_layer(model: ModelConfig, layer: nn.Module) -> ModelConfig:
     """A model with a layer between its table and its backbone."""
     behind = BehindWithLinear if model.has_linear_term else Behind
-    return dataclasses.replace(model, model=behind(Pair(layer, model)))
+    # The layer computes in float32, and the backbone behind it in what its own config says.
+    return dataclasses.replace(model, model=behind(Pair(layer, model)), compute_dtype="float32")
 
 
 def layer_of(network: Any) -> Any:

@@ -51,9 +51,12 @@ class FinalMLP(nn.Module):
             for name in STREAMS
         )
         zeros = nn.initializers.zeros
-        fused = nn.Dense(second.shape[-1], use_bias=False, kernel_init=zeros, name="fusion")(first)
+        fused = nn.Dense(
+            second.shape[-1], use_bias=False, dtype=x.dtype, kernel_init=zeros, name="fusion"
+        )(first)
         logits: jax.Array = Logit(name="logit")(jnp.concatenate([first, second], axis=-1))
-        return logits + jnp.sum(fused * second, axis=-1)
+        products = fused.astype(jnp.float32) * second.astype(jnp.float32)
+        return logits + jnp.sum(products, axis=-1)
 
 
 class _Stream(nn.Module):
@@ -67,7 +70,9 @@ class _Stream(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool, weights: jax.Array | None) -> jax.Array:
         gate = self.param("gate", nn.initializers.zeros, (x.shape[-1],))
         mlp = MLP(self.widths, self.dropout, self.batch_axis, name="mlp")
-        hidden: jax.Array = mlp(x * gate_of({"gate": gate}), train=train, weights=weights)
+        hidden: jax.Array = mlp(
+            x * gate_of({"gate": gate}).astype(x.dtype), train=train, weights=weights
+        )
         return hidden
 
 

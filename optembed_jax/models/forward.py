@@ -18,6 +18,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optembed_jax.errors import InputError
 from optembed_jax.exchange.batch_axis import BatchAxis
@@ -231,6 +232,18 @@ def check_width(config: ModelConfig, table: Any) -> None:
         )
 
 
+def _check_rows(params: Params, selection: Embeds, ids: Any) -> None:
+    if not isinstance(selection, Selection) or not np.size(ids):
+        return
+    rows = jnp.shape(params.table.rows)[0]
+    low, high = int(np.min(ids)), int(np.max(ids))
+    if low < 0 or high >= rows:
+        raise InputError(
+            f"ids from {low} to {high} are not all rows of the table, which has {rows}; those of "
+            "fields with several values need Selection(bags=bags_of(fields, pooling))"
+        )
+
+
 def view_of(config: ModelConfig, params: Params, selection: Selection) -> RowView:
     """How a model sees the rows of its table, but for the columns.
 
@@ -266,7 +279,7 @@ def forward(
       config: the model.
       params: its parameters.
       batch_stats: its running batch statistics.
-      ids: int32 ``[B, F]``.
+      ids: int32 ``[B, F]``; of bags as of :func:`embed`.
       selection: the part of the table to read, or the index of a compact one.
       train: use and update batch statistics, apply dropout.
       dropout_key: PRNG key, needed in training with dropout.
@@ -274,7 +287,13 @@ def forward(
 
     Returns:
       Logits float32 ``[B]`` and the batch statistics, updated when training.
+
+    Raises:
+      InputError: ids are no rows of the table, as slots without a value are where the selection
+        does not say that there are bags. Not under ``jit``, where they are not known.
     """
+    if selection.bags is None and not isinstance(ids, jax.core.Tracer):
+        _check_rows(params, selection, ids)
     embedded, linear = embed(config, params, ids, selection)
     return logits_of(
         config,

@@ -17,7 +17,8 @@ pays a price for each number, the smallest at which the table fits, and takes th
 largest ``log a`` minus what it pays; what is left raises fields to likelier candidates, the most
 likelihood for each number first. No bias follows the matrix, as the normalisation would take it
 out. Retrained fields have no matrix: as with OptEmbed's dimensions the backbone reads the ``d``
-columns themselves. Over devices each draws its own noise.
+columns themselves. Devices share the draws of the first, which are not those that one alone would
+have.
 """
 
 from collections.abc import Sequence
@@ -66,6 +67,8 @@ class Mixture(nn.Module):
         log_share = jax.nn.log_softmax(alpha)
         if train and self.has_rng("dropout"):
             noise = jax.random.gumbel(self.make_rng("dropout"), alpha.shape)
+            if self.batch_axis is not None:  # One draw for the whole batch.
+                noise = jax.lax.all_gather(noise, self.batch_axis.name)[0]
             heat = jnp.maximum(_COLDEST, 1 - _COOLING * taken.value)
             share = jax.nn.softmax((log_share + noise) / heat)
             taken.value = taken.value + 1

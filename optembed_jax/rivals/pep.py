@@ -67,7 +67,7 @@ def choose(task: Task) -> ElementTable:
     """
     relaxed, fields = task.relaxed(), task.fields
     thresholds = (_FASTER * relaxed.layer["tenth"])[fields.field_of_row]
-    left = np.abs(np.asarray(soft_threshold(relaxed.rows, thresholds)))
+    left = np.abs(np.asarray(soft_threshold(jnp.asarray(relaxed.rows), jnp.asarray(thresholds))))
     left[task.reads == 0] = 0.0
     kept = left > 0
     if not kept.any():

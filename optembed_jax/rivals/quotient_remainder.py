@@ -34,23 +34,28 @@ def remainders_of(size: int, share: float) -> int:
     return count if -(-size // count) + count < size else 0
 
 
+def options(sizes: tuple[int, ...]) -> list[QuotientRemainder]:
+    """What shares of the values come to, of fields of these sizes; no two alike."""
+    shares = np.linspace(0, 1, _SHARES + 1).tolist()
+    found = [
+        QuotientRemainder(sizes, tuple(remainders_of(size, share) for size in sizes))
+        for share in shares
+    ]
+    return list(dict.fromkeys(found))
+
+
 def choose(task: Task) -> ComposedTable:
     """The share of the values that spends most of the budget.
 
     Raises:
       InputError: the smallest tables that tell all values apart are larger.
     """
-    sizes, budget = task.fields.sizes, task.limit // task.latent_dim
-    options = [
-        QuotientRemainder(sizes, tuple(remainders_of(size, share) for size in sizes))
-        for share in np.linspace(0, 1, _SHARES + 1).tolist()
-    ]
-    fitting = [option for option in dict.fromkeys(options) if option.rows <= budget]
+    tried, budget = options(task.fields.sizes), task.limit // task.latent_dim
+    fitting = [option for option in tried if option.rows <= budget]
     if not fitting:
-        least = min(option.rows for option in options)
         raise InputError(
             f"a budget of {task.limit:,} parameters pays for {budget} rows of {task.latent_dim} "
-            f"columns, and telling all values apart takes {least}; raise it"
+            f"columns, and telling all values apart takes {min(o.rows for o in tried)}; raise it"
         )
     best = max(fitting, key=lambda option: option.rows)
     return ComposedTable(best, task.latent_dim, task.seed)

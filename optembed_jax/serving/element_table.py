@@ -28,7 +28,7 @@ class KeptElements(Selection):
       elements: bool ``[V, D]``, numbers that are kept.
     """
 
-    elements: jax.Array = flax.struct.field(default=None)  # type: ignore[assignment]
+    elements: jax.Array = flax.struct.field(default=None)
 
     def joined(self, seen: Sequence[Seen], ids: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         """What the backbone reads, of what the ids see."""
@@ -55,8 +55,7 @@ class ElementTable:
     @property
     def rows(self) -> np.ndarray:
         """Rows with a number, bool ``[V]``; the others read zeros."""
-        found: np.ndarray = self.elements.any(axis=1)
-        return found
+        return np.asarray(self.elements.any(axis=1))
 
     @property
     def dims(self) -> np.ndarray:

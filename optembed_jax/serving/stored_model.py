@@ -151,8 +151,8 @@ def tensors_of(stored: StoredModel, index: CompactIndex | ComposedIndex) -> dict
             tensors[f"rows/{field}"] = pack(np.asarray(rows.values), bits)
             tensors[f"scale/{field}"] = rows.scale
         elif stored.storage.rows[field] == ELEMENTS:
-            numbers, bits = elements.pack(np.asarray(rows))
-            tensors |= {f"rows/{field}": numbers, f"elements/{field}": bits}
+            numbers, mask = elements.pack(np.asarray(rows))
+            tensors |= {f"rows/{field}": numbers, f"elements/{field}": mask}
         else:
             tensors[f"rows/{field}"] = rows
     for field, remap in enumerate(index.remap):

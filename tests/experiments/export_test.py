@@ -252,7 +252,7 @@ def test_refuses_rows_cut_off_or_of_other_text(made, command, tmp_path, capsys):
         (tmp_path / "rows.csv").write_bytes(content)
         arguments = {"bundle": made / "bundle", "input": tmp_path / "rows.csv"}
         assert command(predict.main, **arguments, output=tmp_path / "out.csv") == 2
-        assert "cannot be read" in refused(capsys)
+        assert "none.csv does not exist; correct input" in refused(capsys)
         assert not (tmp_path / "out.csv").exists()
 
 
@@ -263,6 +263,7 @@ def test_inputs_links_and_bundles_are_spared(made, command, tmp_path, capsys):
     before = {path: path.read_bytes() for path in [rows, *bundle.iterdir()]}
     (tmp_path / "link.csv").symlink_to(rows)
     (tmp_path / "hard.csv").hardlink_to(rows)
+    (tmp_path / "circle.csv").symlink_to("circle.csv")
     for source, target, message in (
         (rows, rows, "is the --input"),
         (rows, tmp_path / "link.csv", "is the --input"),
@@ -271,6 +272,7 @@ def test_inputs_links_and_bundles_are_spared(made, command, tmp_path, capsys):
         (rows, bundle / "manifest.json", "lies in the bundle"),
         (rows, bundle / "new.csv", "lies in the bundle"),
         (rows, tmp_path, "is a folder"),
+        (rows, tmp_path / "circle.csv", "leads in a circle"),
     ):
         assert command(predict.main, bundle=bundle, input=source, output=target) == 2
         assert message in refused(capsys)
@@ -303,7 +305,7 @@ def test_refusals_of_flags(made, command, tmp_path, capsys):
     assert "no bundle at" in refused(capsys)
     arguments["input"] = tmp_path / "none.csv"
     assert command(predict.main, bundle=made / "bundle", **arguments) == 2
-    assert "cannot be read" in refused(capsys)
+    assert "none.csv does not exist; correct input" in refused(capsys)
     assert command(export.main, workdir=tmp_path, bundle=tmp_path / "b") == 2
     assert "no finished run" in refused(capsys)
 

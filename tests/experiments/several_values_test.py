@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import threading
 
 import numpy as np
@@ -128,7 +129,25 @@ def test_a_pipe_is_read_like_a_file(made, command, files, capsys):
             np.testing.assert_array_equal(found, expected)
         else:
             assert f"{pipe} is empty" in found
-    assert f"--input={folder} is a folder" in scores_of(command, folder, folder, capsys)
+
+
+def test_a_folder_of_parts_is_scored_in_the_order_of_their_names(
+    made, command, files, tmp_path, capsys
+):
+    folder, kind = made
+    expected = scores_of(command, folder, files / f"rows.{kind}", capsys)
+    parts = tmp_path / "parts"
+    for name in (f"b/1.{kind}", f"a/2.{kind}", f"a/_0.{kind}"):
+        (parts / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(files / f"rows.{kind}", parts / name)
+    np.testing.assert_array_equal(
+        scores_of(command, folder, parts, capsys), np.concatenate([expected, expected])
+    )
+    pattern = parts / "*" / f"1.{kind}"
+    np.testing.assert_array_equal(scores_of(command, folder, pattern, capsys), expected)
+    inside = {"bundle": folder / "bundle", "input": parts, "output": parts / "scores.csv"}
+    assert command(predict.main, **inside) == 2
+    assert "lies in the --input" in capsys.readouterr().err
 
 
 def test_the_other_kind_of_file_is_read_or_refused(made, command, files, capsys):

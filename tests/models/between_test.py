@@ -55,3 +55,17 @@ def test_the_layer_is_trained_with_all_else():
 
     gradient = jax.grad(loss)(params)
     assert np.abs(layer_of(gradient.network)["by"]) > 0 and np.abs(gradient.table.rows).max() > 0
+
+
+def test_the_backbone_computes_in_its_own_dtype_and_the_layer_in_float32():
+    plain = ModelConfig(
+        model="fnn", latent_dim=4, mlp_dims=(8,), mode="none", compute_dtype="bfloat16"
+    )
+    model = with_layer(plain, Scale())
+    params, batch_stats = init_params(jax.random.key(0), model, FIELDS)
+    logits, _ = forward(model, params, batch_stats, IDS, Selection())
+    own = next(value for key, value in params.network["own"].items() if key != "layer")
+    of_own = next(iter(batch_stats["own"].values()))
+    expected, _ = logits_of(plain, own, of_own, 3 * params.table.rows[IDS], None)
+    assert logits.dtype == jnp.float32 and model.compute_dtype == "float32"
+    np.testing.assert_array_equal(logits, expected + params.network["bias"])

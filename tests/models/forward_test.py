@@ -7,6 +7,7 @@ import pytest
 
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
+from optembed_jax.method.bag import bags_of
 from optembed_jax.models import MODEL_NAMES
 from optembed_jax.models.forward import Selection, embed, forward, init_params
 from optembed_jax.models.model_config import ModelConfig
@@ -192,3 +193,18 @@ def test_a_table_of_another_width_than_the_models_is_refused(shape, fields, draw
     other = params.replace(table=params.table.replace(rows=jnp.zeros(shape)))
     with pytest.raises(InputError, match=r"rows of shape .* and the model latent_dim 4: \[V, 4\]"):
         forward(config, other, stats, draw_ids(fields, 4), Selection())
+
+
+@pytest.mark.parametrize("model", ["fm", "deepfm"])
+def test_ids_of_bags_are_refused_by_a_selection_that_knows_of_none(model):
+    """Of a slot without a value the last row was read."""
+    fields = Fields(("user", "tags"), (4, 5), (1, 3))
+    config = ModelConfig(model, 4, (8,))
+    params, stats = init_params(jax.random.key(0), config, fields)
+    ids = np.array([[1, 5, 9, 9], [2, 6, 7, 9]], np.int32)
+    with pytest.raises(InputError, match=r"ids from 1 to 9 are not all rows .* which has 9"):
+        forward(config, params, stats, ids, Selection())
+    logits, _ = forward(config, params, stats, ids, Selection(bags=bags_of(fields, "mean")))
+    assert np.isfinite(logits).all()
+    with pytest.raises(InputError, match="ids from -1 to"):
+        forward(config, params, stats, np.array([[-1, 4]]), Selection())

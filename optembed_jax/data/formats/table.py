@@ -1,6 +1,5 @@
 """Any table with a binary label, as one or many files of any form, or split already."""
 
-import collections
 import datetime
 import math
 import pathlib
@@ -24,10 +23,9 @@ from optembed_jax.data.raw.columns import (
     not_a_number,
     weights,
 )
-from optembed_jax.data.raw.joined import Joined
 from optembed_jax.data.raw.layout import Layout
-from optembed_jax.data.raw.sources import NoFiles, RawData, RawFile, Source, part_files
-from optembed_jax.data.raw.table_file import LacksKey, is_empty, keys_of, source_of
+from optembed_jax.data.raw.sources import NoFiles, RawData, RawFile, part_files
+from optembed_jax.data.raw.table_file import source_of_parts, with_rows
 from optembed_jax.data.splits import TEST, TRAIN, VALIDATION
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells
@@ -63,7 +61,7 @@ class Table(Format):
             files = _files(options)
         except NoFiles:
             return None
-        return tuple(file.path for file in _with_rows(files, _layout(options)))
+        return tuple(file.path for file in with_rows(files, _layout(options)))
 
     @classmethod
     def raw_data(cls, options: DataOptions) -> RawData:
@@ -74,7 +72,9 @@ class Table(Format):
             time = Time(options.time_column, _times, "a number or an ISO 8601 date")
         used = options.used_by(cls.name)
         return RawData(
-            _source(files, tuple(wanted), layout, _numbers(options), _cells(used)),
+            source_of_parts(
+                with_rows(files, layout), tuple(wanted), layout, _numbers(options), _cells(used)
+            ),
             cls.columns_of(used, {}),
             _label(options),
             time,
@@ -185,32 +185,6 @@ def _cells(used: Mapping[str, Any]) -> dict[str, Cells]:
         name: Cells(used["separator"], used["max_values"], name in weighted)
         for name in used.get("multi") or ()
     }
-
-
-def _source(
-    files: tuple[RawFile, ...],
-    wanted: tuple[str, ...],
-    layout: Layout,
-    numbers: tuple[str, ...],
-    cells: Mapping[str, Cells],
-) -> Source:
-    """Columns are found by name in each file."""
-    parts, keys = _with_rows(files, layout), set[str]()
-    try:
-        sources = tuple(source_of(file, wanted, layout, numbers, cells) for file in parts)
-    except LacksKey:
-        # A key may be optional, and lack in all rows of a part.
-        keys.update(*(keys_of(file, layout) for file in parts))
-        sources = tuple(
-            source_of(file, wanted, layout, numbers, cells, keys=keys) for file in parts
-        )
-    return sources[0] if len(sources) == 1 else Joined(sources)
-
-
-def _with_rows(files: tuple[RawFile, ...], layout: Layout) -> tuple[RawFile, ...]:
-    """The files without those of several parts that have no rows, as Spark leaves them."""
-    parts = collections.Counter(file.split for file in files)
-    return tuple(f for f in files if parts[f.split] == 1 or not is_empty(f, layout))
 
 
 def _times(values: pa.StringArray) -> np.ndarray:

@@ -6,9 +6,13 @@ import importlib.metadata
 import os
 import pathlib
 import shutil
+import signal
+import socket
 import tempfile
+import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -16,6 +20,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import optembed_jax
 from optembed_jax.data.parallel import workers as cores
 from optembed_jax.errors import InputError
+
+_LOOK_EVERY, _GIVEN_UP_AFTER = 5, 60  # seconds
 
 _PACKAGES = ("numpy", "pyarrow", "array-record")
 """Those that make the content of prepared files."""
@@ -27,12 +33,36 @@ class Cluster:
 
     Attributes:
       workers: tasks that run at once.
-      scratch: where tasks may put files, which are deleted whatever becomes of them; None: in the
-        folder of each machine for files that do not last.
+      scratch: where tasks may put files, which are deleted whatever becomes of the tasks.
+      machines: their addresses by Ray's names for them, as they were at the beginning.
     """
 
     workers: int
-    scratch: str | None
+    scratch: pathlib.Path
+    machines: Mapping[str, str]
+
+    def wait(self, tasks: Sequence[Any]) -> set[Any]:
+        """Waits until one of some tasks has ended, at least; those that have.
+
+        What a lost machine held is made again by Ray where that can be. Where it cannot, since what
+        it was made from is gone, Ray 2.60 waits for ever.
+
+        Raises:
+          InputError: a machine was lost, and nothing ends.
+        """
+        waited = 0
+        while True:
+            done, _ = ray.wait(list(tasks), num_returns=1, timeout=_LOOK_EVERY)
+            if done:
+                return set(done)
+            waited += _LOOK_EVERY
+            alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+            lost = [name for node, name in self.machines.items() if node not in alive]
+            if lost and waited >= _GIVEN_UP_AFTER:
+                raise InputError(
+                    f"engine=ray lost machine {lost[0]} and what it held, and nothing was left "
+                    "behind; run it again"
+                )
 
 
 @contextlib.contextmanager
@@ -59,20 +89,14 @@ def connected(scratch: pathlib.Path, address: str | None, workers: int | None) -
             if not is_own:
                 _check_machines(scratch)
             found = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-            yield Cluster(found, str(scratch) if is_own else None)
+            machines = {n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}
+            yield Cluster(found, scratch, machines)
         except ray.exceptions.RayError as error:
             what = " ".join(str(error).split())[:300]
             raise InputError(
                 "engine=ray lost processes or machines more often than it tries again, and nothing "
                 f"was left behind; run it again, with fewer workers if memory was short ({what})"
             ) from error
-
-
-@contextlib.contextmanager
-def task_folder(scratch: str | None) -> Iterator[pathlib.Path]:
-    """A folder for the files of a task."""
-    with tempfile.TemporaryDirectory(prefix="optembed-", dir=scratch) as folder:
-        yield pathlib.Path(folder)
 
 
 def _start(scratch: pathlib.Path, workers: int, at_end: contextlib.ExitStack) -> None:
@@ -82,16 +106,17 @@ def _start(scratch: pathlib.Path, workers: int, at_end: contextlib.ExitStack) ->
     session = tempfile.mkdtemp(prefix="ray-")
     at_end.callback(shutil.rmtree, session, ignore_errors=True)
     at_end.callback(ray.shutdown)
-    ray.init(
-        address="local",
-        num_cpus=workers,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        object_spilling_directory=str(scratch),
-        _temp_dir=session,
-        _node_ip_address="127.0.0.1",  # no other machine can reach it
-    )
+    with _our_signals():
+        ray.init(
+            address="local",
+            num_cpus=workers,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_spilling_directory=str(scratch),
+            _temp_dir=session,
+            _node_ip_address="127.0.0.1",  # no other machine can reach it
+        )
 
 
 def _connect(address: str, at_end: contextlib.ExitStack) -> None:
@@ -105,14 +130,41 @@ def _connect(address: str, at_end: contextlib.ExitStack) -> None:
             f"engine_address={address}: run this on a machine of the cluster, with "
             "--engine_address=auto; through a client all rows would pass twice"
         )
+    _check_reachable(address)
     at_end.callback(ray.shutdown)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        with _our_signals():
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
         what = " ".join(str(error).split())[:300]
         raise InputError(
             f"engine_address={address}: there is no Ray cluster that can be used ({what}); start "
             "one with `ray start --head`, or leave engine_address out"
+        ) from error
+
+
+@contextlib.contextmanager
+def _our_signals() -> Iterator[None]:
+    """Ray answers SIGTERM by ending the process at once; whoever did so before does so again."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _check_reachable(address: str) -> None:
+    """Where nobody listens Ray tries for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"engine_address={address}: nobody answers there ({error}); start a Ray cluster with "
+            "`ray start --head`, or leave engine_address out"
         ) from error
 
 

@@ -10,6 +10,7 @@ import collections
 import contextlib
 import os
 import pathlib
+import tempfile
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -103,6 +104,7 @@ class RayEngine:
 
     def merged(self, field: int) -> tuple[pa.Array, np.ndarray]:
         """A field's vocabulary, from the object store."""
+        self._cluster.wait([self._merged[field]])
         values, counts = _told(self._merged[field])
         return values, counts
 
@@ -137,7 +139,8 @@ class RayEngine:
 
         def begin(bucket: Bucket) -> _Ref:
             pieces = [of_group[bucket.place] for of_group in self._pieces]
-            return _task(_write, 1).remote(shared, bucket, str(self._folder), *pieces)
+            target = self._folder / bucket.name
+            return _task(_write, 1).remote(shared, bucket, target, self._cluster.scratch, *pieces)
 
         for bucket, shard in zip(buckets, self._in_order(begin, buckets), strict=True):
             for of_group in self._pieces:
@@ -152,14 +155,14 @@ class RayEngine:
         try:
             for item in items:
                 while len(running) >= self._cluster.workers:
-                    done, _ = ray.wait(list(running), num_returns=1)
-                    running.difference_update(done)
+                    running -= self._cluster.wait(list(running))
                     while waiting and waiting[0] not in running:
                         yield _told(waiting.popleft())
                 task = begin(item)
                 waiting.append(task)
                 running.add(task)
             while waiting:
+                self._cluster.wait([waiting[0]])
                 yield _told(waiting.popleft())
         finally:
             for task in waiting:
@@ -182,8 +185,9 @@ def open_ray(
     Raises:
       InputError: the cluster cannot be used, or was lost; the message says why.
     """
-    with ray_cluster.connected(scratch, address, workers) as cluster:
-        yield RayEngine(folder, cluster)
+    # Workers have working folders of their own.
+    with ray_cluster.connected(scratch.resolve(), address, workers) as cluster:
+        yield RayEngine(folder.resolve(), cluster)
 
 
 def _task(function: Callable[..., Any], returns: int) -> Any:
@@ -226,11 +230,14 @@ def _split(
 
 
 def _merge(
-    asked: tuple[int, int, Rule], values: list[_Ref], counts: list[_Ref], scratch: str | None
+    asked: tuple[int, int, Rule], values: list[_Ref], counts: list[_Ref], scratch: pathlib.Path
 ) -> tuple[int, tuple[pa.Array, np.ndarray], np.ndarray]:
     """A field's rows, its vocabulary, and the places of all blocks' values, one block's first."""
     field, least, rule = asked
-    with ray_cluster.task_folder(scratch) as folder, contextlib.closing(Spill(folder)) as spill:
+    with (
+        tempfile.TemporaryDirectory(dir=scratch) as folder,
+        contextlib.closing(Spill(pathlib.Path(folder))) as spill,
+    ):
         for of_values, of_counts in zip(values, counts, strict=True):
             found = ray.get(of_values)[field]
             spill.append_values([Coded(np.zeros(0, np.int32), found)])
@@ -272,10 +279,15 @@ def _encode(
     return ([block.tally for block in blocks], *pieces)
 
 
-def _write(how: Encoding, bucket: Bucket, folder: str, *pieces: np.ndarray) -> prepared.Shard:
+def _write(
+    how: Encoding,
+    bucket: Bucket,
+    target: pathlib.Path,
+    scratch: pathlib.Path,
+    *pieces: np.ndarray,
+) -> prepared.Shard:
     # Under a name of its own, since a process that is thought dead may still be writing.
-    target = pathlib.Path(folder) / bucket.name
-    path = pathlib.Path(folder) / "spill" / f"{bucket.name}.{uuid.uuid4().hex}"
+    path = scratch / f"{bucket.name}.{uuid.uuid4().hex}"
     rows = np.concatenate(pieces)
     shard = write_bucket(path, bucket, rows, how.form, how.options.data_seed)
     os.replace(path, target)

@@ -53,7 +53,8 @@ class ParquetSource:
             size = file.path.stat().st_size
             line = 1
             try:
-                with pq.ParquetFile(file.path) as parquet:
+                texts = self._texts(pq.read_schema(file.path))
+                with pq.ParquetFile(file.path, read_dictionary=texts) as parquet:
                     schema = parquet.schema_arrow
                     check_columns(schema, self.wanted, str(file.path), self.cells)
                     total = parquet.metadata.num_rows
@@ -71,6 +72,16 @@ class ParquetSource:
             if line == 1 and not self.may_be_empty:
                 raise InputError(f"{file.path} holds no rows")
             before += size
+
+    def _texts(self, schema: pa.Schema) -> list[str]:
+        """The wanted columns of texts, which are taken as the dictionaries that files hold."""
+        return [
+            field.name
+            for field in schema
+            if field.name.strip() in self.wanted
+            and field.name.strip() not in self.cells
+            and (pa.types.is_string(field.type) or pa.types.is_large_string(field.type))
+        ]
 
     def read(self, block: Block) -> RawRows:
         """Decodes a block: every column as strings."""
@@ -250,13 +261,21 @@ def _has_empty(text: pa.Array) -> bool:
     return int(np.count_nonzero(ends[1:] == ends[:-1])) != text.null_count
 
 
-def strings_of(name: str, column: pa.Array) -> pa.Array:
+def strings_of(name: str, column: pa.Array, keep_dictionary: bool = False) -> pa.Array:
     """`as_strings` of a column that has a name.
+
+    Args:
+      name: of the column.
+      column: of any plain type.
+      keep_dictionary: whether what is a dictionary may stay one, of the texts of its values.
 
     Raises:
       InputError: naming the column.
     """
     try:
+        if keep_dictionary and pa.types.is_dictionary(column.type):
+            texts = as_strings(column.dictionary)
+            return pa.DictionaryArray.from_arrays(column.indices, texts, safe=False)
         return as_strings(column)
     except InputError as error:
         raise InputError(f"column {name!r}: {error}") from error
@@ -351,7 +370,7 @@ def _rows(
     columns = {
         name: cell_texts(name, batch.column(name), cells[name].weighted)
         if name in cells
-        else strings_of(name, batch.column(name))
+        else strings_of(name, batch.column(name), keep_dictionary=True)
         for name in batch.schema.names
     }
 

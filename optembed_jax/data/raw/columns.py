@@ -140,7 +140,12 @@ class Coded:
 
 
 def code(column: pa.Array | pa.ChunkedArray) -> Coded:
-    """Codes a raw column: string or `packing.EIGHT_BYTES` ``[N]``, null where missing."""
+    """Codes a raw column: string or `packing.EIGHT_BYTES` ``[N]``, null where missing.
+
+    Strings may stand in a dictionary, where null may be a value as well, and some may be twice.
+    """
+    if pa.types.is_dictionary(column.type):
+        return _code_of_dictionary(column)
     if column.type == packing.EIGHT_BYTES:
         packed = code(packing.view(column))
         return Coded(packed.codes, packing.unpack(packed.values))
@@ -152,6 +157,20 @@ def code(column: pa.Array | pa.ChunkedArray) -> Coded:
     # The chunks of one column share their dictionary.
     codes = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])
     return Coded(codes, encoded.chunk(0).dictionary)
+
+
+def _code_of_dictionary(column: pa.DictionaryArray) -> Coded:
+    """Of what its dictionary holds only the values that are there are coded."""
+    place_of = column.indices.fill_null(len(column.dictionary)).to_numpy(zero_copy_only=False)
+    values = column.dictionary
+    if column.indices.null_count:
+        values = pa.concat_arrays([values, pa.nulls(1, values.type)])
+    is_there = np.zeros(len(values), bool)
+    is_there[place_of] = True
+    found = code(values.filter(pa.array(is_there)))
+    code_of = np.zeros(len(values), np.int32)
+    code_of[is_there] = found.codes
+    return Coded(code_of[place_of], found.values)
 
 
 def recode(raw: Coded, transform: Transform | None) -> Coded:
@@ -173,6 +192,8 @@ def uncoded(column: pa.Array | pa.ChunkedArray) -> Coded:
     """A raw column as if all of its values were distinct: for few rows that is the quicker way."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     if column.type == packing.EIGHT_BYTES:
         column = packing.unpack(packing.view(column).combine_chunks())
     return Coded(np.arange(len(column), dtype=np.int32), column)

@@ -84,7 +84,8 @@ class RawRows:
     """The rows of one block.
 
     Attributes:
-      columns: raw columns by name, string or `packing.EIGHT_BYTES` ``[N]``, null where missing.
+      columns: raw columns by name, string, also in dictionaries, or `packing.EIGHT_BYTES` ``[N]``,
+        null where missing.
       lines: line number of each row in its file, int64 ``[N]``.
       rows: number of each row over all files, int64 ``[N]``.
       text: the raw text of a row given its position in these arrays.

@@ -1,20 +1,22 @@
-"""One file as a source of rows: Parquet, JSON lines, libffm or delimited text, told by its content.
+"""Files as sources of rows: Parquet, JSON lines, libffm or delimited text, told by their content.
 
 Delimited text names its columns in the first line, or they are given (`Layout.columns`).
 """
 
+import collections
 import functools
 import pathlib
 import re
 import types
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from optembed_jax.data.raw import json_lines, libffm, text, whole_rows
 from optembed_jax.data.raw.columnar import ParquetSource, check_columns
-from optembed_jax.data.raw.joined import Partitioned
+from optembed_jax.data.raw.joined import Joined, Partitioned
 from optembed_jax.data.raw.layout import Layout
 from optembed_jax.data.raw.lines import LineSource, first_lines
 from optembed_jax.data.raw.sources import RawFile, Source
@@ -99,6 +101,44 @@ def source_of(
         within, further = _divided(file, wanted, columns)
         source = of_text(file, within, columns, first, numbers)
     return Partitioned(source, further) if further else source
+
+
+def source_of_parts(
+    files: Sequence[RawFile],
+    wanted: tuple[str, ...],
+    layout: Layout,
+    numbers: Sequence[str] = (),
+    cells: Mapping[str, Cells] = _NO_CELLS,
+    **options: Any,
+) -> Source:
+    """The rows of several files, one file after another, each of a form of its own.
+
+    Args:
+      files: at least one; see :func:`with_rows`.
+      wanted: the columns to decode; they are found by name in each file.
+      layout: how the files are written that are text.
+      numbers: the columns that are read as numbers.
+      cells: how those columns are read whose cells hold several values.
+      **options: of :func:`source_of`.
+
+    Raises:
+      InputError: as of :func:`source_of`, naming the file.
+    """
+    try:
+        sources = tuple(source_of(f, wanted, layout, numbers, cells, **options) for f in files)
+    except LacksKey:
+        # A key may be optional, and lack in all rows of a part.
+        keys = set[str]().union(*(keys_of(file, layout) for file in files))
+        sources = tuple(
+            source_of(f, wanted, layout, numbers, cells, keys=keys, **options) for f in files
+        )
+    return sources[0] if len(sources) == 1 else Joined(sources)
+
+
+def with_rows(files: Sequence[RawFile], layout: Layout) -> tuple[RawFile, ...]:
+    """The files without those of several parts that have no rows, as Spark leaves them."""
+    parts = collections.Counter(file.split for file in files)
+    return tuple(f for f in files if parts[f.split] == 1 or not is_empty(f, layout))
 
 
 class LacksKey(InputError):

@@ -205,9 +205,10 @@ def test_every_format_gives_what_the_local_engine_gives(tmp_path, table, criteo_
         data.load(found.path)
 
 
-def test_flights_of_the_package(tmp_path):
+def test_flights_of_the_package_into_a_folder_beside_this_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     local, found = (
-        data.prepare("flights", data.DataOptions(), tmp_path / str(engine.workers), engine=engine)
+        data.prepare("flights", data.DataOptions(), str(engine.workers), engine=engine)
         for engine in (data.EngineOptions(), on_ray(2))
     )
     assert found.fingerprint == local.fingerprint

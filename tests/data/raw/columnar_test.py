@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optembed_jax.data.raw import columnar
+from optembed_jax.data.raw import columnar, columns
 from optembed_jax.data.raw.sources import RawFile
 from optembed_jax.data.raw.writing import forms_of_values
 from optembed_jax.errors import InputError
-from optembed_jax.values.columns import column_texts
+from optembed_jax.values.rows import column_texts
 from optembed_jax.values.rule import Rule, rule_of
 from optembed_jax.values.text import text_of
 
@@ -46,8 +46,8 @@ def test_decimals_of_every_width(kind):
     if not hasattr(pa, kind):
         pytest.skip(f"this pyarrow has no {kind}")
     column = pa.array(MONEY, getattr(pa, kind)(6, 2))
-    for taken in (column, column.dictionary_encode() if kind == "decimal128" else column):
-        assert columnar.as_strings(taken).to_pylist() == ["1.5", None, "-20", "1.5"]
+    for array in (column, column.dictionary_encode() if kind == "decimal128" else column):
+        assert columnar.as_strings(array).to_pylist() == ["1.5", None, "-20", "1.5"]
 
 
 def test_a_type_that_is_another_one_underneath_has_the_texts_of_its_values(tmp_path):
@@ -57,11 +57,11 @@ def test_a_type_that_is_another_one_underneath_has_the_texts_of_its_values(tmp_p
     table = pa.table({"key": of_uuid, "flag": of_bool})
     pq.write_table(table, tmp_path / "a.parquet")
     read = pq.read_table(tmp_path / "a.parquet")
-    for taken in (table, read):
-        texts = columnar.as_strings(taken["key"].combine_chunks()).to_pylist()
-        assert texts == [str(KEYS[0]), str(KEYS[1]), None] == column_texts("key", taken["key"], 0)
-        flags = columnar.as_strings(taken["flag"].combine_chunks()).to_pylist()
-        assert flags == ["true", "false", None] == column_texts("flag", taken["flag"], 0)
+    for own in (table, read):
+        texts = columnar.as_strings(own["key"].combine_chunks()).to_pylist()
+        assert texts == [str(KEYS[0]), str(KEYS[1]), None] == column_texts("key", own["key"], 0)
+        flags = columnar.as_strings(own["flag"].combine_chunks()).to_pylist()
+        assert flags == ["true", "false", None] == column_texts("flag", own["flag"], 0)
     vectors = pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((2, 3)))
     with pytest.raises(InputError, match="cannot be read as text"):
         columnar.as_strings(vectors)
@@ -105,6 +105,38 @@ def test_parquet_files_are_read_as_one(files, monkeypatch):
     assert [int(v) for r in raw for v in r.rows] == list(range(8))
     assert blocks[-1].position == source.size
     assert "'a': 1" in raw[0].text(1)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 300])
+def test_texts_are_taken_as_the_dictionaries_that_files_hold(tmp_path, rows):
+    """What was read without them, whatever the row groups and blocks; empty texts are missing."""
+    draw = np.random.default_rng(0)
+    texts = [[None, "", "Rome", "\u20ac", "x" * 40][number] for number in draw.integers(0, 5, 300)]
+    many = [f"u{number}" for number in draw.zipf(1.3, 300) % 90]
+    table = pa.table({"city": texts, "user": pa.array(many, pa.large_string())})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=rows, dictionary_pagesize_limit=64)
+    source = columnar.ParquetSource((RawFile(tmp_path / "a.parquet"),), ("user", "city"))
+    found = {"city": [], "user": []}
+    for block in source.blocks():
+        read = source.read(block)
+        for name, values in found.items():
+            assert pa.types.is_dictionary(read.columns[name].type)
+            coded = columns.code(read.columns[name])
+            listed = coded.values.to_pylist()
+            assert len(set(listed)) == len(listed) and set(coded.codes) == set(range(len(listed)))
+            values += [listed[code] for code in coded.codes]
+            assert (
+                columns.uncoded(read.columns[name]).values.to_pylist() == values[-len(read.lines) :]
+            )
+    assert found == {"city": [text or None for text in texts], "user": many}
+
+
+def test_a_dictionary_may_have_a_value_twice_and_null_among_them():
+    indices = pa.array([0, 2, None, 1, 3], pa.int8())
+    column = pa.DictionaryArray.from_arrays(indices, pa.array(["a", None, "a", "b", "unread"]))
+    coded = columns.code(column)
+    assert coded.codes.tolist() == [0, 0, 1, 1, 2] and coded.values.to_pylist() == ["a", None, "b"]
+    assert columns.code(column.slice(3, 0)).codes.size == 0
 
 
 def test_unusable_parquet(files, tmp_path):
