@@ -60,6 +60,17 @@ def target_of(page, link):
     return pathlib.Path(path / "index.html" if is_folder else path), parts.fragment
 
 
+def test_where_a_link_leads():
+    here = pathlib.Path("table/index.html")
+    assert target_of(here, "https://example.org/x") is None
+    assert target_of(here, "#rules") == (here, "rules")
+    assert target_of(here, "../data/#bad-rows") == (pathlib.Path("data/index.html"), "bad-rows")
+    assert target_of(here, "..") == (pathlib.Path("index.html"), "")
+    assert target_of(here, "../a%20b.svg") == (pathlib.Path("a b.svg"), "")
+    page = Page('<h2 id="rules">x</h2><a href="../data/">y</a><img src="z.png">')
+    assert page.names == {"rules"} and page.links == ["../data/", "z.png"]
+
+
 @needs_docs
 def test_every_link_leads_to_a_page_and_a_place_in_it(site):
     dead = []
