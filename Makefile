@@ -8,15 +8,20 @@ NEWEST := python3.13
 NEWEST_VENV := .venv-newest
 NEWEST_BIN := $(NEWEST_VENV)/bin
 NEWEST_STAMP := $(NEWEST_VENV)/.installed
+# Every runtime that a bundle is written for: too large for each test run.
+TARGETS_VENV := .venv-targets
+TARGETS_BIN := $(TARGETS_VENV)/bin
+TARGETS_STAMP := $(TARGETS_VENV)/.installed
 # Run, not looked up: a version manager's shim lies on the path for interpreters that it won't start.
 NEWEST_RUNS = $(shell $(NEWEST) -c '' >/dev/null 2>&1 && echo yes)
 
-.PHONY: help venv demo test test-newest lint clean
+.PHONY: help venv demo test test-newest test-targets lint clean
 
 help:
 	@echo "make demo   run the whole method on the flights data; the run is left in runs/demo/"
 	@echo "make test   lint, format check, types and tests; the tests again on the newest releases"
 	@echo "            where a $(NEWEST) runs"
+	@echo "make test-targets   the tests of other runtimes, with PyTorch, FBGEMM and keras-rs installed"
 	@echo "make venv   only make the environment, in $(VENV)"
 	@echo "make clean  remove the environment, caches and runs/demo/"
 
@@ -54,5 +59,13 @@ test-newest: $(NEWEST_STAMP)
 	$(NEWEST_BIN)/mypy
 	$(NEWEST_BIN)/python -m pytest -n 2 --dist worksteal
 
+$(TARGETS_STAMP): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(TARGETS_VENV)
+	$(TARGETS_BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,targets]'
+	@touch $@
+
+test-targets: $(TARGETS_STAMP)
+	$(TARGETS_BIN)/python -m pytest -n 2 tests/targets tests/experiments/export_test.py tests/experiments/predict_test.py tests/experiments/several_values_test.py
+
 clean:
-	rm -rf $(VENV) $(NEWEST_VENV) runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(NEWEST_VENV) $(TARGETS_VENV) runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,15 +5,26 @@
 
 A budget is a share of the parameters of the full table, linear weights apart; what is drawn and
 tabulated are bytes of the bundle that each run ends in, vocabulary and network with it. All other
-flags are those of every run. The same command goes on where it was stopped. Leaves compare.json
-and compare.svg in DIR.
+flags are those of every run. The same command goes on where it was stopped. Leaves compare.json,
+compare.svg and report.html, a page of all of it, in DIR.
 """
+
+from collections.abc import Sequence
 
 from absl import flags
 
-from experiments.run import cli, comparison, comparison_report, data_flags
+from experiments.run import (
+    cli,
+    comparison,
+    comparison_grid,
+    comparison_page,
+    comparison_report,
+    data_flags,
+    trained_under,
+)
 from experiments.run import flags as project_flags
 from experiments.run.progress import DataProgress, Progress, clock
+from experiments.run.settings import Settings
 from experiments.run.workdir import write_json, write_text
 from optembed_jax import data
 from optembed_jax.errors import InputError
@@ -23,6 +34,7 @@ from optembed_jax.storage.object_store import in_file_system
 flags.adopt_module_key_flags(project_flags)
 
 _OWN = ("methods", "budgets", "seeds", "workdir", "flagfile")
+_ANY_BUDGET = 2**40
 _OF_A_CELL = ("method", "mode", "seed", "max_table_parameters", "max_table_bytes")
 
 
@@ -35,34 +47,65 @@ def main() -> None:
         shares = tuple(float(share) for share in flags.FLAGS.budgets)
     except ValueError as error:
         raise InputError(f"--budgets must be numbers, such as 0.1,0.2: {error}") from error
-    settings = project_flags.settings()
+    methods, seeds = tuple(flags.FLAGS.methods), flags.FLAGS.seeds
+    comparison_grid.check_asked(methods, shares, seeds)
+    settings = _settings_of_all(methods)
     folder = in_file_system(project_flags.workdir(), "--workdir")
+    given = _given()
+    comparison.check_folder(folder, {"given": given})
     progress = Progress()
     prepared = data.prepare(
         settings.dataset, settings.data, settings.data_dir, DataProgress(progress), None
     )
-    project = flags.FLAGS.get_key_flags_for_module(project_flags)
-    of_data = flags.FLAGS.get_key_flags_for_module(data_flags)
-    given = {flag.name: flag.serialize() for flag in [*project, *of_data] if flag.present}
-    grid = comparison.Grid(
-        tuple(flags.FLAGS.methods),
-        shares,
-        flags.FLAGS.seeds,
-        prepared.fields.num_features * settings.model.latent_dim,
-        tuple(text for name, text in sorted(given.items()) if name not in _OWN),
-    )
+    parameters = prepared.fields.num_features * settings.model.latent_dim
+    grid = comparison_grid.Grid(methods, shares, seeds, parameters, given)
     records = comparison.run_all(folder, grid, progress.say, clock)
     summary = comparison_report.summarise(records)
     write_json(folder / "compare.json", {**summary, "runs": records})
     write_text(folder / "compare.svg", comparison_report.picture(summary))
+    page = comparison_page.page_of(summary, grid, settings.dataset, trained_under.current())
+    write_text(folder / comparison_page.NAME, page)
     print(comparison_report.tables(summary))
 
 
-if __name__ == "__main__":
-    # Here, because benchmarks have flags of these names.
+def _given() -> tuple[str, ...]:
+    """The flags that all runs are given, as a command line has them."""
+    project = flags.FLAGS.get_key_flags_for_module(project_flags)
+    of_data = flags.FLAGS.get_key_flags_for_module(data_flags)
+    found = {flag.name: flag.serialize() for flag in [*project, *of_data] if flag.present}
+    return tuple(text for name, text in sorted(found.items()) if name not in _OWN)
+
+
+def _settings_of_all(methods: Sequence[str]) -> Settings:
+    """Settings that the runs have in common, after those of each method were checked.
+
+    Raises:
+      InputError: a flag that a method does not go with, or any other mistake in one.
+    """
+    found = project_flags.settings()
+    varied = {name: flags.FLAGS[name].value for name in ("method", "max_table_parameters")}
+    try:
+        for method in methods:
+            flags.FLAGS["method"].value = method
+            flags.FLAGS["max_table_parameters"].value = _ANY_BUDGET
+            project_flags.settings()
+    except InputError as error:
+        raise InputError(f"with --method={method}: {error}") from error
+    finally:
+        for name, value in varied.items():
+            flags.FLAGS[name].value = value
+    return found
+
+
+def define_flags() -> None:
+    """The flags of a comparison alone; not at import: benchmarks have some of these names."""
     flags.DEFINE_list("methods", list(METHODS), "What to compare: some of --method's.")
     flags.DEFINE_list(
         "budgets", ["0.05", "0.1", "0.2"], "Shares of the full table's parameters, each in (0, 1]."
     )
     flags.DEFINE_integer("seeds", 3, "Seeds of each, from 0.")
+
+
+if __name__ == "__main__":
+    define_flags()
     cli.run(main)

@@ -32,12 +32,13 @@ from experiments.run.alternating import alternate
 from experiments.run.exported import Exported, Served
 from experiments.run.feature_report import worth_of
 from experiments.run.phases import phases_of
-from experiments.run.trained import Run, Trained, load_trained, model_of
+from experiments.run.trained import Run, Trained, load_trained, model_in
 from experiments.run.workdir import Workdir
 from optembed_jax import data, metrics
 from optembed_jax.data.options import PATH_OPTIONS
 from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import InputError
+from optembed_jax.fields import Fields
 from optembed_jax.method.bag import bags_of
 from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
@@ -50,10 +51,13 @@ from optembed_jax.serving.bundle_writer import (
     refresh_module,
     write_bundle,
 )
-from optembed_jax.serving.compact_model import compact, tree_bytes
+from optembed_jax.serving.compact_model import tree_bytes
 from optembed_jax.serving.forward_module import PLATFORMS
+from optembed_jax.serving.kept_table import KeptTable
+from optembed_jax.serving.stored_model import Storage
 from optembed_jax.storage.object_store import delivered, fetched, in_file_system, path_of
-from optembed_jax.table.compact import CompactIndex, why_not_own_ids, with_own_ids
+from optembed_jax.table.compact import CompactIndex, with_own_ids
+from optembed_jax.table.composed import ComposedIndex
 from optembed_jax.targets.registry import Target, target_of
 from optembed_jax.values.cells import MARK
 
@@ -98,10 +102,11 @@ def main() -> None:
     run = runs.open_run()
     phase = _phase(phases_of(run.settings))
     result = run.workdir.require(phase, "export")
-    model = model_of(phase, run.settings.model)
+    model = model_in(run.settings, phase).in_float32
     trained = load_trained(run, phase)
     fields = run.prepared.fields
-    params, index = compact(model, trained.params, fields, *trained.pruned(model))
+    params, index = trained.kept.compact(model, trained.params, fields)
+    _check_storage(index)
     rate = run.settings.negative_rate
     if rate < 1:
         params = dataclasses.replace(params, network=of_all_rows(params.network, rate))
@@ -144,7 +149,7 @@ def main() -> None:
         print(exported.told(chosen.storage))
         told = {"val_auc_float32": chosen.before, "val_auc_stored": chosen.after}
         provenance = dataclasses.replace(provenance, metrics=recorded | told)
-    storage = None if chosen is None else chosen.storage
+    storage = chosen.storage if chosen is not None else _own_storage(trained.kept, fields)
     live = exported.logits(storage)
     with delivered(place, SUMS) as folder:
         bundle = write_bundle(
@@ -230,6 +235,23 @@ def _phase(phases: Sequence[str]) -> str:
     return str(wanted)
 
 
+def _own_storage(kept: KeptTable, fields: Fields) -> Storage | None:
+    """In what a form is stored where nothing else is asked for; None for plain float32."""
+    return None if kept.storage == "float32" else Storage((kept.storage,) * fields.num_fields)
+
+
+def _check_storage(index: CompactIndex | ComposedIndex) -> None:
+    """Refuses fewer bits where there is but one form."""
+    if index.why_float32 is None:
+        return
+    if project_flags.STORAGE.value != "float32" or project_flags.MAX_BUNDLE_BYTES.present:
+        flag = "max_bundle_bytes" if project_flags.MAX_BUNDLE_BYTES.present else "storage"
+        raise InputError(
+            f"--{flag} has no effect on this run, whose rows are stored in float32 "
+            f"({index.why_float32}); leave it out"
+        )
+
+
 def _platforms() -> list[str]:
     wanted = project_flags.PLATFORMS.value
     unknown = [name for name in wanted if name not in PLATFORMS]
@@ -238,15 +260,16 @@ def _platforms() -> list[str]:
     return [name for name in PLATFORMS if name in wanted]
 
 
-def _served(run: Run, index: CompactIndex) -> Served:
+def _served(run: Run, index: CompactIndex | ComposedIndex) -> Served:
     """The vocabulary of the bundle: of the values that are kept, or all of them."""
     fields, encoder = run.prepared.fields, encoder_of(run.prepared)
-    why = "--full_ids" if project_flags.FULL_IDS.value else why_not_own_ids(index)
+    why = "--full_ids" if project_flags.FULL_IDS.value else index.why_not_own_ids
     # Cells may have more values than any that was trained on.
     wide, pooling = dataclasses.replace(fields, slots=encoder.slots), run.settings.model.pooling
     index = dataclasses.replace(index, bags=bags_of(wide, pooling))
     if why is not None:
         return Served(index, wide, encoder, None, fields.slots, why if index.prunes else None)
+    assert isinstance(index, CompactIndex)  # Others say why not.
     own, kept, new_ids = with_own_ids(index, fields.names)
     has_row = new_ids != kept.oov_ids[fields.field_of_row]
     least = int(run.prepared.options["min_count"])
@@ -279,11 +302,8 @@ def _comparison(
     ``ids`` of the same rows for each of the two, ``disk`` in bytes.
     """
     batch, own = (np.resize(of_model, (BATCH, of_model.shape[1])) for of_model in ids)
-    step = jax.jit(
-        lambda params, ids: forward(
-            model, params, trained.batch_stats, ids, trained.selection(model, run.prepared.fields)
-        )[0]
-    )
+    reading = trained.kept.read_by(model, run.prepared.fields)
+    step = jax.jit(lambda params, ids: forward(model, params, trained.batch_stats, ids, reading)[0])
     times = alternate(
         {"full": lambda: step(trained.params, batch), "compact": lambda: bundle.logits(own)}, 20
     )

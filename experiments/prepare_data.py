@@ -2,7 +2,8 @@
 
 python -m experiments.prepare_data --dataset=criteo_display --raw_dir=DIR --data_dir=DIR
 
-The other mains do this by themselves when the data set is not prepared yet.
+The other mains do this by themselves, on this machine, when the data set is not prepared yet; what
+was prepared on a cluster (--engine=ray) they find as what was prepared here.
 """
 
 from absl import flags
@@ -13,6 +14,19 @@ from experiments.run.progress import DataProgress, Progress
 from optembed_jax import data
 
 flags.adopt_module_key_flags(project_flags)
+# Of this main alone: with the others, which prepare only what is not prepared yet, they would say
+# nothing most of the time.
+_ENGINE = data.EngineOptions()
+flags.DEFINE_string("engine", _ENGINE.engine, "Who prepares: local or ray; the result is one.")
+flags.DEFINE_string(
+    "engine_address",
+    _ENGINE.engine_address,
+    "With --engine=ray: the cluster, such as auto on one of its machines; None starts one of this "
+    "machine's cores, and ends it.",
+)
+flags.DEFINE_integer(
+    "workers", _ENGINE.workers, "Threads or processes at once; None: one for each core."
+)
 
 
 def main() -> None:
@@ -22,6 +36,7 @@ def main() -> None:
         data_flags.data_options(),
         data_flags.DATA_DIR.value,
         DataProgress(Progress()),
+        engine=data.EngineOptions(**data_flags.values_of(data.EngineOptions)),
     )
     print(describe(prepared))
 

@@ -58,6 +58,7 @@ try:
     from optembed_jax.step.train_state import TrainState, init_state
     from optembed_jax.step.train_step import Phase, eval_step, train_step
     from optembed_jax.table.compact import CompactIndex, CompactTable, compact_table
+    from optembed_jax.table.group_lasso import GroupLassoState, group_lasso
     from optembed_jax.table.score import keep_best
     from optembed_jax.training.fit import Fitted, fit
     from optembed_jax.training.prediction import predict
@@ -79,6 +80,7 @@ __all__ = [
     "Fitted",
     "Generation",
     "GivenCandidates",
+    "GroupLassoState",
     "InputError",
     "ModelConfig",
     "ParameterCount",
@@ -115,6 +117,7 @@ __all__ = [
     "fit",
     "forward",
     "front",
+    "group_lasso",
     "init_params",
     "init_state",
     "init_table",

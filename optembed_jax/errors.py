@@ -9,6 +9,14 @@ class InputError(ValueError):
     """What the user gave cannot be used; the message says what, where, and what to do."""
 
 
+class BudgetError(InputError):
+    """No table fits into the budget that was given; the message says how much is needed.
+
+    A command that ends by it has an exit status of its own, so that one that tries many budgets
+    tells a budget that is too small from a mistake.
+    """
+
+
 class DivergedError(RuntimeError):
     """Training produced a loss that is not a finite number; the message says when."""
 

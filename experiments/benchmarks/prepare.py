@@ -4,7 +4,8 @@ python -m experiments.benchmarks.prepare --rows=5000000 --json=FILE
 
 Makes text of Criteo's shape (criteo_text.py; not timed), prepares it in a process of its own with
 `experiments.prepare_data`, and tells the rows per second over that process's whole life and its
-peak memory. Needs about 450 bytes of disk per row under --scratch; all of it is deleted at the end.
+peak memory; of --engine=ray also that of the processes that it starts. Needs about 450 bytes of
+disk per row under --scratch; all of it is deleted at the end.
 
 --format=parquet prepares the same rows, written as Parquet before, as `--dataset=table` of 39
 categorical columns, and --format=text the text as such a table, to compare with.
@@ -14,10 +15,8 @@ import os
 import pathlib
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from typing import Any
 
 import pyarrow as pa
@@ -25,7 +24,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from absl import flags
 
-from experiments.benchmarks import json_file
+from experiments.benchmarks import json_file, process_tree
 from experiments.benchmarks.criteo_text import write_text
 from experiments.run import cli
 from optembed_jax.data.parallel import workers
@@ -40,6 +39,8 @@ _TEXT = flags.DEFINE_string(
 _FORMAT = flags.DEFINE_enum(
     "format", "criteo", ["criteo", "text", "parquet"], "As which data set, from which form of file."
 )
+_ENGINE = flags.DEFINE_string("engine", "local", "As of prepare_data.")
+_WORKERS = flags.DEFINE_integer("workers", None, "As of prepare_data.")
 _SCRATCH = flags.DEFINE_string("scratch", None, "Folder for the text and the prepared data.")
 
 
@@ -82,13 +83,11 @@ def measure(
         text = folder / "train.txt"
         write_text(text, rows)
     command = [sys.executable, "-m", "experiments.prepare_data", *_asked(form, text, folder)]
-    command += [f"--data_dir={folder / 'prepared'}"]
+    command += [f"--data_dir={folder / 'prepared'}", f"--engine={_ENGINE.value}"]
+    command += [f"--workers={_WORKERS.value}"] if _WORKERS.value else []
     load = os.getloadavg()[0]
-    begun = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.monotonic() - begun
-    if status:
+    used = process_tree.run(command)
+    if used.status:
         raise SystemExit(f"error: {' '.join(command)} failed")
     (manifest_path,) = (folder / "prepared").rglob(MANIFEST)
     manifest = read_manifest(manifest_path.parent)
@@ -99,11 +98,13 @@ def measure(
     return {
         "format": form,
         "rows": rows,
-        "rows_per_second": round(rows / seconds),
-        "seconds": round(seconds, 1),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
-        # Linux counts in kilobytes; pages of mapped files are part of it.
-        "peak_rss_mb": round(usage.ru_maxrss / 1024),
+        "engine": _ENGINE.value,
+        "fingerprint": manifest["fingerprint"],
+        "rows_per_second": round(rows / used.seconds),
+        "seconds": round(used.seconds, 1),
+        "cpu_seconds": round(used.cpu_seconds, 1),
+        # Pages of mapped files are part of it.
+        "peak_memory_mb": round(used.peak_bytes / 2**20),
         "features": sum(field["rows"] for field in manifest["fields"]),
         "raw_bytes": text.stat().st_size,
         "prepared_bytes": written,

@@ -21,6 +21,7 @@ from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
 from optembed_jax.models.forward import Params, Selection, forward, init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.rivals.quotient_remainder import options
 from optembed_jax.step.optimisers import TrainConfig, make_optimisers
 from optembed_jax.step.train_step import Phase
 from optembed_jax.training.fit import Epoch, Fitted
@@ -42,17 +43,6 @@ class Hashes:
     stored: int = flax.struct.field(pytree_node=False)
 
 
-def rows_of_field(size: int, share: float) -> tuple[int, int]:
-    """Quotient and remainder rows of a field of ``size`` values; ``(size, 0)`` keeps its rows."""
-    remainders = max(int(share * size), 1)
-    quotients = -(-size // remainders)
-    # A smaller share would need more rows again: the square root is where both are equal.
-    if remainders < quotients:
-        remainders = int(np.ceil(np.sqrt(size)))
-        quotients = -(-size // remainders)
-    return (quotients, remainders) if quotients + remainders < size else (size, 0)
-
-
 def make_hashes(fields: Fields, keep: float) -> Hashes:
     """Hashes that store at most ``keep * V`` rows, and as near to it as one share for all allows.
 
@@ -60,30 +50,15 @@ def make_hashes(fields: Fields, keep: float) -> Hashes:
     they are stored all the same.
     """
     budget = round(keep * fields.num_features)
-
-    def stored(share: float) -> int:
-        return sum(sum(rows_of_field(size, share)) for size in fields.sizes)
-
-    shares = np.linspace(0, 1, 2001)
-    fitting = [share for share in shares if stored(share) <= budget]
-    share = max(fitting, key=stored) if fitting else min(shares, key=stored)
-    quotient, remainder, first = [], [], 0
-    for size in fields.sizes:
-        quotients, remainders = rows_of_field(size, share)
-        value = np.arange(size)
-        if not remainders:
-            quotient.append(first + value)
-            remainder.append(np.full(size, -1))
-        else:
-            quotient.append(first + value // remainders)
-            remainder.append(first + quotients + value % remainders)
-        first += quotients + remainders
-    whole = np.concatenate(remainder)
-    return Hashes(
-        quotient=jnp.asarray(np.concatenate(quotient), jnp.int32),
-        remainder=jnp.asarray(np.where(whole < 0, first, whole), jnp.int32),
-        stored=first,
+    tried = options(fields.sizes)
+    fitting = [option for option in tried if option.rows <= budget]
+    best = (
+        max(fitting, key=lambda option: option.rows)
+        if fitting
+        else min(tried, key=lambda option: option.rows)
     )
+    quotient, remainder = best.places
+    return Hashes(jnp.asarray(quotient), jnp.asarray(remainder), best.rows)
 
 
 def full_table(hashes: Hashes, table: Table) -> Table:

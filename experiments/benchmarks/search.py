@@ -89,7 +89,7 @@ class Size:
 
 
 OF_CANDIDATE = Size(100_000, 8192, 64, (1024, 512, 256))
-FEWER_ROWS = {"ipnn": 4096, "dcnv2": 1024}
+FEWER_ROWS = {"ipnn": 4096, "dlrm": 4096, "dcnv2": 1024, "autoint": 1024}
 """Of the backbones that take several times as long as the others."""
 OF_SEARCH = Size(100_000, 81_920, 16, (128, 64), training_steps=200)
 

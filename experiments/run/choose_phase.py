@@ -11,18 +11,32 @@ from etils.epath import Path
 
 from experiments.run import processes
 from experiments.run.settings import Settings
-from experiments.run.trained import Run, Trained, abstract, counts, load_trained
-from optembed_jax.errors import InputError
+from experiments.run.trained import (
+    CHOICE,
+    Run,
+    Trained,
+    abstract,
+    chosen_by_rival,
+    counts,
+    load_trained,
+)
+from optembed_jax.errors import BudgetError, InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.threshold import by_block, row_norm
+from optembed_jax.models.between import layer_of
 from optembed_jax.models.parameter_count import rows_in_budget
 from optembed_jax.rivals.registry import rival_of
-from optembed_jax.rivals.rival import Task, check
+from optembed_jax.rivals.rival import Relaxed, Task, check
+from optembed_jax.serving.kept_table import KeptTable
 from optembed_jax.storage import array_file
 
 
 def choose(run: Run, folder: Path) -> dict[str, Any]:
-    """Let the rival choose under the run's budget; the record of the phase."""
+    """Let the rival choose under the run's budget; the record of the phase.
+
+    Raises:
+      BudgetError: it cannot keep to it.
+    """
     settings, prepared = run.settings, run.prepared
     rival = rival_of(settings.method)
     assert rival is not None
@@ -34,6 +48,11 @@ def choose(run: Run, folder: Path) -> dict[str, Any]:
             lambda block: row_norm(jnp.asarray(block), settings.model.norm), rows
         ).astype(np.float64)
 
+    def relaxed() -> Relaxed:
+        params = load_trained(run, "supernet", on_host=True).params
+        layer = {name: np.asarray(array) for name, array in layer_of(params.network).items()}
+        return Relaxed(np.asarray(params.table.rows), layer)
+
     task = Task(
         fields=prepared.fields,
         reads=np.asarray(prepared.counts if weights is None else weights, np.float64),
@@ -41,16 +60,19 @@ def choose(run: Run, folder: Path) -> dict[str, Any]:
         limit=limit_of(settings, prepared.fields),
         keeps_stand_ins=settings.model.shares_stand_in,
         trained_norms=trained_norms,
+        seed=settings.seed,
+        relaxed=relaxed,
     )
-    choice = check(task, rival.choose(task))
+    try:
+        choice = check(task, rival.choose(task))
+    except InputError as error:  # What a rival refuses of a task is its budget.
+        raise BudgetError(str(error)) from error
     if processes.is_first():
-        arrays = {"rows": choice.rows, "dims": choice.dims.astype(np.int32)}
-        array_file.save(folder / "kept.safetensors", arrays)
-    shapes, batch_stats = abstract(settings.model, run)
-    kept = counts(run, settings.model, Trained(shapes, batch_stats, choice.rows, choice.dims))
+        array_file.save(folder / CHOICE, choice.arrays())
+    kept = counts(run, settings.model, _as_trained(run, choice))
     run.progress.say(
-        f"choose  {rival.name}: {kept['rows_kept']:,} rows, {kept['table_parameters']:,} table "
-        f"parameters of at most {task.limit:,}"
+        f"choose  {rival.name}: {kept['table_parameters']:,} table parameters of at most "
+        f"{task.limit:,}, read by {kept['rows_kept']:,} of {task.fields.num_features:,} values"
     )
     return {"method": rival.name, "limit": task.limit, **kept}
 
@@ -60,8 +82,15 @@ def limit_of(settings: Settings, fields: Fields) -> int:
 
     Raises:
       InputError: no budget is given where none follows from the share of the rows, or it pays for
-        less than a row.
+        less than a row; or the rival does not take what cells of the fields hold.
     """
+    rival = rival_of(settings.method)
+    several = [n for n, slots in zip(fields.names, fields.slots, strict=True) if slots > 1]
+    if rival is not None and several and not rival.takes_several:
+        raise InputError(
+            f"--method={rival.name} prunes what a field reads of one row, and field {several[0]!r} "
+            "has several values in a cell; --multi= makes each combination a value"
+        )
     if settings.model.searches_dims:
         limit = settings.search_options.limit
         if limit is None:
@@ -75,7 +104,11 @@ def limit_of(settings: Settings, fields: Fields) -> int:
 
 def choice_of(run: Run) -> Trained:
     """What the phase left, as a model to be retrained; its parameters are shapes only."""
-    run.workdir.require("choose", "retrain")
-    kept = array_file.load(run.workdir.phase_dir("choose") / "kept.safetensors")
+    choice = chosen_by_rival(run)
+    assert choice is not None
+    return _as_trained(run, choice)
+
+
+def _as_trained(run: Run, choice: KeptTable) -> Trained:
     shapes, batch_stats = abstract(run.settings.model, run)
-    return Trained(shapes, batch_stats, kept["rows"], kept["dims"])
+    return Trained(choice.saved_as(shapes), batch_stats, choice.rows, choice.dims, choice)

@@ -11,12 +11,15 @@ from typing import NoReturn
 from absl import app, flags, logging
 
 from experiments.run import preemption, processes
-from optembed_jax.errors import CheckpointError, DivergedError, InputError, Stopped
+from optembed_jax.errors import BudgetError, CheckpointError, DivergedError, InputError, Stopped
 from optembed_jax.serving.forward_module import ForwardRebuilt
 from optembed_jax.values.cells import CutValues
 
 RENAMED_FLAGS = {"rent": "group_lasso", "retrain_rent": "retrain_group_lasso"}
 """Flags of earlier versions, and what they are called now."""
+
+BUDGET_REFUSED = 3
+"""Exit status where no table fits into the budget."""
 
 _FORMATTED = warnings.formatwarning
 
@@ -27,9 +30,10 @@ def run(main: Callable[[], None]) -> None:
     """Parse the flags and run ``main``.
 
     Exit status 2 and one line on stderr for an unknown or unreadable flag, a stray argument, or an
-    ``InputError``; 1 for a run that diverged, or for which the disk had no room; 130 for Ctrl-C.
-    After SIGTERM it is 0, since what was done is saved. Once ``main`` has ended, SIGTERM does not
-    change the status any more: the process does nothing but end.
+    ``InputError``, 3 where no table fits into the budget that was given; 1 for a run that diverged,
+    or for which the disk had no room; 130 for Ctrl-C. After SIGTERM it is 0, since what was done is
+    saved. Once ``main`` has ended, SIGTERM does not change the status any more: the process does
+    nothing but end.
     """
 
     def guarded(arguments: list[str]) -> None:
@@ -44,6 +48,8 @@ def run(main: Callable[[], None]) -> None:
             warnings.formatwarning = _warning_line
             with preemption.handled(), processes.lost_peers_told():
                 main()
+        except BudgetError as error:
+            _fail(error, BUDGET_REFUSED)
         except InputError as error:
             _fail(error, 2)
         except (DivergedError, CheckpointError) as error:

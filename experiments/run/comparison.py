@@ -17,113 +17,57 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.run import cli
+from experiments.run.comparison_grid import FULL, Cell, Grid
+from experiments.run.comparison_record import (
+    OF_MODEL,
+    Record,
+    figures,
+    finished_record,
+    read_json,
+)
 from experiments.run.workdir import write_json
 from optembed_jax.errors import InputError, Stopped
-from optembed_jax.models.model_config import DEFAULT_ROW_KEEP
-from optembed_jax.rivals.registry import OPTEMBED, rival_of
-
-FULL = "full"
-"""The plain model with the whole table, as it stands in a comparison."""
-
-Record = dict[str, Any]
+from optembed_jax.rivals.registry import rival_of
 
 _LOCKS: list[int] = []
 """File descriptors of the locks that are held, which commands inherit."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """A run of the grid.
+def check_folder(folder: Path, of_all_runs: Mapping[str, Any]) -> None:
+    """Refuse a folder that was begun as another comparison.
 
-    Attributes:
-      method: of ``rivals.registry.METHODS``, or ``FULL``.
-      share: of the parameters of the full table that may be kept, in (0, 1]; linear weights apart.
-      seed: of the run.
-    """
-
-    method: str
-    share: float
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Of its folder."""
-        return f"{self.method}_{self.share!r}_{self.seed}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """What is compared.
-
-    Attributes:
-      methods: of ``rivals.registry.METHODS``.
-      shares: of the table's parameters.
-      seeds: how many, from 0.
-      parameters: of the full table.
-      given: further flags of all runs, as a command line has them.
+    Args:
+      folder: of the comparison; need not be there.
+      of_all_runs: attributes of a grid that all its runs have in common, as far as they are known.
 
     Raises:
-      InputError: nothing to compare, a method that is not there, or a share outside (0, 1].
+      InputError: it was, or what it was begun with cannot be read.
     """
-
-    methods: tuple[str, ...]
-    shares: tuple[float, ...]
-    seeds: int
-    parameters: int
-    given: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        for name, values in (("methods", self.methods), ("budgets", self.shares)):
-            if not values or len(set(values)) < len(values):
-                raise InputError(f"--{name} must be given and differ: {','.join(map(str, values))}")
-        for method in self.methods:
-            rival_of(method)
-        for share in self.shares:
-            if not 0 < share <= 1:
-                raise InputError(f"--budgets are shares of the table in (0, 1], not {share:g}")
-        if self.seeds < 1:
-            raise InputError(f"--seeds must be at least 1, not {self.seeds}")
-
-    def cells(self) -> list[Cell]:
-        """All runs, seed by seed, so that there is something to look at early."""
-        found = []
-        for seed in range(self.seeds):
-            found += [Cell(m, share, seed) for share in self.shares for m in self.methods]
-            found.append(Cell(FULL, 1.0, seed))
-        return found
-
-    def flags(self, cell: Cell) -> list[str]:
-        """Of the run of a cell, but for its folder."""
-        own = [f"--method={cell.method}", f"--seed={cell.seed}"]
-        own.append(f"--max_table_parameters={int(cell.share * self.parameters)}")
-        is_free = not any(flag.startswith("--row_keep=") for flag in self.given)
-        if cell.method == OPTEMBED and is_free and cell.share > DEFAULT_ROW_KEEP:
-            # The default's share of the rows could not spend so much.
-            own.append(f"--row_keep={cell.share!r}")
-        return [*self.given, *own]
+    plan = folder / "plan.json"
+    if not plan.exists():
+        return
+    found, wanted = read_json(plan, "use another --workdir"), json.loads(json.dumps(of_all_runs))
+    changed = [name for name in wanted if found.get(name) != wanted[name]]
+    if changed:
+        raise InputError(
+            f"{folder} was begun with {changed[0]} {found.get(changed[0])}, and the flags ask "
+            f"for {wanted[changed[0]]}; use another --workdir"
+        )
 
 
 def begin(folder: Path, grid: Grid) -> None:
     """Make the folder of a comparison, or go on with it; it may grow by methods, budgets, seeds.
 
     Raises:
-      InputError: it is of another comparison.
+      InputError: it is of another comparison, or its plan cannot be read.
     """
-    plan, wanted = folder / "plan.json", json.loads(json.dumps(dataclasses.asdict(grid)))
-    if plan.exists():
-        found = json.loads(plan.read_text(encoding="utf-8"))
-        of_all_runs = ("parameters", "given")
-        changed = [name for name in of_all_runs if found.get(name) != wanted[name]]
-        if changed:
-            raise InputError(
-                f"{folder} was begun with {changed[0]} {found.get(changed[0])}, and the flags ask "
-                f"for {wanted[changed[0]]}; use another --workdir"
-            )
-    write_json(plan, wanted)
+    check_folder(folder, {"parameters": grid.parameters, "given": grid.given})
+    write_json(folder / "plan.json", dataclasses.asdict(grid))
 
 
 @contextlib.contextmanager
@@ -154,39 +98,44 @@ def locked(folder: Path) -> Iterator[None]:
 def run_cell(folder: Path, grid: Grid, cell: Cell) -> Record:
     """Run a cell, or read what it came to.
 
-    A budget that the method cannot keep to is an outcome too: the record has its ``refused``.
+    A budget that the method cannot keep to is an outcome too: the record has its ``refused``. So
+    is a seed of which no run has kept to any; that is not final, since budgets may be added.
 
     Raises:
-      InputError: the run failed; the message says why.
+      InputError: the run failed, or what it came to cannot be read; the message says why.
     """
     place = folder / "cells" / cell.name
     result = place / "result.json"
     if result.exists():
-        found: Record = json.loads(result.read_text(encoding="utf-8"))
-        return found
+        return finished_record(result, cell)
     started = time.monotonic()
     place.mkdir(parents=True, exist_ok=True)
     source = place / "run"
     record: Record = dataclasses.asdict(cell)
     if cell.method == FULL:
-        source = _trained_with(folder, grid, cell.seed, "baseline")
+        trained = _trained_with(folder, grid, cell.seed, "baseline")
+        if trained is None:
+            return {**record, "refused": f"no method kept to any budget with seed {cell.seed}"}
+        source = trained
     else:
         _share_phases(folder, grid, cell)
         refused = _command("pipeline", [*grid.flags(cell), f"--workdir={source}"])
         if refused is not None:
-            return _finished(result, {**record, "refused": refused})
+            record["refused"] = refused
+            write_json(result, record)
+            return record
     bundle = place / "bundle"
     phase = ["--phase=baseline"] if cell.method == FULL else []
     _require(
         _command("export", [f"--workdir={source}", f"--bundle={bundle}", *_where(grid), *phase])
     )
-    summary = json.loads((source / "summary.json").read_text(encoding="utf-8"))
-    of_model = summary["baseline" if cell.method == FULL else "retrain"]
-    for name in ("val_auc", "test_auc", "test_logloss", "table_parameters", "total_parameters"):
-        record[name] = of_model[name]
+    phase_name, again = "baseline" if cell.method == FULL else "retrain", f"remove {source}"
+    of_model = read_json(source / "summary.json", again).get(phase_name, {})
+    record |= figures(source / "summary.json", of_model, OF_MODEL, again)
     record["bundle_bytes"] = sum(file.stat().st_size for file in bundle.iterdir())
     record["seconds"] = round(time.monotonic() - started, 1)
-    return _finished(result, record)
+    write_json(result, record)
+    return record
 
 
 def run_all(
@@ -216,11 +165,6 @@ def _run_each(
     return records
 
 
-def _finished(result: Path, record: Record) -> Record:
-    write_json(result, record)
-    return record
-
-
 def _where(grid: Grid) -> Sequence[str]:
     """Of the flags of a run those that an export is to be told again."""
     return [flag for flag in grid.given if flag.startswith("--data_dir=")]
@@ -229,7 +173,9 @@ def _where(grid: Grid) -> Sequence[str]:
 def _share_phases(folder: Path, grid: Grid, cell: Cell) -> None:
     """Copy phases that another run of the seed has finished with the same flags."""
     run = folder / "cells" / cell.name / "run"
-    phases = ("baseline", "supernet") if cell.method == OPTEMBED else ("baseline",)
+    rival = rival_of(cell.method)
+    has_supernet = rival is None or rival.layer is not None
+    phases = ("baseline", "supernet") if has_supernet else ("baseline",)
     for phase in phases:
         source = _finished_in(folder, grid, cell, phase)
         if source is None or (run / phase).exists():
@@ -256,18 +202,14 @@ def _finished_in(folder: Path, grid: Grid, cell: Cell, phase: str) -> Path | Non
     return None
 
 
-def _trained_with(folder: Path, grid: Grid, seed: int, phase: str) -> Path:
-    """A finished run of a seed.
-
-    Raises:
-      InputError: there is none.
-    """
+def _trained_with(folder: Path, grid: Grid, seed: int, phase: str) -> Path | None:
+    """A finished run of a seed; None where there is none."""
     for cell in grid.cells():
         run = folder / "cells" / cell.name / "run"
         is_its = cell.seed == seed and cell.method != FULL
         if is_its and (run / "summary.json").exists() and (run / phase / "result.json").exists():
             return run
-    raise InputError(f"no run of seed {seed} in {folder} has kept to any budget; raise --budgets")
+    return None
 
 
 def _command(main: str, arguments: Sequence[str]) -> str | None:
@@ -294,7 +236,7 @@ def _command(main: str, arguments: Sequence[str]) -> str | None:
         raise Stopped("SIGTERM")
     if process.returncode == 0:
         return None
-    if process.returncode == 2 and ("budget of" in last or "max_table_bytes=" in last):
+    if process.returncode == cli.BUDGET_REFUSED:
         return last
     raise InputError(f"experiments.{main} of {' '.join(arguments)}: {last or process.returncode}")
 

@@ -1,13 +1,15 @@
 """What a comparison of methods came to: a verdict, tables, a picture."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.figure
 import numpy as np
 
-from experiments.run.comparison import FULL, Record
+from experiments.run.comparison_grid import FULL
+from experiments.run.comparison_record import Record
+from experiments.run.report import aligned
 from optembed_jax.rivals.registry import OPTEMBED
 from optembed_jax.search.paired_difference import paired_difference
 
@@ -89,29 +91,47 @@ def _verdicts(differences: Sequence[Any]) -> list[str]:
     return below_first or ["OptEmbed and a rival have no seed in common: nothing to compare"]
 
 
-def tables(summary: dict[str, Any]) -> str:
+def tables(summary: Mapping[str, Any]) -> str:
     """The verdict first, then a line for each method and budget, then the paired differences."""
-    lines = [*summary["verdict"], ""]
-    lines.append(
-        f"{'method':<12}{'budget':>8}{'bundle bytes':>14}{'parameters':>12}{'test AUC':>18}"
-        f"{'test logloss':>18}{'seeds':>7}{'seconds':>9}"
-    )
-    order = sorted(summary["methods"], key=lambda m: (m["share"], -m.get("test_auc", 0.0)))
-    for one in order:
-        head = f"{one['method']:<12}{100 * one['share']:>6g} %"
-        if "refused" in one:
-            lines.append(f"{head}  refused: {one['refused']}")
-            continue
-        lines.append(
-            f"{head}{one['bundle_bytes']:>14,.0f}{one['table_parameters']:>12,.0f}"
-            f"{_with_spread(one, 'test_auc'):>18}{_with_spread(one, 'test_logloss'):>18}"
-            f"{one['seeds']:>7}{one['seconds']:>9.0f}"
-        )
+    lines = [*summary["verdict"], "", aligned(method_lines(summary))]
+    lines += [
+        f"{one['method']} at {100 * one['share']:g} % is refused: {one['refused']}"
+        for one in summary["methods"]
+        if "refused" in one
+    ]
     lines += ["", "OptEmbed minus the rival, paired by seed, mean and 95 % interval:"]
-    for one in summary["against"]:
-        auc, logloss = (_interval(one[name]) for name in ("test_auc", "test_logloss"))
-        lines.append(f"{one['method']:<12}{100 * one['share']:>6g} %  AUC {auc}  logloss {logloss}")
-    return "\n".join(lines)
+    return "\n".join([*lines, aligned(difference_lines(summary))])
+
+
+def method_lines(summary: Mapping[str, Any]) -> list[list[str]]:
+    """A head, and a line for each method and budget, what was refused without figures."""
+    head = ["method", "budget", "bundle bytes", "parameters", "test AUC", "test logloss"]
+    lines = [[*head, "seeds", "seconds"]]
+    for one in sorted(summary["methods"], key=lambda m: (m["share"], -m.get("test_auc", 0.0))):
+        name, budget = one["method"], f"{100 * one['share']:g} %"
+        if "refused" in one:
+            lines.append([name, budget, "refused", "", "", "", "0", ""])
+            continue
+        sizes = [f"{one['bundle_bytes']:,.0f}", f"{one['table_parameters']:,.0f}"]
+        figures = [_with_spread(one, key) for key in ("test_auc", "test_logloss")]
+        lines.append([name, budget, *sizes, *figures, str(one["seeds"]), f"{one['seconds']:.0f}"])
+    return lines
+
+
+def difference_lines(summary: Mapping[str, Any]) -> list[list[str]]:
+    """A head, and a line for each rival and budget."""
+    return [
+        ["rival", "budget", "AUC", "logloss", "seeds"],
+        *(
+            [
+                one["method"],
+                f"{100 * one['share']:g} %",
+                *(_interval(one[name]) for name in ("test_auc", "test_logloss")),
+                str(one["seeds"]),
+            ]
+            for one in summary["against"]
+        ),
+    ]
 
 
 def picture(summary: dict[str, Any]) -> str:

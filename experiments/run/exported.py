@@ -23,6 +23,7 @@ from optembed_jax.serving.bundle_writer import Provenance, content_of
 from optembed_jax.serving.network_storage import kernels_of
 from optembed_jax.serving.stored_model import Storage, served_network, store
 from optembed_jax.table.compact import CompactIndex
+from optembed_jax.table.composed import ComposedIndex
 from optembed_jax.values.cells import with_slots
 
 BATCH = 2048
@@ -45,7 +46,7 @@ class Served:
       why_full: why pruned values have ids, where they do.
     """
 
-    index: CompactIndex
+    index: CompactIndex | ComposedIndex
     fields: Fields
     encoder: Encoder
     new_ids: np.ndarray | None
@@ -153,6 +154,7 @@ class Exported:
         return Storage.uniform(storage, self.served.fields.num_fields, kernels)
 
     def _allocations(self) -> list[Storage]:
+        assert isinstance(self.served.index, CompactIndex), self.served.index.why_float32
         parts = bit_allocation.measured(
             self.model,
             self.params,

@@ -42,14 +42,20 @@ WORKDIR = flags.DEFINE_string(
     None,
     "Folder of the run: states, metrics and summary.json. Made when absent. May be gs://.",
 )
+DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic",
+    False,
+    "On a GPU: sums in a fixed order and no kernels chosen by timing, so that one seed gives one "
+    "result, bit for bit (XLA's xla_gpu_deterministic_ops); slower. A CPU needs no such flag.",
+)
 SEED = flags.DEFINE_integer("seed", 0, "Seed of initial values, shuffling, dropout and search.")
 
 # --- model: one flag for each attribute of ModelConfig
 MODEL = flags.DEFINE_string(
     "model",
     _MODEL.model,
-    "fm, fnn, deepfm, ipnn, dcn or dcnv2; or a Flax module of your own, package.module:ClassName, "
-    "which is imported and run: name only code that you trust.",
+    "fm, fnn, deepfm, ipnn, dcn, dcnv2, autoint, dlrm or finalmlp; or a Flax module of your own, "
+    "package.module:ClassName, which is imported and run: name only code that you trust.",
 )
 flags.DEFINE_integer("latent_dim", _MODEL.latent_dim, "D, the largest embedding dimension.")
 flags.DEFINE_list(
@@ -57,8 +63,14 @@ flags.DEFINE_list(
 )
 flags.DEFINE_float("dropout", _MODEL.dropout, "Dropout of the perceptron, in [0, 1).")
 flags.DEFINE_integer(
-    "cross_layers", _MODEL.cross_layers, "Cross layers of dcn (default 6) and dcnv2 (default 3)."
+    "cross_layers",
+    _MODEL.cross_layers,
+    "Cross layers of dcn (default 6) and dcnv2 (default 3), interacting layers of autoint (3).",
 )
+flags.DEFINE_integer(
+    "attention_heads", _MODEL.attention_heads, "Heads of each of autoint's interacting layers."
+)
+flags.DEFINE_integer("attention_units", _MODEL.attention_units, "Units of each of these heads.")
 flags.DEFINE_string(
     "mode",
     _MODEL.mode,
@@ -86,6 +98,12 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string(
     "pooling", _MODEL.pooling, "mean or sum: what a field reads of the values of a cell in --multi."
+)
+flags.DEFINE_string(
+    "compute_dtype",
+    _MODEL.compute_dtype,
+    "float32, or bfloat16: of the network's activations and products in training. Parameters, "
+    "moments, statistics, loss and metrics stay in float32; search and serving compute in float32.",
 )
 flags.DEFINE_integer("norm", _MODEL.norm, "Order of the row norm, 1 or 2.")
 flags.DEFINE_float(
@@ -206,6 +224,13 @@ PROFILE_STEPS = flags.DEFINE_string(
     None,
     "A:B: trace these steps of each training phase, counted from 1 where it begins or goes on, "
     "into DIR/<phase>/profile/, for XProf (or the profile plugin of TensorBoard).",
+)
+
+TENSORBOARD = flags.DEFINE_bool(
+    "tensorboard",
+    False,
+    "Write the epochs of each training phase as event files, too, to DIR/<phase>/tensorboard/; "
+    "needs the extra tensorboard (tensorboardX, without TensorFlow).",
 )
 
 
@@ -440,6 +465,8 @@ def settings() -> Settings:
         retrain_group_lasso=RETRAIN_GROUP_LASSO.value,
         checkpoint_every=CHECKPOINT_EVERY.value,
         profile_steps=PROFILE_STEPS.value,
+        deterministic=DETERMINISTIC.value,
+        tensorboard=TENSORBOARD.value,
         search_options=options or _OPTIONS,
         pick=PICK.value,
         finalists=FINALISTS.value,

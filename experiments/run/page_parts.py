@@ -1,7 +1,11 @@
-"""What a page is made of: its looks, what a browser is told to refuse, and tables."""
+"""What a page is made of: its looks, what a browser is told to refuse, figures and tables."""
 
 from collections.abc import Sequence
 from html import escape
+
+from matplotlib.figure import Figure
+
+from experiments.run.figure_svg import svg_of
 
 CSS = """
 :root { color-scheme: light dark;
@@ -37,6 +41,41 @@ pre { background: var(--raised); border-radius: .5rem; padding: .75rem 1rem; ove
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """Content security policy: nothing is loaded, and no script runs."""
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """The whole page of a title, which is no markup, and parts, which are."""
+    return "\n".join(
+        [
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+            f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>",
+            f"<h1>{escape(title)}</h1>",
+            *parts,
+            "</body>\n</html>\n",
+        ]
+    )
+
+
+def section(name: str, heading: str, caption: str, figure: Figure | None, under: str = "") -> str:
+    """A figure with its heading and caption; nothing where there is no figure.
+
+    Args:
+      name: unique on the page.
+      heading: no markup.
+      caption: no markup.
+      figure: made within ``figure_svg.styled``.
+      under: markup that belongs under it.
+    """
+    if figure is None:
+        return ""
+    width = ' class="narrow"' if figure.get_figwidth() < 8 else ""
+    return (
+        f'<h2>{escape(heading)}</h2>\n<figure id="{name}"{width}>\n'
+        f"{svg_of(figure, name, escape(f'{heading}. {caption}'))}"
+        f"<figcaption>{escape(caption)}</figcaption>\n</figure>\n{under}"
+    )
 
 
 def table(lines: Sequence[Sequence[str]]) -> str:

@@ -43,8 +43,10 @@ _PHASES: Mapping[str, Callable[[Run, Path], dict[str, Any]]] = {
 def phases_of(settings: Settings) -> tuple[str, ...]:
     """The phases that a method and its mode go through to the final model."""
     mode = settings.model.mode
-    if settings.method != OPTEMBED:
-        return ("baseline", "choose", "retrain")
+    rival = rival_of(settings.method)
+    if rival is not None:
+        learned = () if rival.layer is None else ("supernet",)
+        return ("baseline", *learned, "choose", "retrain")
     if mode == "none":
         return ("baseline",)
     found = ("search",) if mode in ("all", "embed") else ()
@@ -82,7 +84,8 @@ def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
         seeds = {"verify_seeds": settings.verify_seeds} if phase == "verify" else {}
         return {**retrain, **loop, "retrain_from": settings.retrain_from, **wish, **seeds}
     if phase == "supernet":
-        return {**model, **train, **loop}
+        of_rival = {} if settings.method == OPTEMBED else {"method": settings.method}
+        return {**model, **train, **loop, **of_rival}
     if phase == "choose":
         limits = {
             name: getattr(settings.search_options, name)
@@ -122,8 +125,9 @@ def run_phase(run: Run, phase: str) -> None:
     if phase != "tune" and run.settings.tune is not None:
         run.workdir.require("tune", phase)
     if rival is not None and phase in ("choose", "retrain"):
-        before = "choose" if phase == "retrain" else "baseline"
-        if phase == "retrain" or rival.needs_baseline:
+        learned = ("baseline",) if rival.needs_baseline else ()
+        learned = learned if rival.layer is None else ("supernet",)
+        for before in ("choose",) if phase == "retrain" else learned:
             run.workdir.require(before, phase)
             run.workdir.check_flags(before, phase_flags(before, run.settings))
     builds = rival is None and not run.settings.keeps_shape

@@ -48,6 +48,7 @@ def summarise(
             "method": settings.method,
             "verify_seeds": settings.verify_seeds,
             **({"tune": "none"} if settings.tune is None else settings.tune.as_flags()),
+            **({"deterministic": True} if settings.deterministic else {}),
             "seed": settings.seed,
         },
         **{
@@ -63,7 +64,7 @@ def summarise(
 
 def phase_table(summary: dict[str, Any]) -> str:
     """A line per phase."""
-    return _aligned(phase_lines(summary))
+    return aligned(phase_lines(summary))
 
 
 def phase_lines(summary: dict[str, Any]) -> list[list[str]]:
@@ -128,7 +129,7 @@ def field_table(summary: dict[str, Any], width: int = 20) -> str:
                 f"{bar:<{width}} {100 * share:5.1f} %",
             ]
         )
-    return _aligned(lines)
+    return aligned(lines)
 
 
 def feature_table(summary: dict[str, Any]) -> str:
@@ -137,7 +138,7 @@ def feature_table(summary: dict[str, Any]) -> str:
     Empty where the last phase has not measured it: a search, or a run of an older version.
     """
     lines = feature_lines(summary)
-    return _aligned(lines) if lines else ""
+    return aligned(lines) if lines else ""
 
 
 def feature_lines(summary: dict[str, Any]) -> list[list[str]]:
@@ -184,7 +185,7 @@ def frequency_table(summary: dict[str, Any]) -> str:
         rows, kept = band["rows"], band["rows_kept"]
         share = f"{100 * kept / rows:.1f} %" if rows else "-"
         lines.append([f"{band['seen']} times", f"{rows:,}", f"{kept:,}", share])
-    return _aligned(lines)
+    return aligned(lines)
 
 
 def frequency_bands(summary: dict[str, Any]) -> list[dict[str, Any]]:
@@ -237,7 +238,7 @@ def warm_start_table(warm: dict[str, Any]) -> str:
         [f"seen {band['seen']} times", *(f"{band[kind]:,}" for kind in kinds)]
         for band in warm["by_frequency"]
     ]
-    return f"{_aligned(lines)}\n{reads}"
+    return f"{aligned(lines)}\n{reads}"
 
 
 def tune_table(tuned: dict[str, Any]) -> str:
@@ -254,7 +255,7 @@ def tune_table(tuned: dict[str, Any]) -> str:
                 "chosen" if rung[strength] == tuned["chosen"] else "",
             ]
         )
-    return _aligned(lines)
+    return aligned(lines)
 
 
 def finalist_table(retrained: dict[str, Any]) -> str:
@@ -270,10 +271,11 @@ def finalist_table(retrained: dict[str, Any]) -> str:
                 "kept" if finalist["name"] == retrained["kept"] else "",
             ]
         )
-    return _aligned(lines)
+    return aligned(lines)
 
 
-def _aligned(lines: list[list[str]]) -> str:
+def aligned(lines: list[list[str]]) -> str:
+    """A table as text, whose first line is its head, in columns as wide as they need."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     rows = [
         "  ".join(

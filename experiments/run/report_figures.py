@@ -110,12 +110,12 @@ def auc_against_bytes(summary: Summary, scored: np.ndarray | None) -> Figure | N
     for own in axes:
         own.set(xlabel="table, bytes (float32)")
         own.margins(x=0.1, y=0.12)
-        _sizes_along(own)
+        sizes_along(own)
     axes[0].margins(x=0.3)
     return figure
 
 
-def _sizes_along(axes: Any) -> None:
+def sizes_along(axes: Any) -> None:
     """Bytes on the horizontal axis, logarithmic, with numbers also within a power of ten."""
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))

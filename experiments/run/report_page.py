@@ -16,8 +16,8 @@ from etils.epath import Path
 from matplotlib.figure import Figure
 
 from experiments.run import processes, report, report_figures
-from experiments.run.figure_svg import styled, svg_of
-from experiments.run.page_parts import CSS, POLICY, table
+from experiments.run.figure_svg import styled
+from experiments.run.page_parts import page, section, table
 from experiments.run.workdir import PHASES, Workdir, write_text
 from optembed_jax.errors import InputError
 from optembed_jax.rivals.registry import OPTEMBED
@@ -59,13 +59,13 @@ def write(workdir: Workdir) -> Path:
     if processes.is_first():  # Who alone writes what is read for it.
         found = recorded(workdir)
         try:
-            page = page_of(found)
+            text = page_of(found)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise InputError(
                 f"no page of {workdir.path}: what it recorded is not what this version records "
                 f"({type(error).__name__}: {' '.join(str(error).split())})"
             ) from error
-        write_text(path, page)
+        write_text(path, text)
     return path
 
 
@@ -120,14 +120,9 @@ def page_of(run: Recorded) -> str:
     summary = run.summary
     title = f"{summary['model']} on {summary['dataset']}, seed {summary['seed']}"
     with styled():
-        sections = [_section(*of_figure) for of_figure in _figures(run)]
+        sections = [section(*of_figure) for of_figure in _figures(run)]
     versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
     parts = [
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-        f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>",
-        f"<h1>{escape(title)}</h1>",
         f'<p class="muted">A smaller embedding table, by {escape(_method(summary))}. Test rows are '
         "scored once, at the end of a phase; what is chosen is chosen by validation rows.</p>",
         _tiles(summary),
@@ -141,9 +136,8 @@ def page_of(run: Recorded) -> str:
         table([["flag", "value"], *([f"--{k}", _value(v)] for k, v in summary["flags"].items())]),
         "</details>",
         f'<p class="muted">{escape(versions)}</p>',
-        "</body>\n</html>\n",
     ]
-    return "\n".join(parts)
+    return page(title, parts)
 
 
 def _method(summary: Mapping[str, Any]) -> str:
@@ -210,17 +204,6 @@ def _figures(run: Recorded) -> list[tuple[str, str, str, Figure | None, str]]:
             table(features) if features else "",
         ),
     ]
-
-
-def _section(name: str, heading: str, caption: str, figure: Figure | None, under: str) -> str:
-    if figure is None:
-        return ""
-    width = ' class="narrow"' if figure.get_figwidth() < 8 else ""
-    return (
-        f'<h2>{escape(heading)}</h2>\n<figure id="{name}"{width}>\n'
-        f"{svg_of(figure, name, escape(f'{heading}. {caption}'))}"
-        f"<figcaption>{escape(caption)}</figcaption>\n</figure>\n{under}"
-    )
 
 
 def _tiles(summary: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ import dataclasses
 import io
 from collections.abc import Callable
 
-from experiments.run import flags, processes, report, report_page
+from experiments.run import deterministic, flags, processes, report, report_page
 from experiments.run.choose_phase import limit_of
 from experiments.run.phases import phase_flags, phases_asked, run_phase
 from experiments.run.progress import DataProgress, Progress
@@ -22,6 +22,8 @@ from optembed_jax.rivals.registry import OPTEMBED
 def open_run() -> Run:
     """Check the flags and the workdir, prepare the data set; nothing is written to the workdir."""
     settings, workdir = flags.settings(), Workdir(flags.workdir())
+    if settings.deterministic:
+        deterministic.ask_for()
     processes.connect(
         flags.DISTRIBUTED.value,
         flags.COORDINATOR_ADDRESS.value,

@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from experiments.run.event_files import check_installed
 from experiments.run.pick import check_pick
 from experiments.run.preemption import every
 from experiments.run.profiled_steps import steps_of
@@ -43,6 +44,8 @@ class Settings:
       exchange: how rows that are sharded come to who reads them, likewise.
       checkpoint_every: how often training is saved, as :func:`preemption.every` takes it.
       profile_steps: which steps of a training are traced, as ``profiled_steps.steps_of`` takes it.
+      tensorboard: whether epochs are written as event files, too.
+      deterministic: whether a GPU is to sum in a fixed order.
       pick: which table of a front to retrain, as ``pick.pick`` reads it.
       finalists: whether what is retrained has to validate better than what else is there.
       verify_seeds: seeds to verify the search with; 0 does not.
@@ -70,6 +73,8 @@ class Settings:
     retrain_group_lasso: float | None = None
     checkpoint_every: str = "300s"
     profile_steps: str | None = None
+    deterministic: bool = False
+    tensorboard: bool = False
     search_options: SearchOptions = dataclasses.field(default_factory=SearchOptions)
     pick: str = "best"
     finalists: bool = True
@@ -120,6 +125,8 @@ class Settings:
         _ = self.stopping
         every(self.checkpoint_every)
         steps_of(self.profile_steps)
+        if self.tensorboard:
+            check_installed()
         check_pick(self.pick)
         if self.verify_seeds < 0:
             raise InputError(f"verify_seeds must be at least 0, not {self.verify_seeds}")

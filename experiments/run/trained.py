@@ -12,14 +12,19 @@ from experiments.run.progress import Progress
 from experiments.run.settings import Settings
 from experiments.run.workdir import PHASES, Workdir
 from optembed_jax import data
-from optembed_jax.fields import Fields
 from optembed_jax.method.bag import bags_of
+from optembed_jax.models.between import with_layer
 from optembed_jax.models.forward import Params, Selection, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.parameter_count import count_parameters
-from optembed_jax.storage import saved_state
+from optembed_jax.rivals.registry import rival_of
+from optembed_jax.serving.kept_table import KeptTable, RowsAndDims
+from optembed_jax.storage import array_file, saved_state
 from optembed_jax.table import stand_in
 from optembed_jax.table.score import kept_by_frequency
+
+CHOICE = "kept.safetensors"
+"""What a rival keeps, in the folder of its phase ``choose``."""
 
 OF_PRUNING = (
     "mode_threshold",
@@ -60,12 +65,19 @@ class Trained:
       params, batch_stats: of the best epoch.
       rows: bool ``[V]``, rows kept.
       dims: int32 ``[F]``, columns kept.
+      form: what is kept, where that is in another form than rows and columns of a full table.
     """
 
     params: Params
     batch_stats: Any
     rows: np.ndarray
     dims: np.ndarray
+    form: KeptTable | None = None
+
+    @property
+    def kept(self) -> KeptTable:
+        """What is kept, in its form."""
+        return RowsAndDims(self.rows, self.dims) if self.form is None else self.form
 
     def as_tree(self) -> dict[str, Any]:
         """The structure of what is saved."""
@@ -75,19 +87,6 @@ class Trained:
             "rows": jnp.asarray(self.rows),
             "dims": jnp.asarray(self.dims, jnp.int32),
         }
-
-    def selection(self, model: ModelConfig, fields: Fields) -> Selection:
-        """What the model reads of its table, frozen; of that of ``cut_to`` where pruned values
-        share a stand-in, which it holds in their place.
-        """
-        rows = None if model.shares_stand_in else jnp.asarray(self.rows)
-        bags = bags_of(fields, model.pooling)
-        return Selection(rows=rows, dims=jnp.asarray(self.dims), bags=bags)
-
-    def pruned(self, model: ModelConfig) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Rows and dims where the mode of ``model`` prunes them, else None, as ``compact`` asks."""
-        rows = self.rows if model.prunes_rows else None
-        return rows, self.dims if model.searches_dims else None
 
 
 def whole_table(run: Run) -> Selection:
@@ -116,9 +115,12 @@ def load_trained(
 
     ``on_host`` as in ``saved_state.restore``.
     """
-    model = model_of(phase, run.settings.model)
+    model = model_in(run.settings, phase)
     fields = run.prepared.fields
     params, batch_stats = abstract(model, run)
+    form = chosen_by_rival(run) if phase == "retrain" else None
+    if form is not None:
+        params = form.saved_as(params)
     like = {
         "params": params,
         "batch_stats": batch_stats,
@@ -133,7 +135,28 @@ def load_trained(
         state["batch_stats"],
         np.asarray(state["rows"]),
         np.asarray(state["dims"]),
+        form,
     )
+
+
+def chosen_by_rival(run: Run) -> KeptTable | None:
+    """What a rival keeps, which its phase ``choose`` left; None of OptEmbed."""
+    rival = rival_of(run.settings.method)
+    if rival is None:
+        return None
+    run.workdir.require("choose", "retrain")
+    arrays = array_file.load(run.workdir.phase_dir("choose") / CHOICE)
+    found: KeptTable = rival.kept.from_arrays(arrays, run.prepared.fields)
+    return found
+
+
+def model_in(settings: Settings, phase: str) -> ModelConfig:
+    """The model of a run's phase: a rival's supernet prunes nothing, and has the rival's layer."""
+    rival = rival_of(settings.method)
+    if phase != "supernet" or rival is None or rival.layer is None:
+        return model_of(phase, settings.model)
+    plain = model_of("baseline", settings.model)
+    return with_layer(plain, rival.layer(plain.latent_dim))
 
 
 def model_of(phase: str, model: ModelConfig) -> ModelConfig:
@@ -148,10 +171,16 @@ def model_of(phase: str, model: ModelConfig) -> ModelConfig:
 
 def counts(run: Run, model: ModelConfig, trained: Trained) -> dict[str, Any]:
     """What the model keeps, in all and of each field, as a phase records it."""
-    fields = run.prepared.fields
+    fields, kept = run.prepared.fields, trained.kept
     count = count_parameters(model, trained.params, fields, trained.rows, trained.dims)
+    has_linear = trained.params.table.linear is not None
+    count = dataclasses.replace(
+        count,
+        table=kept.numbers(fields),
+        linear=kept.linear_weights(model, fields) if has_linear else 0,
+    )
     per_field = zip(
-        fields.names, fields.sizes, fields.rows_per_field(trained.rows), trained.dims, strict=True
+        fields.names, fields.sizes, kept.rows_per_field(fields), trained.dims, strict=True
     )
     return {
         "table_parameters": count.table,

@@ -12,7 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from etils.epath import Path
 
-from experiments.run import calibration, feature_report, preemption, processes, profiled_steps
+from experiments.run import (
+    calibration,
+    event_files,
+    feature_report,
+    preemption,
+    processes,
+    profiled_steps,
+)
 from experiments.run.progress import TrainingProgress
 from experiments.run.trained import (
     Run,
@@ -22,7 +29,7 @@ from experiments.run.trained import (
     counts,
     cut_to,
     key_of,
-    model_of,
+    model_in,
     whole_table,
 )
 from experiments.run.warm_start import MEMORY
@@ -37,7 +44,7 @@ from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import of_all_rows, shift_to_rate, shifted
 from optembed_jax.models.parameter_count import rows_in_budget
 from optembed_jax.rivals.registry import OPTEMBED
-from optembed_jax.serving.compact_model import expand, expand_network, keep, shrink_network
+from optembed_jax.serving.kept_table import Cut
 from optembed_jax.step.optimiser_memory import (
     OptimiserMemory,
     recalled,
@@ -49,7 +56,7 @@ from optembed_jax.step.train_state import TrainState, init_state
 from optembed_jax.step.train_step import Phase
 from optembed_jax.storage import array_file, saved_state, state_manifest
 from optembed_jax.table import stand_in
-from optembed_jax.table.memory import StackRows, rows_of_stacks, rows_of_table
+from optembed_jax.table.memory import rows_of_table
 from optembed_jax.table.score import keep_best, row_scores
 from optembed_jax.training.checkpoint import Checkpoints
 from optembed_jax.training.fit import Fitted, fit
@@ -82,7 +89,7 @@ class _Devices:
 def _devices_for(run: Run, phase: Phase, start: tuple[Params, Any] | None = None) -> _Devices:
     """How a phase is spread, that starts from ``start``, or from a full table."""
     settings, prepared = run.settings, run.prepared
-    model = model_of(phase.value, settings.model)
+    model = model_in(settings, phase.value)
     batch_size = min(settings.batch_size, prepared.num_rows["train"])
     train = settings.retrain if phase == Phase.RETRAIN else settings.train
     choice = choose(
@@ -117,9 +124,9 @@ def fit_baseline(run: Run, folder: Path, told: str, first_rows: int) -> tuple[Ep
 
 def supernet(run: Run, folder: Path) -> dict[str, Any]:
     """Train table, thresholds and network together; the record of the phase."""
-    model, fields = run.settings.model, run.prepared.fields
-    rows_in_budget(model, fields)  # Before training, not after.
     devices = _devices_for(run, Phase.SUPERNET)
+    model, fields = devices.model, run.prepared.fields
+    rows_in_budget(model, fields)  # Before training, not after.
     begun = _warm_start(run, "supernet")
     if begun is not None:
         return _train(run, folder, Phase.SUPERNET, devices, begun, whole_table(run))
@@ -142,36 +149,25 @@ def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:
     model, fields = run.settings.model, run.prepared.fields
     begun = _warm_start(run, "retrain")
     full, batch_stats = _retraining_start(run) if begun is None else begun.given
-    small, reading = keep(model, full, fields, *kept.pruned(model))
-    form = Form(
-        rows_of_stacks(reading, fields),
-        functools.partial(shrink_network, model, reading=reading),
-        functools.partial(expand_network, model, reading=reading),
-    )
-    start = _Start(given=(small, batch_stats))
+    cut = kept.kept.cut(model, full, fields)
+    start = _Start(given=(cut.params, batch_stats))
     if begun is not None:
         start = dataclasses.replace(begun, given=start.given)
+    of_rows = kept.rows if model.prunes_rows else None
 
-    def widened(params: Params) -> Params:
-        return expand(model, params, reading, fields, full)
-
-    def settled(params: Params) -> Params:
-        whole = widened(params)
-        table = stand_in.reckoned(
-            whole.table,
+    def with_stand_ins(table: Any) -> Any:
+        return stand_in.reckoned(
+            table,
             fields,
             run.prepared.counts,
-            kept.pruned(model)[0],
+            of_rows,
             is_shared=model.shares_stand_in,
             weights=run.prepared.weight_of_values,
         )
-        if table is whole.table:
-            return params
-        again = dataclasses.replace(whole, table=table)
-        return keep(model, again, fields, *kept.pruned(model))[0]
 
     devices = _devices_for(run, Phase.RETRAIN, start.given)
-    return _train(run, folder, Phase.RETRAIN, devices, start, reading, kept, widened, settled, form)
+    form = _Form(kept, cut, lambda params: cut.settled(params, with_stand_ins))
+    return _train(run, folder, Phase.RETRAIN, devices, start, cut.reading, form)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,23 +197,25 @@ class _Start:
 
 
 @dataclasses.dataclass(frozen=True)
-class Form:
-    """In which form a full model is trained, as far as its optimisers' memory is concerned.
+class _Form:
+    """In which form a full model is trained.
 
     Attributes:
-      places: which rows of the full table each stack has.
-      shrunk: of the full network, or moments in its structure, what is trained.
-      widened: the inverse: ``(small, full=)`` gives the full one with the small one in its place.
+      kept: rows and dimensions of a retraining; None where nothing is frozen.
+      cut: places of its rows, how it is saved, and how its network is cut.
+      settled: trained parameters with the stand-ins of what has no row.
     """
 
-    places: tuple[StackRows, ...]
-    shrunk: Callable[[Any], Any]
-    widened: Callable[..., Any]
+    kept: Trained | None
+    cut: Cut
+    settled: Callable[[Params], Params]
 
 
-def _whole_form(run: Run) -> Form:
+def _whole_form(run: Run, frozen: Reading) -> _Form:
     places = rows_of_table(run.prepared.fields, run.settings.model.latent_dim)
-    return Form(places, lambda network: network, lambda small, full: small)
+    nothing: Any = None
+    cut = Cut(nothing, frozen, places, lambda params: params, lambda params, settle: params)
+    return _Form(None, cut, functools.partial(_settled, run.prepared))
 
 
 def _warm_start(run: Run, phase: str) -> _Start | None:
@@ -259,44 +257,42 @@ def _train(
     devices: _Devices,
     start: _Start,
     frozen: Reading,
-    kept: Trained | None = None,
-    widened: Callable[[Params], Params] = lambda params: params,
-    settled: Callable[[Params], Params] | None = None,
-    form: Form | None = None,
+    form: _Form | None = None,
 ) -> dict[str, Any]:
     """Train on from where the phase was left, score the test split once, save; its record.
 
-    ``kept`` has the rows and dimensions of a retraining; ``widened`` puts its parameters back into
-    those of a full model, ``settled`` gives them the stand-ins of what has no row; ``form`` is that
-    of the table, None where it is full.
+    ``form`` is that of the model, None where it is full.
     """
     settings, prepared = run.settings, run.prepared
     steps, model = devices.steps, devices.model
-    form = form or _whole_form(run)
-    fitted = _fit(run, folder, phase, devices, start, frozen, form=form)
+    form = form or _whole_form(run, frozen)
+    fitted = _fit(run, folder, phase, devices, start, frozen, cut=form.cut)
     opt_state = steps.whole(fitted.opt_state)
     fitted = on_devices = dataclasses.replace(fitted, opt_state=None)
 
     def reader(split: str, **options: Any) -> data.Reader:
         return data.Reader(prepared, split, devices.batch_size, seed=settings.seed, **options)
 
+    if model.compute_dtype != "float32":
+        run.progress.say(f"{phase.value}  the network computes in {model.compute_dtype}")
     if devices.choice.kind != "one":
         on_host = steps.whole((fitted.params, fitted.batch_stats, fitted.scores))
         params, batch_stats, scores = on_host
         fitted = dataclasses.replace(fitted, params=params, batch_stats=batch_stats, scores=scores)
-    settled_params = (settled or functools.partial(_settled, prepared))(fitted.params)
+    settled_params = form.settled(fitted.params)
     final = on_devices.params
     if settled_params is not fitted.params:
         fitted = dataclasses.replace(fitted, params=settled_params)
         final = steps.place(settled_params)
-    trained, scored = _frozen(run, folder, phase, model, fitted, kept)
+    trained, scored = _frozen(run, folder, phase, model, fitted, form.kept)
 
     scoring = _Scoring(phase, steps, steps.place(frozen))
     is_shared = phase == Phase.SUPERNET and model.shares_stand_in
     if fitted.scores is not None or is_shared:
         # A budget cuts after training: what is scored is what is kept, not what was trained.
         cut = devices.steps_of(Phase.RETRAIN, prepared.fields.num_features)
-        scoring = _Scoring(Phase.RETRAIN, cut, cut.place(trained.selection(model, prepared.fields)))
+        reading = trained.kept.read_by(model, prepared.fields)
+        scoring = _Scoring(Phase.RETRAIN, cut, cut.place(reading))
         if is_shared:
             final = cut.place(cut_to(run, trained, trained.rows))
 
@@ -332,14 +328,15 @@ def _train(
         )
         trained = dataclasses.replace(trained, params=own)
     validation, test = (predicted(split, final) for split in ("validation", "test"))
-    trained = dataclasses.replace(trained, params=widened(trained.params))
+    trained = dataclasses.replace(trained, params=form.cut.saved(trained.params))
     if processes.is_first():
-        memory = remembered(opt_state, fitted.steps, form.places, trained.params.table)
+        memory = remembered(opt_state, fitted.steps, form.cut.places, trained.params.table)
         nothing = jax.tree.map(
             lambda leaf: np.zeros(leaf.shape, leaf.dtype), trained.params.network
         )
         network = {
-            name: form.widened(moments, full=nothing) for name, moments in memory.network.items()
+            name: form.cut.widened(moments, full=nothing)
+            for name, moments in memory.network.items()
         }
         memory = dataclasses.replace(memory, network=network)
         array_file.save(folder / MEMORY, memory.as_arrays())
@@ -427,7 +424,7 @@ def _fit(
     frozen: Reading,
     told: str | None = None,
     first_rows: int | None = None,
-    form: Form | None = None,
+    cut: Cut | None = None,
 ) -> Fitted:
     """Train on from where the phase was left; what is fitted stays on the devices.
 
@@ -440,6 +437,8 @@ def _fit(
         run.progress.say(
             f"{phase.value}  batches of {devices.batch_size} rows: the training split has no more"
         )
+    if model.compute_dtype != "float32":
+        run.progress.say(f"{phase.value}  the network computes in {model.compute_dtype}")
     if devices.choice.kind != "one":
         run.progress.say(f"{phase.value}  {devices.choice}")
 
@@ -459,21 +458,23 @@ def _fit(
 
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
         state, position = _begin_or_resume(
-            run, phase, checkpoints, begin, start, devices, form or _whole_form(run)
+            run, phase, checkpoints, begin, start, devices, cut or _whole_form(run, frozen).cut
         )
         write_jsonl(folder / "metrics.jsonl", map(dataclasses.asdict, position.history))
         telling = TrainingProgress(
             run.progress, told or phase.value, settings.epochs, devices.batch_size, position.epoch
         )
 
-        def on_epoch(epoch: Epoch) -> None:
-            append_jsonl(folder / "metrics.jsonl", dataclasses.asdict(epoch))
-            telling.on_epoch(epoch)
-
+        events = event_files.written(settings.tensorboard, folder, position.history)
         traced = profiled_steps.traced(
             profiled_steps.steps_of(settings.profile_steps), folder, run.progress.say
         )
-        with traced as note, preemption.deferred():
+        with traced as note, events as add_event, preemption.deferred():
+
+            def on_epoch(epoch: Epoch) -> None:
+                append_jsonl(folder / "metrics.jsonl", dataclasses.asdict(epoch))
+                add_event(epoch)
+                telling.on_epoch(epoch)
 
             def on_step(step: int, steps: int, loss: jax.Array) -> None:
                 note(loss)
@@ -517,7 +518,7 @@ def _begin_or_resume(
     begin: Callable[[tuple[Params, Any] | None], TrainState],
     start: _Start,
     devices: _Devices,
-    form: Form,
+    cut: Cut,
 ) -> tuple[TrainState, Position]:
     """The newest good checkpoint, or the state before the first step."""
     steps, given = devices.steps, start.given
@@ -531,9 +532,9 @@ def _begin_or_resume(
         state = steps.create(begin, steps.place(given))
         if start.memory is None:
             return state, Position()
-        network = {name: form.shrunk(tree) for name, tree in start.memory.network.items()}
+        network = {name: cut.shrunk(tree) for name, tree in start.memory.network.items()}
         memory = dataclasses.replace(start.memory, network=network)
-        opt_state = steps.place(recalled(shapes, memory, form.places))
+        opt_state = steps.place(recalled(shapes, memory, cut.places))
         opt_state = jax.tree.map(
             lambda leaf: leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf), opt_state
         )
@@ -553,7 +554,7 @@ def _frozen(
     """
     fields, params, scored = run.prepared.fields, fitted.params, None
     rows = np.ones(fields.num_features, bool)
-    dims = np.full(fields.num_fields, model.latent_dim, np.int32)
+    dims, kept_form = np.full(fields.num_fields, model.latent_dim, np.int32), None
     if phase == Phase.SUPERNET and params.thresholds is not None:
         per_row = params.thresholds
         if model.mode_threshold == "field":
@@ -578,5 +579,5 @@ def _frozen(
             scores = stand_in.always_kept(scores, fields)
         rows = keep_best(scores, rows_in_budget(model, fields))
     if kept is not None:
-        rows, dims = kept.rows, kept.dims
-    return Trained(params, fitted.batch_stats, rows, dims), scored
+        rows, dims, kept_form = kept.rows, kept.dims, kept.form
+    return Trained(params, fitted.batch_stats, rows, dims, kept_form), scored

@@ -26,6 +26,7 @@ from optembed_jax.models.forward import Params, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import shifted
 from optembed_jax.models.parameter_count import rows_in_budget
+from optembed_jax.rivals.registry import OPTEMBED, rival_of
 from optembed_jax.step.optimiser_memory import OptimiserMemory
 from optembed_jax.storage import array_file, saved_state
 from optembed_jax.storage.object_store import in_file_system
@@ -45,7 +46,7 @@ _FROM = {
 """Which of the earlier phases each starts from: the first that is finished."""
 
 _SAME = (
-    *("latent_dim", "mlp_dims", "cross_layers", "pooling"),
+    *("latent_dim", "mlp_dims", "cross_layers", "attention_heads", "attention_units", "pooling"),
     *("mode", "mode_threshold", "mode_oov", "mode_linear"),
 )
 """Settings of the model that, beside its name, have to be those of the earlier run."""
@@ -258,6 +259,12 @@ def open_warm_start(
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"warm_start {path} cannot be read: {error!r}") from error
+    rival = rival_of(flags.get("method", OPTEMBED))
+    if rival is not None and not rival.carries:
+        raise InputError(
+            f"warm_start {path} is a run of --method={rival.name}, which leaves no table of rows "
+            "that another run can begin with; use a run of another method"
+        )
     known = {field.name for field in dataclasses.fields(ModelConfig)}
     had: dict[str, Any] = {
         k: tuple(v) if k == "mlp_dims" else v for k, v in flags.items() if k in known

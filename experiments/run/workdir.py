@@ -37,7 +37,7 @@ AS_TOLD = ("baseline", "supernet", "search", "choose", "retrain", "verify", "tun
 _BUILT_ON = {
     "tune": ("baseline", "supernet", "search", "retrain", "verify", "choose"),
     "baseline": (),
-    "supernet": ("search", "retrain", "verify"),
+    "supernet": ("search", "choose", "retrain", "verify"),
     "search": ("retrain", "verify"),
     "choose": ("retrain",),
     "retrain": ("verify",),
@@ -46,7 +46,10 @@ _BUILT_ON = {
 FORMAT = 3
 """Of the folder. Raised where flags or states of an older version no longer serve."""
 
-_UNRECORDED = {"table_optimiser": "adam", "pooling": "mean", "method": "optembed"}
+_UNRECORDED = {
+    **{"table_optimiser": "adam", "pooling": "mean", "method": "optembed"},
+    **{"attention_heads": 2, "attention_units": 32},
+}
 """What older folders of this format do not record, because there was no choice."""
 
 UNDER_WAY = "finalists"

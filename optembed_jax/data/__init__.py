@@ -14,19 +14,24 @@ from optembed_jax.data.formats.registry import DATASETS
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.prefetch import prefetch_to_device
 from optembed_jax.data.prepared import PreparedData
+from optembed_jax.data.preparing.engines import EngineOptions
 from optembed_jax.data.progress import Progress
 from optembed_jax.data.reader import Batch, Reader
+from optembed_jax.data.row_source import BlockSource, RowSource
 from optembed_jax.data.vocabulary import FieldVocabulary, RawValue, Vocabulary
 
 __all__ = [
     "DATASETS",
     "Batch",
+    "BlockSource",
     "DataOptions",
+    "EngineOptions",
     "FieldVocabulary",
     "PreparedData",
     "Progress",
     "RawValue",
     "Reader",
+    "RowSource",
     "Vocabulary",
     "changed_file",
     "load",

@@ -2,12 +2,36 @@
 
 import dataclasses
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 
 from optembed_jax.data.splits import mix
 
 SAMPLE_SIZE = 2**20
+
+
+class Drawn(NamedTuple):
+    """Values of a column, each with the hash that decides whether it stays in the sample.
+
+    Attributes:
+      keys: uint64 ``[K]``.
+      values: float64 ``[K]``, finite.
+      missing: how many others are missing.
+    """
+
+    keys: np.ndarray
+    values: np.ndarray
+    missing: int
+
+
+def drawn(seed: int, rows: np.ndarray, values: np.ndarray) -> Drawn:
+    """The known ones of values float64 ``[N]`` (NaN: missing), of the rows numbered int64 ``[N]``.
+
+    As of `NumericSample`.
+    """
+    known = ~np.isnan(values)
+    return Drawn(mix(seed, rows[known]), values[known], int(len(values) - known.sum()))
 
 
 @dataclasses.dataclass
@@ -30,10 +54,13 @@ class NumericSample:
 
     def add(self, rows: np.ndarray, values: np.ndarray) -> None:
         """Adds values float64 ``[N]`` (NaN where missing) of the rows numbered int64 ``[N]``."""
-        known = ~np.isnan(values)
-        self.missing += int(len(values) - known.sum())
-        self._keys = np.concatenate([self._keys, mix(self.seed, rows[known])])
-        self._values = np.concatenate([self._values, values[known]])
+        self.take(drawn(self.seed, rows, values))
+
+    def take(self, more: Drawn) -> None:
+        """Adds values with their hashes, of the same seed."""
+        self.missing += more.missing
+        self._keys = np.concatenate([self._keys, more.keys])
+        self._values = np.concatenate([self._values, more.values])
         if len(self._keys) > 2 * SAMPLE_SIZE:
             self._shrink()
 

@@ -21,6 +21,7 @@ from optembed_jax.data.formats.registry import DATASETS
 from optembed_jax.data.options import PATH_OPTIONS, DataOptions
 from optembed_jax.data.prepared import PreparedData
 from optembed_jax.data.preparing.builder import BlockConfig, builder_of
+from optembed_jax.data.preparing.engines import EngineOptions, engine_of
 from optembed_jax.data.progress import Callback, Progress
 from optembed_jax.data.raw import sources
 from optembed_jax.data.splits import SPLITS
@@ -35,6 +36,7 @@ def prepare(
     data_dir: str | os.PathLike[str],
     progress: Callback | None = None,
     fingerprint: str | None = None,
+    engine: EngineOptions | None = None,
 ) -> PreparedData:
     """Prepares a data set, or loads it where it is prepared already.
 
@@ -55,6 +57,8 @@ def prepare(
       fingerprint: of the prepared data that are wanted if they are there, also where the raw files
         have changed since or are no longer at hand, such as those that a run was begun with. Other
         options, or other files that exist, are prepared all the same.
+      engine: who does the work, if there is some; None: the threads of this process. The prepared
+        data are the same, bit for bit, whoever does.
 
     Returns:
       The prepared data, verified.
@@ -64,6 +68,7 @@ def prepare(
         damaged; the disk is full.
     """
     used = options.used_by(name)
+    open_engine = engine_of(engine or EngineOptions())
     paths: dict[str, Any] = {}
     for option in PATH_OPTIONS:
         if used.get(option) is not None:
@@ -88,7 +93,7 @@ def prepare(
                 free = _beside(base, len(_made(base, version)) + 1)
                 for rest in free.glob("*incomplete*"):
                     shutil.rmtree(rest)  # of a process that was killed
-                _build(name, BlockConfig(free.name, options, used, progress), root)
+                _build(name, BlockConfig(free.name, options, used, open_engine, progress), root)
                 return _load(free / version, verify=False)  # the checksums have just been made
     except OSError as error:
         raise InputError(_disk_message(error, root)) from error

@@ -25,9 +25,7 @@ from optembed_jax.data.vocabulary import Vocabulary
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.values.cells import Cells, tell_cut
-from optembed_jax.values.description import Description, describe_field, read_description
-from optembed_jax.values.rows import (
-    RowEncoder,
+from optembed_jax.values.columns import (
     as_columns,
     cell_column_texts,
     check_cells,
@@ -35,6 +33,8 @@ from optembed_jax.values.rows import (
     column_texts,
     shown_names,
 )
+from optembed_jax.values.description import Description, describe_field, read_description
+from optembed_jax.values.rows import RowEncoder
 from optembed_jax.values.spelling import check_spellings
 from optembed_jax.values.unseen import Expected, expected_shares
 from optembed_jax.values.vocabulary_file import read_values, write_values
@@ -45,6 +45,9 @@ RawColumns: TypeAlias = Mapping[str, Sequence[Any]] | pa.Table
 
 _FEW_ROWS = 64
 """Up to so many are read faster value by value than by columns."""
+
+_SOME_TEXTS = 8192
+"""Up to so many rows of Python's texts are, which Arrow would have to take over one by one."""
 
 _SEVERAL_ROWS = 4096
 """Up to so many it is quicker to look up each value than each distinct one."""
@@ -149,9 +152,9 @@ class Encoder:
           InputError: a column is missing, lengths differ, or a value is unusable.
         """
         arrays = _columns(rows)
-        check_spellings(self._as_they_are, self.vocabulary.lookup, arrays, first_row)
         if self.rows is not None and _are_few(arrays, self.sources):
             return self.rows.encode(arrays, first_row)
+        check_spellings(self._as_they_are, self.vocabulary.lookup, arrays, first_row)
         return self.encode_texts(
             raw_columns(arrays, self.sources, first_row, self.cells), first_row
         )
@@ -349,6 +352,14 @@ def _array(name: str, values: Sequence[Any], first_row: int) -> pa.Array:
 
 
 def _are_few(rows: Mapping[str, Any], sources: Sequence[str]) -> bool:
+    """Whether rows are rather read value by value."""
     column = rows.get(sources[0], ())
     is_one = not hasattr(column, "__len__") or getattr(column, "shape", None) == ()
-    return is_one or len(column) <= _FEW_ROWS
+    if is_one or len(column) <= _FEW_ROWS:
+        return True
+    return len(column) <= _SOME_TEXTS and all(_seems_text(rows.get(source)) for source in sources)
+
+
+def _seems_text(column: Any) -> bool:
+    """Whether a column is a list that begins with a text."""
+    return type(column) is list and type(next(iter(column), None)) in (str, type(None))

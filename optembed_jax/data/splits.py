@@ -92,7 +92,10 @@ class TimeCounts:
 
     def add(self, times: np.ndarray) -> None:
         """Counts more rows, int64 ``[N]``."""
-        found, counts = np.unique(times, return_counts=True)
+        self.take(*np.unique(times, return_counts=True))
+
+    def take(self, found: np.ndarray, counts: np.ndarray) -> None:
+        """Counts rows of distinct times, int64 ``[T]``, so many of each."""
         self._times.append(found)
         self._counts.append(counts)
         if sum(map(len, self._times[1:])) > max(self._PENDING, len(self._times[0])):

@@ -1,8 +1,9 @@
 """What the first layer of each backbone is in the search, and what becomes of what it gives.
 
 The units of a first layer are whatever is linear in the input: the perceptron's first hidden
-layer, the number that a DCN layer needs of it, the first cross layer of DCN-V2. They are computed
-for all candidates by :mod:`first_layer`; the functions here go from there to a logit.
+layer (both of FinalMLP's), the number that a DCN layer needs of it, the first cross layer of
+DCN-V2. They are computed for all candidates by :mod:`first_layer`; the functions here go from there
+to a logit. AutoInt's attention is no such unit: it is computed for each candidate.
 """
 
 import dataclasses
@@ -15,8 +16,10 @@ import jax.numpy as jnp
 from optembed_jax.errors import InputError
 from optembed_jax.fitness import folded_mlp
 from optembed_jax.fitness.folded_mlp import UnitAffine, matmul_columns
+from optembed_jax.models import autoint
 from optembed_jax.models.backbone_name import is_own
 from optembed_jax.models.dcn import idle_constants
+from optembed_jax.models.finalmlp import STREAMS, gate_of
 
 Network = Mapping[str, Any]
 Affines = tuple[UnitAffine, ...]
@@ -32,14 +35,33 @@ class Form:
       logit: of the network, the affines ``[H]`` of the perceptron's layers, the columns
         ``[F * D, B]``, which of them are kept (0/1 ``[F * D]``), and what the first layer gave
         ``[H, B]``, to ``[B]``.
-      products: whether inner products are inputs too.
+      columns: whether the columns are inputs.
+      products: whether inner products are inputs, behind the columns.
       branches: whether ``logit`` chooses between programs by the candidate.
     """
 
     kernel: Callable[[Network], jax.Array]
     logit: Callable[..., jax.Array]
+    columns: bool = True
     products: bool = False
     branches: bool = False
+
+
+def perceptrons(tree: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """The parts of a network, or of its batch statistics, that have an ``mlp`` with hidden layers.
+
+    The affines of a candidate are those of the first one's layers, then those of the next one's.
+    """
+    if "mlp" in tree:
+        return (tree,)
+    return tuple(tree[name] for name in STREAMS if name in tree)
+
+
+def read_by(part: Mapping[str, Any], inputs: jax.Array) -> jax.Array:
+    """What a part's perceptron reads of inputs ``[K, ...]``: through its gate, where it has one."""
+    if "gate" not in part:
+        return inputs
+    return inputs * gate_of(part)[:, None]
 
 
 def _perceptron_kernel(network: Network, hidden_start: int = 0) -> jax.Array:
@@ -155,6 +177,59 @@ def _dcnv2_logit(
     return of_cross + _perceptron_logit(network, affines, first, width) + _logit_bias(network)
 
 
+def _beside_attention_kernel(network: Network) -> jax.Array:
+    """The perceptron's units; none where there is no perceptron."""
+    layers = folded_mlp.kernels(network.get("mlp", {}))
+    inputs = len(network["attention_0"]["residual"]["kernel"])
+    return layers[0] if layers else jnp.zeros((_fields_of(network) * inputs, 0), jnp.float32)
+
+
+def _autoint_logit(
+    network: Network,
+    affines: Affines,
+    columns: jax.Array,
+    kept: jax.Array,
+    pre: jax.Array,
+) -> jax.Array:
+    """The interacting layers read all fields, those of no columns as zeros."""
+    dim = len(network["attention_0"]["residual"]["kernel"])
+    x = (columns * kept[:, None]).T.reshape(columns.shape[1], -1, dim)
+    for kernels in autoint.kernels_of(network):
+        x = autoint.interact(kernels, x)
+    attended = x.reshape(x.shape[0], -1)
+    readout, width = _logit_kernel(network), attended.shape[1]
+    logits = attended @ readout[:width] + _logit_bias(network)
+    return logits + _perceptron_logit(network, affines, pre, width) if affines else logits
+
+
+def _fields_of(network: Network) -> int:
+    """Of an AutoInt without a perceptron: how many the logit reads."""
+    return len(_logit_kernel(network)) // autoint.width_of(network)
+
+
+def _finalmlp_kernel(network: Network) -> jax.Array:
+    """The first layers of both perceptrons, by their gates."""
+    first = (read_by(network[s], folded_mlp.kernels(network[s]["mlp"])[0]) for s in STREAMS)
+    return jnp.concatenate(list(first), axis=1)
+
+
+def _finalmlp_logit(
+    network: Network,
+    affines: Affines,
+    columns: jax.Array,
+    kept: jax.Array,
+    pre: jax.Array,
+) -> jax.Array:
+    hidden, depth = [], len(affines) // 2
+    for number, name in enumerate(STREAMS):
+        upper = folded_mlp.kernels(network[name]["mlp"])[1:]
+        own = affines[number * depth : (number + 1) * depth]
+        hidden.append(folded_mlp.hidden(upper, own, jnp.split(pre, 2)[number]))
+    first, second = hidden
+    fused = jnp.sum(matmul_columns(network["fusion"]["kernel"], first) * second, axis=0)
+    return _logit_kernel(network) @ jnp.concatenate(hidden) + fused + _logit_bias(network)
+
+
 def form_of(model: Any) -> Form | None:
     """The form of a backbone; None of one without a first layer (FM), or with an unknown one.
 
@@ -178,4 +253,7 @@ _FORMS: Mapping[str, Form | None] = {
     "ipnn": Form(_perceptron_kernel, _plain_logit, products=True),
     "dcn": Form(_dcn_kernel, _dcn_logit),
     "dcnv2": Form(_dcnv2_kernel, _dcnv2_logit, branches=True),
+    "autoint": Form(_beside_attention_kernel, _autoint_logit),
+    "dlrm": Form(_perceptron_kernel, _plain_logit, columns=False, products=True),
+    "finalmlp": Form(_finalmlp_kernel, _finalmlp_logit),
 }

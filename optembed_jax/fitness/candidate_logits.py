@@ -6,17 +6,20 @@ candidates share, so its products are made for one candidate from those for the 
 
 Every form is exact: it equals one plain forward pass per candidate up to rounding.
 
-=======  ===========================================================================
-FM       the sums over fields, as matrix products
-FNN      the first layer by differences (:mod:`first_layer`), BatchNorm folded
-DeepFM   both
-IPNN     as FNN; inner products are read from a bank that holds them for every dim
-DCN      as FNN; a cross layer needs one number of the input, which is one more unit
-         of the first layer, and all of it is ``alpha * x0 + constant``
-DCN-V2   as FNN; the first cross layer's units are units of the first layer too,
-         later ones are computed on the candidate's own columns, one candidate after
-         the other: how many columns it has decides which program runs
-=======  ===========================================================================
+========  ==========================================================================
+FM        the sums over fields, as matrix products
+FNN       the first layer by differences (:mod:`first_layer`), BatchNorm folded
+DeepFM    both
+IPNN      as FNN; inner products are read from a bank that holds them for every dim
+DLRM      as IPNN, without the columns
+DCN       as FNN; a cross layer needs one number of the input, which is one more
+          unit of the first layer, and all of it is ``alpha * x0 + constant``
+DCN-V2    as FNN; the first cross layer's units are units of the first layer too,
+          later ones are computed on the candidate's own columns, one candidate
+          after the other: how many columns it has decides which program runs
+FinalMLP  as FNN, both perceptrons' first layers as one, behind their gates
+AutoInt   as FNN; the attention, of all fields, is ``vmap`` of itself
+========  ==========================================================================
 """
 
 from collections.abc import Callable
@@ -28,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optembed_jax.fitness import folded_mlp
-from optembed_jax.fitness.candidate_forms import form_of
+from optembed_jax.fitness.candidate_forms import Form, form_of, perceptrons, read_by
 from optembed_jax.fitness.first_layer import Walk, along, walk
 from optembed_jax.fitness.folded_mlp import UnitAffine
 from optembed_jax.fitness.input_bank import column_bank, column_inputs, product_bank, product_inputs
@@ -87,11 +90,11 @@ def arrange(model: ModelConfig, dims: np.ndarray, steps: int) -> Candidates:
     """
     dim, form = model.latent_dim, form_of(model.model)
     inputs, pairs = np.zeros((len(dims), 0), np.int32), 0
-    if form is not None:
+    if form is not None and form.columns:
         inputs = column_inputs(dims, dim)
     if form is not None and form.products:
-        # In the bank, the products follow the columns.
-        products = product_inputs(dims, first_row=inputs.shape[1])
+        # In the bank, the products follow the columns, which are there in any case.
+        products = product_inputs(dims, first_row=dims.shape[1] * dim)
         pairs = products.shape[1]
         inputs = np.concatenate([inputs, products], axis=1)
     # A column comes or goes; a product may do both, over other columns.
@@ -189,7 +192,10 @@ def _in_turn(logit_of_one: Callable[..., jax.Array]) -> Callable[..., jax.Array]
 
 def shared_affines(params: Params, batch_stats: Any, steps: int) -> tuple[UnitAffine, ...]:
     """The supernet's own batch statistics for every candidate: float ``[C, H]`` of each layer."""
-    own = folded_mlp.fold(params.network.get("mlp", {}), batch_stats.get("mlp", {}))
+    parts = zip(perceptrons(params.network), perceptrons(batch_stats), strict=True)
+    own = tuple(
+        affine for part, stats in parts for affine in folded_mlp.fold(part["mlp"], stats["mlp"])
+    )
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (steps, *leaf.shape)), own)
 
 
@@ -218,11 +224,21 @@ def recalibrated_affines(
       float ``[H]`` of each layer.
     """
     embedded, _ = _embed(model, params, ids, Selection(rows=rows, dims=dims, bags=bags))
-    x = column_bank(embedded)
-    form = form_of(model.model)
-    if form is not None and form.products:
-        x = jnp.concatenate([x, inner_products(embedded).T])
-    return folded_mlp.recalibrate(params.network.get("mlp", {}), x, weights)
+    x = _inputs_of(form_of(model.model), embedded)
+    return tuple(
+        affine
+        for part in perceptrons(params.network)
+        for affine in folded_mlp.recalibrate(part["mlp"], read_by(part, x), weights)
+    )
+
+
+def _inputs_of(form: Form | None, embedded: jax.Array) -> jax.Array:
+    """What the perceptrons read, float ``[J, N]``."""
+    columns = column_bank(embedded)
+    if form is None or not form.products:
+        return columns
+    products = inner_products(embedded).T
+    return jnp.concatenate([columns, products]) if form.columns else products
 
 
 def interactions(columns: jax.Array, candidates: Candidates) -> jax.Array:

@@ -46,7 +46,7 @@ def plain_logits(
 
     def of_one(own: jax.Array) -> jax.Array:
         kept = embedded * prefix_mask(own, embedded.shape[2], embedded.dtype)
-        return logits_of(model, network, batch_stats, kept, linear)[0]
+        return logits_of(model.in_float32, network, batch_stats, kept, linear)[0]
 
     def add_group(group: jax.Array, found: jax.Array) -> jax.Array:
         own = jax.lax.dynamic_slice_in_dim(dims, group * AT_ONCE, AT_ONCE)

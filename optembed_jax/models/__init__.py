@@ -10,14 +10,17 @@ import flax.linen as nn
 
 from optembed_jax.errors import InputError
 from optembed_jax.exchange.batch_axis import BatchAxis
+from optembed_jax.models.autoint import AutoInt
 from optembed_jax.models.dcn import DCN
 from optembed_jax.models.dcnv2 import DCNV2
 from optembed_jax.models.deepfm import DeepFM
+from optembed_jax.models.dlrm import DLRM
+from optembed_jax.models.finalmlp import FinalMLP
 from optembed_jax.models.fm import FM
 from optembed_jax.models.fnn import FNN
 from optembed_jax.models.ipnn import IPNN
 
-MODEL_NAMES = ("fm", "fnn", "deepfm", "ipnn", "dcn", "dcnv2")
+MODEL_NAMES = ("fm", "fnn", "deepfm", "ipnn", "dcn", "dcnv2", "autoint", "dlrm", "finalmlp")
 MODELS_WITH_LINEAR_TERM = frozenset({"fm", "deepfm"})
 
 _PERCEPTRONS: dict[str, type[nn.Module]] = {
@@ -26,6 +29,9 @@ _PERCEPTRONS: dict[str, type[nn.Module]] = {
     "ipnn": IPNN,
     "dcn": DCN,
     "dcnv2": DCNV2,
+    "autoint": AutoInt,
+    "dlrm": DLRM,
+    "finalmlp": FinalMLP,
 }
 
 
@@ -35,6 +41,8 @@ def make_backbone(
     mlp_dims: Sequence[int],
     dropout: float = 0.0,
     cross_layers: int | None = None,
+    attention_heads: int = 2,
+    attention_units: int = 32,
     batch_axis: BatchAxis | None = None,
 ) -> nn.Module:
     """The backbone of a given name.
@@ -43,7 +51,9 @@ def make_backbone(
       name: one of ``MODEL_NAMES``.
       mlp_dims: hidden units of the perceptron; FM has none.
       dropout: of the perceptron.
-      cross_layers: of DCN and DCN-V2; None takes each one's own default (6 and 3).
+      cross_layers: of DCN, DCN-V2 and AutoInt; None takes each one's own default (6, 3 and 3).
+      attention_heads: of AutoInt's layers.
+      attention_units: of each of these heads.
       batch_axis: that the batch is split over, or None.
 
     Raises:
@@ -58,19 +68,24 @@ def make_backbone(
         "dropout": dropout,
         "batch_axis": batch_axis,
     }
-    if name in ("dcn", "dcnv2") and cross_layers is not None:
+    if name in ("dcn", "dcnv2", "autoint") and cross_layers is not None:
         options["cross_layers"] = cross_layers
+    if name == "autoint":
+        options |= {"heads": attention_heads, "units": attention_units}
     return _PERCEPTRONS[name](**options)
 
 
 __all__ = [
     "DCN",
     "DCNV2",
+    "DLRM",
     "FM",
     "FNN",
     "IPNN",
     "MODELS_WITH_LINEAR_TERM",
     "MODEL_NAMES",
+    "AutoInt",
     "DeepFM",
+    "FinalMLP",
     "make_backbone",
 ]

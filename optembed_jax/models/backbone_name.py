@@ -18,7 +18,7 @@ from flax import nnx
 
 from optembed_jax.errors import InputError
 
-GIVEN = ("latent_dim", "num_fields", "mlp_dims", "dropout", "cross_layers", "batch_axis")
+GIVEN = ("latent_dim", "num_fields", "mlp_dims", "dropout", "cross_layers", "batch_axis", "dtype")
 """What a constructor is given, as far as it has parameters of these names."""
 
 
@@ -91,6 +91,22 @@ def check_own(model: Any) -> None:
             ) from error
     if issubclass(kind, nnx.Module) and "rngs" not in parameters:
         raise InputError(f"backbone {name} has no parameter rngs, by which NNX makes its values")
+
+
+def check_takes_dtype(model: Any, dtype: str) -> None:
+    """Refuse a backbone of one's own that can not be told the dtype to compute in.
+
+    Raises:
+      InputError: it has no parameter ``dtype``, as Flax's own layers have.
+    """
+    if isinstance(model, KnownByName):
+        return
+    kind = class_of(model)
+    if "dtype" not in inspect.signature(kind.__init__).parameters:
+        raise InputError(
+            f"compute_dtype={dtype} needs a backbone that is told so, and {kind.__qualname__} has "
+            "no parameter dtype; give it one and pass it to its layers, or leave the flag out"
+        )
 
 
 def _check_call(name: str, parameters: dict[str, inspect.Parameter]) -> None:

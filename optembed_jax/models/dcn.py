@@ -46,7 +46,9 @@ class DCN(nn.Module):
         offsets, shift = self._constants()
         x = x0
         for kernel, bias, offset in zip(kernels, biases, offsets, strict=True):
-            x = x0 * (x @ kernel + offset)[:, None] + bias + x
+            along = jnp.dot(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
+            crossed = x0.astype(jnp.float32) * (along + offset)[:, None] + bias
+            x = (crossed + x.astype(jnp.float32)).astype(x0.dtype)
         mlp = MLP(self.mlp_dims, self.dropout, self.batch_axis, name="mlp")
         hidden = mlp(x0, train=train, weights=weights)
         return Logit(name="logit")(jnp.concatenate([x, hidden], axis=-1)) + shift

@@ -38,6 +38,7 @@ class DCNV2(nn.Module):
         for layer in range(self.cross_layers):
             mixed = nn.Dense(
                 x0.shape[-1],
+                dtype=x0.dtype,
                 kernel_init=xavier_uniform,
                 name=f"cross_{layer}",
             )(x)

@@ -27,7 +27,7 @@ from optembed_jax.method.bag import Bags
 from optembed_jax.method.embedding import init_table
 from optembed_jax.method.row_axis import PER_ROW, WithRows
 from optembed_jax.models import make_backbone
-from optembed_jax.models.layers import Embedded
+from optembed_jax.models.layers import Embedded, in_dtype
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import predicting
 from optembed_jax.models.own_backbone import (
@@ -183,6 +183,8 @@ def backbone(config: ModelConfig, batch_axis: BatchAxis | None = None) -> nn.Mod
         mlp_dims=config.mlp_dims,
         dropout=config.dropout,
         cross_layers=config.cross_layers,
+        attention_heads=config.attention_heads,
+        attention_units=config.attention_units,
         batch_axis=batch_axis,
     )
 
@@ -319,10 +321,12 @@ def logits_of(
 ) -> tuple[jax.Array, Any]:
     """What the backbone makes of what it reads; arguments and outcome as of :func:`forward`.
 
-    And ``weights`` float ``[B]``, by which batch statistics count the examples; None: all alike.
+    It reads ``embedded`` in the config's ``compute_dtype``. And ``weights`` float ``[B]``, by which
+    batch statistics count the examples; None: all alike.
     """
     variables = {"params": network, "batch_stats": batch_stats}
     module = backbone(config, batch_axis)
+    embedded = in_dtype(embedded, config.compute_dtype)
     if not train:
         logits: Any = module.apply(variables, embedded, linear, train=False)
         return logits, batch_stats

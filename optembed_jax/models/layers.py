@@ -1,4 +1,9 @@
-"""What the backbones share: their input, the perceptron, FM interaction, inner products, logit."""
+"""What the backbones share: their input, the perceptron, FM interaction, inner products, logit.
+
+A backbone computes in the dtype of what it reads (``ModelConfig.compute_dtype``), float32 or
+bfloat16: kernels are cast to it where they are used. Sums over a batch, sums of squares and the
+logit are float32 all the same, and so are all parameters.
+"""
 
 from collections.abc import Sequence
 
@@ -38,7 +43,7 @@ class Linear(nn.Module):
         """``[B, K]`` to ``[B, width]`` without the biases, and those, ``[width]``."""
         kernel = self.param("kernel", xavier_uniform, (x.shape[-1], self.width))
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
-        return x @ kernel, bias
+        return x @ kernel.astype(x.dtype), bias
 
 
 class MLP(nn.Module):
@@ -67,12 +72,19 @@ class MLP(nn.Module):
 
 
 class Logit(nn.Module):
-    """One linear unit, ``[B, K]`` to ``[B]``."""
+    """One linear unit, ``[B, K]`` to float32 ``[B]``, whatever the input's dtype."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """``[B, K]`` to ``[B]``."""
-        return nn.Dense(1, kernel_init=xavier_uniform)(x)[..., 0]
+        # Eight bits of a logit would make many examples equal, to the AUC too.
+        return nn.Dense(1, kernel_init=xavier_uniform)(x.astype(jnp.float32))[..., 0]
+
+
+def in_dtype(embedded: Embedded, dtype: jax.typing.DTypeLike) -> Embedded:
+    """The same numbers rounded to a dtype."""
+    rounded: Embedded = jax.tree.map(lambda values: values.astype(dtype), embedded)
+    return rounded
 
 
 def flatten_fields(embedded: Embedded) -> jax.Array:
@@ -90,8 +102,9 @@ def fm_interaction(embedded: Embedded) -> jax.Array:
         columns.
 
     Returns:
-      float ``[B]``.
+      float32 ``[B]``: what is left of two sums that are nearly equal.
     """
+    embedded = in_dtype(embedded, jnp.float32)
     if isinstance(embedded, Ragged):
         total = embedded.padded_sum()
         squares = jnp.sum(jnp.square(embedded.values), axis=-1)

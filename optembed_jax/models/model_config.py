@@ -6,10 +6,18 @@ from typing import Any
 from optembed_jax.errors import InputError
 from optembed_jax.method.bag import POOLINGS
 from optembed_jax.models import MODEL_NAMES, MODELS_WITH_LINEAR_TERM
-from optembed_jax.models.backbone_name import backbone_name, check_own, is_own, reads_linear
+from optembed_jax.models.backbone_name import (
+    backbone_name,
+    check_own,
+    check_takes_dtype,
+    is_own,
+    reads_linear,
+)
 from optembed_jax.table.score import ROW_SCORES
 
 MODES = ("all", "feature", "embed", "none")
+
+COMPUTE_DTYPES = ("float32", "bfloat16")
 
 DEFAULT_ROW_KEEP, DEFAULT_ROW_SCORE = 0.2, "taylor"
 """Of a budget that does not say; how they were chosen is in docs/row_pruning.md."""
@@ -23,9 +31,11 @@ class ModelConfig:
       model: backbone, one of ``models.MODEL_NAMES``, or one's own Flax module, see
         ``models.own_backbone``.
       latent_dim: ``D``, at least 1.
-      mlp_dims: hidden units of the perceptron.
+      mlp_dims: hidden units of the perceptron; FinalMLP, which has two such, needs a layer.
       dropout: of the perceptron, in [0, 1).
-      cross_layers: of DCN and DCN-V2; None takes each one's own default.
+      cross_layers: of DCN, DCN-V2 and AutoInt; None takes each one's own default.
+      attention_heads: of each of AutoInt's layers, at least 1.
+      attention_units: of each of these heads, at least 1.
       mode: what is pruned: ``all`` rows and dimensions (OptEmbed), ``feature`` rows only
         (OptEmbed-E), ``embed`` dimensions only (OptEmbed-D), ``none`` nothing (the base model).
       mode_threshold: a threshold is learned per ``field`` or per ``feature`` (the paper), or a
@@ -41,6 +51,9 @@ class ModelConfig:
         ``DEFAULT_ROW_SCORE``.
       pooling: what a field reads of a cell of several values, of their rows and linear weights: the
         ``mean`` or the ``sum`` (``method.bag``).
+      compute_dtype: ``float32`` or ``bfloat16``: of the backbone's activations, and of its kernels
+        where they are used. Parameters, moments, statistics of batches, logits and losses are
+        float32 either way, and what is searched and served is computed in float32 (``in_float32``).
 
     Raises:
       InputError: a value outside its range.
@@ -51,6 +64,8 @@ class ModelConfig:
     mlp_dims: tuple[int, ...] = (1024, 512, 256)
     dropout: float = 0.0
     cross_layers: int | None = None
+    attention_heads: int = 2
+    attention_units: int = 32
     mode: str = "all"
     mode_threshold: str = "field"
     mode_oov: str = "zero"
@@ -60,6 +75,7 @@ class ModelConfig:
     max_table_bytes: int | None = None
     row_score: str | None = None
     pooling: str = "mean"
+    compute_dtype: str = "float32"
 
     def __post_init__(self) -> None:
         if is_own(self.model):
@@ -75,6 +91,9 @@ class ModelConfig:
         _one_of("mode_linear", self.mode_linear, ("keep", "prune"))
         _one_of("norm", self.norm, (1, 2))
         _one_of("pooling", self.pooling, POOLINGS)
+        _one_of("compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
+        if self.has_own_backbone and self.compute_dtype != "float32":
+            check_takes_dtype(self.model, self.compute_dtype)
         if self.latent_dim < 1:
             raise InputError(f"latent_dim must be at least 1, not {self.latent_dim}")
         if any(width < 1 for width in self.mlp_dims):
@@ -83,6 +102,11 @@ class ModelConfig:
             raise InputError(f"dropout must be in [0, 1), not {self.dropout}")
         if self.cross_layers is not None and self.cross_layers < 1:
             raise InputError(f"cross_layers must be at least 1, not {self.cross_layers}")
+        for name in ("attention_heads", "attention_units"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.model == "finalmlp" and not self.mlp_dims:
+            raise InputError("finalmlp needs hidden layers; give mlp_dims at least one width")
         self._check_budget()
 
     def _check_budget(self) -> None:
@@ -154,6 +178,11 @@ class ModelConfig:
     def model_name(self) -> str:
         """The backbone in one word."""
         return backbone_name(self.model)
+
+    @property
+    def in_float32(self) -> "ModelConfig":
+        """The same model, computed in float32, as it is searched and served."""
+        return dataclasses.replace(self, compute_dtype="float32")
 
     def as_record(self) -> dict[str, Any]:
         """All attributes by name, as a file can have them: the backbone by its name."""

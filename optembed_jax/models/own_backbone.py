@@ -1,8 +1,10 @@
 """A backbone of one's own: any Flax module, Linen or NNX, in the place of one of the library's.
 
-The module is called with ``embedded`` float32 ``[B, F, D]`` and whatever else its ``__call__`` has
-a parameter for: ``linear`` float32 ``[B]`` (then the table has linear weights), ``train`` bool,
-``weights`` float32 ``[B]`` or None. It returns logits float32 ``[B]``, to which a bias of the
+The module is called with ``embedded`` ``[B, F, D]``, in float32 or what ``compute_dtype`` says, and
+whatever else its ``__call__`` has a parameter for: ``linear`` float32 ``[B]`` (then the table has
+linear weights), ``train`` bool,
+``weights`` float32 ``[B]`` or None. It returns logits float32 ``[B]`` (under
+``compute_dtype=bfloat16`` also bfloat16), to which a bias of the
 library's is added: what ``output_bias`` sets and shifts.
 
 Its constructor is given what of ``backbone_name.GIVEN`` it has parameters for; an NNX one ``rngs``
@@ -78,6 +80,8 @@ class OwnBackbone(nn.Module):
         else:
             logits = self._of_nnx(dense, arguments, train)
         shape, dtype = getattr(logits, "shape", ()), getattr(logits, "dtype", type(logits).__name__)
+        if dtype == config.compute_dtype:
+            logits, dtype = logits.astype(jnp.float32), jnp.dtype("float32")
         if shape != dense.shape[:1] or dtype != jnp.float32:
             raise InputError(
                 f"backbone {backbone_name(config.model)} gives {dtype} {list(shape)} for a batch "
@@ -89,14 +93,23 @@ class OwnBackbone(nn.Module):
     def _has(self, num_fields: int) -> dict[str, Any]:
         names = ("latent_dim", "mlp_dims", "dropout", "cross_layers")
         of_config = {name: getattr(self.config, name) for name in names}
-        return {**of_config, "num_fields": num_fields, "batch_axis": self.batch_axis}
+        beside = {"num_fields": num_fields, "batch_axis": self.batch_axis, "dtype": self._dtype}
+        return {**of_config, **beside}
+
+    @property
+    def _dtype(self) -> Any:
+        """What ``dtype`` is given; None leaves a module's own default."""
+        dtype = self.config.compute_dtype
+        return None if dtype == "float32" else jnp.dtype(dtype)
 
     def _linen(self, num_fields: int) -> Any:
         model, has = self.config.model, self._has(num_fields)
         if not isinstance(model, nn.Module):
             return model(**options_of(model, has), name=OWN)
-        axis: Any = {"batch_axis": self.batch_axis} if hasattr(model, "batch_axis") else {}
-        return model.clone(parent=self, name=OWN, **axis)
+        told: Any = {"batch_axis": self.batch_axis} if hasattr(model, "batch_axis") else {}
+        if self._dtype is not None:
+            told["dtype"] = self._dtype
+        return model.clone(parent=self, name=OWN, **told)
 
     def _of_nnx(self, dense: jax.Array, arguments: dict[str, Any], train: bool) -> Any:
         """By ``nnx.update`` of a fresh module, all within the trace.

@@ -9,7 +9,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from optembed_jax.errors import InputError
+from optembed_jax.errors import BudgetError
 from optembed_jax.fields import Fields
 from optembed_jax.method.dimension import parameters_kept
 from optembed_jax.models.forward import Params
@@ -77,7 +77,7 @@ def rows_in_budget(model: ModelConfig, fields: Fields) -> int:
       fields: the data set's fields.
 
     Raises:
-      InputError: it pays for less than one row.
+      BudgetError: it pays for less than one row.
     """
     count = fields.num_features
     if not model.has_row_budget:
@@ -92,7 +92,7 @@ def rows_in_budget(model: ModelConfig, fields: Fields) -> int:
         oov_bytes = fields.num_fields * row_bytes if model.mode_oov == "oov" else 0
         count = min(count, (model.max_table_bytes - oov_bytes) // row_bytes)
         if model.shares_stand_in and count < fields.num_fields:
-            raise InputError(
+            raise BudgetError(
                 f"max_table_bytes={model.max_table_bytes} pays for {max(count, 0)} rows of "
                 f"{row_bytes} bytes, and each of the {fields.num_fields} fields needs one for "
                 "values without a row; raise it"
@@ -100,7 +100,7 @@ def rows_in_budget(model: ModelConfig, fields: Fields) -> int:
     if model.shares_stand_in:
         count = max(count, fields.num_fields)
     if count < 1:
-        raise InputError(
+        raise BudgetError(
             f"row_keep={keep}, max_table_bytes={model.max_table_bytes} leave none of the "
             f"{fields.num_features:,} rows of {4 * model.latent_dim} bytes; raise them"
         )

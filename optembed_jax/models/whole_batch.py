@@ -26,7 +26,8 @@ class BatchNorm(nn.Module):
     It is a factor and a summand for each unit, and so is its gradient: what backpropagation needs
     beside the units' values are two sums of its own over the batch.
 
-    Parameters and statistics are those of ``nn.BatchNorm``.
+    Parameters and statistics are those of ``nn.BatchNorm``; statistics are float32 sums, and the
+    result has the dtype of the units.
 
     Attributes:
       batch_axis: that the batch is split over, or None; means are weighted by example.
@@ -49,6 +50,7 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, shape)
         shift = self.param("bias", nn.initializers.zeros, shape)
         mean, var = running_mean.value - bias, running_var.value
+        dtype, x = x.dtype, x.astype(jnp.float32)
         if train:
             mean = mean_of(x, weights, self.batch_axis)
             square = mean_of(jax.lax.square(x), weights, self.batch_axis)
@@ -57,7 +59,7 @@ class BatchNorm(nn.Module):
             running_mean.value = MOMENTUM * running_mean.value + (1 - MOMENTUM) * (mean + bias)
             running_var.value = MOMENTUM * running_var.value + (1 - MOMENTUM) * var
         factor = jax.lax.rsqrt(var + EPSILON) * scale
-        return x * factor + (shift - mean * factor)
+        return (x * factor + (shift - mean * factor)).astype(dtype)
 
 
 class Dropout(nn.Module):

@@ -5,10 +5,11 @@ reads them, and as many are kept as the budget pays for. One cut for the whole t
 frequency are kept in an arbitrary, fixed order.
 """
 
-from optembed_jax.rivals.rival import Choice, Rival, Task, best_rows
+from optembed_jax.rivals.rival import Rival, Task, best_rows
+from optembed_jax.serving.kept_table import RowsAndDims
 
 
-def choose(task: Task) -> Choice:
+def choose(task: Task) -> RowsAndDims:
     """The most frequent rows."""
     return best_rows(task, task.reads)
 

@@ -13,10 +13,11 @@ and not as what they were started with.
 
 import numpy as np
 
-from optembed_jax.rivals.rival import Choice, Rival, Task, best_rows
+from optembed_jax.rivals.rival import Rival, Task, best_rows
+from optembed_jax.serving.kept_table import RowsAndDims
 
 
-def choose(task: Task) -> Choice:
+def choose(task: Task) -> RowsAndDims:
     """The rows of the largest norm."""
     return best_rows(task, np.where(task.reads > 0, task.trained_norms(), 0.0))
 

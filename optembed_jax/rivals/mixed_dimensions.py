@@ -15,13 +15,14 @@ fields (FM, IPNN) it would.
 
 import numpy as np
 
-from optembed_jax.rivals.rival import Choice, Rival, Task, all_rows
+from optembed_jax.rivals.rival import Rival, Task, all_rows
 from optembed_jax.search.dimension_rules import dims_in_proportion
+from optembed_jax.serving.kept_table import RowsAndDims
 
 TEMPERATURE = 0.3
 
 
-def choose(task: Task) -> Choice:
+def choose(task: Task) -> RowsAndDims:
     """Dimensions by popularity."""
     rows = np.array(task.fields.sizes)
     return all_rows(task, dims_in_proportion(popularity(rows), rows, task.latent_dim, task.limit))

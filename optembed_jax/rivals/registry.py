@@ -3,9 +3,13 @@
 from collections.abc import Mapping
 
 from optembed_jax.errors import InputError
+from optembed_jax.rivals.auto_dim import AUTO_DIM
 from optembed_jax.rivals.frequency import FREQUENCY
+from optembed_jax.rivals.hashing import HASH
 from optembed_jax.rivals.magnitude import MAGNITUDE
 from optembed_jax.rivals.mixed_dimensions import MIXED_DIMENSIONS
+from optembed_jax.rivals.pep import PEP
+from optembed_jax.rivals.quotient_remainder import QUOTIENT_REMAINDER
 from optembed_jax.rivals.rival import Rival
 from optembed_jax.rivals.uniform import UNIFORM
 
@@ -13,7 +17,17 @@ OPTEMBED = "optembed"
 """The project's own method, which is no rival."""
 
 RIVALS: Mapping[str, Rival] = {
-    rival.name: rival for rival in (FREQUENCY, MAGNITUDE, UNIFORM, MIXED_DIMENSIONS)
+    rival.name: rival
+    for rival in (
+        FREQUENCY,
+        MAGNITUDE,
+        UNIFORM,
+        MIXED_DIMENSIONS,
+        AUTO_DIM,
+        PEP,
+        HASH,
+        QUOTIENT_REMAINDER,
+    )
 }
 
 METHODS = (OPTEMBED, *RIVALS)

@@ -5,11 +5,12 @@ What anyone does first who wants a smaller table. A budget between two dimension
 
 import numpy as np
 
-from optembed_jax.rivals.rival import Choice, Rival, Task, all_rows
+from optembed_jax.rivals.rival import Rival, Task, all_rows
 from optembed_jax.search.dimension_rules import rule_dims
+from optembed_jax.serving.kept_table import RowsAndDims
 
 
-def choose(task: Task) -> Choice:
+def choose(task: Task) -> RowsAndDims:
     """One dimension for all fields."""
     return all_rows(
         task, rule_dims("uniform", np.array(task.fields.sizes), task.latent_dim, task.limit)

@@ -8,7 +8,7 @@ multiples of 8: with ``multiple=8`` a dimension of 3 is paid for as 8.
 import jax
 import numpy as np
 
-from optembed_jax.errors import InputError
+from optembed_jax.errors import BudgetError
 from optembed_jax.search.host_random import generator
 
 BYTES_PER_PARAMETER = 4
@@ -46,12 +46,12 @@ def check_limit(rows: np.ndarray, limit: int, multiple: int = 1) -> None:
       multiple: dimensions are rounded up to a multiple of it.
 
     Raises:
-      InputError: it is below; the message says how much is needed.
+      BudgetError: it is below; the message says how much is needed.
     """
     least = int(table_parameters(rows, np.ones(len(rows), np.int64), multiple))
     if limit < least:
         counted = "" if multiple == 1 else f", counted as {multiple},"
-        raise InputError(
+        raise BudgetError(
             f"a budget of {limit:,} parameters ({BYTES_PER_PARAMETER * limit:,} bytes) is below "
             f"the smallest table: its {int(np.sum(rows)):,} rows with one dimension each{counted} "
             f"are {least:,} parameters ({BYTES_PER_PARAMETER * least:,} bytes); raise the budget, "

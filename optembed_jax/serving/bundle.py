@@ -32,7 +32,8 @@ from optembed_jax.serving.forward_module import (
     fields_of,
     load_forward,
 )
-from optembed_jax.values.rows import as_columns
+from optembed_jax.serving.freed_memory import give_back
+from optembed_jax.values.columns import as_columns
 from optembed_jax.values.unseen import Watch, unseen_rows
 
 _FEWER_BITS = 0.1  # Accelerators may multiply in 8 or 10 bits: enough to tell another model.
@@ -107,6 +108,8 @@ class Bundle:
             bundle_content.check_samples(
                 folder, manifest, functools.partial(bundle.in_batches_of, rows), tolerance
             )
+        del content, module
+        give_back()  # what compiling took
         return bundle
 
     def in_batches_of(self, rows: int, ids: np.ndarray) -> np.ndarray:

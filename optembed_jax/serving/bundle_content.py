@@ -18,6 +18,8 @@ from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving import network_storage
 from optembed_jax.serving.bundle_format import BundleError
 from optembed_jax.table import packing
+from optembed_jax.table.composition import Composition, composition_of, rows_read
+from optembed_jax.table.elements import ELEMENTS, are_packed, unpack
 from optembed_jax.table.sharing import join, sharing
 from optembed_jax.values.cells import MOST_WEIGHT
 
@@ -28,11 +30,39 @@ TOLERANCE = 1e-4
 """Largest difference in a sample's logit, relative to the larger of 1 and the logit, where both
 sides compute in float32."""
 
+COMPOSITION = "composition"
+"""What a manifest has where values read products of stored rows."""
+
 _FLOATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
+def why_no_plain_tables(manifest: Mapping[str, Any]) -> str | None:
+    """Why a bundle is not of tables that other runtimes have; None where it is."""
+    if COMPOSITION in manifest:
+        return f"values share rows ({manifest[COMPOSITION]['by']})"
+    if any(field["storage"] == ELEMENTS for field in manifest["fields"]):
+        return f"rows are stored as single numbers ({ELEMENTS}; another --storage is of whole rows)"
+    return None
+
+
+def tables_of(manifest: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """Rows and columns of each table: of each field one, or one for all where rows are composed.
+
+    Raises:
+      ValueError: rows are composed as they cannot be.
+    """
+    fields = manifest["fields"]
+    if COMPOSITION not in manifest:
+        return [(field["rows"], field["dim"]) for field in fields]
+    return [(_composition(manifest).rows, fields[0]["dim"])]
+
+
+def _composition(manifest: Mapping[str, Any]) -> Composition:
+    return composition_of([field["ids"] for field in manifest["fields"]], manifest[COMPOSITION])
+
+
 def count_bytes(
-    fields: Sequence[Mapping[str, Any]],
+    tables: Sequence[tuple[int, int]],
     tensors: Mapping[str, np.ndarray],
     full_rows: int,
     latent_dim: int,
@@ -40,7 +70,7 @@ def count_bytes(
     """Bytes of a bundle's arrays, and of the full table that they were cut from.
 
     Args:
-      fields: of each field its ``dim`` and the like.
+      tables: what :func:`tables_of` gave.
       tensors: all arrays by name, as they are stored.
       full_rows: of the full table.
       latent_dim: its columns.
@@ -51,11 +81,11 @@ def count_bytes(
       ``full_table`` in float32.
     """
     counted = dict.fromkeys(("rows", "linear", "remap", "network", "rows_padded"), 0)
-    groups = {"scale": "rows", "linear_scale": "linear"}
+    groups = {"scale": "rows", "elements": "rows", "linear_scale": "linear"}
     for name, tensor in tensors.items():
         group = name.split("/")[0]
         counted[groups.get(group, group)] += tensor.nbytes
-    counted["rows_padded"] = sum(4 * f["rows"] * -(-f["dim"] // 8) * 8 for f in fields)
+    counted["rows_padded"] = sum(4 * rows * -(-dim // 8) * 8 for rows, dim in tables)
     return counted | {"full_table": 4 * full_rows * latent_dim}
 
 
@@ -199,6 +229,8 @@ class Content:
 def served(manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays that are served: kernels are float32, rows of codes int8, others as they are; and
     rows of fields that share an array (``table.sharing``) joined, as ``rows/n`` of array ``n``.
+    Where rows are composed there is one array, ``rows/0``, and ``places`` and ``signs`` say what
+    ids read of it.
 
     Unpacked once, when a bundle is loaded, and not at each request.
     """
@@ -209,14 +241,21 @@ def served(manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> di
         {name: inputs for name, (_, inputs) in kernels.items()},
     )
     found = {n: a for n, a in tensors.items() if not n.startswith(prefix)}
+    network = {prefix + name: array for name, array in restored.items()}
+    if COMPOSITION in manifest:
+        composition = _composition(manifest)
+        signs = {} if composition.signs is None else {"signs": composition.signs}
+        return {**found, "places": composition.places, **signs, **network}
     for number, field in enumerate(manifest["fields"]):
         bits = packing.bits_of(field["storage"])
         if bits is not None:
             name = f"rows/{number}"
             found[name] = packing.unpack(found[name], bits, field["dim"])
+        if field["storage"] == ELEMENTS:
+            kept = found.pop(f"elements/{number}")
+            found[f"rows/{number}"] = unpack(found[f"rows/{number}"], kept, field["dim"])
     arrays = sharing(*zip(*((f["dim"], f["storage"]) for f in manifest["fields"]), strict=True))
-    found = join(arrays, found)
-    return found | {prefix + name: array for name, array in restored.items()}
+    return join(arrays, found) | network
 
 
 def read_content(path: pathlib.Path) -> Content:
@@ -246,38 +285,38 @@ def check_content(path: pathlib.Path, content: Content) -> None:
             raise ValueError(f"the model is {manifest['model']['model']!r}")
         if not fields or type(latent_dim) is not int or latent_dim < 1:
             raise ValueError(f"there are {len(fields)} fields of up to {latent_dim} columns")
-        if manifest["format_version"] != layout.version_of(fields):
+        is_composed = COMPOSITION in manifest
+        if manifest["format_version"] != layout.version_of(fields, is_composed):
             raise ValueError(f"format version {manifest['format_version']} is of other fields")
         if manifest["model"].get("pooling", "mean") not in ("mean", "sum"):
             raise ValueError(f"cells are pooled by {manifest['model']['pooling']!r}")
         known: set[str] = set()
         for number, field in enumerate(fields):
-            known |= _check_field(number, field, tensors, types, latent_dim)
+            _check_described(number, field, latent_dim)
+            if not is_composed:
+                known |= _check_field(number, field, tensors, types)
+        tables = tables_of(manifest)
+        if is_composed:
+            known |= _check_composed(manifest, tables[0], tensors, types)
         ids = sum(field["ids"] for field in fields)
         if ids >= 2**31:
             raise ValueError("there are more ids than int32 can tell apart")
         if type(manifest["full_rows"]) is not int or not ids <= manifest["full_rows"] < 2**31:
             raise ValueError(f"{ids} ids are of a table of {manifest['full_rows']!r} rows")
-        known |= _check_linear(manifest, tensors, types)
+        known |= _check_linear(manifest, sum(rows for rows, _ in tables), tensors, types)
         known |= _check_network(manifest, tensors, types)
         if known != set(tensors):
             raise ValueError(f"{sorted(set(tensors) - known)[:3]} belong to nothing")
-        counted = count_bytes(fields, tensors, manifest["full_rows"], latent_dim)
+        counted = count_bytes(tables, tensors, manifest["full_rows"], latent_dim)
         if manifest["bytes"] != counted:
             raise ValueError(f"bytes are {counted}, not {manifest['bytes']}")
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise BundleError(f"{path}: the manifest does not fit the arrays: {error}") from error
 
 
-def _check_field(
-    number: int,
-    field: Mapping[str, Any],
-    tensors: Mapping[str, np.ndarray],
-    types: Mapping[str, str],
-    latent_dim: int,
-) -> set[str]:
-    """Names of the field's tensors, which are as described."""
-    name, ids, rows, dim, storage = (field[k] for k in ("name", "ids", "rows", "dim", "storage"))
+def _check_described(number: int, field: Mapping[str, Any], latent_dim: int) -> None:
+    """That a field is described by numbers that there can be."""
+    name, ids, rows, dim = (field[k] for k in ("name", "ids", "rows", "dim"))
     if not isinstance(name, str) or any(type(n) is not int for n in (ids, rows, dim)):
         raise ValueError(f"field {number} is described by other types than expected")
     slots = field.get("slots", 1)
@@ -287,8 +326,35 @@ def _check_field(
         raise ValueError(f"field {name!r} is weighted {field['weighted']!r}")
     if not (1 <= rows <= ids < 2**31 and 0 <= dim <= latent_dim):
         raise ValueError(f"field {name!r} has {rows} rows of {dim} columns for {ids} ids")
+
+
+def _check_composed(
+    manifest: Mapping[str, Any],
+    table: tuple[int, int],
+    tensors: Mapping[str, np.ndarray],
+    types: Mapping[str, str],
+) -> set[str]:
+    """The name of the only table's tensor, which is as described."""
+    fields = manifest["fields"]
+    read = rows_read(_composition(manifest)).tolist()
+    for field, rows in zip(fields, read, strict=True):
+        if (field["rows"], field["dim"], field["storage"]) != (rows, table[1], "float32"):
+            raise ValueError(f"field {field['name']!r} reads {rows} rows of {table[1]} columns")
+    return _check_rows("rows/0", "scale/0", table, "float32", tensors, types)
+
+
+def _check_field(
+    number: int,
+    field: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    types: Mapping[str, str],
+) -> set[str]:
+    """Names of the field's tensors, which are as described."""
+    name, ids, rows, dim, storage = (field[k] for k in ("name", "ids", "rows", "dim", "storage"))
     found = set()
-    if dim:
+    if storage == ELEMENTS:
+        found = _check_elements(number, (rows, dim, field["numbers"]), tensors, types)
+    elif dim:
         found = _check_rows(
             f"rows/{number}", f"scale/{number}", (rows, dim), storage, tensors, types
         )
@@ -304,6 +370,25 @@ def _check_field(
     if not np.array_equal(np.unique(remap), np.arange(rows)):
         raise ValueError(f"the remap of field {name!r} does not lead to its {rows} rows")
     return found | {f"remap/{number}"}
+
+
+def _check_elements(
+    number: int,
+    counts: tuple[int, int, int],
+    tensors: Mapping[str, np.ndarray],
+    types: Mapping[str, str],
+) -> set[str]:
+    """Names of the tensors that hold single numbers of a field's rows, which are as described."""
+    names = f"rows/{number}", f"elements/{number}"
+    if any(name not in tensors for name in names):
+        raise ValueError(f"{names[0]} or {names[1]} is missing")
+    (rows, dim, kept), (numbers, bits) = counts, (tensors[name] for name in names)
+    is_typed = (types[names[0]], types[names[1]]) == ("F32", "U8")
+    if not is_typed or len(bits) != rows or not are_packed(numbers, bits, dim):
+        raise ValueError(f"{names[0]} holds no numbers of {rows} rows of {dim} columns")
+    if kept != len(numbers):
+        raise ValueError(f"{names[0]} holds {len(numbers)} numbers, not {kept!r}")
+    return set(names)
 
 
 def _check_rows(
@@ -336,7 +421,10 @@ def _check_rows(
 
 
 def _check_linear(
-    manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray], types: Mapping[str, str]
+    manifest: Mapping[str, Any],
+    rows: int,
+    tensors: Mapping[str, np.ndarray],
+    types: Mapping[str, str],
 ) -> set[str]:
     fields, storage, by_id = (manifest[k] for k in ("fields", "linear", "linear_by_id"))
     if type(by_id) is not bool:
@@ -347,7 +435,7 @@ def _check_linear(
         return set()
     if by_id and all(f"remap/{number}" not in tensors for number in range(len(fields))):
         raise ValueError("linear weights are by id, but no id is without a row")
-    expected = (sum(field["ids" if by_id else "rows"] for field in fields),)
+    expected = (sum(field["ids"] for field in fields) if by_id else rows,)
     if tensors["linear"].shape != expected:
         raise ValueError(f"linear has shape {tensors['linear'].shape}, not {expected}")
     if storage != "int8":
@@ -384,13 +472,14 @@ def _check_network(
     )
     if stray:
         raise ValueError(f"{stray[0]} is the scale of no kernel in codes")
-    widths = []
-    for layer in itertools.count():
-        name = f"mlp/Dense_{layer}/kernel"
-        if f"network/{name}" not in tensors:
-            break
-        by_output = name in kernels and packing.bits_of(kernels[name][0]) is not None
-        widths.append(tensors[f"network/{name}"].shape[0 if by_output else -1])
-    if widths and widths != manifest["model"]["mlp_dims"]:
-        raise ValueError(f"there are layers of {widths}, not {manifest['model']['mlp_dims']}")
+    for within in ("", "stream_0/", "stream_1/"):
+        widths = []
+        for layer in itertools.count():
+            name = f"{within}mlp/Dense_{layer}/kernel"
+            if f"network/{name}" not in tensors:
+                break
+            by_output = name in kernels and packing.bits_of(kernels[name][0]) is not None
+            widths.append(tensors[f"network/{name}"].shape[0 if by_output else -1])
+        if widths and widths != manifest["model"]["mlp_dims"]:
+            raise ValueError(f"there are layers of {widths}, not {manifest['model']['mlp_dims']}")
     return found | plain

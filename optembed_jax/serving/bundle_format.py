@@ -29,9 +29,13 @@ import safetensors
 from numpy.typing import DTypeLike
 
 from optembed_jax.errors import InputError
+from optembed_jax.table.elements import ELEMENTS
 
 FORMAT = "optembed-bundle"
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
+
+OF_WHOLE_ROWS = 5
+"""Of a bundle whose values each have a whole row of their own, or their field's first."""
 
 WITHOUT_VALUE_WEIGHTS = 4
 """Of a bundle with several values in a cell, none of which has a weight."""
@@ -130,10 +134,12 @@ def _too_old(path: pathlib.Path, version: int) -> BundleError:
     )
 
 
-def version_of(fields: Sequence[Mapping[str, Any]]) -> int:
-    """The format version of a bundle with these fields."""
-    if any(field.get("weighted", False) for field in fields):
+def version_of(fields: Sequence[Mapping[str, Any]], is_composed: bool = False) -> int:
+    """The format version of a bundle with these fields, and whether rows are composed."""
+    if is_composed or any(field["storage"] == ELEMENTS for field in fields):
         return FORMAT_VERSION
+    if any(field.get("weighted", False) for field in fields):
+        return OF_WHOLE_ROWS
     has_bags = any(field.get("slots", 1) != 1 for field in fields)
     return WITHOUT_VALUE_WEIGHTS if has_bags else WITHOUT_BAGS
 

@@ -38,6 +38,7 @@ from optembed_jax.serving.stored_model import (
 from optembed_jax.storage.versions import versions
 from optembed_jax.storage.whole_folder import replaced
 from optembed_jax.table.compact import CompactIndex
+from optembed_jax.table.composed import ComposedIndex
 
 TOLERANCE = 1e-5
 """Largest difference in a logit that a written bundle may have from the live model, relative to
@@ -71,7 +72,7 @@ def write_bundle(
     config: ModelConfig,
     params: Params,
     batch_stats: Any,
-    index: CompactIndex,
+    index: CompactIndex | ComposedIndex,
     fields: Fields,
     *,
     storage: Storage | None = None,
@@ -133,21 +134,26 @@ def write_bundle(
 def content_of(
     config: ModelConfig,
     stored: StoredModel,
-    index: CompactIndex,
+    index: CompactIndex | ComposedIndex,
     fields: Fields,
     provenance: Provenance,
     full_rows: int,
     platforms: Sequence[str] = PLATFORMS,
 ) -> dict[str, bytes]:
     """The files of a bundle but for its vocabulary, by name; arguments as of `write_bundle`."""
-    tensors = tensors_of(stored, index)
+    # A bundle computes in float32, however its model was trained.
+    config, tensors = config.in_float32, tensors_of(stored, index)
+    of_model = {name: v for name, v in config.as_record().items() if name != "compute_dtype"}
     linear_by_id = index.linear_by_id and stored.table.linear is not None
     described = describe_fields(fields.names, index, stored)
+    of_index = {"fields": described, **index.described()}
+    is_composed = bundle_content.COMPOSITION in of_index
+    tables = bundle_content.tables_of(of_index)
     manifest = {
         "format": layout.FORMAT,
-        "format_version": layout.version_of(described),
-        "model": config.as_record(),
-        "fields": described,
+        "format_version": layout.version_of(described, is_composed),
+        "model": of_model,
+        **of_index,
         "full_rows": full_rows,
         "linear": None if stored.table.linear is None else stored.storage.linear,
         "linear_by_id": linear_by_id,
@@ -156,7 +162,7 @@ def content_of(
             for name, storage in stored.storage.kernels.items()
             if storage != "float32"
         },
-        "bytes": bundle_content.count_bytes(described, tensors, full_rows, config.latent_dim),
+        "bytes": bundle_content.count_bytes(tables, tensors, full_rows, config.latent_dim),
         "dataset": dict(provenance.dataset),
         "metrics": dict(provenance.metrics),
         "flags": dict(provenance.flags),

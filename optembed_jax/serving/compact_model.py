@@ -17,7 +17,9 @@ import numpy as np
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
+from optembed_jax.models.autoint import fold_idle_fields
 from optembed_jax.models.dcn import fold_idle
+from optembed_jax.models.finalmlp import STREAMS, gate_of
 from optembed_jax.models.forward import Params, check_width
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.own_backbone import OWN
@@ -41,9 +43,10 @@ def compact(
     """Cut a model to a frozen row mask and frozen dimensions. Batch statistics stay as they are.
 
     The logits are those of the masked model up to rounding, in training and in evaluation. Kernel
-    rows that only ever met zeros are gone; those of DCN's pruned columns, which meet constants,
-    are kept aside (see :class:`models.DCN`). A backbone of one's own keeps its full width, and
-    reads zeros for what is gone. Thresholds are gone: the mask is frozen.
+    rows that only ever met zeros are gone; those of DCN's pruned columns, which meet constants, and
+    of AutoInt's pruned fields are kept aside (:class:`models.DCN`, :class:`models.AutoInt`). A
+    backbone of one's own keeps its full width, and reads zeros for what is gone. Thresholds are
+    gone: the mask is frozen.
 
     Args:
       config: the model.
@@ -153,29 +156,41 @@ def expand_network(config: ModelConfig, small: Any, reading: StackReading, full:
 def fold_for_serving(params: Params, batch_stats: Any) -> Params:
     """Compact parameters with all constants summed up; they can be served, not trained further.
 
-    Batch normalisation by running statistics is a factor and a summand of each unit: they go into
-    the kernel and the bias before it. Those of a backbone of one's own stand beside its parameters.
+    Batch normalisation by running statistics is a factor and a summand of each unit, a gate a
+    factor of each input: they go into the kernel and the bias. Statistics of a backbone of one's
+    own stand beside its parameters.
     """
     if OWN in params.network:
         beside = {STATISTICS: batch_stats} if batch_stats else {}
         return dataclasses.replace(params, network={**params.network, **beside})
     network = fold_idle(params.network) if "idle" in params.network else dict(params.network)
+    network = fold_idle_fields(network)
     if "mlp" in network:
-        layers = {}
-        for name in (n for n in network["mlp"] if n.startswith("Dense_")):
-            dense, norm = network["mlp"][name], name.replace("Dense", "BatchNorm")
-            of_norm, stats = network["mlp"][norm], batch_stats["mlp"][norm]
-            factor = of_norm["scale"] / np.sqrt(np.asarray(stats["var"]) + np.float32(EPSILON))
-            layers[name] = {
-                "kernel": dense["kernel"] * factor,
-                "bias": (dense["bias"] - stats["mean"]) * factor + of_norm["bias"],
-            }
-        network["mlp"] = layers
+        network["mlp"] = _folded(network["mlp"], batch_stats["mlp"])
+    for name in (name for name in STREAMS if name in network):
+        mlp = _folded(network[name]["mlp"], batch_stats[name]["mlp"])
+        first = mlp["Dense_0"]["kernel"] * gate_of(network[name])[:, None]
+        mlp["Dense_0"] = {**mlp["Dense_0"], "kernel": first}
+        network[name] = {"mlp": mlp}
     return dataclasses.replace(params, network=network)
 
 
+def _folded(mlp: Mapping[str, Any], batch_stats: Mapping[str, Any]) -> dict[str, Any]:
+    """A perceptron whose normalisations are in its kernels and biases."""
+    layers = {}
+    for name in (n for n in mlp if n.startswith("Dense_")):
+        dense, norm = mlp[name], name.replace("Dense", "BatchNorm")
+        of_norm, stats = mlp[norm], batch_stats[norm]
+        factor = of_norm["scale"] / np.sqrt(np.asarray(stats["var"]) + np.float32(EPSILON))
+        layers[name] = {
+            "kernel": dense["kernel"] * factor,
+            "bias": (dense["bias"] - stats["mean"]) * factor + of_norm["bias"],
+        }
+    return layers
+
+
 def with_norms(network: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A folded network as the backbone expects it, with normalisations that change nothing.
+    """A folded network as the backbone expects it: normalisations and gates that change nothing.
 
     Returns:
       The network, and batch statistics.
@@ -183,14 +198,23 @@ def with_norms(network: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
     if OWN in network:
         parameters = {name: value for name, value in network.items() if name != STATISTICS}
         return parameters, network.get(STATISTICS, {})
-    if "mlp" not in network:
-        return dict(network), {}
-    layers, statistics = dict(network["mlp"]), {}
-    for name, dense in network["mlp"].items():
+    whole, statistics = dict(network), {}
+    if "mlp" in network:
+        whole["mlp"], statistics["mlp"] = _unfolded(network["mlp"])
+    for name in (name for name in STREAMS if name in network):
+        mlp, of_mlp = _unfolded(network[name]["mlp"])
+        gate = jnp.zeros(jnp.shape(mlp["Dense_0"]["kernel"])[:1])
+        whole[name], statistics[name] = {"mlp": mlp, "gate": gate}, {"mlp": of_mlp}
+    return whole, statistics
+
+
+def _unfolded(mlp: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    layers, statistics = dict(mlp), {}
+    for name, dense in mlp.items():
         units, norm = jnp.shape(dense["bias"]), name.replace("Dense", "BatchNorm")
         layers[norm] = {"scale": jnp.ones(units), "bias": jnp.zeros(units)}
         statistics[norm] = {"mean": jnp.zeros(units), "var": jnp.full(units, 1 - EPSILON)}
-    return {**network, "mlp": layers}, {"mlp": statistics}
+    return layers, statistics
 
 
 def tree_bytes(tree: Any) -> int:

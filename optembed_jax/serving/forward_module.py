@@ -21,7 +21,8 @@ from optembed_jax.method.bag import bags_of
 from optembed_jax.models.forward import Params, forward
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving.compact_model import with_norms
-from optembed_jax.table.compact import CompactIndex
+from optembed_jax.table.compact import CompactIndex, CompactTable
+from optembed_jax.table.composed import ComposedIndex
 from optembed_jax.table.joined import JoinedTable
 from optembed_jax.table.sharing import sharing
 
@@ -76,7 +77,7 @@ def model_of(
     fields: Sequence[Mapping[str, Any]],
     linear_by_id: bool,
     pooling: str = "mean",
-) -> tuple[Params, Any, CompactIndex]:
+) -> tuple[Params, Any, CompactIndex | ComposedIndex]:
     """The model of arrays by name.
 
     Args:
@@ -86,10 +87,23 @@ def model_of(
       linear_by_id: as in :class:`CompactIndex`.
       pooling: of fields with several values.
     """
-    index = index_of(weights, fields, linear_by_id, pooling)
     nested = traverse_util.unflatten_dict(
         {n: w for n, w in weights.items() if n.startswith("network/")}, sep="/"
     )
+    network, batch_stats = with_norms(nested.get("network", {}))
+    if "places" in weights:
+        stored = CompactTable(rows=(weights["rows/0"],), linear=weights.get("linear"))
+        composed = ComposedIndex(
+            places=weights["places"],
+            signs=weights.get("signs"),
+            rows=weights["rows/0"].shape[0],
+            sizes=tuple(field["ids"] for field in fields),
+            kept=tuple(field["rows"] for field in fields),
+            dim=fields[0]["dim"],
+            bags=bags_of(fields_of(fields), pooling),
+        )
+        return Params(table=stored, thresholds=None, network=network), batch_stats, composed
+    index = index_of(weights, fields, linear_by_id, pooling)
     arrays = sharing(index.dims, [field["storage"] for field in fields])
     table = JoinedTable(
         rows=tuple(weights[f"rows/{number}"] for number in range(len(arrays))),
@@ -98,7 +112,6 @@ def model_of(
         linear_scale=weights.get("linear_scale"),
         arrays=arrays,
     )
-    network, batch_stats = with_norms(nested.get("network", {}))
     return Params(table=table, thresholds=None, network=network), batch_stats, index
 
 

@@ -12,7 +12,9 @@ import numpy as np
 from flax import traverse_util
 
 from optembed_jax.errors import InputError
+from optembed_jax.models.autoint import IDLE, width_of
 from optembed_jax.models.backbone_name import is_own
+from optembed_jax.models.finalmlp import STREAMS
 from optembed_jax.models.model_config import ModelConfig
 
 
@@ -53,15 +55,15 @@ def write_back(full: Any, small: Any, cut: Any) -> Any:
       cut: what :func:`shrink` leaves of the positions of the full network's numbers.
     """
     idle_of = {
-        "cross_weight": ("idle", "weight"),
-        "cross_bias": ("idle", "bias"),
-        "logit/Dense_0/kernel": ("idle", "kernel"),
+        "cross_weight": (("idle", "weight"),),
+        "cross_bias": (("idle", "bias"),),
+        "logit/Dense_0/kernel": (("idle", "kernel"), (IDLE, "kernel")),
     }
     flat, small, cut = (traverse_util.flatten_dict(tree) for tree in (full, small, cut))
     restored = {}
     for path, leaf in flat.items():
         whole = np.array(leaf)
-        for source in (path, idle_of.get("/".join(path))):
+        for source in (path, *idle_of.get("/".join(path), ())):
             if source in small:
                 whole.reshape(-1)[np.asarray(cut[source]).reshape(-1)] = np.asarray(
                     small[source]
@@ -90,6 +92,12 @@ def _of_columns_and_products(
     products = len(dims) * config.latent_dim + _pairs_kept(len(dims), order)
     inputs = np.concatenate([columns, products])
     return _shrink_perceptron(network, inputs, bool(config.mlp_dims))
+
+
+def _of_products(
+    config: ModelConfig, network: Any, dims: Sequence[int], order: Sequence[int]
+) -> Any:
+    return _shrink_perceptron(network, _pairs_kept(len(dims), order), bool(config.mlp_dims))
 
 
 def _beside_cross_layers(config: ModelConfig, network: Any, columns: np.ndarray, flat: int) -> Any:
@@ -121,6 +129,41 @@ def _of_dcnv2(config: ModelConfig, network: Any, dims: Sequence[int], order: Seq
     return _shrink_matrices(shrunk, columns)
 
 
+def _of_autoint(
+    config: ModelConfig, network: Any, dims: Sequence[int], order: Sequence[int]
+) -> Any:
+    """Fields without columns are still asked: what the logit reads of them is kept aside."""
+    width, hidden = width_of(network), config.mlp_dims[-1] if config.mlp_dims else 0
+    read = columns_kept((width,) * len(dims), width, order)
+    shrunk = _take_kernel(
+        network, "logit", np.concatenate([read, len(dims) * width + np.arange(hidden)])
+    )
+    if config.mlp_dims:
+        shrunk = _shrink_perceptron(shrunk, columns_kept(dims, config.latent_dim, order), True)
+    widest = max((dims[field] for field in order), default=0)
+    shrunk["attention_0"] = {
+        name: {"kernel": layer["kernel"][:widest]} for name, layer in network["attention_0"].items()
+    }
+    idle = np.setdiff1d(np.arange(len(dims) * width), read)
+    if len(idle):
+        shrunk[IDLE] = {"kernel": network["logit"]["Dense_0"]["kernel"][idle]}
+    return shrunk
+
+
+def _of_finalmlp(
+    config: ModelConfig, network: Any, dims: Sequence[int], order: Sequence[int]
+) -> Any:
+    columns = columns_kept(dims, config.latent_dim, order)
+    streams = {
+        name: {
+            **_shrink_perceptron(network[name], columns, True),
+            "gate": network[name]["gate"][columns],
+        }
+        for name in STREAMS
+    }
+    return {**network, **streams}
+
+
 _SHRINK: Mapping[str, Callable[..., Any]] = {
     "fm": _unchanged,
     "fnn": _of_columns,
@@ -128,6 +171,9 @@ _SHRINK: Mapping[str, Callable[..., Any]] = {
     "ipnn": _of_columns_and_products,
     "dcn": _of_dcn,
     "dcnv2": _of_dcnv2,
+    "autoint": _of_autoint,
+    "dlrm": _of_products,
+    "finalmlp": _of_finalmlp,
 }
 
 

@@ -3,8 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from optembed_jax.serving.bundle_content import COMPOSITION, tables_of
 from optembed_jax.table import packing
+from optembed_jax.table.elements import ELEMENTS
 
+_COMPOSED = (
+    "Rows are shared: each value reads one of them, or a product of two, as its id says; the rows "
+    "of a field, below, are those that its values read."
+)
 _MODES = {
     "all": "rows and dimensions pruned (OptEmbed)",
     "feature": "rows pruned (OptEmbed-E)",
@@ -17,7 +23,7 @@ def render(manifest: Mapping[str, Any]) -> str:
     """Markdown of a manifest; see docs/serving.md for its keys."""
     model, size = manifest["model"], manifest["bytes"]
     dataset = manifest["dataset"].get("name", "an unnamed data set")
-    rows = sum(field["rows"] for field in manifest["fields"])
+    rows = sum(rows for rows, _ in tables_of(manifest))
     storages = ", ".join(sorted({field["storage"] for field in manifest["fields"]}))
     lines = [
         f"# {model['model']} on {dataset}",
@@ -37,7 +43,9 @@ def render(manifest: Mapping[str, Any]) -> str:
         'probabilities = Bundle.load("this folder").predict(rows)  # ids [N, F] or raw columns',
         "```",
         "",
-        "A value without a row (never seen, too rare, or pruned) reads its field's first one.",
+        _COMPOSED
+        if COMPOSITION in manifest
+        else "A value without a row (never seen, too rare, or pruned) reads its field's first one.",
         *_cells(manifest),
         "",
         "## Quality",
@@ -95,6 +103,8 @@ def _bytes(field: Mapping[str, Any]) -> int:
     """Of a field's rows as they are stored, with their scales."""
     storage, rows, dim = field["storage"], field["rows"], field["dim"]
     bits = packing.bits_of(storage)
+    if storage == ELEMENTS:
+        return int(4 * field["numbers"] + rows * -(-dim // 8))
     if bits is None:
         return int(rows * dim * (4 if storage == "float32" else 2))
     scales = 1 if packing.is_by_field(storage) else rows

@@ -22,17 +22,26 @@ class Read:
       parts: float32 ``[N, k, d]`` of each run of neighbours that have ``d`` columns each, in the
         order of the fields.
       linear: the linear term float32 ``[N]``; None for a backbone without.
+      num_fields: ``F``, those without columns too, which are in no part.
     """
 
     count: int
     parts: Sequence[np.ndarray]
     linear: np.ndarray | None
+    num_fields: int
 
     @property
     def flat(self) -> np.ndarray:
         """Float32 ``[N, sum(dims)]``, field by field."""
         flat = (part.reshape(self.count, -1) for part in self.parts)
         return np.concatenate([np.zeros((self.count, 0), np.float32), *flat], axis=1)
+
+    @property
+    def padded(self) -> np.ndarray:
+        """Float32 ``[N, k, max(dims)]`` of the fields with columns, zeros behind those of each."""
+        width = max((part.shape[2] for part in self.parts), default=0)
+        padded = [np.pad(p, ((0, 0), (0, 0), (0, width - p.shape[2]))) for p in self.parts]
+        return np.concatenate([np.zeros((self.count, 0, width), np.float32), *padded], axis=1)
 
 
 Backbone = Callable[[Read], np.ndarray]
@@ -73,10 +82,13 @@ class _Network:
         kernel, bias = (self.tensors[f"network/{name}/{n}"] for n in ("kernel", "bias"))
         return x @ kernel + bias
 
-    def mlp(self, x: np.ndarray) -> np.ndarray:
+    def mlp(self, x: np.ndarray, within: str = "") -> np.ndarray:
         for layer in range(self.depth):
-            x = np.maximum(self.dense(x, f"mlp/Dense_{layer}"), 0)
+            x = np.maximum(self.dense(x, f"{within}mlp/Dense_{layer}"), 0)
         return x
+
+    def kernel(self, name: str) -> np.ndarray:
+        return self.tensors[f"network/{name}/kernel"]
 
     def logit(self, x: np.ndarray) -> np.ndarray:
         return self.dense(x, "logit/Dense_0")[:, 0]
@@ -135,6 +147,62 @@ def _of_dcnv2(network: _Network) -> Backbone:
     return logits
 
 
+def _of_autoint(network: _Network) -> Backbone:
+    def logits(read: Read) -> np.ndarray:
+        x = read.padded
+        kept, idle = x.shape[1], read.num_fields - x.shape[1]
+        if idle:
+            # One for all fields without columns, which are zeros.
+            x = np.pad(x, ((0, 0), (0, 1), (0, 0)))
+        for layer in itertools.count():
+            if f"network/attention_{layer}/residual/kernel" not in network.tensors:
+                break
+            x = _interact(network, f"attention_{layer}", x, idle)
+        flat = x[:, :kept].reshape(read.count, -1)
+        if network.depth:
+            flat = np.concatenate([flat, network.mlp(read.flat)], axis=1)
+        found = network.logit(flat)
+        if idle:
+            found = found + (x[:, -1] @ network.kernel("idle_fields"))[:, 0]
+        return found
+
+    return logits
+
+
+def _interact(network: _Network, layer: str, x: np.ndarray, idle: int) -> np.ndarray:
+    """An interacting layer ``[N, T, K]`` to ``[N, T, H]``; the last of ``T`` counts ``idle`` times,
+    unless that is 0.
+    """
+    heads = []
+    for head in itertools.count():
+        if f"network/{layer}/query_{head}/kernel" not in network.tensors:
+            break
+        query, key, value = (
+            x @ network.kernel(f"{layer}/{part}_{head}") for part in ("query", "key", "value")
+        )
+        scores = query @ key.transpose(0, 2, 1)
+        scores = np.exp(scores - scores.max(axis=2, keepdims=True))
+        if idle:
+            scores[:, :, -1] *= idle
+        heads.append((scores / scores.sum(axis=2, keepdims=True)) @ value)
+    mixed = np.concatenate(heads, axis=2) + x @ network.kernel(f"{layer}/residual")
+    return np.maximum(mixed, 0)
+
+
+def _of_dlrm(network: _Network) -> Backbone:
+    return lambda read: network.logit(network.mlp(_products(read)))
+
+
+def _of_finalmlp(network: _Network) -> Backbone:
+    def logits(read: Read) -> np.ndarray:
+        first, second = (network.mlp(read.flat, f"stream_{n}/") for n in range(2))
+        fused = ((first @ network.kernel("fusion")) * second).sum(axis=1)
+        total: np.ndarray = network.logit(np.concatenate([first, second], axis=1)) + fused
+        return total
+
+    return logits
+
+
 _BACKBONES: Mapping[str, Callable[[_Network], Backbone]] = {
     "fm": _of_fm,
     "fnn": _of_fnn,
@@ -142,6 +210,9 @@ _BACKBONES: Mapping[str, Callable[[_Network], Backbone]] = {
     "ipnn": _of_ipnn,
     "dcn": _of_dcn,
     "dcnv2": _of_dcnv2,
+    "autoint": _of_autoint,
+    "dlrm": _of_dlrm,
+    "finalmlp": _of_finalmlp,
 }
 
 
@@ -157,9 +228,7 @@ def _fm(read: Read) -> np.ndarray:
 
 def _products(read: Read) -> np.ndarray:
     """Inner products of all pairs of fields ``[N, P]``, in their order."""
-    width = max((part.shape[2] for part in read.parts), default=0)
-    padded = [np.pad(p, ((0, 0), (0, 0), (0, width - p.shape[2]))) for p in read.parts]
-    dense = np.concatenate([np.zeros((read.count, 0, width), np.float32), *padded], axis=1)
+    dense = read.padded
     first, second = np.triu_indices(dense.shape[1], 1)
     products: np.ndarray = (dense @ dense.transpose(0, 2, 1))[:, first, second]
     return products

@@ -21,9 +21,9 @@ from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle_format import BundleError
 from optembed_jax.serving.numpy_backbones import Read, backbone_of
 from optembed_jax.table import sharing
+from optembed_jax.values.columns import as_columns
 from optembed_jax.values.description import read_description
-from optembed_jax.values.rows import RowEncoder, as_columns
-from optembed_jax.values.spelling import check_spellings
+from optembed_jax.values.rows import RowEncoder
 from optembed_jax.values.unseen import Expected, Watch, unseen_rows
 from optembed_jax.values.vocabulary_file import read_values
 
@@ -64,6 +64,10 @@ class NumpyBundle:
         self._arrays = [np.array(fields) for fields in arrays]
         self._array_starts = [sharing.starts(fields, rows) for fields in arrays]
         self._runs = sharing.runs(arrays)
+        if "places" in tensors:
+            # One line more, of ones: what is read where a value has no further factor.
+            stored = [tensors[name] for name in ("rows/0", "linear") if name in tensors]
+            self._stored = [np.concatenate([own, np.ones_like(own[:1])]) for own in stored]
         self._backbone = backbone_of(manifest["model"], tensors)
         self._encoder = encoder
         self._watch = None if expected is None else Watch(expected)
@@ -110,19 +114,13 @@ class NumpyBundle:
         columns = as_columns(rows)
         if columns is None:
             raise InputError(f"rows are {type(rows).__name__}; raw columns by name are needed")
-        plain = [
-            (number, field.source)
-            for number, field in enumerate(self._encoder.fields)
-            if field.step is None and field.rule is None and field.cells is None
-        ]
-        check_spellings(plain, self._encoder.lookup, columns, first_row)
         ids = self._encoder.encode(columns, first_row)
         unseen = unseen_rows(ids, self._offsets[:-1], self._slots)
         self._watch.add(unseen, len(ids), stacklevel)
         return ids
 
     def predict(
-        self, rows: np.ndarray | Mapping[str, Sequence[Any]], *, batch_size: int = 2048
+        self, rows: np.ndarray | Mapping[str, Sequence[Any]], *, batch_size: int = 512
     ) -> np.ndarray:
         """Click probabilities float32 ``[N]``.
 
@@ -139,7 +137,7 @@ class NumpyBundle:
         return bundle_content.probabilities(self._logits(rows, batch_size, stacklevel=4))
 
     def logits(
-        self, rows: np.ndarray | Mapping[str, Sequence[Any]], *, batch_size: int = 2048
+        self, rows: np.ndarray | Mapping[str, Sequence[Any]], *, batch_size: int = 512
     ) -> np.ndarray:
         """Logits float32 ``[N]``; arguments as of :meth:`predict`."""
         return self._logits(rows, batch_size, stacklevel=4)
@@ -183,14 +181,34 @@ class NumpyBundle:
         return np.concatenate(parts) if parts else np.zeros((0,), np.float32)
 
     def _batch(self, ids: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-        places = self._places(ids)
-        arrays = [self._read(number, places, ids, weights) for number in range(len(self._arrays))]
-        parts = [arrays[array][:, begin:end] for array, begin, end in self._runs]
-        linear = self._linear(ids, places, weights) if "linear" in self._tensors else None
+        if "places" in self._tensors:
+            parts, linear = self._composed(ids, weights)
+        else:
+            places = self._places(ids)
+            arrays = [self._read(n, places, ids, weights) for n in range(len(self._arrays))]
+            parts = [arrays[array][:, begin:end] for array, begin, end in self._runs]
+            linear = self._linear(ids, places, weights) if "linear" in self._tensors else None
         # OpenBLAS 0.3.31 (NumPy 2.4.6) warns of NaN at random on CPUs with AVX-512: products of 5
         # columns read leftovers on the stack, which they do not use. What is loaded is finite.
         with np.errstate(invalid="ignore"):
-            return self._backbone(Read(len(ids), parts, linear))
+            return self._backbone(Read(len(ids), parts, linear, len(self._fields)))
+
+    def _composed(
+        self, ids: np.ndarray, weights: np.ndarray | None
+    ) -> tuple[list[np.ndarray], np.ndarray | None]:
+        """Rows ``[N, F, D]`` and the linear term ``[N]``, where values read products of rows."""
+        value = np.minimum(ids, self._offsets[-1] - 1)  # Of what is no value, pooling takes none.
+        places, signs = self._tensors["places"], self._tensors.get("signs")
+        every = np.arange(len(self._fields))
+
+        def product(stored: np.ndarray) -> np.ndarray:
+            whole: np.ndarray = np.prod([stored[factor[value]] for factor in places], axis=0)
+            if signs is not None:
+                whole *= signs[value].reshape(*value.shape, *(1,) * (whole.ndim - value.ndim))
+            return self._pooled(whole, ids, weights, every) if self._has_bags else whole
+
+        rows, *linear = map(product, self._stored)
+        return [rows], linear[0].sum(axis=1) if linear else None
 
     def _slots_of(self, fields: np.ndarray) -> np.ndarray:
         """The slots of some fields, one field after the other."""

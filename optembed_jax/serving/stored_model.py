@@ -17,7 +17,10 @@ from optembed_jax.errors import InputError
 from optembed_jax.models.forward import Params
 from optembed_jax.serving import network_storage
 from optembed_jax.serving.compact_model import fold_for_serving, with_norms
+from optembed_jax.table import elements
 from optembed_jax.table.compact import CompactIndex, CompactTable, quantize_linear, quantize_table
+from optembed_jax.table.composed import ComposedIndex
+from optembed_jax.table.elements import ELEMENTS
 from optembed_jax.table.packing import bits_of, code_bits, pack
 from optembed_jax.table.quantize import STORAGES, ScaledRows, quantize_rows, storage_of
 
@@ -29,7 +32,7 @@ class Storage:
     """In how many bits the parts of a model are stored.
 
     Attributes:
-      rows: of each field, one of ``quantize.STORAGES``.
+      rows: of each field, one of ``quantize.STORAGES``, or ``elements.ELEMENTS``.
       linear: one of ``LINEAR_STORAGES``; codes have a scale for each field.
       kernels: of the network's kernels by name (``mlp/Dense_0/kernel``), one of
         ``network_storage.KERNEL_STORAGES``; those that are not named are float32.
@@ -91,7 +94,10 @@ def served_network(params: Params, batch_stats: Any) -> dict[str, np.ndarray]:
 
 
 def store(
-    params: Params, batch_stats: Any, index: CompactIndex, storage: Storage | None = None
+    params: Params,
+    batch_stats: Any,
+    index: CompactIndex | ComposedIndex,
+    storage: Storage | None = None,
 ) -> StoredModel:
     """A compact model in few bits.
 
@@ -112,9 +118,11 @@ def store(
         if not np.isfinite(array).all():
             raise InputError(f"{name} holds values that are not finite; such a model serves nobody")
     rows = [storage.rows[field] for field in index.fields_with_columns]
-    table = quantize_table(params.table, rows)
+    # In elements there are the same numbers, in fewer bytes.
+    table = quantize_table(params.table, ["float32" if s == ELEMENTS else s for s in rows])
     if params.table.linear is not None:
         if storage.linear == "int8":
+            assert isinstance(index, CompactIndex), index.why_float32
             table = quantize_linear(table, index)
         else:
             linear = quantize_rows(params.table.linear[:, None], storage.linear)
@@ -128,11 +136,12 @@ def store(
     )
 
 
-def tensors_of(stored: StoredModel, index: CompactIndex) -> dict[str, np.ndarray]:
+def tensors_of(stored: StoredModel, index: CompactIndex | ComposedIndex) -> dict[str, np.ndarray]:
     """All arrays of a stored model by name.
 
     Returns:
-      ``rows/f``, ``scale/f`` (of codes) and ``remap/f`` of field number ``f``, ``linear`` and
+      ``rows/f``, ``scale/f`` (of codes), ``elements/f`` (of single numbers) and ``remap/f`` of
+      field number ``f``, ``linear`` and
       ``linear_scale``, and ``network/...``.
     """
     tensors: dict[str, Any] = {}
@@ -141,6 +150,9 @@ def tensors_of(stored: StoredModel, index: CompactIndex) -> dict[str, np.ndarray
             bits = code_bits(rows.storage)
             tensors[f"rows/{field}"] = pack(np.asarray(rows.values), bits)
             tensors[f"scale/{field}"] = rows.scale
+        elif stored.storage.rows[field] == ELEMENTS:
+            numbers, mask = elements.pack(np.asarray(rows))
+            tensors |= {f"rows/{field}": numbers, f"elements/{field}": mask}
         else:
             tensors[f"rows/{field}"] = rows
     for field, remap in enumerate(index.remap):
@@ -155,7 +167,7 @@ def tensors_of(stored: StoredModel, index: CompactIndex) -> dict[str, np.ndarray
 
 
 def describe_fields(
-    names: Sequence[str], index: CompactIndex, stored: StoredModel
+    names: Sequence[str], index: CompactIndex | ComposedIndex, stored: StoredModel
 ) -> list[dict[str, Any]]:
     """What the manifest says of each field."""
     rows = dict(zip(index.fields_with_columns, stored.table.rows, strict=True))
@@ -173,6 +185,14 @@ def describe_fields(
             "dim": index.dims[field],
             "storage": storage_of(rows[field]) if field in rows else "float32",
             **several[field],
+            **_elements(stored, field, rows),
         }
         for field, name in enumerate(names)
     ]
+
+
+def _elements(stored: StoredModel, field: int, rows: Mapping[int, Any]) -> dict[str, Any]:
+    """What more is said of a field of which single numbers are stored."""
+    if field not in rows or stored.storage.rows[field] != ELEMENTS:
+        return {}
+    return {"storage": ELEMENTS, "numbers": int(np.count_nonzero(np.asarray(rows[field])))}

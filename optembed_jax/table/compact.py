@@ -10,7 +10,7 @@ columns takes no part.
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.struct
 import jax
@@ -92,6 +92,25 @@ class CompactIndex:
     def prunes(self) -> bool:
         """Whether some ids have no row."""
         return any(remap is not None for remap in self.remap)
+
+    why_float32: ClassVar[str | None] = None
+    """Rows may be stored in fewer bits."""
+
+    @property
+    def why_not_own_ids(self) -> str | None:
+        """What keeps it from ids of the kept vocabulary; None where nothing does."""
+        if self.linear_by_id:
+            return "pruned values keep linear weights of their own (mode_linear=keep)"
+        for remap in self.remap:
+            if remap is not None and np.asarray(remap)[0] == 0:
+                places = np.asarray(remap)
+                if not np.array_equal(places[places > 0], np.arange(1, int(places.max()) + 1)):
+                    return "pruned values and unseen ones read different vectors"
+        return None
+
+    def described(self) -> dict[str, Any]:
+        """What a manifest says of it beside its fields: nothing."""
+        return {}
 
     @property
     def offsets(self) -> tuple[int, ...]:
@@ -175,18 +194,6 @@ def compact_table(
     return CompactTable(rows=tuple(arrays), linear=whole), index
 
 
-def why_not_own_ids(index: CompactIndex) -> str | None:
-    """What keeps an index from ids of the kept vocabulary; None where nothing does."""
-    if index.linear_by_id:
-        return "pruned values keep linear weights of their own (mode_linear=keep)"
-    for remap in index.remap:
-        if remap is not None and np.asarray(remap)[0] == 0:
-            places = np.asarray(remap)
-            if not np.array_equal(places[places > 0], np.arange(1, int(places.max()) + 1)):
-                return "pruned values and unseen ones read different vectors"
-    return None
-
-
 def with_own_ids(index: CompactIndex, names: Sequence[str]) -> tuple[CompactIndex, Fields, Any]:
     """Ids of the kept vocabulary: in each field the place of a row, behind those of other fields.
 
@@ -198,9 +205,9 @@ def with_own_ids(index: CompactIndex, names: Sequence[str]) -> tuple[CompactInde
       The index of these ids, their fields, and the new id of each old one, int32 ``[V]``.
 
     Raises:
-      InputError: ids without a row read different things, see :func:`why_not_own_ids`.
+      InputError: ids without a row read different things, see :attr:`CompactIndex.why_not_own_ids`.
     """
-    reason = why_not_own_ids(index)
+    reason = index.why_not_own_ids
     if reason is not None:
         raise InputError(f"the kept vocabulary does not tell them apart: {reason}")
     slots = () if index.bags is None else index.bags.slots

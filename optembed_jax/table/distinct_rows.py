@@ -10,6 +10,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+_CLEAR = 2**31 - 1
+"""Above every position."""
+
 
 @flax.struct.dataclass
 class DistinctRows:
@@ -57,15 +60,18 @@ def distinct_rows(ids: jax.Array, scratch: jax.Array, most: int) -> tuple[Distin
     """
     flat = jnp.asarray(ids).reshape(-1)
     places = jnp.arange(flat.size, dtype=jnp.int32)
-    # Cleared and then a minimum: with duplicates, which of several plain writes stays is arbitrary
-    # on an accelerator, a minimum is not.
-    scratch = scratch.at[flat].set(flat.size, mode="drop").at[flat].min(places, mode="drop")
+    # Cleared by a maximum, and then a minimum: with duplicates, which of several plain writes stays
+    # is arbitrary on an accelerator, and where sums are to be ordered (--deterministic) XLA sorts
+    # them, equal as they are. Of these it knows that the order is all the same.
+    scratch = scratch.at[flat].max(_CLEAR, mode="drop").at[flat].min(places, mode="drop")
     winners = scratch.at[flat].get(mode="fill", fill_value=flat.size)
     is_winner = winners == places
     number = jnp.cumsum(is_winner, dtype=jnp.int32) - 1
     slots = number.at[winners].get(mode="fill", fill_value=most)
     positions = jnp.full((most,), flat.size, jnp.int32)
-    positions = positions.at[jnp.where(is_winner, number, most)].set(places, mode="drop")
+    # Distinct places, also of those that are left out: an accelerator may write them in any order.
+    target = jnp.where(is_winner, number, most + places)
+    positions = positions.at[target].set(places, mode="drop", unique_indices=True)
     unused = scratch.shape[0] + jnp.arange(most, dtype=jnp.int32)
     rows = flat.at[positions].get(mode="fill", fill_value=-1)
     found = DistinctRows(

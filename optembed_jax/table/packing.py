@@ -19,6 +19,8 @@ INT_STORAGES = tuple(f"int{bits}{by}" for by in ("", "_field") for bits in BITS)
 _CLIPPED = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 """Shares of the largest absolute value that are tried as the largest one to tell."""
 
+_AT_ONCE = 2**12  # packed rows: unpacked they are up to 20 times as large for a moment
+
 
 def bits_of(storage: str) -> int | None:
     """Bits of a code; None of a storage without codes."""
@@ -92,6 +94,13 @@ def pack(numbers: np.ndarray, bits: int) -> np.ndarray:
 
 def unpack(packed: np.ndarray, bits: int, dim: int) -> np.ndarray:
     """The whole numbers int8 ``[K, d]`` of packed codes uint8 ``[K, n]``."""
+    numbers = np.empty((len(packed), dim), np.int8)
+    for start in range(0, len(packed), _AT_ONCE):
+        numbers[start : start + _AT_ONCE] = _unpacked(packed[start : start + _AT_ONCE], bits, dim)
+    return numbers
+
+
+def _unpacked(packed: np.ndarray, bits: int, dim: int) -> np.ndarray:
     codes = packed.astype(np.int16)
     if bits != 8:
         place = np.arange(dim) * bits
@@ -112,7 +121,10 @@ def has_only_codes(packed: np.ndarray, bits: int, dim: int) -> bool:
     spare = packed.shape[-1] * 8 - dim * bits
     if spare and (packed[:, -1] >> (8 - spare)).any():
         return False
-    numbers = unpack(packed, bits, dim)
     levels = 2 ** (bits - 1) - 1
-    # Of 8 bits the code above the largest one comes out as the smallest number.
-    return bool(numbers.max(initial=0) <= levels and numbers.min(initial=0) >= -levels)
+    for start in range(0, len(packed), _AT_ONCE):
+        numbers = _unpacked(packed[start : start + _AT_ONCE], bits, dim)
+        # Of 8 bits the code above the largest one comes out as the smallest number.
+        if numbers.max(initial=0) > levels or numbers.min(initial=0) < -levels:
+            return False
+    return True

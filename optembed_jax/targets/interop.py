@@ -27,7 +27,7 @@ from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.serving import forward_module
 from optembed_jax.serving.bundle import Bundle
-from optembed_jax.serving.bundle_content import read_content
+from optembed_jax.serving.bundle_content import read_content, why_no_plain_tables
 from optembed_jax.table.compact import CompactIndex, CompactTable
 from optembed_jax.table.quantize import restore_rows
 from optembed_jax.targets.sparse_core import Limits, limits_of
@@ -76,8 +76,15 @@ def field_tables(fields: Fields, index: CompactIndex) -> tuple[FieldTable, ...]:
 
 
 def index_of(bundle: Bundle) -> CompactIndex:
-    """Where the ids of a bundle have their rows."""
+    """Where the ids of a bundle have their rows.
+
+    Raises:
+      InputError: it has no tables of whole rows.
+    """
     manifest = bundle.manifest
+    reason = why_no_plain_tables(manifest)
+    if reason is not None:
+        raise InputError(f"{bundle.path} has no table of whole rows for each field: {reason}")
     pooling = manifest["model"].get("pooling", "mean")
     return forward_module.index_of(
         bundle.weights, manifest["fields"], manifest["linear_by_id"], pooling

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from optembed_jax.errors import InputError
 from optembed_jax.serving.bundle import Bundle
+from optembed_jax.serving.bundle_content import why_no_plain_tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +52,11 @@ class Target:
                 f"--format={self.name}: {model} is a backbone of its user's own, whose arithmetic "
                 "is known to JAX alone; Bundle serves it"
             )
-        weighted = [f["name"] for f in bundle.manifest["fields"] if f.get("weighted", False)]
-        if weighted:
+        reason = why_no_plain_tables(bundle.manifest)
+        if reason is not None:
             raise InputError(
-                f"--format={self.name} has no weights of values, which field {weighted[0]!r} has "
-                "(value_weights); serve the bundle itself, with JAX or with NumPy"
+                f"--format={self.name} has no such tables: {reason}; serve the bundle itself, with "
+                "JAX or with NumPy"
             )
         told: str = module.write(bundle, path, takes_ids)
         return told

@@ -103,10 +103,16 @@ def described(content: Content, tables: Mapping[int, NBitTable]) -> dict[str, An
     network = [name for name in content.tensors if name.startswith("network/")]
     matrices = sum(n.startswith("network/cross_") and n.endswith("/kernel") for n in network)
     vectors = content.tensors.get("network/cross_weight")
+    attention = [name for name in network if name.startswith("network/attention_")]
     return {
         "model": manifest["model"]["model"],
         "mlp_layers": len(manifest["model"]["mlp_dims"]),
         "cross_layers": matrices if vectors is None else len(vectors),
+        "attention_layers": sum(name.endswith("/residual/kernel") for name in attention),
+        "attention_heads": sum(
+            name.startswith("network/attention_0/query_") and name.endswith("/kernel")
+            for name in attention
+        ),
         "linear_by_id": manifest["linear_by_id"],
         "pooling": manifest["model"].get("pooling", "mean"),
         "fields": manifest["fields"],

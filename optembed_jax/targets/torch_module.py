@@ -51,6 +51,8 @@ class CompactModel(nn.Module):
         self.kind = description["model"]
         self.layers = description["mlp_layers"]
         self.cross_layers = description["cross_layers"]
+        self.attention_layers = description["attention_layers"]
+        self.attention_heads = description["attention_heads"]
         self.linear_by_id = description["linear_by_id"]
         self.is_mean = description["pooling"] == "mean"
         self.slots = [field.get("slots", 1) for field in self.fields]
@@ -92,6 +94,16 @@ class CompactModel(nn.Module):
             return self.logit(self.mlp(flat)) + linear + pairs(rows, flat)
         if self.kind == "ipnn":
             return self.logit(self.mlp(torch.cat([flat, products(rows, flat)], dim=1)))
+        if self.kind == "autoint":
+            return self.attended(rows, flat)
+        if self.kind == "dlrm":
+            return self.logit(self.mlp(products(rows, flat)))
+        if self.kind == "finalmlp":
+            first, second = (self.mlp(flat, f"stream_{n}/") for n in range(2))
+            fused = ((first @ self.kernel("fusion")) * second).sum(dim=1)
+            return self.logit(torch.cat([first, second], dim=1)) + fused
+        if self.kind not in ("dcn", "dcnv2"):
+            raise ValueError(f"model {self.kind!r} is not written in this file")
         cross = self.cross(flat) if self.kind == "dcn" else self.cross_matrices(flat)
         return self.logit(torch.cat([cross, self.mlp(flat)], dim=1))
 
@@ -160,11 +172,44 @@ class CompactModel(nn.Module):
             weights = weights * scale.repeat_interleave(slots, output_size=ids.shape[1])
         return (weights * torch.cat(counted, dim=1)).sum(dim=1)
 
-    def mlp(self, x: Tensor) -> Tensor:
+    def mlp(self, x: Tensor, within: str = "") -> Tensor:
         """The hidden layers."""
         for layer in range(self.layers):
-            x = torch.relu(self.dense(x, f"mlp/Dense_{layer}"))
+            x = torch.relu(self.dense(x, f"{within}mlp/Dense_{layer}"))
         return x
+
+    def attended(self, rows: list[Tensor], flat: Tensor) -> Tensor:
+        """AutoInt's interacting layers and, beside them, its perceptron: logits ``[N]``.
+
+        Fields without columns are one vector of zeros, which counts as often as there are such.
+        """
+        x = stacked(rows) if rows else flat[:, None, :][:, :0]
+        kept, idle = x.shape[1], len(self.fields) - x.shape[1]
+        if idle:
+            x = nn.functional.pad(x, (0, 0, 0, 1))
+        often = torch.ones(x.shape[1], device=x.device)
+        often[kept:] = idle
+        for layer in range(self.attention_layers):
+            x = self.interact(x, f"attention_{layer}", often.log())
+        found = self.logit(
+            torch.cat([x[:, :kept].flatten(1), *([self.mlp(flat)] if self.layers else [])], dim=1)
+        )
+        return found + (x[:, -1] @ self.kernel("idle_fields"))[:, 0] if idle else found
+
+    def interact(self, x: Tensor, layer: str, log_often: Tensor) -> Tensor:
+        """An interacting layer: heads of self-attention side by side, and the residual."""
+        heads = []
+        for head in range(self.attention_heads):
+            query, key, value = (
+                x @ self.kernel(f"{layer}/{part}_{head}") for part in ("query", "key", "value")
+            )
+            scores = query @ key.transpose(1, 2) + log_often
+            heads.append(torch.softmax(scores, dim=2) @ value)
+        return torch.relu(torch.cat(heads, dim=2) + x @ self.kernel(f"{layer}/residual"))
+
+    def kernel(self, name: str) -> Tensor:
+        """A layer's kernel."""
+        return self.get(f"network/{name}/kernel")
 
     def cross(self, x0: Tensor) -> Tensor:
         """DCN's cross layers."""

@@ -1,27 +1,33 @@
-"""Raw rows to ids in plain Python and NumPy: the quickest way for few rows, without pyarrow."""
+"""Raw rows to ids in plain Python and NumPy: the quickest way for few rows, and for texts."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import (
     EXPECTED_WEIGHTS,
-    MARK,
     Cells,
-    cell_text,
     in_weighted_slots,
     shown_cell,
     tell_cut,
 )
+from optembed_jax.values.columns import (
+    cell_column_texts,
+    check_utf8,
+    column_texts,
+    plain_texts,
+    shown_names,
+)
 from optembed_jax.values.lookup import Lookup
 from optembed_jax.values.numbers import number_of
 from optembed_jax.values.rule import Rule, without_blanks
-from optembed_jax.values.steps import Step
+from optembed_jax.values.spelling import check_spellings
+from optembed_jax.values.steps import Step, of_each
 from optembed_jax.values.table import texts_of
-from optembed_jax.values.text import arrow_time_texts, check_texts, text_of
+from optembed_jax.values.text import check_texts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +56,11 @@ class RowField:
         return 1 if self.cells is None else self.cells.max_values
 
     @property
+    def is_plain(self) -> bool:
+        """Whether the raw values are looked up as they are."""
+        return self.step is None and self.rule is None and self.cells is None
+
+    @property
     def reads_lists(self) -> bool:
         """Whether the raw values may be lists."""
         return self.cells is not None and self.step is None
@@ -72,6 +83,18 @@ class RowEncoder:
         self._slots = tuple(field.slots for field in self.fields)
         self._has_cells = any(field.cells is not None for field in self.fields)
         self._lists = {field.source: field.cells for field in self.fields if field.reads_lists}
+        self._read_as_they_are = tuple(
+            (number, field.source) for number, field in enumerate(self.fields) if field.is_plain
+        )
+        self._as_they_are = frozenset(
+            source
+            for source in self._sources
+            if all(
+                field.is_plain and bins is None
+                for field, bins in zip(self.fields, lookup.bins, strict=True)
+                if field.source == source
+            )
+        )
 
     def encode(self, rows: Mapping[str, Sequence[Any]], first_row: int = 0) -> np.ndarray:
         """Ids int32 ``[N, F]``; values without a row get their field's OOV id.
@@ -86,69 +109,108 @@ class RowEncoder:
         Raises:
           InputError: a column is missing, lengths differ, or a value cannot be used.
         """
-        columns = {}
-        for source in self._sources:
-            if source not in rows:
-                raise InputError(f"column {source!r} is missing; the rows have {shown_names(rows)}")
-            cells = self._lists.get(source)
-            if cells is None:
-                columns[source] = column_texts(source, rows[source], first_row)
+        columns = self._columns(rows, first_row)
+        count = len(columns[self._sources[0]])
+        ids = np.empty((len(self.fields), count), np.int64)
+        read = _Read()
+        for number, (field, bins) in enumerate(zip(self.fields, self.lookup.bins, strict=True)):
+            if bins is None:
+                self._read(number, columns[field.source], first_row, read)
             else:
-                columns[source] = cell_column_texts(source, rows[source], first_row, cells)
+                values, codes = _distinct(columns[field.source], field, first_row)
+                numbers = _each(number_of, values, codes, field, first_row)
+                found = bins.find(np.array(numbers, np.float64))
+                ids[number] = found if codes is None else found[codes]
+        try:
+            texts = texts_of(read.texts)
+        except InputError:
+            for source in self._as_they_are:
+                check_utf8(source, columns[source], first_row)
+            raise
+        of_texts = self._one_row if count == 1 else np.repeat(self._one_row, read.sizes)
+        places = self.lookup.places(texts, of_texts)
+        if self._has_cells:
+            return self._with_cells(ids, places, read, count)
+        if not read.codes:
+            ids[self._plain] = places.reshape(len(self._plain), count)
+        else:
+            ends = np.cumsum(read.sizes).tolist()
+            for number, size, end in zip(self._plain, read.sizes, ends, strict=True):
+                own, codes = places[end - size : end], read.codes.get(number)
+                ids[number] = own if codes is None else own.take(codes)
+        return (ids.T + self._offsets).astype(np.int32)
+
+    def _columns(self, rows: Mapping[str, Sequence[Any]], first_row: int) -> dict[str, list[str]]:
+        """The columns that are needed, each as texts, of which the missing ones are "".
+
+        Of lists of texts it is not asked whether they have a UTF-8 form.
+        """
+        columns: dict[str, list[str]] = {}
+        missing = [source for source in self._sources if source not in rows]
+        texts = {
+            source: found
+            for source in self._sources
+            if source in rows and (found := plain_texts(rows[source])) is not None
+        }
+        typed = (field for field in self._read_as_they_are if field[1] not in texts)
+        check_spellings(typed, self.lookup, rows, first_row)
+        if missing:
+            raise InputError(f"column {missing[0]!r} is missing; the rows have {shown_names(rows)}")
+        for source in self._sources:
+            cells = self._lists.get(source)
+            if cells is None and source in texts:
+                columns[source] = texts[source]
+                continue
+            if cells is not None:
+                read = cell_column_texts(source, rows[source], first_row, cells)
+            else:
+                read = column_texts(source, rows[source], first_row)
+            columns[source] = [text or "" for text in read]
         lengths = set(map(len, columns.values()))
         if len(lengths) > 1:
             raise InputError(f"the columns have different lengths: {sorted(lengths)}")
-        count = lengths.pop()
-        ids = np.empty((len(self.fields), count), np.int64)
-        texts: list[str] = []
-        lengths_of: dict[int, list[int]] = {}
-        weights_of: dict[int, list[float]] = {}
-        for number, (field, bins) in enumerate(zip(self.fields, self.lookup.bins, strict=True)):
-            column = columns[field.source]
-            if bins is not None:
-                values = np.array(list(_each(number_of, column, field, first_row)), np.float64)
-                ids[number] = bins.find(values)
-                continue
-            if field.rule is not None:
-                column = [field.rule.canonical(value) for value in column]
-            if field.step is not None:
-                column = [without_blanks(value) for value in column]
-                column = list(_each(field.step, column, field, first_row))
-            if field.cells is not None:
-                if field.cells.weighted:
-                    told = dataclasses.replace(field, expected=EXPECTED_WEIGHTS)
-                    pairs = list(_each(field.cells.weighted_values, column, told, first_row))
-                    cells_read = [values for values, _ in pairs]
-                    weights_of[number] = [
-                        weight for _, own in pairs for weight in own[: field.slots]
-                    ]
-                else:
-                    cells_read = [field.cells.values(cell) for cell in column]
-                if max(map(len, cells_read), default=0) > field.slots:
-                    tell_cut(field.name, field.cells)
-                    cells_read = [own[: field.slots] for own in cells_read]
-                lengths_of[number] = [len(own) for own in cells_read]
-                column = [value for own in cells_read for value in own]
-            texts += [value or "" for value in column]
-        if self._has_cells:
-            return self._with_cells(ids, texts, lengths_of, weights_of, count)
-        plain = self._one_row if count == 1 else np.repeat(self._one_row, count)
-        places = self.lookup.places(texts_of(texts), plain)
-        ids[self._plain] = places.reshape(len(self._plain), count)
-        return (ids.T + self._offsets).astype(np.int32)
+        return columns
+
+    def _read(self, number: int, column: list[str], first_row: int, read: "_Read") -> None:
+        """Adds the texts of a field that is not numeric to those that were read."""
+        field = self.fields[number]
+        if field.is_plain:
+            read.texts += column
+            read.sizes.append(len(column))
+            return
+        values, codes = _distinct(column, field, first_row)
+        if field.rule is not None:
+            values = list(map(field.rule.canonical, values))
+        if field.step is not None:
+            values = list(map(without_blanks, values))
+            values = list(_each(field.step, values, codes, field, first_row))
+        if codes is not None and self._has_cells:
+            values, codes = [values[code] for code in codes.tolist()], None
+        if field.cells is not None:
+            if field.cells.weighted:
+                told = dataclasses.replace(field, expected=EXPECTED_WEIGHTS)
+                pairs = _each(field.cells.weighted_values, values, codes, told, first_row)
+                cells_read = [values for values, _ in pairs]
+                weights = [weight for _, own in pairs for weight in own[: field.slots]]
+                read.weights[number] = weights
+            else:
+                cells_read = [field.cells.values(cell) for cell in values]
+            if max(map(len, cells_read), default=0) > field.slots:
+                tell_cut(field.name, field.cells)
+                cells_read = [own[: field.slots] for own in cells_read]
+            read.lengths[number] = [len(own) for own in cells_read]
+            values = [value for own in cells_read for value in own]
+        read.texts += [value or "" for value in values]
+        read.sizes.append(len(values))
+        if codes is not None:
+            read.codes[number] = codes
 
     def _with_cells(
-        self,
-        ids: np.ndarray,
-        texts: list[str],
-        lengths_of: dict[int, list[int]],
-        weights_of: dict[int, list[float]],
-        count: int,
+        self, ids: np.ndarray, places: np.ndarray, read: "_Read", count: int
     ) -> np.ndarray:
         """Ids of fields of which some have several values; in ``ids`` are those of numeric ones."""
-        each = [sum(lengths_of.get(number, [1] * count)) for number in self._plain]
-        places = self.lookup.places(texts_of(texts), np.repeat(self._one_row, each))
-        found = dict(zip(self._plain, np.split(places, np.cumsum(each)[:-1]), strict=True))
+        inner = np.cumsum(read.sizes)[:-1]
+        found = dict(zip(self._plain, np.split(places, inner), strict=True))
         nothing = int(sum(self.lookup.sizes))
         parts, beside = [], []
         for number, (field, offset) in enumerate(
@@ -158,14 +220,14 @@ class RowEncoder:
             if field.cells is None:
                 parts.append(own[:, None])
                 continue
-            lengths = np.array(lengths_of[number], np.int64)
+            lengths = np.array(read.lengths[number], np.int64)
             cells = np.full((count, field.slots), nothing, np.int64)
             filled = np.arange(field.slots) < lengths[:, None]
             cells[filled] = own
             weights = None
-            if number in weights_of:
+            if number in read.weights:
                 weights = np.zeros((count, field.slots), np.float32)
-                weights[filled] = weights_of[number]
+                weights[filled] = read.weights[number]
             in_place = in_weighted_slots(cells, weights, field.slots, offset, nothing)
             parts.append(in_place[0])
             if weights is not None:
@@ -173,193 +235,77 @@ class RowEncoder:
         return np.concatenate([*parts, *beside], axis=1).astype(np.int32)
 
 
-def shown_names(rows: Mapping[str, Any]) -> str:
-    """The names of columns, for messages."""
-    return ", ".join(map(str, rows))
+@dataclasses.dataclass
+class _Read:
+    """The texts of the fields that are not numeric, one field after the other.
+
+    Attributes:
+      texts: of all, the missing one is "".
+      sizes: how many texts each of these fields has.
+      codes: by number of the field, for each row which of the field's texts it has, int64 ``[N]``;
+        of fields that are not here each row has its own.
+      lengths: by number of the field, how many values each cell has.
+      weights: by number of the field, those of the values.
+    """
+
+    texts: list[str] = dataclasses.field(default_factory=list)
+    sizes: list[int] = dataclasses.field(default_factory=list)
+    codes: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
+    lengths: dict[int, list[int]] = dataclasses.field(default_factory=dict)
+    weights: dict[int, list[float]] = dataclasses.field(default_factory=dict)
 
 
-def as_columns(rows: Any) -> Mapping[str, Sequence[Any]] | None:
-    """Raw columns by name, of a mapping, an Arrow table or batch, or a data frame; None where it is
-    neither.
+_FEW = 16
+"""Of fewer rows it is not asked which have equal values."""
 
-    Tables are known by what they can do: their libraries need not be installed.
+
+def _distinct(
+    column: list[str], field: RowField, first_row: int
+) -> tuple[list[str | None], np.ndarray | None]:
+    """The distinct values of a column in their order, None where missing, and which each row has.
+
+    Of few rows all values, and None.
 
     Raises:
-      InputError: rows by name instead of columns, two columns of one name, or a query.
+      InputError: a value has no UTF-8 form.
     """
-    if isinstance(rows, Mapping):
-        return rows
-    if isinstance(rows, list | tuple) and any(isinstance(row, Mapping) for row in rows):
-        raise InputError(
-            "rows are a list of mappings; give one mapping from each column to its values: "
-            "{'a': [first row's, second row's]}"
-        )
-    if hasattr(rows, "collect"):  # A query of polars or Spark, whose columns hold no values yet.
-        raise InputError(
-            f"rows are {type(rows).__name__}, a query without values; collect it first"
-        )
-    names = getattr(rows, "column_names", None)
-    if names is None:
-        names = getattr(rows, "columns", None)
-    if names is None:
-        return None
-    names = list(names)
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"the rows have more than one column {twice!r}")
-    return {name: rows[name] for name in names}
+    number_of_value = {} if len(column) < _FEW else dict.fromkeys(column, 0)
+    values = [value or None for value in number_of_value or column]
+    if check_texts(values) is not None:
+        check_utf8(field.source, column, first_row)
+    if not number_of_value:
+        return values, None
+    number_of_value.update(zip(number_of_value, range(len(values)), strict=True))
+    codes = map(number_of_value.__getitem__, column)
+    return values, np.fromiter(codes, np.int64, len(column))
 
 
-def _unpacked(values: Any) -> Sequence[Any]:
-    """The values of an Arrow array, which its own scalars are not."""
-    kind = str(values.type)
-    if kind.startswith("dictionary"):
-        values = values.cast(values.type.value_type)
-        kind = str(values.type)
-    if kind.startswith("duration"):
-        raise InputError(f"values of type {kind} cannot be read as text")
-    if kind.startswith(("timestamp", "time", "date")):  # Python has no nanoseconds
-        return arrow_time_texts(values)
-    if kind not in ("halffloat", "float", "double"):
-        return values.to_pylist()
-    # Python has one float, which has more digits than 32 bits hold.
-    return values.to_numpy() if hasattr(values, "chunks") else values.to_numpy(zero_copy_only=False)
-
-
-def unmasked(values: np.ma.MaskedArray) -> list[Any]:
-    """The values of a masked array, each of its own type, None where it is masked."""
-    hidden = np.ma.getmaskarray(values).tolist()
-    return [None if no else value for value, no in zip(values.data, hidden, strict=True)]
-
-
-def check_sequence(source: str, values: Any) -> None:
-    """Refuses a single value where a column of them is needed.
-
-    Raises:
-      InputError: naming the column.
-    """
-    if isinstance(values, str | bytes | bytearray) or not hasattr(values, "__len__"):
-        raise InputError(f"column {source!r} is one value, a sequence of values is needed")
-    if isinstance(values, Mapping | Set):
-        raise InputError(
-            f"column {source!r} is a {type(values).__name__}, a sequence of values is needed"
-        )
-    shape = getattr(values, "shape", None)
-    if isinstance(shape, tuple) and len(shape) != 1:
-        raise InputError(f"column {source!r} has the shape {shape}, one value a row is needed")
-
-
-def column_texts(source: str, values: Sequence[Any], first_row: int) -> list[str | None]:
-    """The texts of a column's values, None where missing.
-
-    Raises:
-      InputError: naming the column and the row.
-    """
-    texts: list[str | None]
-    if type(values) is list and _USUAL.issuperset(map(type, values)):
-        texts = [value or None for value in values]
-    else:
-        texts = _texts_of(source, values, first_row)
-    bad = check_texts(texts)
-    if bad is not None:
-        raise InputError(
-            f"row {first_row + bad}: column {source!r} is {str(texts[bad])[:60]!r}, which has no "
-            "UTF-8 form"
-        )
-    return texts
-
-
-_USUAL = frozenset((str, type(None)))
-
-
-def _texts_of(source: str, values: Sequence[Any], first_row: int) -> list[str | None]:
-    check_sequence(source, values)
-    if hasattr(values, "to_pylist"):
-        try:
-            values = _unpacked(values)
-        except InputError as error:
-            raise InputError(f"column {source!r}: {error}") from error
-    if isinstance(values, np.ma.MaskedArray):
-        values = unmasked(values)
-    if isinstance(values, np.ndarray) and values.dtype.kind in "iubUO":
-        values = values.tolist()
-    texts: list[str | None] = []
-    try:
-        for value in values:
-            texts.append(value or None if type(value) is str else text_of(value))
-    except InputError as error:
-        raise InputError(f"row {first_row + len(texts)}: column {source!r}: {error}") from error
-    return texts
-
-
-def cell_column_texts(source: str, values: Any, first_row: int, cells: Cells) -> list[str | None]:
-    """The texts of a column of cells, lists as :func:`values.cells.cell_text` has them.
-
-    Raises:
-      InputError: naming the column and the row.
-    """
-    shape = getattr(values, "shape", None)
-    if not (isinstance(shape, tuple) and len(shape) == 2):  # a matrix is a list of equal lists
-        check_sequence(source, values)
-    texts: list[str | None] = []
-    try:
-        for value in _cell_values(source, values, first_row, cells.weighted):
-            texts.append(cell_text(value, cells.weighted))
-    except InputError as error:
-        raise InputError(f"row {first_row + len(texts)}: column {source!r}: {error}") from error
-    check_cells(source, texts, first_row, cells)
-    bad = check_texts(texts)
-    if bad is not None:
-        raise InputError(
-            f"row {first_row + bad}: column {source!r} has a value without a UTF-8 form"
-        )
-    return texts
-
-
-def _cell_values(source: str, values: Any, first_row: int, weighted: bool) -> Iterable[Any]:
-    """The cells of a column, each a plain value or a list of such."""
-    if not hasattr(values, "to_pylist"):
-        found: Iterable[Any] = values
-        return found
-    kind = str(values.type)
-    if weighted and (kind.startswith("map<") or ("list<" in kind and "struct<" in kind)):
-        pairs: Iterable[Any] = values.to_pylist()
-        return pairs
-    if kind.startswith("dictionary") or not hasattr(values.type, "value_type"):
-        return column_texts(source, values, first_row)
-    chunks = values.chunks if hasattr(values, "chunks") else [values]
-    # By the texts of its items' type, which Python's values do not tell.
-    return (
-        column_texts(source, cell.values, first_row + row) if cell.is_valid else None
-        for row, cell in enumerate(cell for chunk in chunks for cell in chunk)
-    )
-
-
-def check_cells(source: str, texts: Sequence[str | None], first_row: int, cells: Cells) -> None:
-    """Refuses a single value where there is no separator by which it could be several.
-
-    Raises:
-      InputError: naming the column and the row.
-    """
-    if cells.separator is not None:
-        return
-    for row, text in enumerate(texts):
-        if text is not None and not text.startswith(MARK):
-            raise InputError(
-                f"row {first_row + row}: column {source!r} is {text[:60]!r}, a list of values is "
-                f"needed, such as [{text[:60]!r}]"
-            )
+_Made = TypeVar("_Made")
 
 
 def _each(
-    step: Any, column: Sequence[str | None], field: RowField, first_row: int
-) -> Iterator[Any]:
-    for row, value in enumerate(column):
-        try:
-            yield step(value)
-        except ValueError as error:
-            shown = "empty" if value is None else repr(shown_cell(value)[:60])
-            raise InputError(
-                f"row {first_row + row}: column {field.source!r} is {shown}, "
-                f"expected {field.expected}"
-            ) from error
+    step: Callable[[str | None], _Made],
+    values: Sequence[str | None],
+    codes: np.ndarray | None,
+    field: RowField,
+    first_row: int,
+) -> Sequence[_Made]:
+    """What a step makes of each of the values that :func:`_distinct` gave.
+
+    Raises:
+      InputError: naming the first row whose value it cannot use.
+    """
+    try:
+        return of_each(step, values)
+    except ValueError:
+        for number, value in enumerate(values):
+            try:
+                step(value)
+            except ValueError as error:
+                row = number if codes is None else int(np.argmax(codes == number))
+                shown = "empty" if value is None else repr(shown_cell(value)[:60])
+                raise InputError(
+                    f"row {first_row + row}: column {field.source!r} is {shown}, "
+                    f"expected {field.expected}"
+                ) from error
+        raise

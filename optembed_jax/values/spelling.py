@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from optembed_jax.errors import InputError
+from optembed_jax.values.columns import column_texts
 from optembed_jax.values.lookup import Lookup
-from optembed_jax.values.rows import column_texts
 from optembed_jax.values.rule import TEXT
 
 _USUAL = frozenset((str, int, type(None)))

@@ -8,7 +8,7 @@ for whole columns.
 import datetime
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ Step: TypeAlias = Callable[[str | None], str | None]
 
 _LARGEST = 10**15  # below it every integer is exact in float64
 _INTEGER = re.compile(r"[+-]?[0-9]{1,1000}")
+_SHORT_INTEGERS = re.compile(r"[+-]?[0-9]{1,15}(?:,[+-]?[0-9]{1,15})*")
 
 
 def log_bucket(value: str | None) -> str | None:
@@ -24,6 +25,18 @@ def log_bucket(value: str | None) -> str | None:
         return None
     number = _integer(value)
     return str(number if number <= 2 else int(np.floor(_ln(number) ** 2)))
+
+
+def _log_buckets(values: list[str | None]) -> list[str | None]:
+    """`log_bucket` of many values."""
+    present = [value for value in values if value is not None]
+    if _SHORT_INTEGERS.fullmatch(",".join(present)) is None:
+        return list(map(log_bucket, values))
+    numbers = np.array(list(map(int, present)), np.int64)
+    squared = np.log(np.maximum(numbers, 1).astype(np.float64)) ** 2
+    bucket = np.where(numbers > 2, np.floor(squared).astype(np.int64), numbers)
+    found = map(str, bucket.tolist())
+    return [None if value is None else next(found) for value in values]
 
 
 def _ln(number: int) -> float:
@@ -99,6 +112,26 @@ _PLAIN: Mapping[str, Step] = {
         log_bucket, hour_of_day, weekday, is_weekend, year, month, weekday_of_second, hour,
     )
 }  # fmt: skip
+
+
+_MANY: Mapping[Any, Callable[[list[str | None]], list[str | None]]] = {log_bucket: _log_buckets}
+_FEW = 16
+"""Of fewer values each by itself is quicker."""
+
+_Made = TypeVar("_Made")
+
+
+def of_each(step: Callable[[str | None], _Made], values: Sequence[str | None]) -> Sequence[_Made]:
+    """What a step makes of each of some values.
+
+    Raises:
+      ValueError: one of them cannot be used.
+    """
+    many: Any = _MANY.get(step)
+    if many is None or len(values) < _FEW:
+        return [step(value) for value in values]
+    made: Sequence[_Made] = many(values)
+    return made
 
 
 def make_step(described: Sequence[Any], facts: Mapping[str, Any]) -> Step | None:

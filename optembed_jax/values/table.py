@@ -7,7 +7,7 @@ equal the bytes are compared.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,14 +66,23 @@ def texts_of(values: list[str]) -> Texts:
     Raises:
       InputError: one of them has no UTF-8 form.
     """
-    whole = "".join(values)
+    separated = "\0".join(values)
     try:
-        data = whole.encode()
+        data = separated.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"a value is no text: {error}") from error
-    lengths = map(len, values) if len(whole) == len(data) else (len(v.encode()) for v in values)
     starts = np.zeros(len(values) + 1, np.int64)
-    np.cumsum(np.fromiter(lengths, np.int64, len(values)), out=starts[1:])
+    # One search for what stands between them, where asking each for its length takes as long as
+    # all the rest.
+    between = np.flatnonzero(np.frombuffer(data, np.uint8) == 0)
+    if len(between) == len(values) - 1:
+        data = data.translate(None, b"\0")
+        starts[1:-1] = between - np.arange(len(between))
+        starts[-1] = len(data)
+    else:  # There are none, or one holds the separator.
+        encoded = [value.encode() for value in values]
+        data = b"".join(encoded)
+        np.cumsum(np.fromiter(map(len, encoded), np.int64, len(values)), out=starts[1:])
     return Texts(np.frombuffer(data + bytes(_PAD), np.uint8), starts)
 
 
@@ -120,18 +129,22 @@ class TextTable:
         count = len(texts)
         bits = max(count.bit_length(), 1)
         self._low, self._shift = np.uint64((1 << bits) - 1), np.uint64(64 - bits)
-        field = np.repeat(np.arange(len(first) - 1), np.diff(self.first))
-        self._keys = _hashes(texts, field, texts.words, texts.starts[:-1], texts.lengths)
-        self._keys &= ~self._low
-        self._keys |= np.arange(count, dtype=np.uint64)
+        self._keys = np.arange(count, dtype=np.uint64)
+        for start, part in _parts(texts):
+            hashes = _hashes(part, self._fields_of(start, start + len(part)), *_read(part))
+            hashes &= ~self._low
+            self._keys[start : start + len(part)] |= hashes
         self._keys.sort()
-        sizes = np.bincount((self._keys >> self._shift).astype(np.int64), minlength=1 << bits)
         self._buckets = np.zeros((1 << bits) + 1, np.int32)
-        np.cumsum(sizes, out=self._buckets[1:])
-        longest = int(np.max(sizes))
+        for start in range(0, count, _AT_ONCE):
+            own = (self._keys[start : start + _AT_ONCE] >> self._shift).astype(np.int64) + 1
+            of_part = np.bincount(own - own[0])  # They are sorted.
+            self._buckets[own[0] : own[0] + len(of_part)] += of_part
+        longest = int(np.max(self._buckets))
+        np.cumsum(self._buckets, out=self._buckets)
         if longest > _LONGEST_BUCKET:
             raise InputError(f"{longest} of the texts have one hash, as no honest ones have")
-        self._check_distinct(field)
+        self._check_distinct()
 
     @property
     def nbytes(self) -> int:
@@ -147,9 +160,8 @@ class TextTable:
           field: the number of each one's field, int64 ``[N]``.
         """
         found = np.empty(len(texts), np.int64)
-        for start in range(0, len(texts), _AT_ONCE):
-            end = min(start + _AT_ONCE, len(texts))
-            part = Texts(texts.data, texts.starts[start : end + 1])
+        for start, part in _parts(texts):
+            end = start + len(part)
             found[start:end] = self._find(part, np.asarray(field[start:end]))
         return found
 
@@ -176,6 +188,10 @@ class TextTable:
         found[rows] = candidate - low.take(rows)
         return found
 
+    def _fields_of(self, begin: int, end: int) -> np.ndarray:
+        """The fields of some texts, int64 ``[end - begin]``."""
+        return np.searchsorted(self.first, np.arange(begin, end), side="right") - 1
+
     def _are(
         self, candidate: np.ndarray, words: np.ndarray, starts: np.ndarray, lengths: np.ndarray
     ) -> np.ndarray:
@@ -196,17 +212,34 @@ class TextTable:
             same[rows] &= differ == 0
         return same
 
-    def _check_distinct(self, field: np.ndarray) -> None:
+    def _check_distinct(self) -> None:
         """Refuses a text that a field has twice."""
-        equal = np.flatnonzero((self._keys[1:] ^ self._keys[:-1]) <= self._low)
+        equal = np.concatenate(
+            [
+                start + np.flatnonzero((part[1:] ^ part[:-1]) <= self._low)
+                for start in range(0, max(len(self._keys) - 1, 1), _AT_ONCE)
+                for part in [self._keys[start : start + _AT_ONCE + 1]]
+            ]
+        )
         seen = set()
         for number in np.unique(np.concatenate([equal, equal + 1])).tolist():
             value = int(self._keys[number] & self._low)
             start, end = self.texts.starts[value : value + 2].tolist()
-            key = (int(field[value]), self.texts.data[start:end].tobytes())
+            key = (int(self._fields_of(value, value + 1)[0]), self.texts.data[start:end].tobytes())
             if key in seen:
                 raise InputError(f"field {key[0]} has the value {key[1][:60]!r} twice")
             seen.add(key)
+
+
+def _parts(texts: Texts) -> Iterator[tuple[int, Texts]]:
+    """Some of the texts at a time, and the number of the first of them."""
+    for start in range(0, len(texts), _AT_ONCE):
+        yield start, Texts(texts.data, texts.starts[start : start + _AT_ONCE + 1])
+
+
+def _read(texts: Texts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What is read of texts: eight bytes at each place, where each text begins, its bytes."""
+    return texts.words, texts.starts[:-1], texts.lengths
 
 
 def _hashes(
@@ -243,4 +276,4 @@ _MASKS = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)
 
 def _mask(left: np.ndarray) -> np.ndarray:
     """The bits of a word that belong to a text of which so many bytes are left."""
-    return _MASKS[np.minimum(left, 8)]
+    return _MASKS.take(left, mode="clip")

@@ -3,6 +3,7 @@
 import copy
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 
 import optembed_jax
+from experiments import export
 from experiments.run import runs
+from optembed_jax.serving.bundle import Bundle
 
 SMALL = {
     "dataset": "synthetic",
@@ -162,11 +165,29 @@ def test_a_phase_without_what_it_builds_on_says_what_to_run(start, tmp_path, cap
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("model", ["fm", "fnn", "ipnn", "dcn", "dcnv2"])
+@pytest.mark.parametrize(
+    "model", ["fm", "fnn", "ipnn", "dcn", "dcnv2", "autoint", "dlrm", "finalmlp"]
+)
 def test_every_model_runs(pipeline, tmp_path, model):
     summary = pipeline(tmp_path, model=model, cross_layers=2, generations=0, epochs=1)
-    assert summary["model"] == model
+    assert summary["model"] == model and summary["flags"]["compute_dtype"] == "float32"
     assert (summary["retrain"]["linear_parameters"] > 0) == (model == "fm")
+
+
+def test_a_network_in_bfloat16_is_served_in_float32(pipeline, start, tmp_path, capsys):
+    flags = {"model": "dcnv2", "cross_layers": 2, "generations": 0, "epochs": 1}
+    run = {"workdir": tmp_path / "run", **flags}
+    summary = pipeline(**run, compute_dtype="bfloat16")
+    assert summary["flags"]["compute_dtype"] == "bfloat16"
+    assert "supernet  the network computes in bfloat16" in capsys.readouterr().err
+    assert start(runs.pipeline_main, **small(**run)) == 2
+    assert "compute_dtype" in capsys.readouterr().err
+    assert start(export.main, workdir=run["workdir"], bundle=tmp_path / "bundle") == 0
+    bundle = Bundle.load(tmp_path / "bundle")
+    assert bundle.manifest["flags"]["compute_dtype"] == "bfloat16"
+    assert "compute_dtype" not in bundle.manifest["model"]
+    told = re.search(r"test AUC +retrain model (\S+) +loaded bundle (\S+)", capsys.readouterr().out)
+    assert abs(float(told[1]) - float(told[2])) < 5e-3
 
 
 @pytest.mark.parametrize(
@@ -295,7 +316,7 @@ def bad_inputs(write_table, tmp_path):
             {**table, "table_file": write_table(3, name="ones.csv", label=lambda row: 1)},
             "have label 1",
         ),
-        "no such model": ({**table, "model": "autoint"}, "autoint"),
+        "no such model": ({**table, "model": "ffm"}, "ffm"),
         "no such data set": ({"dataset": "criteo"}, "criteo"),
         "D = 0": ({**table, "latent_dim": 0}, "latent_dim"),
         "unreadable number": ({**table, "lr": "fast"}, "lr"),

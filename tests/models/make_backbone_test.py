@@ -16,6 +16,9 @@ CLASSES = {
     "ipnn": models.IPNN,
     "dcn": models.DCN,
     "dcnv2": models.DCNV2,
+    "autoint": models.AutoInt,
+    "dlrm": models.DLRM,
+    "finalmlp": models.FinalMLP,
 }
 
 
@@ -34,7 +37,7 @@ def test_options_reach_the_backbone(name):
     assert module.batch_axis == axis
 
 
-@pytest.mark.parametrize(("name", "default"), [("dcn", 6), ("dcnv2", 3)])
+@pytest.mark.parametrize(("name", "default"), [("dcn", 6), ("dcnv2", 3), ("autoint", 3)])
 def test_cross_layers(name, default):
     assert make_backbone(name, mlp_dims=(4,)).cross_layers == default
     assert make_backbone(name, mlp_dims=(4,), cross_layers=2).cross_layers == 2
@@ -43,6 +46,14 @@ def test_cross_layers(name, default):
 def test_cross_layers_mean_nothing_to_the_others():
     assert make_backbone("fnn", mlp_dims=(4,), cross_layers=2) == make_backbone(
         "fnn", mlp_dims=(4,)
+    )
+
+
+def test_attention_is_of_autoint_alone():
+    module = make_backbone("autoint", mlp_dims=(4,), attention_heads=3, attention_units=5)
+    assert (module.heads, module.units) == (3, 5)
+    assert make_backbone("dlrm", mlp_dims=(4,), attention_heads=3) == make_backbone(
+        "dlrm", mlp_dims=(4,)
     )
 
 
@@ -62,5 +73,5 @@ def test_the_linear_term_moves_the_logits_of_those_that_have_one():
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_known():
-    with pytest.raises(InputError, match="no model 'autoint'; there are fm, fnn, deepfm, ipnn"):
-        make_backbone("autoint", mlp_dims=(4,))
+    with pytest.raises(InputError, match="no model 'ffm'; there are fm, fnn, deepfm, ipnn"):
+        make_backbone("ffm", mlp_dims=(4,))

@@ -7,7 +7,7 @@ from optembed_jax.models.model_config import ModelConfig
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"model": "autoint"}, "model must be one of fm, fnn, .*, not 'autoint'"),
+        ({"model": "ffm"}, "model must be one of fm, fnn, .*, not 'ffm'"),
         ({"mode": "all2"}, "mode must be one of all, feature, embed, none, not 'all2'"),
         ({"mode_threshold": "row"}, "mode_threshold must be one of field, feature, budget"),
         ({"mode_oov": "mean"}, "mode_oov must be one of zero, oov"),
@@ -18,6 +18,8 @@ from optembed_jax.models.model_config import ModelConfig
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), not 1.0"),
         ({"dropout": float("nan")}, "dropout"),
         ({"cross_layers": 0}, "cross_layers must be at least 1"),
+        ({"attention_heads": 0}, "attention_heads must be at least 1"),
+        ({"attention_units": -1}, "attention_units must be at least 1"),
     ],
 )
 def test_bad_settings_are_refused(options, complaint):

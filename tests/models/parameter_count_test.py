@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from optembed_jax.errors import InputError
+from optembed_jax.errors import BudgetError
 from optembed_jax.fields import Fields
 from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import DEFAULT_ROW_KEEP, ModelConfig
@@ -26,6 +26,20 @@ def test_the_full_table(fields):
     # Dense 12 -> 5, BatchNorm's scale and bias, Dense 5 -> 1.
     assert full.network == (12 * 5 + 5) + (5 + 5) + (5 + 1)
     assert full.total == 48 + 12 + 81
+
+
+@pytest.mark.parametrize(
+    ("model", "network"),
+    [
+        # Query, key and value of 2 heads and the residual, of 4 inputs and twice of 64; the logit.
+        ("autoint", (4 + 64 + 64) * (6 * 32 + 64) + (12 * 5 + 5 + 10) + (3 * 64 + 5 + 1)),
+        ("dlrm", (3 * 5 + 5 + 10) + (5 + 1)),
+        ("finalmlp", 2 * (12 + 12 * 5 + 5 + 10) + 5 * 5 + (10 + 1)),
+    ],
+)
+def test_networks_are_counted_whole(fields, model, network):
+    full = count(fields, model=model, mode="none")
+    assert (full.network, full.linear, full.total) == (network, 0, 48 + network)
 
 
 def test_rows_and_columns_kept(fields):
@@ -76,5 +90,5 @@ def test_without_a_budget_no_row_is_counted_out(fields):
     [{"row_keep": 0.01}, {"max_table_bytes": 15}, {"max_table_bytes": 63, "mode_oov": "oov"}],
 )
 def test_a_budget_for_less_than_a_row_is_refused(fields, options):
-    with pytest.raises(InputError, match="leave none of the 12 rows of 16 bytes; raise them"):
+    with pytest.raises(BudgetError, match="leave none of the 12 rows of 16 bytes; raise them"):
         budget(fields, **options)

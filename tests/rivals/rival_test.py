@@ -7,7 +7,9 @@ from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.rivals.mixed_dimensions import TEMPERATURE
 from optembed_jax.rivals.registry import METHODS, RIVALS, rival_of
-from optembed_jax.rivals.rival import Choice, Task, check
+from optembed_jax.rivals.rival import Relaxed, Task, check
+from optembed_jax.serving.element_table import ElementTable
+from optembed_jax.serving.kept_table import RowsAndDims
 
 FIELDS = Fields(("a", "b", "c"), (40, 7, 3))
 READS = np.random.default_rng(0).permutation(50).astype(np.float64)
@@ -16,31 +18,62 @@ ROWS = ("frequency", "magnitude")
 DIMS = ("uniform", "mde")
 
 
+LAYERS = {
+    "alpha": np.random.default_rng(2).normal(size=(3, 5)) + np.arange(5),
+    "tenth": np.full((3, 8), -20.0),
+}
+"""Parameters of all rivals' layers: the more columns, the likelier, and thresholds of nothing."""
+
+
 def task(limit, keeps_stand_ins=True, reads=READS):
-    return Task(FIELDS, reads, 8, limit, keeps_stand_ins, lambda: NORMS)
-
-
-def parameters(choice):
-    return int((FIELDS.rows_per_field(choice.rows) * choice.dims).sum())
+    rows = np.random.default_rng(3).normal(size=(50, 8)).astype(np.float32)
+    return Task(
+        FIELDS,
+        reads,
+        8,
+        limit,
+        keeps_stand_ins,
+        lambda: NORMS,
+        relaxed=lambda: Relaxed(rows, LAYERS),
+    )
 
 
 @pytest.mark.parametrize("name", RIVALS)
-@pytest.mark.parametrize("limit", [60, 137, 400, 10_000])
+@pytest.mark.parametrize("limit", [200, 237, 400, 10_000])
 def test_a_choice_keeps_to_the_budget_and_to_what_the_mode_says(name, limit):
-    choice = check(task(limit), RIVALS[name].choose(task(limit)))
-    assert parameters(choice) <= limit
-    assert choice.rows[FIELDS.oov_ids].all()
-    if RIVALS[name].mode == "feature":
-        assert (choice.dims == 8).all() and choice.rows.sum() == min(limit // 8, 50)
-    else:
+    rival, numbers = RIVALS[name], min(limit, 400)
+    choice = check(task(limit), rival.choose(task(limit)))
+    assert 0.6 * numbers <= choice.numbers(FIELDS) <= numbers
+    if rival.mode == "feature":
+        assert choice.rows[FIELDS.oov_ids].all()
+        assert (choice.dims == 8).all() and choice.rows.sum() == numbers // 8
+    elif rival.kept is not ElementTable:
         assert choice.rows.all()
     if limit >= 400:
-        assert parameters(choice) == 400  # All there is.
+        # All there is; the value that nothing reads may be without.
+        assert choice.numbers(FIELDS) == (392 if rival.kept is ElementTable else 400)
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_a_choice_comes_back_as_it_was_saved(name):
+    choice = RIVALS[name].choose(task(237))
+    back = RIVALS[name].kept.from_arrays(choice.arrays(), FIELDS)
+    assert back.arrays().keys() == choice.arrays().keys()
+    for key, array in back.arrays().items():
+        np.testing.assert_array_equal(array, choice.arrays()[key])
+    assert back.numbers(FIELDS) == choice.numbers(FIELDS)
+
+
+LEAST = {"feature": 3 * 8, "embed": 50, "hash": 8, "qr": 8 * (7 + 6 + 6 + 3), "pep": None}
+"""Numbers below which there is no table; ``qr`` stores 13 rows of the first field."""
 
 
 @pytest.mark.parametrize("name", RIVALS)
 def test_a_budget_below_the_smallest_table_is_refused(name):
-    least = 3 * 8 if RIVALS[name].mode == "feature" else 50
+    least = LEAST.get(name, LEAST[RIVALS[name].mode])
+    if least is None:
+        assert RIVALS[name].choose(task(1)).numbers(FIELDS) == 1
+        return
     RIVALS[name].choose(task(least))
     with pytest.raises(InputError, match="raise"):
         RIVALS[name].choose(task(least - 1))
@@ -98,4 +131,4 @@ def test_a_method_that_is_not_there_is_told_with_those_that_are():
 )
 def test_a_choice_that_does_not_fit_is_a_mistake(rows, dims):
     with pytest.raises(ValueError, match=r"choice|parameters"):
-        check(task(399), Choice(np.ones(rows, bool), np.array(dims, np.int32)))
+        check(task(399), RowsAndDims(np.ones(rows, bool), np.array(dims, np.int32)))

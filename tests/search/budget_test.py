@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optembed_jax.errors import InputError
+from optembed_jax.errors import BudgetError
 from optembed_jax.search import budget
 
 ROWS = np.array([100, 7, 0, 30])
@@ -38,10 +38,10 @@ def test_parameters_beyond_32_bits_are_counted():
 
 def test_a_limit_below_the_smallest_table_is_refused_with_what_is_needed():
     budget.check_limit(ROWS, 137)
-    with pytest.raises(InputError, match=r"budget of 136 parameters \(544 bytes\).* are 137 param"):
+    with pytest.raises(BudgetError, match=r"budget of 136 parameters \(544 bytes\).* are 137 "):
         budget.check_limit(ROWS, 136)
     budget.check_limit(ROWS, 8 * 137, 8)
-    with pytest.raises(InputError, match="137 rows with one dimension each, counted as 8, are 1,0"):
+    with pytest.raises(BudgetError, match="137 rows with one dimension each, counted as 8, are 1"):
         budget.check_limit(ROWS, 8 * 137 - 1, 8)
 
 

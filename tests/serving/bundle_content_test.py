@@ -25,7 +25,9 @@ def check(tmp_path, tensors, fields, kernels=None, **others):
         "linear": "float32" if "linear" in tensors else None,
         "linear_by_id": False,
         "kernels": kernels or {},
-        "bytes": bundle_content.count_bytes(fields, tensors, full_rows, 4),
+        "bytes": bundle_content.count_bytes(
+            [(field["rows"], field["dim"]) for field in fields], tensors, full_rows, 4
+        ),
     }
     types = {name: TYPES[str(array.dtype)] for name, array in tensors.items()}
     content = Content(manifest | others, tensors, types, {})
@@ -69,7 +71,8 @@ def test_bytes_are_those_of_the_arrays():
         "network/bias": np.zeros((), np.float32),
     }
     fields = [field(5, 5, 3, "int8"), field(7, 2, 9)]
-    assert bundle_content.count_bytes(fields, tensors, 100, 16) == {
+    tables = bundle_content.tables_of({"fields": fields})
+    assert bundle_content.count_bytes(tables, tensors, 100, 16) == {
         "rows": 15 + 10 + 72,
         "rows_padded": 4 * (5 * 8 + 2 * 16),
         "linear": 7 + 4,

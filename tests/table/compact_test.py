@@ -11,7 +11,6 @@ from optembed_jax.table.compact import (
     lookup,
     quantize_linear,
     quantize_table,
-    why_not_own_ids,
     with_own_ids,
 )
 
@@ -105,7 +104,7 @@ def test_ids_of_the_kept_vocabulary_read_the_same(fields, table, case):
 )
 def test_ids_without_a_row_may_be_too_different_for_that(fields, table, prunes_linear, reason):
     _, index = compact_table(table, fields, MASK, DIMS, prunes_linear=prunes_linear)
-    assert reason in why_not_own_ids(index)
+    assert reason in index.why_not_own_ids
     with pytest.raises(InputError, match="does not tell them apart"):
         with_own_ids(index, fields.names)
 

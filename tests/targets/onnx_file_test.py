@@ -48,7 +48,7 @@ def test_gives_the_bundles_scores(prepared, tmp_path, backbone, shape, storage):
     assert sorted(os.listdir(tmp_path)) == ["b", "ids.onnx", "raw.onnx"]
 
 
-@pytest.mark.parametrize("backbone", ["dcn", "dcnv2"])
+@pytest.mark.parametrize("backbone", ["dcn", "dcnv2", "autoint", "dlrm"])
 def test_cross_layers_alone_over_no_columns(prepared, tmp_path, backbone):
     bundle = make_bundle(tmp_path / "b", prepared, backbone, "no columns", mlp_dims=())
     ids = probes.probe_ids(bundle.fields, 3)

@@ -14,6 +14,9 @@ CASES = [
     ("fm", "int8", "sum", "prune"),
     ("ipnn", "int4_field", "mean", "prune"),
     ("dcnv2", "bfloat16", "sum", "prune"),
+    ("autoint", "int8", "mean", "prune"),
+    ("dlrm", "float16", "sum", "prune"),
+    ("finalmlp", "int6", "mean", "prune"),
 ]
 
 

@@ -11,7 +11,7 @@ from optembed_jax import data
 from optembed_jax.data import encoder as encoder_lib
 from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import InputError
-from optembed_jax.values.rows import as_columns, column_texts
+from optembed_jax.values.columns import as_columns, column_texts
 
 NAN = float("nan")
 DAYS = [f"2024-03-{day:02}" for day in range(1, 6)]
@@ -108,6 +108,7 @@ def ids_of(encoder, name, values, monkeypatch):
     found = []
     for few in (64, -1):
         monkeypatch.setattr(encoder_lib, "_FEW_ROWS", few)
+        monkeypatch.setattr(encoder_lib, "_SOME_TEXTS", few)
         found.append(encoder.encode({**rest, name: values})[:, field].tolist())
     table = as_columns(pa.table({**rest, name: values})) if isinstance(values, pa.Array) else None
     if table is not None:  # as a reader without pyarrow takes it
@@ -159,6 +160,7 @@ def test_both_ways_refuse_in_the_same_words(encoder, monkeypatch):
         said = []
         for few in (64, -1):
             monkeypatch.setattr(encoder_lib, "_FEW_ROWS", few)
+            monkeypatch.setattr(encoder_lib, "_SOME_TEXTS", few)
             with pytest.raises(InputError) as error:
                 encoder.encode(wrong, first_row=5)
             said.append(str(error.value))
@@ -174,6 +176,7 @@ def test_many_rows_as_few(encoder, monkeypatch):
             for name, forms in FORMS.items()
         }.items()
     }
+    monkeypatch.setattr(encoder_lib, "_SOME_TEXTS", 0)
     by_columns = encoder.encode(rows)
     np.testing.assert_array_equal(encoder.rows.encode(rows), by_columns)
     monkeypatch.setattr(encoder_lib, "_SEVERAL_ROWS", 0)
@@ -289,3 +292,29 @@ def test_a_query_without_values_is_refused_by_its_type():
 
     with pytest.raises(InputError, match="rows are LazyFrame, a query without values; collect it"):
         as_columns(LazyFrame())
+
+
+def test_the_first_row_that_cannot_be_used_is_named_among_many(encoder, monkeypatch):
+    rows = {name: [forms[0][n % 2] for n in range(100)] for name, forms in FORMS.items()}
+    faults = {"age": ("old", "'old', expected a number"), "user": ("\ud800", "no UTF-8 form")}
+    for name, (value, message) in faults.items():
+        column = list(rows[name])
+        column[40] = column[70] = value
+        said = []
+        for some in (8192, 0):
+            monkeypatch.setattr(encoder_lib, "_SOME_TEXTS", some)
+            with pytest.raises(
+                InputError, match=f"row 45: column '{name}' is .*{message}"
+            ) as error:
+                encoder.encode({**rows, name: column}, first_row=5)
+            said.append(str(error.value))
+        assert said[0] == said[1]
+
+
+def test_texts_of_many_rows_are_not_taken_over_by_arrow(encoder, monkeypatch):
+    rows = {name: [forms[0][n % 2] for n in range(100)] for name, forms in FORMS.items()}
+    expected = encoder.encode(pa.table(rows))
+    monkeypatch.setattr(encoder_lib, "as_array", None)
+    np.testing.assert_array_equal(encoder.encode(rows), expected)
+    with pytest.raises(TypeError):
+        encoder.encode({**rows, "user": list(range(100))})

@@ -70,6 +70,7 @@ def test_an_encoder_refuses_them_on_both_ways(tmp_path, monkeypatch):
     encoder = encoder_of(data.prepare("table", options, tmp_path / "data"))
     for few in (64, -1):
         monkeypatch.setattr(encoder_lib, "_FEW_ROWS", few)
+        monkeypatch.setattr(encoder_lib, "_SOME_TEXTS", few)
         with pytest.raises(InputError, match="row 1: column 'a' is 12 as a typed value"):
             encoder.encode({"a": [7.0, 12.0]})
         found = encoder.encode({"a": ["12", "12.0", 12, 7.0, 7]})[:, 0].tolist()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from optembed_jax.data.formats.avazu import Avazu
 from optembed_jax.data.formats.criteo_display import CriteoDisplay
 from optembed_jax.data.formats.movielens import MovieLens
-from optembed_jax.values.steps import make_step
+from optembed_jax.values.steps import _FEW, make_step, of_each
 
 FACTS = {
     "movies": {"1": ["Drama|War", "Drama", "1995"], "2": [None, None, None]},
@@ -32,6 +32,8 @@ def same(name, values):
     step = make_step(column.step, FACTS)
     expected = column.transform(pa.array(values, pa.string())).to_pylist()
     assert [step(value) for value in values] == expected
+    many = -(-_FEW // len(values))  # So many that they are made of together.
+    assert of_each(step, values * many) == expected * many
 
 
 def test_every_transformation_has_a_step():

@@ -1,5 +1,6 @@
 """Preparing: raw rows into the prepared form, in bounded memory.
 
-Offers the builder that writes shards, vocabulary and manifest.
+Offers the builder that writes shards, vocabulary and manifest, and the engines that do the work:
+threads of this process, or a cluster.
 May import: ``errors``, ``fields``, ``values``, ``data``, ``data.raw``, ``data.formats``.
 """

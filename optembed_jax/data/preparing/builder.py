@@ -21,6 +21,7 @@ from optembed_jax.data import blocks, prepared, splits
 from optembed_jax.data.formats.description import Format
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.preparing import pipeline, reading
+from optembed_jax.data.preparing.engine import OpenEngine
 from optembed_jax.data.progress import Callback
 from optembed_jax.data.raw import sources
 from optembed_jax.data.raw.columns import NUMERIC
@@ -35,6 +36,7 @@ class BlockConfig(tfds.core.BuilderConfig):
     Attributes:
       options: all options.
       used: those that the data set uses, as plain values.
+      open_engine: opens the engine that does the work.
       progress: told about the progress.
     """
 
@@ -43,10 +45,12 @@ class BlockConfig(tfds.core.BuilderConfig):
         name: str,
         options: DataOptions,
         used: Mapping[str, Any],
+        open_engine: OpenEngine,
         progress: Callback | None = None,
     ) -> None:
         super().__init__(name=name)
         self.options, self.used, self.progress = options, used, progress
+        self.open_engine = open_engine
 
 
 class _Manifest(tfds.core.Metadata):
@@ -126,7 +130,9 @@ class BlockBuilder(tfds.core.dataset_builder.FileReaderBuilder):
         with concurrent.futures.ThreadPoolExecutor(1) as beside:
             found_files = beside.map(lambda f: sources.identify(f, failed.is_set), files)
             try:
-                built = pipeline.build(data, config.options, folder, shard_name, config.progress)
+                built = pipeline.build(
+                    data, config.options, folder, shard_name, config.open_engine, config.progress
+                )
             except BaseException:
                 failed.set()  # a bad row is told at once, not when all files have been read
                 raise

@@ -1,170 +1,150 @@
-"""The first stage of preparation: raw text decoded, coded, assigned to splits, and spilled."""
+"""The first stage of preparation: raw text decoded, coded, assigned to splits, block by block."""
 
 import csv
 import dataclasses
 import pathlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from optembed_jax.data import bins, splits
 from optembed_jax.data.options import DataOptions
-from optembed_jax.data.parallel import ordered_map
-from optembed_jax.data.preparing.free_memory import give_back
-from optembed_jax.data.preparing.spill import Spill
-from optembed_jax.data.progress import Callback, Stage
+from optembed_jax.data.preparing.spill import SpilledRows
+from optembed_jax.data.preparing.tally import SplitTally, Tally
 from optembed_jax.data.raw.bags import CodedBag
 from optembed_jax.data.raw.coding import CodedRows, code_rows
 from optembed_jax.data.raw.columns import NUMERIC, Coded
 from optembed_jax.data.raw.sources import Block, RawData, Reject
-from optembed_jax.data.splits import SPLITS
 from optembed_jax.errors import InputError
 
-_BLOCKS_TO_TRIM = 8  # after so many blocks free memory is given back, lest it add up
 
-
-@dataclasses.dataclass
-class RowsRead:
-    """What reading leaves behind besides the spilled blocks.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reading:
+    """How blocks are read.
 
     Attributes:
-      rejects: rows set aside.
-      samples: of the training values of each numeric field, by its position.
-      labels: rows of each split with label 0 and 1, int64 ``[3, 2]``.
-      time_limits: where validation and test begin, if the rows are split by time.
-      weights: of the rows of each split with label 0 and 1, their sum and that of their squares,
-        float64 ``[3, 2, 2]``.
-      weightless: rows left out because they count nothing.
-      negatives: training rows with label 0, or what they weigh: those drawn, and all, float64 [2].
-      slots: the most values of a cell of each field; 1 where it is no field of several.
-      cut: values of cells of each field that were left out, int64 ``[F]``.
-      forms: the ways in which the values of each field are written in the files that training rows
-        come from; nothing for fields of which that is not asked.
+      data: the rows and their meaning.
+      options: seed, split, what counts for the vocabulary.
+      by_file: whether files say which split their rows belong to.
+      by_time: whether splits are by time: they are known when all rows have been read.
+      index: split numbers by row number, uint8, where they were given.
     """
 
-    rejects: list[Reject]
-    samples: dict[int, bins.NumericSample]
-    labels: np.ndarray
-    forms: list[frozenset[str]]
-    slots: list[int]
-    cut: np.ndarray
-    weights: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((3, 2, 2)))
-    weightless: int = 0
-    negatives: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2))
-    time_limits: tuple[int, int] | None = None
+    data: RawData
+    options: DataOptions
+    by_file: bool
+    by_time: bool
+    index: np.ndarray | None
 
 
-_Work = tuple[CodedRows, np.ndarray | None, np.ndarray, list[np.ndarray] | None, int]
+@dataclasses.dataclass(frozen=True, eq=False)
+class CodedBlock:
+    """A block that has been read.
+
+    Attributes:
+      rows: its rows; those of negatives that were not drawn are left out.
+      split: their split numbers, uint8 ``[N]``; None where they wait for the times.
+      counts: for each field int32 ``[K, values]``, see `merge_field`; None likewise.
+      tally: what is known of the rows.
+    """
+
+    rows: CodedRows
+    split: np.ndarray | None
+    counts: list[np.ndarray] | None
+    tally: Tally
 
 
-_Accounted = tuple[dict[int, np.ndarray], np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
-"""Numbers of each numeric field, row numbers, labels, splits and weights."""
-
-_Split = tuple[list[np.ndarray], np.ndarray, _Accounted]
-
-
-def read_rows(
-    data: RawData, options: DataOptions, spill: Spill, threads: int, progress: Callback | None
-) -> RowsRead:
-    """Reads all rows into a spill.
-
-    Args:
-      data: the rows and their meaning.
-      options: seed, split, what counts for the vocabulary, bad rows tolerated.
-      spill: gets the coded blocks, their dictionaries, and the counts of their values.
-      threads: that work at once.
-      progress: told about the progress; may be None.
+def reading_of(data: RawData, options: DataOptions) -> Reading:
+    """How the blocks of a data set are read.
 
     Raises:
-      InputError: a row that cannot be used, or splits that cannot.
+      InputError: splits that cannot be.
     """
-    by_file = all(file.split is not None for file in data.source.files) and data.source.files
+    by_file = bool(data.source.files) and all(f.split is not None for f in data.source.files)
     by_time = not by_file and options.split_index is None and options.split == "time"
     if by_time and data.time is None:
         raise InputError("split=time: this data set has no time column; use split=random")
     index = splits.read_split_index(options.split_index) if options.split_index else None
-    files = data.source.files
-
-    def work(item: tuple[int, Block]) -> _Work:
-        number, block = item
-        name = str(files[block.file].path) if files else "generated data"
-        # How values are written is learned where the model learns: not from other splits' files.
-        decides = not by_file or files[block.file].split == splits.TRAIN
-        coded = code_rows(data, data.source.read(block), name, by_time, decides)
-        split: np.ndarray | None = None
-        if by_file:
-            split = np.full(len(coded.labels), files[block.file].split, np.uint8)
-        elif index is not None:
-            split = _indexed(index, coded.rows, options)
-        elif not by_time:
-            split = splits.random_split(coded.rows, options.data_seed)
-        counts, negatives = None, np.zeros(2)
-        if split is not None:
-            stays, negatives = _drawn(split, coded.labels, coded.rows, coded.weights, options)
-            if stays is not None:
-                coded, split = coded.of(stays), split[stays]
-            sized = [
-                (f.codes, len(f.values)) if isinstance(f, Coded) else None for f in coded.fields
-            ]
-            counts = _value_counts(sized, split, options)
-        spill.write_rows(number, coded, split)
-        return coded, split, negatives, counts, block.position
-
-    stage = Stage(progress, "reading", data.source.size, "bytes")
-    forms = [frozenset[str]()] * len(data.columns)
-    result = RowsRead(
-        [],
-        _samples(data, options),
-        np.zeros((3, 2), np.int64),
-        forms,
-        [1] * len(data.columns),
-        np.zeros(len(data.columns), np.int64),
-    )
-    times = splits.TimeCounts()
-    found = ordered_map(work, enumerate(data.source.blocks()), threads)
-    for number, (coded, split, negatives, counts, position) in enumerate(found):
-        _tolerate(result.rejects, coded.rejects, options.max_bad_rows)
-        result.weightless += coded.weightless
-        result.negatives += negatives
-        spill.append_values(coded.fields)
-        for f, field in enumerate(coded.fields):
-            if isinstance(field, CodedBag):
-                result.slots[f] = max(result.slots[f], field.codes.shape[1])
-                result.cut[f] += field.cut.sum()
-        result.forms = [a | b for a, b in zip(result.forms, coded.forms, strict=True)]
-        if split is None or counts is None:
-            assert coded.times is not None
-            times.add(coded.times)
-        else:
-            spill.append_counts(counts)
-            numeric = {f: v for f, v in enumerate(coded.fields) if isinstance(v, np.ndarray)}
-            _account(result, numeric, coded.rows, coded.labels, split, coded.weights)
-        stage.report(position, len(coded.labels))
-        if number % _BLOCKS_TO_TRIM == _BLOCKS_TO_TRIM - 1:
-            give_back()
-    if by_time:
-        weighted = data.weight is not None
-        _split_by_time(result, times, spill, len(data.columns), options, weighted, threads)
-    _check_labels(result, data, options.label_positive)
-    return result
+    return Reading(data, options, by_file, by_time, index)
 
 
-def _tolerate(rejects: list[Reject], more: tuple[Reject, ...], allowed: int) -> None:
-    rejects.extend(more)
-    if len(rejects) <= allowed:
-        return
-    if allowed == 0:
-        raise InputError(
-            f"{rejects[0]}; correct the row, or set max_bad_rows to set such rows aside"
+def code_block(how: Reading, block: Block) -> CodedBlock:
+    """Reads a block.
+
+    Raises:
+      InputError: it cannot be decoded, or a row is in no split.
+    """
+    data, options, files = how.data, how.options, how.data.source.files
+    name = str(files[block.file].path) if files else "generated data"
+    # How values are written is learned where the model learns: not from other splits' files.
+    decides = not how.by_file or files[block.file].split == splits.TRAIN
+    coded = code_rows(data, data.source.read(block), name, how.by_time, decides)
+    split: np.ndarray | None = None
+    if how.by_file:
+        split = np.full(len(coded.labels), files[block.file].split, np.uint8)
+    elif how.index is not None:
+        split = _indexed(how.index, coded.rows, options)
+    elif not how.by_time:
+        split = splits.random_split(coded.rows, options.data_seed)
+    counts, of_split, times = None, None, None
+    if split is not None:
+        stays, negatives = _drawn(split, coded.labels, coded.rows, coded.weights, options)
+        if stays is not None:
+            coded, split = coded.of(stays), split[stays]
+        sized = [(f.codes, len(f.values)) if isinstance(f, Coded) else None for f in coded.fields]
+        counts = _value_counts(sized, split, options)
+        numeric = {f: v for f, v in enumerate(coded.fields) if isinstance(v, np.ndarray)}
+        of_split = _split_tally(
+            numeric, coded.rows, coded.labels, split, coded.weights, negatives, options
         )
-    raise InputError(
-        f"more than max_bad_rows={allowed} unusable rows; the first is {rejects[0]}; "
-        f"the last so far is {rejects[-1]}"
+    else:
+        assert coded.times is not None
+        times = np.unique(coded.times, return_counts=True)
+    bags = [f if isinstance(f, CodedBag) else None for f in coded.fields]
+    tally = Tally(
+        rows=len(coded.labels),
+        position=block.position,
+        rejects=coded.rejects,
+        weightless=coded.weightless,
+        sizes=np.array([len(f.values) if isinstance(f, Coded) else 0 for f in coded.fields]),
+        slots=np.array([1 if bag is None else bag.codes.shape[1] for bag in bags]),
+        cut=np.array([0 if bag is None else int(bag.cut.sum()) for bag in bags]),
+        forms=coded.forms,
+        times=times,
+        split=of_split,
     )
+    return CodedBlock(coded, split, counts, tally)
 
 
-def _samples(data: RawData, options: DataOptions) -> dict[int, bins.NumericSample]:
-    numeric = (f for f, column in enumerate(data.columns) if column.kind == NUMERIC)
-    return {f: bins.NumericSample(options.data_seed) for f in numeric}
+def split_block(
+    how: Reading, block: SpilledRows, sizes: Sequence[int], limits: tuple[int, int]
+) -> tuple[list[np.ndarray], SplitTally]:
+    """Assigns the splits, by time, of a block that has been read already, and counts its values.
+
+    Args:
+      how: as it was read.
+      block: its rows.
+      sizes: values in its dictionary of each field.
+      limits: as of `splits.time_split`.
+
+    Returns:
+      The counts, as of `CodedBlock`, and the tally.
+    """
+    rows, labels = block.column("row"), block.column("label")
+    split = splits.time_split(block.column("time"), limits)
+    weights = block.column("weight") if how.data.weight is not None else None
+    drawn, negatives = _drawn(split, labels, rows, weights, how.options)
+    stays = slice(None) if drawn is None else drawn
+    split = split[stays]
+    is_numeric = [column.kind == NUMERIC for column in how.data.columns]
+    fields = [
+        None if is_numeric[f] else (block.field(f)[stays], size) for f, size in enumerate(sizes)
+    ]
+    counts = _value_counts(fields, split, how.options)
+    numeric = {f: block.field(f)[stays] for f in np.flatnonzero(is_numeric).tolist()}
+    weights = None if weights is None else weights[stays]
+    rows, labels = rows[stays], labels[stays]
+    return counts, _split_tally(numeric, rows, labels, split, weights, negatives, how.options)
 
 
 def _indexed(index: np.ndarray, rows: np.ndarray, options: DataOptions) -> np.ndarray:
@@ -202,61 +182,28 @@ def _bincount(codes: np.ndarray, size: int) -> np.ndarray:
     return np.bincount(codes.reshape(-1), minlength=size)[:size]
 
 
-def _account(
-    result: RowsRead,
-    numeric: dict[int, np.ndarray],
+def _split_tally(
+    numeric: Mapping[int, np.ndarray],
     rows: np.ndarray,
     labels: np.ndarray,
     split: np.ndarray,
     weights: np.ndarray | None,
-) -> None:
+    negatives: np.ndarray,
+    options: DataOptions,
+) -> SplitTally:
     of_class = split * 2 + labels
-    result.labels += np.bincount(of_class, minlength=6).reshape(3, 2)
+    weighs = None
     if weights is not None:
         exact = weights.astype(np.float64)
-        for power in (1, 2):
-            sums = np.bincount(of_class, exact**power, minlength=6)
-            result.weights[:, :, power - 1] += sums.reshape(3, 2)
-    training = split == splits.TRAIN
-    for number, sample in result.samples.items():
-        sample.add(rows[training], numeric[number][training])
-
-
-def _split_by_time(
-    result: RowsRead,
-    times: splits.TimeCounts,
-    spill: Spill,
-    num_fields: int,
-    options: DataOptions,
-    weighted: bool,
-    threads: int,
-) -> None:
-    """Assigns the splits of blocks that have been read already, and counts their values."""
-    limits = splits.time_limits(*times.counts())
-    sizes = np.stack([spill.sizes(field) for field in range(num_fields)], axis=1)
-    result.time_limits = limits
-
-    def work(number: int) -> _Split:
-        block = spill.read_rows(number)
-        rows, labels = block.column("row"), block.column("label")
-        split = splits.time_split(block.column("time"), limits)
-        weights = block.column("weight") if weighted else None
-        drawn, negatives = _drawn(split, labels, rows, weights, options)
-        stays = slice(None) if drawn is None else drawn
-        split = split[stays]
-        fields = [
-            None if f in result.samples else (block.field(f)[stays], int(sizes[number, f]))
-            for f in range(num_fields)
-        ]
-        counts = _value_counts(fields, split, options)
-        numeric = {f: block.field(f)[stays] for f in result.samples}
-        weights = None if weights is None else weights[stays]
-        return counts, negatives, (numeric, rows[stays], labels[stays], split, weights)
-
-    for counts, negatives, found in ordered_map(work, range(spill.num_blocks), threads):
-        spill.append_counts(counts)
-        result.negatives += negatives
-        _account(result, *found)
+        powers = [np.bincount(of_class, exact**power, minlength=6) for power in (1, 2)]
+        weighs = np.stack([power.reshape(3, 2) for power in powers], axis=2)
+    training = split == splits.TRAIN if numeric else None
+    numbers = {
+        field: bins.drawn(options.data_seed, rows[training], values[training])
+        for field, values in numeric.items()
+    }
+    found = np.bincount(of_class, minlength=6).reshape(3, 2)
+    return SplitTally(found, weighs, negatives, numbers)
 
 
 def _drawn(
@@ -273,35 +220,6 @@ def _drawn(
     weighs = np.ones(len(rows)) if weights is None else weights.astype(np.float64)
     weighs = np.where((split == splits.TRAIN) & (labels == 0), weighs, 0.0)
     return stays, np.array([weighs[stays].sum(), weighs.sum()])
-
-
-def _check_labels(result: RowsRead, data: RawData, positive: str | None) -> None:
-    """Refuses data on which training or its evaluation is undefined."""
-    labels, without = result.labels, ""
-    if result.weightless and data.weight is not None:
-        column = data.weight.source
-        without = f"; {result.weightless} rows are left out, whose weight in {column!r} is 0"
-    by_file = {file.split: str(file.path) for file in data.source.files if file.split is not None}
-    if labels.sum() == 0:
-        raise InputError(f"the table is empty: it has no usable row{without}")
-    if positive is not None and not labels[:, 1].any():
-        raise InputError(
-            f"no row has label_positive={positive} in column {data.label.source!r}; it is to be a "
-            f"whole cell as it is written{without}"
-        )
-    for number, name in enumerate(SPLITS):
-        zeros, ones = labels[number].tolist()
-        where = f" ({by_file[number]})" if number in by_file else ""
-        if zeros + ones == 0:
-            raise InputError(f"the {name} split{where} has no rows{without}")
-        if zeros == 0 or ones == 0:
-            what = "its AUC is undefined" if number else "nothing can be learned from it"
-            if number == splits.TRAIN and zeros == 0 and result.negatives[1]:
-                what = "draw_negatives left none of the others; draw more of them"
-            raise InputError(
-                f"all {zeros + ones} rows of the {name} split{where} have label {int(ones > 0)}: "
-                f"{what}; give more rows, or another split or data_seed{without}"
-            )
 
 
 def write_rejects(path: pathlib.Path, rejects: list[Reject]) -> None:

@@ -57,6 +57,22 @@ class SpilledRows:
         return self.batch.column(name).to_numpy()
 
 
+def spilled(rows: CodedRows, split: np.ndarray | None) -> SpilledRows:
+    """The rows of a block without their dictionaries, small; the split where it is known."""
+    columns: dict[str, np.ndarray] = {}
+    for number, field in enumerate(rows.fields):
+        if isinstance(field, Coded):
+            if isinstance(field, CodedBag) and field.weights is not None:
+                columns[f"w{number}"] = field.weights
+            field = field.codes.astype(_narrowest(len(field.values) + 1))
+        columns[f"f{number}"] = field
+    others = {"label": rows.labels, "row": rows.rows, "split": split, "time": rows.times}
+    others |= {"group": rows.groups, "weight": rows.weights}
+    columns |= {name: values for name, values in others.items() if values is not None}
+    batch = pa.RecordBatch.from_arrays([_column(c) for c in columns.values()], list(columns))
+    return SpilledRows(batch)
+
+
 class Spill:
     """A folder of coded blocks.
 
@@ -75,17 +91,7 @@ class Spill:
 
     def write_rows(self, index: int, rows: CodedRows, split: np.ndarray | None) -> None:
         """Writes the rows of block `index`."""
-        columns: dict[str, np.ndarray] = {}
-        for number, field in enumerate(rows.fields):
-            if isinstance(field, Coded):
-                if isinstance(field, CodedBag) and field.weights is not None:
-                    columns[f"w{number}"] = field.weights
-                field = field.codes.astype(_narrowest(len(field.values) + 1))
-            columns[f"f{number}"] = field
-        others = {"label": rows.labels, "row": rows.rows, "split": split, "time": rows.times}
-        others |= {"group": rows.groups, "weight": rows.weights}
-        columns |= {name: values for name, values in others.items() if values is not None}
-        batch = pa.RecordBatch.from_arrays([_column(c) for c in columns.values()], list(columns))
+        batch = spilled(rows, split).batch
         with (
             pa.OSFile(str(self._rows(index)), "wb") as sink,
             pa.ipc.new_file(sink, batch.schema) as writer,

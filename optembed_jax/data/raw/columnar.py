@@ -15,7 +15,7 @@ from optembed_jax.data.raw.missing import null_where
 from optembed_jax.data.raw.sources import Block, RawFile, RawRows
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import MARK, WEIGHT_MARK, Cells
-from optembed_jax.values.rows import unmasked
+from optembed_jax.values.columns import unmasked
 from optembed_jax.values.text import arrow_time_texts, check_texts, text_of
 
 BLOCK_ROWS = 2**17

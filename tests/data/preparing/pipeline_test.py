@@ -127,8 +127,7 @@ def test_blocks_threads_and_partial_merges_do_not_change_the_result(
 
     monkeypatch.setattr(text.TextSource, "__init__", in_small_blocks)
     monkeypatch.setattr(merge, "VALUES_AT_ONCE", 400)
-    monkeypatch.setattr(pipeline, "workers", lambda: 5)
-    other = data.prepare("table", big_table, tmp_path / "b")
+    other = data.prepare("table", big_table, tmp_path / "b", engine=data.EngineOptions(workers=5))
     assert other.fingerprint == reference.fingerprint
 
 

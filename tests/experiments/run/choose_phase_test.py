@@ -10,6 +10,9 @@ from experiments import export
 from experiments.run import runs
 from optembed_jax.rivals.registry import RIVALS
 from optembed_jax.serving.bundle import Bundle
+from optembed_jax.serving.composed_table import ComposedTable
+from optembed_jax.serving.kept_table import RowsAndDims
+from optembed_jax.serving.numpy_bundle import NumpyBundle
 
 FLAGS = {
     "dataset": "synthetic",
@@ -26,14 +29,16 @@ FLAGS = {
 
 
 @pytest.mark.parametrize("method", RIVALS)
-def test_a_rival_ends_in_a_bundle_that_serves(command, data_dir, tmp_path, method):
+def test_a_rival_ends_in_a_bundle_that_serves(command, data_dir, tmp_path, capsys, method):
     names = {"data_dir": data_dir, "workdir": tmp_path / "run"}
     assert command(runs.pipeline_main, **names, **FLAGS, method=method) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["flags"]["method"] == method and "supernet" not in summary
+    assert summary["flags"]["method"] == method
+    assert ("supernet" in summary) == (RIVALS[method].layer is not None)
     assert summary["retrain"]["table_parameters"] == summary["choose"]["table_parameters"] <= 200
     assert summary["choose"]["limit"] == 200
-    assert sum(f["rows_kept"] * f["dim"] for f in summary["fields"]) <= 200
+    if RIVALS[method].kept is RowsAndDims:  # In other forms fields share rows, or keep parts.
+        assert sum(f["rows_kept"] * f["dim"] for f in summary["fields"]) <= 200
     # Again, it finds everything finished.
     assert command(runs.pipeline_main, **names, **FLAGS, method=method) == 0
 
@@ -44,6 +49,16 @@ def test_a_rival_ends_in_a_bundle_that_serves(command, data_dir, tmp_path, metho
     assert metrics["test_auc"] == summary["retrain"]["test_auc"]
     scores = loaded.predict(pyarrow.csv.read_csv(rows))
     assert len(scores) == 1000 and len(np.unique(scores)) > 100
+    own = NumpyBundle.load(bundle).predict(pyarrow.csv.read_csv(rows))
+    np.testing.assert_allclose(own, scores, rtol=1e-5)
+
+    if RIVALS[method].kept is ComposedTable:
+        assert command(export.main, **names, bundle=bundle, storage="int8") == 2
+        assert "--storage has no effect on this run" in capsys.readouterr().err
+    if not RIVALS[method].carries:
+        names["workdir"] = tmp_path / "next"
+        assert command(runs.pipeline_main, **names, **FLAGS, warm_start=tmp_path / "run") == 2
+        assert f"is a run of --method={method}" in capsys.readouterr().err
 
 
 def test_a_phase_alone_wants_those_before_it(command, data_dir, tmp_path, capsys):
@@ -74,6 +89,7 @@ def test_a_phase_alone_wants_those_before_it(command, data_dir, tmp_path, capsys
         ({"method": "magnitude", "mode_threshold": "field"}, "keeps to a budget"),
         ({"method": "uniform", "verify_seeds": 2}, "--verify_seeds has no effect"),
         ({"method": "uniform"}, "needs a budget: --max_table_parameters"),
+        ({"method": "pep", "max_table_parameters": 9, "pad_dims_to": 8}, "--pad_dims_to has no"),
     ],
 )
 def test_what_contradicts_a_rival_is_refused(command, data_dir, tmp_path, capsys, flags, message):

@@ -6,7 +6,7 @@ from absl import flags as absl_flags
 from absl.testing import flagsaver
 
 from experiments.run import cli
-from optembed_jax.errors import DivergedError, InputError
+from optembed_jax.errors import BudgetError, DivergedError, InputError
 from optembed_jax.serving.forward_module import ForwardRebuilt
 from optembed_jax.values.cells import CutValues
 
@@ -22,6 +22,7 @@ def raising(error):
     ("error", "status"),
     [
         (InputError("row 3 of a.csv\nhas no label"), 2),
+        (BudgetError("no table fits into 3 bytes"), 3),
         (DivergedError("the loss became nan"), 1),
         (KeyboardInterrupt(), 130),
     ],

@@ -48,6 +48,7 @@ def test_optembed_keeps_rows_enough_to_spend_its_budget(share, given, rows):
         ({"shares": (0.0,)}, "--budgets are shares"),
         ({"shares": (1.5,)}, "--budgets are shares"),
         ({"seeds": 0}, "--seeds must be at least 1"),
+        ({"shares": (1e-4, 0.5)}, "--budgets=0.0001 is no parameter of 1,000; raise it"),
     ],
 )
 def test_a_grid_of_nothing_is_refused(changed, message):
@@ -83,7 +84,8 @@ def made(monkeypatch):
             **{"val_auc": auc, "test_auc": auc, "test_logloss": 1 - auc},
             **{"table_parameters": 1, "total_parameters": 2},
         }
-        (run / "summary.json").write_text(json.dumps({"baseline": phase, "retrain": phase}))
+        summary = json.dumps({"baseline": phase, "retrain": phase})
+        (run / "summary.json").write_text(state.get("summary", summary))
         return None
 
     monkeypatch.setattr(comparison, "_command", command)
@@ -140,6 +142,45 @@ def test_a_folder_of_other_runs_is_refused_and_one_may_grow(made, tmp_path):
     ]
     with pytest.raises(InputError, match=r"begun with given .* for \['--lr=1'\]; use another"):
         run_all(tmp_path, given=("--lr=1",))
+
+
+def test_a_seed_that_keeps_to_no_budget_is_told_and_the_rest_goes_on(made, tmp_path):
+    asked = {"methods": ("frequency",), "shares": (0.5,)}
+    found = run_all(tmp_path, **asked)
+    assert [record["method"] for record in found] == ["frequency", "full"] * 2
+    assert "no method kept to any budget with seed 1" in found[-1]["refused"]
+    table = comparison_report.tables(comparison_report.summarise(found))
+    assert "refused: no method kept to any budget with seed 0" in table
+    # With another budget there is a plain model, and the cell is run after all.
+    grown = run_all(tmp_path, methods=("frequency",), shares=(0.5, 0.1))
+    assert next(r for r in grown if r["method"] == "full")["bundle_bytes"] == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("plan.json", "{", "plan.json cannot be read .*; use another --workdir"),
+        ("plan.json", "[]", "plan.json holds no JSON object; use another"),
+        ("result.json", "", r"result.json cannot be read .*; remove \S+ to run that cell again"),
+        ("result.json", "{}", "result.json is not of optembed_0.1_0; remove"),
+        ("result.json", "auc", "test_auc is 'high', and no number; remove"),
+        ("summary.json", "[1]", "summary.json holds no JSON object; remove"),
+        ("summary.json", '{"retrain": 3}', "summary.json: val_auc is None, and no number; remove"),
+    ],
+)
+def test_a_damaged_file_is_told_in_a_line(made, tmp_path, name, content, message):
+    run_all(tmp_path, seeds=1)
+    cell = tmp_path / "cells" / "optembed_0.1_0"
+    path = {"plan.json": tmp_path, "result.json": cell, "summary.json": cell / "run"}[name] / name
+    if content == "auc":
+        content = json.dumps({**json.loads(path.read_text()), "test_auc": "high"})
+    if name == "summary.json":
+        (cell / "result.json").unlink()
+        made[1]["summary"] = content
+    path.write_text(content)
+    with pytest.raises(InputError, match=message) as raised:
+        run_all(tmp_path, seeds=1)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_run_that_fails_is_told_with_its_command():

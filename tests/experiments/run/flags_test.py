@@ -73,7 +73,7 @@ def test_there_is_a_short_list_where_what_is_retrained_may_not_be_the_best(value
     ("values", "message"),
     [
         ({"latent_dim": 0}, "latent_dim must be at least 1"),
-        ({"model": "autoint"}, "model must be one of fm, fnn"),
+        ({"model": "ffm"}, "model must be one of fm, fnn"),
         ({"mlp_dims": ["8", "x"]}, "mlp_dims must be whole numbers"),
         ({"mlp_dims": ["0"]}, "mlp_dims"),
         ({"lr": 0.0}, "lr must be above 0"),

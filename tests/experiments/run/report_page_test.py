@@ -1,19 +1,15 @@
 """The page of a run has every figure of what was recorded, and needs nothing but itself."""
 
 import html
-import html.parser
 import json
-import os
-import re
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
+from pages import CHROMIUM, Page, check_colours, check_complete, check_shown
 
 from experiments import report as report_main
 from experiments.run import report_figures, runs
-from experiments.run.figure_svg import COLOURS
 from experiments.run.report_page import Recorded, page_of, recorded
 from experiments.run.workdir import Workdir
 
@@ -33,41 +29,6 @@ FLAGS = {
     "crossover_num": 2,
     "top_k": 2,
 }
-_VOID = {"meta", "link", "br", "img", "hr", "input"}
-_CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-
-
-class Page(html.parser.HTMLParser):
-    """Elements that are open, those that were, and every address in an attribute."""
-
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.open, self.figures, self.ids, self.addresses, self.tags = [], {}, [], [], set()
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        given = dict(attributes)
-        self.tags.add(tag)
-        self.ids += [given["id"]] if "id" in given else []
-        for name in ("src", "href", "xlink:href", "action", "data"):
-            self.addresses += [given[name]] if name in given else []
-        if tag == "figure":
-            self.figures[given["id"]] = []
-        elif "figure" in self.open:
-            self.figures[list(self.figures)[-1]].append(tag)
-        if tag not in _VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.handle_starttag(tag, attributes)
-        if tag not in _VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
 
 
 @pytest.fixture(scope="module")
@@ -86,26 +47,11 @@ def page(workdir):
 def test_every_figure_is_there_and_nothing_from_elsewhere(page):
     found = Page(page)
     assert found.open == [] and list(found.figures) == FIGURES
-    assert all("svg" in inner and "path" in inner for inner in found.figures.values())
-    assert len(set(found.ids)) == len(found.ids)
-    assert found.addresses and {address[0] for address in found.addresses} == {"#"}
-    assert {address[1:] for address in found.addresses} <= set(found.ids)
-    assert not found.tags & {"script", "link", "iframe", "img", "image", "object"}
-    assert not re.search(r"@import|url\((?!#)", page)
-    assert set(re.findall(r"url\(#([^)]*)\)", page)) <= set(found.ids)
-    # Only names of formats, and never fetched.
-    assert set(re.findall(r"https?://[\w./]+", page)) <= {
-        "http://www.w3.org/2000/svg",
-        "http://www.w3.org/1999/xlink",
-    }
+    check_complete(page)
 
 
 def test_its_colours_are_the_pages(page):
-    styles = re.findall(r'style="([^"]*)"', page)
-    colours = {c for style in styles for c in re.findall(r"#[0-9a-f]{6}", style)}
-    assert not colours & set(COLOURS) and colours <= {"#000000", "#ffffff"}
-    for name in re.findall(r"var\((--[\w-]+)\)", page):
-        assert page.count(f"{name}: #") == 2, name  # In light, and in dark.
+    check_colours(page)
 
 
 def test_its_numbers_are_those_of_the_summary(page, workdir):
@@ -215,53 +161,7 @@ def test_the_front_is_what_no_smaller_one_equals():
     assert report_figures.front_of(np.zeros((0, 2))).tolist() == []
 
 
-def chromium(folder, path, *flags):
-    """What Chromium says and prints of a file."""
-    command = [_CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"]
-    command += ["--no-first-run", "--disable-background-networking", "--disable-component-update"]
-    command += ["--disable-sync", f"--user-data-dir={folder}", "--enable-logging=stderr", *flags]
-    done = subprocess.run(
-        [*command, "--dump-dom", path.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"HOME": str(folder)},
-    )
-    assert done.returncode == 0, done.stderr
-    return done
-
-
-@pytest.mark.skipif(_CHROMIUM is None, reason="no Chromium is installed to open the page in")
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed to open the page in")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_browser_shows_every_figure_without_an_error(scheme, page, workdir, tmp_path):
-    flags = ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"]
-    flags = flags if scheme == "dark" else []
-    done = chromium(tmp_path / "profile", workdir / "report.html", *flags)
-    assert ":CONSOLE" not in done.stderr, done.stderr
-
-    # The same page with a script that measures what is shown.
-    probe = """<script>
-    console.log("probe");
-    const told = [...document.querySelectorAll("figure")].map(figure => {
-      const box = figure.querySelector("svg").getBoundingClientRect();
-      const text = figure.querySelector("svg text");
-      return [figure.id, box.width, box.height, getComputedStyle(text).fill];
-    });
-    const colours = getComputedStyle(document.body);
-    document.body.innerHTML = "<pre>" + JSON.stringify(
-      {told, surface: colours.backgroundColor, ink: colours.color,
-       wide: document.documentElement.scrollWidth}) + "</pre>";
-    </script>"""
-    without = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
-    (tmp_path / "probed.html").write_text(without.replace("</body>", probe + "</body>"))
-    done = chromium(tmp_path / "profile", tmp_path / "probed.html", "--window-size=900,800", *flags)
-    assert '"probe"' in done.stderr  # So that an error would have been seen above.
-    found = json.loads(re.search(r"<pre>(\{.*\})</pre>", done.stdout).group(1))
-    assert [name for name, *_ in found["told"]] == FIGURES
-    assert all(width > 300 and height > 100 for _, width, height, _ in found["told"])
-    assert found["wide"] <= 900
-    surface = [int(n) for n in re.findall(r"\d+", found["surface"])]
-    assert (sum(surface) > 600) == (scheme == "light")
-    for *_, fill in found["told"]:
-        ink = [int(n) for n in re.findall(r"\d+", fill)]
-        assert abs(sum(ink) - sum(surface)) > 200
+def test_a_browser_shows_every_figure_without_an_error(scheme, workdir, tmp_path):
+    check_shown(tmp_path, workdir / "report.html", scheme, FIGURES)

@@ -17,7 +17,9 @@ from experiments.run.trained import load_trained
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.models.forward import Selection
+from optembed_jax.serving.kept_table import Cut, RowsAndDims
 from optembed_jax.storage import saved_state
+from optembed_jax.table.memory import rows_of_table
 from optembed_jax.table.stacks import Stacks
 
 SMALL = {
@@ -80,20 +82,20 @@ def test_retraining_compact_gives_what_masks_give(open_run, monkeypatch, model, 
     kept = load_trained(run, "supernet")
     kept = dataclasses.replace(kept, dims=np.array([4, 1, 2], np.int32))
 
-    def with_masks(config, params, fields, rows, dims):
-        mask = None if rows is None else jnp.asarray(rows)
-        return params, Selection(mask, None if dims is None else jnp.asarray(dims))
+    class Masked(RowsAndDims):
+        """The same, kept as a full table of which a frozen selection is read."""
+
+        def cut(self, model, full, fields):
+            rows, dims = self.pruned(model)
+            mask = None if rows is None else jnp.asarray(rows)
+            reading = Selection(mask, None if dims is None else jnp.asarray(dims))
+            places = rows_of_table(fields, model.latent_dim)
+            return Cut(full, reading, places, lambda params: params, lambda params, settle: params)
 
     records, models = [], []
     for masked in (False, True):
         if masked:
-            monkeypatch.setattr(training_phases, "keep", with_masks)
-            monkeypatch.setattr(training_phases, "expand", lambda config, params, *_: params)
-            # What optimisers remember is then that of a full table, too.
-            fields, dim = run.prepared.fields, run.settings.model.latent_dim
-            whole = training_phases.rows_of_table(fields, dim)
-            monkeypatch.setattr(training_phases, "rows_of_stacks", lambda *_, at=whole: at)
-            monkeypatch.setattr(training_phases, "expand_network", lambda config, small, **_: small)
+            kept = dataclasses.replace(kept, form=Masked(kept.rows, kept.dims))
         folder = run.workdir.path / f"again_{masked}"
         folder.mkdir()
         records.append(training_phases.retrain_as(run, folder, kept))

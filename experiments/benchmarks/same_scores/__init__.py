@@ -1,0 +1,1 @@
+"""Whether every runtime gives a bundle's scores; see `__main__`."""

@@ -1,0 +1,112 @@
+"""The figures of a comparison's page, of its summary; each None where there is nothing to see."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from experiments.run.comparison_grid import FULL
+from experiments.run.figure_svg import INK, MUTED, SERIES, SURFACE
+from experiments.run.report_figures import sizes_along
+from optembed_jax.rivals.registry import OPTEMBED
+
+Summary = Mapping[str, Any]
+
+_LOOKS = tuple(
+    (colour, marker, dash)
+    for (marker, dash) in (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."))
+    for colour in SERIES
+)
+"""Colour, mark and line: colours come again after four methods, with another mark."""
+
+
+def against_bytes(summary: Summary) -> Figure | None:
+    """Test AUC and logloss against bytes of the bundle, with the spread of the seeds."""
+    done = [one for one in summary["methods"] if one["seeds"]]
+    if not done:
+        return None
+    figure = Figure(figsize=(9.0, 4.6), layout="constrained")
+    axes, looks = figure.subplots(1, 2), _looks(summary)
+    for own, key, name in zip(axes, ("test_auc", "test_logloss"), ("AUC", "logloss"), strict=True):
+        for method, (colour, marker, dash) in looks.items():
+            points = [one for one in done if one["method"] == method]
+            points.sort(key=lambda one: float(one["bundle_bytes"]))
+            own.errorbar(
+                [one["bundle_bytes"] for one in points],
+                [one[key] for one in points],
+                [one[f"{key}_sd"] or 0.0 for one in points],
+                marker=marker,
+                linestyle=dash,
+                color=colour,
+                markeredgecolor=SURFACE,
+                linewidth=2.6 if method == OPTEMBED else 1.6,
+                markersize=_size_of(marker),
+                elinewidth=1.0,
+                capsize=2,
+            )
+        own.set(title=f"test {name}", xlabel="bundle, bytes (vocabulary and network with it)")
+        own.margins(x=0.1, y=0.1)
+        sizes_along(own)
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=colour,
+            marker=marker,
+            markersize=_size_of(marker),
+            linestyle=dash,
+            markeredgecolor=SURFACE,
+        )
+        for colour, marker, dash in looks.values()
+    ]
+    figure.legend(handles, [_named(m) for m in looks], loc="outside lower center", ncols=5)
+    return figure
+
+
+def differences(summary: Summary) -> Figure | None:
+    """OptEmbed's test AUC less each rival's under each budget, with 95 % intervals."""
+    found = [one for one in summary["against"] if one["test_auc"]["half_width"] is not None]
+    if not found:
+        return None
+    looks = _looks(summary)
+    figure = Figure(figsize=(9.0, 1.4 + 0.3 * len(found)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvline(0.0, color=MUTED, linewidth=1.5)
+    for place, one in enumerate(reversed(found)):
+        colour, marker, _ = looks[one["method"]]
+        axes.errorbar(
+            one["test_auc"]["mean"],
+            place,
+            xerr=one["test_auc"]["half_width"],
+            marker=marker,
+            color=colour,
+            markeredgecolor=SURFACE,
+            markersize=7,
+            capsize=3,
+        )
+    labels = [f"{one['method']}, {100 * one['share']:g} %" for one in reversed(found)]
+    axes.set_yticks(range(len(found)), labels)
+    axes.set(xlabel="test AUC of OptEmbed less the rival's")
+    return figure
+
+
+def _looks(summary: Summary) -> dict[str, tuple[str, str, Any]]:
+    """How each method is drawn, the same in every figure."""
+    methods = list(dict.fromkeys(one["method"] for one in summary["methods"] if one["seeds"]))
+    rivals = [method for method in methods if method not in (OPTEMBED, FULL)]
+    found: dict[str, tuple[str, str, Any]] = dict(
+        zip(rivals, itertools.cycle(_LOOKS), strict=False)
+    )
+    own: dict[str, tuple[str, str, Any]] = {OPTEMBED: (INK, "o", "-"), FULL: (MUTED, "*", "none")}
+    return {method: own.get(method) or found[method] for method in methods}
+
+
+def _size_of(marker: str) -> float:
+    """In points; a star is mostly gaps."""
+    return 14.0 if marker == "*" else 7.0
+
+
+def _named(method: str) -> str:
+    return {OPTEMBED: "OptEmbed", FULL: "the full table"}.get(method, method)

@@ -1,0 +1,51 @@
+"""What a cell of a comparison came to, as its folder has it: a JSON object that is checked."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.run.comparison_grid import Cell
+from optembed_jax.errors import InputError
+
+Record = dict[str, Any]
+
+OF_MODEL = ("val_auc", "test_auc", "test_logloss", "table_parameters", "total_parameters")
+"""Figures of a trained model that a record has."""
+
+
+def read_json(path: Path, way_out: str) -> Record:
+    """A JSON object of a comparison's folder.
+
+    Raises:
+      InputError: it is none; the message ends with the way out.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); {way_out}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds no JSON object; {way_out}")
+    return found
+
+
+def finished_record(result: Path, cell: Cell) -> Record:
+    """What a cell came to."""
+    way_out = f"remove {result.parent} to run that cell again"
+    found = read_json(result, way_out)
+    own = dataclasses.asdict(cell)
+    if {name: found.get(name) for name in own} != own:
+        raise InputError(f"{result} is not of {cell.name}; {way_out}")
+    if not isinstance(found.get("refused"), str):
+        figures(result, found, (*OF_MODEL, "bundle_bytes", "seconds"), way_out)
+    return found
+
+
+def figures(path: Path, found: Any, names: Sequence[str], way_out: str) -> Record:
+    """Numbers of a record by name, which are there and are numbers."""
+    for name in names:
+        value = found.get(name) if isinstance(found, dict) else None
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+            raise InputError(f"{path}: {name} is {value!r}, and no number; {way_out}")
+    return {name: found[name] for name in names}

@@ -1,0 +1,215 @@
+"""A request's raw columns: by name, and each as the texts of its values. Without pyarrow."""
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any
+
+import numpy as np
+
+from optembed_jax.errors import InputError
+from optembed_jax.values.cells import MARK, Cells, cell_text
+from optembed_jax.values.text import arrow_time_texts, check_texts, text_of
+
+
+def shown_names(rows: Mapping[str, Any]) -> str:
+    """The names of columns, for messages."""
+    return ", ".join(map(str, rows))
+
+
+def as_columns(rows: Any) -> Mapping[str, Sequence[Any]] | None:
+    """Raw columns by name, of a mapping, an Arrow table or batch, or a data frame; None where it is
+    neither.
+
+    Tables are known by what they can do: their libraries need not be installed.
+
+    Raises:
+      InputError: rows by name instead of columns, two columns of one name, or a query.
+    """
+    if isinstance(rows, Mapping):
+        return rows
+    if isinstance(rows, list | tuple) and any(isinstance(row, Mapping) for row in rows):
+        raise InputError(
+            "rows are a list of mappings; give one mapping from each column to its values: "
+            "{'a': [first row's, second row's]}"
+        )
+    if hasattr(rows, "collect"):  # A query of polars or Spark, whose columns hold no values yet.
+        raise InputError(
+            f"rows are {type(rows).__name__}, a query without values; collect it first"
+        )
+    names = getattr(rows, "column_names", None)
+    if names is None:
+        names = getattr(rows, "columns", None)
+    if names is None:
+        return None
+    names = list(names)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"the rows have more than one column {twice!r}")
+    return {name: rows[name] for name in names}
+
+
+def _unpacked(values: Any) -> Sequence[Any]:
+    """The values of an Arrow array, which its own scalars are not."""
+    kind = str(values.type)
+    if kind.startswith("dictionary"):
+        values = values.cast(values.type.value_type)
+        kind = str(values.type)
+    if kind.startswith("duration"):
+        raise InputError(f"values of type {kind} cannot be read as text")
+    if kind.startswith(("timestamp", "time", "date")):  # Python has no nanoseconds
+        return arrow_time_texts(values)
+    if kind not in ("halffloat", "float", "double"):
+        return values.to_pylist()
+    # Python has one float, which has more digits than 32 bits hold.
+    return values.to_numpy() if hasattr(values, "chunks") else values.to_numpy(zero_copy_only=False)
+
+
+def unmasked(values: np.ma.MaskedArray) -> list[Any]:
+    """The values of a masked array, each of its own type, None where it is masked."""
+    hidden = np.ma.getmaskarray(values).tolist()
+    return [None if no else value for value, no in zip(values.data, hidden, strict=True)]
+
+
+def check_sequence(source: str, values: Any) -> None:
+    """Refuses a single value where a column of them is needed.
+
+    Raises:
+      InputError: naming the column.
+    """
+    if isinstance(values, str | bytes | bytearray) or not hasattr(values, "__len__"):
+        raise InputError(f"column {source!r} is one value, a sequence of values is needed")
+    if isinstance(values, Mapping | Set):
+        raise InputError(
+            f"column {source!r} is a {type(values).__name__}, a sequence of values is needed"
+        )
+    shape = getattr(values, "shape", None)
+    if isinstance(shape, tuple) and len(shape) != 1:
+        raise InputError(f"column {source!r} has the shape {shape}, one value a row is needed")
+
+
+def column_texts(source: str, values: Sequence[Any], first_row: int) -> list[str | None]:
+    """The texts of a column's values, None where missing.
+
+    Raises:
+      InputError: naming the column and the row.
+    """
+    texts: list[str | None]
+    if is_text(values):
+        texts = [value or None for value in values]
+    else:
+        texts = _texts_of(source, values, first_row)
+    check_utf8(source, texts, first_row)
+    return texts
+
+
+def check_utf8(source: str, texts: Sequence[str | None], first_row: int) -> None:
+    """Refuses a text that has no UTF-8 form.
+
+    Raises:
+      InputError: naming the column and the row.
+    """
+    bad = check_texts(texts)
+    if bad is not None:
+        raise InputError(
+            f"row {first_row + bad}: column {source!r} is {str(texts[bad])[:60]!r}, which has no "
+            "UTF-8 form"
+        )
+
+
+def is_text(values: Any) -> bool:
+    """Whether a column is a list of Python's texts, with None or "" where they are missing."""
+    return type(values) is list and _USUAL.issuperset(map(type, values))
+
+
+def plain_texts(values: Any) -> list[str] | None:
+    """The values of a list of Python's texts, the missing ones as ""; None of any other column.
+
+    Of those whose values are looked up as they are: whether they have a UTF-8 form is not asked.
+    """
+    if type(values) is not list:
+        return None
+    kinds = set(map(type, values))
+    if not kinds <= _USUAL:
+        return None
+    return values if type(None) not in kinds else [value or "" for value in values]
+
+
+_USUAL = frozenset((str, type(None)))
+
+
+def _texts_of(source: str, values: Sequence[Any], first_row: int) -> list[str | None]:
+    check_sequence(source, values)
+    if hasattr(values, "to_pylist"):
+        try:
+            values = _unpacked(values)
+        except InputError as error:
+            raise InputError(f"column {source!r}: {error}") from error
+    if isinstance(values, np.ma.MaskedArray):
+        values = unmasked(values)
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iubUO":
+        values = values.tolist()
+    texts: list[str | None] = []
+    try:
+        for value in values:
+            texts.append(value or None if type(value) is str else text_of(value))
+    except InputError as error:
+        raise InputError(f"row {first_row + len(texts)}: column {source!r}: {error}") from error
+    return texts
+
+
+def cell_column_texts(source: str, values: Any, first_row: int, cells: Cells) -> list[str | None]:
+    """The texts of a column of cells, lists as :func:`values.cells.cell_text` has them.
+
+    Raises:
+      InputError: naming the column and the row.
+    """
+    shape = getattr(values, "shape", None)
+    if not (isinstance(shape, tuple) and len(shape) == 2):  # a matrix is a list of equal lists
+        check_sequence(source, values)
+    texts: list[str | None] = []
+    try:
+        for value in _cell_values(source, values, first_row, cells.weighted):
+            texts.append(cell_text(value, cells.weighted))
+    except InputError as error:
+        raise InputError(f"row {first_row + len(texts)}: column {source!r}: {error}") from error
+    check_cells(source, texts, first_row, cells)
+    bad = check_texts(texts)
+    if bad is not None:
+        raise InputError(
+            f"row {first_row + bad}: column {source!r} has a value without a UTF-8 form"
+        )
+    return texts
+
+
+def _cell_values(source: str, values: Any, first_row: int, weighted: bool) -> Iterable[Any]:
+    """The cells of a column, each a plain value or a list of such."""
+    if not hasattr(values, "to_pylist"):
+        found: Iterable[Any] = values
+        return found
+    kind = str(values.type)
+    if weighted and (kind.startswith("map<") or ("list<" in kind and "struct<" in kind)):
+        pairs: Iterable[Any] = values.to_pylist()
+        return pairs
+    if kind.startswith("dictionary") or not hasattr(values.type, "value_type"):
+        return column_texts(source, values, first_row)
+    chunks = values.chunks if hasattr(values, "chunks") else [values]
+    # By the texts of its items' type, which Python's values do not tell.
+    return (
+        column_texts(source, cell.values, first_row + row) if cell.is_valid else None
+        for row, cell in enumerate(cell for chunk in chunks for cell in chunk)
+    )
+
+
+def check_cells(source: str, texts: Sequence[str | None], first_row: int, cells: Cells) -> None:
+    """Refuses a single value where there is no separator by which it could be several.
+
+    Raises:
+      InputError: naming the column and the row.
+    """
+    if cells.separator is not None:
+        return
+    for row, text in enumerate(texts):
+        if text is not None and not text.startswith(MARK):
+            raise InputError(
+                f"row {first_row + row}: column {source!r} is {text[:60]!r}, a list of values is "
+                f"needed, such as [{text[:60]!r}]"
+            )

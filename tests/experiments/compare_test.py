@@ -1,0 +1,132 @@
+"""``experiments.compare`` from its flags to its files, on data of a second."""
+
+import contextlib
+import io
+import json
+
+import pytest
+from absl import flags as absl_flags
+
+from experiments import compare, export
+from experiments.run import comparison, runs
+
+OWN = ("methods", "budgets", "seeds")
+TINY = {
+    "dataset": "synthetic",
+    "synthetic_rows": 600,
+    "synthetic_field_size": 30,
+    "synthetic_signal_fields": 3,
+    "synthetic_noise_fields": 0,
+    "model": "fm",
+    "latent_dim": 8,
+    "batch_size": 256,
+    "epochs": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def own_flags():
+    """Benchmarks have flags of these names: while the module runs they are the comparison's."""
+    others = {name: absl_flags.FLAGS[name] for name in OWN if name in absl_flags.FLAGS}
+    absl_flags.FLAGS.remove_flag_values(list(others))
+    compare.define_flags()
+    yield
+    absl_flags.FLAGS.remove_flag_values(OWN)
+    for name, flag in others.items():
+        absl_flags.FLAGS[name] = flag
+
+
+@pytest.fixture
+def started(own_flags, command, monkeypatch):
+    """Runs a comparison whose commands run in this process, where programs are compiled already.
+
+    ``started(folder, kill_at=None, **flags)`` gives the exit status; the command of that number is
+    not run: the comparison is killed in its place.
+    """
+
+    class Process:
+        ran, kill_at = 0, None
+
+        def __init__(self, arguments, **options):
+            _, _, self.name, *self.flags = arguments
+
+        def communicate(self):
+            if Process.ran == Process.kill_at:
+                raise KeyboardInterrupt
+            Process.ran += 1
+            mains = {"experiments.pipeline": runs.pipeline_main, "experiments.export": export.main}
+            told = io.StringIO()
+            with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
+                self.returncode = command(mains[self.name], *self.flags)
+            return None, told.getvalue()
+
+        def terminate(self):
+            pass
+
+        def wait(self):
+            pass
+
+    monkeypatch.setattr(comparison.subprocess, "Popen", Process)
+
+    def started(folder, kill_at=None, **flags):
+        Process.ran, Process.kill_at = 0, kill_at
+        return command(compare.main, workdir=folder, **{**TINY, **flags})
+
+    return started
+
+
+def without_seconds(value):
+    if isinstance(value, dict):
+        return {k: without_seconds(v) for k, v in value.items() if k != "seconds"}
+    return [without_seconds(v) for v in value] if isinstance(value, list) else value
+
+
+def test_killed_and_gone_on_it_comes_to_the_same_table(started, data_dir, tmp_path, capsys):
+    asked = {"methods": "frequency,uniform", "budgets": "0.01,0.4", "seeds": 2}
+    asked["data_dir"] = data_dir
+    assert started(tmp_path / "killed", kill_at=4, **asked) == 130
+    assert not (tmp_path / "killed" / "compare.json").exists()
+    assert "stopped from the keyboard; the same command goes on" in capsys.readouterr().err
+    tables = []
+    for folder in ("killed", "whole"):
+        assert started(tmp_path / folder, **asked) == 0
+        found = json.loads((tmp_path / folder / "compare.json").read_text())
+        # Of each seed: two methods under two budgets, and the full table.
+        assert len(found["runs"]) == 2 * (2 * 2 + 1)
+        refused = [(r["method"], r["share"]) for r in found["runs"] if "refused" in r]
+        assert refused == [("frequency", 0.01), ("uniform", 0.01)] * 2
+        sizes = {r["method"]: r["bundle_bytes"] for r in found["runs"] if "refused" not in r}
+        assert 0 < sizes["frequency"] < sizes["full"]
+        tables.append(without_seconds(found))
+        assert "frequency" in capsys.readouterr().out
+        assert "frequency" in (tmp_path / folder / "report.html").read_text(encoding="utf-8")
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"methods": "best"}, "method must be one of"),
+        ({"budgets": "0.1,high"}, "--budgets must be numbers"),
+        ({"budgets": "2"}, "--budgets are shares"),
+        ({"seeds": 0}, "--seeds must be at least 1"),
+        ({"seed": 1}, "--seed is what a comparison varies"),
+        ({"epochs": 0}, "error: epochs must be at least 1"),
+        ({"methods": "optembed,uniform", "verify_seeds": 2, "mode": "all"}, "--mode is what"),
+        ({"methods": "optembed,frequency", "row_keep": 7}, "row_keep must be in"),
+    ],
+)
+def test_flags_are_checked_before_data_are_prepared(started, tmp_path, capsys, flags, message):
+    asked = {"methods": "frequency", "budgets": "0.4", "data_dir": tmp_path / "data", **flags}
+    assert started(tmp_path / "run", **asked) == 2
+    told = capsys.readouterr().err
+    assert message in told and told.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_another_comparison_is_told_before_data_are_prepared(started, tmp_path, capsys):
+    (tmp_path / "plan.json").write_text('{"given": ["--lr=1"], "parameters": 3}')
+    asked = {"methods": "frequency", "data_dir": tmp_path / "data"}
+    assert started(tmp_path, **asked) == 2
+    assert "was begun with given ['--lr=1'], and the flags ask for" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
