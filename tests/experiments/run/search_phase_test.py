@@ -203,6 +203,7 @@ def test_what_cannot_be_searched_is_one_clear_line(start, workdir, capsys):
             assert start("search", workdir) == 0
             phase = "retrain"
         capsys.readouterr()
-        assert start(phase, workdir, **flags) == 2, flags
+        status = cli.BUDGET_REFUSED if "raise the budget" in named else 2
+        assert start(phase, workdir, **flags) == status, flags
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert error.startswith("error: ") and named in error
