@@ -37,7 +37,8 @@ def search(run: Run, folder: Path) -> dict[str, Any]:
     masks = masks_of(run, supernet)
     space = space_of(run, masks, options.limit)
     fitness = fitness_of(run, supernet, masks, space, options.fitness)
-    searcher, config, merit = searcher_of(options, settings.search, space)
+    earlier = None if run.warm is None else run.warm.dims()
+    searcher, config, merit = searcher_of(options, settings.search, space, earlier)
     state = _begin_or_resume(run, folder, space)
     key, started, before = key_of(run, "search"), time.monotonic(), len(state.history)
     for after in evolve(key, searcher, fitness, state, config, merit):
@@ -55,6 +56,8 @@ def search(run: Run, folder: Path) -> dict[str, Any]:
         "evaluations": state.history[-1].evaluations,
         "history": [_generation_record(g, space, options.fitness) for g in state.history],
     }
+    if earlier is not None and options.strategy in ("budget", "pareto"):
+        record["warm_start"] = dict(zip(fields.names, earlier.tolist(), strict=True))
 
     by_logloss = options.fitness == "logloss"
     in_auc = fitness_of(run, supernet, masks, space, "auc") if by_logloss else fitness

@@ -145,22 +145,35 @@ def fitness_of(
 
 
 def searcher_of(
-    options: SearchOptions, config: SearchConfig, space: SearchSpace
+    options: SearchOptions,
+    config: SearchConfig,
+    space: SearchSpace,
+    before: np.ndarray | None = None,
 ) -> tuple[Searcher, SearchConfig, Merit]:
-    """Who searches, how long, and what early stopping goes by."""
+    """Who searches, how long, and what early stopping goes by.
+
+    Dimensions int ``[F]`` that were chosen ``before``, on an earlier log, are where an evolution
+    starts, beside the simple rules.
+    """
     strategy = options.strategy
+    start = np.zeros((0, len(space.limits)), np.int32) if before is None else space.near(before)
+
+    def with_rules(limits: tuple[int | None, ...]) -> np.ndarray:
+        every = np.concatenate([start, space.rule_candidates(limits)])
+        return every[np.sort(np.unique(every, axis=0, return_index=True)[1])]
+
     if strategy == "paper":
         nobody = np.zeros((0, len(space.limits)), np.int32)
         endless = dataclasses.replace(config, search_patience=0)
         return Evolution(space, config, nobody, halving=False), endless, best_fitness
     if strategy == "budget":
-        seeds = space.rule_candidates((space.limit,))
+        seeds = with_rules((space.limit,))
         return SurrogateAssistedEvolution(space, config, seeds), config, best_fitness
     if strategy == "random":
         return RandomSearch(space, config), config, best_fitness
     if strategy == "pareto":
         sizes = tuple(int(share * space.size_range[1]) for share in FRONT_SHARES)
-        front = ParetoEvolution(space, config, space.rule_candidates(sizes))
+        front = ParetoEvolution(space, config, with_rules(sizes))
         return front, config, front.merit
     rule = space.rule_candidates((space.limit,), (strategy,))
     return GivenCandidates(rule), config, best_fitness

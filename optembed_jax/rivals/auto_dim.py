@@ -16,9 +16,11 @@ where the paper takes turns with steps on validation rows. The paper has no budg
 pays a price for each number, the smallest at which the table fits, and takes the candidate of the
 largest ``log a`` minus what it pays; what is left raises fields to likelier candidates, the most
 likelihood for each number first. No bias follows the matrix, as the normalisation would take it
-out. Retrained fields have no matrix: as with OptEmbed's dimensions the backbone reads the ``d``
-columns themselves. Devices share the draws of the first, which are not those that one alone would
-have.
+out. What is read is times one learned factor, which begins at .1: products of fields (FM) of
+normalised numbers are so large that a supernet of DeepFM on flights came to a validation AUC of
+.706 in three epochs, with the factor to .757 (one seed). ``a`` pays ``--l2`` as kernels do.
+Retrained fields have no matrix: as with OptEmbed's dimensions the backbone reads the ``d`` columns
+themselves. Devices share the draws of the first, which are not those that one alone would have.
 """
 
 from collections.abc import Sequence
@@ -38,6 +40,8 @@ from optembed_jax.serving.kept_table import RowsAndDims
 
 _SHARES = (1 / 16, 1 / 4, 1 / 2, 3 / 4, 1)
 _COOLING, _COLDEST = 0.00005, 0.01
+_FACTOR = 0.1
+"""That what is read begins with."""
 
 
 def candidates_of(latent_dim: int) -> tuple[int, ...]:
@@ -79,7 +83,7 @@ class Mixture(nn.Module):
             kernel = self.param(f"candidate_{dim}", xavier_uniform, (dim, width))
             whole = self._normalised(f"of_{dim}", embedded[..., :dim] @ kernel, train, weights)
             read = read + share[:, number, None] * jnp.tanh(whole)
-        return read
+        return read * self.param("factor", nn.initializers.constant(_FACTOR), ())
 
     def _normalised(
         self, name: str, values: jax.Array, train: bool, weights: jax.Array | None

@@ -126,6 +126,27 @@ class SearchSpace:
         _, mask, dims = max(found, key=lambda each: each[0])
         return dims if len(self.rows) == 1 else np.append(dims, mask + 1).astype(np.int32)
 
+    def near(self, dims: np.ndarray) -> np.ndarray:
+        """Candidates int32 ``[n, G]`` of given dimensions, for every mask that can meet the limit.
+
+        Where they cost more than the limit all are lowered in proportion, as little as may be.
+
+        Args:
+          dims: int ``[F]``, such as an earlier search found.
+        """
+        found = []
+        for mask, rows in enumerate(self.rows):
+            wanted = np.clip(np.asarray(dims), 1, self.max_dim)
+            for part in range(8 * self.max_dim, -1, -1):
+                own = np.maximum(wanted * part // (8 * self.max_dim), 1).astype(np.int32)
+                cost = budget.table_parameters(rows, own, self.multiple)
+                if self.limit is None or cost <= self.limit:
+                    break
+            else:
+                continue
+            found.append(own if len(self.rows) == 1 else np.append(own, mask + 1))
+        return np.array(found, np.int32).reshape(-1, len(self.limits))
+
     def rule_candidates(
         self, limits: tuple[int | None, ...], rules: tuple[str, ...] = DIMENSION_RULES
     ) -> np.ndarray:

@@ -24,11 +24,13 @@ def variables(monkeypatch):
     made = layer.init(jax.random.key(0), EMBEDDED, train=False)
     alpha = jnp.asarray(RNG.normal(size=(FIELDS, 3)), jnp.float32)
     monkeypatch.setattr(auto_dim.jax.random, "gumbel", lambda key, shape: jnp.asarray(NOISE))
-    return {**made, "params": {**made["params"], "alpha": alpha}}
+    assert made["params"]["factor"] == np.float32(0.1)
+    params = {**made["params"], "alpha": alpha, "factor": jnp.float32(0.7)}
+    return {**made, "params": params}
 
 
 def paper(params, alpha, weights, step):
-    """Section 2 in NumPy: candidates, matrices, normalisation, tanh, Gumbel-softmax."""
+    """Section 2 in NumPy: candidates, matrices, normalisation, tanh, Gumbel-softmax; a factor."""
     softmax = np.exp(alpha) / np.exp(alpha).sum(axis=1, keepdims=True)
     tau = max(0.01, 1 - 0.00005 * step)
     heated = np.exp((np.log(softmax) + NOISE) / tau)
@@ -40,7 +42,7 @@ def paper(params, alpha, weights, step):
         mean = np.einsum("b,bfd->fd", share, whole)
         var = np.einsum("b,bfd->fd", share, (whole - mean) ** 2)
         read += shares[:, number, None] * np.tanh((whole - mean) / np.sqrt(var + 1e-5))
-    return read
+    return read * float(params["factor"])
 
 
 @pytest.mark.parametrize("step", [0, 10_000, 10**6])
@@ -85,7 +87,7 @@ def test_alphas_gradient_is_that_of_the_formula(variables):
 def test_without_training_there_is_no_noise(variables):
     read = Mixture(CANDIDATES).apply(variables, EMBEDDED, train=False)
     params, share = variables["params"], jax.nn.softmax(variables["params"]["alpha"])
-    expected = sum(
+    expected = params["factor"] * sum(
         share[:, number, None] * np.tanh(EMBEDDED[..., :dim] @ params[f"candidate_{dim}"])
         for number, dim in enumerate(CANDIDATES)
     )

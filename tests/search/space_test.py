@@ -68,6 +68,18 @@ def test_rules_become_candidates_of_every_mask_and_limit_that_go_together():
     assert len(found) == len(set(expected))
 
 
+def test_dimensions_of_an_earlier_search_are_lowered_in_proportion_to_what_the_limit_pays():
+    dims = np.array([8, 16, 4])
+    assert SearchSpace(ONE, 16).near(dims).tolist() == [[8, 16, 4]]
+    assert SearchSpace(ONE, 8).near(dims).tolist() == [[8, 8, 4]]  # No wider than tables are now.
+    found = SearchSpace(ONE, 16, 600).near(dims)
+    assert found.tolist() == [[4, 9, 2]] and SearchSpace(ONE, 16, 600).parameters(found) == 570
+    assert SearchSpace(ONE, 16, 150).near(dims).tolist() == [[1, 1, 1]]
+    # Of two masks the one whose smallest table is within the limit.
+    assert SearchSpace(TWO, 16, 120).near(dims).tolist() == [[4, 8, 2, 2]]
+    assert SearchSpace(TWO, 16).near(dims).tolist() == [[8, 16, 4, 1], [8, 16, 4, 2]]
+
+
 def test_rules_that_agree_are_one_candidate():
     assert SearchSpace(ONE, 16).rule_candidates((None,)).tolist() == [[16, 16, 16]]
     assert len(SearchSpace(ONE, 16).rule_candidates((600,))) <= len(DIMENSION_RULES)
