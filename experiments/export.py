@@ -99,6 +99,7 @@ def main() -> None:
     # Its files are where they were, whatever the current folder.
     where = Workdir(workdir).data_flags()
     project_flags.adopt({"multi": [], **summary["flags"], **where})
+    limit = _limit(summary["flags"].get("max_bundle_bytes"))
     run = runs.open_run()
     phase = _phase(phases_of(run.settings))
     result = run.workdir.require(phase, "export")
@@ -137,7 +138,7 @@ def main() -> None:
     )
     chosen = exported.chosen(
         storage=project_flags.STORAGE.value,
-        max_bytes=project_flags.MAX_BUNDLE_BYTES.value,
+        max_bytes=limit,
         max_drop=project_flags.MAX_AUC_DROP.value,
         platforms=_platforms(),
     )
@@ -168,7 +169,6 @@ def main() -> None:
             platforms=_platforms(),
         )
         disk = sum(file.stat().st_size for file in folder.iterdir())
-        limit = project_flags.MAX_BUNDLE_BYTES.value
         if limit is not None and disk > limit:
             raise InputError(f"the bundle has {disk:,} bytes, more than --max_bundle_bytes={limit}")
     run.progress.say(
@@ -187,6 +187,20 @@ def main() -> None:
     if project_flags.SAMPLE.value:
         rows = _write_sample(run, in_file_system(project_flags.SAMPLE.value, "--sample"))
         run.progress.say(f"sample  {rows:,} raw rows in {project_flags.SAMPLE.value}")
+
+
+def _limit(planned: int | None) -> int | None:
+    """Bytes that the folder may have: those asked for here, or of the last phase those of the run.
+
+    The run itself is opened with what it was planned for.
+    """
+    flag = project_flags.MAX_BUNDLE_BYTES
+    if flag.present:
+        limit = flag.value
+    else:
+        limit = None if project_flags.PHASE.value else planned
+    project_flags.plan_for(planned)
+    return limit
 
 
 def _write_as(target: Target) -> None:

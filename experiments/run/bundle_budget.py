@@ -55,8 +55,8 @@ def choose(
             least = min(finest, bytes_of(candidates[-1]))
             raise InputError(
                 f"--max_bundle_bytes={max_bytes:,} cannot be kept: what this model keeps takes "
-                f"{least:,} bytes in the fewest bits; raise it, or train with fewer rows "
-                "(--row_keep) or dimensions (--max_table_bytes), or a smaller --mlp_dims"
+                f"{least:,} bytes in the fewest bits; raise it, or give it to a run, "
+                "which chooses rows and dimensions by it, or take a smaller --mlp_dims"
             )
     storage = candidates[number]
     after = auc_of(storage)

@@ -17,7 +17,14 @@ from etils.epath import Path
 from experiments.run import processes
 from experiments.run.progress import clock
 from experiments.run.search_phase import chosen, picked
-from experiments.run.search_setup import Masks, masks_of, rule_names, space_of, supernet_of
+from experiments.run.search_setup import (
+    Masks,
+    limit_of,
+    masks_of,
+    rule_names,
+    space_of,
+    supernet_of,
+)
 from experiments.run.trained import Run, Trained
 from experiments.run.training_phases import retrain_as
 from experiments.run.workdir import write_json
@@ -48,16 +55,16 @@ def winner_of(run: Run, wanted_by: str) -> Trained:
 
 
 def short_list(run: Run, winner: Trained) -> tuple[list[Finalist], int]:
-    """The winner, then the simple rules over the winner's rows; and the parameters of each at most.
+    """The winner, then the simple rules over the winner's rows; and what each may cost at most.
 
     The rules have the budget of the search; without one, or where a table of a front was picked,
     the size of the winner's table. Those that come to the same dimensions are one finalist.
     """
     rows = winner.rows if run.settings.model.prunes_rows else None
     masks = Masks((rows,), (None,))
-    limit = run.settings.search_options.limit
+    limit = limit_of(run)
     if limit is None or run.settings.pick != "best":
-        limit = int(space_of(run, masks, None).parameters(winner.dims))
+        limit = int(space_of(run, masks, None).cost(winner.dims))
     found = {winner.dims.tobytes(): Finalist("search", (), winner)}
     for rule, candidates in rule_names(space_of(run, masks, limit), limit):
         dims = candidates[0]

@@ -290,8 +290,9 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, fr
 flags.DEFINE_string(
     "search",
     _OPTIONS.search,
-    "paper (no budget), budget, pareto (a front of AUC against size), random, or a simple rule: "
-    "uniform, log_v, inverse_log_v, corner. auto: budget where there is one, else paper.",
+    "paper (no budget), budget, pareto (AUC against bytes of the bundle, or of the table where "
+    "that is limited or padded), random, or a simple rule: uniform, log_v, inverse_log_v, corner. "
+    "auto: budget where there is one, else paper.",
 )
 flags.DEFINE_integer(
     "pad_dims_to",
@@ -371,7 +372,8 @@ MAX_AUC_DROP = flags.DEFINE_float(
 MAX_BUNDLE_BYTES = flags.DEFINE_integer(
     "max_bundle_bytes",
     None,
-    "export: bytes of the whole folder at most, by fewer bits where they do least harm.",
+    "Bytes of the bundle's whole folder at most: a run chooses rows and dimensions that fit, with "
+    "4 bits a number; export keeps to it exactly, by fewer bits where they do least harm.",
 )
 PHASE = flags.DEFINE_string(
     "phase",
@@ -467,7 +469,7 @@ def settings() -> Settings:
         profile_steps=PROFILE_STEPS.value,
         deterministic=DETERMINISTIC.value,
         tensorboard=TENSORBOARD.value,
-        search_options=options or _OPTIONS,
+        search_options=options or SearchOptions(max_bundle_bytes=MAX_BUNDLE_BYTES.value),
         pick=PICK.value,
         finalists=FINALISTS.value,
         verify_seeds=VERIFY_SEEDS.value,
@@ -554,6 +556,11 @@ def adopt(recorded: Mapping[str, Any]) -> None:
         if name in flags.FLAGS and not flags.FLAGS[name].present:
             is_list = isinstance(value, list)
             flags.FLAGS[name].value = [str(part) for part in value] if is_list else value
+
+
+def plan_for(max_bundle_bytes: int | None) -> None:
+    """What a run was planned for, whatever an export of it is told to keep to."""
+    flags.FLAGS["max_bundle_bytes"].value = max_bundle_bytes
 
 
 def given(recorded: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import matplotlib.figure
 import numpy as np
 from etils.epath import Path
 
-from experiments.run.pick import Point
+from experiments.run.pick import Point, size_of
 from experiments.run.search_setup import Masks
 from experiments.run.workdir import write_json, write_text
 from optembed_jax.fields import Fields
@@ -18,6 +18,7 @@ from optembed_jax.search.loop import Population
 from optembed_jax.search.pareto import knee
 from optembed_jax.search.searchers import objectives
 from optembed_jax.search.space import SearchSpace
+from optembed_jax.serving.planned_bytes import STORAGE, BundleCost
 
 
 def points(
@@ -26,6 +27,7 @@ def points(
     fields: Fields,
     found: Population,
     judged: Mapping[str, np.ndarray],
+    cost: BundleCost | None = None,
 ) -> list[Point]:
     """Candidates as records, in their order; ``index`` is the place in it.
 
@@ -36,8 +38,10 @@ def points(
       found: the candidates.
       judged: float ``[K]`` each: what the supernet says of them, ``val_auc`` and, where it was
         searched for, ``val_logloss``.
+      cost: of a bundle, where those were searched for; adds ``bundle_bytes``.
     """
     sizes, numbers = space.parameters(found.dims), space.mask(found.dims)
+    paid = space.cost(found.dims).tolist()
     knee_at = knee(objectives(space, found.dims, found.fitness))
     beside = space.rows[numbers].sum(axis=1)
     return [
@@ -46,6 +50,7 @@ def points(
             **{name: float(values[index]) for name, values in judged.items()},
             "table_parameters": int(sizes[index]),
             "table_bytes": BYTES_PER_PARAMETER * int(sizes[index]),
+            **({} if cost is None else {"bundle_bytes": cost.told(paid[index])}),
             "rows": int(beside[index]),
             "mask": int(numbers[index]),
             "keep_rate": masks.keep_rates[numbers[index]],
@@ -74,7 +79,9 @@ def _picture(front: Sequence[Point], rules: Sequence[Point]) -> str:
     judged, name = ("val_logloss", "logloss") if "val_logloss" in front[0] else ("val_auc", "AUC")
     figure = matplotlib.figure.Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot(
-        xlabel="table, bytes (float32)",
+        xlabel=f"bundle, bytes (rows {STORAGE}, estimated)"
+        if size_of(front[0]) == "bundle_bytes"
+        else "table, bytes (float32)",
         ylabel=f"validation {name} of the supernet",
         xscale="log",
     )
@@ -83,7 +90,7 @@ def _picture(front: Sequence[Point], rules: Sequence[Point]) -> str:
         _draw(axes, of_rule, judged, "x", label=rule)
     _draw(axes, front, judged, "o-", label="front", color="black", markersize=3)
     at = next(point for point in front if point["knee"])
-    axes.annotate("knee", (at["table_bytes"], at[judged]), (8, -14), textcoords="offset points")
+    axes.annotate("knee", (at[size_of(at)], at[judged]), (8, -14), textcoords="offset points")
     axes.legend()
     axes.grid(alpha=0.3)
     file = io.BytesIO()
@@ -92,7 +99,7 @@ def _picture(front: Sequence[Point], rules: Sequence[Point]) -> str:
 
 
 def _draw(axes: Any, some: Sequence[Point], judged: str, style: str, **options: Any) -> None:
-    sizes, values = [p["table_bytes"] for p in some], [p[judged] for p in some]
+    sizes, values = [p[size_of(p)] for p in some], [p[judged] for p in some]
     axes.plot(sizes, values, style, **options)
 
 
@@ -100,13 +107,15 @@ def table(front: Sequence[Point], most: int = 12) -> str:
     """Some lines of the front, the smallest table first; the ends and the knee are among them."""
     shown = set(np.linspace(0, len(front) - 1, min(most, len(front))).round().astype(int).tolist())
     has_logloss = "val_logloss" in front[0]
-    head = f"{'pick':>5} {'table bytes':>14} {'parameters':>12} {'rows':>10} {'val AUC':>9}"
+    size = size_of(front[0])
+    of = size.replace("_", " ")
+    head = f"{'pick':>5} {of:>14} {'parameters':>12} {'rows':>10} {'val AUC':>9}"
     lines = [head + (f" {'logloss':>9}" if has_logloss else "")]
     for point in front:
         if point["index"] in shown or point["knee"]:
             logloss = f" {point['val_logloss']:>9.4f}" if has_logloss else ""
             lines.append(
-                f"{point['index']:>5} {point['table_bytes']:>14,} {point['table_parameters']:>12,} "
+                f"{point['index']:>5} {point[size]:>14,} {point['table_parameters']:>12,} "
                 f"{point['rows']:>10,} {point['val_auc']:>9.4f}{logloss}"
                 f"{'  knee' if point['knee'] else ''}"
             )

@@ -72,7 +72,8 @@ def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
     loop |= NO_WARM_START if settings.warm is None else settings.warm.as_flags()
     if phase == "search":
         options = dataclasses.asdict(settings.search_options)
-        return {**dataclasses.asdict(settings.search), **options, "seed": settings.seed}
+        begun = {name: loop[name] for name in NO_WARM_START}
+        return {**dataclasses.asdict(settings.search), **options, **begun, "seed": settings.seed}
     if phase in ("retrain", "verify"):
         retrain = dataclasses.asdict(settings.retrain)
         wish: dict[str, Any] = {"finalists": settings.has_finalists, "method": settings.method}

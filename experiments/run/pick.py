@@ -31,12 +31,19 @@ def pick(front: Sequence[Point], wish: str) -> Point:
             raise InputError(f"--pick={wish}: the front has points 0 to {len(front) - 1}")
         return front[int(wish)]
     size = _size(wish)
-    fitting = [point for point in front if point["table_bytes"] <= size]
+    of = size_of(front[0])
+    fitting = [point for point in front if point[of] <= size]
     if not fitting:
         raise InputError(
-            f"--pick={wish}: the smallest table of the front has {front[0]['table_bytes']:,} bytes"
+            f"--pick={wish}: the smallest {of.removesuffix('_bytes')} of the front has "
+            f"{front[0][of]:,} bytes"
         )
     return fitting[-1]
+
+
+def size_of(point: Point) -> str:
+    """What the size of a point is: that of the bundle where the search counted those."""
+    return "bundle_bytes" if "bundle_bytes" in point else "table_bytes"
 
 
 def check_pick(wish: str) -> None:

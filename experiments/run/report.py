@@ -33,6 +33,7 @@ def summarise(
             **dataclasses.asdict(settings.train),
             **dataclasses.asdict(settings.search),
             **(dataclasses.asdict(settings.search_options) if settings.model.searches_dims else {}),
+            "max_bundle_bytes": settings.search_options.max_bundle_bytes,
             "batch_size": settings.batch_size,
             "epochs": settings.epochs,
             "patience": settings.patience,
@@ -215,9 +216,13 @@ def findings(summary: dict[str, Any]) -> list[str]:
     if "verify" in summary:
         result = summary["verify"]
         seeds = len(result["seeds"])
+        if "budget_bundle_bytes" in result:
+            budget = f"{result['budget_bundle_bytes']:,} bytes of the bundle"
+        else:
+            budget = f"{result['budget_parameters']:,} table parameters"
         found.append(
             f"verdict over {seeds} seed{'s' if seeds > 1 else ''} (test AUC, at most "
-            f"{result['budget_parameters']:,} table parameters): {result['verdict']}"
+            f"{budget}): {result['verdict']}"
         )
     warnings = [
         f"warning: {phase}: {warning}"

@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable
 
 from experiments.run import deterministic, flags, processes, report, report_page
+from experiments.run.bundle_plan import planned
 from experiments.run.choose_phase import limit_of
 from experiments.run.phases import phase_flags, phases_asked, run_phase
 from experiments.run.progress import DataProgress, Progress
@@ -49,6 +50,7 @@ def open_run() -> Run:
     for line in prepared.left_out():
         progress.say(f"note: {line}")
     workdir.check_data(settings.dataset, prepared.fingerprint, prepared.options)
+    settings, bundle_cost = planned(settings, prepared)
     warm = None
     if settings.warm is not None:
         warm = open_warm_start(settings.warm, settings, prepared, workdir.path)
@@ -76,7 +78,7 @@ def open_run() -> Run:
             f"note: {changed} has changed since it was prepared; this run goes on with what it was "
             f"begun with, in {prepared.path}, and another --workdir takes the new content"
         )
-    return Run(settings, prepared, workdir, progress, warm)
+    return Run(settings, prepared, workdir, progress, warm, bundle_cost)
 
 
 def phase_main(phase: str) -> Callable[[], None]:

@@ -22,6 +22,8 @@ class SearchOptions:
         is one, else ``paper``.
       max_table_parameters: of the final table, over the rows kept; None does not bound them.
       max_table_bytes: the same in bytes of float32; the smaller one holds.
+      max_bundle_bytes: of the whole folder that is served, as ``planned_bytes`` counts it, in
+        place of a table; None does not bound them.
       pad_dims_to: dimensions are paid for as multiples of it.
       pad_for: rows and dimensions are paid for as the SparseCores of these chips store them, such
         as ``v5p-256``; None: as they are.
@@ -36,6 +38,7 @@ class SearchOptions:
     search: str = "auto"
     max_table_parameters: int | None = None
     max_table_bytes: int | None = None
+    max_bundle_bytes: int | None = None
     pad_dims_to: int = 1
     pad_for: str | None = None
     fitness: str = "auc"
@@ -46,7 +49,7 @@ class SearchOptions:
             raise InputError(f"search must be one of {', '.join(STRATEGIES)}, not {self.search!r}")
         if self.fitness not in MEASURES:
             raise InputError(f"fitness must be one of {', '.join(MEASURES)}, not {self.fitness!r}")
-        for name in ("max_table_parameters", "max_table_bytes"):
+        for name in ("max_table_parameters", "max_table_bytes", "max_bundle_bytes"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, not {value}")
@@ -66,11 +69,17 @@ class SearchOptions:
         if len(set(self.keep_rates)) < len(self.keep_rates):
             raise InputError("keep_rates must differ")
         needs_budget = self.search == "budget" or self.search in DIMENSION_RULES
-        if needs_budget and self.limit is None:
+        if needs_budget and not self.has_budget:
             raise InputError(
-                f"search={self.search} needs a budget: max_table_parameters or max_table_bytes"
+                f"search={self.search} needs a budget: max_table_parameters, max_table_bytes or "
+                "max_bundle_bytes"
             )
-        if self.search == "paper" and (self.limit is not None or self.keep_rates):
+        if self.max_bundle_bytes is not None and self._counts_tables:
+            raise InputError(
+                "max_bundle_bytes bounds the bundle, which holds no padded table; leave out "
+                "max_table_bytes, max_table_parameters, pad_dims_to and pad_for, or it"
+            )
+        if self.search == "paper" and (self.has_budget or self.keep_rates):
             raise InputError(
                 "search=paper knows neither budget nor keep_rates; use search=budget or pareto"
             )
@@ -95,11 +104,25 @@ class SearchOptions:
         """``search``, decided."""
         if self.search != "auto":
             return self.search
-        return "paper" if self.limit is None else "budget"
+        return "budget" if self.has_budget else "paper"
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether there is a limit of any kind."""
+        return self.limit is not None or self.max_bundle_bytes is not None
+
+    @property
+    def draws_bundles(self) -> bool:
+        """Whether a front is of bundles, and not of tables."""
+        return self.strategy == "pareto" and not self._counts_tables
+
+    @property
+    def _counts_tables(self) -> bool:
+        return self.limit is not None or self.pad_dims_to != 1 or self.pad_for is not None
 
     @property
     def limit(self) -> int | None:
-        """Parameters that the table may have; None without a budget."""
+        """Parameters that the table may have; None without a budget of the table."""
         limits = []
         if self.max_table_parameters is not None:
             limits.append(self.max_table_parameters)

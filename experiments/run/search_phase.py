@@ -13,6 +13,7 @@ from experiments.run.progress import clock
 from experiments.run.search_setup import (
     Masks,
     fitness_of,
+    limit_of,
     masks_of,
     rule_names,
     searcher_of,
@@ -35,9 +36,10 @@ def search(run: Run, folder: Path) -> dict[str, Any]:
     settings, fields, options = run.settings, run.prepared.fields, run.settings.search_options
     supernet = supernet_of(run)
     masks = masks_of(run, supernet)
-    space = space_of(run, masks, options.limit)
+    space = space_of(run, masks, limit_of(run))
     fitness = fitness_of(run, supernet, masks, space, options.fitness)
-    searcher, config, merit = searcher_of(options, settings.search, space)
+    earlier = None if run.warm is None else run.warm.dims()
+    searcher, config, merit = searcher_of(options, settings.search, space, earlier)
     state = _begin_or_resume(run, folder, space)
     key, started, before = key_of(run, "search"), time.monotonic(), len(state.history)
     for after in evolve(key, searcher, fitness, state, config, merit):
@@ -55,6 +57,8 @@ def search(run: Run, folder: Path) -> dict[str, Any]:
         "evaluations": state.history[-1].evaluations,
         "history": [_generation_record(g, space, options.fitness) for g in state.history],
     }
+    if earlier is not None and options.strategy in ("budget", "pareto"):
+        record["warm_start"] = dict(zip(fields.names, earlier.tolist(), strict=True))
 
     by_logloss = options.fitness == "logloss"
     in_auc = fitness_of(run, supernet, masks, space, "auc") if by_logloss else fitness
@@ -63,7 +67,7 @@ def search(run: Run, folder: Path) -> dict[str, Any]:
         judged = {"val_auc": found.fitness}
         if by_logloss:
             judged = {"val_auc": in_auc(found.dims), "val_logloss": -found.fitness}
-        return front.points(space, masks, fields, found, judged)
+        return front.points(space, masks, fields, found, judged, run.bundle_cost)
 
     winner = Population(state.population.dims[:1], state.population.fitness[:1])
     if options.strategy == "pareto":
@@ -80,7 +84,7 @@ def search(run: Run, folder: Path) -> dict[str, Any]:
     best = as_points(winner)[-1]
     trained = chosen(supernet, masks, best, fields)
     return {
-        **{name: best[name] for name in ("val_auc", "val_logloss") if name in best},
+        **{name: best[name] for name in ("val_auc", "val_logloss", "bundle_bytes") if name in best},
         **counts(run, settings.model, trained),
         **{name: best[name] for name in ("dims", "keep_rate", "mask")},
         **record,

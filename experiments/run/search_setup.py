@@ -9,7 +9,7 @@ import numpy as np
 from experiments.run.search_options import SearchOptions
 from experiments.run.trained import Run, Trained, cut_to, load_trained
 from optembed_jax.devices.choice import choose
-from optembed_jax.errors import InputError
+from optembed_jax.errors import BudgetError, InputError
 from optembed_jax.fields import Fields
 from optembed_jax.fitness.candidate_devices import over_devices, rows_read
 from optembed_jax.fitness.masked import over_masks
@@ -82,7 +82,11 @@ def _margins(model: ModelConfig, supernet: Trained, fields: Fields) -> np.ndarra
 def space_of(run: Run, masks: Masks, limit: int | None) -> SearchSpace:
     """Dimensions, and masks where there are several; a vector that pruned ids read counts.
 
-    Rows count as the hardware stores them that the search is for.
+    Rows count as the hardware stores them that the search is for; or as a bundle has them, where
+    those are counted.
+
+    Raises:
+      BudgetError: the limit is below the smallest bundle.
     """
     model, fields = run.settings.model, run.prepared.fields
     options = run.settings.search_options
@@ -91,12 +95,39 @@ def space_of(run: Run, masks: Masks, limit: int | None) -> SearchSpace:
         np.array(fields.sizes, np.int64) if mask is None else fields.rows_per_field(mask)
         for mask in masks.rows
     ]
+    cost = run.bundle_cost
+    if cost is not None:
+        counted = np.stack(rows) + beside
+        left = [cost.beside(of_mask) for of_mask in counted]
+        if limit is not None:
+            least = min(
+                own + int((of_mask + cost.per_dim).sum())
+                for own, of_mask in zip(left, counted, strict=True)
+            )
+            if limit < least:
+                wanted = options.max_bundle_bytes or cost.told(limit)
+                raise BudgetError(
+                    f"--max_bundle_bytes={wanted:,} cannot be kept: with one column for each field "
+                    f"the rows that are kept take about {cost.told(least):,} bytes; raise it, or "
+                    "keep fewer rows (--row_keep, --keep_rates)"
+                )
+        return SearchSpace(
+            counted, model.latent_dim, limit, per_dim=cost.per_dim, beside=tuple(left)
+        )
     return SearchSpace(
         budget.padded(np.stack(rows) + beside, options.rows_multiple),
         model.latent_dim,
         limit,
         options.dims_multiple,
     )
+
+
+def limit_of(run: Run) -> int | None:
+    """What a candidate of the run's search may cost; None does not bound it."""
+    options = run.settings.search_options
+    if options.max_bundle_bytes is None or run.bundle_cost is None:
+        return options.limit
+    return run.bundle_cost.limit(options.max_bundle_bytes)
 
 
 def fitness_of(
@@ -145,22 +176,35 @@ def fitness_of(
 
 
 def searcher_of(
-    options: SearchOptions, config: SearchConfig, space: SearchSpace
+    options: SearchOptions,
+    config: SearchConfig,
+    space: SearchSpace,
+    before: np.ndarray | None = None,
 ) -> tuple[Searcher, SearchConfig, Merit]:
-    """Who searches, how long, and what early stopping goes by."""
+    """Who searches, how long, and what early stopping goes by.
+
+    Dimensions int ``[F]`` that were chosen ``before``, on an earlier log, are where an evolution
+    starts, beside the simple rules.
+    """
     strategy = options.strategy
+    start = np.zeros((0, len(space.limits)), np.int32) if before is None else space.near(before)
+
+    def with_rules(limits: tuple[int | None, ...]) -> np.ndarray:
+        every = np.concatenate([start, space.rule_candidates(limits)])
+        return every[np.sort(np.unique(every, axis=0, return_index=True)[1])]
+
     if strategy == "paper":
         nobody = np.zeros((0, len(space.limits)), np.int32)
         endless = dataclasses.replace(config, search_patience=0)
         return Evolution(space, config, nobody, halving=False), endless, best_fitness
     if strategy == "budget":
-        seeds = space.rule_candidates((space.limit,))
+        seeds = with_rules((space.limit,))
         return SurrogateAssistedEvolution(space, config, seeds), config, best_fitness
     if strategy == "random":
         return RandomSearch(space, config), config, best_fitness
     if strategy == "pareto":
         sizes = tuple(int(share * space.size_range[1]) for share in FRONT_SHARES)
-        front = ParetoEvolution(space, config, space.rule_candidates(sizes))
+        front = ParetoEvolution(space, config, with_rules(sizes))
         return front, config, front.merit
     rule = space.rule_candidates((space.limit,), (strategy,))
     return GivenCandidates(rule), config, best_fitness
@@ -174,16 +218,20 @@ def check_budget(model: ModelConfig, options: SearchOptions, fields: Fields) -> 
     """
     if not model.searches_dims or options.limit is None:
         return
-    if options.keep_rates and model.prunes_rows:
-        count = max(1, round(min(options.keep_rates) * fields.num_features))
-    elif model.learns_thresholds:
+    if model.learns_thresholds and not options.keep_rates:
         return
-    else:
-        count = rows_in_budget(model, fields)
+    count = least_rows(model, options, fields)
     # Which rows is not known yet, and need not be: with one dimension each, only their number. Of
     # every field at least one block of them is paid for.
     count = max(count, fields.num_fields * options.rows_multiple)
     budget.check_limit(np.array([count]), options.limit, options.dims_multiple)
+
+
+def least_rows(model: ModelConfig, options: SearchOptions, fields: Fields) -> int:
+    """Rows of the smallest mask that a search may choose, where thresholds do not say which."""
+    if options.keep_rates and model.prunes_rows:
+        return max(1, round(min(options.keep_rates) * fields.num_features))
+    return rows_in_budget(model, fields)
 
 
 def rule_names(space: SearchSpace, limit: int) -> list[tuple[str, np.ndarray]]:

@@ -19,6 +19,7 @@ from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.parameter_count import count_parameters
 from optembed_jax.rivals.registry import rival_of
 from optembed_jax.serving.kept_table import KeptTable, RowsAndDims
+from optembed_jax.serving.planned_bytes import BundleCost
 from optembed_jax.storage import array_file, saved_state
 from optembed_jax.table import stand_in
 from optembed_jax.table.score import kept_by_frequency
@@ -48,6 +49,7 @@ class Run:
       workdir: where results are kept.
       progress: tells a person how far it is.
       warm: the ``WarmStart`` that it begins with; None begins from nothing.
+      bundle_cost: what a bundle takes, where the search counts that; None counts tables.
     """
 
     settings: Settings
@@ -55,6 +57,7 @@ class Run:
     workdir: Workdir
     progress: Progress
     warm: Any = None
+    bundle_cost: BundleCost | None = None
 
 
 @dataclasses.dataclass(frozen=True)

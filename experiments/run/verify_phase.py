@@ -21,7 +21,7 @@ def verify(run: Run, folder: Path) -> dict[str, Any]:
     seeds = [run.settings.seed + 1 + number for number in range(run.settings.verify_seeds)]
     record: dict[str, Any] = {
         "rule": rule,
-        "budget_parameters": limit,
+        **_budget(run, limit),
         "rule_val_auc": rule_auc,
         "rule_dims": dict(
             zip(run.prepared.fields.names, opponent.model.dims.tolist(), strict=True)
@@ -46,6 +46,13 @@ def verify(run: Run, folder: Path) -> dict[str, Any]:
         "half_width": difference.half_width,
         "verdict": verdict,
     }
+
+
+def _budget(run: Run, limit: int) -> dict[str, int]:
+    """What each finalist may cost, in the unit that the run counts in."""
+    if run.bundle_cost is None:
+        return {"budget_parameters": limit}
+    return {"budget_bundle_bytes": run.bundle_cost.told(limit)}
 
 
 def _best_rule(run: Run, folder: Path, finalists: list[Finalist]) -> tuple[Finalist, float]:

@@ -174,6 +174,11 @@ class WarmStart:
             rows = keep_best(order, min(budget, fields.num_features))
         return Trained(None, None, rows, trained.dims)  # type: ignore[arg-type]
 
+    def dims(self) -> np.ndarray | None:
+        """The dimensions int32 ``[F]`` of the earlier retrained model; None if there is none."""
+        is_there = (self.path / "retrain" / "result.json").exists()
+        return self._trained("retrain").dims if is_there else None
+
     def _trained(self, phase: str) -> Trained:
         model, fields = model_of(phase, self.model), self.before.fields
         params, batch_stats = jax.eval_shape(

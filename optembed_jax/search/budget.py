@@ -60,7 +60,7 @@ def check_limit(rows: np.ndarray, limit: int, multiple: int = 1) -> None:
 
 
 def repair(
-    key: jax.Array, dims: np.ndarray, rows: np.ndarray, limit: int, multiple: int = 1
+    key: jax.Array, dims: np.ndarray, rows: np.ndarray, limit: int | np.ndarray, multiple: int = 1
 ) -> np.ndarray:
     """Lower the dimensions of candidates until they fit, one step of one field at a time.
 
@@ -72,7 +72,7 @@ def repair(
       key: PRNG key.
       dims: int32 ``[C, F]``, each at least 1.
       rows: int ``[C, F]``, rows kept; every smallest table must fit.
-      limit: parameters.
+      limit: parameters, of all or int ``[C]``.
       multiple: dimensions are rounded up to a multiple of it; they are lowered to multiples.
 
     Returns:
@@ -80,14 +80,15 @@ def repair(
     """
     rng = generator(key)
     dims, rows = np.array(dims, np.int32), np.asarray(rows, np.int64)
-    over = np.flatnonzero(table_parameters(rows, dims, multiple) > limit)
+    limits = np.broadcast_to(np.asarray(limit), len(dims))
+    over = np.flatnonzero(table_parameters(rows, dims, multiple) > limits)
     while len(over):
         could_give = rows[over] * (padded(dims[over], multiple) - multiple)
         reach = np.cumsum(could_give, axis=1)
         drawn = rng.random(len(over)) * reach[:, -1]
         field = (reach <= drawn[:, None]).sum(axis=1)
         dims[over, field] = padded(dims[over, field], multiple) - multiple
-        over = over[table_parameters(rows[over], dims[over], multiple) > limit]
+        over = over[table_parameters(rows[over], dims[over], multiple) > limits[over]]
     return dims
 
 

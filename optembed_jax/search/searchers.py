@@ -132,8 +132,8 @@ class ParetoEvolution:
 
 
 def objectives(space: SearchSpace, candidates: np.ndarray, fitness: np.ndarray) -> np.ndarray:
-    """What is to be small, float64 ``[C, 2]``: the fitness negated, and the log of the size."""
-    size = np.maximum(space.parameters(candidates), 1)
+    """What is to be small, float64 ``[C, 2]``: the fitness negated, and the log of the cost."""
+    size = np.maximum(space.cost(candidates), 1)
     return np.stack([-np.asarray(fitness, np.float64), np.log(size)], axis=1)
 
 
@@ -147,7 +147,7 @@ def front(space: SearchSpace, candidates: np.ndarray, fitness: np.ndarray) -> Po
     """
     scored = ~np.isnan(fitness)
     candidates, fitness = candidates[scored], fitness[scored]
-    order = np.lexsort((*candidates.T[::-1], -fitness, space.parameters(candidates)))
+    order = np.lexsort((*candidates.T[::-1], -fitness, space.cost(candidates)))
     best_before = np.maximum.accumulate(np.concatenate([[-np.inf], fitness[order][:-1]]))
     kept = order[fitness[order] > best_before]
     return Population(candidates[kept], fitness[kept])

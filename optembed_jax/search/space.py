@@ -24,8 +24,10 @@ class SearchSpace:
       rows: int64 ``[M, F]``, rows that each of ``M`` masks keeps, and where pruned ids read a
         vector that counts, one more per field; as they are paid for, padded where they are.
       max_dim: ``D``.
-      limit: parameters that a table may have, or None.
+      limit: what a candidate may cost at most, or None.
       multiple: dimensions are paid for as multiples of it.
+      per_dim: parameters that a dimension costs beside those of its rows: of the network.
+      beside: what each mask costs beside its dimensions, in parameters, ``M``; empty: nothing.
 
     Raises:
       InputError: the limit is below the smallest table of every mask.
@@ -35,6 +37,8 @@ class SearchSpace:
     max_dim: int
     limit: int | None = None
     multiple: int = 1
+    per_dim: int = 0
+    beside: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.rows.ndim != 2 or not self.rows.size:
@@ -42,9 +46,9 @@ class SearchSpace:
         if self.multiple < 1:
             raise InputError(f"dimensions cannot be padded to a multiple of {self.multiple}")
         if self.limit is not None:
-            budget.check_limit(
-                self.rows[np.argmin(self.rows.sum(axis=1))], self.limit, self.multiple
-            )
+            least = int(np.argmin(self._least))
+            left = self.limit - int(self._beside[least])
+            budget.check_limit(self._paid[least], left, self.multiple)
 
     @property
     def num_fields(self) -> int:
@@ -73,16 +77,37 @@ class SearchSpace:
             self.rows[self.mask(candidates)], self.dims(candidates), self.multiple
         )
 
+    def cost(self, candidates: np.ndarray) -> np.ndarray:
+        """What the limit bounds, int64 ``[...]``, of candidates ``[..., G]``: the parameters of the
+        table, and of whatever else is paid for.
+        """
+        mask = self.mask(candidates)
+        return self._beside[mask] + budget.table_parameters(
+            self._paid[mask], self.dims(candidates), self.multiple
+        )
+
+    @functools.cached_property
+    def _paid(self) -> np.ndarray:
+        """What a dimension of each field costs, int64 ``[M, F]``."""
+        return np.asarray(self.rows, np.int64) + self.per_dim
+
+    @functools.cached_property
+    def _beside(self) -> np.ndarray:
+        """What each mask costs beside its dimensions, int64 ``[M]``."""
+        return np.array(self.beside or (0,) * len(self.rows), np.int64)
+
     @functools.cached_property
     def _least(self) -> np.ndarray:
-        """Parameters of each mask's smallest table, int64 ``[M]``."""
-        return budget.table_parameters(self.rows, np.ones_like(self.rows), self.multiple)
+        """The least cost of each mask, int64 ``[M]``."""
+        ones = np.ones_like(self.rows)
+        return self._beside + budget.table_parameters(self._paid, ones, self.multiple)
 
     @functools.cached_property
     def size_range(self) -> tuple[int, int]:
-        """Parameters of the smallest table, and of the largest within the limit."""
+        """The least cost, and the largest within the limit."""
         full = np.full_like(self.rows, self.max_dim)
-        most = int(budget.table_parameters(self.rows, full, self.multiple).max())
+        table = budget.table_parameters(self._paid, full, self.multiple)
+        most = int((self._beside + table).max())
         return int(self._least.min()), most if self.limit is None else min(most, self.limit)
 
     def repair(self, key: jax.Array, candidates: np.ndarray) -> np.ndarray:
@@ -96,8 +121,9 @@ class SearchSpace:
         if len(self.rows) > 1:
             hopeless = self._least[self.mask(candidates)] > self.limit
             candidates[hopeless, -1] = np.argmin(self._least) + 1
-        rows = self.rows[self.mask(candidates)]
-        lowered = budget.repair(key, self.dims(candidates), rows, self.limit, self.multiple)
+        mask = self.mask(candidates)
+        left = self.limit - self._beside[mask]
+        lowered = budget.repair(key, self.dims(candidates), self._paid[mask], left, self.multiple)
         candidates[:, : self.num_fields] = lowered
         return candidates
 
@@ -118,13 +144,35 @@ class SearchSpace:
           of_masks: float64 ``[M]``, what each mask is worth.
         """
         found = []
-        for mask, rows in enumerate(self.rows):
+        for mask, rows in enumerate(self._paid):
             if self.limit is None or self._least[mask] <= self.limit:
-                dims = budget.best_dims(of_dims, rows, self.limit, self.multiple)
+                left = None if self.limit is None else self.limit - int(self._beside[mask])
+                dims = budget.best_dims(of_dims, rows, left, self.multiple)
                 total = of_dims[np.arange(self.num_fields), dims - 1].sum() + of_masks[mask]
                 found.append((float(total), mask, dims))
         _, mask, dims = max(found, key=lambda each: each[0])
         return dims if len(self.rows) == 1 else np.append(dims, mask + 1).astype(np.int32)
+
+    def near(self, dims: np.ndarray) -> np.ndarray:
+        """Candidates int32 ``[n, G]`` of given dimensions, for every mask that can meet the limit.
+
+        Where they cost more than the limit all are lowered in proportion, as little as may be.
+
+        Args:
+          dims: int ``[F]``, such as an earlier search found.
+        """
+        found = []
+        for mask, rows in enumerate(self.rows):
+            wanted = np.clip(np.asarray(dims), 1, self.max_dim)
+            for part in range(8 * self.max_dim, -1, -1):
+                own = np.maximum(wanted * part // (8 * self.max_dim), 1).astype(np.int32)
+                cost = budget.table_parameters(rows, own, self.multiple)
+                if self.limit is None or cost <= self.limit:
+                    break
+            else:
+                continue
+            found.append(own if len(self.rows) == 1 else np.append(own, mask + 1))
+        return np.array(found, np.int32).reshape(-1, len(self.limits))
 
     def rule_candidates(
         self, limits: tuple[int | None, ...], rules: tuple[str, ...] = DIMENSION_RULES
@@ -133,13 +181,14 @@ class SearchSpace:
         meet; distinct, int32 ``[n, G]``.
         """
         found = []
-        for mask, rows in enumerate(self.rows):
+        for mask, rows in enumerate(self._paid):
             gene = [] if len(self.rows) == 1 else [mask + 1]
             for limit in limits:
                 if limit is not None and limit < self._least[mask]:
                     continue
+                left = None if limit is None else limit - int(self._beside[mask])
                 found += [
-                    (*rule_dims(rule, rows, self.max_dim, limit, self.multiple).tolist(), *gene)
+                    (*rule_dims(rule, rows, self.max_dim, left, self.multiple).tolist(), *gene)
                     for rule in rules
                 ]
         return np.array(list(dict.fromkeys(found)), np.int32).reshape(-1, len(self.limits))

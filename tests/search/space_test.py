@@ -68,6 +68,18 @@ def test_rules_become_candidates_of_every_mask_and_limit_that_go_together():
     assert len(found) == len(set(expected))
 
 
+def test_dimensions_of_an_earlier_search_are_lowered_in_proportion_to_what_the_limit_pays():
+    dims = np.array([8, 16, 4])
+    assert SearchSpace(ONE, 16).near(dims).tolist() == [[8, 16, 4]]
+    assert SearchSpace(ONE, 8).near(dims).tolist() == [[8, 8, 4]]  # No wider than tables are now.
+    found = SearchSpace(ONE, 16, 600).near(dims)
+    assert found.tolist() == [[4, 9, 2]] and SearchSpace(ONE, 16, 600).parameters(found) == 570
+    assert SearchSpace(ONE, 16, 150).near(dims).tolist() == [[1, 1, 1]]
+    # Of two masks the one whose smallest table is within the limit.
+    assert SearchSpace(TWO, 16, 120).near(dims).tolist() == [[4, 8, 2, 2]]
+    assert SearchSpace(TWO, 16).near(dims).tolist() == [[8, 16, 4, 1], [8, 16, 4, 2]]
+
+
 def test_rules_that_agree_are_one_candidate():
     assert SearchSpace(ONE, 16).rule_candidates((None,)).tolist() == [[16, 16, 16]]
     assert len(SearchSpace(ONE, 16).rule_candidates((600,))) <= len(DIMENSION_RULES)
@@ -101,3 +113,23 @@ def test_the_best_candidate_is_that_of_the_best_mask_that_can_meet_the_limit(lim
         assert limit is None or space.parameters(found) <= limit
         one = SearchSpace(TWO[:1], 8)
         assert one.best(of_dims, np.zeros(1)).tolist() == (of_dims.argmax(axis=1) + 1).tolist()
+
+
+def test_a_dimension_may_cost_more_than_its_rows_and_a_mask_more_than_its_dimensions():
+    space = SearchSpace(TWO, 16, 1500, per_dim=7, beside=(400, 90))
+    candidates = space.draw(jax.random.key(2), 200)
+    dims, mask = candidates[:, :3].astype(int), candidates[:, 3] - 1
+    expected = [
+        [400, 90][m] + sum((rows + 7) * dim for rows, dim in zip(TWO[m], own, strict=True))
+        for m, own in zip(mask.tolist(), dims.tolist(), strict=True)
+    ]
+    assert space.cost(candidates).tolist() == expected
+    assert max(expected) <= 1500 and set(mask.tolist()) == {0, 1}
+    assert space.size_range[0] == min(400 + TWO[0].sum() + 21, 90 + TWO[1].sum() + 21)
+    assert space.size_range[1] == 1500
+    for found in [*space.rule_candidates((700, 1500)), space.best(np.ones((3, 16)), np.ones(2))]:
+        assert space.cost(found) <= 1500
+    # Nothing beside the table: the cost is its parameters.
+    assert (SearchSpace(TWO, 16).cost(candidates) == space.parameters(candidates)).all()
+    with pytest.raises(InputError, match="below the smallest table"):
+        SearchSpace(ONE, 16, 400 + int(ONE.sum()) + 20, per_dim=7, beside=(400,))

@@ -115,7 +115,6 @@ def _start(scratch: pathlib.Path, workers: int, at_end: contextlib.ExitStack) ->
             logging_level="ERROR",
             object_spilling_directory=str(scratch),
             _temp_dir=session,
-            _node_ip_address="127.0.0.1",  # no other machine can reach it
         )
 
 

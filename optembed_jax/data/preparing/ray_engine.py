@@ -36,6 +36,8 @@ _ATTEMPTS = 4
 _PIECE_BYTES = 2**20  # of a bucket: smaller objects cost more than they hold
 _GROUP_BYTES = 2**28  # of blocks that a task encodes together, at most
 
+_TO_CANCEL = 10  # seconds
+
 _Item = TypeVar("_Item")
 _Ref = Any  # ray.ObjectRef, which is generic in some versions only
 
@@ -165,9 +167,11 @@ class RayEngine:
                 self._cluster.wait([waiting[0]])
                 yield _told(waiting.popleft())
         finally:
-            for task in waiting:
-                with contextlib.suppress(Exception):  # the cluster may be gone by now
-                    ray.cancel(task, force=True)
+            with contextlib.suppress(Exception):  # the cluster may be gone by now
+                for task in waiting:
+                    ray.cancel(task)
+                if waiting:  # what they write goes before the folder does
+                    ray.wait(list(waiting), num_returns=len(waiting), timeout=_TO_CANCEL)
 
 
 @contextlib.contextmanager

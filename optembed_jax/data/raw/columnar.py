@@ -60,7 +60,7 @@ class ParquetSource:
                     total = parquet.metadata.num_rows
                     stored = {name.strip(): name for name in schema.names}
                     own = [stored[name] for name in self.wanted]
-                    for read in parquet.iter_batches(BLOCK_ROWS, columns=own):
+                    for read in _batches(parquet, own):
                         # By a name Parquet also finds columns whose name goes on with a point.
                         batch = read.select(own).rename_columns(list(self.wanted))
                         done = before + size * (line - 1 + batch.num_rows) // max(total, 1)
@@ -116,6 +116,16 @@ class TableSource:
     def read(self, block: Block) -> RawRows:
         """Decodes a block: every column as strings."""
         return _rows(block, block.content)
+
+
+def _batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    kinds = [parquet.schema_arrow.field(name).type for name in columns]
+    if any(is_list(kind) and pa.types.is_dictionary(kind.value_type) for kind in kinds):
+        # Of lists of such values pyarrow 26.0.1 makes no batch that reaches over row groups.
+        for group in range(parquet.num_row_groups):
+            yield from parquet.iter_batches(BLOCK_ROWS, row_groups=[group], columns=columns)
+    else:
+        yield from parquet.iter_batches(BLOCK_ROWS, columns=columns)
 
 
 def check_columns(

@@ -31,3 +31,20 @@ def test_an_engine_that_is_not_installed_is_told_with_its_extra(tmp_path, monkey
             "synthetic", options, tmp_path / "out", engine=data.EngineOptions(engine="ray")
         )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:1", "nobody answers there"),
+        ("nowhere", "there is no Ray cluster that can be used"),
+        ("ray://127.0.0.1:1", "run this on a machine of the cluster"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path, address, message):
+    pytest.importorskip("ray", reason="needs the extra ray")
+    engine = data.EngineOptions(engine="ray", engine_address=address)
+    options = data.DataOptions(synthetic_rows=200)
+    with pytest.raises(InputError, match=f"engine_address={address}: {message}"):
+        data.prepare("synthetic", options, tmp_path / "out", engine=engine)
+    assert not (tmp_path / "out").exists()

@@ -21,11 +21,12 @@ from optembed_jax.data.raw import lines, text
 from optembed_jax.errors import InputError
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")
+from optembed_jax.data.preparing import ray_cluster, ray_engine  # noqa: E402 (they import ray)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster(tmp_path_factory):
-    """Three workers, which all tests of this file share; `pythonpath` of theirs is this one."""
+def cluster():
+    """Three workers, which all tests of this file share."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
         ray.init(
@@ -34,7 +35,6 @@ def cluster(tmp_path_factory):
             include_dashboard=False,
             log_to_driver=False,
             logging_level="ERROR",
-            _node_ip_address="127.0.0.1",
         )
         yield
         ray.shutdown()
@@ -290,8 +290,6 @@ def test_what_a_killed_worker_did_is_done_again(tmp_path, table, deadly):
 def test_a_block_that_kills_every_worker_ends_it_and_nothing_is_left(
     tmp_path, table, deadly, monkeypatch
 ):
-    from optembed_jax.data.preparing import ray_engine
-
     monkeypatch.setattr(ray_engine, "_ATTEMPTS", 1)
     options = data.DataOptions(**{**as_csv(tmp_path, table), "table_file": str(tmp_path / "t.csv")})
     deadly(None)
@@ -317,3 +315,34 @@ def test_an_address_beside_a_cluster_that_this_process_has(tmp_path):
     with pytest.raises(InputError, match="connected to a Ray cluster already"):
         data.prepare("synthetic", data.DataOptions(), tmp_path / "out", engine=engine)
     assert not (tmp_path / "out").exists()
+
+
+def test_machines_have_to_have_the_same_versions(tmp_path, monkeypatch):
+    found = ray_cluster._versions()
+    monkeypatch.setattr(ray_cluster, "_versions", lambda: found | {"pyarrow": "1.2.3"})
+    message = rf"machine .* of the cluster has pyarrow {pa.__version__}, and this one 1.2.3"
+    with pytest.raises(InputError, match=message):
+        data.prepare("synthetic", data.DataOptions(), tmp_path / "out", engine=on_ray(1))
+    assert not (tmp_path / "out").exists()
+
+
+def test_machines_have_to_see_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(pathlib.Path, "touch", lambda self: None)
+    with pytest.raises(InputError, match=r"does not see .* file system that all machines have"):
+        data.prepare("synthetic", data.DataOptions(), tmp_path / "out", engine=on_ray(1))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_what_a_lost_machine_held_is_not_waited_for_for_ever(tmp_path, monkeypatch, lost):
+    """Nothing ends for two minutes, and then the task does; with all machines there one waits."""
+    looks = iter([([], [0])] * 24 + [([0], [])])
+    monkeypatch.setattr(ray, "wait", lambda tasks, num_returns, timeout: next(looks))
+    nodes = [{"NodeID": node, "Alive": not lost or node == "a"} for node in ("a", "b")]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    cluster = ray_cluster.Cluster(1, tmp_path, {"a": "here", "b": "there"})
+    if not lost:
+        assert cluster.wait([0]) == {0}
+        return
+    with pytest.raises(InputError, match="lost machine there"):
+        cluster.wait([0])

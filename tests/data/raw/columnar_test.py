@@ -13,6 +13,7 @@ from optembed_jax.data.raw import columnar, columns
 from optembed_jax.data.raw.sources import RawFile
 from optembed_jax.data.raw.writing import forms_of_values
 from optembed_jax.errors import InputError
+from optembed_jax.values.cells import Cells, cell_text
 from optembed_jax.values.rows import column_texts
 from optembed_jax.values.rule import Rule, rule_of
 from optembed_jax.values.text import text_of
@@ -129,6 +130,18 @@ def test_texts_are_taken_as_the_dictionaries_that_files_hold(tmp_path, rows):
                 columns.uncoded(read.columns[name]).values.to_pylist() == values[-len(read.lines) :]
             )
     assert found == {"city": [text or None for text in texts], "user": many}
+
+
+@pytest.mark.parametrize(("rows", "block"), [(7, 100), (40, 6)])
+def test_lists_of_dictionary_values_are_read_across_row_groups(tmp_path, monkeypatch, rows, block):
+    monkeypatch.setattr(columnar, "BLOCK_ROWS", block)
+    cells = [[f"v{number % 5}"] * (number % 3) for number in range(40)]
+    kind = pa.list_(pa.dictionary(pa.int32(), pa.string()))
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"tags": pa.array(cells, kind)}), path, row_group_size=rows)
+    source = columnar.ParquetSource((RawFile(path),), ("tags",), cells={"tags": Cells(None, 9)})
+    read = [text for b in source.blocks() for text in source.read(b).columns["tags"].to_pylist()]
+    assert read == [cell_text(cell) for cell in cells]
 
 
 def test_a_dictionary_may_have_a_value_twice_and_null_among_them():

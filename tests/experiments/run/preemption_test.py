@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from experiments.run import preemption
+from experiments.run.warm_start import MEMORY
 from optembed_jax.errors import InputError, Stopped
 from optembed_jax.storage.state_manifest import MANIFEST
 
@@ -73,7 +74,7 @@ class Life:
     def __init__(self, server, workdir, log, limit=0, **flags):
         flags = {**FLAGS, "workdir": workdir, **flags}
         self._server, self.workdir, self._log = server, workdir, log
-        arguments = [f"--{name}={value}" for name, value in flags.items()]
+        arguments = [f"--{name}={value}" for name, value in flags.items() if value is not None]
         server.stdin.write(json.dumps([arguments, str(log), limit]) + "\n")
         server.stdin.flush()
         self._pid = int(server.stdout.readline())
@@ -192,13 +193,13 @@ def outcome(workdir, phases=PHASES):
 
 @pytest.fixture(scope="module")
 def whole(begin, tmp_path_factory):
-    """The outcome of a run that nothing happened to, and the seconds of its phases."""
+    """The outcome of a run that nothing happened to, the seconds of its phases, and its folder."""
     for attempt in ("compiles", "runs"):  # Timed when nothing is to be compiled any more.
         workdir = tmp_path_factory.mktemp("whole") / attempt
         life = begin(workdir)
         assert life.wait() == 0, life.log
     summary = json.loads((workdir / "summary.json").read_text())
-    return outcome(workdir), {phase: summary[phase]["seconds"] for phase in PHASES}
+    return outcome(workdir), {phase: summary[phase]["seconds"] for phase in PHASES}, workdir
 
 
 def test_killed_at_20_moments_it_ends_as_if_it_had_not_been(begin, whole, tmp_path):
@@ -322,13 +323,52 @@ def checkpoints_of(workdir, phase="baseline"):
     return sorted((path.parent for path in found), key=lambda path: int(path.name))
 
 
-def kill_after_two_checkpoints(begin, workdir):
-    life = begin(workdir)
-    life.until(lambda: len(checkpoints_of(workdir)) >= 2)
+def kill_after_two_checkpoints(begin, workdir, phase="baseline", **flags):
+    life = begin(workdir, **flags)
+    life.until(lambda: len(checkpoints_of(workdir, phase)) >= 2)
     assert life.send(signal.SIGKILL) == -signal.SIGKILL, life.log
-    found = checkpoints_of(workdir)
+    found = checkpoints_of(workdir, phase)
     assert len(found) >= 2
     return found
+
+
+def test_killed_after_a_warm_start_it_goes_on_from_its_own_state(begin, whole, tmp_path):
+    """And not from the earlier run's once more."""
+    flags = {"warm_start": whole[2], "keep_shape": True}
+    life = begin(tmp_path / "whole", **flags)
+    assert life.wait() == 0, life.log
+    kill_after_two_checkpoints(begin, tmp_path / "killed", "retrain", **flags)
+    life = begin(tmp_path / "killed", **flags)
+    assert life.wait() == 0, life.log
+    found = [outcome(tmp_path / name, ("retrain",)) for name in ("whole", "killed")]
+    assert found[0] == found[1]
+    assert found[0][0]["retrain"]["warm_start"] == {"from": "retrain", "moments": True}
+    one, other = (tmp_path / name / "retrain" / MEMORY for name in ("whole", "killed"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_killed_while_values_have_weights_it_ends_as_if_it_had_not(begin, tmp_path):
+    draw, lines = random.Random(7), ["user,tags,click"]
+    for _ in range(900):
+        tags = {
+            draw.choice("abcdef"): draw.choice([0.5, 1, 2.25]) for _ in range(draw.randrange(4))
+        }
+        cell = "|".join(f"{tag}:{weight}" for tag, weight in tags.items())
+        lines.append(
+            f"u{draw.randrange(9)},{cell},{int(draw.random() < (0.8 if 'a' in tags else 0.2))}"
+        )
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    flags = {name: None for name in FLAGS if name.startswith("synthetic_")}
+    flags |= {"dataset": "table", "table_file": tmp_path / "rows.csv", "label": "click"}
+    flags |= {"categorical": "user", "multi": "tags", "separator": "|", "value_weights": "tags"}
+    flags |= {"mode": "none", "epochs": 2, "model": "fm"}
+    life = begin(tmp_path / "whole", **flags)
+    assert life.wait() == 0, life.log
+    kill_after_two_checkpoints(begin, tmp_path / "killed", **flags)
+    life = begin(tmp_path / "killed", **flags)
+    assert life.wait() == 0, life.log
+    one, other = (outcome(tmp_path / name, ("baseline",)) for name in ("whole", "killed"))
+    assert one == other and one[0]["baseline"]["test_auc"] > 0.6
 
 
 def test_a_corrupted_checkpoint_is_named_and_the_one_before_used(begin, whole, tmp_path):

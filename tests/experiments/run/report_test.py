@@ -77,3 +77,13 @@ def test_what_a_phase_warned_of_is_told_at_the_end():
     assert report.findings(SUMMARY) == []
     warned = SUMMARY | {"baseline": SUMMARY["baseline"] | {"warnings": ["it is off", "badly"]}}
     assert report.findings(warned) == ["warning: baseline: it is off\nwarning: baseline: badly"]
+
+
+def test_a_verdict_tells_what_the_tables_may_cost():
+    verdict = {"seeds": [1, 2], "verdict": "a tie"}
+    for budget, told in (
+        ({"budget_parameters": 1200}, "at most 1,200 table parameters"),
+        ({"budget_bundle_bytes": 60_000}, "at most 60,000 bytes of the bundle"),
+    ):
+        (found,) = report.findings({**SUMMARY, "verify": {**verdict, **budget}})
+        assert found == f"verdict over 2 seeds (test AUC, {told}): a tie"

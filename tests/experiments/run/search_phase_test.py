@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from experiments.run import search_phase
+from experiments.run import cli, search_phase
 from optembed_jax.storage import array_file
 
 HALF = 4 * 31 // 2
@@ -37,9 +37,22 @@ def test_one_number_bounds_the_final_table(start, workdir, result):
     assert result(workdir, "search")["table_parameters"] == HALF
 
 
+def test_a_bundle_can_be_bounded_in_place_of_its_table(start, workdir, result, capsys):
+    assert start("search", workdir, max_bundle_bytes=9_000) == cli.BUDGET_REFUSED
+    assert "--max_bundle_bytes=9,000 cannot be kept" in capsys.readouterr().err
+    assert start("search", workdir, search="pareto") == 0
+    least, *_, largest = (point["bundle_bytes"] for point in result(workdir, "search")["front"])
+    shutil.rmtree(workdir / "search")
+    limit = (least + largest) // 2
+    assert start("search", workdir, max_bundle_bytes=limit) == 0
+    found = result(workdir, "search")
+    assert found["strategy"] == "budget" and least <= found["bundle_bytes"] <= limit
+
+
 def test_a_budget_can_be_counted_as_sparse_cores_store_tables(start, workdir, result, capsys):
     """Two SparseCores store rows by 16 and columns by 8, which is all that there are here."""
-    assert start("search", workdir, max_table_parameters=4 * 16 * 8 - 1, pad_for="v6e-1") == 2
+    refused = {"max_table_parameters": 4 * 16 * 8 - 1, "pad_for": "v6e-1"}
+    assert start("search", workdir, **refused) == cli.BUDGET_REFUSED
     assert "its 64 rows with one dimension each, counted as 8, are 512" in capsys.readouterr().err
     assert start("search", workdir, max_table_parameters=4 * 32 * 8, pad_for="v6e-1") == 0
     found = result(workdir, "search")
@@ -79,20 +92,22 @@ def test_a_front_over_rows_and_dimensions_and_a_choice_of_it(start, workdir, res
     found = result(workdir, "search")
     front = json.loads((workdir / "search" / "front.json").read_text())
     assert front == found["front"] and found["val_auc"] == front[-1]["val_auc"]
-    sizes = [point["table_parameters"] for point in front]
+    sizes = [point["bundle_bytes"] for point in front]
+    tables = [point["table_parameters"] for point in front]
     aucs = [point["val_auc"] for point in front]
-    assert sizes == sorted(set(sizes)) and aucs == sorted(set(aucs)) and sizes[-1] <= FULL
+    assert sizes == sorted(set(sizes)) and aucs == sorted(set(aucs)) and max(tables) <= FULL
     rows = {1.0: 124, 0.5: 62, 0.25: 31}
     assert all(point["rows"] == rows[point["keep_rate"]] for point in front)
     with (workdir / "search" / "front.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert [int(line["table_bytes"]) for line in lines] == [4 * size for size in sizes]
+    assert [int(line["table_bytes"]) for line in lines] == [4 * size for size in tables]
+    assert [int(line["bundle_bytes"]) for line in lines] == sizes
     assert [int(line["signal_0"]) for line in lines] == [p["dims"]["signal_0"] for p in front]
     assert "</svg>" in (workdir / "search" / "front.svg").read_text()
-    # The smallest table, by its size.
-    assert start("retrain", workdir, **pareto, pick=f"{4 * sizes[0]}B") == 0
+    # The smallest bundle, by its size.
+    assert start("retrain", workdir, **pareto, pick=f"{sizes[0]}B") == 0
     retrained = result(workdir, "retrain")
-    assert retrained["table_parameters"] == sizes[0]
+    assert retrained["table_parameters"] == tables[0]
     assert retrained["rows_kept"] == front[0]["rows"]
     assert start("retrain", workdir, **pareto, pick="best") == 2
     assert "--pick=" in capsys.readouterr().err
@@ -188,6 +203,7 @@ def test_what_cannot_be_searched_is_one_clear_line(start, workdir, capsys):
             assert start("search", workdir) == 0
             phase = "retrain"
         capsys.readouterr()
-        assert start(phase, workdir, **flags) == 2, flags
+        status = cli.BUDGET_REFUSED if "raise the budget" in named else 2
+        assert start(phase, workdir, **flags) == status, flags
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert error.startswith("error: ") and named in error

@@ -172,6 +172,27 @@ def test_a_day_goes_on_from_another_and_says_so(run, first, tmp_path, capsys):
     assert "warm_start" in capsys.readouterr().err
 
 
+def test_a_value_that_comes_back_after_three_days_is_new_and_told(
+    run, first, tmp_path, open_run, capsys
+):
+    """Users 0 to 19 are in the first log, in none of three, and in the last."""
+    source = first
+    for day, log in (("2", 2), ("3", 2), ("4", 2), ("5", 1)):
+        capsys.readouterr()
+        assert run(runs.phase_main("baseline"), tmp_path / day, log, warm_start=source) == 0
+        source = tmp_path / day
+    (users,) = [f for f in summary_of(source)["warm_start"]["fields"] if f["name"] == "user"]
+    assert users == {"name": "user", "carried": 20, "new": 20, "gone": 20}
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("user ")]
+    assert told.split()[1:4] == ["20", "20", "20"]
+    # What came back has no past: only steps of the last day have read it.
+    opened = open_run(1, tmp_path / "4")
+    ids = [opened.prepared.vocabulary.id("user", f"u{number}") for number in range(20)]
+    assert (opened.warm.source[ids] == -1).all()
+    then, now = (array_file.load(tmp_path / day / "baseline" / MEMORY) for day in "45")
+    assert 0 < now["visits"][ids].max() <= now["steps"][0] - then["steps"][0] < now["steps"][0]
+
+
 def test_the_shape_is_kept_and_free_places_go_to_new_values(run, first, tmp_path, open_run):
     assert run(runs.pipeline_main, tmp_path / "kept", 2, warm_start=first, keep_shape=True) == 0
     made = summary_of(tmp_path / "kept")

@@ -1,0 +1,103 @@
+"""How a run keeps to --max_bundle_bytes: how many rows, and what dimensions may cost."""
+
+import dataclasses
+
+import numpy as np
+
+from experiments.run.search_setup import least_rows
+from experiments.run.settings import Settings
+from optembed_jax import data
+from optembed_jax.data.prepared import encoder_of
+from optembed_jax.errors import BudgetError, InputError
+from optembed_jax.fields import Fields
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.rivals.registry import OPTEMBED
+from optembed_jax.serving.planned_bytes import BundleCost, cost_of
+
+_SHARES = (1, 2, 4)
+"""Rows to choose from are those that the limit pays for at so many times fewer columns."""
+
+
+def planned(settings: Settings, prepared: data.PreparedData) -> tuple[Settings, BundleCost | None]:
+    """The settings with as many rows as the bundle has room for, and what a bundle costs.
+
+    Rows that were asked for otherwise (``--row_keep``, ``--keep_rates``) stay so. A front without
+    any limit is of bundles too. The cost is None where tables are counted, or nothing is chosen.
+
+    Raises:
+      BudgetError: the limit is below the smallest bundle.
+      InputError: nothing here can keep to it.
+    """
+    options, model, fields = settings.search_options, settings.model, prepared.fields
+    limit = options.max_bundle_bytes
+    draws_front = model.searches_dims and options.draws_bundles
+    if (limit is None and not draws_front) or settings.keeps_shape or model.mode == "none":
+        return settings, None
+    if settings.method != OPTEMBED or (model.learns_thresholds and not model.searches_dims):
+        who = f"method={settings.method}" if settings.method != OPTEMBED else "mode=feature with "
+        who += "" if settings.method != OPTEMBED else f"mode_threshold={model.mode_threshold}"
+        raise InputError(
+            f"{who} cannot plan for --max_bundle_bytes; leave it out here, and give it to "
+            "experiments.export, which keeps to it by fewer bits"
+        )
+    has_own_ids = not model.prunes_rows or model.shares_stand_in
+    has_own_ids &= model.mode_linear == "prune" or not model.has_linear_term
+    cost = cost_of(model, fields, encoder_of(prepared), own_ids=has_own_ids)
+    if limit is None:
+        return settings, cost
+    sizes = np.array(fields.sizes, np.int64)
+    _check(limit, cost, settings, fields)
+    if not model.searches_dims:
+        count = _rounded(cost.affordable_rows(limit, sizes, model.latent_dim), fields.num_fields)
+        return dataclasses.replace(settings, model=_with_rows(model, count, len(sizes))), cost
+    if model.has_row_budget and model.row_keep is None and not options.keep_rates:
+        counts = [
+            _rounded(
+                cost.affordable_rows(limit, sizes, max(model.latent_dim // share, 1)),
+                fields.num_fields,
+            )
+            for share in _SHARES
+        ]
+        rates = tuple(dict.fromkeys(min(count / sizes.sum(), 1.0) for count in counts))
+        options = dataclasses.replace(options, keep_rates=rates)
+    return dataclasses.replace(settings, search_options=options), cost
+
+
+def _check(limit: int, cost: BundleCost, settings: Settings, fields: Fields) -> None:
+    """Refuses a limit that no choice could keep to.
+
+    Raises:
+      BudgetError: it is below the smallest bundle.
+    """
+    model, options = settings.model, settings.search_options
+    sizes = np.array(fields.sizes, np.int64)
+    rows = np.ones(len(sizes))
+    if model.searches_dims and not model.learns_thresholds:
+        is_told = not model.has_row_budget or model.row_keep is not None or options.keep_rates
+        if is_told:
+            # Which rows is not known yet: as many of each field as of all.
+            rows = np.maximum(sizes * (least_rows(model, options, fields) / sizes.sum()), 1)
+    dim = 1 if model.searches_dims else model.latent_dim
+    least = int(np.ceil(cost.bytes(rows, np.full(len(sizes), dim))))
+    if limit < least:
+        raise BudgetError(
+            f"--max_bundle_bytes={limit:,} cannot be kept: the smallest bundle of this model, of "
+            f"{int(rows.sum()):,} rows in {len(sizes)} fields with {dim} columns each, takes about "
+            f"{least:,} bytes, {cost.fixed:,} of them for all that is neither rows nor columns; "
+            "raise it, or lower --mlp_dims, --latent_dim or --row_keep"
+        )
+
+
+def _rounded(count: int, least: int) -> int:
+    """Two digits of a number of rows, rounded down: the estimate is no better."""
+    unit = 10 ** max(len(str(count)) - 2, 0)
+    return max(count // unit * unit, least)
+
+
+def _with_rows(model: ModelConfig, count: int, num_fields: int) -> ModelConfig:
+    """A model whose budget of bytes pays for so many rows at most."""
+    rows = count + (num_fields if model.mode_oov == "oov" else 0)
+    pays = 4 * model.latent_dim * rows
+    if model.max_table_bytes is not None:
+        pays = min(pays, model.max_table_bytes)
+    return dataclasses.replace(model, max_table_bytes=pays)

@@ -1,0 +1,184 @@
+"""What a bundle will take, before there is a model: a cost in bytes of rows, dimensions, the rest.
+
+A folder's bytes are nearly linear in what is chosen: a row costs its value in the vocabulary, its
+linear weight and its scale, each number of it some bits, each dimension of a field the kernel that
+reads it, and all else is there in any case. So bytes can be a budget of the search. What is planned
+is 4 bits for a number and 8 for linear weights and kernels; the export, which knows the model, then
+finds the bits that keep a limit exactly, from there up or down.
+"""
+
+import dataclasses
+import zlib
+
+import jax
+import numpy as np
+
+from optembed_jax.data.encoder import Encoder
+from optembed_jax.fields import Fields
+from optembed_jax.method.bag import bags_of
+from optembed_jax.models.forward import init_params
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.serving import bundle_format as layout
+from optembed_jax.serving.bundle_writer import Provenance, content_of
+from optembed_jax.serving.compact_model import compact
+from optembed_jax.serving.forward_module import PLATFORMS
+from optembed_jax.serving.network_storage import kernels_of
+from optembed_jax.serving.stored_model import (
+    Storage,
+    StoredModel,
+    served_network,
+    store,
+    tensors_of,
+)
+from optembed_jax.table.compact import CompactIndex
+
+STORAGE = "int4"
+"""That is planned with."""
+
+_BYTES_PER_NUMBER = 0.5
+_SCALE, _LINEAR = 2, 1
+_TOLD, _TOLD_OF_FIELD = 1024, 64
+"""Of what a run tells of itself in manifest and card: flags, metrics, ids of sample rows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BundleCost:
+    """Bytes of a bundle's folder.
+
+    Attributes:
+      fixed: of all that is there in any case.
+      of_row: of a row beside its numbers, float64 ``[F]``: value, scale and linear weight.
+      of_number: of each number of a row.
+      of_dim: of what reads a dimension of a field: of the network.
+    """
+
+    fixed: int
+    of_row: np.ndarray
+    of_number: float
+    of_dim: float
+
+    def bytes(self, rows: np.ndarray, dims: np.ndarray) -> np.ndarray:
+        """Bytes float64 ``[...]`` of tables of int ``[..., F]`` rows and dimensions."""
+        rows, dims = np.asarray(rows, np.float64), np.asarray(dims, np.float64)
+        numbers = rows * self.of_number + self.of_dim
+        return self.fixed + (rows * self.of_row + numbers * dims).sum(axis=-1)
+
+    @property
+    def per_dim(self) -> int:
+        """What reads a dimension, as so many numbers of rows."""
+        return round(self.of_dim / self.of_number)
+
+    def beside(self, rows: np.ndarray) -> int:
+        """What rows int ``[F]`` cost beside their dimensions, as numbers of rows."""
+        return int(np.ceil((rows * self.of_row).sum() / self.of_number))
+
+    def limit(self, max_bytes: int) -> int:
+        """What a limit of bytes leaves to rows and dimensions, as numbers of rows."""
+        return int((max_bytes - self.fixed) // self.of_number)
+
+    def told(self, cost: int) -> int:
+        """The bytes of a folder whose rows and dimensions cost so many numbers of rows."""
+        return int(np.ceil(self.fixed + cost * self.of_number))
+
+    def affordable_rows(self, max_bytes: int, sizes: np.ndarray, dim: int) -> int:
+        """Rows of ``dim`` columns that a limit pays for, spread over the fields as all rows are.
+
+        Args:
+          max_bytes: of the folder.
+          sizes: rows of each field, int ``[F]``.
+          dim: columns of every field.
+        """
+        of_row = float(np.average(self.of_row, weights=sizes)) + dim * self.of_number
+        left = max_bytes - self.fixed - self.of_dim * dim * len(sizes)
+        return int(max(left, 0.0) // of_row)
+
+
+def cost_of(config: ModelConfig, fields: Fields, encoder: Encoder, *, own_ids: bool) -> BundleCost:
+    """What a bundle of a model costs.
+
+    Args:
+      config: the model.
+      fields: of the prepared data set.
+      encoder: with all its values.
+      own_ids: whether only kept values have ids, as those of a bundle of one stand-in do; else
+        all values are in it, and a remap.
+    """
+    of_values = _value_bytes(encoder)
+    narrow, wide = (_Plain.of(config, fields, dim) for dim in (1, config.latent_dim))
+    of_dim = (wide.network - narrow.network) / max(fields.num_fields * (config.latent_dim - 1), 1)
+    names = (*layout.REQUIRED, *layout.OPTIONAL)
+    fixed = narrow.folder() + _TOLD + (_TOLD_OF_FIELD - of_dim) * fields.num_fields
+    fixed += len(encoder.description.as_json())
+    fixed += len(layout.format_sums(dict.fromkeys(names, b"")))
+    linear = _LINEAR if config.has_linear_term else 0
+    of_row = np.full(fields.num_fields, float(_SCALE + linear))
+    sizes = np.array(fields.sizes, np.int64)
+    if own_ids:
+        of_row += of_values
+    else:
+        fixed += float((sizes * of_values).sum())
+        if config.prunes_rows:
+            fixed += int(np.where(sizes < 2**8, 1, np.where(sizes < 2**16, 2, 4)) @ sizes)
+        if config.has_linear_term and config.mode_linear == "keep":
+            fixed, of_row = fixed + _LINEAR * int(sizes.sum()), of_row - _LINEAR
+    return BundleCost(int(np.ceil(fixed)), of_row, _BYTES_PER_NUMBER, max(of_dim, 0.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plain:
+    """A model of ones as it is stored, with one row for each field, of some columns."""
+
+    config: ModelConfig
+    fields: Fields
+    index: CompactIndex
+    stored: StoredModel
+
+    @classmethod
+    def of(cls, config: ModelConfig, fields: Fields, dim: int) -> "_Plain":
+        few = dataclasses.replace(fields, sizes=(1,) * fields.num_fields)
+        # Of shapes alone: what is compiled to draw numbers takes some seconds.
+        shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), config, few))
+        params, batch_stats = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+        dims = np.full(few.num_fields, dim, np.int32)
+        small, index = compact(config, params, few, None, dims)
+        index = dataclasses.replace(index, bags=bags_of(few, config.pooling))
+        kernels = dict.fromkeys(kernels_of(served_network(small, batch_stats)), "int8")
+        linear = "int8" if config.has_linear_term else "float32"
+        storage = Storage((STORAGE,) * few.num_fields, linear, kernels)
+        return cls(config, few, index, store(small, batch_stats, index, storage))
+
+    @property
+    def network(self) -> int:
+        """Bytes of the network's arrays."""
+        return sum(array.nbytes for array in self.stored.network.values())
+
+    def folder(self) -> int:
+        """Bytes of the files but for the vocabulary's, and without the rows."""
+        nothing = [0.1234] * self.fields.num_fields
+        told = Provenance(worth={"auc": nothing, "logloss": nothing, "unseen": nothing})
+        rows = self.fields.num_features
+        # For one platform, since that is quicker; of three a module is some hundred bytes larger.
+        files = content_of(
+            self.config, self.stored, self.index, self.fields, told, rows, PLATFORMS[:1]
+        )
+        of_rows = sum(
+            array.nbytes
+            for name, array in tensors_of(self.stored, self.index).items()
+            if name.split("/")[0] in ("rows", "scale", "linear")
+        )
+        return sum(map(len, files.values())) - of_rows
+
+
+def _value_bytes(encoder: Encoder) -> np.ndarray:
+    """Bytes of a value of each field in the vocabulary's file, float64 ``[F]``."""
+    lookup = encoder.vocabulary.lookup
+    found = np.zeros(len(lookup.sizes))
+    for field, bins in enumerate(lookup.bins):
+        texts = lookup.field_texts(field)
+        if bins is not None or not len(texts):
+            continue
+        begin, end = int(texts.starts[0]), int(texts.starts[-1])
+        width = np.uint8 if int(texts.lengths.max()) < 2**8 else np.uint16
+        parts = texts.data[begin:end].tobytes(), texts.lengths.astype(width).tobytes()
+        found[field] = sum(len(zlib.compress(part)) for part in parts) / len(texts)
+    return found
