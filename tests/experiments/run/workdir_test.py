@@ -37,7 +37,7 @@ def test_a_folder_from_before_there_was_a_choice_of_the_tables_optimiser_goes_on
 
 def test_the_message_names_what_has_to_go_for_a_rerun(workdir):
     finish(workdir, "supernet", {"t_lr": 0.1})
-    with pytest.raises(InputError, match="supernet/, search/, retrain/ and verify/"):
+    with pytest.raises(InputError, match="supernet/, search/, choose/, retrain/ and verify/"):
         workdir.check_flags("supernet", {"t_lr": 0.2})
 
 
