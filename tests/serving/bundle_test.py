@@ -17,7 +17,7 @@ from optembed_jax.fields import Fields
 from optembed_jax.models.forward import Selection, forward, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving.bundle import Bundle, BundleError
-from optembed_jax.serving.bundle_format import format_sums
+from optembed_jax.serving.bundle_format import FORMAT_VERSION, format_sums
 from optembed_jax.serving.bundle_writer import Provenance, write_bundle
 from optembed_jax.serving.compact_model import compact
 from optembed_jax.serving.forward_module import ForwardRebuilt
@@ -153,8 +153,10 @@ def test_refuses_a_flipped_byte(copy, name):
 
 
 def test_refuses_a_newer_format(copy):
-    edit_manifest(copy, lambda m: m.update(format_version=6))
-    refuse(copy, "format version 6, this package reads up to 5; install a newer optembed-jax")
+    newest = FORMAT_VERSION
+    edit_manifest(copy, lambda m: m.update(format_version=newest + 1))
+    told = f"format version {newest + 1}, this package reads up to {newest}; install a newer"
+    refuse(copy, f"{told} optembed-jax")
 
 
 @pytest.mark.parametrize("version", [1, 2])
