@@ -1,13 +1,16 @@
 """Every rival from the command line to a bundle that serves; what contradicts it is refused."""
 
 import json
+import types
 
 import numpy as np
 import pyarrow.csv
 import pytest
 
 from experiments import export
-from experiments.run import runs
+from experiments.run import choose_phase, runs
+from optembed_jax.errors import InputError
+from optembed_jax.fields import Fields
 from optembed_jax.rivals.registry import RIVALS
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.composed_table import ComposedTable
@@ -98,3 +101,9 @@ def test_what_contradicts_a_rival_is_refused(command, data_dir, tmp_path, capsys
     assert command(runs.pipeline_main, **names, **given, **flags) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_rival_that_prunes_rows_read_alone_refuses_cells_of_several_values():
+    several = Fields(("a", "tags"), (5, 4), (1, 3))
+    with pytest.raises(InputError, match=r"--method=pep .* field 'tags' has several values"):
+        choose_phase.limit_of(types.SimpleNamespace(method="pep"), several)
