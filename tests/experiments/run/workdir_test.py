@@ -27,12 +27,16 @@ def test_a_phase_is_finished_only_with_the_flags_it_ran_with(workdir):
         workdir.check_flags("baseline", {"lr": 0.1, "mlp_dims": (8,)})
 
 
-def test_a_folder_from_before_there_was_a_choice_of_the_tables_optimiser_goes_on(workdir):
+@pytest.mark.parametrize(
+    "flag, was, other",
+    [("table_optimiser", "adam", "rowwise_adam"), ("compute_dtype", "float32", "bfloat16")],
+)
+def test_a_folder_from_before_there_was_such_a_choice_goes_on(workdir, flag, was, other):
     finish(workdir, "baseline", {"lr": 0.1})
     now = {"lr": 0.1, "table_lr": None}
-    assert workdir.check_flags("baseline", {**now, "table_optimiser": "adam"})
-    with pytest.raises(InputError, match=r"--table_optimiser=adam \(now rowwise_adam\)"):
-        workdir.check_flags("baseline", {**now, "table_optimiser": "rowwise_adam"})
+    assert workdir.check_flags("baseline", {**now, flag: was})
+    with pytest.raises(InputError, match=rf"--{flag}={was} \(now {other}\)"):
+        workdir.check_flags("baseline", {**now, flag: other})
 
 
 def test_the_message_names_what_has_to_go_for_a_rerun(workdir):
