@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +248,7 @@ def open_warm_start(
       InputError: it is not there or not finished, or does not fit; the message names what.
     """
     path = Path(in_file_system(options.source, "--warm_start")).expanduser()
-    if path.resolve() == Path(str(workdir)).resolve():
+    if os.path.realpath(path) == os.path.realpath(str(workdir)):
         raise InputError(f"warm_start {path} is this run's own --workdir; use another for it")
     try:
         flags = json.loads((path / "summary.json").read_text(encoding="utf-8"))["flags"]

@@ -17,6 +17,7 @@ DIR/report.html               the same for people, with pictures
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -237,7 +238,7 @@ class Workdir:
             if options is not None:
                 told["options"] = dict(options)
             if data_dir is not None:
-                told["data_dir"] = str(Path(data_dir).expanduser().resolve())
+                told["data_dir"] = os.path.realpath(Path(data_dir).expanduser())
             self._start(phase, flags, told)
         barrier.wait(f"{phase} begins")
         return self.phase_dir(phase)

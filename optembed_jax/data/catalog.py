@@ -72,9 +72,10 @@ def prepare(
     paths: dict[str, Any] = {}
     for option in PATH_OPTIONS:
         if used.get(option) is not None:
-            path = pathlib.Path(str(used[option])).expanduser().resolve()
-            used[option] = str(path)
-            paths[option] = str(path)
+            # Path.resolve ends in an error of its own where links lead in a circle: reading tells.
+            path = os.path.realpath(pathlib.Path(str(used[option])).expanduser())
+            used[option] = path
+            paths[option] = path
     options = dataclasses.replace(options, **paths)
     root = pathlib.Path(data_dir).expanduser()
     if fingerprint is not None:
@@ -133,7 +134,7 @@ def _up_to_date(
         recorded = _sources(prepared.read_manifest(folder))
         names = {source.path for source in recorded}
         # Files that nobody listed, or that are all gone, cannot have become others.
-        same = listed is None or {str(path.resolve()) for path in listed} == names
+        same = listed is None or {os.path.realpath(path) for path in listed} == names
         if same and _changed(recorded) is None:
             return folder
     return None

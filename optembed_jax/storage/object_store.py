@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +85,9 @@ def absolute(path: epath.PathLike) -> epath.Path:
 def write_whole(path: epath.PathLike, content: bytes) -> None:
     """Write a file whole or not at all, replacing what is there.
 
+    A link stays, and what it leads to is replaced. A pipe or a device, which is nothing that could
+    be half-written, is written to: a file in its place would be a loss for all who use it.
+
     Raises:
       OSError: it cannot be written.
     """
@@ -91,6 +95,12 @@ def write_whole(path: epath.PathLike, content: bytes) -> None:
         epath.Path(path).write_bytes(content)
         return
     target = Path(path)
+    with contextlib.suppress(FileNotFoundError):  # a circle of links is another error
+        mode = target.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            target.write_bytes(content)
+            return
+    target = Path(os.path.realpath(target))
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

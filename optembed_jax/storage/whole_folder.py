@@ -1,6 +1,7 @@
 """A folder that is whole or not there: made beside its place, and renamed at the end."""
 
 import contextlib
+import os
 import pathlib
 import shutil
 import tempfile
@@ -18,7 +19,8 @@ def replaced(target: pathlib.Path) -> Iterator[pathlib.Path]:
     Raises:
       InputError: it cannot be written.
     """
-    target = target.resolve()
+    # Not Path.resolve, which ends in a RuntimeError of its own where links lead in a circle.
+    target = pathlib.Path(os.path.realpath(target))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))

@@ -344,3 +344,14 @@ def test_missing_raw_files_say_what_to_put_where(tmp_path, name, instructions):
     builder = catalog.DATASETS[name]
     assert builder.HOMEPAGE.startswith("https://") and builder.LICENSE
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "name, option, others",
+    [("table", "table_file", {"label": "y", "categorical": ["a"]}), ("kdd12", "raw_dir", {})],
+)
+def test_links_that_lead_in_a_circle_are_no_files(tmp_path, name, option, others):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    options = data.DataOptions(**{option: str(tmp_path / "loop")}, **others)
+    with pytest.raises(InputError, match=r"loop (does not exist|is not a folder)"):
+        data.prepare(name, options, tmp_path / "data")

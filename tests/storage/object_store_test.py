@@ -1,3 +1,4 @@
+import concurrent.futures
 import importlib.util
 import os
 import subprocess
@@ -85,6 +86,27 @@ def test_a_file_is_written_whole_or_left_as_it_was(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         object_store.write_whole(file, b"after")
     assert file.read_bytes() == b"before" and list(tmp_path.iterdir()) == [file]
+
+
+def test_links_and_pipes_stay_what_they_are(tmp_path):
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "there" / "file")
+    for content in (b"new", b"again"):  # first where it leads to nothing yet
+        object_store.write_whole(link, content)
+        assert link.is_symlink() and (tmp_path / "there" / "file").read_bytes() == content
+    assert os.listdir(tmp_path / "there") == ["file"]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with concurrent.futures.ThreadPoolExecutor(1) as reader:
+        read = reader.submit(pipe.read_bytes)
+        object_store.write_whole(pipe, b"content")
+        assert read.result(timeout=60) == b"content" and pipe.is_fifo()
+    link.unlink()
+    link.symlink_to(link)
+    with pytest.raises(OSError, match="symbolic link"):
+        object_store.write_whole(link, b"content")
+    assert link.is_symlink()
 
 
 def test_folders_of_a_file_system_are_where_they_are(tmp_path):

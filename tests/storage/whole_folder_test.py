@@ -3,6 +3,7 @@ import pathlib
 
 import pytest
 
+from optembed_jax.errors import InputError
 from optembed_jax.storage.whole_folder import replaced
 
 
@@ -51,3 +52,10 @@ def test_stopped_from_the_keyboard_between_the_renames(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt), replaced(tmp_path / "a") as folder:
         (folder / "file").write_text("two")
     assert os.listdir(tmp_path) == ["a"] and (tmp_path / "a" / "file").read_text() == "one"
+
+
+def test_links_that_lead_in_a_circle_are_told_and_stay(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(InputError, match=r"cannot write .*loop"), replaced(tmp_path / "loop") as f:
+        (f / "file").write_text("content")
+    assert os.listdir(tmp_path) == ["loop"] and (tmp_path / "loop").is_symlink()

@@ -274,5 +274,5 @@ def identify(file: RawFile, given_up: Callable[[], bool] = lambda: False) -> Fil
     with file.path.open("rb") as stream:
         while not given_up() and (piece := stream.read(2**22)):
             digest.update(piece)
-    path = str(file.path.resolve())
+    path = os.path.realpath(file.path)
     return FileIdentity(path, status.st_size, status.st_mtime_ns, digest.hexdigest())
