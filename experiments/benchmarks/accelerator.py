@@ -58,14 +58,14 @@ from optembed_jax.table.state import updates_sparsely
 PARTS = ("programs", "seed", "forward", "step", "search")
 _PARTS = flags.DEFINE_list("parts", None, f"Of {', '.join(PARTS)}; None: see above.")
 _SECONDS = flags.DEFINE_integer("seconds", 420, "No part begins later.", lower_bound=0)
-_ROWS = flags.DEFINE_integer("rows", 1_000_000, "Of the table that is served.")
+_ROWS = flags.DEFINE_integer("served_rows", 1_000_000, "Of the table that is served.")
 _STEP_ROWS = flags.DEFINE_list("step_rows", ["100000", "1000000", "5000000"], "Of those trained.")
 _PROGRAM_ROWS = flags.DEFINE_integer("program_rows", 100_000, "Of those that programs are of.")
 _BATCH = flags.DEFINE_integer("batch", 2048, "Rows of a batch.", lower_bound=1)
 _VALIDATION = flags.DEFINE_integer("validation_rows", 8192, "That candidates are scored on.")
 _DIM = flags.DEFINE_integer("embedding_dim", 64, "D.", lower_bound=1)
 _MLP_DIMS = flags.DEFINE_list("mlp", ["1024", "512", "256"], "Of the perceptron.")
-_TURNS = flags.DEFINE_integer("turns", 30, "Timed turns of each side.", lower_bound=1)
+_TURNS = flags.DEFINE_integer("timed_turns", 30, "Timed turns of each side.", lower_bound=1)
 
 KEEP, COLUMNS = 0.3, 0.41
 SIDES = {
@@ -232,7 +232,7 @@ def main() -> None:
     asked = _PARTS.value or (["programs"] if platform == "cpu" else list(PARTS))
     if unknown := [name for name in asked if name not in PARTS]:
         raise InputError(f"--parts={unknown[0]}: must be of {', '.join(PARTS)}")
-    for name, rows in (("rows", [_ROWS.value]), ("step_rows", _STEP_ROWS.value)):
+    for name, rows in (("served_rows", [_ROWS.value]), ("step_rows", _STEP_ROWS.value)):
         if any(not str(own).isdigit() or int(own) < FEWEST_ROWS for own in rows):
             raise InputError(f"--{name}={','.join(map(str, rows))}: numbers from {FEWEST_ROWS} up")
     scale = Scale(_BATCH.value, _DIM.value, tuple(map(int, _MLP_DIMS.value)))

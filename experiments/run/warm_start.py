@@ -280,7 +280,8 @@ def open_warm_start(
     if before is None:
         raise InputError(
             f"the data that warm_start {path} was trained on are not in --data_dir="
-            f"{settings.data_dir} any more, and with them its vocabulary: prepare them there again"
+            f"{' or '.join(map(str, places))} any more, and with them its vocabulary: prepare them "
+            "there again"
         )
     _check_fields(path, prepared.fields, before.fields)
     names = prepared.fields.names

@@ -236,7 +236,9 @@ def _check_rows(params: Params, selection: Embeds, ids: Any) -> None:
     if not isinstance(selection, Selection) or not np.size(ids):
         return
     rows = jnp.shape(params.table.rows)[0]
-    low, high = int(np.min(ids)), int(np.max(ids))
+    # By NumPy: within a traced function JAX would trace them, known as they are.
+    known = np.asarray(ids)
+    low, high = int(known.min()), int(known.max())
     if low < 0 or high >= rows:
         raise InputError(
             f"ids from {low} to {high} are not all rows of the table, which has {rows}; those of "

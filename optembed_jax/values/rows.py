@@ -127,7 +127,8 @@ class RowEncoder:
             for source in self._as_they_are:
                 check_utf8(source, columns[source], first_row)
             raise
-        of_texts = self._one_row if count == 1 else np.repeat(self._one_row, read.sizes)
+        is_one = count == 1 and not self._has_cells
+        of_texts = self._one_row if is_one else np.repeat(self._one_row, read.sizes)
         places = self.lookup.places(texts, of_texts)
         if self._has_cells:
             return self._with_cells(ids, places, read, count)

@@ -252,7 +252,7 @@ def test_refuses_rows_cut_off_or_of_other_text(made, command, tmp_path, capsys):
         (tmp_path / "rows.csv").write_bytes(content)
         arguments = {"bundle": made / "bundle", "input": tmp_path / "rows.csv"}
         assert command(predict.main, **arguments, output=tmp_path / "out.csv") == 2
-        assert "none.csv does not exist; correct input" in refused(capsys)
+        assert "cannot be read" in refused(capsys)
         assert not (tmp_path / "out.csv").exists()
 
 

@@ -10,14 +10,14 @@ from experiments.benchmarks import accelerator
 from experiments.benchmarks.accelerator import SIDES, Scale, measure_step
 from optembed_jax.table.state import updates_sparsely
 
-SMALL = ("--rows=2000", "--step_rows=2000", "--batch=64", "--embedding_dim=4", "--mlp=8,4")
+SMALL = ("--served_rows=2000", "--step_rows=2000", "--batch=64", "--embedding_dim=4", "--mlp=8,4")
 
 
 @pytest.fixture(scope="module")
 def figures(command, tmp_path_factory):
     """What all parts but the processes of one seed write, and what they print."""
     file = tmp_path_factory.mktemp("accelerator") / "figures.json"
-    more = ("--program_rows=4000", "--validation_rows=256", "--turns=2")
+    more = ("--program_rows=4000", "--validation_rows=256", "--timed_turns=2")
     parts = "--parts=programs,forward,step,search"
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):

@@ -9,6 +9,7 @@ from experiments.benchmarks.step_comparison import Side
 from experiments.benchmarks.step_pairs import Peers
 from experiments.benchmarks.timed_steps import Program
 from optembed_jax.errors import InputError
+from optembed_jax.models import MODEL_NAMES
 
 EVERYTHING = Peers("python", None, {})
 
@@ -32,7 +33,7 @@ def test_tables_are_those_that_flags_name_or_none():
     assert step_pairs.asked(["fm", "fnn"], ["400", "1000"]) == [
         ("fm", 400), ("fm", 1000), ("fnn", 400), ("fnn", 1000),
     ]  # fmt: skip
-    assert len(step_pairs.asked(["all"], ["400"])) == 6
+    assert len(step_pairs.asked(["all"], ["400"])) == len(MODEL_NAMES)
     with pytest.raises(InputError, match="--models=gpt: must be all or of fm"):
         step_pairs.asked(["gpt"], ["400"])
     for few in ("389", "-5", "many"):

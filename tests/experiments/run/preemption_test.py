@@ -203,7 +203,7 @@ def whole(begin, tmp_path_factory):
 
 
 def test_killed_at_20_moments_it_ends_as_if_it_had_not_been(begin, whole, tmp_path):
-    expected, seconds = whole
+    expected, seconds, _ = whole
     seed = random.SystemRandom().randrange(2**32)
     rng, kills, writing, runs = random.Random(seed), dict.fromkeys(PHASES, 0), 0, 0
     workdir = tmp_path / "run"
@@ -267,7 +267,7 @@ def test_killed_in_each_training_of_a_short_list_and_of_a_verification(begin, tm
 
 
 def test_sigterm_saves_and_ends_with_status_0_in_each_phase(begin, whole, tmp_path):
-    expected, seconds = whole
+    expected, seconds, _ = whole
     seed = random.SystemRandom().randrange(2**32)
     rng, stopped = random.Random(seed), 0
     for phase in PHASES:

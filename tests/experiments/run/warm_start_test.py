@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pathlib
 import shutil
 
 import jax
@@ -250,16 +251,27 @@ def test_other_moments_are_not_taken_up_and_the_record_says_so(run, first, tmp_p
         ({"retrain_from": "fresh"}, "retrain_from=fresh"),
         ({"tune": "rows"}, "tune tries strengths"),
         ({"warm_start": "nowhere"}, "is no finished run"),
-        ({"data_dir": "elsewhere"}, "not in --data_dir"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(run, first, tmp_path, capsys, flags, told):
-    if flags.get("data_dir"):
-        flags = {"data_dir": tmp_path / "elsewhere"}
     capsys.readouterr()
     assert run(runs.pipeline_main, tmp_path / "run", 2, **{"warm_start": first, **flags}) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and told in errors[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_are_nowhere_any_more_are_told(run, first, tmp_path, capsys):
+    """They are looked for in this run's folder of data, and where yesterday's run had them."""
+    moved = tmp_path / "yesterday"
+    shutil.copytree(first, moved)
+    record = json.loads((moved / "data.json").read_text())
+    assert pathlib.Path(record["data_dir"]).is_dir()
+    (moved / "data.json").write_text(json.dumps(record | {"data_dir": str(tmp_path / "gone")}))
+    flags = {"warm_start": moved, "data_dir": tmp_path / "elsewhere"}
+    assert run(runs.pipeline_main, tmp_path / "run", 2, **flags) == 2
+    (error,) = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error:")]
+    assert "not in --data_dir" in error and "gone" in error
     assert not (tmp_path / "run").exists()
 
 
