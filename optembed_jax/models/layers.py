@@ -129,3 +129,33 @@ def inner_products(embedded: Embedded) -> jax.Array:
     gram = jnp.einsum("bfd,bgd->bfg", dense, dense)
     first, second = jnp.triu_indices(dense.shape[1], k=1)
     return gram[:, first, second]
+
+
+class PerceptronOn(nn.Module):
+    """A perceptron on what :meth:`inputs` makes of the embeddings; attributes as in :class:`MLP`.
+
+    Backbones that are no more than that say what they read, and nothing else.
+    """
+
+    mlp_dims: Sequence[int]
+    dropout: float = 0.0
+    batch_axis: BatchAxis | None = None
+
+    def inputs(self, embedded: Embedded) -> jax.Array:
+        """What the perceptron reads, float ``[B, K]``, of ``[B, F, D]`` or ragged."""
+        raise NotImplementedError
+
+    @nn.compact
+    def __call__(
+        self,
+        embedded: Embedded,
+        linear: None = None,
+        *,
+        train: bool,
+        weights: jax.Array | None = None,
+    ) -> jax.Array:
+        """``embedded`` ``[B, F, D]`` or ragged, to logits ``[B]``."""
+        hidden = MLP(self.mlp_dims, self.dropout, self.batch_axis, name="mlp")(
+            self.inputs(embedded), train=train, weights=weights
+        )
+        return Logit(name="logit")(hidden)
