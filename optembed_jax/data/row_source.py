@@ -54,8 +54,7 @@ class BlockSource:
           InputError: its file was damaged meanwhile.
         """
         _check(index, len(self))
-        shard = int(np.searchsorted(self._ends, index, side="right"))
-        before = int(self._ends[shard - 1]) if shard else 0
+        shard, before = _shard_of(self._ends, index)
         (part,) = self._shards[shard].read([index - before])
         ones = np.ones(len(part.labels), np.float32)
         weights = blocks.weights_of(part) if self._is_weighted else ones
@@ -109,8 +108,7 @@ class RowSource:
           InputError: its file was damaged meanwhile.
         """
         _check(index, len(self))
-        shard = int(np.searchsorted(self._rows, index, side="right"))
-        first = int(self._rows[shard - 1]) if shard else 0
+        shard, first = _shard_of(self._rows, index)
         # The last block of each shard may be short.
         blocks_before = int(self._blocks._ends[shard - 1]) if shard else 0
         block, row = divmod(index - first, blocks.BLOCK_ROWS)
@@ -129,6 +127,12 @@ class RowSource:
         """Remembers nothing yet."""
         vars(self).update(state)
         self._remember()
+
+
+def _shard_of(ends: np.ndarray, index: int) -> tuple[int, int]:
+    """The shard that has a number, and how many are in those before it."""
+    shard = int(np.searchsorted(ends, index, side="right"))
+    return shard, int(ends[shard - 1]) if shard else 0
 
 
 def _check(index: int, count: int) -> None:
