@@ -36,7 +36,7 @@ from optembed_jax.data.raw.sources import Block, RawFile, part_files
 from optembed_jax.data.raw.table_file import source_of_parts, with_rows
 from optembed_jax.errors import InputError
 from optembed_jax.serving.bundle import Bundle
-from optembed_jax.storage.object_store import fetched, in_file_system, path_of
+from optembed_jax.storage.object_store import fetched, in_file_system, is_stream, path_of
 from optembed_jax.values.unseen import Expected, unseen_rows
 
 flags.adopt_module_key_flags(project_flags)
@@ -138,7 +138,7 @@ def score_file(
     encoder, fields, files = bundle.encoder, bundle.fields, part_files(str(source), "input")
     found, started = Scored(0, np.zeros(fields.num_fields, np.int64)), time.monotonic()
     # A pipe, say, which nothing can replace, and whose link in /proc leads to no path.
-    streams = target.exists() and not target.is_file() and not target.is_dir()
+    streams = is_stream(target)
     target = target if streams else _spared(target, source, files, bundle.path)
     beside = tempfile.gettempdir() if streams else target.parent
     try:

@@ -6,10 +6,10 @@ cannot be added to. Where a file system needs a temporary name and a rename, a b
 """
 
 import contextlib
+import errno
 import importlib.util
 import os
 import re
-import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +82,11 @@ def absolute(path: epath.PathLike) -> epath.Path:
     return epath.Path(path) if in_bucket(path) else epath.Path(path).absolute()
 
 
+def is_stream(path: Path) -> bool:
+    """Whether there is a pipe or a device, which is written to and never replaced."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def write_whole(path: epath.PathLike, content: bytes) -> None:
     """Write a file whole or not at all, replacing what is there.
 
@@ -95,12 +100,12 @@ def write_whole(path: epath.PathLike, content: bytes) -> None:
         epath.Path(path).write_bytes(content)
         return
     target = Path(path)
-    with contextlib.suppress(FileNotFoundError):  # a circle of links is another error
-        mode = target.stat().st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            target.write_bytes(content)
-            return
+    if is_stream(target):
+        target.write_bytes(content)
+        return
     target = Path(os.path.realpath(target))
+    if target.is_symlink():  # which leads in a circle
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(target))
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
