@@ -29,7 +29,7 @@ from etils import epath
 from experiments.run import cli, runs
 from experiments.run import flags as project_flags
 from experiments.run.alternating import alternate
-from experiments.run.exported import Exported, Served
+from experiments.run.exported import Exported, Served, with_kept_vocabulary
 from experiments.run.feature_report import worth_of
 from experiments.run.phases import phases_of
 from experiments.run.trained import Run, Trained, load_trained, model_in
@@ -56,7 +56,7 @@ from optembed_jax.serving.forward_module import PLATFORMS
 from optembed_jax.serving.kept_table import KeptTable
 from optembed_jax.serving.stored_model import Storage
 from optembed_jax.storage.object_store import delivered, fetched, in_file_system, path_of
-from optembed_jax.table.compact import CompactIndex, with_own_ids
+from optembed_jax.table.compact import CompactIndex
 from optembed_jax.table.composed import ComposedIndex
 from optembed_jax.targets.registry import Target, target_of
 from optembed_jax.values.cells import MARK
@@ -284,10 +284,10 @@ def _served(run: Run, index: CompactIndex | ComposedIndex) -> Served:
     if why is not None:
         return Served(index, wide, encoder, None, fields.slots, why if index.prunes else None)
     assert isinstance(index, CompactIndex)  # Others say why not.
-    own, kept, new_ids = with_own_ids(index, fields.names)
-    has_row = new_ids != kept.oov_ids[fields.field_of_row]
     least = int(run.prepared.options["min_count"])
-    encoder = encoder.keep(has_row, run.prepared.counts, least)
+    own, kept, encoder, new_ids = with_kept_vocabulary(
+        index, fields, encoder, run.prepared.counts, least
+    )
     return Served(own, kept, encoder, new_ids, fields.slots, None)
 
 

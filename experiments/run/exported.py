@@ -22,7 +22,7 @@ from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle_writer import Provenance, content_of
 from optembed_jax.serving.network_storage import kernels_of
 from optembed_jax.serving.stored_model import Storage, served_network, store
-from optembed_jax.table.compact import CompactIndex
+from optembed_jax.table.compact import CompactIndex, with_own_ids
 from optembed_jax.table.composed import ComposedIndex
 from optembed_jax.values.cells import with_slots
 
@@ -67,6 +67,23 @@ class Served:
         if self.new_ids is None:
             return prepared
         return np.bincount(self.new_ids, prepared, self.fields.num_features).astype(np.int64)
+
+
+def with_kept_vocabulary(
+    index: CompactIndex, fields: Fields, encoder: Encoder, counts: np.ndarray, least: int
+) -> tuple[CompactIndex, Fields, Encoder, np.ndarray]:
+    """Index, fields and encoder of the values that have a row, and the new id of each old one.
+
+    Args:
+      index: of the compact table.
+      fields: of the prepared data set.
+      encoder: raw columns to its ids.
+      counts: training rows that had each of them, int ``[V]``.
+      least: as ``min_count`` of the preparation.
+    """
+    own, kept, new_ids = with_own_ids(index, fields.names)
+    has_row = new_ids != kept.oov_ids[fields.field_of_row]
+    return own, kept, encoder.keep(has_row, counts, least), new_ids
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

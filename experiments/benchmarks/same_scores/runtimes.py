@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import pyarrow as pa
 
+from experiments.run.exported import with_kept_vocabulary
 from optembed_jax import data
 from optembed_jax.data.prepared import PreparedData, encoder_of
 from optembed_jax.method.bag import bags_of
@@ -28,7 +29,6 @@ from optembed_jax.serving.compact_model import compact
 from optembed_jax.serving.network_storage import kernels_of
 from optembed_jax.serving.numpy_bundle import NumpyBundle
 from optembed_jax.serving.stored_model import Storage, served_network
-from optembed_jax.table.compact import with_own_ids
 from optembed_jax.targets import interop
 from optembed_jax.targets.stored_rows import numbers, stored_rows
 from optembed_jax.values.cells import MARK
@@ -110,9 +110,9 @@ def bundle_of(rows: Rows, path: pathlib.Path, backbone: str, storage: str, mode:
     fields = dataclasses.replace(fields, slots=encoder.slots)
     index = dataclasses.replace(index, bags=bags_of(fields, config.pooling))
     if mode == "one stand-in":
-        own, fields, new_ids = with_own_ids(index, fields.names)
-        has_row = new_ids != fields.oov_ids[rows.prepared.fields.field_of_row]
-        encoder, index = encoder.keep(has_row, rows.prepared.counts, 1), own
+        index, fields, encoder, _ = with_kept_vocabulary(
+            index, rows.prepared.fields, encoder, rows.prepared.counts, 1
+        )
     kernels = kernels_of(served_network(small, stats))
     chosen = Storage.uniform(storage, fields.num_fields, kernels)
     return write_bundle(path, config, small, stats, index, fields, storage=chosen, encoder=encoder)
