@@ -10,7 +10,7 @@ from experiments.benchmarks.peers.grid import KEY, Grid, places
 from experiments.run.progress import Progress
 from optembed_jax.errors import InputError
 
-ASKED = Grid(places(["flights"], ["deepfm"], ["fuxictr", "deepctr"]), (0, 1, 2), (0, 1))
+ASKED = Grid(places(["flights"], ["deepfm"], ["fuxictr", "deepctr"]), (0, 1, 2), (0, 1), 1, 1)
 
 
 def outcome(run):
