@@ -2,7 +2,7 @@
 
     python -m experiments.benchmarks.peers --runs=FILE.jsonl --json=FILE [--raw_dir=MOVIELENS]
         [--jobs=16] [--peers_env=DIR | --peers_python=PATH] [--datasets=flights] [--models=deepfm]
-        [--sides=ours,fuxictr] [--ladder=0,3,6] [--contenders=3] [--choosing_seeds=3] [--seeds=5]
+        [--sides=ours,fuxictr] [--ladder=0,3,6] [--margin=0.005] [--choosing_seeds=3] [--seeds=5]
         [--stages=train,time]
 
 All sides get the ids that our preparation makes of flights and MovieLens by default (``min_count``,
@@ -10,8 +10,8 @@ the random split), D = 16, a perceptron of 128 and 64 units with batch normalisa
 batches of 2,048. Ours is ``experiments.baseline`` with its default flags otherwise. The peers are
 as good as they come: FuxiCTR's learning rate falls on a plateau and its gradients are clipped, see
 the docstrings of ``process/``. Each side climbs a ladder of strengths (``grid.LADDERS``) with one
-seed; the rungs with the best validation AUC are trained with further seeds, and the one with the
-best mean of those with all (``grid.Grid``).
+seed; the rungs with nearly the best validation AUC are trained with further seeds, and the one with
+the best mean of those with all (``grid.Grid``).
 
 Stage ``train`` runs each training in a process on a core of its own, ``--jobs`` at once, and
 appends it to ``--runs``; the same command goes on where it was stopped. Stage ``time`` follows when
@@ -55,8 +55,11 @@ _SIDES = flags.DEFINE_list("sides", list(SIDES), f"Of {', '.join(SIDES)}.")
 _LADDER = flags.DEFINE_list(
     "ladder", [str(number) for number in range(_LONGEST)], "Numbers of the rungs to try, from 0."
 )
-_CONTENDERS = flags.DEFINE_integer(
-    "contenders", 3, "Rungs of a ladder that get --choosing_seeds.", lower_bound=1
+_MARGIN = flags.DEFINE_float(
+    "margin",
+    0.005,
+    "Rungs whose validation AUC is behind the best by no more than this get --choosing_seeds.",
+    lower_bound=0.0,
 )
 _CHOOSING_SEEDS = flags.DEFINE_integer(
     "choosing_seeds", 3, "Seeds by whose mean one of them is chosen.", lower_bound=1
@@ -102,7 +105,7 @@ def chosen_grid() -> Grid:
         print("movielens is left out: --raw_dir says where its files are", file=sys.stderr)
     seeds = tuple(range(FIRST_SEED, FIRST_SEED + _SEEDS.value))
     met = places(datasets, _MODELS.value, _SIDES.value)
-    return Grid(met, rungs, seeds, _CONTENDERS.value, _CHOOSING_SEEDS.value)
+    return Grid(met, rungs, seeds, _CHOOSING_SEEDS.value, _MARGIN.value)
 
 
 def peers_python(grid: Grid, progress: Progress) -> str | None:

@@ -112,37 +112,39 @@ class Grid:
     """All that is to be trained.
 
     A ladder is climbed with the first seed. By one seed, though, a rung is chosen that was lucky:
-    two rungs next to each other differ by less than two seeds of one. So the rungs that validated
-    best, the contenders, are trained with further seeds, and the best mean of those decides.
+    two rungs next to each other differ by less than two seeds of one. So the rungs that are close
+    to the best, the contenders, are trained with further seeds, and the best mean of those decides.
 
     Attributes:
       places: in the order in which they are begun.
       rungs: numbers of the rungs to try, from 0; those that a ladder does not have are left out.
       seeds: of the chosen rung; ``FIRST_SEED`` comes first.
-      contenders: how many there are, at least 1.
-      choosing: by so many of the first seeds one of them is chosen, at least 1.
+      choosing: by so many of the first seeds a contender is chosen, at least 1.
+      margin: of validation AUC with the first seed, by which a contender may be behind the best.
     """
 
     places: tuple[Place, ...]
     rungs: tuple[int, ...]
     seeds: tuple[int, ...]
-    contenders: int = 3
     choosing: int = 3
+    margin: float = 0.005
 
     def ladder(self, place: Place) -> list[Rung]:
         """The rungs to try at a place."""
         ladder = LADDERS[place.side]
         return [ladder[number] for number in self.rungs if number < len(ladder)]
 
-    @property
-    def size(self) -> int:
-        """Trainings in all."""
-        ladders = [len(self.ladder(place)) for place in self.places]
-        chosen_by = len(self._choosing_seeds) - 1
-        left = len(self.seeds) - 1 - chosen_by
-        return sum(
-            rungs + chosen_by * min(self.contenders, rungs) + left for rungs in ladders if rungs
-        )
+    def size(self, records: Iterable[Record]) -> int:
+        """Trainings in all, as far as it is known: contenders are, once a ladder is finished."""
+        kept, total = list(records), 0
+        for place in self.places:
+            known = len(self._known(place, kept))
+            if self.chosen(place, kept) is None and known:
+                known += len(self.seeds) - len(self._choosing_seeds)
+                if not self._contenders(place, self._val_aucs(place, kept)):
+                    known += len(self._choosing_seeds) - 1
+            total += known
+        return total
 
     def finished(self, records: Iterable[Record]) -> int:
         """How many of them are there."""
@@ -192,8 +194,9 @@ class Grid:
         ladder = self.ladder(place)
         if any((rung.name, FIRST_SEED) not in aucs for rung in ladder):
             return []
-        ranked = sorted(ladder, key=lambda rung: -aucs[rung.name, FIRST_SEED])
-        return [rung for rung in ladder if rung in ranked[: self.contenders]]
+        of_first = {rung: aucs[rung.name, FIRST_SEED] for rung in ladder}
+        least = max(of_first.values(), default=0.0) - self.margin
+        return [rung for rung in ladder if of_first[rung] >= least]
 
     @property
     def _choosing_seeds(self) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ AUCS = {"ours": (0.790, 0.794), "fuxictr": (0.800, 0.796), "deepctr": (0.780, 0.
 
 def grid(places, seeds):
     """Two rungs, of which the first seed chooses one."""
-    return Grid(tuple(places), (0, 1), tuple(range(seeds)), contenders=1, choosing=1)
+    return Grid(tuple(places), (0, 1), tuple(range(seeds)), choosing=1)
 
 
 def records(place, aucs, val_aucs=(0.6, 0.8)):
@@ -111,4 +111,4 @@ def test_timed_records_are_no_trainings():
     asked, made = problem()
     made.append(timed(asked.places[0], 10.0))
     assert report.side_summary(asked, asked.places[0], made)["seeds"] == 2
-    assert asked.finished(made) == asked.size
+    assert asked.finished(made) == asked.size(made)
