@@ -5,10 +5,15 @@
 
 Users and items come and go from day to day, and what they are like moves. With
 ``--ratings=ratings.csv`` the log is MovieLens's instead, cut by time into as many slices. Every day
-is trained on its own rows alone: ``scratch`` (supernet and retraining, ``--epochs`` of each at
-most), ``warm`` (the same with ``--warm_start`` of the day before and half of the epochs) and
-``kept`` (``--keep_shape``: retraining alone, half of its epochs). The first day of each is
-``scratch``. They are judged on the day's test rows, its last ones; differences are paired by seed.
+is trained on its own rows alone:
+
+* ``scratch``: supernet and retraining, ``--epochs`` of each at most; so is the first day of all.
+* ``warm``: the same with ``--warm_start`` of the day before and half of the epochs.
+* ``kept``: ``--keep_shape``, retraining alone, half of its epochs.
+* ``bundle``: as ``warm``, of the bundle that was exported the day before.
+* ``remember``: as ``warm``, with ``--row_memory=0.5``.
+
+They are judged on the day's test rows, its last ones; differences are paired by seed.
 Every day's model is exported, and its folder weighed.
 
 Every finished chain of days is appended to FILE.jsonl, and what stands there is not run again: the
@@ -49,7 +54,7 @@ _ROWS = flags.DEFINE_integer("rows", 20_000, "Rows of a day, all splits.", lower
 _RATINGS = flags.DEFINE_string("ratings", None, "MovieLens's ratings.csv, in the log's place.")
 _WAYS = flags.DEFINE_list("ways", ["scratch", "warm", "kept"], "Ways to train each day.")
 
-WAYS = ("scratch", "warm", "kept")
+WAYS = ("scratch", "warm", "kept", "bundle", "remember")
 KEY = ("way", "seed")
 """What tells runs apart."""
 
@@ -150,7 +155,7 @@ def chain(way: str, seed: int) -> Record:
             own = way if before else "scratch"
             found.append(train(own, seed, at, folder, {**files, "categorical": names}, before))
             found[-1] |= {"day": day, "best_auc": best}
-            before = str(at / "run")
+            before = str(at / ("bundle" if way == "bundle" else "run"))
     return {
         "way": way,
         "seed": seed,
@@ -167,7 +172,11 @@ def train(
     is_warm = way != "scratch"
     of_the_day = {"workdir": str(at / "run"), "data_dir": data, "seed": seed, **files}
     table_flags = {"dataset": "table", "label": "click"}
-    warm = {"warm_start": before if is_warm else None, "keep_shape": way == "kept"}
+    warm = {
+        "warm_start": before if is_warm else None,
+        "keep_shape": way == "kept",
+        "row_memory": 0.5 if way == "remember" else 0.0,
+    }
     project_flags.adopt({**SMALL, **table_flags, **of_the_day, **warm})
     with_epochs = int(flags.FLAGS["epochs"].value or 1)
     flags.FLAGS["epochs"].value = with_epochs // 2 if is_warm else with_epochs

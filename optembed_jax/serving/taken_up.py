@@ -15,6 +15,7 @@ beside them is not what was trained before:
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,21 +43,26 @@ from optembed_jax.serving.kept_network import shrink, write_back
 from optembed_jax.serving.stored_rows import numbers, stored_rows
 
 
-def full_table(content: Content, latent_dim: int) -> Table:
-    """What each id of a bundle reads, as a table of full width, on the host.
-
-    Columns behind a field's dimension are zeros. OOV vectors are what unseen values read.
-
-    Args:
-      content: of the bundle.
-      latent_dim: ``D``.
+def check_whole_rows(path: pathlib.Path, content: Content) -> None:
+    """Refuse a bundle of which no table of rows can be made.
 
     Raises:
       InputError: values share rows, or rows are stored as single numbers.
     """
     reason = why_no_plain_tables(content.manifest)
     if reason is not None:
-        raise InputError(f"{reason}, and a training begins with rows that are whole")
+        raise InputError(f"{path}: {reason}, and a training begins with whole rows, one a value")
+
+
+def full_table(content: Content, latent_dim: int) -> Table:
+    """What each id of a bundle reads, as a table of full width, on the host.
+
+    Columns behind a field's dimension are zeros. OOV vectors are what unseen values read.
+
+    Args:
+      content: of the bundle, of whole rows (:func:`check_whole_rows`).
+      latent_dim: ``D``.
+    """
     stored, described = stored_rows(content), content.manifest["fields"]
     fields = fields_of(described)
     rows: Any = np.zeros((fields.num_features, latent_dim), np.float32)

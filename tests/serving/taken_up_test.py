@@ -143,5 +143,5 @@ def test_shared_rows_and_single_numbers_are_refused():
         {"composition": {"by": "hash"}, "fields": []},
         {"fields": [{"storage": ELEMENTS}]},
     ):
-        with pytest.raises(InputError, match="rows that are whole"):
-            taken_up.full_table(Content(manifest, {}, {}, {}), 4)
+        with pytest.raises(InputError, match=r"one: .*, and a training begins with whole rows"):
+            taken_up.check_whole_rows(pathlib.Path("one"), Content(manifest, {}, {}, {}))
