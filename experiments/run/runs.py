@@ -54,7 +54,7 @@ def open_run() -> Run:
     warm = None
     if settings.warm is not None:
         warm = open_warm_start(settings.warm, settings, prepared, workdir.path)
-        begins = dataclasses.replace(settings.warm, identity=warm.identity)
+        begins = dataclasses.replace(settings.warm, identity=warm.earlier.identity)
         settings = dataclasses.replace(settings, warm=begins)
     # Before anything runs, so that a contradiction costs no time.
     if settings.method == OPTEMBED:

@@ -184,9 +184,9 @@ class Grid:
         known = {Run(place, rung, FIRST_SEED): None for rung in self.ladder(place)}
         for rung in self._contenders(place, self._val_aucs(place, records)):
             known |= {Run(place, rung, seed): None for seed in self._choosing_seeds}
-        rung = self.chosen(place, records)
-        if rung is not None:
-            known |= {Run(place, rung, seed): None for seed in self.seeds}
+        best = self.chosen(place, records)
+        if best is not None:
+            known |= {Run(place, best, seed): None for seed in self.seeds}
         return list(known)
 
     def _contenders(self, place: Place, aucs: Mapping[tuple[str, int], float]) -> list[Rung]:
