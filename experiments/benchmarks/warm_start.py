@@ -13,7 +13,9 @@ is trained on its own rows alone:
 * ``bundle``: as ``warm``, of the bundle that was exported the day before.
 * ``remember``: as ``warm``, with ``--row_memory=0.5``.
 
-They are judged on the day's test rows, its last ones; differences are paired by seed.
+They are judged on the day's test rows, its last ones; differences are paired by seed. Beside them
+stands what no way here has: how many of the test rows' values have no row today, and had one on a
+day before (:func:`returning`).
 Every day's model is exported, and its folder weighed.
 
 Every finished chain of days is appended to FILE.jsonl, and what stands there is not run again: the
@@ -27,7 +29,7 @@ import io
 import pathlib
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,7 +60,7 @@ WAYS = ("scratch", "warm", "kept", "bundle", "remember")
 KEY = ("way", "seed")
 """What tells runs apart."""
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "mode": "feature",
     "model": "deepfm",
     "latent_dim": 8,
@@ -131,6 +133,38 @@ def log_of(seed: int) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None
     if _RATINGS.value:
         return slices_of(_RATINGS.value, _DAYS.value)
     return days_of(seed, _DAYS.value, _ROWS.value)
+
+
+def returning(days: Sequence[Mapping[str, np.ndarray]], ahead: int = 0) -> dict[str, float]:
+    """What a table would serve that keeps rows of values that are away, from the second day on.
+
+    Args:
+      days: columns of each.
+      ahead: days from training to the rows that are scored.
+
+    Returns:
+      Of the test cells the shares whose value has no row (``without``), and of which the day before
+      training had one (``yesterday``), or one of the three days before (``in_three``).
+    """
+    names = [name for name in days[0] if name != "click"]
+    has_row, shares = [], []
+    for columns in days:
+        own = {}
+        for name in names:
+            training = columns[name][: len(columns[name]) * 8 // 10]
+            values, counts = np.unique(training, return_counts=True)
+            own[name] = values[counts >= int(SMALL["min_count"])]
+        has_row.append(own)
+    for day in range(1, len(days) - ahead):
+        for name in names:
+            test = days[day + ahead][name]
+            test = test[len(test) * 9 // 10 :]
+            is_without = ~np.isin(test, has_row[day][name])
+            before = [np.isin(test, own[name]) for own in has_row[max(day - 3, 0) : day]]
+            served = (is_without, is_without & before[-1], is_without & np.any(before, axis=0))
+            shares.append([part.mean() for part in served])
+    found = np.mean(shares, axis=0).tolist()
+    return dict(zip(("without", "yesterday", "in_three"), found, strict=True))
 
 
 def chain(way: str, seed: int) -> Record:
@@ -244,7 +278,12 @@ def summarise(records: list[Record]) -> dict[str, Any]:
                 line[way][f"{name}_difference"] = difference.mean
                 line[way][f"{name}_half_width"] = difference.half_width
         of_days.append(line)
-    return {"days": of_days, "runs": records, **json_file.machine()}
+    logs = [[columns for columns, _ in log_of(seed)] for seed in sorted({s for _, s in by})]
+    away = {}
+    for ahead, name in enumerate(("of the same day", "of the day after")):
+        each = [returning(log, ahead) for log in logs]
+        away[name] = {kind: float(np.mean([own[kind] for own in each])) for kind in each[0]}
+    return {"days": of_days, "away": away, "runs": records, **json_file.machine()}
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -267,6 +306,12 @@ def table(summary: dict[str, Any]) -> str:
                 f"{difference(row, 'logloss'):>17} {row['steps']:6.0f} {row['rows_kept']:6.0f} "
                 f"{row['most_bytes']:7}"
             )
+    for name, shares in summary["away"].items():
+        lines.append(
+            f"of the test cells {name} {shares['without']:.1%} have a value without a row; rows "
+            f"kept from the day before would serve {shares['yesterday']:.1%}, from three "
+            f"{shares['in_three']:.1%}"
+        )
     return "\n".join(lines)
 
 

@@ -188,6 +188,9 @@ class Settings:
             )
         if self.warm.keep_shape and self.verify_seeds:
             raise InputError("verify_seeds checks a search, and keep_shape has none")
+        if self.warm.row_memory and (self.keeps_shape or not self.model.has_row_budget):
+            why = "keep_shape keeps" if self.keeps_shape else "without a budget thresholds choose"
+            raise InputError(f"row_memory has no effect: {why} the rows; leave it out")
 
     @property
     def stopping(self) -> EarlyStopping:

@@ -21,8 +21,8 @@ KEEP_SHAPE = flags.DEFINE_bool(
 ROW_MEMORY = flags.DEFINE_float(
     "row_memory",
     0.0,
-    "With --warm_start and a row budget: how much (0..1, below 1) counts what the earlier run "
-    "chose its rows by, in which older days count less and less, beside what they score now. 0: nothing.",
+    "With --warm_start and a row budget: how much (from 0, below 1) what the earlier run chose its "
+    "rows by counts beside what they score now; in it older days count less and less.",
 )
 
 

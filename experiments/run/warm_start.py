@@ -240,22 +240,13 @@ def open_warm_start(
         source = rows_before(prepared.vocabulary.lookup, earlier.lookup, prepared.fields.names)
     except InputError as error:
         raise InputError(f"warm_start {path} does not fit the data set: {error}") from error
-    if options.row_memory:
-        _check_remembers(path, earlier, settings)
-    rule, memory = settings.train.row_rule, options.row_memory
-    return WarmStart(earlier, settings.model, prepared, rule, memory, source)
-
-
-def _check_remembers(path: Path, earlier: Earlier, settings: Settings) -> None:
-    """Refuse to remember scores where there are none, or nothing goes by them."""
-    if settings.keeps_shape or not settings.model.has_row_budget:
-        why = "keep_shape keeps" if settings.keeps_shape else "without a budget thresholds choose"
-        raise InputError(f"row_memory has no effect: {why} the rows; leave it out")
-    if earlier.scores() is None:
+    if options.row_memory and earlier.scores() is None:
         raise InputError(
             f"row_memory goes by what rows scored before, and warm_start {path} does not have that "
             "(a bundle never does, a run only of a supernet under a budget); leave it out"
         )
+    rule, memory = settings.train.row_rule, options.row_memory
+    return WarmStart(earlier, settings.model, prepared, rule, memory, source)
 
 
 def _check_fields(path: Path, fields: Fields, before: Fields) -> None:
