@@ -245,6 +245,10 @@ def served(manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> di
     if COMPOSITION in manifest:
         composition = _composition(manifest)
         signs = {} if composition.signs is None else {"signs": composition.signs}
+        bits = packing.bits_of(manifest["fields"][0]["storage"])
+        if bits is not None:
+            dim = manifest["fields"][0]["dim"]
+            found["rows/0"] = packing.unpack(found["rows/0"], bits, dim)
         return {**found, "places": composition.places, **signs, **network}
     for number, field in enumerate(manifest["fields"]):
         bits = packing.bits_of(field["storage"])
@@ -336,11 +340,15 @@ def _check_composed(
 ) -> set[str]:
     """The name of the only table's tensor, which is as described."""
     fields = manifest["fields"]
-    read = rows_read(_composition(manifest)).tolist()
+    read, storage = rows_read(_composition(manifest)).tolist(), fields[0]["storage"]
     for field, rows in zip(fields, read, strict=True):
-        if (field["rows"], field["dim"], field["storage"]) != (rows, table[1], "float32"):
-            raise ValueError(f"field {field['name']!r} reads {rows} rows of {table[1]} columns")
-    return _check_rows("rows/0", "scale/0", table, "float32", tensors, types)
+        if (field["rows"], field["dim"], field["storage"]) != (rows, table[1], storage):
+            raise ValueError(
+                f"field {field['name']!r} reads {rows} rows of {table[1]} columns in {storage!r}"
+            )
+    if manifest["linear"] == "int8":
+        raise ValueError("linear weights of all fields together have no scale for each field")
+    return _check_rows("rows/0", "scale/0", table, storage, tensors, types)
 
 
 def _check_field(
