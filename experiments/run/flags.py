@@ -71,6 +71,11 @@ flags.DEFINE_integer(
     "attention_heads", _MODEL.attention_heads, "Heads of each of autoint's interacting layers."
 )
 flags.DEFINE_integer("attention_units", _MODEL.attention_units, "Units of each of these heads.")
+flags.DEFINE_integer(
+    "fusion_heads",
+    _MODEL.fusion_heads,
+    "Heads of finalmlp's bilinear fusion, a divisor of the last of --mlp_dims.",
+)
 flags.DEFINE_string(
     "mode",
     _MODEL.mode,

@@ -47,8 +47,8 @@ _FROM = {
 """Which of the earlier phases each starts from: the first that is finished."""
 
 _SAME = (
-    *("latent_dim", "mlp_dims", "cross_layers", "attention_heads", "attention_units", "pooling"),
-    *("mode", "mode_threshold", "mode_oov", "mode_linear"),
+    *("latent_dim", "mlp_dims", "cross_layers", "attention_heads", "attention_units"),
+    *("fusion_heads", "pooling", "mode", "mode_threshold", "mode_oov", "mode_linear"),
 )
 """Settings of the model that, beside its name, have to be those of the earlier run."""
 
