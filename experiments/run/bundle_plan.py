@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from experiments.run import flags
+from experiments.run.report import flags_of
 from experiments.run.search_setup import least_rows
 from experiments.run.settings import Settings
 from optembed_jax import data
@@ -12,11 +14,17 @@ from optembed_jax.errors import BudgetError, InputError
 from optembed_jax.fields import Fields
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.rivals.registry import OPTEMBED, rival_of
+from optembed_jax.serving.bundle_writer import Provenance
 from optembed_jax.serving.kept_table import RowsAndDims
 from optembed_jax.serving.planned_bytes import STORAGE, BundleCost, cost_of
 
 _OF_AN_ESTIMATE = 0.03
 """By how much a bundle may be larger than is reckoned."""
+
+_METRIC, _WORTH = 0.12345678901234568, -0.12345
+"""Numbers whose texts are as long as those of metrics, and of what fields are worth, may be."""
+
+_METRICS = ("auc", "logloss", "calibration")
 
 _SHARES = (1, 2, 4)
 """Rows to choose from are those that the limit pays for at so many times fewer columns."""
@@ -47,7 +55,14 @@ def planned(settings: Settings, prepared: data.PreparedData) -> tuple[Settings, 
     has_own_ids &= model.mode_linear == "prune" or not model.has_linear_term
     is_told = settings.storage not in (None, "auto")
     storage = settings.storage if settings.storage is not None and is_told else STORAGE
-    cost = cost_of(model, fields, encoder_of(prepared), own_ids=has_own_ids, storage=storage)
+    cost = cost_of(
+        model,
+        fields,
+        encoder_of(prepared),
+        own_ids=has_own_ids,
+        storage=storage,
+        told=provenance_of(settings, prepared),
+    )
     if limit is None:
         return settings, cost
     if is_told:  # No bits are left to the export to keep to the limit by.
@@ -70,6 +85,17 @@ def planned(settings: Settings, prepared: data.PreparedData) -> tuple[Settings, 
         rates = tuple(dict.fromkeys(min(count / sizes.sum(), 1.0) for count in counts))
         options = dataclasses.replace(options, keep_rates=rates)
     return dataclasses.replace(settings, search_options=options), cost
+
+
+def provenance_of(settings: Settings, prepared: data.PreparedData) -> Provenance:
+    """What a bundle of the run will tell of itself, in as many characters, before it is trained."""
+    worth = [_WORTH] * prepared.fields.num_fields
+    return Provenance(
+        {"name": settings.dataset, "fingerprint": prepared.fingerprint},
+        {f"{split}_{name}": _METRIC for split in ("val", "test") for name in _METRICS},
+        flags.given(flags_of(settings)),
+        {"auc": worth, "logloss": worth, "unseen": worth},
+    )
 
 
 def _check(limit: int, cost: BundleCost, settings: Settings, fields: Fields) -> None:

@@ -14,13 +14,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.run import flags
+from experiments.run.bundle_plan import provenance_of
 from experiments.run.exported import Exported, own_storage, served_of
-from experiments.run.report import flags_of
 from experiments.run.trained import Run, abstract
 from optembed_jax.errors import BudgetError
 from optembed_jax.fields import Fields
-from optembed_jax.serving.bundle_writer import Provenance
 from optembed_jax.serving.forward_module import PLATFORMS
 from optembed_jax.serving.kept_table import KeptTable
 from optembed_jax.serving.planned_bytes import STORAGE
@@ -31,11 +29,6 @@ _COUNTED = 12
 
 _NEAR = 0.003
 """Of the limit, that may be left: a metric with a digit more is some bytes, too."""
-
-_METRIC, _WORTH = 0.12345678901234568, -0.12345
-"""Numbers whose texts are as long as those of metrics, and of what fields are worth, may be."""
-
-_METRICS = ("auc", "logloss", "calibration")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,14 +116,7 @@ def counted_bytes(run: Run) -> Callable[[KeptTable], int]:
         )
 
     full, batch_stats = drawn(abstract(model, run))
-    worth = [_WORTH] * prepared.fields.num_fields
-    metrics = {f"{split}_{name}": _METRIC for split in ("val", "test") for name in _METRICS}
-    provenance = Provenance(
-        {"name": settings.dataset, "fingerprint": prepared.fingerprint},
-        metrics,
-        flags.given(flags_of(settings)),
-        {"auc": worth, "logloss": worth, "unseen": worth},
-    )
+    provenance = provenance_of(settings, prepared)
     ids, labels = np.zeros((0, prepared.fields.num_columns), np.int32), np.zeros(0, np.float32)
 
     def bytes_of(choice: KeptTable) -> int:

@@ -38,8 +38,9 @@ STORAGE = "int4"
 
 _BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "int8": 1.0}
 _SCALE = 2
-_TOLD, _TOLD_OF_FIELD = 1024, 64
-"""Of what a run tells of itself in manifest and card: flags, metrics, ids of sample rows."""
+_TOLD, _TOLD_LATER, _TOLD_OF_FIELD = 1024, 340, 64
+"""Of what a run tells of itself in manifest and card: flags and metrics where nothing is known of
+them; what the export adds to them; larger numbers of a field and of its ids in sample rows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +102,7 @@ def cost_of(
     *,
     own_ids: bool,
     storage: str = STORAGE,
+    told: Provenance | None = None,
 ) -> BundleCost:
     """What a bundle of a model costs.
 
@@ -111,12 +113,14 @@ def cost_of(
       own_ids: whether only kept values have ids, as those of a bundle of one stand-in do; else
         all values are in it, and a remap.
       storage: of rows; linear weights and kernels as :meth:`Storage.uniform` has them beside it.
+      told: what the bundle tells of the run, in as many characters; None reckons with some.
     """
     of_values, bits = _value_bytes(encoder), bits_of(storage)
     narrow, wide = (_Plain.of(config, fields, dim, storage) for dim in (1, config.latent_dim))
     of_dim = (wide.network - narrow.network) / max(fields.num_fields * (config.latent_dim - 1), 1)
     names = (*layout.REQUIRED, *layout.OPTIONAL)
-    fixed = narrow.folder() + _TOLD + (_TOLD_OF_FIELD - of_dim) * fields.num_fields
+    of_run = _TOLD if told is None else _TOLD_LATER
+    fixed = narrow.folder(told) + of_run + (_TOLD_OF_FIELD - of_dim) * fields.num_fields
     fixed += len(encoder.description.as_json())
     fixed += len(layout.format_sums(dict.fromkeys(names, b"")))
     of_linear = _BYTES[Storage.uniform(storage, 1).linear] if config.has_linear_term else 0.0
@@ -162,10 +166,10 @@ class _Plain:
         """Bytes of the network's arrays."""
         return sum(array.nbytes for array in self.stored.network.values())
 
-    def folder(self) -> int:
+    def folder(self, told: Provenance | None) -> int:
         """Bytes of the files but for the vocabulary's, and without the rows."""
         nothing = [0.1234] * self.fields.num_fields
-        told = Provenance(worth={"auc": nothing, "logloss": nothing, "unseen": nothing})
+        told = told or Provenance(worth=dict.fromkeys(("auc", "logloss", "unseen"), nothing))
         rows = self.fields.num_features
         # For one platform, since that is quicker; of three a module is some hundred bytes larger.
         files = content_of(
