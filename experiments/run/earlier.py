@@ -17,7 +17,8 @@ from optembed_jax.step.optimiser_memory import OptimiserMemory
 from optembed_jax.values.lookup import Lookup
 
 _OF_THE_NETWORK = (
-    *("latent_dim", "mlp_dims", "cross_layers", "attention_heads", "attention_units", "pooling"),
+    *("latent_dim", "mlp_dims", "cross_layers", "attention_heads", "attention_units"),
+    *("fusion_heads", "pooling"),
 )
 """Settings that say what a network reads and what shape it has."""
 

@@ -71,6 +71,11 @@ flags.DEFINE_integer(
     "attention_heads", _MODEL.attention_heads, "Heads of each of autoint's interacting layers."
 )
 flags.DEFINE_integer("attention_units", _MODEL.attention_units, "Units of each of these heads.")
+flags.DEFINE_integer(
+    "fusion_heads",
+    _MODEL.fusion_heads,
+    "Heads of finalmlp's bilinear fusion, a divisor of the last of --mlp_dims.",
+)
 flags.DEFINE_string(
     "mode",
     _MODEL.mode,
@@ -359,10 +364,12 @@ BUNDLE = flags.DEFINE_string(
 )
 STORAGE = flags.DEFINE_string(
     "storage",
-    "float32",
-    "export: float32, float16, bfloat16, int8, int6, int4, int3 or int2 rows (a scale for each; "
+    None,
+    "float32, float16, bfloat16, int8, int6, int4, int3 or int2 rows (a scale for each; "
     "with _field behind it for each field), or auto: for each part what --max_bundle_bytes or "
-    "--max_auc_drop allows, by what it does to the validation rows.",
+    "--max_auc_drop allows, by what it does to the validation rows. Of a run: what "
+    "--max_bundle_bytes plans with, and export takes where nothing else is said. None: what the "
+    "run was told, or float32; a plan is then of 4 bits.",
 )
 MAX_AUC_DROP = flags.DEFINE_float(
     "max_auc_drop",
@@ -373,7 +380,8 @@ MAX_BUNDLE_BYTES = flags.DEFINE_integer(
     "max_bundle_bytes",
     None,
     "Bytes of the bundle's whole folder at most: a run chooses rows and dimensions that fit, with "
-    "4 bits a number; export keeps to it exactly, by fewer bits where they do least harm.",
+    "4 bits a number or those of --storage, and a --method what it has instead; export keeps to it "
+    "exactly, by fewer bits where they do least harm.",
 )
 PHASE = flags.DEFINE_string(
     "phase",
@@ -478,6 +486,7 @@ def settings() -> Settings:
         parallelism=PARALLELISM.value,
         exchange=EXCHANGE.value,
         warm=warm_flags.warm_options(),
+        storage=STORAGE.value,
     )
 
 
@@ -558,9 +567,10 @@ def adopt(recorded: Mapping[str, Any]) -> None:
             flags.FLAGS[name].value = [str(part) for part in value] if is_list else value
 
 
-def plan_for(max_bundle_bytes: int | None) -> None:
+def plan_for(max_bundle_bytes: int | None, storage: str | None) -> None:
     """What a run was planned for, whatever an export of it is told to keep to."""
     flags.FLAGS["max_bundle_bytes"].value = max_bundle_bytes
+    flags.FLAGS["storage"].value = storage
 
 
 def given(recorded: Mapping[str, Any]) -> dict[str, Any]:

@@ -185,6 +185,7 @@ def backbone(config: ModelConfig, batch_axis: BatchAxis | None = None) -> nn.Mod
         cross_layers=config.cross_layers,
         attention_heads=config.attention_heads,
         attention_units=config.attention_units,
+        fusion_heads=config.fusion_heads,
         batch_axis=batch_axis,
     )
 

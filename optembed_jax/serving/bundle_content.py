@@ -64,6 +64,10 @@ def served(manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> di
     if COMPOSITION in manifest:
         composition = composition_in(manifest)
         signs = {} if composition.signs is None else {"signs": composition.signs}
+        bits = packing.bits_of(manifest["fields"][0]["storage"])
+        if bits is not None:
+            dim = manifest["fields"][0]["dim"]
+            found["rows/0"] = packing.unpack(found["rows/0"], bits, dim)
         return {**found, "places": composition.places, **signs, **network}
     for number, field in enumerate(manifest["fields"]):
         bits = packing.bits_of(field["storage"])

@@ -97,11 +97,15 @@ def _check_composed(
 ) -> set[str]:
     """The name of the only table's tensor, which is as described."""
     fields = manifest["fields"]
-    read = rows_read(composition_in(manifest)).tolist()
+    read, storage = rows_read(composition_in(manifest)).tolist(), fields[0]["storage"]
     for field, rows in zip(fields, read, strict=True):
-        if (field["rows"], field["dim"], field["storage"]) != (rows, table[1], "float32"):
-            raise ValueError(f"field {field['name']!r} reads {rows} rows of {table[1]} columns")
-    return _check_rows("rows/0", "scale/0", table, "float32", tensors, types)
+        if (field["rows"], field["dim"], field["storage"]) != (rows, table[1], storage):
+            raise ValueError(
+                f"field {field['name']!r} reads {rows} rows of {table[1]} columns in {storage!r}"
+            )
+    if manifest["linear"] == "int8":
+        raise ValueError("linear weights of all fields together have no scale for each field")
+    return _check_rows("rows/0", "scale/0", table, storage, tensors, types)
 
 
 def _check_field(

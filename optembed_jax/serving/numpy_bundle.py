@@ -66,8 +66,12 @@ class NumpyBundle:
         self._runs = sharing.runs(arrays)
         if "places" in tensors:
             # One line more, of ones: what is read where a value has no further factor.
-            stored = [tensors[name] for name in ("rows/0", "linear") if name in tensors]
-            self._stored = [np.concatenate([own, np.ones_like(own[:1])]) for own in stored]
+            rows, linear, scale = (tensors.get(n) for n in ("rows/0", "linear", "scale/0"))
+            assert rows is not None
+            if scale is not None:
+                scale = _with_ones(np.broadcast_to(scale, rows.shape[:1]))
+            self._stored = [(_with_ones(rows), scale)]
+            self._stored += [] if linear is None else [(_with_ones(linear), None)]
         self._backbone = backbone_of(manifest["model"], tensors)
         self._encoder = encoder
         self._watch = None if expected is None else Watch(expected)
@@ -201,13 +205,18 @@ class NumpyBundle:
         places, signs = self._tensors["places"], self._tensors.get("signs")
         every = np.arange(len(self._fields))
 
-        def product(stored: np.ndarray) -> np.ndarray:
-            whole: np.ndarray = np.prod([stored[factor[value]] for factor in places], axis=0)
+        def read(stored: np.ndarray, scale: np.ndarray | None, at: np.ndarray) -> np.ndarray:
+            found = stored[at].astype(np.float32)
+            return found if scale is None else found * scale[at].astype(np.float32)[..., None]
+
+        def product(stored: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
+            factors = [read(stored, scale, factor[value]) for factor in places]
+            whole: np.ndarray = np.prod(factors, axis=0)
             if signs is not None:
                 whole *= signs[value].reshape(*value.shape, *(1,) * (whole.ndim - value.ndim))
             return self._pooled(whole, ids, weights, every) if self._has_bags else whole
 
-        rows, *linear = map(product, self._stored)
+        rows, *linear = itertools.starmap(product, self._stored)
         return [rows], linear[0].sum(axis=1) if linear else None
 
     def _slots_of(self, fields: np.ndarray) -> np.ndarray:
@@ -296,6 +305,10 @@ class NumpyBundle:
             weights = self._pooled(weights, ids, of_values, np.arange(len(self._fields)))
         total: np.ndarray = weights.sum(axis=1)
         return total
+
+
+def _with_ones(array: np.ndarray) -> np.ndarray:
+    return np.concatenate([array, np.ones_like(array[:1])])
 
 
 def _read_encoder(
