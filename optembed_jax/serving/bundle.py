@@ -202,7 +202,7 @@ class Bundle:
           batch_size: rows per forward pass.
 
         Returns:
-          float32 ``[N]``, in (0, 1).
+          float32 ``[N]``, in [0, 1].
 
         Raises:
           InputError: an id outside its field's block, or raw columns that cannot be used.

@@ -56,14 +56,15 @@ def check_arrays(
             _check_described(number, field, latent_dim)
             if not is_composed:
                 known |= _check_field(number, field, tensors, types)
-        tables = tables_of(manifest)
-        if is_composed:
-            known |= _check_composed(manifest, tables[0], tensors, types)
+        # Before composed rows are reckoned, which takes as much memory as there are ids.
         ids = sum(field["ids"] for field in fields)
         if ids >= 2**31:
             raise ValueError("there are more ids than int32 can tell apart")
         if type(manifest["full_rows"]) is not int or not ids <= manifest["full_rows"] < 2**31:
             raise ValueError(f"{ids} ids are of a table of {manifest['full_rows']!r} rows")
+        tables = tables_of(manifest)
+        if is_composed:
+            known |= _check_composed(manifest, tables[0], tensors, types)
         known |= _check_linear(manifest, sum(rows for rows, _ in tables), tensors, types)
         known |= _check_network(manifest, tensors, types)
         if known != set(tensors):
