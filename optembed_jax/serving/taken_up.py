@@ -36,7 +36,8 @@ from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.own_backbone import OWN
 from optembed_jax.models.whole_batch import EPSILON, BatchNorm
 from optembed_jax.serving import network_storage
-from optembed_jax.serving.bundle_content import Content, why_no_plain_tables
+from optembed_jax.serving.bundle_content import Content
+from optembed_jax.serving.bundle_manifest import why_no_plain_tables
 from optembed_jax.serving.compact_model import with_norms
 from optembed_jax.serving.forward_module import fields_of
 from optembed_jax.serving.kept_network import shrink, write_back

@@ -27,7 +27,8 @@ from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.serving import forward_module
 from optembed_jax.serving.bundle import Bundle
-from optembed_jax.serving.bundle_content import read_content, why_no_plain_tables
+from optembed_jax.serving.bundle_content import read_content
+from optembed_jax.serving.bundle_manifest import why_no_plain_tables
 from optembed_jax.serving.stored_rows import numbers, stored_rows
 from optembed_jax.table.compact import CompactIndex, CompactTable
 from optembed_jax.table.quantize import restore_rows
