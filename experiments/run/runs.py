@@ -47,7 +47,7 @@ def open_run() -> Run:
         ) from error
     for line in prepared.surprises():
         progress.say(f"warning: {line}")
-    for line in prepared.left_out():
+    for line in [*prepared.doubts(), *prepared.left_out()]:
         progress.say(f"note: {line}")
     workdir.check_data(settings.dataset, prepared.fingerprint, prepared.options)
     settings, bundle_cost = planned(settings, prepared)

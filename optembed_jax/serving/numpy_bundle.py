@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from optembed_jax.errors import InputError
+from optembed_jax.fields import id_array
 from optembed_jax.serving import bundle_content, bundle_samples, request
 from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle_format import BundleError
@@ -150,12 +151,10 @@ class NumpyBundle:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
         columns = as_columns(rows)
-        ids = np.asarray(rows if columns is None else self.encode(columns, stacklevel=stacklevel))
         width = len(self._of_slot) + len(self._weighted_slots)
-        if ids.ndim != 2 or ids.shape[1] != width:
-            raise InputError(f"ids have shape {ids.shape}, expected [N, {width}]")
-        if not np.issubdtype(ids.dtype, np.integer):
-            raise InputError(f"ids are {ids.dtype}, expected integers")
+        ids = id_array(
+            rows if columns is None else self.encode(columns, stacklevel=stacklevel), width
+        )
         ids, whole = ids[:, : len(self._of_slot)], ids
         wrong = (ids < self._offsets[self._of_slot]) | (ids >= self._offsets[self._of_slot + 1])
         # A field of one value has one.
