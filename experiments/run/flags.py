@@ -416,7 +416,7 @@ REFRESH = flags.DEFINE_bool(
     "leave all else of it as it is; no run is needed.",
 )
 PLATFORMS = flags.DEFINE_list(
-    "platforms", ["cpu", "cuda", "tpu"], "export: what the bundle's module is compiled for."
+    "platforms", ["cpu", "cuda", "rocm", "tpu"], "export: what the bundle's module is compiled for."
 )
 SAMPLE = flags.DEFINE_string(
     "sample",

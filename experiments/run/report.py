@@ -44,7 +44,7 @@ def flags_of(settings: Settings) -> dict[str, Any]:
         "dataset": settings.dataset,
         **settings.data.used_by(settings.dataset),
         **settings.model.as_record(),
-        **dataclasses.asdict(settings.train),
+        **settings.train.as_record(),
         **dataclasses.asdict(settings.search),
         **(dataclasses.asdict(settings.search_options) if settings.model.searches_dims else {}),
         "max_bundle_bytes": settings.search_options.max_bundle_bytes,

@@ -99,10 +99,10 @@ def test_any_number_of_rows_in_any_batches(written, model):
     assert bundle.predict(ids[:0]).shape == (0,)
 
 
-def test_the_module_is_for_cpu_cuda_and_tpu(written):
+def test_the_module_is_for_each_kind_of_device(written):
     content = lzma.decompress((written / "forward.jax_export.xz").read_bytes())
     exported = jax.export.deserialize(bytearray(content))
-    assert exported.platforms == ("cpu", "cuda", "tpu")
+    assert exported.platforms == ("cpu", "cuda", "rocm", "tpu")
     assert jax.export.is_symbolic_dim(exported.in_avals[-1].shape[0])
 
 
