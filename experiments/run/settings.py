@@ -51,7 +51,7 @@ class Settings:
       verify_seeds: seeds to verify the search with; 0 does not.
       method: ``optembed``, or the rival that chooses what is kept, as ``rivals.registry`` names
         it; ``model.mode`` is then the rival's.
-      warm: the earlier run that this one begins with; None begins from nothing.
+      warm: the earlier run or bundle that this one begins with; None begins from nothing.
       tune: the strengths of the rows' regulariser to try first; None trains with the one given.
 
     Raises:
