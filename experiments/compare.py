@@ -4,9 +4,16 @@
         --seeds=3 --dataset=flights --workdir=DIR
 
 A budget is a share of the parameters of the full table, linear weights apart; what is drawn and
-tabulated are bytes of the bundle that each run ends in, vocabulary and network with it. All other
-flags are those of every run. The same command goes on where it was stopped. Leaves compare.json,
-compare.svg and report.html, a page of all of it, in DIR.
+tabulated are bytes of the bundle that each run ends in, vocabulary and network with it. Or, at
+equal bytes,
+
+    python -m experiments.compare --methods=optembed:auto,frequency:int8,frequency:float32,qr:int8 \
+        --bundle_budgets=0.1,0.05 --seeds=3 --dataset=flights --workdir=DIR
+
+is a share of the bytes of the full model's bundle, in float32 with all values, which the bundle of
+each run keeps to (--max_bundle_bytes) or is refused; behind the colon is a method's --storage. All
+other flags are those of every run. The same command goes on where it was stopped. Leaves
+compare.json, compare.svg and report.html, a page of all of it, in DIR.
 """
 
 from collections.abc import Sequence
@@ -23,6 +30,7 @@ from experiments.run import (
     trained_under,
 )
 from experiments.run import flags as project_flags
+from experiments.run.comparison_grid import BYTES, PARAMETERS
 from experiments.run.progress import DataProgress, Progress, clock
 from experiments.run.settings import Settings
 from experiments.run.workdir import write_json, write_text
@@ -33,9 +41,9 @@ from optembed_jax.storage.object_store import in_file_system
 
 flags.adopt_module_key_flags(project_flags)
 
-_OWN = ("methods", "budgets", "seeds", "workdir", "flagfile")
+_OWN = ("methods", "budgets", "bundle_budgets", "seeds", "workdir", "flagfile")
 _ANY_BUDGET = 2**40
-_OF_A_CELL = ("method", "mode", "seed", "max_table_parameters", "max_table_bytes")
+_OF_A_CELL = ("method", "mode", "seed", "max_table_bytes", PARAMETERS, BYTES)
 
 
 def main() -> None:
@@ -43,22 +51,19 @@ def main() -> None:
     for name in _OF_A_CELL:
         if flags.FLAGS[name].present:
             raise InputError(f"--{name} is what a comparison varies; leave it out")
-    try:
-        shares = tuple(float(share) for share in flags.FLAGS.budgets)
-    except ValueError as error:
-        raise InputError(f"--budgets must be numbers, such as 0.1,0.2: {error}") from error
+    counts, shares = _budgets()
     methods, seeds = tuple(flags.FLAGS.methods), flags.FLAGS.seeds
-    comparison_grid.check_asked(methods, shares, seeds)
-    settings = _settings_of_all(methods)
+    comparison_grid.check_asked(methods, shares, seeds, counts)
+    settings = _settings_of_all(methods, counts)
     folder = in_file_system(project_flags.workdir(), "--workdir")
     given = _given()
-    comparison.check_folder(folder, {"given": given})
+    comparison.check_folder(folder, {"given": given, "counts": counts})
     progress = Progress()
     prepared = data.prepare(
         settings.dataset, settings.data, settings.data_dir, DataProgress(progress), None
     )
     parameters = prepared.fields.num_features * settings.model.latent_dim
-    grid = comparison_grid.Grid(methods, shares, seeds, parameters, given)
+    grid = comparison_grid.Grid(methods, shares, seeds, parameters, given, counts)
     records = comparison.run_all(folder, grid, progress.say, clock)
     summary = comparison_report.summarise(records)
     write_json(folder / "compare.json", {**summary, "runs": records})
@@ -66,6 +71,23 @@ def main() -> None:
     page = comparison_page.page_of(summary, grid, settings.dataset, trained_under.current())
     write_text(folder / comparison_page.NAME, page)
     print(comparison_report.tables(summary))
+
+
+def _budgets() -> tuple[str, tuple[float, ...]]:
+    """What budgets are of, and the shares of it.
+
+    Raises:
+      InputError: they are no numbers, or of two things.
+    """
+    both = (flags.FLAGS["budgets"], flags.FLAGS["bundle_budgets"])
+    if both[0].present and both[1].present:
+        raise InputError("--budgets are of parameters and --bundle_budgets of bytes; give one")
+    flag = both[1] if both[1].present else both[0]
+    try:
+        shares = tuple(float(share) for share in flag.value)
+    except ValueError as error:
+        raise InputError(f"--{flag.name} must be numbers, such as 0.1,0.2: {error}") from error
+    return BYTES if flag is both[1] else PARAMETERS, shares
 
 
 def _given() -> tuple[str, ...]:
@@ -76,18 +98,20 @@ def _given() -> tuple[str, ...]:
     return tuple(text for name, text in sorted(found.items()) if name not in _OWN)
 
 
-def _settings_of_all(methods: Sequence[str]) -> Settings:
+def _settings_of_all(methods: Sequence[str], counts: str) -> Settings:
     """Settings that the runs have in common, after those of each method were checked.
 
     Raises:
       InputError: a flag that a method does not go with, or any other mistake in one.
     """
     found = project_flags.settings()
-    varied = {name: flags.FLAGS[name].value for name in ("method", "max_table_parameters")}
+    varied = {name: flags.FLAGS[name].value for name in ("method", "storage", counts)}
     try:
-        for method in methods:
+        for word in methods:
+            method, storage = comparison_grid.parts_of(word)
             flags.FLAGS["method"].value = method
-            flags.FLAGS["max_table_parameters"].value = _ANY_BUDGET
+            flags.FLAGS["storage"].value = storage or varied["storage"]
+            flags.FLAGS[counts].value = _ANY_BUDGET
             project_flags.settings()
     except InputError as error:
         raise InputError(f"with --method={method}: {error}") from error
@@ -99,9 +123,20 @@ def _settings_of_all(methods: Sequence[str]) -> Settings:
 
 def define_flags() -> None:
     """The flags of a comparison alone; not at import: benchmarks have some of these names."""
-    flags.DEFINE_list("methods", list(METHODS), "What to compare: some of --method's.")
+    flags.DEFINE_list(
+        "methods",
+        list(METHODS),
+        "What to compare: some of --method's, each with its --storage behind a colon if need be, "
+        "such as optembed:auto,frequency:int8.",
+    )
     flags.DEFINE_list(
         "budgets", ["0.05", "0.1", "0.2"], "Shares of the full table's parameters, each in (0, 1]."
+    )
+    flags.DEFINE_list(
+        "bundle_budgets",
+        [],
+        "In place of --budgets: shares of the bytes of the full model's bundle (float32, all "
+        "values), each in (0, 1], which the bundle of each method keeps to or is refused.",
     )
     flags.DEFINE_integer("seeds", 3, "Seeds of each, from 0.")
 

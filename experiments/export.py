@@ -15,7 +15,7 @@ writes a bundle again for another runtime.
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +29,14 @@ from etils import epath
 from experiments.run import cli, runs
 from experiments.run import flags as project_flags
 from experiments.run.alternating import alternate
-from experiments.run.exported import Exported, Served, with_kept_vocabulary
+from experiments.run.exported import Exported, own_storage, served_of
 from experiments.run.feature_report import worth_of
 from experiments.run.phases import phases_of
 from experiments.run.trained import Run, Trained, load_trained, model_in
 from experiments.run.workdir import Workdir
 from optembed_jax import data, metrics
 from optembed_jax.data.options import PATH_OPTIONS
-from optembed_jax.data.prepared import encoder_of
-from optembed_jax.errors import InputError
-from optembed_jax.fields import Fields
-from optembed_jax.method.bag import bags_of
+from optembed_jax.errors import BudgetError, InputError
 from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import of_all_rows
@@ -53,11 +50,7 @@ from optembed_jax.serving.bundle_writer import (
 )
 from optembed_jax.serving.compact_model import tree_bytes
 from optembed_jax.serving.forward_module import PLATFORMS
-from optembed_jax.serving.kept_table import KeptTable
-from optembed_jax.serving.stored_model import Storage
 from optembed_jax.storage.object_store import delivered, fetched, in_file_system, path_of
-from optembed_jax.table.compact import CompactIndex
-from optembed_jax.table.composed import ComposedIndex
 from optembed_jax.targets.registry import Target, target_of
 from optembed_jax.values.cells import MARK
 
@@ -99,7 +92,7 @@ def main() -> None:
     # Its files are where they were, whatever the current folder.
     where = Workdir(workdir).data_flags()
     project_flags.adopt({"multi": [], **summary["flags"], **where})
-    limit = _limit(summary["flags"].get("max_bundle_bytes"))
+    limit, storage = _limit(summary["flags"])
     run = runs.open_run()
     phase = _phase(phases_of(run.settings))
     result = run.workdir.require(phase, "export")
@@ -107,7 +100,6 @@ def main() -> None:
     trained = load_trained(run, phase)
     fields = run.prepared.fields
     params, index = trained.kept.compact(model, trained.params, fields)
-    _check_storage(index)
     rate = run.settings.negative_rate
     if rate < 1:
         params = dataclasses.replace(params, network=of_all_rows(params.network, rate))
@@ -115,7 +107,9 @@ def main() -> None:
             f"bundle  predicts all rows, though only --negative_rate={rate:g} of those without a "
             "click were trained on"
         )
-    served = _served(run, index)
+    served = served_of(
+        index, run.prepared, run.settings.model.pooling, project_flags.FULL_IDS.value
+    )
     ids, labels = run.prepared.arrays("validation")
     recorded = {k: v for k, v in result.items() if k.endswith(("_auc", "_logloss", "_calibration"))}
     provenance = Provenance(
@@ -135,9 +129,12 @@ def main() -> None:
         provenance,
         fields.num_features,
         served.counts(run.prepared.counts) if project_flags.COUNTS.value else None,
+        own_storage(trained.kept, fields),
     )
+    test_ids, test_labels = run.prepared.arrays("test")
+    test_ids, weights = served.ids(test_ids), run.prepared.weights_of("test")
     chosen = exported.chosen(
-        storage=project_flags.STORAGE.value,
+        storage=storage,
         max_bytes=limit,
         max_drop=project_flags.MAX_AUC_DROP.value,
         platforms=_platforms(),
@@ -148,10 +145,16 @@ def main() -> None:
             f"change {chosen.after - chosen.before:+.6f}"
         )
         print(exported.told(chosen.storage))
-        told = {"val_auc_float32": chosen.before, "val_auc_stored": chosen.after}
+        scores = exported.logits(chosen.storage, test_ids)
+        told = {
+            "val_auc_float32": chosen.before,
+            "val_auc_stored": chosen.after,
+            "test_auc_stored": metrics.auc(test_labels, scores, weights),
+            "test_logloss_stored": metrics.logloss(test_labels, scores, weights),
+        }
         provenance = dataclasses.replace(provenance, metrics=recorded | told)
-    storage = chosen.storage if chosen is not None else _own_storage(trained.kept, fields)
-    live = exported.logits(storage)
+    own = exported.own if chosen is None else chosen.storage
+    live = exported.logits(own)
     with delivered(place, SUMS) as folder:
         bundle = write_bundle(
             folder,
@@ -160,7 +163,7 @@ def main() -> None:
             trained.batch_stats,
             served.index,
             served.fields,
-            storage=storage,
+            storage=own,
             encoder=served.encoder,
             counts=exported.counts,
             provenance=provenance,
@@ -170,7 +173,9 @@ def main() -> None:
         )
         disk = sum(file.stat().st_size for file in folder.iterdir())
         if limit is not None and disk > limit:
-            raise InputError(f"the bundle has {disk:,} bytes, more than --max_bundle_bytes={limit}")
+            raise BudgetError(
+                f"the bundle has {disk:,} bytes, more than --max_bundle_bytes={limit:,}"
+            )
     run.progress.say(
         f"bundle  {place}  gives the live model's logits on {len(ids[:CHECKED_ROWS]):,} rows"
         f"{_untried()}"
@@ -179,9 +184,7 @@ def main() -> None:
         run.progress.say(
             f"bundle  holds all {fields.num_features:,} values, pruned ones too: {served.why_full}"
         )
-    test_ids, test_labels = run.prepared.arrays("test")
-    weights = run.prepared.weights_of("test")
-    found = metrics.auc(test_labels, bundle.logits(served.ids(test_ids)), weights)
+    found = metrics.auc(test_labels, bundle.logits(test_ids), weights)
     print(f"test AUC  {phase} model {result['test_auc']:.6f}  loaded bundle {found:.6f}")
     print(_comparison(run, model, trained, bundle, (ids, exported.ids), disk))
     if project_flags.SAMPLE.value:
@@ -189,18 +192,20 @@ def main() -> None:
         run.progress.say(f"sample  {rows:,} raw rows in {project_flags.SAMPLE.value}")
 
 
-def _limit(planned: int | None) -> int | None:
-    """Bytes that the folder may have: those asked for here, or of the last phase those of the run.
+def _limit(planned: Mapping[str, Any]) -> tuple[int | None, str | None]:
+    """Bytes that the folder may have, and its storage: what is asked for here, or of the last phase
+    what the run was planned for.
 
     The run itself is opened with what it was planned for.
     """
-    flag = project_flags.MAX_BUNDLE_BYTES
-    if flag.present:
-        limit = flag.value
-    else:
-        limit = None if project_flags.PHASE.value else planned
-    project_flags.plan_for(planned)
-    return limit
+    flags_of_both = (project_flags.MAX_BUNDLE_BYTES, project_flags.STORAGE)
+    plan = [planned.get(flag.name) for flag in flags_of_both]
+    limit, storage = (
+        flag.value if flag.present else None if project_flags.PHASE.value else of_run
+        for flag, of_run in zip(flags_of_both, plan, strict=True)
+    )
+    project_flags.plan_for(*plan)
+    return limit, storage
 
 
 def _write_as(target: Target) -> None:
@@ -249,46 +254,12 @@ def _phase(phases: Sequence[str]) -> str:
     return str(wanted)
 
 
-def _own_storage(kept: KeptTable, fields: Fields) -> Storage | None:
-    """In what a form is stored where nothing else is asked for; None for plain float32."""
-    return None if kept.storage == "float32" else Storage((kept.storage,) * fields.num_fields)
-
-
-def _check_storage(index: CompactIndex | ComposedIndex) -> None:
-    """Refuses fewer bits where there is but one form."""
-    if index.why_float32 is None:
-        return
-    if project_flags.STORAGE.value != "float32" or project_flags.MAX_BUNDLE_BYTES.present:
-        flag = "max_bundle_bytes" if project_flags.MAX_BUNDLE_BYTES.present else "storage"
-        raise InputError(
-            f"--{flag} has no effect on this run, whose rows are stored in float32 "
-            f"({index.why_float32}); leave it out"
-        )
-
-
 def _platforms() -> list[str]:
     wanted = project_flags.PLATFORMS.value
     unknown = [name for name in wanted if name not in PLATFORMS]
     if unknown or not wanted:
         raise InputError(f"--platforms is some of {', '.join(PLATFORMS)}, not {','.join(wanted)!r}")
     return [name for name in PLATFORMS if name in wanted]
-
-
-def _served(run: Run, index: CompactIndex | ComposedIndex) -> Served:
-    """The vocabulary of the bundle: of the values that are kept, or all of them."""
-    fields, encoder = run.prepared.fields, encoder_of(run.prepared)
-    why = "--full_ids" if project_flags.FULL_IDS.value else index.why_not_own_ids
-    # Cells may have more values than any that was trained on.
-    wide, pooling = dataclasses.replace(fields, slots=encoder.slots), run.settings.model.pooling
-    index = dataclasses.replace(index, bags=bags_of(wide, pooling))
-    if why is not None:
-        return Served(index, wide, encoder, None, fields.slots, why if index.prunes else None)
-    assert isinstance(index, CompactIndex)  # Others say why not.
-    least = int(run.prepared.options["min_count"])
-    own, kept, encoder, new_ids = with_kept_vocabulary(
-        index, fields, encoder, run.prepared.counts, least
-    )
-    return Served(own, kept, encoder, new_ids, fields.slots, None)
 
 
 def _summary_of(workdir: epath.Path) -> dict[str, Any]:

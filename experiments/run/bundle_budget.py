@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from optembed_jax.errors import InputError
+from optembed_jax.errors import BudgetError, InputError
 from optembed_jax.serving.stored_model import Storage
 
 
@@ -41,7 +41,8 @@ def choose(
       max_drop: of validation AUC, that may be lost.
 
     Raises:
-      InputError: the smallest folder is larger, or what fits costs more.
+      BudgetError: the smallest folder is larger.
+      InputError: what fits costs more.
     """
     if max_bytes is None:
         number = _last(candidates, lambda storage: before - auc_of(storage) <= max_drop)
@@ -53,7 +54,7 @@ def choose(
             number = _first(candidates, lambda storage: bytes_of(storage) <= max_bytes)
         if number == len(candidates):
             least = min(finest, bytes_of(candidates[-1]))
-            raise InputError(
+            raise BudgetError(
                 f"--max_bundle_bytes={max_bytes:,} cannot be kept: what this model keeps takes "
                 f"{least:,} bytes in the fewest bits; raise it, or give it to a run, "
                 "which chooses rows and dimensions by it, or take a smaller --mlp_dims"

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from experiments.run import flags
+from experiments.run.report import flags_of
 from experiments.run.search_setup import least_rows
 from experiments.run.settings import Settings
 from optembed_jax import data
@@ -11,8 +13,18 @@ from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import BudgetError, InputError
 from optembed_jax.fields import Fields
 from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.rivals.registry import OPTEMBED
-from optembed_jax.serving.planned_bytes import BundleCost, cost_of
+from optembed_jax.rivals.registry import OPTEMBED, rival_of
+from optembed_jax.serving.bundle_writer import Provenance
+from optembed_jax.serving.kept_table import RowsAndDims
+from optembed_jax.serving.planned_bytes import STORAGE, BundleCost, cost_of
+
+_OF_AN_ESTIMATE = 0.03
+"""By how much a bundle may be larger than is reckoned."""
+
+_METRIC, _WORTH = 0.12345678901234568, -0.12345
+"""Numbers whose texts are as long as those of metrics, and of what fields are worth, may be."""
+
+_METRICS = ("auc", "logloss", "calibration")
 
 _SHARES = (1, 2, 4)
 """Rows to choose from are those that the limit pays for at so many times fewer columns."""
@@ -22,7 +34,8 @@ def planned(settings: Settings, prepared: data.PreparedData) -> tuple[Settings, 
     """The settings with as many rows as the bundle has room for, and what a bundle costs.
 
     Rows that were asked for otherwise (``--row_keep``, ``--keep_rates``) stay so. A front without
-    any limit is of bundles too. The cost is None where tables are counted, or nothing is chosen.
+    any limit is of bundles too. The cost is None where tables are counted, or nothing is chosen: so
+    where the shape of an earlier run is kept, but for its number of rows.
 
     Raises:
       BudgetError: the limit is below the smallest bundle.
@@ -31,22 +44,35 @@ def planned(settings: Settings, prepared: data.PreparedData) -> tuple[Settings, 
     options, model, fields = settings.search_options, settings.model, prepared.fields
     limit = options.max_bundle_bytes
     draws_front = model.searches_dims and options.draws_bundles
-    if (limit is None and not draws_front) or settings.keeps_shape or model.mode == "none":
+    is_chosen = not settings.keeps_shape or (model.has_row_budget and not model.searches_dims)
+    if (limit is None and not draws_front) or not is_chosen or model.mode == "none":
         return settings, None
-    if settings.method != OPTEMBED or (model.learns_thresholds and not model.searches_dims):
-        who = f"method={settings.method}" if settings.method != OPTEMBED else "mode=feature with "
-        who += "" if settings.method != OPTEMBED else f"mode_threshold={model.mode_threshold}"
+    if model.learns_thresholds and not model.searches_dims:
         raise InputError(
-            f"{who} cannot plan for --max_bundle_bytes; leave it out here, and give it to "
-            "experiments.export, which keeps to it by fewer bits"
+            f"mode=feature with mode_threshold={model.mode_threshold} cannot plan for "
+            "--max_bundle_bytes; leave it out here, and give it to experiments.export, which keeps "
+            "to it by fewer bits"
         )
     has_own_ids = not model.prunes_rows or model.shares_stand_in
     has_own_ids &= model.mode_linear == "prune" or not model.has_linear_term
-    cost = cost_of(model, fields, encoder_of(prepared), own_ids=has_own_ids)
+    is_told = settings.storage not in (None, "auto")
+    storage = settings.storage if settings.storage is not None and is_told else STORAGE
+    cost = cost_of(
+        model,
+        fields,
+        encoder_of(prepared),
+        own_ids=has_own_ids,
+        storage=storage,
+        told=provenance_of(settings, prepared),
+    )
     if limit is None:
         return settings, cost
+    if is_told:  # No bits are left to the export to keep to the limit by.
+        cost = dataclasses.replace(cost, fixed=cost.fixed + int(_OF_AN_ESTIMATE * limit))
     sizes = np.array(fields.sizes, np.int64)
     _check(limit, cost, settings, fields)
+    if settings.method != OPTEMBED:  # Its phase ``choose`` plans, see ``rival_plan``.
+        return settings, None
     if not model.searches_dims:
         count = _rounded(cost.affordable_rows(limit, sizes, model.latent_dim), fields.num_fields)
         return dataclasses.replace(settings, model=_with_rows(model, count, len(sizes))), cost
@@ -63,6 +89,17 @@ def planned(settings: Settings, prepared: data.PreparedData) -> tuple[Settings, 
     return dataclasses.replace(settings, search_options=options), cost
 
 
+def provenance_of(settings: Settings, prepared: data.PreparedData) -> Provenance:
+    """What a bundle of the run will tell of itself, in as many characters, before it is trained."""
+    worth = [_WORTH] * prepared.fields.num_fields
+    return Provenance(
+        {"name": settings.dataset, "fingerprint": prepared.fingerprint},
+        {f"{split}_{name}": _METRIC for split in ("val", "test") for name in _METRICS},
+        flags.given(flags_of(settings)),
+        {"auc": worth, "logloss": worth, "unseen": worth},
+    )
+
+
 def _check(limit: int, cost: BundleCost, settings: Settings, fields: Fields) -> None:
     """Refuses a limit that no choice could keep to.
 
@@ -70,9 +107,11 @@ def _check(limit: int, cost: BundleCost, settings: Settings, fields: Fields) -> 
       BudgetError: it is below the smallest bundle.
     """
     model, options = settings.model, settings.search_options
-    sizes = np.array(fields.sizes, np.int64)
+    sizes, rival = np.array(fields.sizes, np.int64), rival_of(settings.method)
     rows = np.ones(len(sizes))
-    if model.searches_dims and not model.learns_thresholds:
+    if rival is not None and rival.kept is not RowsAndDims:
+        rows = np.zeros(len(sizes))
+    elif model.searches_dims and not model.learns_thresholds:
         is_told = not model.has_row_budget or model.row_keep is not None or options.keep_rates
         if is_told:
             # Which rows is not known yet: as many of each field as of all.

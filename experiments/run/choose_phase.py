@@ -3,6 +3,8 @@
 It stands where OptEmbed has supernet and search. All else of a run is the same for every method.
 """
 
+import dataclasses
+import functools
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ import numpy as np
 from etils.epath import Path
 
 from experiments.run import processes
+from experiments.run.rival_plan import counted_bytes, spend
 from experiments.run.settings import Settings
 from experiments.run.trained import (
     CHOICE,
@@ -20,7 +23,7 @@ from experiments.run.trained import (
     counts,
     load_trained,
 )
-from optembed_jax.errors import BudgetError, InputError
+from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.threshold import by_block, row_norm
 from optembed_jax.models.between import layer_of
@@ -36,6 +39,7 @@ def choose(run: Run, folder: Path) -> dict[str, Any]:
 
     Raises:
       BudgetError: it cannot keep to it.
+      InputError: whatever else it refuses.
     """
     settings, prepared = run.settings, run.prepared
     rival = rival_of(settings.method)
@@ -53,20 +57,33 @@ def choose(run: Run, folder: Path) -> dict[str, Any]:
         layer = {name: np.asarray(array) for name, array in layer_of(params.network).items()}
         return Relaxed(np.asarray(params.table.rows), layer)
 
+    options = settings.search_options
     task = Task(
         fields=prepared.fields,
         reads=np.asarray(prepared.counts if weights is None else weights, np.float64),
         latent_dim=settings.model.latent_dim,
         limit=limit_of(settings, prepared.fields),
         keeps_stand_ins=settings.model.shares_stand_in,
-        trained_norms=trained_norms,
+        trained_norms=functools.cache(trained_norms),
         seed=settings.seed,
-        relaxed=relaxed,
+        relaxed=functools.cache(relaxed),
     )
-    try:
-        choice = check(task, rival.choose(task))
-    except InputError as error:  # What a rival refuses of a task is its budget.
-        raise BudgetError(str(error)) from error
+    planned = {}
+    if options.max_bundle_bytes is not None:
+        spent = spend(
+            lambda numbers: rival.choose(dataclasses.replace(task, limit=numbers)),
+            counted_bytes(run),
+            prepared.fields,
+            task.limit,
+            options.max_bundle_bytes,
+            rival.name,
+        )
+        task = dataclasses.replace(task, limit=spent.numbers)
+        planned = {
+            "max_bundle_bytes": options.max_bundle_bytes,
+            "planned_bundle_bytes": spent.folder_bytes,
+        }
+    choice = check(task, rival.choose(task))
     if processes.is_first():
         array_file.save(folder / CHOICE, choice.arrays())
     kept = counts(run, settings.model, _as_trained(run, choice))
@@ -74,11 +91,11 @@ def choose(run: Run, folder: Path) -> dict[str, Any]:
         f"choose  {rival.name}: {kept['table_parameters']:,} table parameters of at most "
         f"{task.limit:,}, read by {kept['rows_kept']:,} of {task.fields.num_features:,} values"
     )
-    return {"method": rival.name, "limit": task.limit, **kept}
+    return {"method": rival.name, "limit": task.limit, **planned, **kept}
 
 
 def limit_of(settings: Settings, fields: Fields) -> int:
-    """Numbers that a rival's table may keep.
+    """Numbers that a rival's table may keep; under a limit of the bundle's bytes the most it could.
 
     Raises:
       InputError: no budget is given where none follows from the share of the rows, or it pays for
@@ -91,12 +108,16 @@ def limit_of(settings: Settings, fields: Fields) -> int:
             f"--method={rival.name} prunes what a field reads of one row, and field {several[0]!r} "
             "has several values in a cell; --multi= makes each combination a value"
         )
+    if settings.search_options.max_bundle_bytes is not None:
+        free = settings.model.searches_dims or settings.model.row_keep is None
+        rows = fields.num_features if free else rows_in_budget(settings.model, fields)
+        return rows * settings.model.latent_dim
     if settings.model.searches_dims:
         limit = settings.search_options.limit
         if limit is None:
             raise InputError(
                 f"method={settings.method} chooses dimensions and needs a budget: "
-                "--max_table_parameters or --max_table_bytes"
+                "--max_table_parameters, --max_table_bytes or --max_bundle_bytes"
             )
         return limit
     return rows_in_budget(settings.model, fields) * settings.model.latent_dim

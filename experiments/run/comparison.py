@@ -5,8 +5,9 @@ DIR/cells/<cell>/run/             the run of a method under a budget with a seed
 DIR/cells/<cell>/bundle/          what it deploys
 DIR/cells/<cell>/result.json      written last, so that its presence means the cell is finished
 
-Data are prepared once. The plain model of a seed is trained once, and a supernet once for all
-budgets that its flags do not depend on: the phase's folder is copied to where it is wanted next.
+Data are prepared once. The plain model of a seed is trained once, first of all, and a supernet once
+for all budgets that its flags do not depend on: the phase's folder is copied to where it is wanted
+next. What a cell came to are figures of the model as its bundle stores it.
 """
 
 import contextlib
@@ -22,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments.run import cli
-from experiments.run.comparison_grid import FULL, Cell, Grid
+from experiments.run.comparison_grid import BYTES, FULL, PARAMETERS, Cell, Grid, parts_of
 from experiments.run.comparison_record import (
     OF_MODEL,
     Record,
+    as_stored,
     figures,
     finished_record,
     read_json,
@@ -33,6 +35,7 @@ from experiments.run.comparison_record import (
 from experiments.run.workdir import write_json
 from optembed_jax.errors import InputError, Stopped
 from optembed_jax.rivals.registry import rival_of
+from optembed_jax.serving.bundle_format import MANIFEST
 
 _LOCKS: list[int] = []
 """File descriptors of the locks that are held, which commands inherit."""
@@ -51,7 +54,8 @@ def check_folder(folder: Path, of_all_runs: Mapping[str, Any]) -> None:
     plan = folder / "plan.json"
     if not plan.exists():
         return
-    found, wanted = read_json(plan, "use another --workdir"), json.loads(json.dumps(of_all_runs))
+    found = {"counts": PARAMETERS, **read_json(plan, "use another --workdir")}
+    wanted = json.loads(json.dumps(of_all_runs))
     changed = [name for name in wanted if found.get(name) != wanted[name]]
     if changed:
         raise InputError(
@@ -66,7 +70,8 @@ def begin(folder: Path, grid: Grid) -> None:
     Raises:
       InputError: it is of another comparison, or its plan cannot be read.
     """
-    check_folder(folder, {"parameters": grid.parameters, "given": grid.given})
+    of_all_runs = {name: getattr(grid, name) for name in ("parameters", "given", "counts")}
+    check_folder(folder, of_all_runs)
     write_json(folder / "plan.json", dataclasses.asdict(grid))
 
 
@@ -95,11 +100,16 @@ def locked(folder: Path) -> Iterator[None]:
             _LOCKS.remove(file.fileno())
 
 
-def run_cell(folder: Path, grid: Grid, cell: Cell) -> Record:
+def run_cell(folder: Path, grid: Grid, cell: Cell, full_bytes: int = 0) -> Record:
     """Run a cell, or read what it came to.
 
-    A budget that the method cannot keep to is an outcome too: the record has its ``refused``. So
-    is a seed of which no run has kept to any; that is not final, since budgets may be added.
+    A budget that the method cannot keep to is an outcome too: the record has its ``refused``.
+
+    Args:
+      folder: of the comparison.
+      grid: what is compared.
+      cell: of the grid.
+      full_bytes: of the full model's bundle, where budgets are of bytes.
 
     Raises:
       InputError: the run failed, or what it came to cannot be read; the message says why.
@@ -110,28 +120,25 @@ def run_cell(folder: Path, grid: Grid, cell: Cell) -> Record:
         return finished_record(result, cell)
     started = time.monotonic()
     place.mkdir(parents=True, exist_ok=True)
-    source = place / "run"
+    source, bundle, is_full = place / "run", place / "bundle", cell.method == FULL
     record: Record = dataclasses.asdict(cell)
-    if cell.method == FULL:
-        trained = _trained_with(folder, grid, cell.seed, "baseline")
-        if trained is None:
-            return {**record, "refused": f"no method kept to any budget with seed {cell.seed}"}
-        source = trained
-    else:
-        _share_phases(folder, grid, cell)
-        refused = _command("pipeline", [*grid.flags(cell), f"--workdir={source}"])
-        if refused is not None:
-            record["refused"] = refused
-            write_json(result, record)
-            return record
-    bundle = place / "bundle"
-    phase = ["--phase=baseline"] if cell.method == FULL else []
-    _require(
-        _command("export", [f"--workdir={source}", f"--bundle={bundle}", *_where(grid), *phase])
-    )
-    phase_name, again = "baseline" if cell.method == FULL else "retrain", f"remove {source}"
-    of_model = read_json(source / "summary.json", again).get(phase_name, {})
+    _share_phases(folder, grid, cell)
+    asked = [*grid.flags(cell, full_bytes), f"--workdir={source}"]
+    refused = _command("baseline" if is_full else "pipeline", asked)
+    if refused is None:
+        asked = [f"--workdir={source}", f"--bundle={bundle}", *_where(grid)]
+        asked += ["--phase=baseline", "--storage=float32"] if is_full else []
+        # What fewer bits lose is part of what is compared.
+        asked += ["--max_auc_drop=1"] if grid.counts == BYTES else []
+        refused = _command("export", asked)
+    if refused is not None:
+        record["refused"] = refused
+        write_json(result, record)
+        return record
+    again = f"remove {source}"
+    of_model = read_json(source / "summary.json", again).get("baseline" if is_full else "retrain")
     record |= figures(source / "summary.json", of_model, OF_MODEL, again)
+    record |= as_stored(bundle / MANIFEST, again)
     record["bundle_bytes"] = sum(file.stat().st_size for file in bundle.iterdir())
     record["seconds"] = round(time.monotonic() - started, 1)
     write_json(result, record)
@@ -150,13 +157,15 @@ def run_all(
 def _run_each(
     folder: Path, grid: Grid, say: Callable[[str], None], clock: Callable[[float], str]
 ) -> list[Record]:
-    cells, records, spent = grid.cells(), list[Record](), list[float]()
+    cells, records, spent, full_bytes = grid.cells(), list[Record](), list[float](), 0
     for number, cell in enumerate(cells, 1):
         started, is_new = (
             time.monotonic(),
             not (folder / "cells" / cell.name / "result.json").exists(),
         )
-        records.append(run_cell(folder, grid, cell))
+        records.append(run_cell(folder, grid, cell, full_bytes))
+        if not full_bytes:  # The first is the plain model of the first seed.
+            full_bytes = int(records[0]["bundle_bytes"])
         if is_new:
             spent.append(time.monotonic() - started)
             left = (len(cells) - number) * sum(spent) / len(spent)
@@ -172,8 +181,10 @@ def _where(grid: Grid) -> Sequence[str]:
 
 def _share_phases(folder: Path, grid: Grid, cell: Cell) -> None:
     """Copy phases that another run of the seed has finished with the same flags."""
+    if cell.method == FULL:
+        return
     run = folder / "cells" / cell.name / "run"
-    rival = rival_of(cell.method)
+    rival = rival_of(parts_of(cell.method)[0])
     has_supernet = rival is None or rival.layer is not None
     phases = ("baseline", "supernet") if has_supernet else ("baseline",)
     for phase in phases:
@@ -190,26 +201,18 @@ def _finished_in(folder: Path, grid: Grid, cell: Cell, phase: str) -> Path | Non
     """The run with the phase that this cell needs."""
     for other in grid.cells():
         run = folder / "cells" / other.name / "run"
-        is_alike = other.seed == cell.seed and other.method != FULL and other != cell
+        is_alike = other.seed == cell.seed and other != cell
         if phase == "supernet":
-            budget = "--max_table_parameters"
-            flags, own = grid.flags(other), grid.flags(cell)
-            is_alike &= [f for f in flags if not f.startswith(budget)] == [
-                f for f in own if not f.startswith(budget)
-            ]
+            is_alike &= _of_supernet(grid, other) == _of_supernet(grid, cell)
         if is_alike and (run / phase / "result.json").exists():
             return run
     return None
 
 
-def _trained_with(folder: Path, grid: Grid, seed: int, phase: str) -> Path | None:
-    """A finished run of a seed; None where there is none."""
-    for cell in grid.cells():
-        run = folder / "cells" / cell.name / "run"
-        is_its = cell.seed == seed and cell.method != FULL
-        if is_its and (run / "summary.json").exists() and (run / phase / "result.json").exists():
-            return run
-    return None
+def _of_supernet(grid: Grid, cell: Cell) -> list[str]:
+    """The flags of a cell that its supernet depends on."""
+    of_its_end = (f"--{PARAMETERS}=", f"--{BYTES}=", "--storage=")
+    return [flag for flag in grid.flags(cell) if not flag.startswith(of_its_end)]
 
 
 def _command(main: str, arguments: Sequence[str]) -> str | None:
@@ -239,8 +242,3 @@ def _command(main: str, arguments: Sequence[str]) -> str | None:
     if process.returncode == cli.BUDGET_REFUSED:
         return last
     raise InputError(f"experiments.{main} of {' '.join(arguments)}: {last or process.returncode}")
-
-
-def _require(refused: str | None) -> None:
-    if refused is not None:
-        raise InputError(refused)

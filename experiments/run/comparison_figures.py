@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments.run.comparison_grid import FULL
+from experiments.run.comparison_grid import FULL, is_optembed
 from experiments.run.figure_svg import INK, MUTED, SERIES, SURFACE
 from experiments.run.report_figures import sizes_along
 from optembed_jax.rivals.registry import OPTEMBED
@@ -41,7 +41,7 @@ def against_bytes(summary: Summary) -> Figure | None:
                 linestyle=dash,
                 color=colour,
                 markeredgecolor=SURFACE,
-                linewidth=2.6 if method == OPTEMBED else 1.6,
+                linewidth=2.6 if is_optembed(method) else 1.6,
                 markersize=_size_of(marker),
                 elinewidth=1.0,
                 capsize=2,
@@ -95,11 +95,12 @@ def differences(summary: Summary) -> Figure | None:
 def _looks(summary: Summary) -> dict[str, tuple[str, str, Any]]:
     """How each method is drawn, the same in every figure."""
     methods = list(dict.fromkeys(one["method"] for one in summary["methods"] if one["seeds"]))
-    rivals = [method for method in methods if method not in (OPTEMBED, FULL)]
+    ours = next((method for method in methods if is_optembed(method)), OPTEMBED)
+    rivals = [method for method in methods if method not in (ours, FULL)]
     found: dict[str, tuple[str, str, Any]] = dict(
         zip(rivals, itertools.cycle(_LOOKS), strict=False)
     )
-    own: dict[str, tuple[str, str, Any]] = {OPTEMBED: (INK, "o", "-"), FULL: (MUTED, "*", "none")}
+    own: dict[str, tuple[str, str, Any]] = {ours: (INK, "o", "-"), FULL: (MUTED, "*", "none")}
     return {method: own.get(method) or found[method] for method in methods}
 
 
@@ -109,4 +110,6 @@ def _size_of(marker: str) -> float:
 
 
 def _named(method: str) -> str:
-    return {OPTEMBED: "OptEmbed", FULL: "the full table"}.get(method, method)
+    chosen_by, _, storage = method.partition(":")
+    known = {OPTEMBED: "OptEmbed", FULL: "the full table"}
+    return f"{known.get(chosen_by, chosen_by)} {storage}".rstrip()

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from experiments.run import comparison_figures, comparison_report
-from experiments.run.comparison_grid import Grid
+from experiments.run.comparison_grid import BYTES, PARAMETERS, Grid, flag_of
 from experiments.run.figure_svg import styled
 from experiments.run.page_parts import page, section, table
 
@@ -49,15 +49,14 @@ def page_of(
     pairs = comparison_report.difference_lines(summary)
     asked = [
         *(("--methods", ",".join(grid.methods)), ("--seeds", str(grid.seeds))),
-        ("--budgets", ",".join(f"{share:g}" for share in grid.shares)),
+        (f"--{flag_of(grid.counts)}", ",".join(f"{share:g}" for share in grid.shares)),
         *(tuple(flag.partition("=")[::2]) for flag in grid.given),
     ]
     told = ", ".join(f"{name} {version}" for name, version in versions.items())
     return page(
         f"{len(grid.methods)} methods on {dataset}, {grid.seeds} seeds",
         [
-            '<p class="muted">A budget is a share of the parameters of the full table; what is '
-            "compared are bytes of the bundle that each run ends in.</p>",
+            f'<p class="muted">{_TOLD[grid.counts]}</p>',
             *(_verdict(line) for line in summary["verdict"]),
             *sections,
             table(pairs) if len(pairs) > 1 else "",
@@ -66,6 +65,14 @@ def page_of(
             f'<p class="muted">{escape(told)}</p>',
         ],
     )
+
+
+_TOLD = {
+    PARAMETERS: "A budget is a share of the parameters of the full table; what is compared are "
+    "bytes of the bundle that each run ends in.",
+    BYTES: "A budget is a share of the bytes of the full model's bundle, in float32 with all "
+    "values, which each run's own keeps to; its AUC is that of what is stored.",
+}
 
 
 def _verdict(line: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 
-from experiments.run.comparison_grid import FULL
+from experiments.run.comparison_grid import FULL, is_optembed
 from experiments.run.comparison_record import Record
 from experiments.run.report import aligned
 from optembed_jax.rivals.registry import OPTEMBED
@@ -17,14 +17,16 @@ from optembed_jax.search.paired_difference import paired_difference
 def summarise(records: Sequence[Record]) -> dict[str, Any]:
     """Means over the seeds of each method and budget, and paired differences; JSON-able.
 
-    A difference is OptEmbed's figure minus the rival's, over the seeds that both have finished.
+    A difference is OptEmbed's figure minus the rival's, over the seeds that both have finished. Of
+    several words of OptEmbed the first is it, and the others are as rivals.
     """
     places = dict.fromkeys((r["method"], r["share"]) for r in records)
+    ours = next((method for method, _ in places if is_optembed(method)), OPTEMBED)
     methods = [_mean_of(records, method, share) for method, share in places]
     differences = [
-        _difference(records, method, share)
+        _difference(records, ours, method, share)
         for method, share in places
-        if method not in (OPTEMBED, FULL) and _pairs(records, method, share)
+        if method not in (ours, FULL) and _pairs(records, ours, method, share)
     ]
     return {"verdict": _verdicts(differences), "methods": methods, "against": differences}
 
@@ -44,20 +46,22 @@ def _mean_of(records: Sequence[Record], method: str, share: float) -> dict[str, 
     return found
 
 
-def _pairs(records: Sequence[Record], method: str, share: float) -> list[tuple[Record, Record]]:
+def _pairs(
+    records: Sequence[Record], ours: str, method: str, share: float
+) -> list[tuple[Record, Record]]:
     by_seed = {
         (r["method"], r["seed"]): r for r in records if r["share"] == share and "refused" not in r
     }
     seeds = sorted({r["seed"] for r in records})
     return [
-        (by_seed[OPTEMBED, seed], by_seed[method, seed])
+        (by_seed[ours, seed], by_seed[method, seed])
         for seed in seeds
-        if (OPTEMBED, seed) in by_seed and (method, seed) in by_seed
+        if (ours, seed) in by_seed and (method, seed) in by_seed
     ]
 
 
-def _difference(records: Sequence[Record], method: str, share: float) -> dict[str, Any]:
-    pairs = _pairs(records, method, share)
+def _difference(records: Sequence[Record], ours: str, method: str, share: float) -> dict[str, Any]:
+    pairs = _pairs(records, ours, method, share)
     found: dict[str, Any] = {"method": method, "share": share, "seeds": len(pairs)}
     for name in ("test_auc", "test_logloss"):
         difference = paired_difference([a[name] for a, _ in pairs], [b[name] for _, b in pairs])
@@ -153,7 +157,7 @@ def picture(summary: dict[str, Any]) -> str:
             fmt="o-",
             capsize=2,
             label=method,
-            color="black" if method == OPTEMBED else None,
+            color="black" if is_optembed(method) else None,
         )
     if done:
         axes.legend()

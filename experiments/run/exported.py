@@ -12,14 +12,17 @@ import jax
 import numpy as np
 
 from experiments.run.bundle_budget import Chosen, choose
-from optembed_jax import metrics
+from optembed_jax import data, metrics
 from optembed_jax.data.encoder import Encoder
+from optembed_jax.data.prepared import encoder_of
 from optembed_jax.fields import Fields
+from optembed_jax.method.bag import bags_of
 from optembed_jax.models.forward import Params, forward
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving import bit_allocation
 from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle_writer import Provenance, content_of
+from optembed_jax.serving.kept_table import KeptTable
 from optembed_jax.serving.network_storage import kernels_of
 from optembed_jax.serving.stored_model import Storage, served_network, store
 from optembed_jax.table.compact import CompactIndex, with_own_ids
@@ -30,7 +33,10 @@ BATCH = 2048
 JUDGED_ROWS = 2**14
 """Validation rows on which each storage of each part is tried."""
 
-_UNKNOWN_BYTES = 160  # two more metrics, in manifest and card
+_UNKNOWN_BYTES = 340  # four more metrics, in manifest and card
+
+_OF_COMPOSED = ("float16", "int8", "int6", "int4", "int3", "int2")
+"""What a table of composed rows is stored in as a whole, from the least harm to the least bytes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +75,40 @@ class Served:
         return np.bincount(self.new_ids, prepared, self.fields.num_features).astype(np.int64)
 
 
+def own_storage(kept: KeptTable, fields: Fields) -> Storage | None:
+    """In what a form is stored where nothing else is asked for; None for plain float32."""
+    return None if kept.storage == "float32" else Storage((kept.storage,) * fields.num_fields)
+
+
+def served_of(
+    index: CompactIndex | ComposedIndex,
+    prepared: data.PreparedData,
+    pooling: str,
+    full_ids: bool = False,
+) -> Served:
+    """The vocabulary of a bundle: of the values that are kept, or all of them.
+
+    Args:
+      index: of the compact table.
+      prepared: the data set.
+      pooling: of fields with several values.
+      full_ids: whether all values are to have ids, pruned ones too.
+    """
+    fields, encoder = prepared.fields, encoder_of(prepared)
+    why = "--full_ids" if full_ids else index.why_not_own_ids
+    # Cells may have more values than any that was trained on.
+    wide = dataclasses.replace(fields, slots=encoder.slots)
+    index = dataclasses.replace(index, bags=bags_of(wide, pooling))
+    if why is not None:
+        return Served(index, wide, encoder, None, fields.slots, why if index.prunes else None)
+    assert isinstance(index, CompactIndex)  # Others say why not.
+    least = int(prepared.options["min_count"])
+    own, kept, encoder, new_ids = with_kept_vocabulary(
+        index, fields, encoder, prepared.counts, least
+    )
+    return Served(own, kept, encoder, new_ids, fields.slots, None)
+
+
 def with_kept_vocabulary(
     index: CompactIndex, fields: Fields, encoder: Encoder, counts: np.ndarray, least: int
 ) -> tuple[CompactIndex, Fields, Encoder, np.ndarray]:
@@ -101,6 +141,7 @@ class Exported:
       provenance: of the model, as far as it is known.
       full_rows: of the table that the model was cut from.
       counts: training rows that had each id, where they are written.
+      own: the storage of what is kept in a form of its own, where nothing else is asked for.
     """
 
     model: ModelConfig
@@ -112,45 +153,53 @@ class Exported:
     weights: np.ndarray | None
     provenance: Provenance
     full_rows: int
-    counts: np.ndarray | None
+    counts: np.ndarray | None = None
+    own: Storage | None = None
 
     def chosen(
         self,
-        storage: str,
+        storage: str | None,
         max_bytes: int | None,
         max_drop: float,
         platforms: Sequence[str],
     ) -> Chosen | None:
         """The storage to take and what it costs; None for plain float32.
 
+        Where none is asked for it is float32, or the first below it that keeps to a limit of bytes.
+
         Raises:
           InputError: see :func:`bundle_budget.choose`.
         """
-        if storage == "float32" and max_bytes is None:
+        if storage in (None, "float32") and max_bytes is None:
             return None
-        candidates = [self._uniform(storage)] if storage != "auto" else self._allocations()
-        if storage == "float32":  # It is the default, and more than a limit of bytes asks for.
-            candidates = [self._uniform(storage), *self._allocations()]
-
+        candidates = []
+        if storage != "auto":
+            candidates.append(self._whole(storage or "float32"))
+        if storage in (None, "auto"):
+            candidates += self._allocations()
         return choose(
             candidates,
             self._auc,
-            lambda candidate: self._bytes(candidate, platforms),
+            lambda candidate: self.bytes_in(candidate, platforms),
             self._auc(None),
             max_bytes,
             max_drop,
         )
 
-    def logits(self, storage: Storage | None) -> np.ndarray:
-        """Logits of the validation rows float32 ``[N]`` by the live model in a storage."""
+    def logits(self, storage: Storage | None, ids: np.ndarray | None = None) -> np.ndarray:
+        """Logits of the validation rows float32 ``[N]`` by the live model in a storage.
+
+        Of other rows where their ``ids`` are given, as the bundle takes them.
+        """
+        ids = self.ids if ids is None else ids
         params, batch_stats = self.params, self.batch_stats
         if storage is not None:
             params, batch_stats = store(params, batch_stats, self.served.index, storage).live()
         index, model = self.served.index, self.model
         step = jax.jit(lambda p, stats, ids: forward(model, p, stats, ids, index)[0])
         parts = []
-        for start in range(0, len(self.ids), BATCH):
-            batch = self.ids[start : start + BATCH]
+        for start in range(0, len(ids), BATCH):
+            batch = ids[start : start + BATCH]
             padded = np.pad(batch, ((0, BATCH - len(batch)), (0, 0)), mode="edge")
             parts.append(np.asarray(step(params, batch_stats, padded))[: len(batch)])
         return np.concatenate(parts)
@@ -166,12 +215,24 @@ class Exported:
         parts += [f"{count} kernels {kind}" for kind, count in sorted(kernels.items())]
         return f"stored  {', '.join(parts)}"
 
-    def _uniform(self, storage: str) -> Storage:
-        kernels = kernels_of(served_network(self.params, self.batch_stats))
-        return Storage.uniform(storage, self.served.fields.num_fields, kernels)
+    def _whole(self, storage: str) -> Storage:
+        return self.own if storage == "float32" and self.own is not None else self.uniform(storage)
+
+    def uniform(self, storage: str) -> Storage:
+        """All rows in one storage, see :meth:`Storage.uniform`."""
+        return Storage.uniform(
+            storage,
+            self.served.fields.num_fields,
+            kernels_of(served_network(self.params, self.batch_stats)),
+            is_composed=isinstance(self.served.index, ComposedIndex),
+        )
 
     def _allocations(self) -> list[Storage]:
-        assert isinstance(self.served.index, CompactIndex), self.served.index.why_float32
+        if self.own is not None:  # Its rows have no other form; all else has.
+            beside = self.uniform("int8")
+            return [dataclasses.replace(beside, rows=self.own.rows)]
+        if isinstance(self.served.index, ComposedIndex):
+            return [self.uniform(storage) for storage in _OF_COMPOSED]
         parts = bit_allocation.measured(
             self.model,
             self.params,
@@ -186,8 +247,8 @@ class Exported:
     def _auc(self, storage: Storage | None) -> float:
         return metrics.auc(self.labels, self.logits(storage), self.weights)
 
-    def _bytes(self, storage: Storage, platforms: Sequence[str]) -> int:
-        """Bytes of the folder at most: metrics that are still unknown are some bytes long."""
+    def bytes_in(self, storage: Storage, platforms: Sequence[str]) -> int:
+        """Bytes of the folder in a storage, at most: of metrics that are still unknown some."""
         model = store(self.params, self.batch_stats, self.served.index, storage)
         files = content_of(
             self.model,

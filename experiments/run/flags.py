@@ -71,6 +71,11 @@ flags.DEFINE_integer(
     "attention_heads", _MODEL.attention_heads, "Heads of each of autoint's interacting layers."
 )
 flags.DEFINE_integer("attention_units", _MODEL.attention_units, "Units of each of these heads.")
+flags.DEFINE_integer(
+    "fusion_heads",
+    _MODEL.fusion_heads,
+    "Heads of finalmlp's bilinear fusion, a divisor of the last of --mlp_dims.",
+)
 flags.DEFINE_string(
     "mode",
     _MODEL.mode,
@@ -139,7 +144,7 @@ flags.DEFINE_string(
 flags.DEFINE_float(
     "table_lr",
     _TRAIN.table_lr,
-    "Learning rate of the table; None: --lr. rowwise_adagrad wants a larger one, such as 0.02.",
+    "Learning rate of the table; None: --lr. rowwise_adagrad: by validation, 0.003 to 0.03.",
 )
 flags.DEFINE_float("l2", _TRAIN.l2, "L2 on kernels, added to the gradient.")
 flags.DEFINE_float(
@@ -325,7 +330,8 @@ FINALISTS = flags.DEFINE_bool(
     "finalists",
     True,
     "Keep what validates best: of the winner of a search and the simple rules, all retrained (but "
-    "for --search=paper); without a search, of the retrained model and the supernet as it was cut.",
+    "for --search=paper and a single rule); without a search, of the retrained model and the "
+    "supernet as it was cut.",
 )
 VERIFY_SEEDS = flags.DEFINE_integer(
     "verify_seeds",
@@ -359,10 +365,12 @@ BUNDLE = flags.DEFINE_string(
 )
 STORAGE = flags.DEFINE_string(
     "storage",
-    "float32",
-    "export: float32, float16, bfloat16, int8, int6, int4, int3 or int2 rows (a scale for each; "
+    None,
+    "float32, float16, bfloat16, int8, int6, int4, int3 or int2 rows (a scale for each; "
     "with _field behind it for each field), or auto: for each part what --max_bundle_bytes or "
-    "--max_auc_drop allows, by what it does to the validation rows.",
+    "--max_auc_drop allows, by what it does to the validation rows. Of a run: what "
+    "--max_bundle_bytes plans with, and export takes where nothing else is said. None: what the "
+    "run was told, or float32; a plan is then of 4 bits.",
 )
 MAX_AUC_DROP = flags.DEFINE_float(
     "max_auc_drop",
@@ -373,7 +381,8 @@ MAX_BUNDLE_BYTES = flags.DEFINE_integer(
     "max_bundle_bytes",
     None,
     "Bytes of the bundle's whole folder at most: a run chooses rows and dimensions that fit, with "
-    "4 bits a number; export keeps to it exactly, by fewer bits where they do least harm.",
+    "4 bits a number or those of --storage, and a --method what it has instead; export keeps to it "
+    "exactly, by fewer bits where they do least harm.",
 )
 PHASE = flags.DEFINE_string(
     "phase",
@@ -478,6 +487,7 @@ def settings() -> Settings:
         parallelism=PARALLELISM.value,
         exchange=EXCHANGE.value,
         warm=warm_flags.warm_options(),
+        storage=STORAGE.value,
     )
 
 
@@ -558,9 +568,10 @@ def adopt(recorded: Mapping[str, Any]) -> None:
             flags.FLAGS[name].value = [str(part) for part in value] if is_list else value
 
 
-def plan_for(max_bundle_bytes: int | None) -> None:
+def plan_for(max_bundle_bytes: int | None, storage: str | None) -> None:
     """What a run was planned for, whatever an export of it is told to keep to."""
     flags.FLAGS["max_bundle_bytes"].value = max_bundle_bytes
+    flags.FLAGS["storage"].value = storage
 
 
 def given(recorded: Mapping[str, Any]) -> dict[str, Any]:

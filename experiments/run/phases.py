@@ -70,10 +70,14 @@ def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
     model, train = settings.model.as_record(), settings.train.as_record()
     loop = {name: getattr(settings, name) for name in OF_THE_LOOP}
     loop |= NO_WARM_START if settings.warm is None else settings.warm.as_flags()
+    max_bundle_bytes, planned = settings.search_options.max_bundle_bytes, {}
+    if max_bundle_bytes is not None and settings.storage is not None:
+        planned = {"storage": settings.storage}
     if phase == "search":
         options = dataclasses.asdict(settings.search_options)
         begun = {name: loop[name] for name in NO_WARM_START}
-        return {**dataclasses.asdict(settings.search), **options, **begun, "seed": settings.seed}
+        searched = {**dataclasses.asdict(settings.search), **options, **begun}
+        return {**searched, **planned, "seed": settings.seed}
     if phase in ("retrain", "verify"):
         retrain = settings.retrain.as_record()
         wish: dict[str, Any] = {"finalists": settings.has_finalists, "method": settings.method}
@@ -92,6 +96,8 @@ def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
             for name in ("max_table_parameters", "max_table_bytes")
             if settings.model.searches_dims
         }
+        if max_bundle_bytes is not None:
+            limits |= {"max_bundle_bytes": max_bundle_bytes, **planned}
         return {**model, **train, **loop, **limits, "method": settings.method}
     of_pruning = ("mode", *OF_PRUNING, "t_lr", "alpha")
     plain = {k: v for k, v in {**model, **train, **loop}.items() if k not in of_pruning}

@@ -26,32 +26,7 @@ def summarise(
         "model": settings.model.model_name,
         "seed": settings.seed,
         "versions": trained_under.current(),
-        "flags": {
-            "dataset": settings.dataset,
-            **settings.data.used_by(settings.dataset),
-            **settings.model.as_record(),
-            **settings.train.as_record(),
-            **dataclasses.asdict(settings.search),
-            **(dataclasses.asdict(settings.search_options) if settings.model.searches_dims else {}),
-            "max_bundle_bytes": settings.search_options.max_bundle_bytes,
-            "batch_size": settings.batch_size,
-            "epochs": settings.epochs,
-            "patience": settings.patience,
-            "early_stop_by": settings.early_stop_by,
-            "early_stop_errors": settings.early_stop_errors,
-            "init_output": settings.init_output,
-            "calibrate": settings.calibrate,
-            **({} if settings.negative_rate == 1 else {"negative_rate": settings.negative_rate}),
-            "retrain_from": settings.retrain_from,
-            "retrain_group_lasso": settings.retrain.group_lasso,
-            "pick": settings.pick,
-            "finalists": settings.has_finalists,
-            "method": settings.method,
-            "verify_seeds": settings.verify_seeds,
-            **({"tune": "none"} if settings.tune is None else settings.tune.as_flags()),
-            **({"deterministic": True} if settings.deterministic else {}),
-            "seed": settings.seed,
-        },
+        "flags": flags_of(settings),
         **{
             phase: {k: v for k, v in result.items() if k not in ("flags", "fields")}
             for phase, result in finished.items()
@@ -61,6 +36,37 @@ def summarise(
     }
     write_json(workdir.path / "summary.json", summary)
     return summary
+
+
+def flags_of(settings: Settings) -> dict[str, Any]:
+    """The flags of a run as its summary records them."""
+    return {
+        "dataset": settings.dataset,
+        **settings.data.used_by(settings.dataset),
+        **settings.model.as_record(),
+        **settings.train.as_record(),
+        **dataclasses.asdict(settings.search),
+        **(dataclasses.asdict(settings.search_options) if settings.model.searches_dims else {}),
+        "max_bundle_bytes": settings.search_options.max_bundle_bytes,
+        **({} if settings.storage is None else {"storage": settings.storage}),
+        "batch_size": settings.batch_size,
+        "epochs": settings.epochs,
+        "patience": settings.patience,
+        "early_stop_by": settings.early_stop_by,
+        "early_stop_errors": settings.early_stop_errors,
+        "init_output": settings.init_output,
+        "calibrate": settings.calibrate,
+        **({} if settings.negative_rate == 1 else {"negative_rate": settings.negative_rate}),
+        "retrain_from": settings.retrain_from,
+        "retrain_group_lasso": settings.retrain.group_lasso,
+        "pick": settings.pick,
+        "finalists": settings.has_finalists,
+        "method": settings.method,
+        "verify_seeds": settings.verify_seeds,
+        **({"tune": "none"} if settings.tune is None else settings.tune.as_flags()),
+        **({"deterministic": True} if settings.deterministic else {}),
+        "seed": settings.seed,
+    }
 
 
 def phase_table(summary: dict[str, Any]) -> str:
@@ -240,9 +246,17 @@ def warm_start_table(warm: dict[str, Any]) -> str:
     lines.append(["all", *(f"{warm[kind]:,}" for kind in kinds)])
     lines += [[field["name"], *(f"{field[kind]:,}" for kind in kinds)] for field in warm["fields"]]
     lines += [
-        [f"seen {band['seen']} times", *(f"{band[kind]:,}" for kind in kinds)]
+        [
+            f"seen {band['seen']} times",
+            *(f"{band[kind]:,}" if kind in band else "unknown" for kind in kinds),
+        ]
         for band in warm["by_frequency"]
     ]
+    if warm["kind"] == "bundle":
+        reads += (
+            "; of a bundle there are rows and network: moments and counts start anew, and what it "
+            "pruned is new"
+        )
     return f"{aligned(lines)}\n{reads}"
 
 

@@ -18,6 +18,7 @@ from optembed_jax.rivals.registry import OPTEMBED, rival_of
 from optembed_jax.search.dimension_rules import DIMENSION_RULES
 from optembed_jax.search.loop import SearchConfig
 from optembed_jax.step.optimisers import TrainConfig
+from optembed_jax.table.quantize import STORAGES
 from optembed_jax.training.early_stopping import EarlyStopping
 
 
@@ -51,6 +52,8 @@ class Settings:
       verify_seeds: seeds to verify the search with; 0 does not.
       method: ``optembed``, or the rival that chooses what is kept, as ``rivals.registry`` names
         it; ``model.mode`` is then the rival's.
+      storage: in how many bits the run's bundle is planned, and exported where nothing else is
+        asked for; None leaves the plan 4 bits and the export its default.
       warm: the earlier run that this one begins with; None begins from nothing.
       tune: the strengths of the rows' regulariser to try first; None trains with the one given.
 
@@ -89,6 +92,7 @@ class Settings:
     calibrate: bool = True
     negative_rate: float = 1.0
     warm: WarmOptions | None = None
+    storage: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "patience", "candidates_per_pass"):
@@ -120,6 +124,10 @@ class Settings:
         if self.init_output not in ("click_rate", "random"):
             raise InputError(
                 f"init_output must be one of click_rate, random, not {self.init_output!r}"
+            )
+        if self.storage not in (None, "auto", *STORAGES):
+            raise InputError(
+                f"storage must be one of {', '.join(STORAGES)} or auto, not {self.storage!r}"
             )
         self._check_warm()
         _ = self.stopping
@@ -169,6 +177,12 @@ class Settings:
             "warm_start": self.warm is not None,
             "row_score": self.model.row_score is not None,
         }
+        has_own_form = rival.kept.storage != "float32"
+        if has_own_form and self.storage not in (None, "auto", "float32"):
+            raise InputError(
+                f"method={self.method} stores its rows in a form of its own, "
+                f"{rival.kept.storage}; leave out --storage={self.storage}"
+            )
         for name, is_given in of_a_search.items():
             if is_given:
                 raise InputError(
@@ -188,6 +202,9 @@ class Settings:
             )
         if self.warm.keep_shape and self.verify_seeds:
             raise InputError("verify_seeds checks a search, and keep_shape has none")
+        if self.warm.row_memory and (self.keeps_shape or not self.model.has_row_budget):
+            why = "keep_shape keeps" if self.keeps_shape else "without a budget thresholds choose"
+            raise InputError(f"row_memory has no effect: {why} the rows; leave it out")
 
     @property
     def stopping(self) -> EarlyStopping:

@@ -21,6 +21,7 @@ from experiments.run import (
     profiled_steps,
     trained_under,
 )
+from experiments.run.earlier_run import MEMORY, SCORES
 from experiments.run.progress import TrainingProgress
 from experiments.run.trained import (
     Run,
@@ -33,7 +34,6 @@ from experiments.run.trained import (
     model_in,
     whole_table,
 )
-from experiments.run.warm_start import MEMORY
 from experiments.run.workdir import append_jsonl, write_jsonl
 from optembed_jax import data, metrics
 from optembed_jax.data import PreparedData
@@ -234,7 +234,7 @@ def _warm_start(run: Run, phase: str) -> _Start | None:
     return _Start(
         given=(begun.params, begun.batch_stats),
         memory=begun.memory,
-        told={"from": begun.phase, "moments": begun.memory is not None},
+        told={"from": begun.name, "moments": begun.memory is not None},
     )
 
 
@@ -580,9 +580,11 @@ def _frozen(
         scores = scored = row_scores(
             fitted.scores, params.table.rows, fields, fitted.steps, weights
         )
+        if run.warm is not None:
+            scores = run.warm.scores(scores)
         # The search may try other shares of the rows.
         if processes.is_first():
-            array_file.save(folder / "row_scores.safetensors", {"scores": scores})
+            array_file.save(folder / SCORES, {"scores": scores})
         if model.shares_stand_in:
             scores = stand_in.always_kept(scores, fields)
         rows = keep_best(scores, rows_in_budget(model, fields))

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -25,6 +26,25 @@ Network = Mapping[str, Any]
 Affines = tuple[UnitAffine, ...]
 
 
+@flax.struct.dataclass
+class FirstLayer:
+    """What there is of a batch of ``B`` rows for one candidate, once the first layer is computed.
+
+    Attributes:
+      network: of the supernet.
+      affines: ``[H]``, of the perceptrons' layers.
+      columns: float ``[F * D, B]``, what the table gave.
+      kept: 0/1 ``[F * D]``, which of them the candidate keeps.
+      pre: float ``[H, B]``, the units of the first layer.
+    """
+
+    network: Network
+    affines: Affines
+    columns: jax.Array
+    kept: jax.Array
+    pre: jax.Array
+
+
 @dataclasses.dataclass(frozen=True)
 class Form:
     """How a backbone's first layer is made and what becomes of it.
@@ -32,16 +52,14 @@ class Form:
     Attributes:
       kernel: of the network, float ``[J, H]``: the units of the first layer, of the perceptron
         and of whatever else is linear in the input.
-      logit: of the network, the affines ``[H]`` of the perceptron's layers, the columns
-        ``[F * D, B]``, which of them are kept (0/1 ``[F * D]``), and what the first layer gave
-        ``[H, B]``, to ``[B]``.
+      logit: of what there is then, ``[B]``.
       columns: whether the columns are inputs.
       products: whether inner products are inputs, behind the columns.
       branches: whether ``logit`` chooses between programs by the candidate.
     """
 
     kernel: Callable[[Network], jax.Array]
-    logit: Callable[..., jax.Array]
+    logit: Callable[[FirstLayer], jax.Array]
     columns: bool = True
     products: bool = False
     branches: bool = False
@@ -93,14 +111,9 @@ def _logit_bias(network: Network) -> jax.Array:
     return bias[0]
 
 
-def _plain_logit(
-    network: Network,
-    affines: Affines,
-    columns: jax.Array,
-    kept: jax.Array,
-    pre: jax.Array,
-) -> jax.Array:
-    return _perceptron_logit(network, affines, pre) + _logit_bias(network)
+def _plain_logit(one: FirstLayer) -> jax.Array:
+    logits = _perceptron_logit(one.network, one.affines, one.pre)
+    return logits + _logit_bias(one.network)
 
 
 def _dcn_kernel(network: Network) -> jax.Array:
@@ -110,17 +123,12 @@ def _dcn_kernel(network: Network) -> jax.Array:
     return jnp.concatenate([_perceptron_kernel(network, len(crosses)), crosses, direct], axis=1)
 
 
-def _dcn_logit(
-    network: Network,
-    affines: Affines,
-    columns: jax.Array,
-    kept: jax.Array,
-    pre: jax.Array,
-) -> jax.Array:
+def _dcn_logit(one: FirstLayer) -> jax.Array:
     """After ``l`` layers ``x = alpha * x0 + (the biases so far)``: all examples share the rest.
 
     A pruned column is zero in ``x0`` but carries biases, so they are summed over all columns.
     """
+    network, pre = one.network, one.pre
     weights, width = network["cross_weight"], network["cross_weight"].shape[1]
     logit_kernel = _logit_kernel(network)
     constants = {
@@ -134,7 +142,8 @@ def _dcn_logit(
     for number, offset in zip(numbers, offsets, strict=True):
         alpha = alpha * (1.0 + number) + offset
     crossed = alpha * direct[0] + shift
-    return crossed + _perceptron_logit(network, affines, first, width) + _logit_bias(network)
+    beside = _perceptron_logit(network, one.affines, first, width)
+    return crossed + beside + _logit_bias(network)
 
 
 def _dcnv2_kernel(network: Network) -> jax.Array:
@@ -143,14 +152,9 @@ def _dcnv2_kernel(network: Network) -> jax.Array:
     return jnp.concatenate([_perceptron_kernel(network, len(cross)), cross], axis=1)
 
 
-def _dcnv2_logit(
-    network: Network,
-    affines: Affines,
-    columns: jax.Array,
-    kept: jax.Array,
-    pre: jax.Array,
-) -> jax.Array:
+def _dcnv2_logit(one: FirstLayer) -> jax.Array:
     """The later cross layers on the kept columns alone: what is zero in ``x0`` stays zero."""
+    network, columns, kept, pre = one.network, one.columns, one.kept, one.pre
     width = len(columns)
     first, mixed = jnp.split(pre, [len(pre) - width])
     kept_first = jnp.argsort(-kept, stable=True)
@@ -174,7 +178,8 @@ def _dcnv2_logit(
     sizes = sorted({-(-width * eighths // 8) for eighths in range(1, 9)})
     place = jnp.searchsorted(jnp.asarray(sizes, jnp.float32), kept.sum())
     of_cross = jax.lax.switch(place, [crossed(size) for size in sizes])
-    return of_cross + _perceptron_logit(network, affines, first, width) + _logit_bias(network)
+    beside = _perceptron_logit(network, one.affines, first, width)
+    return of_cross + beside + _logit_bias(network)
 
 
 def _beside_attention_kernel(network: Network) -> jax.Array:
@@ -184,22 +189,19 @@ def _beside_attention_kernel(network: Network) -> jax.Array:
     return layers[0] if layers else jnp.zeros((_fields_of(network) * inputs, 0), jnp.float32)
 
 
-def _autoint_logit(
-    network: Network,
-    affines: Affines,
-    columns: jax.Array,
-    kept: jax.Array,
-    pre: jax.Array,
-) -> jax.Array:
+def _autoint_logit(one: FirstLayer) -> jax.Array:
     """The interacting layers read all fields, those of no columns as zeros."""
+    network, columns = one.network, one.columns
     dim = len(network["attention_0"]["residual"]["kernel"])
-    x = (columns * kept[:, None]).T.reshape(columns.shape[1], -1, dim)
+    x = (columns * one.kept[:, None]).T.reshape(columns.shape[1], -1, dim)
     for kernels in autoint.kernels_of(network):
         x = autoint.interact(kernels, x)
     attended = x.reshape(x.shape[0], -1)
     readout, width = _logit_kernel(network), attended.shape[1]
     logits = attended @ readout[:width] + _logit_bias(network)
-    return logits + _perceptron_logit(network, affines, pre, width) if affines else logits
+    if not one.affines:
+        return logits
+    return logits + _perceptron_logit(network, one.affines, one.pre, width)
 
 
 def _fields_of(network: Network) -> int:
@@ -213,18 +215,12 @@ def _finalmlp_kernel(network: Network) -> jax.Array:
     return jnp.concatenate(list(first), axis=1)
 
 
-def _finalmlp_logit(
-    network: Network,
-    affines: Affines,
-    columns: jax.Array,
-    kept: jax.Array,
-    pre: jax.Array,
-) -> jax.Array:
-    hidden, depth = [], len(affines) // 2
+def _finalmlp_logit(one: FirstLayer) -> jax.Array:
+    network, hidden, depth = one.network, [], len(one.affines) // 2
     for number, name in enumerate(STREAMS):
         upper = folded_mlp.kernels(network[name]["mlp"])[1:]
-        own = affines[number * depth : (number + 1) * depth]
-        hidden.append(folded_mlp.hidden(upper, own, jnp.split(pre, 2)[number]))
+        own = one.affines[number * depth : (number + 1) * depth]
+        hidden.append(folded_mlp.hidden(upper, own, jnp.split(one.pre, 2)[number]))
     first, second = hidden
     fused = jnp.sum(matmul_columns(network["fusion"]["kernel"], first) * second, axis=0)
     return _logit_kernel(network) @ jnp.concatenate(hidden) + fused + _logit_bias(network)

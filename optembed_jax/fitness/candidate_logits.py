@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optembed_jax.fitness import folded_mlp
-from optembed_jax.fitness.candidate_forms import Form, form_of, perceptrons, read_by
+from optembed_jax.fitness.candidate_forms import FirstLayer, Form, form_of, perceptrons, read_by
 from optembed_jax.fitness.first_layer import Walk, along, walk
 from optembed_jax.fitness.folded_mlp import UnitAffine
 from optembed_jax.fitness.input_bank import column_bank, column_inputs, product_bank, product_inputs
@@ -173,7 +173,7 @@ def logits_of(
 
     def logit_of_one(dims: jax.Array, own: Any, pre: jax.Array) -> jax.Array:
         kept = prefix_mask(dims, model.latent_dim).reshape(-1)
-        return form.logit(params.network, own, columns, kept, pre)
+        return form.logit(FirstLayer(params.network, own, columns, kept, pre))
 
     over_candidates = _in_turn(logit_of_one) if form.branches else jax.vmap(logit_of_one)
 

@@ -43,6 +43,7 @@ def make_backbone(
     cross_layers: int | None = None,
     attention_heads: int = 2,
     attention_units: int = 32,
+    fusion_heads: int = 1,
     batch_axis: BatchAxis | None = None,
 ) -> nn.Module:
     """The backbone of a given name.
@@ -54,6 +55,7 @@ def make_backbone(
       cross_layers: of DCN, DCN-V2 and AutoInt; None takes each one's own default (6, 3 and 3).
       attention_heads: of AutoInt's layers.
       attention_units: of each of these heads.
+      fusion_heads: of FinalMLP's fusion.
       batch_axis: that the batch is split over, or None.
 
     Raises:
@@ -72,6 +74,8 @@ def make_backbone(
         options["cross_layers"] = cross_layers
     if name == "autoint":
         options |= {"heads": attention_heads, "units": attention_units}
+    if name == "finalmlp":
+        options["heads"] = fusion_heads
     return _PERCEPTRONS[name](**options)
 
 

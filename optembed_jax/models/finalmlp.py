@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.models.layers import MLP, Embedded, Logit, flatten_fields
@@ -21,17 +22,23 @@ class FinalMLP(nn.Module):
     for it: what a network makes of a constant is a constant, so it is learned itself, a number for
     each column, and goes into the first kernel once it is served (:func:`gate_of`).
 
-    Departs from the paper: both perceptrons have the same widths; the fusion has one head, and
-    starts at zero, so that a fresh model predicts the click rate (``output_bias``).
+    With ``heads`` the fusion is the sum of bilinear forms of the chunks that both outputs are cut
+    into (equation 9): the blocks of ``W``, which is zero beside them.
+
+    Departs from the paper: both perceptrons have the same widths; the fusion starts at zero, so
+    that a fresh model predicts the click rate (``output_bias``), and every block has its place in
+    one square kernel, which is stored and served as that of one head is.
 
     Attributes:
       mlp_dims: hidden units of each of the two perceptrons, at least one layer.
       dropout, batch_axis: as in :class:`layers.MLP`.
+      heads: of the fusion, a divisor of the last width.
     """
 
     mlp_dims: Sequence[int]
     dropout: float = 0.0
     batch_axis: BatchAxis | None = None
+    heads: int = 1
 
     @nn.compact
     def __call__(
@@ -50,10 +57,7 @@ class FinalMLP(nn.Module):
             )
             for name in STREAMS
         )
-        zeros = nn.initializers.zeros
-        fused = nn.Dense(
-            second.shape[-1], use_bias=False, dtype=x.dtype, kernel_init=zeros, name="fusion"
-        )(first)
+        fused = _Fusion(self.heads, name="fusion")(first)
         logits: jax.Array = Logit(name="logit")(jnp.concatenate([first, second], axis=-1))
         products = fused.astype(jnp.float32) * second.astype(jnp.float32)
         return logits + jnp.sum(products, axis=-1)
@@ -74,6 +78,21 @@ class _Stream(nn.Module):
             x * gate_of({"gate": gate}).astype(x.dtype), train=train, weights=weights
         )
         return hidden
+
+
+class _Fusion(nn.Module):
+    """A square kernel of which the blocks of the heads are there."""
+
+    heads: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        width = x.shape[-1]
+        kernel = self.param("kernel", nn.initializers.zeros, (width, width))
+        if self.heads > 1:
+            head = np.arange(width) // (width // self.heads)
+            kernel = jnp.where(head[:, None] == head, kernel, 0.0)
+        return x @ kernel.astype(x.dtype)
 
 
 def gate_of(stream: Mapping[str, Any]) -> jax.Array:

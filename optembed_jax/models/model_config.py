@@ -36,6 +36,7 @@ class ModelConfig:
       cross_layers: of DCN, DCN-V2 and AutoInt; None takes each one's own default.
       attention_heads: of each of AutoInt's layers, at least 1.
       attention_units: of each of these heads, at least 1.
+      fusion_heads: of FinalMLP's fusion, a divisor of the last width of ``mlp_dims``.
       mode: what is pruned: ``all`` rows and dimensions (OptEmbed), ``feature`` rows only
         (OptEmbed-E), ``embed`` dimensions only (OptEmbed-D), ``none`` nothing (the base model).
       mode_threshold: a threshold is learned per ``field`` or per ``feature`` (the paper), or a
@@ -66,6 +67,7 @@ class ModelConfig:
     cross_layers: int | None = None
     attention_heads: int = 2
     attention_units: int = 32
+    fusion_heads: int = 1
     mode: str = "all"
     mode_threshold: str = "field"
     mode_oov: str = "zero"
@@ -102,11 +104,16 @@ class ModelConfig:
             raise InputError(f"dropout must be in [0, 1), not {self.dropout}")
         if self.cross_layers is not None and self.cross_layers < 1:
             raise InputError(f"cross_layers must be at least 1, not {self.cross_layers}")
-        for name in ("attention_heads", "attention_units"):
+        for name in ("attention_heads", "attention_units", "fusion_heads"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.model == "finalmlp" and not self.mlp_dims:
             raise InputError("finalmlp needs hidden layers; give mlp_dims at least one width")
+        if self.model == "finalmlp" and self.mlp_dims[-1] % self.fusion_heads:
+            raise InputError(
+                f"fusion_heads={self.fusion_heads} cut finalmlp's last layer into equal chunks, "
+                f"and mlp_dims ends in {self.mlp_dims[-1]}; give a divisor of it"
+            )
         self._check_budget()
 
     def _check_budget(self) -> None:

@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optembed_jax.errors import InputError
+from optembed_jax.errors import BudgetError
 from optembed_jax.exchange.batch_axis import BatchAxis, mean_of
 from optembed_jax.models.layers import xavier_uniform
 from optembed_jax.models.whole_batch import EPSILON, MOMENTUM
@@ -127,13 +127,13 @@ def dims_at_price(
       int32 ``[F]``.
 
     Raises:
-      InputError: the smallest candidates are more than the limit.
+      BudgetError: the smallest candidates are more than the limit.
     """
     dims = np.array(candidates)
     cost = rows[:, None].astype(np.int64) * dims
     least = int(table_parameters(rows, np.full(len(rows), dims[0])))
     if least > limit:
-        raise InputError(
+        raise BudgetError(
             f"a budget of {limit:,} parameters is below the smallest table of candidate dimensions "
             f"{', '.join(map(str, candidates))}, {least:,} parameters; raise it"
         )

@@ -13,7 +13,7 @@ has a vocabulary of all values, which this method could do without, and its byte
 it.
 """
 
-from optembed_jax.errors import InputError
+from optembed_jax.errors import BudgetError
 from optembed_jax.rivals.rival import Rival, Task
 from optembed_jax.serving.composed_table import ComposedTable
 from optembed_jax.table.composition import Hashed
@@ -23,11 +23,11 @@ def choose(task: Task) -> ComposedTable:
     """As many rows as the budget pays for, at most one for each value.
 
     Raises:
-      InputError: it pays for none.
+      BudgetError: it pays for none.
     """
     rows = min(task.limit // task.latent_dim, task.fields.num_features)
     if rows < 1:
-        raise InputError(
+        raise BudgetError(
             f"a budget of {task.limit:,} parameters pays for no row of {task.latent_dim} columns; "
             "raise it"
         )

@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 
-from optembed_jax.errors import InputError
+from optembed_jax.errors import BudgetError
 from optembed_jax.rivals.rival import Rival, Task
 from optembed_jax.serving.composed_table import ComposedTable
 from optembed_jax.table.composition import QuotientRemainder
@@ -48,12 +48,12 @@ def choose(task: Task) -> ComposedTable:
     """The share of the values that spends most of the budget.
 
     Raises:
-      InputError: the smallest tables that tell all values apart are larger.
+      BudgetError: the smallest tables that tell all values apart are larger.
     """
     tried, budget = options(task.fields.sizes), task.limit // task.latent_dim
     fitting = [option for option in tried if option.rows <= budget]
     if not fitting:
-        raise InputError(
+        raise BudgetError(
             f"a budget of {task.limit:,} parameters pays for {budget} rows of {task.latent_dim} "
             f"columns, and telling all values apart takes {min(o.rows for o in tried)}; raise it"
         )

@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from optembed_jax.errors import InputError
+from optembed_jax.errors import BudgetError
 from optembed_jax.fields import Fields
 from optembed_jax.serving.kept_table import KeptTable, RowsAndDims
 from optembed_jax.table.score import keep_best
@@ -90,12 +90,12 @@ def best_rows(task: Task, scores: np.ndarray) -> RowsAndDims:
     """All columns of as many rows as the budget pays for, those of the highest scores ``[V]``.
 
     Raises:
-      InputError: it pays for no row, or not for one of each field where stand-ins are kept.
+      BudgetError: it pays for no row, or not for one of each field where stand-ins are kept.
     """
     count = min(task.limit // task.latent_dim, task.fields.num_features)
     least = task.fields.num_fields if task.keeps_stand_ins else 1
     if count < least:
-        raise InputError(
+        raise BudgetError(
             f"a budget of {task.limit:,} parameters pays for {count} rows of {task.latent_dim} "
             f"columns, and at least {least} are kept; raise it"
         )

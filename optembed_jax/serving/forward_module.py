@@ -24,6 +24,7 @@ from optembed_jax.serving.compact_model import with_norms
 from optembed_jax.table.compact import CompactIndex, CompactTable
 from optembed_jax.table.composed import ComposedIndex
 from optembed_jax.table.joined import JoinedTable
+from optembed_jax.table.quantize import Rows, ScaledRows
 from optembed_jax.table.sharing import sharing
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -92,7 +93,10 @@ def model_of(
     )
     network, batch_stats = with_norms(nested.get("network", {}))
     if "places" in weights:
-        stored = CompactTable(rows=(weights["rows/0"],), linear=weights.get("linear"))
+        rows: Rows = weights["rows/0"]
+        if "scale/0" in weights:
+            rows = ScaledRows(weights["rows/0"], weights["scale/0"], fields[0]["storage"])
+        stored = CompactTable(rows=(rows,), linear=weights.get("linear"))
         composed = ComposedIndex(
             places=weights["places"],
             signs=weights.get("signs"),

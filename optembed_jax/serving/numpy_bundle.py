@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from optembed_jax.errors import InputError
-from optembed_jax.serving import bundle_content
+from optembed_jax.fields import id_array
+from optembed_jax.serving import bundle_content, bundle_samples, request
 from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle_format import BundleError
 from optembed_jax.serving.numpy_backbones import Read, backbone_of
@@ -66,8 +67,12 @@ class NumpyBundle:
         self._runs = sharing.runs(arrays)
         if "places" in tensors:
             # One line more, of ones: what is read where a value has no further factor.
-            stored = [tensors[name] for name in ("rows/0", "linear") if name in tensors]
-            self._stored = [np.concatenate([own, np.ones_like(own[:1])]) for own in stored]
+            rows, linear, scale = (tensors.get(n) for n in ("rows/0", "linear", "scale/0"))
+            assert rows is not None
+            if scale is not None:
+                scale = _with_ones(np.broadcast_to(scale, rows.shape[:1]))
+            self._stored = [(_with_ones(rows), scale)]
+            self._stored += [] if linear is None else [(_with_ones(linear), None)]
         self._backbone = backbone_of(manifest["model"], tensors)
         self._encoder = encoder
         self._watch = None if expected is None else Watch(expected)
@@ -87,7 +92,7 @@ class NumpyBundle:
             bundle = cls(folder, content.manifest, tensors, *encoder)
         except (InputError, KeyError, TypeError) as error:
             raise BundleError(f"{folder} cannot be served by NumPy: {error}") from error
-        bundle_content.check_samples(folder, content.manifest, bundle.logits)
+        bundle_samples.check_samples(folder, content.manifest, bundle.logits)
         return bundle
 
     def encode(
@@ -134,7 +139,7 @@ class NumpyBundle:
           InputError: another shape or type, an id outside its field's block, or raw columns that
             cannot be used.
         """
-        return bundle_content.probabilities(self._logits(rows, batch_size, stacklevel=4))
+        return request.probabilities(self._logits(rows, batch_size, stacklevel=4))
 
     def logits(
         self, rows: np.ndarray | Mapping[str, Sequence[Any]], *, batch_size: int = 512
@@ -146,12 +151,10 @@ class NumpyBundle:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
         columns = as_columns(rows)
-        ids = np.asarray(rows if columns is None else self.encode(columns, stacklevel=stacklevel))
         width = len(self._of_slot) + len(self._weighted_slots)
-        if ids.ndim != 2 or ids.shape[1] != width:
-            raise InputError(f"ids have shape {ids.shape}, expected [N, {width}]")
-        if not np.issubdtype(ids.dtype, np.integer):
-            raise InputError(f"ids are {ids.dtype}, expected integers")
+        ids = id_array(
+            rows if columns is None else self.encode(columns, stacklevel=stacklevel), width
+        )
         ids, whole = ids[:, : len(self._of_slot)], ids
         wrong = (ids < self._offsets[self._of_slot]) | (ids >= self._offsets[self._of_slot + 1])
         # A field of one value has one.
@@ -165,7 +168,7 @@ class NumpyBundle:
         weights = None
         if self._weighted.any():
             names = [field["name"] for field in self._fields]
-            bundle_content.check_weights(
+            request.check_weights(
                 whole, ids != self._offsets[-1], self._weighted_slots, names, self._of_slot
             )
             weights = np.ones(ids.shape, np.float32)
@@ -201,13 +204,18 @@ class NumpyBundle:
         places, signs = self._tensors["places"], self._tensors.get("signs")
         every = np.arange(len(self._fields))
 
-        def product(stored: np.ndarray) -> np.ndarray:
-            whole: np.ndarray = np.prod([stored[factor[value]] for factor in places], axis=0)
+        def read(stored: np.ndarray, scale: np.ndarray | None, at: np.ndarray) -> np.ndarray:
+            found = stored[at].astype(np.float32)
+            return found if scale is None else found * scale[at].astype(np.float32)[..., None]
+
+        def product(stored: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
+            factors = [read(stored, scale, factor[value]) for factor in places]
+            whole: np.ndarray = np.prod(factors, axis=0)
             if signs is not None:
                 whole *= signs[value].reshape(*value.shape, *(1,) * (whole.ndim - value.ndim))
             return self._pooled(whole, ids, weights, every) if self._has_bags else whole
 
-        rows, *linear = map(product, self._stored)
+        rows, *linear = itertools.starmap(product, self._stored)
         return [rows], linear[0].sum(axis=1) if linear else None
 
     def _slots_of(self, fields: np.ndarray) -> np.ndarray:
@@ -296,6 +304,10 @@ class NumpyBundle:
             weights = self._pooled(weights, ids, of_values, np.arange(len(self._fields)))
         total: np.ndarray = weights.sum(axis=1)
         return total
+
+
+def _with_ones(array: np.ndarray) -> np.ndarray:
+    return np.concatenate([array, np.ones_like(array[:1])])
 
 
 def _read_encoder(

@@ -3,8 +3,8 @@
 A folder's bytes are nearly linear in what is chosen: a row costs its value in the vocabulary, its
 linear weight and its scale, each number of it some bits, each dimension of a field the kernel that
 reads it, and all else is there in any case. So bytes can be a budget of the search. What is planned
-is 4 bits for a number and 8 for linear weights and kernels; the export, which knows the model, then
-finds the bits that keep a limit exactly, from there up or down.
+where no storage is asked for is 4 bits for a number and 8 for linear weights and kernels; the
+export, which knows the model, then finds the bits that keep a limit exactly, from there up or down.
 """
 
 import dataclasses
@@ -31,14 +31,16 @@ from optembed_jax.serving.stored_model import (
     tensors_of,
 )
 from optembed_jax.table.compact import CompactIndex
+from optembed_jax.table.packing import bits_of, is_by_field
 
 STORAGE = "int4"
-"""That is planned with."""
+"""That is planned with where none is asked for."""
 
-_BYTES_PER_NUMBER = 0.5
-_SCALE, _LINEAR = 2, 1
-_TOLD, _TOLD_OF_FIELD = 1024, 64
-"""Of what a run tells of itself in manifest and card: flags, metrics, ids of sample rows."""
+_BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "int8": 1.0}
+_SCALE = 2
+_TOLD, _TOLD_LATER, _TOLD_OF_FIELD = 1024, 340, 64
+"""Of what a run tells of itself in manifest and card: flags and metrics where nothing is known of
+them; what the export adds to them; larger numbers of a field and of its ids in sample rows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +95,15 @@ class BundleCost:
         return int(max(left, 0.0) // of_row)
 
 
-def cost_of(config: ModelConfig, fields: Fields, encoder: Encoder, *, own_ids: bool) -> BundleCost:
+def cost_of(
+    config: ModelConfig,
+    fields: Fields,
+    encoder: Encoder,
+    *,
+    own_ids: bool,
+    storage: str = STORAGE,
+    told: Provenance | None = None,
+) -> BundleCost:
     """What a bundle of a model costs.
 
     Args:
@@ -102,16 +112,20 @@ def cost_of(config: ModelConfig, fields: Fields, encoder: Encoder, *, own_ids: b
       encoder: with all its values.
       own_ids: whether only kept values have ids, as those of a bundle of one stand-in do; else
         all values are in it, and a remap.
+      storage: of rows; linear weights and kernels as :meth:`Storage.uniform` has them beside it.
+      told: what the bundle tells of the run, in as many characters; None reckons with some.
     """
-    of_values = _value_bytes(encoder)
-    narrow, wide = (_Plain.of(config, fields, dim) for dim in (1, config.latent_dim))
+    of_values, bits = _value_bytes(encoder), bits_of(storage)
+    narrow, wide = (_Plain.of(config, fields, dim, storage) for dim in (1, config.latent_dim))
     of_dim = (wide.network - narrow.network) / max(fields.num_fields * (config.latent_dim - 1), 1)
     names = (*layout.REQUIRED, *layout.OPTIONAL)
-    fixed = narrow.folder() + _TOLD + (_TOLD_OF_FIELD - of_dim) * fields.num_fields
+    of_run = _TOLD if told is None else _TOLD_LATER
+    fixed = narrow.folder(told) + of_run + (_TOLD_OF_FIELD - of_dim) * fields.num_fields
     fixed += len(encoder.description.as_json())
     fixed += len(layout.format_sums(dict.fromkeys(names, b"")))
-    linear = _LINEAR if config.has_linear_term else 0
-    of_row = np.full(fields.num_fields, float(_SCALE + linear))
+    of_linear = _BYTES[Storage.uniform(storage, 1).linear] if config.has_linear_term else 0.0
+    of_scale = _SCALE if bits is not None and not is_by_field(storage) else 0
+    of_row = np.full(fields.num_fields, of_scale + of_linear)
     sizes = np.array(fields.sizes, np.int64)
     if own_ids:
         of_row += of_values
@@ -120,8 +134,9 @@ def cost_of(config: ModelConfig, fields: Fields, encoder: Encoder, *, own_ids: b
         if config.prunes_rows:
             fixed += int(np.where(sizes < 2**8, 1, np.where(sizes < 2**16, 2, 4)) @ sizes)
         if config.has_linear_term and config.mode_linear == "keep":
-            fixed, of_row = fixed + _LINEAR * int(sizes.sum()), of_row - _LINEAR
-    return BundleCost(int(np.ceil(fixed)), of_row, _BYTES_PER_NUMBER, max(of_dim, 0.0))
+            fixed, of_row = fixed + of_linear * int(sizes.sum()), of_row - of_linear
+    of_number = _BYTES[storage] if bits is None else bits / 8
+    return BundleCost(int(np.ceil(fixed)), of_row, of_number, max(of_dim, 0.0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +149,7 @@ class _Plain:
     stored: StoredModel
 
     @classmethod
-    def of(cls, config: ModelConfig, fields: Fields, dim: int) -> "_Plain":
+    def of(cls, config: ModelConfig, fields: Fields, dim: int, storage: str) -> "_Plain":
         few = dataclasses.replace(fields, sizes=(1,) * fields.num_fields)
         # Of shapes alone: what is compiled to draw numbers takes some seconds.
         shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), config, few))
@@ -142,20 +157,19 @@ class _Plain:
         dims = np.full(few.num_fields, dim, np.int32)
         small, index = compact(config, params, few, None, dims)
         index = dataclasses.replace(index, bags=bags_of(few, config.pooling))
-        kernels = dict.fromkeys(kernels_of(served_network(small, batch_stats)), "int8")
-        linear = "int8" if config.has_linear_term else "float32"
-        storage = Storage((STORAGE,) * few.num_fields, linear, kernels)
-        return cls(config, few, index, store(small, batch_stats, index, storage))
+        kernels = kernels_of(served_network(small, batch_stats))
+        in_bits = Storage.uniform(storage, few.num_fields, kernels)
+        return cls(config, few, index, store(small, batch_stats, index, in_bits))
 
     @property
     def network(self) -> int:
         """Bytes of the network's arrays."""
         return sum(array.nbytes for array in self.stored.network.values())
 
-    def folder(self) -> int:
+    def folder(self, told: Provenance | None) -> int:
         """Bytes of the files but for the vocabulary's, and without the rows."""
         nothing = [0.1234] * self.fields.num_fields
-        told = Provenance(worth={"auc": nothing, "logloss": nothing, "unseen": nothing})
+        told = told or Provenance(worth=dict.fromkeys(("auc", "logloss", "unseen"), nothing))
         rows = self.fields.num_features
         # For one platform, since that is quicker; of three a module is some hundred bytes larger.
         files = content_of(

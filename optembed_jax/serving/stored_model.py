@@ -43,8 +43,18 @@ class Storage:
     kernels: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def uniform(cls, storage: str, num_fields: int, kernels: Sequence[str] = ()) -> "Storage":
+    def uniform(
+        cls,
+        storage: str,
+        num_fields: int,
+        kernels: Sequence[str] = (),
+        *,
+        is_composed: bool = False,
+    ) -> "Storage":
         """All rows in one storage, linear weights and kernels likewise, but in no less than 8 bits.
+
+        Linear weights of composed rows are in no less than 16: quotients and remainders, which
+        differ in size, would share a scale.
 
         Raises:
           InputError: an unknown storage.
@@ -55,7 +65,7 @@ class Storage:
         of_kernels = "int8" if has_codes else "float16" if storage != "float32" else "float32"
         return cls(
             rows=(storage,) * num_fields,
-            linear="int8" if has_codes else storage,
+            linear=("float16" if is_composed else "int8") if has_codes else storage,
             kernels=dict.fromkeys(kernels, of_kernels),
         )
 
@@ -122,7 +132,7 @@ def store(
     table = quantize_table(params.table, ["float32" if s == ELEMENTS else s for s in rows])
     if params.table.linear is not None:
         if storage.linear == "int8":
-            assert isinstance(index, CompactIndex), index.why_float32
+            assert isinstance(index, CompactIndex), "composed rows have no scale for each field"
             table = quantize_linear(table, index)
         else:
             linear = quantize_rows(params.table.linear[:, None], storage.linear)
@@ -170,7 +180,7 @@ def describe_fields(
     names: Sequence[str], index: CompactIndex | ComposedIndex, stored: StoredModel
 ) -> list[dict[str, Any]]:
     """What the manifest says of each field."""
-    rows = dict(zip(index.fields_with_columns, stored.table.rows, strict=True))
+    rows = index.by_field(stored.table.rows)
     slots = (1,) * len(names) if index.bags is None else index.bags.slots
     weighted = (index.bags.weighted if index.bags else ()) or (False,) * len(names)
     several = [

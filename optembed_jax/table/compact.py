@@ -10,7 +10,7 @@ columns takes no part.
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.struct
 import jax
@@ -88,13 +88,14 @@ class CompactIndex:
         """Numbers of the fields that are left, in order."""
         return tuple(field for field, dim in enumerate(self.dims) if dim)
 
+    def by_field(self, rows: Sequence[Any]) -> dict[int, Any]:
+        """The array that each field reads, of those with columns."""
+        return dict(zip(self.fields_with_columns, rows, strict=True))
+
     @property
     def prunes(self) -> bool:
         """Whether some ids have no row."""
         return any(remap is not None for remap in self.remap)
-
-    why_float32: ClassVar[str | None] = None
-    """Rows may be stored in fewer bits."""
 
     @property
     def why_not_own_ids(self) -> str | None:

@@ -6,6 +6,7 @@ is one more column of its row, and is composed likewise.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import flax.struct
@@ -16,6 +17,7 @@ from optembed_jax.fields import Fields
 from optembed_jax.method.bag import Bags, bags_of
 from optembed_jax.method.embedding import Table
 from optembed_jax.table.composition import Composition, rows_read
+from optembed_jax.table.quantize import ScaledRows
 from optembed_jax.table.view import Ask, RowView, Seen, embed_stacks, read_whole
 
 
@@ -107,9 +109,6 @@ class ComposedIndex(Composed):
 
     why_not_own_ids: ClassVar[str | None] = "no value has a row of its own"
 
-    why_float32: ClassVar[str | None] = "several values read each row"
-    """Why nothing is stored in fewer bits; nobody has looked at what a product loses by it."""
-
     def described(self) -> dict[str, Any]:
         """What a manifest says of it beside its fields."""
         return {} if self.composition is None else {"composition": self.composition.described()}
@@ -124,6 +123,10 @@ class ComposedIndex(Composed):
         """The one array, which goes by the number of the first field."""
         return (0,)
 
+    def by_field(self, rows: Sequence[Any]) -> dict[int, Any]:
+        """The array that each field reads: the only one."""
+        return dict.fromkeys(range(len(self.sizes)), rows[0])
+
     @property
     def dims(self) -> tuple[int, ...]:
         """Columns of each field, ``F``."""
@@ -132,8 +135,21 @@ class ComposedIndex(Composed):
     def embed(self, config: Any, params: Any, ids: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         """What the backbone reads of a served table, whose only array has all stored rows."""
         (ask,) = self.asks(config, params, ids)
-        table = Table(params.table.rows[0], params.table.linear)
-        return self._composed(read_whole(ask.view, table, ask.ids, ask.dims), ids)
+        rows, linear = params.table.rows[0], params.table.linear
+
+        def seen_of(table: Table) -> Seen:
+            return read_whole(ask.view, table, ask.ids, ask.dims)
+
+        if not isinstance(rows, ScaledRows):
+            seen = seen_of(Table(rows, linear))
+        else:
+            # A code's scale is a column that is read beside its row.
+            scale = jnp.broadcast_to(rows.scale, (self.rows,))
+            of_scale = seen_of(Table(scale[:, None].astype(jnp.float32), None))
+            seen = seen_of(Table(rows.values, linear))
+            seen = Seen(seen.rows.astype(jnp.float32) * of_scale.rows, seen.linear)
+        in_float32 = [v if v is None else v.astype(jnp.float32) for v in (seen.rows, seen.linear)]
+        return self._composed(Seen(in_float32[0], in_float32[1]), ids)
 
 
 def index_of(composition: Composition, fields: Fields, dim: int, pooling: str) -> ComposedIndex:

@@ -10,7 +10,7 @@ from absl import flags as absl_flags
 from experiments import compare, export
 from experiments.run import comparison, runs
 
-OWN = ("methods", "budgets", "seeds")
+OWN = ("methods", "budgets", "bundle_budgets", "seeds")
 TINY = {
     "dataset": "synthetic",
     "synthetic_rows": 600,
@@ -54,7 +54,11 @@ def started(own_flags, command, monkeypatch):
             if Process.ran == Process.kill_at:
                 raise KeyboardInterrupt
             Process.ran += 1
-            mains = {"experiments.pipeline": runs.pipeline_main, "experiments.export": export.main}
+            mains = {
+                "experiments.baseline": runs.phase_main("baseline"),
+                "experiments.pipeline": runs.pipeline_main,
+                "experiments.export": export.main,
+            }
             told = io.StringIO()
             with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
                 self.returncode = command(mains[self.name], *self.flags)
@@ -73,6 +77,36 @@ def started(own_flags, command, monkeypatch):
         return command(compare.main, workdir=folder, **{**TINY, **flags})
 
     return started
+
+
+def test_every_method_keeps_to_its_share_of_the_bytes_or_is_refused(
+    started, data_dir, tmp_path, capsys
+):
+    methods = ("optembed:auto", "frequency:int8", "uniform:float32", "qr:int8", "pep")
+    asked = {"methods": ",".join(methods), "bundle_budgets": "0.05,0.8", "seeds": 1}
+    assert started(tmp_path / "run", **asked, data_dir=data_dir, synthetic_field_size=400) == 0
+    found = json.loads((tmp_path / "run" / "compare.json").read_text())["runs"]
+    full = found[0]
+    assert full["method"] == "full"
+    for record in found[1:]:
+        limit = int(record["share"] * full["bundle_bytes"])
+        folder = tmp_path / "run" / "cells" / f"{record['method'].replace(':', '-')}"
+        if record["share"] == 0.05:
+            assert f"--max_bundle_bytes={limit:,} cannot be kept" in record["refused"]
+            continue
+        bundle = folder.with_name(f"{folder.name}_0.8_0") / "bundle"
+        manifest = json.loads((bundle / "manifest.json").read_text())
+        size = sum(file.stat().st_size for file in bundle.iterdir())
+        assert record["bundle_bytes"] == size <= limit
+        if record["method"] != "optembed:auto":  # It may have better things to do with a byte.
+            assert size > 0.9 * limit or record["table_parameters"] == full["table_parameters"]
+        stored = {field["storage"] for field in manifest["fields"]}
+        _, _, storage = record["method"].partition(":")
+        wanted = {"pep": {"float32_elements"}, "optembed:auto": stored}
+        assert stored == wanted.get(record["method"], {storage})
+        if stored != {"float32"}:
+            assert record["test_auc"] == manifest["metrics"]["test_auc_stored"]
+    assert "qr:int8" in capsys.readouterr().out
 
 
 def without_seconds(value):
@@ -109,6 +143,9 @@ def test_killed_and_gone_on_it_comes_to_the_same_table(started, data_dir, tmp_pa
         ({"methods": "best"}, "method must be one of"),
         ({"budgets": "0.1,high"}, "--budgets must be numbers"),
         ({"budgets": "2"}, "--budgets are shares"),
+        ({"bundle_budgets": "0.1"}, "--budgets are of parameters and --bundle_budgets of bytes"),
+        ({"methods": "frequency:int7"}, "--methods=frequency:int7: behind the colon is its"),
+        ({"methods": "pep:int8"}, "method=pep stores its rows in a form of its own"),
         ({"seeds": 0}, "--seeds must be at least 1"),
         ({"seed": 1}, "--seed is what a comparison varies"),
         ({"epochs": 0}, "error: epochs must be at least 1"),

@@ -7,7 +7,7 @@ import pytest
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.fitness import folded_mlp
-from optembed_jax.fitness.candidate_forms import form_of, perceptrons
+from optembed_jax.fitness.candidate_forms import FirstLayer, form_of, perceptrons
 from optembed_jax.models import MODEL_NAMES
 from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
@@ -84,7 +84,7 @@ def test_the_logit_of_a_candidate(randomise, name):
         x0 = (columns * kept[:, None]).T.astype(np.float64)
         inputs, last, fused = inputs_of(form, x0), network["logit"]["Dense_0"], 0.0
         pre = (inputs @ np.asarray(form.kernel(network), np.float64)).T.astype(np.float32)
-        found = logit(network, affines, columns, kept, pre)
+        found = logit(FirstLayer(network, affines, columns, kept, pre))
         if name == "finalmlp":
             read = list(streams(network, stats, x0))
             fused = ((read[0] @ np.asarray(network["fusion"]["kernel"])) * read[1]).sum(axis=1)

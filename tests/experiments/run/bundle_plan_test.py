@@ -85,7 +85,12 @@ def test_a_search_chooses_among_the_rows_that_fewer_columns_leave_room_for(
         ({"mode": "all", "max_bundle_bytes": 0}, "max_bundle_bytes must be at least 1"),
         ({"max_bundle_bytes": 20_000, "max_table_bytes": 400}, "holds no padded table"),
         ({"max_bundle_bytes": 20_000, "search": "paper"}, "search=paper knows neither"),
-        ({"max_bundle_bytes": 20_000, "method": "magnitude"}, "method=magnitude cannot plan"),
+        ({"max_bundle_bytes": 5_000, "method": "magnitude"}, f"{LEAST} with 8 columns each"),
+        (
+            {"max_bundle_bytes": 20_000, "method": "pep", "storage": "int8"},
+            "method=pep stores its rows in a form of its own, float32_elements; leave out",
+        ),
+        ({"max_bundle_bytes": 20_000, "storage": "int9"}, "storage must be one of float32,"),
         (
             {"mode": "feature", "max_bundle_bytes": 20_000, "mode_threshold": "field"},
             "mode_threshold=field cannot plan",

@@ -56,8 +56,13 @@ def test_a_rival_ends_in_a_bundle_that_serves(command, data_dir, tmp_path, capsy
     np.testing.assert_allclose(own, scores, rtol=1e-5)
 
     if RIVALS[method].kept is ComposedTable:
-        assert command(export.main, **names, bundle=bundle, storage="int8") == 2
-        assert "--storage has no effect on this run" in capsys.readouterr().err
+        before = loaded.manifest["bytes"]["rows"]
+        assert command(export.main, **names, bundle=bundle, storage="int8", max_auc_drop=1) == 0
+        loaded, own = Bundle.load(bundle), NumpyBundle.load(bundle)
+        assert loaded.manifest["bytes"]["rows"] == before / 4 * (1 + 2 / 4)  # A scale for 4 codes.
+        rows = pyarrow.csv.read_csv(rows)
+        np.testing.assert_allclose(loaded.predict(rows), scores, atol=0.01)
+        np.testing.assert_allclose(own.predict(rows), loaded.predict(rows), rtol=1e-5)
     if not RIVALS[method].carries:
         names["workdir"] = tmp_path / "next"
         assert command(runs.pipeline_main, **names, **FLAGS, warm_start=tmp_path / "run") == 2

@@ -69,17 +69,21 @@ def made(monkeypatch):
         ran.append((main, flags))
         if main == "export":
             (tmp := comparison.Path(flags["bundle"])).mkdir(parents=True, exist_ok=True)
-            (tmp / "rows").write_bytes(bytes(10))
+            (tmp / "rows").write_bytes(bytes(990))
+            is_stored = flags.get("storage") != "float32" and state.get("stored")
+            metrics = {"test_auc_stored": 0.25, "test_logloss_stored": 2.0} if is_stored else {}
+            (tmp / "manifest.json").write_text(json.dumps({"metrics": metrics}))
             return None
-        if flags["max_table_parameters"] == "500" and flags["method"] == "frequency":
+        if flags.get("max_table_parameters") == "500" and flags["method"] == "frequency":
             return "a budget of 500 parameters is refused"
         run = comparison.Path(flags["workdir"])
-        wanted = ["baseline", *(["supernet"] if flags["method"] == "optembed" else [])]
+        wanted = ["baseline", *(["supernet"] if flags.get("method") == "optembed" else [])]
+        wanted = ["baseline"] if main == "baseline" else wanted
         flags["trained"] = [phase for phase in wanted if not (run / phase).exists()]
         for phase in flags["trained"]:
             (run / phase).mkdir(parents=True)
             (run / phase / "result.json").write_text("{}")
-        auc = 0.5 + len(flags["method"]) / 100 + int(flags["seed"]) / 1000
+        auc = 0.5 + len(flags.get("method", "full")) / 100 + int(flags["seed"]) / 1000
         phase = {
             **{"val_auc": auc, "test_auc": auc, "test_logloss": 1 - auc},
             **{"table_parameters": 1, "total_parameters": 2},
@@ -144,16 +148,44 @@ def test_a_folder_of_other_runs_is_refused_and_one_may_grow(made, tmp_path):
         run_all(tmp_path, given=("--lr=1",))
 
 
-def test_a_seed_that_keeps_to_no_budget_is_told_and_the_rest_goes_on(made, tmp_path):
-    asked = {"methods": ("frequency",), "shares": (0.5,)}
-    found = run_all(tmp_path, **asked)
-    assert [record["method"] for record in found] == ["frequency", "full"] * 2
-    assert "no method kept to any budget with seed 1" in found[-1]["refused"]
+def test_where_no_budget_is_kept_to_there_is_the_plain_model_all_the_same(made, tmp_path):
+    found = run_all(tmp_path, methods=("frequency",), shares=(0.5,))
+    assert [record["method"] for record in found] == ["full", "frequency"] * 2
+    assert "refused" in found[1] and found[0]["bundle_bytes"] > 990
     table = comparison_report.tables(comparison_report.summarise(found))
-    assert "refused: no method kept to any budget with seed 0" in table
-    # With another budget there is a plain model, and the cell is run after all.
-    grown = run_all(tmp_path, methods=("frequency",), shares=(0.5, 0.1))
-    assert next(r for r in grown if r["method"] == "full")["bundle_bytes"] == 10
+    assert "frequency at 50 % is refused: a budget of 500" in table
+
+
+def test_budgets_of_bytes_are_shares_of_the_plain_models_bundle(made, tmp_path):
+    made[1]["stored"] = True
+    methods = ("optembed:auto", "frequency:int8", "frequency")
+    asked = {"methods": methods, "shares": (0.1, 0.5), "seeds": 1, "counts": "max_bundle_bytes"}
+    found = run_all(tmp_path, **asked)
+    runs = [flags for main, flags in made[0] if main == "pipeline"]
+    full = found[0]["bundle_bytes"]
+    assert full > 990 and found[0]["test_auc"] == 0.54
+    # Of the model as it is stored.
+    assert {r["test_auc"] for r in found[1:]} == {0.25}
+    assert [flags["max_bundle_bytes"] for flags in runs] == [str(full // 10)] * 3 + [
+        str(full // 2)
+    ] * 3
+    assert [flags.get("storage") for flags in runs] == ["auto", "int8", None] * 2
+    assert [f["max_auc_drop"] for main, f in made[0] if main == "export"] == ["1"] * 7
+    assert (tmp_path / "cells" / "frequency-int8_0.1_0").is_dir()
+    # One supernet for all budgets, and no comparison of another kind in its folder.
+    assert [phase for f in runs for phase in f["trained"]] == ["supernet"]
+    with pytest.raises(InputError, match="was begun with counts max_bundle_bytes"):
+        run_all(tmp_path, seeds=1)
+
+
+def test_of_several_optembeds_the_first_is_compared_with_the_rest():
+    rows = records((0.8, 0.81), (0.7, 0.72))
+    other = records((0.75, 0.76))
+    rows = [{**r, "method": r["method"].replace("optembed", "optembed:auto")} for r in rows]
+    rows += [{**r, "method": "optembed:int8"} for r in other]
+    summary = comparison_report.summarise(rows)
+    assert "OptEmbed is above optembed:int8" in summary["verdict"][0]
+    assert {one["method"] for one in summary["against"]} == {"optembed:int8", "rival1"}
 
 
 @pytest.mark.parametrize(
