@@ -15,13 +15,15 @@ TARGETS_STAMP := $(TARGETS_VENV)/.installed
 # Run, not looked up: a version manager's shim lies on the path for interpreters that it won't start.
 NEWEST_RUNS = $(shell $(NEWEST) -c '' >/dev/null 2>&1 && echo yes)
 
-.PHONY: help venv demo docs test test-newest test-targets lint clean
+.PHONY: help venv demo docs test test-newest test-targets rehearsals lint clean
 
 help:
 	@echo "make demo   run the whole method on the flights data; the run is left in runs/demo/"
 	@echo "make test   lint, format check, types and tests; the tests again on the newest releases"
 	@echo "            where a $(NEWEST) runs"
 	@echo "make test-targets   the tests of other runtimes, with PyTorch, FBGEMM and keras-rs installed"
+	@echo "make rehearsals     Colab, a TPU VM and the image, each by a stand-in; runs and bundles between"
+	@echo "            the oldest and the newest releases"
 	@echo "make docs   build the documentation site into site/, links checked, warnings as errors"
 	@echo "make venv   only make the environment, in $(VENV)"
 	@echo "make clean  remove the environment, caches and runs/demo/"
@@ -41,12 +43,7 @@ demo: $(STAMP)
 	$(BIN)/python -m experiments.export --workdir=runs/demo --bundle=runs/demo/bundle --storage=auto --sample=runs/demo/rows.csv
 	$(BIN)/python -m experiments.predict --bundle=runs/demo/bundle --input=runs/demo/rows.csv --output=runs/demo/scores.csv
 
-# With the environment itself, and anew with it: what is documented is read, not imported.
-$(VENV)/.docs: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
-	@touch $@
-
-docs: $(VENV)/.docs
+docs: $(STAMP)
 	$(BIN)/python -m mkdocs build --strict --quiet
 	@echo "site/index.html"
 
@@ -54,7 +51,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/shellcheck experiments/cloud/launch_tpu_vm.sh
+	$(BIN)/shellcheck experiments/cloud/launch_tpu_vm.sh rehearsals/*.sh
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
@@ -76,6 +73,13 @@ $(TARGETS_STAMP): setup.cfg pyproject.toml constraints.txt
 
 test-targets: $(TARGETS_STAMP)
 	$(TARGETS_BIN)/python -m pytest -n 2 tests/targets tests/experiments/export_test.py tests/experiments/predict_test.py tests/experiments/several_values_test.py
+
+# What CI has no time or no network for: each makes its own environment, of several hundred megabytes.
+rehearsals: $(STAMP) $(NEWEST_STAMP)
+	rehearsals/colab.sh
+	rehearsals/tpu_vm.sh
+	rehearsals/image.sh
+	rehearsals/versions.sh
 
 clean:
 	rm -rf site $(VENV) $(NEWEST_VENV) $(TARGETS_VENV) runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

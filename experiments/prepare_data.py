@@ -59,6 +59,7 @@ def describe(prepared: data.PreparedData) -> str:
     lines += [f"  {line}" for line in prepared.left_out()]
     if prepared.negative_share < 1:
         lines.append(f"  {prepared.negative_share:.4%} of the negatives drawn in training")
+    lines += [f"  note: {line}" for line in prepared.doubts()]
     lines += [f"  warning: {line}" for line in prepared.surprises()]
     return "\n".join(lines)
 

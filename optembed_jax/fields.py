@@ -164,11 +164,7 @@ class Fields:
         Raises:
           InputError: another shape, other numbers than integers, or an id of another field.
         """
-        array = np.asarray(ids)
-        if array.ndim != 2 or array.shape[1] != self.num_columns:
-            raise InputError(f"ids have shape {array.shape}, expected [N, {self.num_columns}]")
-        if not np.issubdtype(array.dtype, np.integer):
-            raise InputError(f"ids are {array.dtype}, expected integers")
+        array = id_array(ids, self.num_columns)
         array, whole = array[:, : self.num_slots], array
         of_slot = self.field_of_slot
         ends = self.offsets + np.asarray(self.sizes)
@@ -183,3 +179,25 @@ class Fields:
                 f"({self.offsets[field]}..{ends[field] - 1})"
             )
         return whole.astype(np.int32, copy=False)
+
+
+def id_array(ids: Any, width: int) -> np.ndarray:
+    """Ids of examples as an array of integers ``[N, width]``.
+
+    Raises:
+      InputError: another shape, other numbers than integers, or nothing that is an array.
+    """
+    try:
+        array = np.asarray(ids)
+    except ValueError:  # lists of several lengths
+        array = np.zeros(())
+    if not array.ndim:
+        raise InputError(
+            f"rows are {type(ids).__name__}; ids [N, {width}] or raw columns by name are needed: a "
+            "mapping from each column to its values, a pyarrow.Table or a data frame"
+        )
+    if array.ndim != 2 or array.shape[1] != width:
+        raise InputError(f"ids have shape {array.shape}, expected [N, {width}]")
+    if not np.issubdtype(array.dtype, np.integer):
+        raise InputError(f"ids are {array.dtype}, expected integers")
+    return array

@@ -53,7 +53,7 @@ from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
 from optembed_jax.table import stand_in
 from optembed_jax.table.compact import with_own_ids
-from optembed_jax.table.state import updates_sparsely
+from optembed_jax.table.device_form import updates_sparsely
 
 PARTS = ("programs", "seed", "forward", "step", "search")
 _PARTS = flags.DEFINE_list("parts", None, f"Of {', '.join(PARTS)}; None: see above.")
@@ -143,21 +143,24 @@ def programs(scale: Scale, rows: int) -> list[dict[str, Any]]:
     fields, forms = fields_of(rows), forms_of(scale, rows)
     ids = jax.ShapeDtypeStruct((scale.batch, fields.num_fields), jnp.int32)
     labels = jax.ShapeDtypeStruct((scale.batch,), jnp.float32)
-    asked: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
-        "masked forward": (forms.masked.func, forms.masked.args),
-        "compact forward": (forms.compact.func, forms.compact.args),
-    }
-    for name, train in SIDES.items():
-        make = functools.partial(init_state, model=scale.model, train=train, fields=fields)
-        state = jax.eval_shape(make, jax.random.key(0))
-        step = functools.partial(full_step, model=scale.model, train=train)
-        asked[f"{name} step"] = (step, (state, ids, labels))
-    return [
-        {"program": name, "platform": platform, "rows": rows}
-        | counted(function, *arguments, platform=platform).as_record()
-        for name, (function, arguments) in asked.items()
-        for platform in ("cuda", "tpu")
-    ]
+    found = []
+    for platform, device in (("cuda", "NVIDIA H200"), ("tpu", "TPU v5 lite")):
+        asked: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+            "masked forward": (forms.masked.func, forms.masked.args),
+            "compact forward": (forms.compact.func, forms.compact.args),
+        }
+        for name, side in SIDES.items():
+            train = dataclasses.replace(side, device=device)
+            make = functools.partial(init_state, model=scale.model, train=train, fields=fields)
+            state = jax.eval_shape(make, jax.random.key(0))
+            step = functools.partial(full_step, model=scale.model, train=train)
+            asked[f"{name} step"] = (step, (state, ids, labels))
+        found += [
+            {"program": name, "platform": platform, "rows": rows}
+            | counted(function, *arguments, platform=platform).as_record()
+            for name, (function, arguments) in asked.items()
+        ]
+    return found
 
 
 def measure_forward(scale: Scale, rows: int, repeats: int) -> dict[str, Any]:
@@ -179,7 +182,8 @@ def measure_step(scale: Scale, rows: int, repeats: int) -> dict[str, Any]:
     batches = [tuple(map(jnp.asarray, batch)) for batch in zipf_batches(fields, scale.batch, 4)]
     turns = {name: _stepping(scale, fields, train, batches) for name, train in SIDES.items()}
     times = alternate(turns, repeats)
-    auto = "sparse" if updates_sparsely("auto", rows) else "dense"
+    numbers = rows * (scale.dim + 1)  # DeepFM's linear weights among them.
+    auto = "sparse" if updates_sparsely("auto", rows, numbers, None) else "dense"
     return {
         "rows": rows,
         **{f"{name}_ms": round(value, 3) for name, value in times.items()},

@@ -7,7 +7,7 @@ At 12.5, 25 and 50 % of the full table's parameters every method chooses dimensi
 model is trained with them; all of one data set, backbone and seed share the supernet and start from
 the same initial values. Every finished training is appended to ``--runs``, and what stands there is
 not run again: the same command goes on where it was stopped, and with ``--report_only`` it only
-reads. docs/search.md has what came out.
+reads. docs/measured/search.md has what came out.
 """
 
 import pathlib

@@ -54,7 +54,8 @@ class Counts:
     """What a program consists of.
 
     Attributes:
-      operations: how often each of ``KERNELS`` occurs, and ``while``; of a loop its body once.
+      operations: how often each of ``KERNELS`` occurs, and ``while`` and ``case``, for which the
+        host may be asked; of a loop its body once, of a branch all its ways.
       scatters: each of them.
       moved_bytes: read by gathers and written by scatters; of a loop once.
       argument_bytes, result_bytes: of the program.
@@ -100,7 +101,7 @@ def counts_of(module: Any) -> Counts:
     functions = {op.attributes["sym_name"].value: op for op in _inner(module.operation)}
     main = functions["main"]
     scatters: list[Scatter] = []
-    operations: Counter[str] = Counter(dict.fromkeys((*KERNELS, "while"), 0))
+    operations: Counter[str] = Counter(dict.fromkeys((*KERNELS, "while", "case"), 0))
     moved = 0
     for operation in _called(main, functions):
         name = operation.name.removeprefix("stablehlo.")

@@ -6,7 +6,7 @@
 
 Every finished training is appended to ``--runs``, and what stands there is not run again: the same
 command goes on where it was stopped, and with ``--report_only`` it only reads. The methods are
-those of ``row_pruning_methods``; docs/row_pruning.md has what came out.
+those of ``row_pruning_methods``; docs/measured/row_pruning.md has what came out.
 """
 
 import pathlib

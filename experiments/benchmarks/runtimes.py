@@ -1,22 +1,20 @@
 """A bundle beside what it is written as for other runtimes: onnxruntime, PyTorch, FBGEMM's lookup.
 
 The same model of random weights, with a vocabulary of its own ids, scored from ids and from raw
-columns in batches of several sizes; all runtimes take turns in one process. What is not installed
-is left out.
+columns in batches of several sizes. What is not installed is left out.
 """
 
-import importlib.util
 import pathlib
 import tempfile
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
+from experiments.benchmarks import runtime_turns
 from experiments.benchmarks.click_log import fields_of
 from experiments.benchmarks.kept_shape import DIM, drawn_dims
-from experiments.run.alternating import alternate
+from experiments.benchmarks.runtime_turns import Request
 from optembed_jax.data.encoder import Encoder
 from optembed_jax.data.formats.registry import DATASETS
 from optembed_jax.data.vocabulary import Vocabulary
@@ -26,11 +24,9 @@ from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.bundle_writer import write_bundle
 from optembed_jax.serving.compact_model import compact
-from optembed_jax.serving.forward_module import model_of
 from optembed_jax.serving.network_storage import kernels_of
-from optembed_jax.serving.numpy_bundle import NumpyBundle
 from optembed_jax.serving.stored_model import Storage, served_network
-from optembed_jax.table.compact import lookup, with_own_ids
+from optembed_jax.table.compact import with_own_ids
 from optembed_jax.values.lookup import lookup_of
 from optembed_jax.values.rule import Rule
 from optembed_jax.values.table import texts_of
@@ -55,16 +51,14 @@ def measure(
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
-        bundle = _bundle(folder / "bundle", model, rows, keep, columns, storage, rng)
-        runtimes = _runtimes(bundle, folder)
-        found: dict[str, Any] = {"model": model, "rows": rows, "storage": storage}
+        bundle = _bundle(folder / runtime_turns.BUNDLE, model, rows, keep, columns, storage, rng)
+        requests = []
         for batch in BATCHES:
             ids = _drawn(bundle.fields, batch, rng)
-            raw = _raw(ids, bundle.fields)
-            functions = {name: make(ids, raw) for name, make in runtimes.items()}
-            times = alternate(functions, repeats)
-            found |= {f"{name}_{batch}_ms": round(value, 3) for name, value in times.items()}
-    return found
+            requests.append(Request(ids, _raw(ids, bundle.fields)))
+        times = runtime_turns.take(folder, requests, repeats)
+    found: dict[str, Any] = {"model": model, "rows": rows, "storage": storage}
+    return found | {name: round(value, 3) for name, value in times.items()}
 
 
 def headline(found: list[dict[str, Any]]) -> dict[str, float]:
@@ -80,86 +74,6 @@ def headline(found: list[dict[str, Any]]) -> dict[str, float]:
         for name, (ours, other) in ratios.items()
         if all(other in figures for figures in found)
     }
-
-
-Runtime = Callable[[np.ndarray, dict[str, list[str]]], Callable[[], Any]]
-
-
-def _runtimes(bundle: Bundle, folder: pathlib.Path) -> dict[str, Runtime]:
-    """Of each runtime, what makes of ids and raw columns the call that is timed."""
-    plain = NumpyBundle.load(bundle.path)
-    fields = bundle.manifest["fields"]
-    params, _, index = model_of(dict(bundle.weights), fields, bundle.manifest["linear_by_id"])
-    own_lookup = jax.jit(lookup)
-    found: dict[str, Runtime] = {
-        "ids": lambda ids, raw: lambda: bundle.logits(ids),
-        "raw": lambda ids, raw: lambda: bundle.logits(raw),
-        "numpy_ids": lambda ids, raw: lambda: plain.logits(ids),
-        "numpy_raw": lambda ids, raw: lambda: plain.logits(raw),
-        "lookup": lambda ids, raw: lambda: own_lookup(params.table, index, ids),
-    }
-    if importlib.util.find_spec("onnxruntime") is not None:
-        found |= _onnx(bundle, folder)
-    if importlib.util.find_spec("torch") is not None:
-        found |= _torch(bundle, folder)
-    return found
-
-
-def _onnx(bundle: Bundle, folder: pathlib.Path) -> dict[str, Runtime]:
-    import onnxruntime
-
-    from optembed_jax.targets import onnx_file
-
-    sessions = {}
-    for takes_ids in (True, False):
-        onnx_file.write(bundle, folder / "model.onnx", takes_ids)
-        sessions[takes_ids] = onnxruntime.InferenceSession(
-            folder / "model.onnx", providers=["CPUExecutionProvider"]
-        )
-
-    def of_ids(ids: np.ndarray, raw: dict[str, list[str]]) -> Callable[[], Any]:
-        feed = {"ids": ids.astype(np.int64)}
-        return lambda: sessions[True].run(["logit"], feed)
-
-    def of_raw(ids: np.ndarray, raw: dict[str, list[str]]) -> Callable[[], Any]:
-        # From the lists that a server has: making arrays of them is part of a request.
-        return lambda: sessions[False].run(
-            ["logit"], {name: np.array(values, object) for name, values in raw.items()}
-        )
-
-    return {"onnx_ids": of_ids, "onnx_raw": of_raw}
-
-
-def _torch(bundle: Bundle, folder: pathlib.Path) -> dict[str, Runtime]:
-    import torch
-
-    from optembed_jax.targets import torch_folder
-
-    torch_folder.write(bundle, folder / "torch", takes_ids=True)
-    written = torch_folder.imported(folder / "torch" / torch_folder.MODULE)
-    model = written.load(folder / "torch")
-
-    def of_ids(ids: np.ndarray, raw: dict[str, list[str]]) -> Callable[[], Any]:
-        given = torch.from_numpy(ids.astype(np.int64))
-
-        def call() -> Any:
-            with torch.no_grad():
-                return model(given).numpy()
-
-        return call
-
-    found: dict[str, Runtime] = {"torch_ids": of_ids}
-    if importlib.util.find_spec("fbgemm_gpu") is None:
-        return found
-    tables = written.fbgemm_tables(folder / "torch")
-
-    def fbgemm(ids: np.ndarray, raw: dict[str, list[str]]) -> Callable[[], Any]:
-        local = (ids - bundle.fields.offsets).T.astype(np.int32)
-        indices = torch.from_numpy(np.ascontiguousarray(local.reshape(-1)))
-        offsets = torch.arange(local.size + 1, dtype=torch.int32)
-        return lambda: tables(indices, offsets).numpy()
-
-    return found | {"fbgemm_lookup": fbgemm}
 
 
 def _bundle(

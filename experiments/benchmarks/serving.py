@@ -7,7 +7,8 @@ of 2,048 rows. The full model applies its masks; the compact one is the bundle a
 from disk. Both take turns in one process; figures are medians. Weights are random: they do not
 change what anything costs.
 
-Beside them the first of the tables as onnxruntime, PyTorch and FBGEMM serve it, see ``runtimes``.
+Beside them the first of the tables as onnxruntime, PyTorch and FBGEMM serve it, each in a process
+of its own, see ``runtimes``.
 """
 
 import pathlib

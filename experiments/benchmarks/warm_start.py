@@ -1,30 +1,45 @@
-"""Seven days of a log that drifts: each day trained from nothing, and from the day before.
+"""Days of a log that drifts: each day trained from nothing, and from the day before.
 
     python -m experiments.benchmarks.warm_start --json=FILE.json [--days=7] [--seeds=5]
-        [--rows=20000] [--epochs=6] [any flag of experiments.pipeline]
+        [--rows=20000] [--epochs=6] [--ways=scratch,warm] [any flag of experiments.pipeline]
 
-Users and items come and go from day to day, and what they are like moves. Every day is trained on
-its own rows alone, in three ways: ``scratch`` (supernet and retraining, ``--epochs`` of each at
-most), ``warm`` (the same with ``--warm_start`` of the day before and half of the epochs) and
-``kept`` (``--keep_shape``: retraining alone, half of its epochs). The first day of each is
-``scratch``. They are judged on the day's test rows; differences are paired by seed.
+Users and items come and go from day to day, and what they are like moves. With
+``--ratings=ratings.csv`` the log is MovieLens's instead, cut by time into as many slices. Every day
+is trained on its own rows alone:
+
+* ``scratch``: supernet and retraining, ``--epochs`` of each at most; so is the first day of all.
+* ``warm``: the same with ``--warm_start`` of the day before and half of the epochs.
+* ``kept``: ``--keep_shape``, retraining alone, half of its epochs.
+* ``bundle``: as ``warm``, of the bundle that was exported the day before.
+* ``remember``: as ``warm``, with ``--row_memory=0.5``.
+
+They are judged on the day's test rows, its last ones; differences are paired by seed. Beside them
+stands what no way here has: how many of the test rows' values have no row today, and had one on a
+day before (:func:`returning`).
+Every day's model is exported, and its folder weighed.
 
 Every finished chain of days is appended to FILE.jsonl, and what stands there is not run again: the
 same command goes on where it was stopped.
 """
 
+import contextlib
+import csv
+import datetime
+import io
 import pathlib
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 from absl import flags
+from absl.testing import flagsaver
 from scipy.special import expit
 
+from experiments import export
 from experiments.benchmarks import json_file, runs_file
 from experiments.benchmarks.runs_file import Finished, Record
 from experiments.run import cli, runs
@@ -38,11 +53,14 @@ _DAYS = flags.DEFINE_integer("days", 7, "Days of the log.", lower_bound=2)
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Seeds of each way.", lower_bound=1)
 _ROWS = flags.DEFINE_integer("rows", 20_000, "Rows of a day, all splits.", lower_bound=1_000)
 
-WAYS = ("scratch", "warm", "kept")
+_RATINGS = flags.DEFINE_string("ratings", None, "MovieLens's ratings.csv, in the log's place.")
+_WAYS = flags.DEFINE_list("ways", ["scratch", "warm", "kept"], "Ways to train each day.")
+
+WAYS = ("scratch", "warm", "kept", "bundle", "remember")
 KEY = ("way", "seed")
 """What tells runs apart."""
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "mode": "feature",
     "model": "deepfm",
     "latent_dim": 8,
@@ -88,26 +106,90 @@ def days_of(seed: int, days: int, rows: int) -> Iterator[tuple[dict[str, np.ndar
         yield columns, chance
 
 
+def slices_of(file: str, days: int) -> Iterator[tuple[dict[str, np.ndarray], None]]:
+    """MovieLens's ratings in slices of as many rows, by time; nobody knows the truth of them."""
+    with open(file, encoding="utf-8") as lines:
+        rows = sorted(csv.DictReader(lines), key=lambda row: int(row["timestamp"]))
+    with (pathlib.Path(file).parent / "movies.csv").open(encoding="utf-8") as lines:
+        genres = {row["movieId"]: row["genres"].split("|")[0] for row in csv.DictReader(lines)}
+    for part in np.array_split(np.arange(len(rows)), days):
+        own = [rows[number] for number in part]
+        at = [datetime.datetime.fromtimestamp(int(row["timestamp"]), datetime.UTC) for row in own]
+        yield (
+            {
+                "user": np.array([row["userId"] for row in own]),
+                "movie": np.array([row["movieId"] for row in own]),
+                "genre": np.array([genres[row["movieId"]] for row in own]),
+                "weekday": np.array([str(time.isoweekday()) for time in at]),
+                "hour": np.array([str(time.hour) for time in at]),
+                "click": np.array([float(row["rating"]) >= 4 for row in own]).astype(np.int8),
+            },
+            None,
+        )
+
+
+def log_of(seed: int) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
+    """The days to train on."""
+    if _RATINGS.value:
+        return slices_of(_RATINGS.value, _DAYS.value)
+    return days_of(seed, _DAYS.value, _ROWS.value)
+
+
+def returning(days: Sequence[Mapping[str, np.ndarray]], ahead: int = 0) -> dict[str, float]:
+    """What a table would serve that keeps rows of values that are away, from the second day on.
+
+    Args:
+      days: columns of each.
+      ahead: days from training to the rows that are scored.
+
+    Returns:
+      Of the test cells the shares whose value has no row (``without``), and of which the day before
+      training had one (``yesterday``), or one of the three days before (``in_three``).
+    """
+    names = [name for name in days[0] if name != "click"]
+    has_row, shares = [], []
+    for columns in days:
+        own = {}
+        for name in names:
+            training = columns[name][: len(columns[name]) * 8 // 10]
+            values, counts = np.unique(training, return_counts=True)
+            own[name] = values[counts >= int(SMALL["min_count"])]
+        has_row.append(own)
+    for day in range(1, len(days) - ahead):
+        for name in names:
+            test = days[day + ahead][name]
+            test = test[len(test) * 9 // 10 :]
+            is_without = ~np.isin(test, has_row[day][name])
+            before = [np.isin(test, own[name]) for own in has_row[max(day - 3, 0) : day]]
+            served = (is_without, is_without & before[-1], is_without & np.any(before, axis=0))
+            shares.append([part.mean() for part in served])
+    found = np.mean(shares, axis=0).tolist()
+    return dict(zip(("without", "yesterday", "in_three"), found, strict=True))
+
+
 def chain(way: str, seed: int) -> Record:
     """All days in one way."""
     started, found, before = time.monotonic(), [], None
     with tempfile.TemporaryDirectory() as folder:
-        for day, (columns, chance) in enumerate(days_of(seed, _DAYS.value, _ROWS.value), 1):
+        for day, (columns, chance) in enumerate(log_of(seed), 1):
             at = pathlib.Path(folder) / str(day)
             at.mkdir()
             files = {}
-            rows = len(chance)
+            rows = len(columns["click"])
             ends = {"train": (0, 8), "validation": (8, 9), "test": (9, 10)}
             for split, (begin, end) in ends.items():
                 part = slice(rows * begin // 10, rows * end // 10)
                 table = {name: values[part] for name, values in columns.items()}
                 files[f"{split}_file"] = str(at / f"{split}.parquet")
                 pyarrow.parquet.write_table(pa.table(table), files[f"{split}_file"])
-            test = slice(rows * 9 // 10, rows)
-            best = metrics.auc(columns["click"][test].astype(np.float32), chance[test])
-            found.append(train(way if before else "scratch", seed, at, folder, files, before))
+            test, best = slice(rows * 9 // 10, rows), None
+            if chance is not None:
+                best = metrics.auc(columns["click"][test].astype(np.float32), chance[test])
+            names = [name for name in columns if name != "click"]
+            own = way if before else "scratch"
+            found.append(train(own, seed, at, folder, {**files, "categorical": names}, before))
             found[-1] |= {"day": day, "best_auc": best}
-            before = str(at / "run")
+            before = str(at / ("bundle" if way == "bundle" else "run"))
     return {
         "way": way,
         "seed": seed,
@@ -118,13 +200,17 @@ def chain(way: str, seed: int) -> Record:
 
 
 def train(
-    way: str, seed: int, at: pathlib.Path, data: str, files: dict[str, str], before: str | None
+    way: str, seed: int, at: pathlib.Path, data: str, files: dict[str, Any], before: str | None
 ) -> Record:
     """One day."""
     is_warm = way != "scratch"
     of_the_day = {"workdir": str(at / "run"), "data_dir": data, "seed": seed, **files}
-    table_flags = {"dataset": "table", "label": "click", "categorical": list(_SIZES)}
-    warm = {"warm_start": before if is_warm else None, "keep_shape": way == "kept"}
+    table_flags = {"dataset": "table", "label": "click"}
+    warm = {
+        "warm_start": before if is_warm else None,
+        "keep_shape": way == "kept",
+        "row_memory": 0.5 if way == "remember" else 0.0,
+    }
     project_flags.adopt({**SMALL, **table_flags, **of_the_day, **warm})
     with_epochs = int(flags.FLAGS["epochs"].value or 1)
     flags.FLAGS["epochs"].value = with_epochs // 2 if is_warm else with_epochs
@@ -138,6 +224,8 @@ def train(
             result = run.workdir.require(phase, "the report")
             steps += result["epochs"] * per_epoch
         runs.report.summarise(run.workdir, run.settings, run.warm and run.warm.record())
+        cpu_seconds = time.process_time() - seconds
+        size = sum(file.stat().st_size for file in bundle_of(at).iterdir())
     finally:
         flags.FLAGS["epochs"].value = with_epochs
     record = run.warm.record() if run.warm else {}
@@ -148,9 +236,19 @@ def train(
         "rows": run.prepared.fields.num_features,
         "steps": steps,
         "most_steps": len(phases) * run.settings.epochs * per_epoch,
-        "cpu_seconds": time.process_time() - seconds,
+        "cpu_seconds": cpu_seconds,
+        "bundle_bytes": size,
         **{name: record[name] for name in ("carried", "new", "gone") if record},
     }
+
+
+def bundle_of(at: pathlib.Path) -> pathlib.Path:
+    """The day's model, exported."""
+    with flagsaver.flagsaver(), contextlib.redirect_stdout(io.StringIO()):
+        flags.FLAGS["bundle"].value = str(at / "bundle")
+        flags.FLAGS["platforms"].value = ["cpu"]
+        export.main()
+    return at / "bundle"
 
 
 def summarise(records: list[Record]) -> dict[str, Any]:
@@ -168,8 +266,11 @@ def summarise(records: list[Record]) -> dict[str, Any]:
                 continue
             line[way] = {
                 name: float(np.mean([one[name] for one in mine]))
-                for name in ("auc", "logloss", "rows_kept", "steps", "cpu_seconds", "best_auc")
+                for name in ("auc", "logloss", "rows_kept", "steps", "cpu_seconds")
             }
+            if mine[0]["best_auc"] is not None:
+                line[way]["best_auc"] = float(np.mean([one["best_auc"] for one in mine]))
+            line[way]["most_bytes"] = max(one["bundle_bytes"] for one in mine)
             for name in ("auc", "logloss"):
                 difference = paired_difference(
                     [one[name] for one in mine], [one[name] for one in theirs]
@@ -177,14 +278,19 @@ def summarise(records: list[Record]) -> dict[str, Any]:
                 line[way][f"{name}_difference"] = difference.mean
                 line[way][f"{name}_half_width"] = difference.half_width
         of_days.append(line)
-    return {"days": of_days, "runs": records, **json_file.machine()}
+    logs = [[columns for columns, _ in log_of(seed)] for seed in sorted({s for _, s in by})]
+    away = {}
+    for ahead, name in enumerate(("of the same day", "of the day after")):
+        each = [returning(log, ahead) for log in logs]
+        away[name] = {kind: float(np.mean([own[kind] for own in each])) for kind in each[0]}
+    return {"days": of_days, "away": away, "runs": records, **json_file.machine()}
 
 
 def table(summary: dict[str, Any]) -> str:
     """A line per day and way."""
     lines = [
         f"{'day':>3} {'way':8} {'best AUC':>8} {'AUC':>6} {'difference':>17} {'logloss':>7} "
-        f"{'difference':>17} {'steps':>6} {'rows':>6}"
+        f"{'difference':>17} {'steps':>6} {'rows':>6} {'bytes':>7}"
     ]
 
     def difference(row: dict[str, Any], name: str) -> str:
@@ -195,10 +301,17 @@ def table(summary: dict[str, Any]) -> str:
         for way in (way for way in WAYS if way in line):
             row = line[way]
             lines.append(
-                f"{line['day']:3} {way:8} {row['best_auc']:8.4f} {row['auc']:6.4f} "
+                f"{line['day']:3} {way:8} {row.get('best_auc', np.nan):8.4f} {row['auc']:6.4f} "
                 f"{difference(row, 'auc'):>17} {row['logloss']:7.4f} "
-                f"{difference(row, 'logloss'):>17} {row['steps']:6.0f} {row['rows_kept']:6.0f}"
+                f"{difference(row, 'logloss'):>17} {row['steps']:6.0f} {row['rows_kept']:6.0f} "
+                f"{row['most_bytes']:7}"
             )
+    for name, shares in summary["away"].items():
+        lines.append(
+            f"of the test cells {name} {shares['without']:.1%} have a value without a row; rows "
+            f"kept from the day before would serve {shares['yesterday']:.1%}, from three "
+            f"{shares['in_three']:.1%}"
+        )
     return "\n".join(lines)
 
 
@@ -207,9 +320,13 @@ def main() -> None:
     if not json_file.JSON.value:
         raise InputError("say where the figures are to be kept: --json=FILE.json")
 
+    ways = [str(way) for way in _WAYS.value]
+    if unknown := sorted(set(ways) - set(WAYS)):
+        raise InputError(f"--ways are some of {', '.join(WAYS)}, not {', '.join(unknown)}")
+
     def missing(finished: Finished) -> Iterator[Record]:
         for seed in range(_SEEDS.value):
-            for way in WAYS:
+            for way in ways:
                 if (way, seed) not in finished:
                     yield chain(way, seed)
 

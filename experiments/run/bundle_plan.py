@@ -34,7 +34,8 @@ def planned(settings: Settings, prepared: data.PreparedData) -> tuple[Settings, 
     """The settings with as many rows as the bundle has room for, and what a bundle costs.
 
     Rows that were asked for otherwise (``--row_keep``, ``--keep_rates``) stay so. A front without
-    any limit is of bundles too. The cost is None where tables are counted, or nothing is chosen.
+    any limit is of bundles too. The cost is None where tables are counted, or nothing is chosen: so
+    where the shape of an earlier run is kept, but for its number of rows.
 
     Raises:
       BudgetError: the limit is below the smallest bundle.
@@ -43,7 +44,8 @@ def planned(settings: Settings, prepared: data.PreparedData) -> tuple[Settings, 
     options, model, fields = settings.search_options, settings.model, prepared.fields
     limit = options.max_bundle_bytes
     draws_front = model.searches_dims and options.draws_bundles
-    if (limit is None and not draws_front) or settings.keeps_shape or model.mode == "none":
+    is_chosen = not settings.keeps_shape or (model.has_row_budget and not model.searches_dims)
+    if (limit is None and not draws_front) or not is_chosen or model.mode == "none":
         return settings, None
     if model.learns_thresholds and not model.searches_dims:
         raise InputError(

@@ -18,8 +18,8 @@ from optembed_jax.values.cells import CutValues
 RENAMED_FLAGS = {"rent": "group_lasso", "retrain_rent": "retrain_group_lasso"}
 """Flags of earlier versions, and what they are called now."""
 
-BUDGET_REFUSED = 3
-"""Exit status where no table fits into the budget."""
+BUDGET_REFUSED = 4
+"""Exit status where no table fits into the budget; 3 is that of ``processes.LOST``."""
 
 _FORMATTED = warnings.formatwarning
 
@@ -30,10 +30,10 @@ def run(main: Callable[[], None]) -> None:
     """Parse the flags and run ``main``.
 
     Exit status 2 and one line on stderr for an unknown or unreadable flag, a stray argument, or an
-    ``InputError``, 3 where no table fits into the budget that was given; 1 for a run that diverged,
-    or for which the disk had no room; 130 for Ctrl-C. After SIGTERM it is 0, since what was done is
-    saved. Once ``main`` has ended, SIGTERM does not change the status any more: the process does
-    nothing but end.
+    ``InputError``, 4 where no table fits into the budget that was given; 1 for a run that diverged,
+    or for which the disk had no room; 3 where another process was lost; 130 for Ctrl-C. After
+    SIGTERM it is 0, since what was done is saved. Once ``main`` has ended, SIGTERM does not change
+    the status any more: the process does nothing but end.
     """
 
     def guarded(arguments: list[str]) -> None:

@@ -67,7 +67,7 @@ def phases_asked(settings: Settings) -> tuple[str, ...]:
 
 def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
     """The flags that decide a phase's outcome, apart from the data and the phases before it."""
-    model, train = settings.model.as_record(), dataclasses.asdict(settings.train)
+    model, train = settings.model.as_record(), settings.train.as_record()
     loop = {name: getattr(settings, name) for name in OF_THE_LOOP}
     loop |= NO_WARM_START if settings.warm is None else settings.warm.as_flags()
     max_bundle_bytes, planned = settings.search_options.max_bundle_bytes, {}
@@ -79,7 +79,7 @@ def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
         searched = {**dataclasses.asdict(settings.search), **options, **begun}
         return {**searched, **planned, "seed": settings.seed}
     if phase in ("retrain", "verify"):
-        retrain = dataclasses.asdict(settings.retrain)
+        retrain = settings.retrain.as_record()
         wish: dict[str, Any] = {"finalists": settings.has_finalists, "method": settings.method}
         if settings.keeps_shape:  # No phase before it has said what the model is.
             return {**model, **retrain, **loop}

@@ -44,7 +44,7 @@ def flags_of(settings: Settings) -> dict[str, Any]:
         "dataset": settings.dataset,
         **settings.data.used_by(settings.dataset),
         **settings.model.as_record(),
-        **dataclasses.asdict(settings.train),
+        **settings.train.as_record(),
         **dataclasses.asdict(settings.search),
         **(dataclasses.asdict(settings.search_options) if settings.model.searches_dims else {}),
         "max_bundle_bytes": settings.search_options.max_bundle_bytes,
@@ -246,9 +246,17 @@ def warm_start_table(warm: dict[str, Any]) -> str:
     lines.append(["all", *(f"{warm[kind]:,}" for kind in kinds)])
     lines += [[field["name"], *(f"{field[kind]:,}" for kind in kinds)] for field in warm["fields"]]
     lines += [
-        [f"seen {band['seen']} times", *(f"{band[kind]:,}" for kind in kinds)]
+        [
+            f"seen {band['seen']} times",
+            *(f"{band[kind]:,}" if kind in band else "unknown" for kind in kinds),
+        ]
         for band in warm["by_frequency"]
     ]
+    if warm["kind"] == "bundle":
+        reads += (
+            "; of a bundle there are rows and network: moments and counts start anew, and what it "
+            "pruned is new"
+        )
     return f"{aligned(lines)}\n{reads}"
 
 

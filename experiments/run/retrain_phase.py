@@ -7,6 +7,7 @@ from etils.epath import Path
 
 from experiments.run import processes
 from experiments.run.choose_phase import choice_of
+from experiments.run.earlier_run import MEMORY
 from experiments.run.finalists import (
     Finalist,
     Training,
@@ -17,7 +18,6 @@ from experiments.run.finalists import (
 )
 from experiments.run.trained import Run, cut_to, load_trained
 from experiments.run.training_phases import retrain_as
-from experiments.run.warm_start import MEMORY
 from experiments.run.workdir import UNDER_WAY, write_text
 from optembed_jax.rivals.registry import OPTEMBED
 from optembed_jax.storage import array_file, saved_state

@@ -47,14 +47,14 @@ def open_run() -> Run:
         ) from error
     for line in prepared.surprises():
         progress.say(f"warning: {line}")
-    for line in prepared.left_out():
+    for line in [*prepared.doubts(), *prepared.left_out()]:
         progress.say(f"note: {line}")
     workdir.check_data(settings.dataset, prepared.fingerprint, prepared.options)
     settings, bundle_cost = planned(settings, prepared)
     warm = None
     if settings.warm is not None:
         warm = open_warm_start(settings.warm, settings, prepared, workdir.path)
-        begins = dataclasses.replace(settings.warm, identity=warm.identity)
+        begins = dataclasses.replace(settings.warm, identity=warm.earlier.identity)
         settings = dataclasses.replace(settings, warm=begins)
     # Before anything runs, so that a contradiction costs no time.
     if settings.method == OPTEMBED:

@@ -6,6 +6,7 @@ import functools
 import jax
 import numpy as np
 
+from experiments.run.earlier_run import SCORES
 from experiments.run.search_options import SearchOptions
 from experiments.run.trained import Run, Trained, cut_to, load_trained
 from optembed_jax.devices.choice import choose
@@ -60,7 +61,7 @@ def masks_of(run: Run, supernet: Trained) -> Masks:
     if model.learns_thresholds:
         scores = _margins(model, supernet, run.prepared.fields)
     else:
-        path = run.workdir.phase_dir("supernet") / "row_scores.safetensors"
+        path = run.workdir.phase_dir("supernet") / SCORES
         scores = array_file.load(path)["scores"]
     least = 1
     if model.shares_stand_in:

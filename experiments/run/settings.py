@@ -54,7 +54,7 @@ class Settings:
         it; ``model.mode`` is then the rival's.
       storage: in how many bits the run's bundle is planned, and exported where nothing else is
         asked for; None leaves the plan 4 bits and the export its default.
-      warm: the earlier run that this one begins with; None begins from nothing.
+      warm: the earlier run or bundle that this one begins with; None begins from nothing.
       tune: the strengths of the rows' regulariser to try first; None trains with the one given.
 
     Raises:
@@ -202,6 +202,9 @@ class Settings:
             )
         if self.warm.keep_shape and self.verify_seeds:
             raise InputError("verify_seeds checks a search, and keep_shape has none")
+        if self.warm.row_memory and (self.keeps_shape or not self.model.has_row_budget):
+            why = "keep_shape keeps" if self.keeps_shape else "without a budget thresholds choose"
+            raise InputError(f"row_memory has no effect: {why} the rows; leave it out")
 
     @property
     def stopping(self) -> EarlyStopping:

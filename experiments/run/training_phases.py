@@ -19,7 +19,9 @@ from experiments.run import (
     preemption,
     processes,
     profiled_steps,
+    trained_under,
 )
+from experiments.run.earlier_run import MEMORY, SCORES
 from experiments.run.progress import TrainingProgress
 from experiments.run.trained import (
     Run,
@@ -32,7 +34,6 @@ from experiments.run.trained import (
     model_in,
     whole_table,
 )
-from experiments.run.warm_start import MEMORY
 from experiments.run.workdir import append_jsonl, write_jsonl
 from optembed_jax import data, metrics
 from optembed_jax.data import PreparedData
@@ -86,12 +87,19 @@ class _Devices:
         return make_steps(self.choice, phase, self.model, self.train, self.batch_size, num_features)
 
 
-def _devices_for(run: Run, phase: Phase, start: tuple[Params, Any] | None = None) -> _Devices:
-    """How a phase is spread, that starts from ``start``, or from a full table."""
+def _devices_for(
+    run: Run, phase: Phase, folder: Path | None, start: tuple[Params, Any] | None = None
+) -> _Devices:
+    """How a phase is spread, that starts from ``start``, or from a full table.
+
+    ``folder`` is that of the training; None of one that is none.
+    """
     settings, prepared = run.settings, run.prepared
     model = model_in(settings, phase.value)
     batch_size = min(settings.batch_size, prepared.num_rows["train"])
     train = settings.retrain if phase == Phase.RETRAIN else settings.train
+    if folder is not None:
+        train = dataclasses.replace(train, begun_on=trained_under.device(folder))
     choice = choose(
         settings.parallelism,
         model,
@@ -108,14 +116,14 @@ def _devices_for(run: Run, phase: Phase, start: tuple[Params, Any] | None = None
 
 def baseline(run: Run, folder: Path) -> dict[str, Any]:
     """Train the plain model; the record of the phase."""
-    devices = _devices_for(run, Phase.BASELINE)
+    devices = _devices_for(run, Phase.BASELINE, folder)
     start = _warm_start(run, "baseline") or _Start()
     return _train(run, folder, Phase.BASELINE, devices, start, whole_table(run))
 
 
 def fit_baseline(run: Run, folder: Path, told: str, first_rows: int) -> tuple[Epoch, int]:
     """Train the plain model on the first rows; its best epoch, and how many rows they were."""
-    devices = _devices_for(run, Phase.BASELINE)
+    devices = _devices_for(run, Phase.BASELINE, folder)
     rows = data.Reader(run.prepared, "train", devices.batch_size, first_rows=first_rows).num_rows
     everything = whole_table(run)
     fitted = _fit(run, folder, Phase.BASELINE, devices, _Start(), everything, told, first_rows)
@@ -124,7 +132,7 @@ def fit_baseline(run: Run, folder: Path, told: str, first_rows: int) -> tuple[Ep
 
 def supernet(run: Run, folder: Path) -> dict[str, Any]:
     """Train table, thresholds and network together; the record of the phase."""
-    devices = _devices_for(run, Phase.SUPERNET)
+    devices = _devices_for(run, Phase.SUPERNET, folder)
     model, fields = devices.model, run.prepared.fields
     rows_in_budget(model, fields)  # Before training, not after.
     begun = _warm_start(run, "supernet")
@@ -165,7 +173,7 @@ def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:
             weights=run.prepared.weight_of_values,
         )
 
-    devices = _devices_for(run, Phase.RETRAIN, start.given)
+    devices = _devices_for(run, Phase.RETRAIN, folder, start.given)
     form = _Form(kept, cut, lambda params: cut.settled(params, with_stand_ins))
     return _train(run, folder, Phase.RETRAIN, devices, start, cut.reading, form)
 
@@ -226,7 +234,7 @@ def _warm_start(run: Run, phase: str) -> _Start | None:
     return _Start(
         given=(begun.params, begun.batch_stats),
         memory=begun.memory,
-        told={"from": begun.phase, "moments": begun.memory is not None},
+        told={"from": begun.name, "moments": begun.memory is not None},
     )
 
 
@@ -239,7 +247,7 @@ def _retraining_start(run: Run) -> tuple[Params, Any]:
         if run.settings.retrain_from != "fresh":
             # What a supernet of this seed would start from: a rival has none.
             init_key = key_of(run, "supernet")
-        devices = _devices_for(run, Phase.RETRAIN)
+        devices = _devices_for(run, Phase.RETRAIN, None)
         made: tuple[Params, Any] = devices.made_on_host(
             lambda: init_params(init_key, model, fields, rate)
         )
@@ -572,9 +580,11 @@ def _frozen(
         scores = scored = row_scores(
             fitted.scores, params.table.rows, fields, fitted.steps, weights
         )
+        if run.warm is not None:
+            scores = run.warm.scores(scores)
         # The search may try other shares of the rows.
         if processes.is_first():
-            array_file.save(folder / "row_scores.safetensors", {"scores": scores})
+            array_file.save(folder / SCORES, {"scores": scores})
         if model.shares_stand_in:
             scores = stand_in.always_kept(scores, fields)
         rows = keep_best(scores, rows_in_budget(model, fields))

@@ -1,14 +1,13 @@
-"""A warm start: a finished run's model as the beginning of one on another log.
+"""A warm start: an earlier model as the beginning of a run on another log.
 
-Rows are carried over by the value that they are of, with their moments and counts; the network is
-as it was. A value that is new starts as what the earlier model read of it, its field's stand-in, so
-that before the first step the model scores any example as the earlier one did. An earlier log is
-remembered as far as the last vocabulary: a value that comes back after a day away is new.
+Rows are carried over by the value that they are of, with their moments and counts where there are
+any; the network is as it was. A value that is new starts as what the earlier model read of it, its
+field's stand-in, so that before the first step the model scores any example as the earlier one did.
+An earlier log is remembered as far as the last vocabulary: a value that comes back after a day away
+is new.
 """
 
 import dataclasses
-import hashlib
-import json
 import math
 import os
 from pathlib import Path
@@ -17,40 +16,29 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.run.earlier import Earlier, Found
+from experiments.run.earlier_bundle import open_bundle
+from experiments.run.earlier_run import open_run
 from experiments.run.settings import Settings
 from experiments.run.trained import Trained, model_of
 from experiments.run.warm_options import WarmOptions
-from optembed_jax.data import PreparedData, catalog
+from optembed_jax.data import PreparedData, Reader
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import Params, init_params
+from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import shifted
 from optembed_jax.models.parameter_count import rows_in_budget
-from optembed_jax.rivals.registry import OPTEMBED, rival_of
+from optembed_jax.serving import bundle_format, taken_up
 from optembed_jax.step.optimiser_memory import OptimiserMemory
-from optembed_jax.storage import array_file, saved_state
 from optembed_jax.storage.object_store import in_file_system
 from optembed_jax.table import carry
 from optembed_jax.table.decay import RowRule
-from optembed_jax.table.score import FREQUENCY_BANDS, keep_best
+from optembed_jax.table.score import FREQUENCY_BANDS, keep_best, with_memory
 from optembed_jax.values.matching import rows_before
 
-MEMORY = "memory.safetensors"
-"""In a phase's folder: what its optimisers remembered when it ended."""
-
-_FROM = {
-    "baseline": ("baseline", "retrain", "supernet"),
-    "supernet": ("supernet", "retrain"),
-    "retrain": ("retrain", "supernet"),
-}
-"""Which of the earlier phases each starts from: the first that is finished."""
-
-_SAME = (
-    *("latent_dim", "mlp_dims", "cross_layers", "attention_heads", "attention_units"),
-    *("fusion_heads", "pooling", "mode", "mode_threshold", "mode_oov", "mode_linear"),
-)
-"""Settings of the model that, beside its name, have to be those of the earlier run."""
+_MEASURED_ON = 2**13
+"""Training rows that say how a bundle's units vary: to about a hundredth."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +46,12 @@ class Beginning:
     """What a phase begins with, on the host, in the vocabulary of today.
 
     Attributes:
-      phase: of the earlier run, that it is from.
+      name: of the earlier phase that it is from, or ``bundle``.
       params, batch_stats: of the full model.
-      memory: of the optimisers; None where the earlier run left none.
+      memory: of the optimisers; None where there is none, or not of these optimisers.
     """
 
-    phase: str
+    name: str
     params: Params
     batch_stats: Any
     memory: OptimiserMemory | None
@@ -71,38 +59,23 @@ class Beginning:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WarmStart:
-    """A finished run, matched with the data of another.
+    """An earlier model, matched with the data of a run.
 
     Attributes:
-      path: its folder.
-      identity: of the models in it.
-      model: its model.
-      before: its data.
+      earlier: the model.
+      model: of this run.
       prepared: the data of this run.
       rule: how rows are updated now.
+      row_memory: how much of the earlier rows' scores counts now, in [0, 1).
       source: int64 ``[V]``, the earlier row of each row; -1 of new ones.
     """
 
-    path: Path
-    identity: str
+    earlier: Earlier
     model: ModelConfig
-    before: PreparedData
     prepared: PreparedData
     rule: RowRule
+    row_memory: float
     source: np.ndarray
-
-    def phase_for(self, phase: str) -> str:
-        """The earlier phase that a phase starts from.
-
-        Raises:
-          InputError: there is none.
-        """
-        for earlier in _FROM[phase]:
-            if (self.path / earlier / "result.json").exists():
-                return earlier
-        raise InputError(
-            f"warm_start {self.path} has no finished {' or '.join(_FROM[phase])} for the {phase}"
-        )
 
     def beginning(self, phase: str) -> Beginning:
         """What a phase begins with.
@@ -110,36 +83,55 @@ class WarmStart:
         Raises:
           InputError: the earlier model is missing or damaged.
         """
-        earlier = self.phase_for(phase)
-        model, fields = model_of(phase, self.model), self.before.fields
-        trained = self._trained(earlier)
-        params = trained.params
-        table, source = params.table, self.source
-        if earlier == "retrain":
-            rows = trained.rows if self.model.shares_stand_in else None
-            table = carry.as_read(table, fields, rows, trained.dims)
-        start = carry.rows_to_start_from(source, self.prepared.fields, fields)
+        earlier, model = self.earlier, model_of(phase, self.model)
+        name = earlier.model_for(phase)
+        found = earlier.found(name)
+        table = found.params.table
+        start = carry.rows_to_start_from(self.source, self.prepared.fields, earlier.fields)
         table = carry.carried(table, start)
-        thresholds: Any = None
-        if model.learns_thresholds:
-            thresholds = params.thresholds
-            if model.mode_threshold == "feature":
-                thresholds = np.asarray(thresholds)[start]
         if not (model.prunes_rows and model.mode_oov == "oov"):
             table = dataclasses.replace(table, oov=None)
+        params = Params(
+            table=table,
+            thresholds=self._thresholds(model, found, start),
+            network=found.params.network,
+        )
+        batch_stats, memory = found.batch_stats, found.memory
+        if found.is_folded:
+            network, batch_stats = taken_up.measured(
+                model, params, batch_stats, self.prepared.fields, *self._some_rows()
+            )
+            params = dataclasses.replace(params, network=network)
         # What was saved predicts all rows; what is trained, those that were drawn.
         network = shifted(params.network, -math.log(self.prepared.negative_share))
-        memory, file = None, self.path / earlier / MEMORY
-        if file.exists():
-            memory = OptimiserMemory.from_arrays(array_file.load(file))
-            memory = dataclasses.replace(memory, rows=memory.rows.carried(source))
+        params = dataclasses.replace(params, network=jax.device_get(network))
+        if memory is not None:
+            memory = dataclasses.replace(memory, rows=memory.rows.carried(self.source))
             memory = memory if self._fits(memory) else None
-        return Beginning(
-            earlier,
-            Params(table=table, thresholds=thresholds, network=jax.device_get(network)),
-            trained.batch_stats,
-            memory,
+        return Beginning(name, params, jax.device_get(batch_stats), memory)
+
+    def _thresholds(self, model: ModelConfig, found: Found, start: np.ndarray) -> Any:
+        """Those of the earlier model, where there are any; else they start at 0 (section 3.2)."""
+        if not model.learns_thresholds:
+            return None
+        is_of_features, thresholds = model.mode_threshold == "feature", found.params.thresholds
+        if thresholds is None:
+            size = len(start) if is_of_features else self.prepared.fields.num_fields
+            return np.zeros(size, np.float32)
+        return np.asarray(thresholds)[start] if is_of_features else thresholds
+
+    def _some_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Ids int32 ``[N, F]`` of some training rows, and their weights."""
+        batches = Reader(
+            self.prepared,
+            "train",
+            min(_MEASURED_ON, self.prepared.num_rows["train"]),
+            shuffle=False,
+            remainder="keep",
+            first_rows=_MEASURED_ON,
         )
+        ids, _, weights = zip(*batches.epoch(0), strict=True)
+        return np.concatenate(ids), np.concatenate(weights)
 
     def _fits(self, memory: OptimiserMemory) -> bool:
         """Whether the table's optimiser and decay remember the same as those of the earlier run."""
@@ -157,49 +149,39 @@ class WarmStart:
         Rows that were kept stay, as many as the budget pays for; places that are free go to the
         values that are read most. Without a budget there are as many rows as there were.
         """
-        if self.phase_for("retrain") != "retrain":
-            raise InputError(
-                f"keep_shape: {self.path} has no finished retrain to keep the shape of"
-            )
-        trained = self._trained("retrain")
+        rows_kept, dims = self.earlier.kept()
         fields, counts = self.prepared.fields, self.prepared.counts
         rows = np.ones(fields.num_features, bool)
         if model.prunes_rows:
-            budget = int(trained.rows.sum())
+            budget = int(rows_kept.sum())
             if model.has_row_budget:
                 budget = rows_in_budget(model, fields)
-            was_kept = (self.source >= 0) & trained.rows[np.maximum(self.source, 0)]
+            was_kept = (self.source >= 0) & rows_kept[np.maximum(self.source, 0)]
             order = counts.astype(np.float64) + was_kept * (counts.max() + 1.0)
             if model.shares_stand_in:
                 order[fields.oov_ids] = np.inf
             rows = keep_best(order, min(budget, fields.num_features))
-        return Trained(None, None, rows, trained.dims)  # type: ignore[arg-type]
+        return Trained(None, None, rows, dims)  # type: ignore[arg-type]
 
     def dims(self) -> np.ndarray | None:
-        """The dimensions int32 ``[F]`` of the earlier retrained model; None if there is none."""
-        is_there = (self.path / "retrain" / "result.json").exists()
-        return self._trained("retrain").dims if is_there else None
+        """The dimensions int32 ``[F]`` that were kept; None if none were chosen."""
+        return self.earlier.dims()
 
-    def _trained(self, phase: str) -> Trained:
-        model, fields = model_of(phase, self.model), self.before.fields
-        params, batch_stats = jax.eval_shape(
-            lambda key: init_params(key, model, fields), jax.random.key(0)
-        )
-        like = {
-            "params": params,
-            "batch_stats": batch_stats,
-            "rows": jax.ShapeDtypeStruct((fields.num_features,), np.bool_),
-            "dims": jax.ShapeDtypeStruct((fields.num_fields,), np.int32),
-        }
-        found = saved_state.restore(self.path / phase / "state", like, on_host=True)
-        rows, dims = np.asarray(found["rows"]), np.asarray(found["dims"])
-        return Trained(found["params"], found["batch_stats"], rows, dims)
+    def scores(self, own: np.ndarray) -> np.ndarray:
+        """What rows are chosen by: what they score now, and what is remembered of it.
+
+        Args:
+          own: float64 ``[V]``, at least 0.
+        """
+        before = self.earlier.scores() if self.row_memory else None
+        return own if before is None else with_memory(own, before, self.source, self.row_memory)
 
     def record(self) -> dict[str, Any]:
         """How many rows were carried, are new and gone, of each field and by how often they are
-        read: of rows that are gone by the earlier counts.
+        read: of rows that are gone by the earlier counts, where these are known.
         """
-        fields, before = self.prepared.fields, self.before.fields
+        fields, before = self.prepared.fields, self.earlier.fields
+        known = self.earlier.counts
         is_value = np.ones(fields.num_features, bool)
         is_value[fields.oov_ids] = False
         is_new = (self.source < 0) & is_value
@@ -220,15 +202,16 @@ class WarmStart:
         bands = []
         for low, high in FREQUENCY_BANDS:
             name = f"{low}+" if high is None else str(low) if low == high else f"{low}-{high}"
-            own, theirs = banded(counts, low, high), banded(self.before.counts, low, high)
-            bands.append(
-                {"seen": name}
-                | {k: int((m & (theirs if k == "gone" else own)).sum()) for k, m in kinds.items()}
-            )
+            own = banded(counts, low, high)
+            band = {kind: int((kinds[kind] & own).sum()) for kind in ("carried", "new")}
+            if known is not None:
+                band["gone"] = int((is_gone & banded(known, low, high)).sum())
+            bands.append({"seen": name} | band)
         reads = max(int(counts[is_value].sum()), 1)
         return {
-            "from": self.path.name,
-            "identity": self.identity,
+            "from": self.earlier.path.name,
+            "kind": self.earlier.kind,
+            "identity": self.earlier.identity,
             **{kind: int(mask.sum()) for kind, mask in kinds.items()},
             "reads_of_carried": round(int(counts[is_carried].sum()) / reads, 6),
             "fields": [
@@ -242,7 +225,7 @@ class WarmStart:
 def open_warm_start(
     options: WarmOptions, settings: Settings, prepared: PreparedData, workdir: Any
 ) -> WarmStart:
-    """A finished run, checked against the settings and data of this one.
+    """An earlier model, checked against the settings and data of this run.
 
     Raises:
       InputError: it is not there or not finished, or does not fit; the message names what.
@@ -250,59 +233,20 @@ def open_warm_start(
     path = Path(in_file_system(options.source, "--warm_start")).expanduser()
     if os.path.realpath(path) == os.path.realpath(str(workdir)):
         raise InputError(f"warm_start {path} is this run's own --workdir; use another for it")
+    is_bundle = (path / bundle_format.SUMS).exists() or (path / bundle_format.MANIFEST).exists()
+    earlier: Earlier = (open_bundle if is_bundle else open_run)(path, settings)
+    _check_fields(path, prepared.fields, earlier.fields)
     try:
-        flags = json.loads((path / "summary.json").read_text(encoding="utf-8"))["flags"]
-        data = json.loads((path / "data.json").read_text(encoding="utf-8"))
-        dataset, fingerprint = data["dataset"], data["fingerprint"]
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(
-            f"warm_start {path} is no finished run: {error.filename} is missing"
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"warm_start {path} cannot be read: {error!r}") from error
-    rival = rival_of(flags.get("method", OPTEMBED))
-    if rival is not None and not rival.carries:
-        raise InputError(
-            f"warm_start {path} is a run of --method={rival.name}, which leaves no table of rows "
-            "that another run can begin with; use a run of another method"
-        )
-    known = {field.name for field in dataclasses.fields(ModelConfig)}
-    had: dict[str, Any] = {
-        k: tuple(v) if k == "mlp_dims" else v for k, v in flags.items() if k in known
-    }
-    _check_same(path, "model", settings.model.model_name, had.get("model"))
-    model = ModelConfig(**{**had, "model": settings.model.model})  # Perhaps a module of one's own.
-    for name in _SAME:
-        _check_same(path, name, getattr(settings.model, name), getattr(model, name))
-    places = dict.fromkeys((settings.data_dir, data.get("data_dir") or settings.data_dir))
-    found = (catalog.with_vocabulary(dataset, place, fingerprint) for place in places)
-    before = next(filter(None, found), None)
-    if before is None:
-        raise InputError(
-            f"the data that warm_start {path} was trained on are not in --data_dir="
-            f"{' or '.join(map(str, places))} any more, and with them its vocabulary: prepare them "
-            "there again"
-        )
-    _check_fields(path, prepared.fields, before.fields)
-    names = prepared.fields.names
-    try:
-        source = rows_before(prepared.vocabulary.lookup, before.vocabulary.lookup, names)
+        source = rows_before(prepared.vocabulary.lookup, earlier.lookup, prepared.fields.names)
     except InputError as error:
         raise InputError(f"warm_start {path} does not fit the data set: {error}") from error
-    identity = _identity(path, fingerprint)
-    return WarmStart(path, identity, model, before, prepared, settings.train.row_rule, source)
-
-
-def _check_same(path: Path, name: str, now: Any, was: Any) -> None:
-    if now != was:
+    if options.row_memory and earlier.scores() is None:
         raise InputError(
-            f"warm_start {path} was trained with --{name}={_told(was)}, and this run asks for "
-            f"{_told(now)}: they have to be the same"
+            f"row_memory goes by what rows scored before, and warm_start {path} does not have that "
+            "(a bundle never does, a run only of a supernet under a budget); leave it out"
         )
-
-
-def _told(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    rule, memory = settings.train.row_rule, options.row_memory
+    return WarmStart(earlier, settings.model, prepared, rule, memory, source)
 
 
 def _check_fields(path: Path, fields: Fields, before: Fields) -> None:
@@ -313,15 +257,3 @@ def _check_fields(path: Path, fields: Fields, before: Fields) -> None:
     what = [f"no field {name!r}" for name in more] + [f"a field {name!r}, too" for name in less]
     told = ", ".join(what) or f"its fields in another order: {', '.join(before.names)}"
     raise InputError(f"warm_start {path} does not fit the data set: it has {told}")
-
-
-def _identity(path: Path, fingerprint: str) -> str:
-    """Of the data and of all states that are finished."""
-    digest = hashlib.sha256(fingerprint.encode())
-    for phase in ("baseline", "supernet", "retrain"):
-        manifest = path / phase / "state" / "manifest.json"
-        if (path / phase / "result.json").exists() and manifest.exists():
-            digest.update(phase.encode() + manifest.read_bytes())
-            memory = path / phase / MEMORY
-            digest.update(memory.read_bytes() if memory.exists() else b"")
-    return digest.hexdigest()[:16]

@@ -179,7 +179,7 @@ def _changed(recorded: Sequence[sources.FileIdentity]) -> pathlib.Path | None:
         if not path.is_file():
             continue
         status = path.stat()
-        if (status.st_size, status.st_mtime_ns) == (source.size, source.mtime_ns):
+        if source.is_untouched(status):
             continue
         if status.st_size != source.size or prepared.sha256(path) != source.sha256:
             return path

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from optembed_jax.errors import InputError
-from optembed_jax.values.cells import Cells
+from optembed_jax.values.cells import SPELLED_TAB, Cells
 
 SPLITS = ("random", "time")
 VOCAB_SOURCES = ("train", "all")
@@ -185,6 +185,8 @@ class DataOptions:
             repeated = sorted({name for name in self.multi if self.multi.count(name) > 1})
             if repeated:
                 raise InputError(f"multi names column {repeated[0]!r} twice")
+        if self.separator in SPELLED_TAB:  # A shell makes it hard to give one.
+            object.__setattr__(self, "separator", "\t")
         if self.separator is not None and not self.multi:
             raise InputError("separator is set, but no column is named in multi that it is for")
         Cells(self.separator, self.max_values)

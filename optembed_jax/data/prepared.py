@@ -29,7 +29,7 @@ from optembed_jax.data.vocabulary import Vocabulary
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.values.cells import with_slots
-from optembed_jax.values.rule import Rule
+from optembed_jax.values.rule import TEXT, Rule
 from optembed_jax.values.unseen import Expected
 
 MANIFEST = "prepared.json"
@@ -148,6 +148,40 @@ class PreparedData:
             for field in self.expected.surprising(unseen, rows).tolist():
                 found.append(f"{split}: {self.expected.line(field, int(unseen[field]), rows)}")
         return found
+
+    def doubts(self) -> list[str]:
+        """What may have been meant otherwise, a line each.
+
+        Values that are written in two ways, each of which got a row, as where one part file has 12
+        and another 12.0; and cells that a separator divides nowhere.
+        """
+        plain = [
+            number
+            for number, column in enumerate(self.columns)
+            if column.is_plain and self._rules.get(column.name, Rule()).kind == TEXT
+        ]
+        lines = []
+        if plain:
+            # Read for this alone: training does not need it.
+            lookup = vocabulary.read_vocabulary(
+                self.path / VOCABULARY, self.fields, self._edges, self._rules
+            ).lookup
+            for number in plain:
+                twins = lookup.twins(number)
+                lines += [
+                    f"field {self.columns[number].name!r}: {len(twins):,} of its values are "
+                    f"written in two ways, such as {one!r} and {other!r}, and are two values each; "
+                    "write the column in one way if they mean the same"
+                    for one, other in [*twins.items()][:1]
+                ]
+        for column, slots in zip(self.columns, self.fields.slots, strict=True):
+            cells = column.cells
+            if slots == 1 and cells is not None and cells.separator and cells.max_values > 1:
+                lines.append(
+                    f"field {column.name!r}: no cell holds more than one value; is "
+                    f"separator={cells.separator!r} what stands between them?"
+                )
+        return lines
 
     def left_out(self) -> list[str]:
         """What of the raw files is not in the data, a line each: values cut, rows set aside."""

@@ -47,7 +47,8 @@ class BlockSource:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def __getitem__(self, index: int) -> Batch:
-        """A block: ids int32 ``[rows, S]``, labels and weights float32 ``[rows]``.
+        """A block: ids int32 ``[rows, S]``, with weights of values ``[rows, S + W]``; labels and
+        weights float32 ``[rows]``.
 
         Raises:
           IndexError: there is no such block.

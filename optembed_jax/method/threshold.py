@@ -121,7 +121,8 @@ def row_mask(
       fields: as of :func:`threshold_of`.
 
     Returns:
-      float ``[B, F]`` of zeros and ones, with straight-through gradients to rows and thresholds.
+      float ``[B, F]`` of zeros and ones, with the long-tail estimator's gradients to rows and
+      thresholds.
     """
     return long_tail_step(row_norm(rows, order) - threshold_of(thresholds, ids, level, fields))
 

@@ -146,7 +146,12 @@ def init_params(
 
     Returns:
       ``(params, batch_stats)``; ``batch_stats`` is an empty dict for a backbone without BatchNorm.
+
+    Raises:
+      InputError: the backbone cannot be of these fields.
     """
+    if config.model == "dlrm" and fields.num_fields < 2:
+        raise InputError("dlrm reads products of pairs of fields, and there is one; give two")
     table_key, network_key = jax.random.split(key)
     table = init_table(
         table_key,

@@ -123,8 +123,6 @@ class OwnBackbone(nn.Module):
             keys["params"] = self.make_rng("params")
         elif train and self.has_rng("dropout"):
             keys["dropout"] = self.make_rng("dropout")
-        if not hasattr(nnx, "List"):  # Of flax 0.12, as is how values are read here.
-            raise InputError("a backbone in NNX needs flax 0.12 or newer; one in Linen does not")
         module = model(**options_of(model, self._has(dense.shape[1])), rngs=nnx.Rngs(**keys))
         others = nnx.state(module, nnx.Not(nnx.Any(nnx.Param, nnx.BatchStat, nnx.RngState)))
         if stray := [path for path, _ in nnx.to_flat_state(others)]:
@@ -148,7 +146,7 @@ class OwnBackbone(nn.Module):
 
 def _values(state: Any) -> dict[str, Any]:
     """The arrays of an NNX state in nested dicts, numbers in paths as texts."""
-    flat = {tuple(map(str, path)): leaf.get_value() for path, leaf in nnx.to_flat_state(state)}
+    flat = {tuple(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(state)}
     nested: dict[str, Any] = traverse_util.unflatten_dict(flat)
     return nested
 

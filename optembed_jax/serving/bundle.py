@@ -20,7 +20,7 @@ from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.models.backbone_name import KnownByName, backbone_name
 from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.serving import bundle_content
+from optembed_jax.serving import bundle_content, bundle_samples, request
 from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle_format import BundleError
 from optembed_jax.serving.compact_model import tree_bytes
@@ -103,9 +103,9 @@ class Bundle:
             raise BundleError(f"{folder / layout.FORWARD} cannot be used: {error}") from error
         encoder = _read_encoder(folder, content.files, fields_of(manifest["fields"]))
         bundle = cls(folder, manifest, tensors, forward, encoder)
-        tolerance = bundle_content.TOLERANCE if jax.default_backend() == "cpu" else _FEWER_BITS
-        for rows in warm or (bundle_content.SAMPLES,):
-            bundle_content.check_samples(
+        tolerance = bundle_samples.TOLERANCE if jax.default_backend() == "cpu" else _FEWER_BITS
+        for rows in warm or (bundle_samples.SAMPLES,):
+            bundle_samples.check_samples(
                 folder, manifest, functools.partial(bundle.in_batches_of, rows), tolerance
             )
         del content, module
@@ -174,9 +174,7 @@ class Bundle:
             if any(fields.weighted):
                 is_value = ids[:, : fields.num_slots] != fields.num_features
                 of_slot = fields.field_of_slot
-                bundle_content.check_weights(
-                    ids, is_value, fields.weighted_slots, fields.names, of_slot
-                )
+                request.check_weights(ids, is_value, fields.weighted_slots, fields.names, of_slot)
         else:
             ids = self._encode(columns, 0, stacklevel)
         parts = []
@@ -204,12 +202,12 @@ class Bundle:
           batch_size: rows per forward pass.
 
         Returns:
-          float32 ``[N]``, in (0, 1).
+          float32 ``[N]``, in [0, 1].
 
         Raises:
           InputError: an id outside its field's block, or raw columns that cannot be used.
         """
-        return bundle_content.probabilities(self._logits(rows, batch_size, stacklevel=4))
+        return request.probabilities(self._logits(rows, batch_size, stacklevel=4))
 
 
 def _read_encoder(path: pathlib.Path, files: Mapping[str, bytes], fields: Fields) -> Encoder | None:

@@ -17,7 +17,7 @@ from optembed_jax.data.encoder import Encoder
 from optembed_jax.fields import Fields
 from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.serving import bundle_content, model_card
+from optembed_jax.serving import bundle_content, bundle_manifest, bundle_samples, model_card
 from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle import Bundle, config_of
 from optembed_jax.serving.bundle_format import BundleError
@@ -147,8 +147,8 @@ def content_of(
     linear_by_id = index.linear_by_id and stored.table.linear is not None
     described = describe_fields(fields.names, index, stored)
     of_index = {"fields": described, **index.described()}
-    is_composed = bundle_content.COMPOSITION in of_index
-    tables = bundle_content.tables_of(of_index)
+    is_composed = bundle_manifest.COMPOSITION in of_index
+    tables = bundle_manifest.tables_of(of_index)
     manifest = {
         "format": layout.FORMAT,
         "format_version": layout.version_of(described, is_composed),
@@ -162,7 +162,7 @@ def content_of(
             for name, storage in stored.storage.kernels.items()
             if storage != "float32"
         },
-        "bytes": bundle_content.count_bytes(tables, tensors, full_rows, config.latent_dim),
+        "bytes": bundle_manifest.count_bytes(tables, tensors, full_rows, config.latent_dim),
         "dataset": dict(provenance.dataset),
         "metrics": dict(provenance.metrics),
         "flags": dict(provenance.flags),
@@ -170,7 +170,7 @@ def content_of(
         "versions": versions(*_PACKAGES),
     }
     served = bundle_content.served(manifest, tensors)
-    ids = bundle_content.draw_samples(described)
+    ids = bundle_samples.draw_samples(described)
     if config.has_own_backbone:  # Nobody has its formulas but itself.
         with jax.default_matmul_precision("float32"):
             score = jax.jit(build_forward(config, described, linear_by_id))
@@ -262,7 +262,7 @@ def _compare(bundle: Bundle, check: tuple[np.ndarray, np.ndarray] | None) -> Non
         return
     ids, expected = check
     found = bundle.logits(ids)
-    row = bundle_content.most_different(found, expected, TOLERANCE)
+    row = bundle_samples.most_different(found, expected, TOLERANCE)
     if row is not None:
         raise BundleError(
             f"the bundle gives {found[row]} for row {row}, the live model {expected[row]}; "

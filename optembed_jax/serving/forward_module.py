@@ -27,7 +27,7 @@ from optembed_jax.table.joined import JoinedTable
 from optembed_jax.table.quantize import Rows, ScaledRows
 from optembed_jax.table.sharing import sharing
 
-PLATFORMS = ("cpu", "cuda", "tpu")
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 Forward = Callable[[Mapping[str, jax.Array], jax.Array], jax.Array]
 """``(weights by name, ids int32 [B, F]) -> logits float32 [B]``."""

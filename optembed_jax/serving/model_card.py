@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optembed_jax.serving.bundle_content import COMPOSITION, tables_of
+from optembed_jax.serving.bundle_manifest import COMPOSITION, tables_of
 from optembed_jax.table import packing
 from optembed_jax.table.elements import ELEMENTS
 

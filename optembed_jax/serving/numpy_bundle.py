@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from optembed_jax.errors import InputError
-from optembed_jax.serving import bundle_content
+from optembed_jax.fields import id_array
+from optembed_jax.serving import bundle_content, bundle_samples, request
 from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle_format import BundleError
 from optembed_jax.serving.numpy_backbones import Read, backbone_of
@@ -91,7 +92,7 @@ class NumpyBundle:
             bundle = cls(folder, content.manifest, tensors, *encoder)
         except (InputError, KeyError, TypeError) as error:
             raise BundleError(f"{folder} cannot be served by NumPy: {error}") from error
-        bundle_content.check_samples(folder, content.manifest, bundle.logits)
+        bundle_samples.check_samples(folder, content.manifest, bundle.logits)
         return bundle
 
     def encode(
@@ -138,7 +139,7 @@ class NumpyBundle:
           InputError: another shape or type, an id outside its field's block, or raw columns that
             cannot be used.
         """
-        return bundle_content.probabilities(self._logits(rows, batch_size, stacklevel=4))
+        return request.probabilities(self._logits(rows, batch_size, stacklevel=4))
 
     def logits(
         self, rows: np.ndarray | Mapping[str, Sequence[Any]], *, batch_size: int = 512
@@ -150,12 +151,10 @@ class NumpyBundle:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
         columns = as_columns(rows)
-        ids = np.asarray(rows if columns is None else self.encode(columns, stacklevel=stacklevel))
         width = len(self._of_slot) + len(self._weighted_slots)
-        if ids.ndim != 2 or ids.shape[1] != width:
-            raise InputError(f"ids have shape {ids.shape}, expected [N, {width}]")
-        if not np.issubdtype(ids.dtype, np.integer):
-            raise InputError(f"ids are {ids.dtype}, expected integers")
+        ids = id_array(
+            rows if columns is None else self.encode(columns, stacklevel=stacklevel), width
+        )
         ids, whole = ids[:, : len(self._of_slot)], ids
         wrong = (ids < self._offsets[self._of_slot]) | (ids >= self._offsets[self._of_slot + 1])
         # A field of one value has one.
@@ -169,7 +168,7 @@ class NumpyBundle:
         weights = None
         if self._weighted.any():
             names = [field["name"] for field in self._fields]
-            bundle_content.check_weights(
+            request.check_weights(
                 whole, ids != self._offsets[-1], self._weighted_slots, names, self._of_slot
             )
             weights = np.ones(ids.shape, np.float32)

@@ -17,6 +17,7 @@ from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.method import threshold
 from optembed_jax.method.embedding import Table
+from optembed_jax.table.decay import RowRule
 from optembed_jax.table.lookup import count_reads, see
 from optembed_jax.table.state import RowState
 from optembed_jax.table.view import Ask, RowView, Seen, ViewGradients, of_columns
@@ -174,6 +175,7 @@ def read(
 
 
 def read_looked_up(
+    rule: RowRule,
     ask: Ask,
     table: Table,
     row_state: RowState,
@@ -185,6 +187,7 @@ def read_looked_up(
     """What this device's examples see of rows that were looked up.
 
     Args:
+      rule: the rule.
       ask: of this device's examples.
       table: what this device holds, as ``look_up`` returned it.
       row_state: of its optimiser, likewise.
@@ -194,12 +197,12 @@ def read_looked_up(
       shards: how rows are sharded over the devices, or None.
     """
     if shards is not None:
-        whole = see(ask.view, table, row_state, all_ids, None, step)
+        whole = see(rule, ask.view, table, row_state, all_ids, None, step)
         return of_columns(shards.deliver(whole, all_ids < table.rows.shape[0]), ask.dims)
     own = all_ids
     if batch_axis is not None:
         own = all_ids[jax.lax.axis_index(batch_axis.name)]
-    return see(ask.view, table, row_state, own, ask.dims, step)
+    return see(rule, ask.view, table, row_state, own, ask.dims, step)
 
 
 def mean_gradients(

@@ -10,7 +10,10 @@ from optembed_jax.errors import InputError
 from optembed_jax.models.forward import Params
 from optembed_jax.step.learning_rate import Plateau, Schedule
 from optembed_jax.table.decay import ROW_DECAYS, RowRule
-from optembed_jax.table.state import TABLE_UPDATES
+from optembed_jax.table.device_form import TABLE_UPDATES
+
+_OF_DEVICE = {"is_flag": False}
+"""Of what decides how fast steps are, not what they come to: no flag, and not recorded."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +36,14 @@ class TrainConfig:
       group_lasso: weight of the norm of rows and of linear weights under
         ``row_decay="group_lasso"``, at least 0.
       table_update: ``sparse`` touches only the rows that a batch reads, ``dense`` all; ``auto`` is
-        sparse for large tables, of stacks for each that is large.
+        sparse for large tables, of stacks for each that is large (``device_form``).
       lr_plateau: ``FACTOR:PATIENCE``, ``learning_rate.Plateau`` that cuts the rates; None, or
         ``none``, never.
       lr_schedule: ``NAME:KEY=VALUE,...``, ``learning_rate.Schedule`` of the rates, in epochs; None
         leaves them.
+      device: the kind of device that the steps are for, of ``device_form``; None: the first one's.
+      begun_on: that whose ``auto`` it is, if another: a state has one form as long as it is
+        trained.
 
     Raises:
       InputError: a value outside its range.
@@ -55,6 +61,8 @@ class TrainConfig:
     table_update: str = "auto"
     lr_plateau: str | None = None
     lr_schedule: str | None = None
+    device: str | None = dataclasses.field(default=None, metadata=_OF_DEVICE)
+    begun_on: str | None = dataclasses.field(default=None, metadata=_OF_DEVICE)
 
     def __post_init__(self) -> None:
         if isinstance(self.lr, jax.Array):  # Of ``at``, made of settings that were checked.
@@ -98,6 +106,14 @@ class TrainConfig:
         """``lr_schedule``, understood."""
         return None if self.lr_schedule is None else Schedule.parse(self.lr_schedule)
 
+    def as_record(self) -> dict[str, Any]:
+        """What decides the result, by name; not which device it is for."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.metadata.get("is_flag", True)
+        }
+
     def at(self, lr_scale: jax.Array) -> "TrainConfig":
         """These settings with all learning rates times ``lr_scale``; to be used in one trace."""
         if self.row_decay == "decoupled":
@@ -116,7 +132,14 @@ class TrainConfig:
             form of.
         """
         lr = self.lr if self.table_lr is None else self.table_lr
-        return RowRule(self.row_decay, lr, self._l2_of_rows, self.group_lasso, self.table_optimiser)
+        return RowRule(
+            self.row_decay,
+            lr,
+            self._l2_of_rows,
+            self.group_lasso,
+            self.table_optimiser,
+            self.device,
+        )
 
     @property
     def _l2_of_rows(self) -> float:

@@ -166,7 +166,7 @@ def read_looked_up(
 
     def answer(this: Round, table: Table, state: RowState, seen: Seen) -> Seen:
         fields = _fields_at(this, state, asked)
-        answers = see(ask.view, table, state, this.asked, None, step, fields)
+        answers = see(rule, ask.view, table, state, this.asked, None, step, fields)
         found: Seen = this.answered(answers, seen)
         return found
 

@@ -44,8 +44,11 @@ class SparseRows(RowState):
         of_idle = None
         if scores is not None:
             of_idle = row_score.score_of_idle_steps(scores, setup.train.row_rule)
-        lookup, table, state = look_up(setup.train.row_rule, table, self, all_ids, step, of_idle)
-        seen = batch_read.read_looked_up(ask, table, state, step, all_ids, setup.batch_axis, shards)
+        rule = setup.train.row_rule
+        lookup, table, state = look_up(rule, table, self, all_ids, step, of_idle)
+        seen = batch_read.read_looked_up(
+            rule, ask, table, state, step, all_ids, setup.batch_axis, shards
+        )
         return _SparseRead(Given(seen, oov=oov), ask, lookup, table, state, step, scores, setup)
 
     def up_to_date(

@@ -11,6 +11,7 @@ device holds.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 from optembed_jax.fields import Fields
@@ -19,7 +20,8 @@ from optembed_jax.step.dense_rows import DenseRows, OptaxRows
 from optembed_jax.step.optimisers import TrainConfig, make_optimisers
 from optembed_jax.step.sparse_rows import SparseRows
 from optembed_jax.step.stack_read import TableState
-from optembed_jax.table.state import init_row_state, updates_sparsely
+from optembed_jax.table.device_form import updates_sparsely
+from optembed_jax.table.state import init_row_state
 
 
 def init_table_state(train: TrainConfig, table: Any, fields: Fields) -> Any:
@@ -36,7 +38,9 @@ def init_table_state(train: TrainConfig, table: Any, fields: Fields) -> Any:
 
 def _init_stack_state(train: TrainConfig, table: Table, fields: Fields) -> TableState:
     rule = train.row_rule
-    sparse = updates_sparsely(train.table_update, fields.num_features)
+    numbers = sum(math.prod(leaf.shape) for leaf in (table.rows, table.linear) if leaf is not None)
+    device = train.begun_on or train.device
+    sparse = updates_sparsely(train.table_update, fields.num_features, numbers, device)
     if not sparse and not rule.lazy_moments and not rule.moments.is_rowwise:
         return OptaxRows(make_optimisers(train).table.init(table))
     state = init_row_state(rule, table, fields, sparse=sparse)

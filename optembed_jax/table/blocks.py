@@ -1,8 +1,9 @@
 """A batch's rows, block by block: what is behind the rows in use costs nothing.
 
 How many distinct rows a batch reads is known only when it is there, and on skewed data they are a
-third of the most that there could be. A loop over blocks does the work of those alone, in arrays
-that stay in a core's cache; the table goes through it in place.
+third of the most that there could be. On a CPU a loop over blocks does the work of those alone, in
+arrays that stay in a core's cache; the table goes through it in place. An accelerator does all in
+one block, without a loop or a branch, for each of which it would ask the host (``device_form``).
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from optembed_jax.table.catch_up import DatedRows
+from optembed_jax.table.device_form import is_cpu, rows_at_once
 from optembed_jax.table.view import Seen, of_columns
 
 Tree = Any
@@ -20,7 +22,7 @@ Tree = Any
 
 _PIECE = 4  # float32, 16 bytes: a register.
 _WHOLE = 16  # float32, a cache line: rows up to it are read whole.
-_SUMMED = 8192  # As fast as fewer at a time, and no long loop on an accelerator.
+_SUMMED = 8192  # As fast as fewer at a time.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,14 +42,29 @@ class Part:
 
 
 def for_blocks(
-    count: jax.Array, size: int, one_block: Callable[[Part, Tree], Tree], start: Tree
+    count: jax.Array,
+    size: int,
+    one_block: Callable[[Part, Tree], Tree],
+    start: Tree,
+    *,
+    most: int | None = None,
+    device: str | None = None,
 ) -> Tree:
     """Go through ``count`` lines, block by block; blocks behind them cost nothing.
 
-    Blocks of size 0 are those of no lines.
+    Args:
+      count: int32 scalar.
+      size: of a block; 0 is of blocks of no lines.
+      one_block: what becomes of what is carried by a block, of which lines may be unused.
+      start: what is carried.
+      most: lines that there are at most; None where that is not known. Where one block has them
+        all, only a CPU makes a loop of it.
+      device: of ``RowRule``.
     """
     if not size:
         return start
+    if most is not None and size >= most and not is_cpu(device):
+        return one_block(Part(jnp.int32(0), size), start)
 
     def body(number: jax.Array, carried: Tree) -> Tree:
         return one_block(Part(number * size, size), carried)
@@ -55,7 +72,9 @@ def for_blocks(
     return jax.lax.fori_loop(0, -(-count // size), body, start)
 
 
-def summed_at(winners: jax.Array, terms: Seen, dims: jax.Array | None) -> Seen:
+def summed_at(
+    winners: jax.Array, terms: Seen, dims: jax.Array | None, device: str | None = None
+) -> Seen:
     """Terms of equal winners cut and summed up, each sum in the place of its winner, in place.
 
     Beside the terms nothing of their size is made, which would cost more than the sums.
@@ -65,12 +84,13 @@ def summed_at(winners: jax.Array, terms: Seen, dims: jax.Array | None) -> Seen:
         for those themselves their own; ``N`` and above for terms to leave out.
       terms: arrays ``[N, ...]``.
       dims: int32 ``[N]``, columns kept of each term; None keeps all.
+      device: of ``RowRule``.
 
     Returns:
       Arrays ``[N, ...]``; in other places than those of winners, the terms, cut.
     """
     most = winners.size
-    size = min(_SUMMED, most)
+    size = min(rows_at_once(device, _SUMMED), most)
 
     def one_block(part: Part, terms: Seen) -> Seen:
         # The last block is moved back, onto terms that have been cut and added already.
@@ -86,17 +106,23 @@ def summed_at(winners: jax.Array, terms: Seen, dims: jax.Array | None) -> Seen:
         # Read from where they were put: XLA would cut them anew, out of a copy of all terms.
         return jax.tree.map(lambda whole: whole.at[place].add(part.of(whole), mode="drop"), terms)
 
-    done: Seen = for_blocks(jnp.int32(most), size, one_block, terms)
+    done: Seen = for_blocks(jnp.int32(most), size, one_block, terms, most=most, device=device)
     return done
 
 
-def rows_once(tree: Tree, places: jax.Array) -> Tree:
+def rows_once(tree: Tree, places: jax.Array, device: str | None = None) -> Tree:
     """Rows of arrays ``[V, ...]``, read there and then, before the arrays are written to.
 
     Args:
       tree: arrays of the same ``V``, at least 1.
       places: int32 of any shape; those out of range are moved in.
+      device: of ``RowRule``.
     """
+    if not is_cpu(device):  # It asks memory for many rows anyway.
+        last = len(jax.tree.leaves(tree)[0]) - 1
+        inside = jnp.clip(places, 0, last)
+        read = jax.tree.map(lambda whole: whole.at[inside].get(mode="promise_in_bounds"), tree)
+        return jax.lax.optimization_barrier(read)
     flat = places.reshape(-1)
     pieces = jax.tree.map(_in_pieces, tree)
 
@@ -118,9 +144,11 @@ def rows_once(tree: Tree, places: jax.Array) -> Tree:
     )
 
 
-def taken(dated: DatedRows, rows: jax.Array, step: jax.Array) -> DatedRows:
+def taken(
+    dated: DatedRows, rows: jax.Array, step: jax.Array, device: str | None = None
+) -> DatedRows:
     """Some rows of all; in unused places some row or other, up to date with ``step``."""
-    found = rows_once(dated, rows)
+    found = rows_once(dated, rows, device)
     last = jnp.where(rows < len(dated.last), found.last, step)
     return dataclasses.replace(found, last=last)
 

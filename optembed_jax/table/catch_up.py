@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from optembed_jax.method.embedding import Table
 from optembed_jax.table.decay import RowRule, idle, lasso_share, ridge_per_step
+from optembed_jax.table.device_form import rows_at_once, swept_at_once
 from optembed_jax.table.moments import MomentRows
 from optembed_jax.table.shrinkage import shrink
 
@@ -121,11 +122,11 @@ def sweep(
       rule: the rule.
       rows: all ``V`` of them.
       step: int32 scalar, the step that they are brought up to date with.
-      first: number of the part's first block, of :func:`block_of` rows. A block that would reach
-        behind the table is moved back, onto rows that are up to date and stay as they are.
+      first: number of the part's first block, of :func:`swept_block_of` rows. A block that would
+        reach behind the table is moved back, onto rows that are up to date and stay as they are.
       blocks: of the part.
     """
-    size = block_of(rule, rows.last.shape[0], rows.value.rows)
+    size = swept_block_of(rule, rows.last.shape[0], rows.value.rows)
 
     def one_block(index: jax.Array, rows: DatedRows) -> DatedRows:
         start = (first + index) * size
@@ -157,12 +158,20 @@ def sweep(
 
 
 def block_of(rule: RowRule, rows: int, whole: jax.Array | None = None) -> int:
-    """Rows to work on at once, of ``rows``: as many as stay in cache.
+    """Rows of a batch to work on at once, of ``rows``: on a CPU as many as stay in cache.
 
     Of an array ``whole`` of single numbers, ``[V]``, those are more.
     """
-    most = _CACHED_ROWS if rule.decay == "l2_coupled" else _BLOCK_ROWS
-    return min(most * numbers_for_a_row(whole), rows)
+    return min(rows_at_once(rule.device, _in_cache(rule)) * numbers_for_a_row(whole), rows)
+
+
+def swept_block_of(rule: RowRule, rows: int, whole: jax.Array | None = None) -> int:
+    """Likewise, of a whole table of ``rows``."""
+    return min(swept_at_once(rule.device, _in_cache(rule)) * numbers_for_a_row(whole), rows)
+
+
+def _in_cache(rule: RowRule) -> int:
+    return _CACHED_ROWS if rule.decay == "l2_coupled" else _BLOCK_ROWS
 
 
 def numbers_for_a_row(whole: jax.Array | None) -> int:

@@ -66,6 +66,8 @@ class RowRule:
       l2: weight of the squared norm of rows, at least 0; ``none`` has no use for it.
       group_lasso: weight of the norm of rows under ``group_lasso``, at least 0.
       optimiser: one of ``moments.TABLE_OPTIMISERS``.
+      device: the kind that the steps are for, of ``device_form``, which decides how fast they are
+        and nothing else; None: that of the first device.
 
     Raises:
       InputError: no such decay or optimiser, two that do not go together, or a decoupled decay so
@@ -77,6 +79,7 @@ class RowRule:
     l2: float = 0.0
     group_lasso: float = 0.0
     optimiser: str = "adam"
+    device: str | None = None
 
     def __post_init__(self) -> None:
         if self.decay not in ROW_DECAYS:
@@ -122,7 +125,9 @@ class RowRule:
     @property
     def free(self) -> "RowRule":
         """The optimiser alone, where moments are lazy: of what is no row, and pays nothing."""
-        return RowRule("none", self.lr, optimiser=self.optimiser) if self.lazy_moments else self
+        if not self.lazy_moments:
+            return self
+        return RowRule("none", self.lr, optimiser=self.optimiser, device=self.device)
 
 
 def visit(

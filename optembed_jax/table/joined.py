@@ -77,9 +77,16 @@ def lookup(table: JoinedTable, index: Places, ids: jax.Array) -> tuple[Ragged, j
       Embeddings ``[B, sum(dims)]`` and the linear term float32 ``[B]``, or None.
     """
     places = positions(index, ids)
+    # Brought into the arrays' order at once: what an array reads is a slice then, and what is
+    # gathered beside the rows are the places of all.
+    columns = [_columns(index, fields) for fields in table.arrays]
+    ordered = places[:, np.concatenate(columns)] if columns else places
+    ends = np.cumsum([len(own) for own in columns]).tolist()
     read = [
-        _read(rows, scale, places, ids, fields, index)
-        for rows, scale, fields in zip(table.rows, table.scale, table.arrays, strict=True)
+        _read(rows, scale, ordered[:, end - len(own) : end], ids, fields, index)
+        for rows, scale, fields, own, end in zip(
+            table.rows, table.scale, table.arrays, columns, ends, strict=True
+        )
     ]
     parts = [read[array][:, begin:end] for array, begin, end in sharing.runs(table.arrays)]
     empty = jnp.zeros((ids.shape[0], 0), jnp.float32)
@@ -121,6 +128,11 @@ def positions(index: Places, ids: jax.Array) -> jax.Array:
     return jnp.stack(columns, axis=1)
 
 
+def _columns(index: Places, fields: tuple[int, ...]) -> np.ndarray:
+    """The slots of some fields, by number."""
+    return np.array(fields) if index.bags is None else index.bags.slots_of_fields(fields)
+
+
 def _of_slots(index: Places, of_fields: Any) -> Any:
     """What each slot has, of what each field has."""
     return of_fields if index.bags is None else of_fields[index.bags.field_of_slot]
@@ -134,12 +146,12 @@ def _read(
     fields: tuple[int, ...],
     index: Places,
 ) -> jax.Array:
-    """What is read of the ``k`` fields of an array, float32 ``[B, k, d]``."""
+    """What is read of the ``k`` fields of an array, at places of its slots: ``[B, k, d]``."""
     starts, bags = sharing.starts(fields, index.kept), index.bags
     if bags is None:
-        return _rows(rows, scale, places[:, np.array(fields)], starts, np.arange(len(fields)))
-    own, slots = bags.of_fields(fields), bags.slots_of_fields(fields)
-    read = _rows(rows, scale, places[:, slots], starts, own.field_of_slot)
+        return _rows(rows, scale, places, starts, np.arange(len(fields)))
+    own = bags.of_fields(fields)
+    read = _rows(rows, scale, places, starts, own.field_of_slot)
     return own.pooled(read, ids[:, bags.columns_of_fields(fields)])
 
 

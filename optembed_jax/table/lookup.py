@@ -26,12 +26,13 @@ from optembed_jax.table.catch_up import (
     without_oov,
 )
 from optembed_jax.table.decay import RowRule
+from optembed_jax.table.device_form import rows_at_once
 from optembed_jax.table.distinct_rows import DistinctRows, distinct_rows, most_distinct
 from optembed_jax.table.moments import MomentRows
 from optembed_jax.table.state import RowState, with_dates, without_dates
 from optembed_jax.table.view import RowView, Seen, of_columns
 
-_SEEN = 8192  # Ids at a time: in a core's cache, and no long loop on an accelerator.
+_SEEN = 8192  # Ids at a time: in a core's cache.
 
 
 @flax.struct.dataclass
@@ -108,7 +109,7 @@ def look_up(
     def one_block(part: Part, carried: Tree) -> Tree:
         dated, terms = carried
         rows = part.of(distinct.rows)
-        found = taken(dated, rows, step)
+        found = taken(dated, rows, step, rule.device)
         now = catch_up(rule, found, step)
         if score_of_idle is not None:
             terms = part.put(terms, score_of_idle(idle_steps(found, now, step)))
@@ -116,7 +117,12 @@ def look_up(
 
     terms = None if score_of_idle is None else jnp.zeros((most,), jnp.float32)
     rows, terms = for_blocks(
-        distinct.count, block_of(rule, most, table.rows), one_block, (without_oov(old), terms)
+        distinct.count,
+        block_of(rule, most, table.rows),
+        one_block,
+        (without_oov(old), terms),
+        most=most,
+        device=rule.device,
     )
     table, state = without_dates(state, with_oov_of(old, rows))
     return dataclasses.replace(lookup, terms=terms), table, state
@@ -154,6 +160,7 @@ def find_rows(
 
 
 def see(
+    rule: RowRule,
     view: RowView,
     table: Table,
     state: RowState,
@@ -165,6 +172,7 @@ def see(
     """What the model sees of the rows that ids read.
 
     Args:
+      rule: the rule.
       view: how the model sees the rows.
       table: as :func:`look_up` returned it.
       state: as :func:`look_up` returned it.
@@ -187,7 +195,7 @@ def see(
 
     def one_block(part: Part, others: Seen) -> Seen:
         rows, field = part.of(flat), part.of(fields)
-        value, last, share, ridge = rows_once(dated, rows)
+        value, last, share, ridge = rows_once(dated, rows, rule.device)
         value, _ = pay(value, share, ridge, jnp.maximum(step - last, 0))
         seen = view.seen(value, rows, field)
         if view.zeros_behind:
@@ -199,11 +207,9 @@ def see(
         lambda whole: jnp.zeros((flat.size, *whole.shape[1:]), whole.dtype),
         Seen(table.rows, table.linear),
     )
+    size = min(rows_at_once(rule.device, _SEEN) * numbers_for_a_row(table.rows), flat.size)
     seen: Seen = for_blocks(
-        jnp.int32(flat.size),
-        min(_SEEN * numbers_for_a_row(table.rows), flat.size),
-        one_block,
-        nothing,
+        jnp.int32(flat.size), size, one_block, nothing, most=flat.size, device=rule.device
     )
     return jax.tree.map(lambda a: a.reshape(*ids.shape, *a.shape[1:]), seen)
 

@@ -211,6 +211,29 @@ def row_scores(
     return np.where(reads > 0, value, 0.0)
 
 
+def with_memory(
+    scores: np.ndarray, before: np.ndarray, source: np.ndarray, memory: float
+) -> np.ndarray:
+    """The mean of scores now and of an earlier training, float64 ``[V]``.
+
+    Both are shares of what all rows score, so that a day of few steps counts as one of many. Where
+    the earlier ones are such a mean, too, what a row scored ``n`` trainings ago counts by
+    ``memory**n``: of rows that scored alike, those go first that were not read for longer.
+
+    Args:
+      scores: float64 ``[V]`` at least 0, of this training.
+      before: float ``[W]`` at least 0, of the one before.
+      source: int ``[V]``, each row's number there; -1 of new ones, which scored nothing.
+      memory: what the earlier ones count, in [0, 1); those of now count the rest.
+    """
+
+    def share(values: np.ndarray) -> np.ndarray:
+        return values / max(float(values.sum()), np.finfo(np.float64).tiny)
+
+    carried = np.where(source < 0, 0.0, share(before)[np.maximum(source, 0)])
+    return (1 - memory) * share(scores) + memory * carried
+
+
 def keep_best(scores: np.ndarray, count: int) -> np.ndarray:
     """Mask of exactly the ``count`` best rows, bool ``[V]``.
 

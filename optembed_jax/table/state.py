@@ -19,11 +19,6 @@ from optembed_jax.table.catch_up import DatedRows
 from optembed_jax.table.decay import RowRule
 from optembed_jax.table.memory import RowMemory
 
-TABLE_UPDATES = ("auto", "sparse", "dense")
-
-SPARSE_FROM_ROWS = 100_000
-"""Rows from which ``auto`` is sparse: below, the dense step was as fast (docs/row_update.md)."""
-
 
 @flax.struct.dataclass
 class RowState(OneStack, WithRows):
@@ -84,11 +79,6 @@ class RowState(OneStack, WithRows):
         parts = {name: getattr(memory, name) for name in ("mu", "nu", "visits", "columns")}
         last: Any = None if self.last is None else np.full(self.last.shape, steps, np.int32)
         return dataclasses.replace(self, **parts, last=last)
-
-
-def updates_sparsely(table_update: str, num_features: int) -> bool:
-    """Whether a table of ``V`` rows is updated sparsely under ``auto``, ``sparse`` or ``dense``."""
-    return table_update == "sparse" or (table_update == "auto" and num_features >= SPARSE_FROM_ROWS)
 
 
 def init_row_state(rule: RowRule, table: Table, fields: Fields, *, sparse: bool) -> RowState:

@@ -39,6 +39,7 @@ from optembed_jax.table.catch_up import (
     ridges,
     shares,
     sweep,
+    swept_block_of,
     with_oov_of,
     without_oov,
 )
@@ -207,7 +208,7 @@ def synchronise(
     """
     if state.last is None:
         return table, state
-    blocks = -(-table.rows.shape[0] // block_of(rule, table.rows.shape[0], table.rows))
+    blocks = -(-table.rows.shape[0] // swept_block_of(rule, table.rows.shape[0], table.rows))
     return without_dates(state, sweep(rule, with_dates(state, table, step), step, 0, blocks))
 
 
@@ -225,14 +226,14 @@ def _step_sparsely(
 ) -> tuple[DatedRows, ViewGradients, jax.Array | None]:
     """All rows after the step, those of the lookup having taken it; gradients, and scores."""
     distinct = lookup.distinct
-    sums = summed_at(distinct.winners, gradient, dims)
+    sums = summed_at(distinct.winners, gradient, dims, rule.device)
 
     def one_block(part: Part, carried: Tree) -> Tree:
         dated, view_gradients, terms = carried
         rows, positions = part.of(distinct.rows), part.of(distinct.positions)
-        found = taken(dated, rows, step)
+        found = taken(dated, rows, step, rule.device)
         now = catch_up(rule, found, step) if rule.lazy_moments else found
-        seen = rows_once(sums, positions)
+        seen = rows_once(sums, positions, rule.device)
         of_rows, view_gradients = view.pull_back(
             now.value, rows, part.of(lookup.fields), seen, view_gradients
         )
@@ -250,7 +251,12 @@ def _step_sparsely(
     terms = None if score is None else jnp.zeros((most,), jnp.float32)
     start = without_oov(old), others, terms
     done: tuple[DatedRows, ViewGradients, jax.Array | None] = for_blocks(
-        distinct.count, block_of(rule, most, old.value.rows), one_block, start
+        distinct.count,
+        block_of(rule, most, old.value.rows),
+        one_block,
+        start,
+        most=most,
+        device=rule.device,
     )
     return done
 
@@ -258,7 +264,7 @@ def _step_sparsely(
 def _sweep_part(rule: RowRule, rows: DatedRows, step: jax.Array) -> DatedRows:
     """Bring the part of the table up to date whose turn it is: each row every SWEEP_STEPS steps."""
     num_rows = rows.last.shape[0]
-    blocks = -(-num_rows // block_of(rule, num_rows, rows.value.rows))
+    blocks = -(-num_rows // swept_block_of(rule, num_rows, rows.value.rows))
     per_part = -(-blocks // SWEEP_STEPS)
     return sweep(rule, rows, step, step % SWEEP_STEPS * per_part, per_part)
 

@@ -27,11 +27,12 @@ from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.serving import forward_module
 from optembed_jax.serving.bundle import Bundle
-from optembed_jax.serving.bundle_content import read_content, why_no_plain_tables
+from optembed_jax.serving.bundle_content import read_content
+from optembed_jax.serving.bundle_manifest import why_no_plain_tables
+from optembed_jax.serving.stored_rows import numbers, stored_rows
 from optembed_jax.table.compact import CompactIndex, CompactTable
 from optembed_jax.table.quantize import restore_rows
 from optembed_jax.targets.sparse_core import Limits, limits_of
-from optembed_jax.targets.stored_rows import numbers, stored_rows
 
 
 @dataclasses.dataclass(frozen=True)

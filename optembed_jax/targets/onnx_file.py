@@ -15,7 +15,8 @@ from onnx import TensorProto
 
 from optembed_jax.errors import InputError
 from optembed_jax.serving.bundle import Bundle
-from optembed_jax.serving.bundle_content import Content, probabilities, read_content
+from optembed_jax.serving.bundle_content import Content, read_content
+from optembed_jax.serving.request import probabilities
 from optembed_jax.storage.object_store import write_whole
 from optembed_jax.targets.onnx_forward import Forward
 from optembed_jax.targets.onnx_graph import Graph

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from optembed_jax.errors import InputError
 from optembed_jax.serving.bundle import Bundle
-from optembed_jax.serving.bundle_content import why_no_plain_tables
+from optembed_jax.serving.bundle_manifest import why_no_plain_tables
 
 
 @dataclasses.dataclass(frozen=True)

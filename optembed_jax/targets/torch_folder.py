@@ -22,11 +22,11 @@ import torch
 from optembed_jax.errors import InputError
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.bundle_content import Content, read_content
+from optembed_jax.serving.stored_rows import numbers, stored_rows
 from optembed_jax.storage.whole_folder import replaced
 from optembed_jax.targets import torch_module
 from optembed_jax.targets.fbgemm_tables import NBitTable, decoded, nbit_table
 from optembed_jax.targets.probes import ROWS, check_equal, probe_ids
-from optembed_jax.targets.stored_rows import numbers, stored_rows
 
 MODULE, DESCRIPTION, CARD = "model.py", "model.json", "README.md"
 WEIGHTS, FBGEMM = "weights.safetensors", "fbgemm.safetensors"

@@ -1,10 +1,11 @@
-"""Cells that hold several values: a text with a separator, or a list.
+r"""Cells that hold several values: a text with a separator, or a list.
 
 A cell is the set of its values, in the order in which it names them. Where it is a text, what
 stands between separators is a value, without the spaces and tabs around it; nothing at all, as in
-``a||b`` or behind a last separator, is none. Of a list the items are values as they are, and
-missing ones (None, "") are none. A value that a cell names twice is one. A cell without any value
-has one: the field's missing value. Values beyond the first so many are cut.
+``a||b`` or behind a last separator, is none, nor is ``\N``, Hive's missing item. Of a list the
+items are values as they are, and missing ones (None, "") are none. A value that a cell names twice
+is one. A cell without any value has one: the field's missing value. Values beyond the first so many
+are cut.
 
 Where values have weights, a text is ``value:weight``, what stands behind its last colon being the
 weight; without a colon it is 1. An item of a list may also be a pair (value, weight), a mapping
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from optembed_jax.errors import InputError
-from optembed_jax.values.rule import BLANKS
+from optembed_jax.values.rule import BLANKS, HIVE_MISSING
 from optembed_jax.values.text import text_of
 
 MARK = "\ufdd0"
@@ -32,6 +33,9 @@ MARK = "\ufdd0"
 
 WEIGHT_MARK = "\ufdd1"
 """Stands between the value and the weight of an item that was no text."""
+
+SPELLED_TAB = ("tab", r"\t")
+"""How a tab may be given where it is hard to type."""
 
 LEAST_WEIGHT, MOST_WEIGHT = 1e-12, 1e12
 """So far that sums of weights, and of their squares, are numbers in 32 bits."""
@@ -111,6 +115,7 @@ class Cells:
             found = [cell]
         else:
             found = [part.strip(BLANKS) for part in cell.split(self.separator)]
+            found = [part for part in found if part != HIVE_MISSING]
         return [part for part in found if part]
 
 

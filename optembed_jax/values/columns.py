@@ -1,5 +1,6 @@
 """A request's raw columns: by name, and each as the texts of its values. Without pyarrow."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
@@ -25,7 +26,7 @@ def as_columns(rows: Any) -> Mapping[str, Sequence[Any]] | None:
       InputError: rows by name instead of columns, two columns of one name, or a query.
     """
     if isinstance(rows, Mapping):
-        return rows
+        return _without_blanks(rows)
     if isinstance(rows, list | tuple) and any(isinstance(row, Mapping) for row in rows):
         raise InputError(
             "rows are a list of mappings; give one mapping from each column to its values: "
@@ -44,7 +45,22 @@ def as_columns(rows: Any) -> Mapping[str, Sequence[Any]] | None:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"the rows have more than one column {twice!r}")
-    return {name: rows[name] for name in names}
+    return _without_blanks({name: rows[name] for name in names})
+
+
+def _without_blanks(rows: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same columns, by names without the blanks around them, which are no part of names.
+
+    Raises:
+      InputError: two columns have one name.
+    """
+    if all(type(name) is not str or name == name.strip() for name in rows):
+        return rows
+    names = [name.strip() if isinstance(name, str) else name for name in rows]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"the rows have more than one column {twice!r}")
+    return dict(zip(names, rows.values(), strict=True))
 
 
 def _unpacked(values: Any) -> Sequence[Any]:
@@ -166,11 +182,12 @@ def cell_column_texts(source: str, values: Any, first_row: int, cells: Cells) ->
     if not (isinstance(shape, tuple) and len(shape) == 2):  # a matrix is a list of equal lists
         check_sequence(source, values)
     texts: list[str | None] = []
-    try:
-        for value in _cell_values(source, values, first_row, cells.weighted):
+    for value in _cell_values(source, values, first_row, cells.weighted):
+        try:
             texts.append(cell_text(value, cells.weighted))
-    except InputError as error:
-        raise InputError(f"row {first_row + len(texts)}: column {source!r}: {error}") from error
+        except InputError as error:
+            row = first_row + len(texts)
+            raise InputError(f"row {row}: column {source!r}: {error}") from error
     check_cells(source, texts, first_row, cells)
     bad = check_texts(texts)
     if bad is not None:
@@ -186,17 +203,38 @@ def _cell_values(source: str, values: Any, first_row: int, weighted: bool) -> It
         found: Iterable[Any] = values
         return found
     kind = str(values.type)
-    if weighted and (kind.startswith("map<") or ("list<" in kind and "struct<" in kind)):
-        pairs: Iterable[Any] = values.to_pylist()
-        return pairs
-    if kind.startswith("dictionary") or not hasattr(values.type, "value_type"):
+    of_map = kind.startswith("map<")
+    of_pairs = weighted and (of_map or "struct<" in kind)
+    if not of_pairs and (kind.startswith("dictionary") or not hasattr(values.type, "value_type")):
         return column_texts(source, values, first_row)
     chunks = values.chunks if hasattr(values, "chunks") else [values]
     # By the texts of its items' type, which Python's values do not tell.
+    read = functools.partial(_pairs, of_map=of_map) if of_pairs else column_texts
     return (
-        column_texts(source, cell.values, first_row + row) if cell.is_valid else None
+        read(source, cell.values, first_row + row) if cell.is_valid else None
         for row, cell in enumerate(cell for chunk in chunks for cell in chunk)
     )
+
+
+def _pairs(
+    source: str, items: Any, first_row: int, of_map: bool
+) -> list[tuple[str | None, str | None] | None]:
+    """The values and weights of an Arrow array of structs, or of a map's entries.
+
+    Raises:
+      InputError: the structs have other parts.
+    """
+    names = [field.name for field in items.type]
+    if not of_map and sorted(names) != ["value", "weight"]:
+        raise InputError(
+            f"row {first_row}: column {source!r} holds lists of structs of {', '.join(names)}, "
+            "structs of value and weight are needed"
+        )
+    places = (0, 1) if of_map else (names.index("value"), names.index("weight"))
+    value, weight = (column_texts(source, items.field(place), first_row) for place in places)
+    is_there = items.is_valid().to_pylist()
+    pairs = zip(value, weight, is_there, strict=True)
+    return [(text, number) if there else None for text, number, there in pairs]
 
 
 def check_cells(source: str, texts: Sequence[str | None], first_row: int, cells: Cells) -> None:

@@ -163,8 +163,10 @@ class Lookup:
             may_be |= (fifth == ord("-")) & (lengths > 10)
             found = texts.strings(np.flatnonzero(may_be & (lengths > 0)))
             typed = {_typed_text(text): text for text in found if _typed_text(text) != text}
-            number = np.full(len(typed), field, np.int64)
-            has_row = self.table.find(texts_of(list(typed)), number) >= 0
+            has_row = np.zeros(0, bool)
+            if typed:  # Seldom: the table is made at first use.
+                number = np.full(len(typed), field, np.int64)
+                has_row = self.table.find(texts_of(list(typed)), number) >= 0
             self._twins[field] = dict(itertools.compress(typed.items(), has_row.tolist()))
         return self._twins[field]
 

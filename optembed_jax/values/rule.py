@@ -18,8 +18,11 @@ from optembed_jax.values.text import TIME, time_text
 TEXT, NUMBER, BINARY, BOOLEAN, MOMENT = "text", "number", "binary", "boolean", "time"
 KINDS = (TEXT, NUMBER, BINARY, BOOLEAN, MOMENT)
 
+HIVE_MISSING = r"\N"
+"""How Hive, MySQL and Spark write a missing cell in text, where it stands for nothing else."""
+
 MISSING_WORDS = frozenset(
-    ("NULL", "Null", "null", "NaN", "nan", "NAN", "NaT", "<NA>", "#N/A", "<null>", "\\N")
+    ("NULL", "Null", "null", "NaN", "nan", "NAN", "NaT", "<NA>", "#N/A", "<null>", HIVE_MISSING)
 )
 """Texts that tools write for a missing value, and nobody for anything else."""
 

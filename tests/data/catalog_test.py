@@ -230,6 +230,12 @@ def test_raw_files_that_changed_are_prepared_beside(tmp_path, raw_dir):
     assert second.path.parent.name == first.path.parent.name + "-2"
     assert second.fingerprint != first.fingerprint and data.changed_file(second) is None
     assert data.load(first.path).fingerprint == first.fingerprint
+    # The same size and time of change, which programs may set, say nothing of the content.
+    before = file.stat()
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert data.changed_file(second) == file and data.changed_file(first) is None
+    file.write_bytes(content.replace(b"0000abcd", b"0000abce", 1))
     # A run goes on with what it was begun with, also from a folder where its paths lead nowhere.
     for path in (str(raw_dir), str(tmp_path / "elsewhere")):
         begun = data.prepare(
@@ -251,6 +257,18 @@ def test_raw_files_that_changed_are_prepared_beside(tmp_path, raw_dir):
     file.unlink()  # the raw text may be deleted once it is prepared
     assert data.prepare("criteo_display", options, tmp_path / "out").path == second.path
     assert len(list((tmp_path / "out" / "criteo_display").iterdir())) == 2
+
+
+def test_a_further_part_in_raw_dir_is_noticed(tmp_path, criteo_rows, write_table):
+    (tmp_path / "raw").mkdir()
+    options = data.DataOptions(raw_dir=str(tmp_path / "raw"))
+    rows, found = criteo_rows(1_600), []
+    for number in range(3):
+        if number < 2:
+            write_table(rows[number * 800 :][:800], f"raw/train_{number}.txt", "\t")
+        found.append(data.prepare("criteo_display", options, tmp_path / "out"))
+    assert [sum(prepared.num_rows.values()) for prepared in found] == [800, 1_600, 1_600]
+    assert found[1].path == found[2].path
 
 
 def test_killed_at_any_moment_leaves_nothing_or_all(tmp_path, raw_dir, server):

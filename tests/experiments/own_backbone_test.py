@@ -50,6 +50,10 @@ def test_all_phases_bundle_and_prediction(command, tmp_path, capsys):
     assert command(export.main, **names, **bundle) == 2
     assert "say so again, --model=outside_backbones:NnxAttention" in capsys.readouterr().err
     assert command(export.main, **names, **bundle, **own, storage="int8", max_auc_drop=0.05) == 0
+    # Or with its bundle, which has all of the backbone.
+    after |= {"warm_start": bundle["bundle"], "workdir": tmp_path / "of_bundle"}
+    assert command(runs.phase_main("supernet"), **after, **FLAGS, **own) == 0
+    assert "moments and counts start anew" in capsys.readouterr().out
     loaded = Bundle.load(bundle["bundle"])
     assert loaded.manifest["kernels"] and loaded.manifest["metrics"]["test_auc"]
     scores = {"input": bundle["sample"], "output": tmp_path / "scores.csv"}

@@ -70,6 +70,27 @@ def test_new_values_of_later_files_are_told(tmp_path):
             assert "validation: field 'user': 600 of 600 rows (100.0%) have an unseen" in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        (["12", "12.0"], "1 of its values are written in two ways, such as '12' and '12.0'"),
+        (["True", "true"], "1 of its values are written in two ways, such as 'true' and 'True'"),
+        (["1.5", "12"], ""),
+        (["a/b", "b/a"], "no cell holds more than one value; is separator='|' what stands"),
+        (["a|b", "b/a"], ""),
+    ],
+)
+def test_what_may_be_meant_otherwise_is_told(tmp_path, parts, said):
+    for number, value in enumerate(parts):
+        lines = [f"{row % 2},{value}" for row in range(60)]
+        (tmp_path / f"{number}.csv").write_text("y,user\n" + "\n".join(lines) + "\n")
+    multi = {"multi": ("user",), "separator": "|"} if "/" in parts[1] else {"categorical": ["user"]}
+    options = data.DataOptions(table_file=str(tmp_path / "*.csv"), label="y", **multi)
+    prepared = data.prepare("table", options, tmp_path / "out")
+    notes = [line for line in prepare_data.describe(prepared).splitlines() if "note: " in line]
+    assert len(notes) == bool(said) and all(f"field 'user': {said}" in note for note in notes)
+
+
 FORMS = {
     "whole": str,
     "floats": lambda n: f"{n}.0",

@@ -58,11 +58,12 @@ def made(request, command, files, tmp_path_factory):
     """A folder with a run and its bundle, and the kind of its file."""
     folder, kind = tmp_path_factory.mktemp(request.param), request.param
     more = {"separator": "|"} if kind == "csv" else {"mode_oov": "shared", "mode_linear": "prune"}
-    names = {"data_dir": folder / "data", "workdir": folder / "run"}
-    source = {"table_file": files / f"rows.{kind}"}
-    assert command(runs.pipeline_main, **names, **source, **SMALL, **more) == 0
-    sample = folder / "sample"
-    assert command(export.main, **names, bundle=folder / "bundle", sample=sample) == 0
+    names = {"data_dir": "data", "workdir": "run"}
+    source = {"table_file": os.path.relpath(files / f"rows.{kind}", folder)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # As people do, who give paths as they see them from there.
+        assert command(runs.pipeline_main, **names, **source, **SMALL, **more) == 0
+        assert command(export.main, **names, bundle="bundle", sample="sample") == 0
     return folder, kind
 
 
@@ -104,6 +105,21 @@ def test_the_whole_method_learns_from_values_and_serves_them(made, command, file
             ids, prepared.fields.slots, bundle.fields.slots, bundle.fields.num_features
         )
         np.testing.assert_allclose(plain.logits(wide), bundle.logits(wide), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("made", ["csv"], indirect=True)
+def test_a_finished_run_is_exported_from_any_folder(made, command, files, tmp_path, monkeypatch):
+    """By its workdir alone, whose paths were relative ones, also when the raw file is gone."""
+    folder, kind = made
+    shutil.copytree(folder / "run", tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    (files / f"rows.{kind}").rename(files / "moved")
+    try:
+        assert command(export.main, workdir="run", bundle="bundle") == 0
+    finally:
+        (files / "moved").rename(files / f"rows.{kind}")
+    one, other = (path / "bundle" / "SHA256SUMS" for path in (folder, tmp_path))
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_the_sample_rows_are_those_of_the_file(made, command, files, capsys):

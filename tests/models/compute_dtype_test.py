@@ -142,7 +142,7 @@ class Deaf(nn.Module):
         Linen,
         Linen(),
         functools.partial(Linen, dtype=jnp.bfloat16),
-        pytest.param(Nnx, marks=pytest.mark.skipif(not hasattr(nnx, "List"), reason="flax 0.12")),
+        Nnx,
     ],
     ids=["class", "instance", "given", "nnx"],
 )

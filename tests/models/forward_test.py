@@ -186,6 +186,11 @@ def test_one_field_of_one_column_with_every_row_pruned(randomise, model):
         assert len(set(np.asarray(logits).tolist())) == 1
 
 
+def test_dlrm_of_one_field_which_would_read_nothing_is_refused():
+    with pytest.raises(InputError, match="pairs of fields"):
+        init_params(jax.random.key(0), ModelConfig("dlrm", 2, (4,)), Fields(("only",), (3,)))
+
+
 @pytest.mark.parametrize("shape", [(12, 8), (12,)])
 def test_a_table_of_another_width_than_the_models_is_refused(shape, fields, draw_ids):
     config = ModelConfig(model="fnn", latent_dim=4, mlp_dims=(3,))

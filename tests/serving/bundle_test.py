@@ -7,6 +7,7 @@ import shutil
 
 import jax
 import numpy as np
+import pyarrow as pa
 import pytest
 from future_module import from_the_future, put_module
 
@@ -98,10 +99,10 @@ def test_any_number_of_rows_in_any_batches(written, model):
     assert bundle.predict(ids[:0]).shape == (0,)
 
 
-def test_the_module_is_for_cpu_cuda_and_tpu(written):
+def test_the_module_is_for_each_kind_of_device(written):
     content = lzma.decompress((written / "forward.jax_export.xz").read_bytes())
     exported = jax.export.deserialize(bytearray(content))
-    assert exported.platforms == ("cpu", "cuda", "tpu")
+    assert exported.platforms == ("cpu", "cuda", "rocm", "tpu")
     assert jax.export.is_symbolic_dim(exported.in_avals[-1].shape[0])
 
 
@@ -121,11 +122,18 @@ def test_every_bit_of_a_bundle_is_the_same_when_written_again(written, model, tm
         ([[0, 9, 309], [0, 8, 309]], "row 1: id 8 is not one of field 'item'"),
         ([[-1, 9, 309]], "row 0: id -1 is not one of field 'user'"),
         ([[0, 9, 312]], "row 0: id 312 is not one of field 'hour'"),
+        ([[0, [9], 309]], "rows are list; ids .*raw columns by name are needed: a mapping"),
+        (None, r"rows are NoneType; ids \[N, 3\] or raw columns"),
+        ("user=1", "rows are str; ids"),
+        ((row for row in ({"user": 1},)), "rows are generator; ids"),
+        ([{"user": 1}], "rows are a list of mappings"),
+        (pa.array([{"user": 1}]), r"shape \(1,\), expected \[N, 3\]"),
     ],
 )
 def test_refuses_wrong_ids(written, ids, message):
-    with pytest.raises(InputError, match=message):
-        Bundle.load(written).predict(np.asarray(ids))
+    for served in (Bundle, NumpyBundle):
+        with pytest.raises(InputError, match=message):
+            served.load(written).predict(ids)
 
 
 def test_without_a_vocabulary_it_takes_ids_only(written):

@@ -439,3 +439,23 @@ def test_weighted_gradients_are_those_of_the_formula(fields, draw_clicks, random
     np.testing.assert_allclose(table.rows, rows, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(table.linear, linear, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(network["bias"], to_logit.sum(), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("decay", ["group_lasso", "l2_coupled"])
+def test_steps_for_an_accelerator_are_those_for_a_cpu(fields, randomise, draw_clicks, decay):
+    """The forms differ in loops, branches and pieces; a sum's order, and no more, may differ."""
+    model = ModelConfig("deepfm", D, (6,), mode_oov="oov")
+    ids, labels = draw_clicks(fields, 3 * 16)
+    trained = {}
+    for device in ("cpu", "NVIDIA H200"):
+        train = dataclasses.replace(
+            FREE, l2=1e-2, row_decay=decay, table_update="sparse", device=device
+        )
+        state = random_state(fields, randomise, model, train)
+        step = step_of(Phase.SUPERNET, model, train)
+        for start in range(0, 48, 16):
+            rows = slice(start, start + 16)
+            state, _ = step(state, ids[rows], labels[rows], Selection())
+        trained[device] = state.params, state.opt_state
+    for one, other in zip(*map(jax.tree.leaves, trained.values()), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

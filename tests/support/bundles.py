@@ -117,6 +117,15 @@ def make_cells(path, prepared, backbone, storage, pooling, mode_linear):
 
 def make_bundle(path, prepared, backbone, shape, storage="float32", mlp_dims=(6, 5)):
     """A bundle of random weights; the table is cut as ``SHAPES`` says."""
+    *model, chosen, encoder = cut_model(prepared, backbone, shape, storage, mlp_dims)
+    rows = prepared.fields.num_features
+    return write_bundle(path, *model, storage=chosen, encoder=encoder, full_rows=rows)
+
+
+def cut_model(prepared, backbone, shape, storage="float32", mlp_dims=(6, 5)):
+    """What such a bundle is written of: config, parameters, statistics, index, fields, storage and
+    encoder.
+    """
     options = dict(SHAPES[shape])
     dims = options.pop("dims", None)
     sizes = {"latent_dim": 4, "mlp_dims": mlp_dims, "attention_units": 4}
@@ -140,14 +149,4 @@ def make_bundle(path, prepared, backbone, shape, storage="float32", mlp_dims=(6,
     chosen = Storage.uniform("int8" if storage == "mixed" else storage, 5, kernels)
     if storage == "mixed":
         chosen = dataclasses.replace(chosen, rows=MIXED, kernels=dict.fromkeys(kernels, "int4"))
-    return write_bundle(
-        path,
-        config,
-        small,
-        stats,
-        index,
-        fields,
-        storage=chosen,
-        encoder=encoder,
-        full_rows=prepared.fields.num_features,
-    )
+    return config, small, stats, index, fields, chosen, encoder

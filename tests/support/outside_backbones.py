@@ -25,7 +25,7 @@ class NnxAttention(nnx.Module):
 
     def __init__(self, num_fields: int, latent_dim: int, width: int = 8, *, rngs: nnx.Rngs):
         self.attention = nnx.MultiHeadAttention(2, latent_dim, width, decode=False, rngs=rngs)
-        self.layers = nnx.List(
+        self.layers = getattr(nnx, "List", list)(  # Plain lists will do before flax 0.12.
             [
                 nnx.Linear(num_fields * latent_dim, 4, rngs=rngs),
                 nnx.Linear(4, 1, use_bias=False, rngs=rngs),

@@ -7,8 +7,10 @@ import pytest
 
 from optembed_jax.method.embedding import Table
 from optembed_jax.table import blocks as row_blocks
+from optembed_jax.table import device_form
 from optembed_jax.table.blocks import for_blocks, rows_once, summed_at, taken
 from optembed_jax.table.catch_up import DatedRows
+from optembed_jax.table.device_form import CPU
 from optembed_jax.table.view import Seen
 
 V = 10
@@ -27,16 +29,17 @@ def dated(dim, linear, visits):
     return DatedRows(table(), table(), table(), counts + 20, visited, share)
 
 
-take = jax.jit(taken)
+take = jax.jit(taken, static_argnums=3)
 
 
 # Rows of up to 16 columns, and those of a number that 4 does not divide, are read whole.
 @pytest.mark.parametrize("dim", [1, 5, 16, 20, 22, 32])
 @pytest.mark.parametrize(("linear", "visits"), [(True, True), (False, False)])
-def test_rows_are_those_asked_for(dim, linear, visits):
+@pytest.mark.parametrize("device", [CPU, "NVIDIA H200"])
+def test_rows_are_those_asked_for(dim, linear, visits, device):
     rows = dated(dim, linear, visits)
     places = np.asarray([7, 0, V - 1, 3], np.int32)
-    found = take(rows, jnp.asarray(places), jnp.int32(99))
+    found = take(rows, jnp.asarray(places), jnp.int32(99), device)
     expected = jax.tree.map(lambda whole: np.asarray(whole)[places], rows)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
@@ -89,11 +92,30 @@ def test_blocks_behind_the_count_are_left_out(count, blocks):
     np.testing.assert_array_equal(marked(jnp.int32(count), 4), np.arange(12) < 4 * blocks)
 
 
-@pytest.mark.parametrize("block", [1, 3, 4, 100])
-@pytest.mark.parametrize("count", [0, 1, 10, 12])
+@pytest.mark.parametrize(
+    ("size", "device", "loops"), [(4, CPU, 1), (4, "TPU v4", 0), (2, "TPU v4", 1)]
+)
+def test_a_single_block_is_no_loop_on_an_accelerator(size, device, loops):
+    def doubled(lines):
+        def one_block(part, lines):
+            return part.put(lines, 2 * part.of(lines))
+
+        return for_blocks(jnp.int32(4), size, one_block, lines, most=4, device=device)
+
+    np.testing.assert_array_equal(doubled(jnp.arange(4)), 2 * np.arange(4))
+    assert jax.jit(doubled).lower(jnp.arange(4)).as_text().count("stablehlo.while") == loops
+
+
+# On an accelerator all at once, or in blocks where they are very many.
+@pytest.mark.parametrize("device", [CPU, "TPU v4"])
+@pytest.mark.parametrize("block", [1, 3, 100])
+@pytest.mark.parametrize("count", [0, 1, 10])
 @pytest.mark.parametrize("is_cut", [False, True])
-def test_terms_are_cut_and_summed_up_in_the_place_of_the_first(monkeypatch, block, count, is_cut):
+def test_terms_are_cut_and_summed_up_in_the_place_of_the_first(
+    monkeypatch, block, count, is_cut, device
+):
     monkeypatch.setattr(row_blocks, "_SUMMED", block)
+    monkeypatch.setattr(device_form, "_AT_ONCE", block)
     rng = np.random.default_rng(count)
     group = rng.integers(0, 4, count)
     winners = np.asarray([np.flatnonzero(group == own)[0] for own in group], np.int32)
@@ -107,7 +129,8 @@ def test_terms_are_cut_and_summed_up_in_the_place_of_the_first(monkeypatch, bloc
         for term, sums in ((cut.rows, expected.rows), (cut.linear, expected.linear)):
             sums[np.flatnonzero(group == own)[:1]] = term[group == own].sum(axis=0)
     of_float32 = jax.tree.map(lambda term: jnp.asarray(term, jnp.float32), terms)
-    found = jax.jit(summed_at)(jnp.asarray(winners), of_float32, dims)
+    summed = jax.jit(functools.partial(summed_at, device=device))
+    found = summed(jnp.asarray(winners), of_float32, dims)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected)
 
 
@@ -124,8 +147,8 @@ def test_summing_up_makes_nothing_of_the_size_of_the_terms(is_cut, as_users_comp
 
 
 @pytest.mark.parametrize("dim", [5, 16, 20])
-@pytest.mark.parametrize("first", [-2, 3, 9])
-def test_places_of_any_shape_and_those_outside_moved_in(dim, first):
+@pytest.mark.parametrize(("first", "device"), [(-2, CPU), (3, CPU), (9, CPU), (-2, "TPU v4")])
+def test_places_of_any_shape_and_those_outside_moved_in(dim, first, device):
     rng = np.random.default_rng(0)
     whole = {
         "rows": rng.normal(size=(4, dim)).astype(np.float32),
@@ -134,7 +157,7 @@ def test_places_of_any_shape_and_those_outside_moved_in(dim, first):
     }
     places = np.asarray([[first, 0, 9], [1, 1, -2]], np.int32)
     inside = np.clip(places, 0, 3)
-    found = jax.jit(rows_once)(whole, places)
+    found = jax.jit(rows_once, static_argnums=2)(whole, places, device)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[inside]), found, whole)
 
 

@@ -56,7 +56,7 @@ def test_what_ids_see_is_the_table_brought_up_to_date(decay, block, monkeypatch)
     @jax.jit
     def saw(table, state):
         lookup, table, state = look_up(rule, table, state, ids, NOW)
-        return see(view, table, state, ids, dims, NOW), lookup.reads
+        return see(rule, view, table, state, ids, dims, NOW), lookup.reads
 
     seen, reads = saw(table, state)
     expected = np.asarray(whole.rows)[ids]
@@ -89,22 +89,22 @@ def test_only_shares_of_rows_are_taken_without_writing(decay):
 
 
 def test_without_a_view_that_prunes_all_of_a_row_is_seen():
-    _, table, state, ids = behind("none")
-    seen = see(RowView(), table, state, ids, None, NOW)
+    rule, table, state, ids = behind("none")
+    seen = see(rule, RowView(), table, state, ids, None, NOW)
     np.testing.assert_array_equal(seen.rows, np.asarray(table.rows)[ids])
     np.testing.assert_array_equal(seen.linear, np.asarray(table.linear)[ids])
 
 
 def test_no_ids_see_nothing():
-    _, table, state, ids = behind("group_lasso")
-    seen = see(RowView(), table, state, ids[:0], None, NOW)
+    rule, table, state, ids = behind("group_lasso")
+    seen = see(rule, RowView(), table, state, ids[:0], None, NOW)
     assert seen.rows.shape == (0, 3, D) and seen.linear.shape == (0, 3)
 
 
 def test_a_model_without_linear_weights_sees_none():
-    _, table, state, ids = behind("none")
+    rule, table, state, ids = behind("none")
     table = table.replace(linear=None)
-    seen = see(RowView(), table, state, ids, None, NOW)
+    seen = see(rule, RowView(), table, state, ids, None, NOW)
     assert seen.linear is None
     np.testing.assert_array_equal(seen.rows, np.asarray(table.rows)[ids])
 
@@ -132,7 +132,7 @@ def test_ids_in_any_order_are_found_and_seen_by_the_fields_that_are_said(decay):
     @jax.jit
     def saw(ids, fields):
         lookup, new_table, new_state = look_up(rule, table, state, ids, NOW, None, fields)
-        return lookup, see(view, new_table, new_state, ids, None, NOW, fields)
+        return lookup, see(rule, view, new_table, new_state, ids, None, NOW, fields)
 
     lookup, seen = saw(flat, fields)
     _, expected = saw(ids, None)

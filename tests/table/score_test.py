@@ -20,6 +20,7 @@ from optembed_jax.table.score import (
     kept_by_frequency,
     row_scores,
     sum_of_idle_norms,
+    with_memory,
 )
 from optembed_jax.training.fit import fit
 
@@ -196,3 +197,25 @@ def test_frequency_is_by_weight_where_rows_are_weighted(fields):
     weights = np.linspace(7, 1, 12)
     found = row_scores(scores, None, fields, 1, weights)
     np.testing.assert_array_equal(found, np.where(np.arange(12) > 0, weights, 0))
+
+
+def test_of_rows_that_scored_alike_those_go_first_that_were_not_read_for_longer():
+    """Row ``n`` of four was read on day ``n`` alone; on each day the others give the rest."""
+    days = [np.zeros(5) for _ in range(4)]
+    for day, scores in enumerate(days):
+        scores[day], scores[4] = 3.0, 7.0
+    found = days[0]
+    for scores in days[1:]:
+        found = with_memory(scores, found, np.arange(5), 0.2)
+    # Every day gives its row .3 of all: the first .2 ** 3 of that, each later one four fifths of
+    # what it is remembered by.
+    expected = 0.3 * np.array([0.2**3, 0.8 * 0.2**2, 0.8 * 0.2, 0.8])
+    np.testing.assert_allclose(found, [*expected, 0.7], rtol=1e-12)
+    # Rows in other places, one that is new, one that is gone; and a day on which nothing was read.
+    source = np.array([2, -1, 0])
+    expected = 0.9 * np.array([0.5, 0.25, 0.25]) + 0.1 * np.array([0.6, 0, 0.1])
+    found = with_memory(np.array([2.0, 1, 1]), np.array([1.0, 3, 6]), source, 0.1)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert (with_memory(np.zeros(3), np.zeros(3), source, 0.5) == 0).all()
+    none = with_memory(np.array([2.0, 1, 1]), np.ones(3), source, 0.0)
+    np.testing.assert_allclose(none, [0.5, 0.25, 0.25])

@@ -6,16 +6,9 @@ import pytest
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import init_table
 from optembed_jax.table.decay import ROW_DECAYS, RowRule
-from optembed_jax.table.state import init_row_state, updates_sparsely, with_dates, without_dates
+from optembed_jax.table.state import init_row_state, with_dates, without_dates
 
 FIELDS = Fields(("a", "b"), (5, 3))
-
-
-def test_auto_is_dense_for_small_tables():
-    assert not updates_sparsely("auto", 10_000)
-    assert updates_sparsely("auto", 1_000_000)
-    assert updates_sparsely("sparse", 1)
-    assert not updates_sparsely("dense", 10**9)
 
 
 @pytest.mark.parametrize("sparse", [True, False])

@@ -2,9 +2,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from optembed_jax.serving.stored_rows import numbers
 from optembed_jax.table import packing
 from optembed_jax.targets.fbgemm_tables import COLUMNS, decoded, nbit_table
-from optembed_jax.targets.stored_rows import numbers
 
 ROWS = np.random.default_rng(0).normal(0, 0.3, (40, 6)).astype(np.float32)
 KINDS = {"float32": "FP32", "float16": "FP16", "bfloat16": "FP32", "int8": "INT8", "int6": "INT8"}

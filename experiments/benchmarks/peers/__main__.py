@@ -2,14 +2,16 @@
 
     python -m experiments.benchmarks.peers --runs=FILE.jsonl --json=FILE [--raw_dir=MOVIELENS]
         [--jobs=16] [--peers_env=DIR | --peers_python=PATH] [--datasets=flights] [--models=deepfm]
-        [--sides=ours,fuxictr] [--ladder=0,3,6] [--seeds=5] [--stages=train,time]
+        [--sides=ours,fuxictr] [--ladder=0,3,6] [--margin=0.005] [--choosing_seeds=3] [--seeds=5]
+        [--stages=train,time]
 
 All sides get the ids that our preparation makes of flights and MovieLens by default (``min_count``,
 the random split), D = 16, a perceptron of 128 and 64 units with batch normalisation, Adam at 1e-3,
 batches of 2,048. Ours is ``experiments.baseline`` with its default flags otherwise. The peers are
 as good as they come: FuxiCTR's learning rate falls on a plateau and its gradients are clipped, see
 the docstrings of ``process/``. Each side climbs a ladder of strengths (``grid.LADDERS``) with one
-seed; validation AUC chooses the rung, which is trained with all seeds.
+seed; the rungs with nearly the best validation AUC are trained with further seeds, and the one with
+the best mean of those with all (``grid.Grid``).
 
 Stage ``train`` runs each training in a process on a core of its own, ``--jobs`` at once, and
 appends it to ``--runs``; the same command goes on where it was stopped. Stage ``time`` follows when
@@ -53,6 +55,15 @@ _SIDES = flags.DEFINE_list("sides", list(SIDES), f"Of {', '.join(SIDES)}.")
 _LADDER = flags.DEFINE_list(
     "ladder", [str(number) for number in range(_LONGEST)], "Numbers of the rungs to try, from 0."
 )
+_MARGIN = flags.DEFINE_float(
+    "margin",
+    0.005,
+    "Rungs whose validation AUC is behind the best by no more than this get --choosing_seeds.",
+    lower_bound=0.0,
+)
+_CHOOSING_SEEDS = flags.DEFINE_integer(
+    "choosing_seeds", 3, "Seeds by whose mean one of them is chosen.", lower_bound=1
+)
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Seeds of the chosen rung.", lower_bound=1)
 _JOBS = flags.DEFINE_integer("jobs", 1, "Trainings at once, a core each.", lower_bound=1)
 _TURNS = flags.DEFINE_integer("turns", 5, "Timed epochs of each side.", lower_bound=1)
@@ -93,7 +104,8 @@ def chosen_grid() -> Grid:
         datasets.remove("movielens")
         print("movielens is left out: --raw_dir says where its files are", file=sys.stderr)
     seeds = tuple(range(FIRST_SEED, FIRST_SEED + _SEEDS.value))
-    return Grid(places(datasets, _MODELS.value, _SIDES.value), rungs, seeds)
+    met = places(datasets, _MODELS.value, _SIDES.value)
+    return Grid(met, rungs, seeds, _CHOOSING_SEEDS.value, _MARGIN.value)
 
 
 def peers_python(grid: Grid, progress: Progress) -> str | None:

@@ -1,6 +1,7 @@
 """Which trainings there are: ladders of strengths, the rung that validation chooses, its seeds."""
 
 import dataclasses
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ TREES = "lightgbm"
 _LONGEST_FIRST = ("fuxictr", "deepctr", "ours")
 
 FIRST_SEED = 0
-"""The only one by which a rung is chosen."""
+"""The one with which whole ladders are climbed."""
 
 KEY = ("dataset", "model", "side", "rung", "seed")
 """What tells records apart."""
@@ -110,75 +111,104 @@ class Run:
 class Grid:
     """All that is to be trained.
 
+    A ladder is climbed with the first seed. By one seed, though, a rung is chosen that was lucky:
+    two rungs next to each other differ by less than two seeds of one. So the rungs that are close
+    to the best, the contenders, are trained with further seeds, and the best mean of those decides.
+
     Attributes:
       places: in the order in which they are begun.
       rungs: numbers of the rungs to try, from 0; those that a ladder does not have are left out.
-      seeds: of the chosen rung.
+      seeds: of the chosen rung; ``FIRST_SEED`` comes first.
+      choosing: by so many of the first seeds a contender is chosen, at least 1.
+      margin: of validation AUC with the first seed, by which a contender may be behind the best.
     """
 
     places: tuple[Place, ...]
     rungs: tuple[int, ...]
     seeds: tuple[int, ...]
+    choosing: int = 3
+    margin: float = 0.005
 
     def ladder(self, place: Place) -> list[Rung]:
         """The rungs to try at a place."""
         ladder = LADDERS[place.side]
         return [ladder[number] for number in self.rungs if number < len(ladder)]
 
-    @property
-    def size(self) -> int:
-        """Trainings in all."""
-        later = sum(seed != FIRST_SEED for seed in self.seeds)
-        ladders = [len(self.ladder(place)) for place in self.places]
-        return sum(rungs + later for rungs in ladders if rungs)
+    def size(self, records: Iterable[Record]) -> int:
+        """Trainings in all, as far as it is known: contenders are, once a ladder is finished."""
+        kept, total = list(records), 0
+        for place in self.places:
+            known = len(self._known(place, kept))
+            if self.chosen(place, kept) is None and known:
+                known += len(self.seeds) - len(self._choosing_seeds)
+                if not self._contenders(place, self._val_aucs(place, kept)):
+                    known += len(self._choosing_seeds) - 1
+            total += known
+        return total
 
     def finished(self, records: Iterable[Record]) -> int:
         """How many of them are there."""
         kept = list(records)
-        count = 0
-        for place in self.places:
-            own = {(r["rung"], r["seed"]) for r in kept if place.has(r)}
-            ladder = self.ladder(place)
-            count += sum((rung.name, FIRST_SEED) in own for rung in ladder)
-            rung = chosen(ladder, place, kept)
-            if rung is not None:
-                count += sum((rung.name, seed) in own for seed in self.seeds if seed != FIRST_SEED)
-        return count
+        there = {tuple(record[name] for name in KEY) for record in kept}
+        return sum(run.key in there for place in self.places for run in self._known(place, kept))
 
     def wanted(self, records: Iterable[Record]) -> list[Run]:
-        """What can be trained now: what is left of ladders, and seeds of the rungs chosen.
+        """What can be trained now: what is left of ladders, of contenders, of the rungs chosen.
 
-        A place whose ladder is not finished has no rung chosen, and none of its other seeds.
+        A place whose ladder is not finished has no contenders, and without their seeds none is
+        chosen.
         """
         kept = list(records)
-        finished = {tuple(record[name] for name in KEY) for record in kept}
-        wanted = []
-        for place in self.places:
-            ladder = [Run(place, rung, FIRST_SEED) for rung in self.ladder(place)]
-            left = [run for run in ladder if run.key not in finished]
-            if not left:
-                rung = chosen(self.ladder(place), place, kept)
-                if rung is None:
-                    continue  # None of its rungs is to be tried.
-                runs = [Run(place, rung, seed) for seed in self.seeds]
-                left = [run for run in runs if run.key not in finished]
-            wanted += left
-        return wanted
+        there = {tuple(record[name] for name in KEY) for record in kept}
+        return [
+            run for place in self.places for run in self._known(place, kept) if run.key not in there
+        ]
 
+    def chosen(self, place: Place, records: Iterable[Record]) -> Rung | None:
+        """The contender with the best mean validation AUC; None before each has its seeds.
 
-def chosen(ladder: Sequence[Rung], place: Place, records: Iterable[Record]) -> Rung | None:
-    """The rung with the best validation AUC of the first seed; None unless each has one.
+        Of equals it is the earlier one.
+        """
+        aucs = self._val_aucs(place, records)
+        contenders, seeds = self._contenders(place, aucs), self._choosing_seeds
+        means = {}
+        for rung in contenders:
+            of_rung = [aucs[rung.name, seed] for seed in seeds if (rung.name, seed) in aucs]
+            if len(of_rung) < len(seeds):
+                return None
+            means[rung] = statistics.mean(of_rung)
+        return max(means, key=lambda rung: means[rung], default=None)
 
-    Of equals it is the earlier one.
-    """
-    aucs = {
-        record["rung"]: record["val_auc"]
-        for record in records
-        if place.has(record) and record["seed"] == FIRST_SEED and "val_auc" in record
-    }
-    if any(rung.name not in aucs for rung in ladder) or not ladder:
-        return None
-    return max(ladder, key=lambda rung: aucs[rung.name])
+    def _known(self, place: Place, records: list[Record]) -> list[Run]:
+        """The trainings of a place, as far as what is finished says which they are."""
+        known = {Run(place, rung, FIRST_SEED): None for rung in self.ladder(place)}
+        for rung in self._contenders(place, self._val_aucs(place, records)):
+            known |= {Run(place, rung, seed): None for seed in self._choosing_seeds}
+        best = self.chosen(place, records)
+        if best is not None:
+            known |= {Run(place, best, seed): None for seed in self.seeds}
+        return list(known)
+
+    def _contenders(self, place: Place, aucs: Mapping[tuple[str, int], float]) -> list[Rung]:
+        """In the ladder's order; none before the ladder is finished."""
+        ladder = self.ladder(place)
+        if any((rung.name, FIRST_SEED) not in aucs for rung in ladder):
+            return []
+        of_first = {rung: aucs[rung.name, FIRST_SEED] for rung in ladder}
+        least = max(of_first.values(), default=0.0) - self.margin
+        return [rung for rung in ladder if of_first[rung] >= least]
+
+    @property
+    def _choosing_seeds(self) -> tuple[int, ...]:
+        return self.seeds[: self.choosing]
+
+    @staticmethod
+    def _val_aucs(place: Place, records: Iterable[Record]) -> dict[tuple[str, int], float]:
+        return {
+            (record["rung"], record["seed"]): record["val_auc"]
+            for record in records
+            if place.has(record) and "val_auc" in record
+        }
 
 
 def places(

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from experiments.benchmarks.peers.grid import SIDES, TREES, Grid, Place, chosen
+from experiments.benchmarks.peers.grid import SIDES, TREES, Grid, Place
 from experiments.benchmarks.peers.timing import TIMED
 from experiments.benchmarks.runs_file import Record
 
@@ -15,7 +15,7 @@ _FIGURES = ("val_auc", "test_auc", "test_logloss", "test_calibration")
 def side_summary(grid: Grid, place: Place, records: Iterable[Record]) -> dict[str, Any] | None:
     """Mean and standard deviation over the seeds of the chosen rung; None before it is chosen."""
     own = [record for record in records if place.has(record) and record["rung"] != TIMED]
-    rung = chosen(grid.ladder(place), place, own)
+    rung = grid.chosen(place, own)
     if rung is None:
         return None
     seeds = [r for r in own if r["rung"] == rung.name and r["seed"] in grid.seeds]

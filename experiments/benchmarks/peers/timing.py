@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.benchmarks.peers import commands, workers
 from experiments.benchmarks.peers.environment import ENVIRONMENT
-from experiments.benchmarks.peers.grid import FIRST_SEED, TREES, Grid, Run, chosen
+from experiments.benchmarks.peers.grid import FIRST_SEED, TREES, Grid, Run
 from experiments.benchmarks.peers.handover import Handed
 from experiments.benchmarks.runs_file import Record
 from optembed_jax.errors import InputError
@@ -120,7 +120,7 @@ def wanted(grid: Grid, records: Sequence[Record]) -> Iterator[list[Run]]:
     for place in grid.places:
         if place.side != TREES:
             ladder = grid.ladder(place)
-            rung = chosen(ladder, place, records) or ladder[len(ladder) // 2]
+            rung = grid.chosen(place, records) or ladder[len(ladder) // 2]
             found = at.setdefault((place.dataset, place.model), [])
             found.append(Run(place, rung, FIRST_SEED))
     for runs in at.values():

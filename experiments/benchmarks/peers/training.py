@@ -38,16 +38,16 @@ def train_all(
     records = runs_file.read(path, KEY)
     pool, failures = Pool(jobs, command_of), list[tuple[Run, Failed]]()
     before, started = grid.finished(records), time.monotonic()
-    progress.say(f"trainings: {before} of {grid.size} are finished")
+    progress.say(f"trainings: {before} of {grid.size(records)} are finished")
     said = started
 
     def state() -> str:
-        finished = grid.finished(records)
+        finished, size = grid.finished(records), grid.size(records)
         left = "unknown"
         if finished > before:
             each = (time.monotonic() - started) / (finished - before)
-            left = clock(each * (grid.size - finished))
-        return f"{finished} of {grid.size}, {len(pool.said)} under way, ETA {left}"
+            left = clock(each * (size - finished))
+        return f"{finished} of {size}, {len(pool.said)} under way, ETA {left}"
 
     def waiting() -> None:
         nonlocal said

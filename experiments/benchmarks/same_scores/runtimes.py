@@ -29,8 +29,8 @@ from optembed_jax.serving.compact_model import compact
 from optembed_jax.serving.network_storage import kernels_of
 from optembed_jax.serving.numpy_bundle import NumpyBundle
 from optembed_jax.serving.stored_model import Storage, served_network
+from optembed_jax.serving.stored_rows import numbers, stored_rows
 from optembed_jax.targets import interop
-from optembed_jax.targets.stored_rows import numbers, stored_rows
 from optembed_jax.values.cells import MARK
 from optembed_jax.values.text import text_of
 

@@ -50,6 +50,7 @@ class Avazu(Format):
     )
     HOMEPAGE = "https://www.kaggle.com/c/avazu-ctr-prediction"
     LICENSE = "Kaggle's competition rules: to be read and accepted where the data are downloaded."
+    RAW_FILES = ("train.csv", "train.csv.gz", "train*.csv*", "train*.gz", "part*")
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Put train.csv of Kaggle's Avazu competition (with its header; plain, .gz, or several "
         "train*.csv parts) into a folder and name it with raw_dir."
@@ -73,11 +74,7 @@ class Avazu(Format):
     @classmethod
     def raw_data(cls, options: DataOptions) -> RawData:
         """Opens the raw files."""
-        files = find_files(
-            options.raw_dir,
-            ("train.csv", "train.csv.gz", "train*.csv*", "train*.gz", "part*"),
-            cls.MANUAL_DOWNLOAD_INSTRUCTIONS,
-        )
+        files = find_files(options.raw_dir, cls.RAW_FILES, cls.MANUAL_DOWNLOAD_INSTRUCTIONS)
         dialect = Dialect(_COLUMNS, ",", quoted=False, header=True)
         return RawData(
             TextSource(tuple(files), dialect, _COLUMNS[1:]),

@@ -30,6 +30,7 @@ class CriteoDisplay(Format):
     )
     HOMEPAGE = "https://www.kaggle.com/c/criteo-display-ad-challenge"
     LICENSE = "Criteo's own terms: to be read and accepted where the data are downloaded."
+    RAW_FILES = ("train.txt", "train.txt.gz", "train*.txt*", "train*.gz", "part*")
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Put train.txt of the Criteo display advertising challenge (tab-separated, no header, "
         "40 columns; plain, .gz, or several train*.txt parts) into a folder and name it with "
@@ -55,11 +56,7 @@ class CriteoDisplay(Format):
     @classmethod
     def raw_data(cls, options: DataOptions) -> RawData:
         """Opens the raw files."""
-        files = find_files(
-            options.raw_dir,
-            ("train.txt", "train.txt.gz", "train*.txt*", "train*.gz", "part*"),
-            cls.MANUAL_DOWNLOAD_INSTRUCTIONS,
-        )
+        files = find_files(options.raw_dir, cls.RAW_FILES, cls.MANUAL_DOWNLOAD_INSTRUCTIONS)
         dialect = Dialect(_COLUMNS, "\t", quoted=False, header=False)
         source = TextSource(tuple(files), dialect, _COLUMNS)
         return RawData(source, cls.columns_of({}, {}), Label("label", zero_or_one))

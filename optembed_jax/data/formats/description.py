@@ -7,7 +7,9 @@ from typing import Any, ClassVar
 
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.raw.columns import Column
-from optembed_jax.data.raw.sources import RawData
+from optembed_jax.data.raw.sources import RawData, find_files
+from optembed_jax.data.splits import split_index_files
+from optembed_jax.errors import InputError
 
 
 class Format(abc.ABC):
@@ -20,6 +22,8 @@ class Format(abc.ABC):
       HOMEPAGE: where the data are published.
       LICENSE: under what terms.
       MANUAL_DOWNLOAD_INSTRUCTIONS: which raw files to put where; None where none are needed.
+      RAW_FILES: patterns of the raw files in `raw_dir`, of which the first counts that any file
+        fits, where there may be several; () where there may not.
       VERSION: of the prepared form; another one is prepared anew.
     """
 
@@ -29,6 +33,7 @@ class Format(abc.ABC):
     HOMEPAGE: ClassVar[str]
     LICENSE: ClassVar[str]
     MANUAL_DOWNLOAD_INSTRUCTIONS: ClassVar[str | None] = None
+    RAW_FILES: ClassVar[tuple[str, ...]] = ()
     VERSION: ClassVar[str] = "2.0.0"
 
     @staticmethod
@@ -42,7 +47,15 @@ class Format(abc.ABC):
 
         Asked for where a folder may have got another file since it was prepared.
         """
-        return None
+        if not cls.RAW_FILES:
+            return None
+        try:
+            files = find_files(options.raw_dir, cls.RAW_FILES, "")
+            if options.split_index is not None:
+                files += split_index_files(options.split_index)
+        except InputError:
+            return None  # They are gone, which is told where they are needed.
+        return tuple(file.path for file in files)
 
     @classmethod
     @abc.abstractmethod

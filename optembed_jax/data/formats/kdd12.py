@@ -52,6 +52,7 @@ class Kdd12(Format):
     )
     HOMEPAGE = "https://www.kaggle.com/c/kddcup2012-track2"
     LICENSE = "Kaggle's competition rules: to be read and accepted where the data are downloaded."
+    RAW_FILES = ("training.txt", "training.txt.gz", "training*.txt*", "training*.gz", "part*")
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Put training.txt of KDD Cup 2012 track 2 (tab-separated, no header, 12 columns; plain, "
         ".gz, or several training*.txt parts) into a folder and name it with raw_dir."
@@ -81,11 +82,7 @@ class Kdd12(Format):
                 f"{options.weight!r}"
             )
         weighted = options.weight != "none"
-        files = find_files(
-            options.raw_dir,
-            ("training.txt", "training.txt.gz", "training*.txt*", "training*.gz", "part*"),
-            cls.MANUAL_DOWNLOAD_INSTRUCTIONS,
-        )
+        files = find_files(options.raw_dir, cls.RAW_FILES, cls.MANUAL_DOWNLOAD_INSTRUCTIONS)
         dialect = Dialect(_COLUMNS, "\t", quoted=False, header=False)
         source = TextSource(tuple(files), dialect, _COLUMNS)
         clicks, facts = "a number of clicks", {"weighted": weighted}

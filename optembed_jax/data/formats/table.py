@@ -71,10 +71,13 @@ class Table(Format):
         if options.time_column is not None:
             time = Time(options.time_column, _times, "a number or an ISO 8601 date")
         used = options.used_by(cls.name)
+        filled = with_rows(files, layout)
+        for split in dict.fromkeys(file.split for file in files):
+            if all(file.split != split for file in filled):
+                first = next(file.path for file in files if file.split == split)
+                raise InputError(f"{first} and the other files beside it hold no rows")
         return RawData(
-            source_of_parts(
-                with_rows(files, layout), tuple(wanted), layout, _numbers(options), _cells(used)
-            ),
+            source_of_parts(filled, tuple(wanted), layout, _numbers(options), _cells(used)),
             cls.columns_of(used, {}),
             _label(options),
             time,

@@ -16,7 +16,7 @@ from optembed_jax.values.cells import (
     WEIGHT_MARK,
     Cells,
 )
-from optembed_jax.values.rule import BLANKS
+from optembed_jax.values.rule import BLANKS, HIVE_MISSING
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,10 +94,13 @@ def _parts(texts: pa.Array, cells: Cells) -> tuple[pa.Array, np.ndarray]:
     lists = pc.split_pattern(split, MARK)
     parents = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
     flat = lists.flatten()
+    is_value = pc.not_equal(flat, "")
     if cells.separator is not None:
-        trimmed = pc.utf8_trim(flat, BLANKS)
-        flat = pc.if_else(of_list.take(pa.array(parents)), flat, trimmed)
-    is_value = pc.not_equal(flat, "").to_numpy(zero_copy_only=False)
+        from_list = of_list.take(pa.array(parents))
+        flat = pc.if_else(from_list, flat, pc.utf8_trim(flat, BLANKS))
+        is_missing = pc.and_not(pc.equal(flat, HIVE_MISSING), from_list)
+        is_value = pc.and_not(pc.not_equal(flat, ""), is_missing)
+    is_value = is_value.to_numpy(zero_copy_only=False)
     return flat.filter(pa.array(is_value)), parents[is_value].astype(np.int64)
 
 

@@ -15,6 +15,7 @@ from optembed_jax.data.raw.columns import NUMERIC, Coded, Column, Label, Time
 from optembed_jax.data.raw.sources import RawData, RawRows, Reject
 from optembed_jax.data.raw.writing import canonical_values, forms_of_values, without_blanks
 from optembed_jax.values.cells import EXPECTED_WEIGHTS, MARK, shown_cell
+from optembed_jax.values.rule import MISSING_WORDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,10 +190,13 @@ def _no_forms(data: RawData) -> tuple[frozenset[str], ...]:
 
 
 def _hashes(raw: Coded) -> np.ndarray:
-    """Of each row's value, int64 ``[N]``: in 64 bits two of a million meet once in 37 million."""
+    """Of each row's value, int64 ``[N]``: in 64 bits two of a million meet once in 37 million.
+
+    Rows without a value are in no group, nor are those with a word for that, such as NULL.
+    """
     of_value = [
         0
-        if value is None
+        if value is None or value in MISSING_WORDS
         else int.from_bytes(
             hashlib.blake2b(value.encode(), digest_size=8).digest(), "little", signed=True
         )

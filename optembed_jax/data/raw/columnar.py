@@ -84,8 +84,15 @@ class ParquetSource:
         ]
 
     def read(self, block: Block) -> RawRows:
-        """Decodes a block: every column as strings."""
-        return _rows(block, block.content, self.cells)
+        """Decodes a block: every column as strings.
+
+        Raises:
+          InputError: values that have no text.
+        """
+        try:
+            return _rows(block, block.content, self.cells)
+        except InputError as error:
+            raise InputError(f"{self.files[block.file].path}: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,13 +126,23 @@ class TableSource:
 
 
 def _batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    kinds = [parquet.schema_arrow.field(name).type for name in columns]
-    if any(is_list(kind) and pa.types.is_dictionary(kind.value_type) for kind in kinds):
+    if any(_nests_a_dictionary(parquet.schema_arrow.field(name).type) for name in columns):
         # Of lists of such values pyarrow 26.0.1 makes no batch that reaches over row groups.
         for group in range(parquet.num_row_groups):
             yield from parquet.iter_batches(BLOCK_ROWS, row_groups=[group], columns=columns)
     else:
         yield from parquet.iter_batches(BLOCK_ROWS, columns=columns)
+
+
+def _nests_a_dictionary(kind: pa.DataType) -> bool:
+    """Whether values stand in dictionaries within a nested type."""
+    if pa.types.is_struct(kind):
+        inner = [field.type for field in kind]
+    elif pa.types.is_map(kind):
+        inner = [kind.key_type, kind.item_type]
+    else:
+        inner = [kind.value_type] if _holds_lists(kind) else []
+    return any(pa.types.is_dictionary(part) or _nests_a_dictionary(part) for part in inner)
 
 
 def check_columns(
@@ -291,19 +308,29 @@ def strings_of(name: str, column: pa.Array, keep_dictionary: bool = False) -> pa
         raise InputError(f"column {name!r}: {error}") from error
 
 
+_LISTS = (
+    pa.types.is_list,
+    pa.types.is_large_list,
+    pa.types.is_fixed_size_list,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
+)
+
+
+def _holds_lists(kind: pa.DataType) -> bool:
+    return any(is_one(kind) for is_one in _LISTS)
+
+
 def is_list(kind: pa.DataType) -> bool:
     """Whether a type holds lists of plain values."""
-    holds = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    holds = holds or pa.types.is_fixed_size_list(kind)
-    return bool(holds) and not pa.types.is_nested(kind.value_type)
+    return _holds_lists(kind) and not pa.types.is_nested(kind.value_type)
 
 
 def is_list_of_pairs(kind: pa.DataType) -> bool:
     """Whether a type holds lists of values with a weight each: structs of both, or maps."""
     if pa.types.is_map(kind):
         return not pa.types.is_nested(kind.key_type) and not pa.types.is_nested(kind.item_type)
-    holds = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    if not holds or not pa.types.is_struct(kind.value_type):
+    if not _holds_lists(kind) or not pa.types.is_struct(kind.value_type):
         return False
     parts = {field.name: field.type for field in kind.value_type}
     return parts.keys() == {"value", "weight"} and not any(map(pa.types.is_nested, parts.values()))
@@ -321,23 +348,38 @@ def cell_texts(name: str, column: pa.Array, weighted: bool = False) -> pa.Array:
       InputError: naming the column: its values have no texts.
     """
     if weighted and is_list_of_pairs(column.type):
-        if pa.types.is_map(column.type):
-            pairs = pa.StructArray.from_arrays([column.keys, column.items], ["value", "weight"])
-            column = pa.ListArray.from_arrays(column.offsets, pairs, mask=column.is_null())
-        items = column.flatten()
-        value, weight = (_item_texts(name, pc.struct_field(items, part)) for part in (0, 1))
-        if items.type.field(0).name == "weight":
-            value, weight = weight, value
-        texts = pc.binary_join_element_wise(value, weight, WEIGHT_MARK)
+        lengths, *parts = _pairs(column)
+        texts = pc.binary_join_element_wise(
+            *(_item_texts(name, part) for part in parts), WEIGHT_MARK
+        )
     elif is_list(column.type):
-        texts = _item_texts(name, column.flatten())
+        lengths, texts = _lengths(column), _item_texts(name, column.flatten())
     else:
         return strings_of(name, column)
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
     ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     lists = pa.ListArray.from_arrays(pa.array(ends), texts)
     joined = pc.binary_join_element_wise("", pc.binary_join(lists, MARK), MARK)
     return null_where(joined, lengths == 0)
+
+
+def _lengths(lists: pa.Array) -> np.ndarray:
+    """How many items each list has, int64 ``[N]``; one that is null has none."""
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    return np.asarray(lengths, np.int64)
+
+
+def _pairs(column: pa.Array) -> tuple[np.ndarray, pa.Array, pa.Array]:
+    """How many pairs each cell has, int64 ``[N]``, and the values and weights of all."""
+    if pa.types.is_map(column.type):
+        # pyarrow flattens no maps, and the parts of a slice of them are those of the whole.
+        offsets = column.offsets.to_numpy().astype(np.int64)
+        lengths = np.where(column.is_valid(), np.diff(offsets), 0)
+        before = np.cumsum(lengths) - lengths
+        places = pa.array(np.arange(lengths.sum()) + np.repeat(offsets[:-1] - before, lengths))
+        return lengths, column.keys.take(places), column.items.take(places)
+    items = column.flatten()
+    parts = [pc.struct_field(items, items.type.get_field_index(n)) for n in ("value", "weight")]
+    return _lengths(column), *parts
 
 
 def _item_texts(name: str, items: pa.Array) -> pa.Array:

@@ -4,6 +4,7 @@ import codecs
 import dataclasses
 
 from optembed_jax.errors import InputError
+from optembed_jax.values.cells import SPELLED_TAB
 
 UTF8 = "utf-8"
 
@@ -29,8 +30,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         if self.delimiter is not None:
-            # A shell makes it hard to give a tab.
-            delimiter = {"\\t": "\t", "tab": "\t"}.get(self.delimiter, self.delimiter)
+            delimiter = "\t" if self.delimiter in SPELLED_TAB else self.delimiter
             object.__setattr__(self, "delimiter", delimiter)
             if len(delimiter.encode()) != 1 or delimiter in '"\r\n':
                 raise InputError(

@@ -187,11 +187,18 @@ def part_files(path: str, option: str, split: int | None = None) -> tuple[RawFil
         )
     else:
         raise NoFiles(f"{root} does not exist; correct {option}")
+    found = {
+        file: base
+        for file, base in sorted(found.items())
+        if not any(part.startswith((".", "_")) for part in file.relative_to(base).parts)
+    }
+    for file in found:
+        if not file.is_file():
+            what = "a link that leads nowhere" if file.is_symlink() else "no file"
+            raise InputError(f"{root}: {file} is {what}; put the part there, or remove it")
     files = tuple(
         RawFile(file, split, _partition_of(file.parent.relative_to(base)))
-        for file, base in sorted(found.items())
-        if file.is_file()
-        and not any(part.startswith((".", "_")) for part in file.relative_to(base).parts)
+        for file, base in found.items()
     )
     if not files:
         raise NoFiles(f"{root} holds no files; correct {option}")
@@ -223,9 +230,9 @@ def _partition_of(folders: pathlib.PurePath) -> tuple[tuple[str, str | None], ..
     found: list[tuple[str, str | None]] = []
     for folder in folders.parts:
         name, equals, value = folder.partition("=")
-        if equals and name.strip():
-            text = urllib.parse.unquote(value)
-            found.append((name.strip(), None if text in (_NO_VALUE, "") else text))
+        name, text = urllib.parse.unquote(name).strip(), urllib.parse.unquote(value)
+        if equals and name:
+            found.append((name, None if text in (_NO_VALUE, "") else text))
     return tuple(found)
 
 
@@ -254,12 +261,27 @@ def find_files(folder: str | None, patterns: tuple[str, ...], instructions: str)
 
 @dataclasses.dataclass(frozen=True)
 class FileIdentity:
-    """What a raw file was when it was prepared: name, bytes, time of change, SHA-256."""
+    """What a raw file was when it was prepared.
+
+    Attributes:
+      path: its name, links followed.
+      size: bytes.
+      mtime_ns: the time of its last change, which programs may set as they like (``cp -p``, tar).
+      sha256: of its content, hexadecimal.
+      ctime_ns: when the system last wrote its content or what it knows of it, which no program
+        sets; None where that was not recorded yet.
+    """
 
     path: str
     size: int
     mtime_ns: int
     sha256: str
+    ctime_ns: int | None = None
+
+    def is_untouched(self, status: os.stat_result) -> bool:
+        """Whether nothing has been done to the file since, so that its content need not be read."""
+        known = (self.size, self.mtime_ns) == (status.st_size, status.st_mtime_ns)
+        return known and self.ctime_ns in (None, status.st_ctime_ns)
 
 
 def identify(file: RawFile, given_up: Callable[[], bool] = lambda: False) -> FileIdentity:
@@ -275,4 +297,6 @@ def identify(file: RawFile, given_up: Callable[[], bool] = lambda: False) -> Fil
         while not given_up() and (piece := stream.read(2**22)):
             digest.update(piece)
     path = os.path.realpath(file.path)
-    return FileIdentity(path, status.st_size, status.st_mtime_ns, digest.hexdigest())
+    return FileIdentity(
+        path, status.st_size, status.st_mtime_ns, digest.hexdigest(), status.st_ctime_ns
+    )

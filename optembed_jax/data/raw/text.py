@@ -9,6 +9,7 @@ import dataclasses
 import io
 import itertools
 import pathlib
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,13 +22,14 @@ from optembed_jax.data.raw.layout import UTF8
 from optembed_jax.data.raw.sources import Block, RawFile, RawRows, Reject
 from optembed_jax.data.raw.whole_rows import BOM, whole_rows
 from optembed_jax.errors import InputError
+from optembed_jax.values.rule import BLANKS, HIVE_MISSING
 
 BLOCK_BYTES = 16 * 2**20
 _PIECE = 2**20  # what pyarrow parses at once: it should stay in the cache; no row may be longer
 _SAMPLE_ROWS = 64
 
-HIVE_MISSING = r"\N"
-"""How Hive, MySQL and Spark write a missing cell; text like this stands for nothing else."""
+_WITH_COMMA = r"^([ \t]*[+-]?[0-9]*),([0-9]*(?:[eE][+-]?[0-9]+)?[ \t]*)$"
+"""A number with a decimal comma; anything else is told as it stands there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,9 +129,17 @@ class TextSource:
         return _with_points(rows, self.with_comma, str(self.files[block.file].path))
 
     def _read(self, block: Block) -> RawRows:
+        if self.dialect.quoted:
+            content = _quotes_behind_blanks(block.content, self.dialect.delimiter)
+            block = dataclasses.replace(block, content=content)
         try:
             table = _parse_fast(block.content, self.dialect, self.wanted, self.with_comma)
         except pa.ArrowInvalid:
+            return self._read_carefully(block)
+        if len(self.dialect.columns) > 1 and (
+            _may_have_empty_row(block.content, table)
+            or (self.dialect.header and _may_have_header(table))
+        ):
             return self._read_carefully(block)
         count = table.num_rows
         # pyarrow ends a row at a lone "\r" too.
@@ -208,6 +218,45 @@ def _has_lone_returns(content: bytes) -> bool:
     return b"\r" in content and content.count(b"\r") != content.count(b"\r\n")
 
 
+def _quotes_behind_blanks(content: bytes, delimiter: str) -> bytes:
+    """The text without the blanks that stand around cells in quotes, which are no part of them.
+
+    pyarrow takes a quote for one only where a cell begins with it.
+    """
+    blanks = [blank for blank in BLANKS if blank != delimiter]
+    if not any(f'{blank}"'.encode() in content for blank in blanks):
+        return content
+    end, blank = re.escape(delimiter.encode()), f"[{''.join(blanks)}]*".encode()
+    padded = rb"(?:\A|%b|\n)%b\"" % (end, blank.replace(b"*", b"+"))
+    if re.search(padded, content) is None:
+        return content
+    # Cell by cell, so that what looks like one in quotes is none.
+    in_quotes = rb'%b("(?:[^"]|"")*")%b(?=%b|\r?\n|\Z)' % (blank, blank, end)
+    cell = rb"(\A|%b|\r?\n)(?:%b|([^%b\r\n]*))" % (end, in_quotes, end)
+    return re.sub(cell, rb"\1\2\3", content)
+
+
+def _may_have_empty_row(content: bytes, table: pa.Table) -> bool:
+    """Whether an empty line may have become a row without any cell, as pyarrow makes of it."""
+    if not all(column.null_count for column in table.columns):
+        return False
+    return content.startswith((b"\n", b"\r\n")) or b"\n\n" in content or b"\n\r\n" in content
+
+
+def _may_have_header(table: pa.Table) -> bool:
+    """Whether the columns' names may stand in a row once more, as where files were put together."""
+    found: pa.ChunkedArray | bool = True
+    for name, column in _columns(table).items():
+        if column.type == packing.EIGHT_BYTES:
+            same = pc.equal(column, pa.scalar(name.encode()[:8].ljust(8), packing.EIGHT_BYTES))
+        else:
+            same = pc.match_substring(column, name)
+        found = pc.and_kleene(found, same)
+        if not pc.any(found).as_py():
+            return False
+    return True
+
+
 def _with_points(rows: RawRows, names: tuple[str, ...], path: str) -> RawRows:
     """The same with a decimal point in some columns; rows that have one already are rejects."""
     columns, faults = dict(rows.columns), dict[int, tuple[str, str]]()
@@ -215,7 +264,7 @@ def _with_points(rows: RawRows, names: tuple[str, ...], path: str) -> RawRows:
         points = pc.fill_null(pc.match_substring(columns[name], "."), False)
         for place in np.flatnonzero(points.to_numpy()).tolist():
             faults[place] = name, columns[name][place].as_py()
-        columns[name] = pc.replace_substring(columns[name], ",", ".")
+        columns[name] = pc.replace_substring_regex(columns[name], _WITH_COMMA, r"\1.\2")
     if not faults:
         return dataclasses.replace(rows, columns=columns)
     good = np.array([place not in faults for place in range(len(rows.lines))], bool)
@@ -357,7 +406,7 @@ def _fault(raw: bytes, dialect: Dialect) -> str | None:
             text_rows = csv.reader(
                 io.StringIO(decoded, newline=""), delimiter=dialect.delimiter, strict=True
             )
-            cells = len(next(text_rows, [""]))
+            found = next(text_rows, [""])
             if next(text_rows, None) is not None or decoded.endswith("\r"):
                 return "a carriage return within the row"
         except csv.Error as error:
@@ -367,7 +416,13 @@ def _fault(raw: bytes, dialect: Dialect) -> str | None:
     else:
         if "\r" in decoded:
             return "a carriage return within the row"
-        cells = decoded.count(dialect.delimiter) + 1
-    if cells != len(dialect.columns):
-        return f"{cells} columns where {len(dialect.columns)} are expected"
+        found = decoded.split(dialect.delimiter)
+    if len(found) != len(dialect.columns):
+        return f"{len(found)} columns where {len(dialect.columns)} are expected"
+    if (
+        dialect.header
+        and len(found) > 1
+        and tuple(cell.strip() for cell in found) == dialect.columns
+    ):
+        return "the names of the columns once more, as where several files were put together"
     return None

@@ -102,9 +102,10 @@ def test_tables_of_any_width_with_unseen_and_missing_values(tmp_path, write_tabl
 
 
 def test_rows_are_grouped_by_a_column(tmp_path, write_table, columns, prepare):
+    none = [None, "NULL", "nan"]
     columns = columns | {
         "row": [f"r{n}" for n in range(2_000)],
-        "user": [f"u{n % 70}" if n % 9 else None for n in range(2_000)],
+        "user": [f"u{n % 70}" if n % 9 else none[n // 9 % 3] for n in range(2_000)],
     }
     path = write_table(as_rows(columns))
     choice = {"categorical": ("row",), "min_count": 1, "vocab_from": "all"}
@@ -119,7 +120,8 @@ def test_rows_are_grouped_by_a_column(tmp_path, write_table, columns, prepare):
         for row, group in zip(ids[:, 0].tolist(), found.groups(split).tolist(), strict=True):
             user = columns["user"][int(found.vocabulary.raw(row).value[1:])]
             assert users.setdefault(user, group) == group
-    assert len(users) == 71 == len(set(users.values())) and users[None] == 0
+    assert {users.pop(word) for word in none if word in users} == {0}
+    assert len(users) == 70 == len({0, *users.values()}) - 1
     with pytest.raises(InputError, match="prepared without group"):
         plain.groups("test")
     with pytest.raises(InputError, match="no column 'nobody'"):
@@ -250,6 +252,13 @@ def test_what_parts_there_are_now_is_looked_at(tmp_path, write_table, columns, p
     write_table(rows, "a/day=1/0.csv")
     with pytest.raises(InputError, match="name different columns"):
         prepare(tmp_path / "a")
+
+
+def test_parts_without_any_row_are_told(tmp_path, prepare):
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("click,user\n")
+    with pytest.raises(InputError, match=r"a\.csv and the other files beside it hold no rows"):
+        prepare(tmp_path / "*.csv", label="click", categorical=("user",))
 
 
 def test_folders_names_are_columns(tmp_path, write_table, columns, prepare):

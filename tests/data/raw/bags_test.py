@@ -11,6 +11,7 @@ from optembed_jax.data.raw.columnar import cell_texts, check_columns
 from optembed_jax.data.raw.columns import code
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import MARK, Cells, cell_text
+from optembed_jax.values.columns import cell_column_texts
 
 
 def listed(bag):
@@ -26,7 +27,7 @@ def listed(bag):
 @pytest.mark.parametrize("most", [1, 2, 9])
 def test_whole_columns_are_split_as_cells_are_one_by_one(separator, most):
     rng = np.random.default_rng(0)
-    items = ["war", " sci", "", "ärt", "a|b", "x, y", "war "]
+    items = ["war", " sci", "", "ärt", "a|b", "x, y", "war ", "\\N"]
     cells = [None, "|", MARK, "solo", ""]
     for size in (1, 2, 3, 4):
         for _ in range(12):
@@ -53,7 +54,16 @@ LISTS = [["war", "sci"], None, [], ["a|b", None, ""], ["kid"]]
 
 
 @pytest.mark.parametrize(
-    "kind", [pa.list_(pa.string()), pa.large_list(pa.large_string()), "sliced", "fixed", "numbers"]
+    "kind",
+    [
+        pa.list_(pa.string()),
+        pa.large_list(pa.large_string()),
+        pa.list_view(pa.string()),
+        pa.large_list_view(pa.string_view()),
+        "sliced",
+        "fixed",
+        "numbers",
+    ],
 )
 def test_arrow_lists_are_the_texts_of_their_items(kind):
     if kind == "sliced":
@@ -70,6 +80,47 @@ def test_arrow_lists_are_the_texts_of_their_items(kind):
     rule = Cells(None, 9)
     found = [rule.values(text) for text in cell_texts("genres", column).to_pylist()]
     assert found == [rule.values(cell_text(own)) for own in wanted]
+
+
+PAIRS = [[("a", 0.1), ("b", 2.0)], None, [], [("b", 1.0)], [("a", 0.0), ("a", 3.0)]] * 2
+OF_PAIR = pa.struct([("value", pa.string()), ("weight", pa.float32())])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.map_(pa.large_string(), pa.float32()),
+        pa.list_(OF_PAIR),
+        pa.list_(pa.struct([*OF_PAIR][::-1])),
+        pa.large_list(OF_PAIR),
+        pa.list_view(OF_PAIR),
+        pa.list_(OF_PAIR, 2),
+    ],
+)
+@pytest.mark.parametrize("part", [slice(0, 10), slice(1, 5), slice(3, 4)])
+def test_arrow_values_with_weights_are_those_of_python(kind, part):
+    cells = PAIRS
+    if pa.types.is_fixed_size_list(kind):
+        cells = [pairs if pairs is None or len(pairs) == 2 else None for pairs in PAIRS]
+    given = cells
+    if not pa.types.is_map(kind):
+        names = ("value", "weight")
+        given = [c and [dict(zip(names, pair, strict=True)) for pair in c] for c in cells]
+    column = pa.array(given, kind)[part.start : part.stop]
+    rule = Cells(None, 9, weighted=True)
+    expected = [rule.weighted_values(cell_text(cell, True)) for cell in cells[part]]
+    for texts in (
+        cell_texts("tags", column, weighted=True).to_pylist(),
+        cell_column_texts("tags", column, 0, rule),
+        cell_column_texts("tags", pa.chunked_array([column[:1], column[1:]]), 0, rule),
+    ):
+        assert [rule.weighted_values(text) for text in texts] == expected
+
+
+def test_lists_of_other_structs_are_no_values_with_weights():
+    column = pa.array([[{"tag": "a", "score": 1.0}]])
+    with pytest.raises(InputError, match=r"row 4: column 'tags' holds lists of structs of tag"):
+        cell_column_texts("tags", column, 4, Cells(None, 9, weighted=True))
 
 
 @pytest.mark.parametrize(

@@ -136,12 +136,28 @@ def test_texts_are_taken_as_the_dictionaries_that_files_hold(tmp_path, rows):
 def test_lists_of_dictionary_values_are_read_across_row_groups(tmp_path, monkeypatch, rows, block):
     monkeypatch.setattr(columnar, "BLOCK_ROWS", block)
     cells = [[f"v{number % 5}"] * (number % 3) for number in range(40)]
-    kind = pa.list_(pa.dictionary(pa.int32(), pa.string()))
+    column = pa.array(cells, pa.list_(pa.dictionary(pa.int32(), pa.string())))
+    values = column.flatten()
+    ones = pa.array(np.ones(len(values)))
+    pairs = pa.StructArray.from_arrays([values, ones], ["value", "weight"])
+    table = pa.table({"tags": column, "pairs": pa.ListArray.from_arrays(column.offsets, pairs)})
     path = tmp_path / "a.parquet"
-    pq.write_table(pa.table({"tags": pa.array(cells, kind)}), path, row_group_size=rows)
-    source = columnar.ParquetSource((RawFile(path),), ("tags",), cells={"tags": Cells(None, 9)})
-    read = [text for b in source.blocks() for text in source.read(b).columns["tags"].to_pylist()]
-    assert read == [cell_text(cell) for cell in cells]
+    pq.write_table(table, path, row_group_size=rows)
+    own = {"tags": Cells(None, 9), "pairs": Cells(None, 9, weighted=True)}
+    source = columnar.ParquetSource((RawFile(path),), tuple(own), cells=own)
+    read = [source.read(block).columns for block in source.blocks()]
+    expected = [cell_text(cell) for cell in cells]
+    assert [text for part in read for text in part["tags"].to_pylist()] == expected
+    expected = [cell_text([(value, 1) for value in cell], weighted=True) for cell in cells]
+    assert [text for part in read for text in part["pairs"].to_pylist()] == expected
+
+
+def test_values_without_a_text_are_told_by_file_and_column(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"user": [b"u1", b"\xff"]}), path)
+    source = columnar.ParquetSource((RawFile(path),), ("user",))
+    with pytest.raises(InputError, match=r"a\.parquet: column 'user': a value is b'\\xff'"):
+        source.read(next(source.blocks()))
 
 
 def test_a_dictionary_may_have_a_value_twice_and_null_among_them():

@@ -60,6 +60,26 @@ def test_the_parts_of_a_table(tmp_path):
         sources.part_files(str(tmp_path / "t"), "table_file")
 
 
+def test_names_in_folders_are_written_as_values_are(tmp_path):
+    for name in ("my%20day=S%C3%A3o%3D1", "my%20day="):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part-0.csv").write_text("x")
+    found = sources.part_files(str(tmp_path), "table_file")
+    assert [file.partition for file in found] == [(("my day", None),), (("my day", "São=1"),)]
+
+
+def test_a_part_that_cannot_be_read_is_not_passed_over(tmp_path):
+    (tmp_path / "a.csv").write_text("x")
+    (tmp_path / "b.csv").symlink_to("gone.csv")
+    for path in (str(tmp_path), str(tmp_path / "*.csv")):
+        with pytest.raises(InputError, match=r"b\.csv is a link that leads nowhere"):
+            sources.part_files(path, "table_file")
+    (tmp_path / "b.csv").unlink()
+    os.mkfifo(tmp_path / "c.csv")
+    with pytest.raises(InputError, match=r"c\.csv is no file"):
+        sources.part_files(str(tmp_path), "table_file")
+
+
 def test_the_first_pattern_that_matches_decides(tmp_path):
     for name in ("train_2.txt", "train_1.txt", "test.txt"):
         (tmp_path / name).write_text("x")

@@ -121,6 +121,13 @@ def test_numbers_with_a_point_are_refused_where_the_sign_is_a_comma(tmp_path):
     assert [reject.line for reject in rejects] == [3, 4]
     assert "'1.500', which has a point where the decimal sign is a comma" in rejects[0].reason
     assert rejects[1].text == "1;c;1.500,25"
+    # What is no number is told as it stands there.
+    path.write_text("y;city;price\n1;a;1,234,567\n1;a;1 234,5\n1;a;-,5e2\n")
+    assert [row[2] for row in read(opened(path, Layout(decimal=",")))[0]] == [
+        "1,234,567",
+        "1 234,5",
+        "-.5e2",
+    ]
 
 
 @pytest.mark.parametrize("cut", [10, -1])

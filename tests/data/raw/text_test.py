@@ -202,6 +202,51 @@ def test_backslash_n_is_a_missing_cell(source_of):
     assert found == [("1", None, "b"), ("0", "N", r"\\N")]
 
 
+@pytest.mark.parametrize("block_bytes", [1, 10_000])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_blanks_around_quotes_are_no_part_of_a_cell(source_of, block_bytes, end):
+    lines = [
+        "y,a,b",
+        '1, "x, y" ,\t"p"',
+        ' "0" ,"u ""v, ""w""", q "r" ',
+        '1,"", "s\nt"',
+        '0,"a", " b "',
+    ]
+    source = source_of(end.join(lines).encode(), dialect=QUOTED, block_bytes=block_bytes)
+    rows, lines, _, rejects = read_all(source)
+    found = [tuple(cell and cell.strip() for cell in row) for row in rows]
+    assert found == [
+        ("1", "x, y", "p"),
+        ("0", 'u "v, "w"', 'q "r"'),
+        ("1", None, "s\nt"),
+        ("0", "a", "b"),
+    ]
+    assert lines == [2, 3, 4, 6] and not rejects
+
+
+@pytest.mark.parametrize("again", ["y,a,b", ' "y" , "a",b', "y,a,b\r"])
+@pytest.mark.parametrize("wanted", [None, ("b",)])
+def test_the_header_in_the_middle_is_no_row(source_of, again, wanted):
+    content = f"y,a,b\n1,a,b\n0,a,bb\n{again}\n1,y,b\n".encode()
+    source = source_of(content, dialect=QUOTED, block_bytes=1_000, wanted=wanted)
+    rows, lines, _, rejects = read_all(source)
+    assert [row[-1] for row in rows] == ["b", "bb", "b"] and lines == [2, 3, 5]
+    (reject,) = rejects
+    assert reject.line == 4 and "the names of the columns once more" in reject.reason
+    alone = source_of(b"a\nx\na\n", dialect=Dialect(("a",), ",", True, True))
+    assert read_all(alone)[0] == [("x",), ("a",)]  # There it may be a value.
+
+
+@pytest.mark.parametrize("wanted", [None, ("a", "b")])
+def test_an_empty_line_among_columns_is_no_row(source_of, wanted):
+    content = b'y,a,b\n1,,\n\n,"\n\nx",\r\n\r\n1,,z\n'
+    source = source_of(content, dialect=QUOTED, block_bytes=1_000, wanted=wanted)
+    rows, lines, _, rejects = read_all(source)
+    assert [row[-2:] for row in rows] == [(None, None), ("\n\nx", None), (None, "z")]
+    assert lines == [2, 4, 8] and [reject.line for reject in rejects] == [3, 7]
+    assert "an empty line where 3 columns are expected" in rejects[0].reason
+
+
 def test_names_in_a_header_have_no_blanks_around(source_of):
     assert read_names(b'click , user, "the item"\t,x\r\n1,2,3,4\n', ",") == [
         "click",

@@ -8,7 +8,7 @@ import pytest
 
 from experiments.benchmarks import accelerator
 from experiments.benchmarks.accelerator import SIDES, Scale, measure_step
-from optembed_jax.table.state import updates_sparsely
+from optembed_jax.table.device_form import updates_sparsely
 
 SMALL = ("--served_rows=2000", "--step_rows=2000", "--batch=64", "--embedding_dim=4", "--mlp=8,4")
 
@@ -48,10 +48,11 @@ def test_programs_are_counted_for_both_accelerators(figures):
     for platform in ("cuda", "tpu"):
         of = {name: found[name, platform] for name in names}
         assert of["compact forward"]["scatter"] == of["masked forward"]["scatter"] == 0
-        # Of each of four widths at most its ids and its rows, and the linear weights; not of each
-        # of 39 fields.
-        assert 1 < of["compact forward"]["gather"] <= 2 * 4 + 1
+        # Of each of four widths at most, of all places and of the linear weights; not of each of 39
+        # fields.
+        assert 1 < of["compact forward"]["gather"] <= 4 + 2
         assert of["compact forward"]["argument_bytes"] < of["masked forward"]["argument_bytes"]
+        assert of["sparse step"]["while"] == of["sparse step"]["case"] == 0
         assert len(of["sparse step"]["unordered"]) == len(of["dense step"]["unordered"]) + 1
         # The dense step writes the whole table, the sparse one what it reads.
         assert of["sparse step"]["scatter"] > of["dense step"]["scatter"] > 0
@@ -62,7 +63,9 @@ def test_auto_is_what_the_library_would_choose(monkeypatch):
     monkeypatch.setattr(accelerator, "alternate", lambda turns, repeats: times)
     monkeypatch.setattr(accelerator, "_stepping", lambda *arguments: None)
     small, large = (measure_step(Scale(8, 4, (4,)), rows, 1) for rows in (1000, 200_000))
-    assert updates_sparsely("auto", 200_000) and not updates_sparsely("auto", 1000)
+    assert updates_sparsely("auto", 200_000, 0, None) and not updates_sparsely(
+        "auto", 1000, 0, None
+    )
     assert (small["auto"], small["auto_over_best"]) == ("dense", 3.0)
     assert (large["auto"], large["auto_over_best"]) == ("sparse", 2.0)
 

@@ -65,9 +65,14 @@ FIELDS = Fields(("a", "b", "c"), (500, 20, 3000))
 BATCH = 64
 
 
-def step_counts(update, phase, platform="cuda", **options):
+KINDS = {"cuda": "NVIDIA H200", "tpu": "TPU v5 lite"}
+
+
+def step_counts(update, phase, platform="cuda", device=None, **options):
     model = ModelConfig("deepfm", 4, (8,), **options)
-    train = TrainConfig(row_decay=options.pop("decay", "group_lasso"), table_update=update)
+    train = TrainConfig(
+        row_decay="group_lasso", table_update=update, device=device or KINDS[platform]
+    )
     scores = phase == Phase.SUPERNET and model.has_row_budget
     state = jax.eval_shape(
         lambda: init_state(jax.random.key(0), model, train, FIELDS, gather_scores=scores)
@@ -92,6 +97,16 @@ def test_only_the_sums_of_gradients_by_row_are_unordered(update, platform):
     assert found == [("add", "f32", numbers), ("add", "f32", 4 * numbers)]
     # And those that are put in order by what they say of themselves, as the exact ones are.
     assert len(counts.scatters) > (10 if update == "sparse" else 3)
+
+
+@pytest.mark.parametrize("platform", KINDS)
+def test_a_step_for_an_accelerator_has_no_loops_and_no_branches(platform):
+    """Each loop and branch is a question to the host there; on a CPU they keep to its caches."""
+    own = step_counts("sparse", Phase.SUPERNET, platform, **BUDGET).operations
+    cpu_s = step_counts("sparse", Phase.SUPERNET, platform, "cpu", **BUDGET).operations
+    assert own["while"] == own["case"] == 0 < min(cpu_s["while"], cpu_s["case"])
+    # Those of a loop's body are counted once, and are done once for each turn there.
+    assert own["gather"] <= cpu_s["gather"] and own["scatter"] <= cpu_s["scatter"]
 
 
 @pytest.mark.parametrize(

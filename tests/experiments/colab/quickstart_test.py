@@ -52,7 +52,12 @@ def test_its_cells_run_in_order(notebook, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "V = 9,151 rows" in told and "test AUC: full table" in told
     assert 0.5 < names["full_auc"] < 1 and 0.5 < names["small_auc"] < 1
-    assert 0.5 < names["own_auc"] < 1 and names["importance"].max() > 0
+    assert set(names["own_auc"]) == {"Attention", "Perceptron"}
+    assert all(0.5 < auc < 1 for auc in names["own_auc"].values())
+    assert names["importance"].max() > 0
+    climbed, winner = names["climbed"].population, names["winner"]
+    assert climbed.fitness[0] >= names["fitness"](winner[None])[0]
+    assert names["space"].parameters(climbed.winner) <= names["limit"]
     assert 0 < names["kept"] < 1 and np.abs(names["gradient_of_thresholds"]).max() > 0
     assert np.abs(names["gradient_of_rows"]).max() > 0
     assert table_parameters(names["rows_kept"], names["winner"]) <= names["limit"]

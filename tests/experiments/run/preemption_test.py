@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from experiments.run import preemption
-from experiments.run.warm_start import MEMORY
+from experiments.run.earlier_run import MEMORY
 from optembed_jax.errors import InputError, Stopped
 from optembed_jax.storage.state_manifest import MANIFEST
 

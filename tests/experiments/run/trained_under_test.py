@@ -33,3 +33,23 @@ def test_a_damaged_note_is_told(text, tmp_path):
     (tmp_path / "versions.json").write_text(text)
     with pytest.raises(InputError, match=r"versions\.json cannot be read .* run the phase again"):
         trained_under.note(Path(tmp_path))
+
+
+def test_a_training_keeps_to_the_device_that_it_was_begun_on(tmp_path, monkeypatch):
+    folder = Path(tmp_path) / "supernet"
+    monkeypatch.setattr(trained_under, "kind_at_hand", lambda: "NVIDIA H200")
+    assert trained_under.device(folder) == "NVIDIA H200"
+    monkeypatch.undo()
+    assert trained_under.device(folder) == "NVIDIA H200"
+    # Earlier versions noted nothing, and went by what is a CPU's rule now.
+    earlier = Path(tmp_path) / "earlier"
+    (earlier / "checkpoints").mkdir(parents=True)
+    monkeypatch.setattr(trained_under, "kind_at_hand", lambda: "NVIDIA H200")
+    assert trained_under.device(earlier) == trained_under.device(earlier) == "cpu"
+
+
+@pytest.mark.parametrize("text", ["[", "null", "3", "{}"])
+def test_a_damaged_note_of_the_device_is_told(text, tmp_path):
+    (tmp_path / "begun_on.json").write_text(text)
+    with pytest.raises(InputError, match=r"begun_on\.json cannot be read .* to run it again"):
+        trained_under.device(Path(tmp_path))

@@ -11,9 +11,12 @@ import pytest
 from absl import flags as absl_flags
 from absl.testing import flagsaver
 
+from experiments import export
 from experiments.run import runs
-from experiments.run.training_phases import MEMORY
+from experiments.run.earlier_run import MEMORY, SCORES
 from optembed_jax.models.forward import Selection, forward
+from optembed_jax.serving import bundle_format
+from optembed_jax.serving.numpy_bundle import NumpyBundle
 from optembed_jax.storage import array_file
 
 SMALL = {
@@ -70,6 +73,14 @@ def first(run, days):
     return days / "first"
 
 
+@pytest.fixture(scope="module")
+def bundle(command, first, days):
+    """Of the first day, in few bits."""
+    flags = {"workdir": first, "bundle": days / "bundle", "platforms": "cpu"}
+    assert command(export.main, **flags, storage="int8", max_auc_drop=1) == 0
+    return days / "bundle"
+
+
 @pytest.fixture
 def open_run(days, tmp_path):
     with flagsaver.flagsaver():
@@ -94,9 +105,9 @@ def test_on_the_same_log_all_is_carried_bit_for_bit(first, open_run):
     features = opened.prepared.fields.num_features
     assert warm.source.tolist() == list(range(features))
     for phase in ("baseline", "supernet", "retrain"):
-        begun, trained = warm.beginning(phase), warm._trained(phase)
+        begun, trained = warm.beginning(phase), warm.earlier._trained(phase)
         kept = trained.rows if phase == "retrain" else np.ones(features, bool)
-        assert begun.phase == phase
+        assert begun.name == phase
         rows = np.asarray(begun.params.table.rows)
         assert rows[kept].tobytes() == np.asarray(trained.params.table.rows)[kept].tobytes()
         own = jax.tree.leaves((begun.params.network, begun.batch_stats))
@@ -113,8 +124,8 @@ def test_on_the_same_log_all_is_carried_bit_for_bit(first, open_run):
 
 def test_values_come_and_go_and_the_model_scores_as_before(first, open_run):
     opened = open_run(2, first)
-    warm, fields, before = opened.warm, opened.prepared.fields, opened.warm.before.fields
-    now, then = opened.prepared.vocabulary, warm.before.vocabulary
+    warm, fields, before = opened.warm, opened.prepared.fields, opened.warm.earlier.before.fields
+    now, then = opened.prepared.vocabulary, warm.earlier.before.vocabulary
     for number in (25, 30, 39):
         assert warm.source[now.id("user", f"u{number}")] == then.id("user", f"u{number}")
     for number in (40, 59):
@@ -128,8 +139,8 @@ def test_values_come_and_go_and_the_model_scores_as_before(first, open_run):
         "place": ["p0", "p1", "p2", "p9"],
         "price": [9.0, 12.0, 1.0, 40.0],
     }
-    begun, trained = warm.beginning("supernet"), warm._trained("supernet")
-    ids, ids_before = opened.prepared.encode(raw), warm.before.encode(raw)
+    begun, trained = warm.beginning("supernet"), warm.earlier._trained("supernet")
+    ids, ids_before = opened.prepared.encode(raw), warm.earlier.before.encode(raw)
     # Bins are matched by their middle, so of those only what both read the same.
     price = fields.names.index("price")
     ids_before[:, price] = warm.source[ids[:, price]]
@@ -145,26 +156,26 @@ def test_values_come_and_go_and_the_model_scores_as_before(first, open_run):
 
 
 def test_a_day_goes_on_from_another_and_says_so(run, first, tmp_path, capsys):
-    for folder in ("one", "two"):
-        assert run(runs.pipeline_main, tmp_path / folder, 2, warm_start=first) == 0
+    assert run(runs.pipeline_main, tmp_path / "one", 2, warm_start=first) == 0
+    assert run(runs.phase_main("supernet"), tmp_path / "two", 2, warm_start=first) == 0
     out = capsys.readouterr().out
     assert "rows from first" in out and "of the reads are of carried rows" in out
     one, two = (summary_of(tmp_path / folder) for folder in ("one", "two"))
     for phase in ("baseline", "supernet", "retrain"):
         assert one[phase]["warm_start"] == {"from": phase, "moments": True}
-        assert one[phase]["test_auc"] == two[phase]["test_auc"]
         steps = [
             array_file.load(at / phase / MEMORY)["steps"][0] for at in (first, tmp_path / "one")
         ]
         assert steps[1] > steps[0] > 0
     assert one["warm_start"]["carried"] > 0
+    assert one["supernet"]["test_auc"] == two["supernet"]["test_auc"]
     # A run that goes on with its source changed, or with none, is refused.
     (tmp_path / "one" / "retrain" / "result.json").unlink()
     assert run(runs.pipeline_main, tmp_path / "one", 2) == 2
     assert "warm_start" in capsys.readouterr().err
     assert run(runs.pipeline_main, tmp_path / "one", 2, warm_start=first) == 0
     again = summary_of(tmp_path / "one")
-    assert again["retrain"]["test_auc"] == two["retrain"]["test_auc"]
+    assert again["retrain"]["test_auc"] == one["retrain"]["test_auc"]
     changed = tmp_path / "changed"
     shutil.copytree(first, changed)
     arrays = array_file.load(changed / "retrain" / MEMORY)
@@ -200,17 +211,132 @@ def test_the_shape_is_kept_and_free_places_go_to_new_values(run, first, tmp_path
     assert "supernet" not in made and made["retrain"]["warm_start"]["from"] == "retrain"
     opened = open_run(2, first, keep_shape=True)
     kept, warm = opened.warm.kept(opened.settings.model), opened.warm
-    kept_before = warm._trained("retrain").rows
+    kept_before = warm.earlier._trained("retrain").rows
     was_kept = (warm.source >= 0) & kept_before[np.maximum(warm.source, 0)]
     assert kept.rows.sum() == made["retrain"]["rows_kept"]
     assert kept.rows[was_kept].all() and (kept.rows & (warm.source < 0)).any()
     assert made["retrain"]["rows_kept"] <= round(0.5 * warm.prepared.fields.num_features) + 1
+    # And as many as a bundle has room for, where that is less.
+    tight = open_run(2, first, keep_shape=True, max_bundle_bytes=9_500)
+    left = tight.warm.kept(tight.settings.model)
+    assert 3 < left.rows.sum() < kept.rows.sum() and kept.rows[left.rows].all()
     # The next day starts from it, with a search or without.
     assert (
         run(runs.phase_main("supernet"), tmp_path / "third", 1, warm_start=tmp_path / "kept") == 0
     )
     found = summary_of(tmp_path / "third")["supernet"]["warm_start"]
     assert found == {"from": "retrain", "moments": True}
+
+
+@pytest.mark.filterwarnings("ignore::optembed_jax.values.unseen.UnseenValues")
+def test_a_bundle_is_taken_up_and_scores_as_it_did(bundle, first, open_run):
+    """By its own vocabulary: values that it pruned are new, and read their field's stand-in."""
+    opened = open_run(1, bundle)
+    warm, fields = opened.warm, opened.prepared.fields
+    trained = open_run(1, first).warm.earlier._trained("retrain")
+    assert ((warm.source >= 0) == trained.rows).all() and not trained.rows.all()
+    kept = warm.kept(opened.settings.model)
+    assert kept.rows.tolist() == trained.rows.tolist()
+    assert kept.dims.tolist() == trained.dims.tolist() == warm.dims().tolist()
+    numbers = [f"u{n}" for n in range(0, 60, 3)]
+    raw = {"user": numbers, "place": ["p0", "p1", "p2", "p3", "p9"] * 4}
+    raw["price"] = np.linspace(2.0, 19.0, 20).tolist()
+    expected = NumpyBundle.load(bundle).logits(raw)
+    begun = warm.beginning("supernet")
+    assert begun.name == "bundle" and begun.memory is None
+    ids, model = opened.prepared.encode(raw), opened.settings.model
+    found, _ = forward(model, begun.params, begun.batch_stats, ids, Selection())
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    # The kept rows are the bundle's to the last bit, and those of the run to what 8 bits give.
+    rows, own = np.asarray(begun.params.table.rows), np.asarray(trained.params.table.rows)
+    scale = np.abs(own).max(axis=1, keepdims=True)
+    of_kept = np.flatnonzero(trained.rows)
+    assert (np.abs(rows - own) <= scale / 127)[of_kept].all()
+    alike = rows[fields.oov_ids][fields.field_of_row[~trained.rows]]
+    assert (rows[~trained.rows] == alike).all()
+
+
+def test_a_day_goes_on_from_a_bundle_and_says_what_it_lacks(run, bundle, tmp_path, capsys):
+    flags = {"warm_start": bundle, "keep_shape": True}
+    assert run(runs.pipeline_main, tmp_path / "kept", 2, **flags) == 0
+    out = capsys.readouterr().out
+    assert "rows from bundle" in out and "moments and counts start anew" in out
+    made = summary_of(tmp_path / "kept")
+    assert made["warm_start"]["kind"] == "bundle" and made["warm_start"]["carried"] > 0
+    assert all("gone" not in band for band in made["warm_start"]["by_frequency"])
+    assert made["retrain"]["warm_start"] == {"from": "bundle", "moments": False}
+    memory = array_file.load(tmp_path / "kept" / "retrain" / MEMORY)
+    assert memory["visits"].max() == memory["steps"][0] > 0
+    # The same again from the same bundle, and from no other.
+    (tmp_path / "kept" / "retrain" / "result.json").unlink()
+    assert run(runs.pipeline_main, tmp_path / "kept", 2, **flags) == 0
+    again = summary_of(tmp_path / "kept")
+    assert again["retrain"]["test_auc"] == made["retrain"]["test_auc"]
+    other = tmp_path / "other"
+    shutil.copytree(bundle, other)
+    sums = (other / bundle_format.SUMS).read_text()
+    (other / bundle_format.SUMS).write_text("\n".join(sums.splitlines()[::-1]) + "\n")
+    assert run(runs.pipeline_main, tmp_path / "kept", 2, **{**flags, "warm_start": other}) == 2
+    # What follows is a day like any other.
+    given = {"warm_start": tmp_path / "kept"}
+    assert run(runs.phase_main("retrain"), tmp_path / "third", 1, **given, keep_shape=True) == 0
+    found = summary_of(tmp_path / "third")["retrain"]["warm_start"]
+    assert found == {"from": "retrain", "moments": True}
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ({"model": "fnn"}, "--model=deepfm, and this run asks for fnn"),
+        ({"mlp_dims": "8,8"}, "--mlp_dims=8, and this run asks for 8,8"),
+        ({"categorical": "user"}, "a field 'place', too"),
+        ({"row_memory": 0.5}, "a bundle never does"),
+        ({"row_memory": 1}, "below 1"),
+        ({"row_memory": 0.5, "keep_shape": True}, "row_memory has no effect: keep_shape"),
+        ({"row_memory": 0.5, "mode_threshold": "field", "row_keep": ""}, "without a budget"),
+    ],
+)
+def test_what_does_not_fit_a_bundle_is_refused_by_name(
+    command, days, bundle, tmp_path, capsys, flags, told
+):
+    at = {"workdir": tmp_path / "run", "table_file": days / "2.csv", "data_dir": days / "data"}
+    given = {k: v for k, v in {**SMALL, **at, "warm_start": bundle, **flags}.items() if v != ""}
+    capsys.readouterr()
+    assert command(runs.pipeline_main, **given) == 2
+    (error,) = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error:")]
+    assert told in error and not (tmp_path / "run").exists()
+
+
+def test_a_bundle_that_lacks_its_values_or_is_damaged_is_refused(run, bundle, tmp_path, capsys):
+    ids, damaged = tmp_path / "ids", tmp_path / "damaged"
+    shutil.copytree(bundle, ids)
+    shutil.copytree(bundle, damaged)
+    (damaged / bundle_format.WEIGHTS).write_bytes(b"nothing")
+    gone = (bundle_format.VOCABULARY, bundle_format.ENCODER)
+    lines = (ids / bundle_format.SUMS).read_text().splitlines()
+    kept = [line for line in lines if not line.endswith(gone)]
+    (ids / bundle_format.SUMS).write_text("\n".join(kept) + "\n")
+    for name in gone:
+        (ids / name).unlink()
+    for folder, told in ((ids, "has no vocabulary"), (damaged, bundle_format.WEIGHTS)):
+        capsys.readouterr()
+        assert run(runs.pipeline_main, tmp_path / "run", 2, warm_start=folder) == 2
+        (error,) = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error:")]
+        assert told in error and not (tmp_path / "run").exists()
+
+
+def test_rows_are_chosen_by_what_they_scored_before_too(run, first, tmp_path, open_run):
+    for name, flags in (("alone", {}), ("with", {"row_memory": 0.5})):
+        run(runs.phase_main("supernet"), tmp_path / name, 2, warm_start=first, **flags)
+    before, alone, both = (
+        array_file.load(at / "supernet" / SCORES)["scores"]
+        for at in (first, tmp_path / "alone", tmp_path / "with")
+    )
+    source = open_run(2, first).warm.source
+    for row, earlier in enumerate(source):
+        expected = 0.5 * alone[row] / alone.sum()
+        expected += 0.5 * before[earlier] / before.sum() if earlier >= 0 else 0
+        assert both[row] == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,14 @@ from experiments.benchmarks.peers.timing import TIMED
 AUCS = {"ours": (0.790, 0.794), "fuxictr": (0.800, 0.796), "deepctr": (0.780, 0.781)}
 
 
+def grid(places, seeds):
+    """Two rungs, of which the first seed chooses one."""
+    return Grid(tuple(places), (0, 1), tuple(range(seeds)), choosing=1)
+
+
 def records(place, aucs, val_aucs=(0.6, 0.8)):
     """Two rungs with seed 0, the better one by validation with further seeds."""
-    asked = Grid((place,), (0, 1), tuple(range(len(aucs))))
+    asked = grid((place,), len(aucs))
     ladder = asked.ladder(place)
     best = int(np.argmax(val_aucs))
     made = []
@@ -29,7 +34,7 @@ def records(place, aucs, val_aucs=(0.6, 0.8)):
 def problem(seeds=2):
     places = tuple(Place("flights", "deepfm", side) for side in AUCS)
     made = [r for p in places for r in records(p, AUCS[p.side][:seeds])]
-    return Grid(places, (0, 1), tuple(range(seeds))), made
+    return grid(places, seeds), made
 
 
 def test_means_are_those_of_the_rung_that_validation_chose():
@@ -63,7 +68,7 @@ def test_the_worst_of_several_places_is_told():
         for r in records(Place("movielens", "dcnv2", side), aucs)
     ]  # fmt: skip
     places = (*asked.places, *(Place("movielens", "dcnv2", s) for s in ("ours", "deepctr")))
-    summary = report.summarise(Grid(places, (0, 1), (0, 1)), made + others)
+    summary = report.summarise(grid(places, 2), made + others)
     assert summary["worst_auc_gap"] == pytest.approx(0.05)
     assert len(summary["auc_gaps"]) == 2
 
@@ -72,7 +77,7 @@ def test_one_seed_shows_no_spread_and_trees_are_no_peer():
     asked, made = problem(seeds=1)
     trees = Place("flights", "lightgbm", "lightgbm")
     made += records(trees, [0.999])
-    summary = report.summarise(Grid((*asked.places, trees), (0, 1), (0,)), made)
+    summary = report.summarise(grid((*asked.places, trees), 1), made)
     assert summary["worst_auc_gap"] == pytest.approx(0.010)
     assert summary["worst_auc_gap_spread"] is None
     assert "0.9990" in report.tables(summary)
@@ -106,4 +111,4 @@ def test_timed_records_are_no_trainings():
     asked, made = problem()
     made.append(timed(asked.places[0], 10.0))
     assert report.side_summary(asked, asked.places[0], made)["seeds"] == 2
-    assert asked.finished(made) == asked.size
+    assert asked.finished(made) == asked.size(made)

@@ -10,7 +10,7 @@ from experiments.benchmarks.peers.grid import KEY, Grid, places
 from experiments.run.progress import Progress
 from optembed_jax.errors import InputError
 
-ASKED = Grid(places(["flights"], ["deepfm"], ["fuxictr", "deepctr"]), (0, 1, 2), (0, 1))
+ASKED = Grid(places(["flights"], ["deepfm"], ["fuxictr", "deepctr"]), (0, 1, 2), (0, 1), 1, 0.0)
 
 
 def outcome(run):
@@ -36,7 +36,8 @@ def test_every_training_is_kept_once_and_the_best_rung_gets_the_seeds(tmp_path, 
     path = tmp_path / "runs.jsonl"
     training.train_all(ASKED, path, jobs, stand_in(), Progress(sys.stdout))
     records = runs_file.read(path, KEY)
-    assert len({tuple(r[name] for name in KEY) for r in records}) == len(records) == ASKED.size == 8
+    assert len({tuple(r[name] for name in KEY) for r in records}) == len(records) == 8
+    assert ASKED.size(records) == 8
     later = {(r["side"], r["rung"]) for r in records if r["seed"] == 1}
     assert later == {("fuxictr", "strength=0.001"), ("deepctr", "strength=0.001")}
     lines = capsys.readouterr().out.splitlines()
@@ -67,9 +68,9 @@ def test_a_training_that_fails_is_told_and_the_others_go_on(tmp_path):
         training.train_all(ASKED, path, 2, stand_in([broken]), Progress())
     assert "\n" not in str(info.value)
     # The place that failed has no rung chosen, and none of its other seeds.
-    assert len(runs_file.read(path, KEY)) == ASKED.size - 2
+    assert len(runs_file.read(path, KEY)) == ASKED.size([]) - 2
     training.train_all(ASKED, path, 2, stand_in(), Progress())
-    assert len(runs_file.read(path, KEY)) == ASKED.size
+    assert len(runs_file.read(path, KEY)) == ASKED.size([])
 
 
 def test_a_process_that_answers_nothing_has_failed(tmp_path):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from optembed_jax.serving import bundle_content
-from optembed_jax.serving.bundle_content import Content
 from optembed_jax.serving.bundle_format import BundleError, version_of
+from optembed_jax.serving.bundle_manifest import count_bytes
+from optembed_jax.serving.content_checks import check_arrays
 
 TYPES = {"float32": "F32", "float16": "F16", "uint16": "U16", "uint8": "U8", "int8": "I8"}
 
@@ -25,13 +25,12 @@ def check(tmp_path, tensors, fields, kernels=None, **others):
         "linear": "float32" if "linear" in tensors else None,
         "linear_by_id": False,
         "kernels": kernels or {},
-        "bytes": bundle_content.count_bytes(
+        "bytes": count_bytes(
             [(field["rows"], field["dim"]) for field in fields], tensors, full_rows, 4
         ),
     }
     types = {name: TYPES[str(array.dtype)] for name, array in tensors.items()}
-    content = Content(manifest | others, tensors, types, {})
-    bundle_content.check_content(tmp_path, content)
+    check_arrays(tmp_path, manifest | others, tensors, types)
 
 
 def test_remaps_lead_to_every_row(tmp_path):
@@ -58,28 +57,6 @@ def test_nothing_left_of_a_field_needs_no_arrays(tmp_path):
 def test_a_table_is_no_smaller_than_what_is_left_of_it(tmp_path):
     with pytest.raises(BundleError, match="9 ids are of a table of 8 rows"):
         check(tmp_path, {}, [field(9, 9, 0)], full_rows=8)
-
-
-def test_bytes_are_those_of_the_arrays():
-    tensors = {
-        "rows/0": np.zeros((5, 3), np.uint8),
-        "scale/0": np.zeros(5, np.float16),
-        "rows/1": np.zeros((2, 9), np.float32),
-        "remap/1": np.zeros(7, np.int32),
-        "linear": np.zeros(7, np.int8),
-        "linear_scale": np.zeros(2, np.float16),
-        "network/bias": np.zeros((), np.float32),
-    }
-    fields = [field(5, 5, 3, "int8"), field(7, 2, 9)]
-    tables = bundle_content.tables_of({"fields": fields})
-    assert bundle_content.count_bytes(tables, tensors, 100, 16) == {
-        "rows": 15 + 10 + 72,
-        "rows_padded": 4 * (5 * 8 + 2 * 16),
-        "linear": 7 + 4,
-        "remap": 28,
-        "network": 4,
-        "full_table": 4 * 100 * 16,
-    }
 
 
 def test_codes_come_with_scales_and_are_codes(tmp_path):
@@ -144,32 +121,3 @@ def test_kernels_are_as_described(tmp_path):
     ):
         with pytest.raises(BundleError, match=message):
             check(tmp_path, tensors, fields, kernels)
-
-
-def test_samples_are_of_their_fields_and_always_the_same():
-    fields = [field(5, 1, 1), field(1, 1, 0), field(1000, 7, 2)]
-    ids = bundle_content.draw_samples(fields)
-    assert ids.shape == (bundle_content.SAMPLES, 3) and ids.dtype == np.int32
-    assert (ids >= [0, 5, 6]).all() and (ids < [5, 6, 1006]).all()
-    np.testing.assert_array_equal(ids, bundle_content.draw_samples(fields))
-
-
-def test_samples_are_scored_within_a_tolerance(tmp_path):
-    manifest = {"samples": {"ids": [[0], [1]], "logits": [0.5, -200.0]}}
-
-    def check(*logits):
-        bundle_content.check_samples(tmp_path, manifest, lambda ids: np.array(logits), 1e-2)
-
-    check(0.509, -201.9)
-    with pytest.raises(BundleError, match=r"gives 0\.52 for its sample 0, 0\.5 when"):
-        check(0.52, -200)
-    with pytest.raises(BundleError, match="gives nan for its sample 1, -200 when"):
-        check(0.5, np.nan)
-
-
-def test_the_most_different_row():
-    zeros = np.zeros(3)
-    assert bundle_content.most_different(zeros, zeros, 0.0) is None
-    assert bundle_content.most_different(np.array([1e-3, 2e-3, 0]), zeros, 1e-3) == 1
-    assert bundle_content.most_different(np.array([9, 0, np.nan]), zeros, 1e-3) == 2
-    assert bundle_content.most_different(zeros[:0], zeros[:0], 1e-3) is None
