@@ -12,7 +12,6 @@ it is Parquet where its name ends in .parquet.
 
 import contextlib
 import dataclasses
-import glob
 import os
 import shutil
 import tempfile
@@ -212,9 +211,6 @@ def _spared(target: Path, source: Path, files: Sequence[RawFile], bundle: Path) 
       InputError: the output would take the place of the input, be found among its files the next
         time, or take the place of a file of the bundle.
     """
-    is_pattern = glob.has_magic(str(source)) and not source.exists()
-    if is_pattern and target.match(str(source.absolute())):
-        raise InputError(f"--output={target} fits --input={source}; give a file that does not")
     try:
         target = target.resolve()
     except (RuntimeError, OSError) as error:  # The first up to Python 3.12.
