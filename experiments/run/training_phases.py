@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils.epath import Path
 
@@ -544,7 +543,7 @@ def _begin_or_resume(
         memory = dataclasses.replace(start.memory, network=network)
         opt_state = steps.place(recalled(shapes, memory, cut.places))
         opt_state = jax.tree.map(
-            lambda leaf: leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf), opt_state
+            lambda leaf: leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf), opt_state
         )
         return taken_up(state, opt_state, memory.steps, train=devices.train), Position()
     _, position = resumed
