@@ -49,12 +49,7 @@ demo: $(STAMP)
 	$(BIN)/python -m experiments.export --workdir=runs/demo --bundle=runs/demo/bundle --storage=auto --sample=runs/demo/rows.csv
 	$(BIN)/python -m experiments.predict --bundle=runs/demo/bundle --input=runs/demo/rows.csv --output=runs/demo/scores.csv
 
-# With the environment itself, and anew with it: what is documented is read, not imported.
-$(VENV)/.docs: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
-	@touch $@
-
-docs: $(VENV)/.docs
+docs: $(STAMP)
 	$(BIN)/python -m mkdocs build --strict --quiet
 	@echo "site/index.html"
 

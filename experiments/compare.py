@@ -16,18 +16,19 @@ other flags are those of every run. The same command goes on where it was stoppe
 compare.json, compare.svg and report.html, a page of all of it, in DIR.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 from absl import flags
 
 from experiments.run import (
+    choose_phase,
     cli,
     comparison,
     comparison_grid,
     comparison_page,
     comparison_report,
     data_flags,
-    trained_under,
 )
 from experiments.run import flags as project_flags
 from experiments.run.comparison_grid import BYTES, PARAMETERS
@@ -36,7 +37,7 @@ from experiments.run.settings import Settings
 from experiments.run.workdir import write_json, write_text
 from optembed_jax import data
 from optembed_jax.errors import InputError
-from optembed_jax.rivals.registry import METHODS
+from optembed_jax.rivals.registry import METHODS, OPTEMBED
 from optembed_jax.storage.object_store import in_file_system
 
 flags.adopt_module_key_flags(project_flags)
@@ -54,7 +55,7 @@ def main() -> None:
     counts, shares = _budgets()
     methods, seeds = tuple(flags.FLAGS.methods), flags.FLAGS.seeds
     comparison_grid.check_asked(methods, shares, seeds, counts)
-    settings = _settings_of_all(methods, counts)
+    settings, of_methods = _settings(methods, counts)
     folder = in_file_system(project_flags.workdir(), "--workdir")
     given = _given()
     comparison.check_folder(folder, {"given": given, "counts": counts})
@@ -62,13 +63,19 @@ def main() -> None:
     prepared = data.prepare(
         settings.dataset, settings.data, settings.data_dir, DataProgress(progress), None
     )
+    for word, of_method in of_methods.items():
+        if of_method.method != OPTEMBED:
+            with _told_of(word):  # Now, and not after all that comes before it.
+                choose_phase.limit_of(of_method, prepared.fields)
     parameters = prepared.fields.num_features * settings.model.latent_dim
-    grid = comparison_grid.Grid(methods, shares, seeds, parameters, given, counts)
+    grid = comparison_grid.Grid(
+        methods, shares, seeds, parameters, given, counts, prepared.fingerprint
+    )
     records = comparison.run_all(folder, grid, progress.say, clock)
     summary = comparison_report.summarise(records)
     write_json(folder / "compare.json", {**summary, "runs": records})
     write_text(folder / "compare.svg", comparison_report.picture(summary))
-    page = comparison_page.page_of(summary, grid, settings.dataset, trained_under.current())
+    page = comparison_page.page_of(summary, grid, settings.dataset)
     write_text(folder / comparison_page.NAME, page)
     print(comparison_report.tables(summary))
 
@@ -98,27 +105,36 @@ def _given() -> tuple[str, ...]:
     return tuple(text for name, text in sorted(found.items()) if name not in _OWN)
 
 
-def _settings_of_all(methods: Sequence[str], counts: str) -> Settings:
-    """Settings that the runs have in common, after those of each method were checked.
+def _settings(methods: Sequence[str], counts: str) -> tuple[Settings, dict[str, Settings]]:
+    """Settings that the runs have in common, and those of each method under any budget.
 
     Raises:
       InputError: a flag that a method does not go with, or any other mistake in one.
     """
-    found = project_flags.settings()
-    varied = {name: flags.FLAGS[name].value for name in ("method", "storage", counts)}
+    found, of_methods = project_flags.settings(), {}
+    varied = {name: flags.FLAGS[name].value for name in ("method", "storage", "row_keep", counts)}
     try:
         for word in methods:
             method, storage = comparison_grid.parts_of(word)
             flags.FLAGS["method"].value = method
             flags.FLAGS["storage"].value = storage or varied["storage"]
+            is_ours = method == OPTEMBED
+            flags.FLAGS["row_keep"].value = varied["row_keep"] if is_ours else None
             flags.FLAGS[counts].value = _ANY_BUDGET
-            project_flags.settings()
-    except InputError as error:
-        raise InputError(f"with --method={method}: {error}") from error
+            with _told_of(word):
+                of_methods[word] = project_flags.settings()
     finally:
         for name, value in varied.items():
             flags.FLAGS[name].value = value
-    return found
+    return found, of_methods
+
+
+@contextlib.contextmanager
+def _told_of(word: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"with {word} of --methods: {error}") from error
 
 
 def define_flags() -> None:

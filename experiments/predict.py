@@ -32,7 +32,7 @@ from experiments.run.progress import Progress
 from optembed_jax.data.encoder import Encoder
 from optembed_jax.data.parallel import ordered_map, workers
 from optembed_jax.data.raw.layout import FOUND, Layout
-from optembed_jax.data.raw.sources import Block, RawFile, part_files
+from optembed_jax.data.raw.sources import Block, RawFile, part_files, would_be_part
 from optembed_jax.data.raw.table_file import source_of_parts, with_rows
 from optembed_jax.errors import InputError
 from optembed_jax.serving.bundle import Bundle
@@ -217,7 +217,7 @@ def _spared(target: Path, source: Path, files: Sequence[RawFile], bundle: Path) 
         raise InputError(f"--output={target} is a link that leads in a circle") from error
     if target.is_file() and any(target.samefile(file.path) for file in files):
         raise InputError(f"--output={target} is the --input; give another file for the scores")
-    if source.is_dir() and target.is_relative_to(source.resolve()):
+    if not source.is_file() and would_be_part(str(source), target):
         raise InputError(f"--output={target} lies in the --input; give a file outside of {source}")
     if target.is_relative_to(bundle.resolve()):
         raise InputError(f"--output={target} lies in the bundle; give a file outside of {bundle}")

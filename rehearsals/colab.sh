@@ -16,7 +16,7 @@ git -C "$root" archive HEAD | tar -x -C "$folder/project"
 
 "${PYTHON:-python3.13}" -m venv "$folder/env"
 python="$folder/env/bin/python"
-pip() { "$python" -m pip --quiet --disable-pip-version-check --no-cache-dir "$@"; }
+pip() { "$python" -m pip --quiet --disable-pip-version-check "$@"; }
 pip install --requirement "$root/rehearsals/colab.txt" ipykernel nbclient
 pip freeze >"$folder/before"
 pip install "$folder/project" # As in the notebook's first cell: no extras, no constraints.

@@ -5,9 +5,11 @@ DIR/cells/<cell>/run/             the run of a method under a budget with a seed
 DIR/cells/<cell>/bundle/          what it deploys
 DIR/cells/<cell>/result.json      written last, so that its presence means the cell is finished
 
-Data are prepared once. The plain model of a seed is trained once, first of all, and a supernet once
-for all budgets that its flags do not depend on: the phase's folder is copied to where it is wanted
-next. What a cell came to are figures of the model as its bundle stores it.
+Data are prepared once. The plain model of a seed is tuned and trained once, first of all, and a
+supernet once for all budgets that its flags do not depend on: the phase's folder is copied to where
+it is wanted next. What a cell came to are figures of the model as its bundle stores it.
+
+Nothing here asks JAX for its devices: they belong to the commands, and some to one process alone.
 """
 
 import contextlib
@@ -32,10 +34,13 @@ from experiments.run.comparison_record import (
     finished_record,
     read_json,
 )
-from experiments.run.workdir import write_json
 from optembed_jax.errors import InputError, Stopped
 from optembed_jax.rivals.registry import rival_of
 from optembed_jax.serving.bundle_format import MANIFEST
+from optembed_jax.storage.object_store import write_whole
+
+_OF_EXPORT = ("counts", "data_dir", "full_ids", "max_auc_drop", "platforms")
+"""Of the flags of all runs those that an export is told too."""
 
 _LOCKS: list[int] = []
 """File descriptors of the locks that are held, which commands inherit."""
@@ -54,8 +59,9 @@ def check_folder(folder: Path, of_all_runs: Mapping[str, Any]) -> None:
     plan = folder / "plan.json"
     if not plan.exists():
         return
-    found = {"counts": PARAMETERS, **read_json(plan, "use another --workdir")}
     wanted = json.loads(json.dumps(of_all_runs))
+    before = {"counts": PARAMETERS, "data": wanted.get("data")}  # What was not recorded always.
+    found = {**before, **read_json(plan, "use another --workdir")}
     changed = [name for name in wanted if found.get(name) != wanted[name]]
     if changed:
         raise InputError(
@@ -70,9 +76,9 @@ def begin(folder: Path, grid: Grid) -> None:
     Raises:
       InputError: it is of another comparison, or its plan cannot be read.
     """
-    of_all_runs = {name: getattr(grid, name) for name in ("parameters", "given", "counts")}
+    of_all_runs = {name: getattr(grid, name) for name in ("parameters", "given", "counts", "data")}
     check_folder(folder, of_all_runs)
-    write_json(folder / "plan.json", dataclasses.asdict(grid))
+    _write(folder / "plan.json", dataclasses.asdict(grid))
 
 
 @contextlib.contextmanager
@@ -118,31 +124,45 @@ def run_cell(folder: Path, grid: Grid, cell: Cell, full_bytes: int = 0) -> Recor
     result = place / "result.json"
     if result.exists():
         return finished_record(result, cell)
-    started = time.monotonic()
     place.mkdir(parents=True, exist_ok=True)
     source, bundle, is_full = place / "run", place / "bundle", cell.method == FULL
     record: Record = dataclasses.asdict(cell)
     _share_phases(folder, grid, cell)
     asked = [*grid.flags(cell, full_bytes), f"--workdir={source}"]
-    refused = _command("baseline" if is_full else "pipeline", asked)
+    mains = ["baseline"] if is_full else ["pipeline"]
+    if is_full and grid.is_tuned:
+        mains.insert(0, "tune")
+    refused = None
+    for main in mains:
+        refused = refused or _command(main, asked)
     if refused is None:
-        asked = [f"--workdir={source}", f"--bundle={bundle}", *_where(grid)]
-        asked += ["--phase=baseline", "--storage=float32"] if is_full else []
+        asked = [f"--workdir={source}", f"--bundle={bundle}"]
         # What fewer bits lose is part of what is compared.
         asked += ["--max_auc_drop=1"] if grid.counts == BYTES else []
+        asked += _told_again(grid)
+        asked += ["--phase=baseline", "--storage=float32"] if is_full else []
         refused = _command("export", asked)
     if refused is not None:
         record["refused"] = refused
-        write_json(result, record)
+        _write(result, record)
         return record
     again = f"remove {source}"
-    of_model = read_json(source / "summary.json", again).get("baseline" if is_full else "retrain")
+    summary = read_json(source / "summary.json", again)
+    of_model = summary.get("baseline" if is_full else "retrain")
     record |= figures(source / "summary.json", of_model, OF_MODEL, again)
     record |= as_stored(bundle / MANIFEST, again)
     record["bundle_bytes"] = sum(file.stat().st_size for file in bundle.iterdir())
-    record["seconds"] = round(time.monotonic() - started, 1)
-    write_json(result, record)
+    # Of its phases, whoever ran them: of a run that went on, or took phases over, the clock says
+    # less.
+    phases = [phase for phase in summary.values() if isinstance(phase, dict)]
+    record["seconds"] = round(sum(phase.get("seconds", 0.0) for phase in phases), 1)
+    record["versions"] = summary.get("versions", {})
+    _write(result, record)
     return record
+
+
+def _write(path: Path, value: Any) -> None:
+    write_whole(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
 def run_all(
@@ -174,9 +194,15 @@ def _run_each(
     return records
 
 
-def _where(grid: Grid) -> Sequence[str]:
+def _told_again(grid: Grid) -> list[str]:
     """Of the flags of a run those that an export is to be told again."""
-    return [flag for flag in grid.given if flag.startswith("--data_dir=")]
+    found = []
+    for flag in grid.given:
+        name, _, value = flag.removeprefix("--").partition("=")
+        is_own_backbone = name == "model" and ":" in value
+        if is_own_backbone or name.removeprefix("no") in _OF_EXPORT:
+            found.append(flag)
+    return found
 
 
 def _share_phases(folder: Path, grid: Grid, cell: Cell) -> None:
@@ -186,7 +212,8 @@ def _share_phases(folder: Path, grid: Grid, cell: Cell) -> None:
     run = folder / "cells" / cell.name / "run"
     rival = rival_of(parts_of(cell.method)[0])
     has_supernet = rival is None or rival.layer is not None
-    phases = ("baseline", "supernet") if has_supernet else ("baseline",)
+    phases = (*(("tune",) if grid.is_tuned else ()), "baseline")
+    phases += ("supernet",) if has_supernet else ()
     for phase in phases:
         source = _finished_in(folder, grid, cell, phase)
         if source is None or (run / phase).exists():

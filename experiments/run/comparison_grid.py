@@ -47,6 +47,7 @@ class Grid:
       parameters: of the full table.
       given: further flags of all runs, as a command line has them.
       counts: of what shares are: ``PARAMETERS`` or ``BYTES``.
+      data: fingerprint of the prepared data.
 
     Raises:
       InputError: nothing to compare, a method that is not there, or a share outside (0, 1].
@@ -58,6 +59,7 @@ class Grid:
     parameters: int
     given: tuple[str, ...]
     counts: str = PARAMETERS
+    data: str = ""
 
     def __post_init__(self) -> None:
         check_asked(self.methods, self.shares, self.seeds, self.counts)
@@ -65,6 +67,11 @@ class Grid:
             raise InputError(
                 f"--budgets={min(self.shares):g} is no parameter of {self.parameters:,}; raise it"
             )
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether a strength is chosen by validation before all."""
+        return any(flag.startswith("--tune=") and flag != "--tune=none" for flag in self.given)
 
     def cells(self) -> list[Cell]:
         """All runs, seed by seed, so that there is something to look at early.
@@ -88,16 +95,22 @@ class Grid:
         if cell.method == FULL:
             return [*self.given, f"--seed={cell.seed}"]
         method, storage = parts_of(cell.method)
+        # A rival says itself how many rows it keeps.
+        given = [flag for flag in self.given if method == OPTEMBED or not _is_row_keep(flag)]
         own = [f"--method={method}", f"--seed={cell.seed}"]
         own += [] if storage is None else [f"--storage={storage}"]
         if self.counts == BYTES:
-            return [*self.given, *own, f"--{BYTES}={int(cell.share * full_bytes)}"]
+            return [*given, *own, f"--{BYTES}={int(cell.share * full_bytes)}"]
         own.append(f"--{PARAMETERS}={int(cell.share * self.parameters)}")
-        is_free = not any(flag.startswith("--row_keep=") for flag in self.given)
+        is_free = not any(map(_is_row_keep, self.given))
         if method == OPTEMBED and is_free and cell.share > DEFAULT_ROW_KEEP:
             # The default's share of the rows could not spend so much.
             own.append(f"--row_keep={cell.share!r}")
-        return [*self.given, *own]
+        return [*given, *own]
+
+
+def _is_row_keep(flag: str) -> bool:
+    return flag.startswith("--row_keep=")
 
 
 def parts_of(word: str) -> tuple[str, str | None]:

@@ -15,16 +15,13 @@ from experiments.run.page_parts import page, section, table
 NAME = "report.html"
 
 
-def page_of(
-    summary: Mapping[str, Any], grid: Grid, dataset: str, versions: Mapping[str, str]
-) -> str:
+def page_of(summary: Mapping[str, Any], grid: Grid, dataset: str) -> str:
     """The page, HTML.
 
     Args:
       summary: of ``comparison_report.summarise``.
       grid: what was compared.
       dataset: its name.
-      versions: of what it was computed with, by name.
     """
     with styled():
         sections = [
@@ -52,7 +49,10 @@ def page_of(
         (f"--{flag_of(grid.counts)}", ",".join(f"{share:g}" for share in grid.shares)),
         *(tuple(flag.partition("=")[::2]) for flag in grid.given),
     ]
-    told = ", ".join(f"{name} {version}" for name, version in versions.items())
+    told = "; or ".join(
+        ", ".join(f"{name} {version}" for name, version in versions.items())
+        for versions in summary["versions"]
+    )
     return page(
         f"{len(grid.methods)} methods on {dataset}, {grid.seeds} seeds",
         [

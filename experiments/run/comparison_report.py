@@ -28,7 +28,13 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
         for method, share in places
         if method not in (ours, FULL) and _pairs(records, ours, method, share)
     ]
-    return {"verdict": _verdicts(differences), "methods": methods, "against": differences}
+    versions = [r["versions"] for r in records if r.get("versions")]
+    return {
+        "verdict": _verdicts(differences, methods, ours),
+        "methods": methods,
+        "against": differences,
+        "versions": [one for place, one in enumerate(versions) if one not in versions[:place]],
+    }
 
 
 def _mean_of(records: Sequence[Record], method: str, share: float) -> dict[str, Any]:
@@ -71,28 +77,53 @@ def _difference(records: Sequence[Record], ours: str, method: str, share: float)
     return found
 
 
-def _verdicts(differences: Sequence[Any]) -> list[str]:
-    """A line for each budget: OptEmbed against the rival that does best beside it."""
-    lines = []
-    for share in dict.fromkeys(d["share"] for d in differences):
-        # Over the seeds in common: a rival's own mean may hold others.
+def _verdicts(differences: Sequence[Any], methods: Sequence[Any], ours: str) -> list[str]:
+    """A line for each budget, the losses first: OptEmbed against the rival that does best beside
+    it, and whoever else is surely above it; and where it kept to no budget.
+    """
+    lost, others = list[str](), list[str]()
+    for share in dict.fromkeys(one["share"] for one in methods if one["method"] != FULL):
+        here = [one for one in methods if one["share"] == share and one["method"] != FULL]
+        place = f"at {100 * share:g} %"
+        if any(one["method"] == ours and "refused" in one for one in here):
+            kept = [one["method"] for one in here if "refused" not in one]
+            lost += [f"OptEmbed is below {', '.join(kept)} {place}: it is refused"] if kept else []
+            continue
         rivals = [d for d in differences if d["share"] == share]
-        best = min(rivals, key=lambda d: d["test_auc"]["mean"])
-        difference = best["test_auc"]
-        mean, half_width = difference["mean"], difference["half_width"]
-        is_sure = half_width is not None and abs(mean) > half_width
-        word = "above" if mean > 0 else "below"
-        said = f"is {word}" if is_sure else f"ties with (is {word} by less than the spread)"
-        if half_width is None:
-            said = f"is {word}, by one seed, which shows no spread,"
-        if mean == 0:
-            said = "is equal to"
-        spread = "" if half_width is None else f" +- {half_width:.4f}"
-        lines.append(
-            f"OptEmbed {said} {best['method']} at {100 * share:g} %: test AUC {mean:+.4f}{spread}"
-        )
-    below_first = sorted(lines, key=lambda line: "OptEmbed is below" not in line)
-    return below_first or ["OptEmbed and a rival have no seed in common: nothing to compare"]
+        if not rivals:
+            continue
+        # A rival with fewer seeds in common shows less, and is no stand-in for one with all.
+        most = max(d["seeds"] for d in rivals)
+        best = min((d for d in rivals if d["seeds"] == most), key=lambda d: d["test_auc"]["mean"])
+        above = [
+            d
+            for d in rivals
+            if d is not best and _is_sure(d["test_auc"]) and d["test_auc"]["mean"] < 0
+        ]
+        for one in (best, *above):
+            said = _said(one, place)
+            (lost if said.startswith("OptEmbed is below") else others).append(said)
+    return [*lost, *others] or ["OptEmbed and a rival have no seed in common: nothing to compare"]
+
+
+def _is_sure(difference: Mapping[str, Any]) -> bool:
+    half_width = difference["half_width"]
+    return half_width is not None and abs(difference["mean"]) > half_width
+
+
+def _said(one: Mapping[str, Any], place: str) -> str:
+    """Of a paired difference, over the seeds in common: a rival's own mean may hold others."""
+    mean, half_width = one["test_auc"]["mean"], one["test_auc"]["half_width"]
+    word = "above" if mean > 0 else "below"
+    said = f"ties with (is {word} by less than the spread)"
+    if _is_sure(one["test_auc"]):
+        said = f"is {word}"
+    if half_width is None:
+        said = f"is {word}, by one seed, which shows no spread,"
+    if mean == 0:
+        said = "is equal to"
+    spread = "" if half_width is None else f" +- {half_width:.4f}"
+    return f"OptEmbed {said} {one['method']} {place}: test AUC {mean:+.4f}{spread}"
 
 
 def tables(summary: Mapping[str, Any]) -> str:

@@ -131,4 +131,8 @@ def layout() -> Layout:
 
 def values_of(dataclass: type) -> dict[str, Any]:
     """What the flags say that are called as the attributes of a dataclass."""
-    return {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(dataclass)}
+    return {
+        field.name: flags.FLAGS[field.name].value
+        for field in dataclasses.fields(dataclass)
+        if field.metadata.get("is_flag", True)
+    }

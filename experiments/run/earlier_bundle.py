@@ -91,8 +91,8 @@ class EarlierBundle:
         return taken_up.has_own_row(self.content), np.array(dims, np.int32)
 
     def dims(self) -> np.ndarray | None:
-        """Its dimensions."""
-        return self.kept()[1]
+        """Its dimensions, as a search may have them."""
+        return np.maximum(self.kept()[1], 1)
 
     def scores(self) -> np.ndarray | None:
         """None: a bundle does not have them."""

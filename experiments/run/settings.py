@@ -54,7 +54,7 @@ class Settings:
         it; ``model.mode`` is then the rival's.
       storage: in how many bits the run's bundle is planned, and exported where nothing else is
         asked for; None leaves the plan 4 bits and the export its default.
-      warm: the earlier run that this one begins with; None begins from nothing.
+      warm: the earlier run or bundle that this one begins with; None begins from nothing.
       tune: the strengths of the rows' regulariser to try first; None trains with the one given.
 
     Raises:

@@ -21,8 +21,12 @@ class WarmOptions:
 
     def as_flags(self) -> dict[str, object]:
         """What decides the outcome of phases: the content, wherever it lies."""
-        remembers = {"row_memory": self.row_memory} if self.row_memory else {}
-        return {"warm_start": self.identity, "keep_shape": self.keep_shape, **remembers}
+        remembered = self.row_memory or None  # Which is what older versions recorded: nothing.
+        return {
+            "warm_start": self.identity,
+            "keep_shape": self.keep_shape,
+            "row_memory": remembered,
+        }
 
 
 NO_WARM_START = {"warm_start": None, "keep_shape": None, "row_memory": None}

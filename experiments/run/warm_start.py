@@ -108,7 +108,7 @@ class WarmStart:
         if memory is not None:
             memory = dataclasses.replace(memory, rows=memory.rows.carried(self.source))
             memory = memory if self._fits(memory) else None
-        return Beginning(name, params, batch_stats, memory)
+        return Beginning(name, params, jax.device_get(batch_stats), memory)
 
     def _thresholds(self, model: ModelConfig, found: Found, start: np.ndarray) -> Any:
         """Those of the earlier model, where there are any; else they start at 0 (section 3.2)."""

@@ -203,8 +203,7 @@ def measured(
         )
         return found["intermediates"]
 
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):  # Where the arrays are.
-        seen = jax.device_get(units(few, np.concatenate([places, beside], axis=1), batch_stats))
+    seen = jax.device_get(units(few, np.concatenate([places, beside], axis=1), batch_stats))
     network, statistics = (_copied(tree) for tree in (params.network, batch_stats))
     for path in within:
         for name, told in _at(seen, path).items():

@@ -12,6 +12,9 @@ from optembed_jax.step.learning_rate import Plateau, Schedule
 from optembed_jax.table.decay import ROW_DECAYS, RowRule
 from optembed_jax.table.device_form import TABLE_UPDATES
 
+_OF_DEVICE = {"is_flag": False}
+"""Of what decides how fast steps are, not what they come to: no flag, and not recorded."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -58,8 +61,8 @@ class TrainConfig:
     table_update: str = "auto"
     lr_plateau: str | None = None
     lr_schedule: str | None = None
-    device: str | None = None
-    begun_on: str | None = None
+    device: str | None = dataclasses.field(default=None, metadata=_OF_DEVICE)
+    begun_on: str | None = dataclasses.field(default=None, metadata=_OF_DEVICE)
 
     def __post_init__(self) -> None:
         if isinstance(self.lr, jax.Array):  # Of ``at``, made of settings that were checked.
@@ -105,8 +108,11 @@ class TrainConfig:
 
     def as_record(self) -> dict[str, Any]:
         """What decides the result, by name; not which device it is for."""
-        values = dataclasses.asdict(self)
-        return {name: values[name] for name in values if name not in ("device", "begun_on")}
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.metadata.get("is_flag", True)
+        }
 
     def at(self, lr_scale: jax.Array) -> "TrainConfig":
         """These settings with all learning rates times ``lr_scale``; to be used in one trace."""

@@ -3,7 +3,8 @@
 Orbax v1 (0.12) writes the arrays of a pytree and gives them back in the tree that it is asked for.
 The static fields of a dataclass are then those of that tree, whatever was saved; a random key comes
 back with the generator it was saved with, whatever is asked for; an array without elements, such
-as of a table that lost every row, fails the whole save.
+as of a table that lost every row, fails the whole save. (None or ``{}`` where an array was saved
+match anything there; ``saved_state`` compares the arrays' names itself.)
 """
 
 import dataclasses

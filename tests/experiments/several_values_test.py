@@ -161,9 +161,11 @@ def test_a_folder_of_parts_is_scored_in_the_order_of_their_names(
     )
     pattern = parts / "*" / f"1.{kind}"
     np.testing.assert_array_equal(scores_of(command, folder, pattern, capsys), expected)
-    inside = {"bundle": folder / "bundle", "input": parts, "output": parts / "scores.csv"}
-    assert command(predict.main, **inside) == 2
-    assert "lies in the --input" in capsys.readouterr().err
+    for source in (parts, parts / "*.csv"):
+        inside = {"bundle": folder / "bundle", "input": source, "output": parts / "scores.csv"}
+        shutil.copy(files / f"rows.{kind}", parts / "1.csv")
+        assert command(predict.main, **inside) == 2
+        assert "lies in the --input" in capsys.readouterr().err
 
 
 def test_the_other_kind_of_file_is_read_or_refused(made, command, files, capsys):

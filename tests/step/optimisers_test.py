@@ -35,6 +35,11 @@ def test_auto_keeps_small_tables_with_optax_and_large_ones_by_rows():
     assert table_state(FIELDS, table_update="sparse").is_sparse
     lazy = table_state(FIELDS, row_decay="group_lasso")
     assert isinstance(lazy, RowState) and not lazy.is_sparse
+    # Memory that reads 200,000 rows in no time; and one that went on there.
+    quick = {"device": "NVIDIA H200"}
+    assert isinstance(table_state(large, **quick).state[1], optax.ScaleByAdamState)
+    assert table_state(large, begun_on="cpu", **quick).is_sparse
+    assert TrainConfig(begun_on="cpu", **quick).as_record() == TrainConfig().as_record()
 
 
 def test_each_stack_is_updated_as_suits_its_size():

@@ -84,10 +84,20 @@ def test_a_state_of_another_shape_is_refused(tmp_path):
         ({"x": jnp.zeros(4)}, r"x is float32\[3\], and float32\[4\] is expected"),
         ({"x": jnp.zeros(3, jnp.int32)}, r"x is float32\[3\], and int32\[3\] is expected"),
         ({"y": {"z": jnp.zeros(3)}}, r"x is float32\[3\], and nothing is expected"),
+        # Which Orbax takes for anything.
+        ({"x": None}, r"x is float32\[3\], and nothing is expected"),
+        ({"x": {}}, r"x is float32\[3\], and nothing is expected"),
+        (
+            {"x": jnp.zeros(3), "y": [None, jnp.ones(1)]},
+            r"y\.1 is nothing, and float32\[1\] is exp",
+        ),
         ({"x": jnp.zeros(3), "y": jax.random.key(0)}, r"y is nothing, and uint32\[2\] is expected"),
     ):
         with pytest.raises(InputError, match=f"cannot be used: {found}"):
             saved_state.restore(tmp_path / "state", like)
+    saved_state.save(tmp_path / "absent", {"x": None, "y": jnp.zeros(3)})
+    with pytest.raises(InputError, match=r"x is nothing, and float32\[3\] is expected"):
+        saved_state.restore(tmp_path / "absent", {"x": jnp.zeros(3), "y": jnp.zeros(3)})
     gc.collect()  # No read was begun and dropped, of which Python would warn here.
 
 

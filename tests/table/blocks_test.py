@@ -108,8 +108,8 @@ def test_a_single_block_is_no_loop_on_an_accelerator(size, device, loops):
 
 # On an accelerator all at once, or in blocks where they are very many.
 @pytest.mark.parametrize("device", [CPU, "TPU v4"])
-@pytest.mark.parametrize("block", [1, 3, 4, 100])
-@pytest.mark.parametrize("count", [0, 1, 10, 12])
+@pytest.mark.parametrize("block", [1, 3, 100])
+@pytest.mark.parametrize("count", [0, 1, 10])
 @pytest.mark.parametrize("is_cut", [False, True])
 def test_terms_are_cut_and_summed_up_in_the_place_of_the_first(
     monkeypatch, block, count, is_cut, device

@@ -6,6 +6,7 @@ reason; whether that ends the preparation is decided there, not here.
 """
 
 import dataclasses
+import fnmatch
 import glob
 import hashlib
 import itertools
@@ -234,6 +235,26 @@ def _partition_of(folders: pathlib.PurePath) -> tuple[tuple[str, str | None], ..
         if equals and name:
             found.append((name, None if text in (_NO_VALUE, "") else text))
     return tuple(found)
+
+
+def would_be_part(path: str, file: pathlib.Path) -> bool:
+    """Whether a file would be among the parts of a table, were it there.
+
+    Args:
+      path: of the table, as of :func:`part_files`.
+      file: an absolute path.
+    """
+    root = pathlib.Path(path).expanduser()
+    plain = list(itertools.takewhile(lambda part: not glob.has_magic(part), root.parts))
+    pattern = pathlib.Path(*plain).resolve().joinpath(*root.parts[len(plain) :])
+    base = len(pattern.parts) - len(root.parts) + len(plain)
+    if "**" in pattern.parts:  # Any folders, or none.
+        is_among = fnmatch.fnmatchcase(str(file), str(pattern).replace("**/", "*"))
+    else:
+        alike = zip(file.parts, pattern.parts, strict=False)
+        is_among = all(fnmatch.fnmatchcase(*pair) for pair in alike)
+        is_among &= len(file.parts) >= len(pattern.parts)
+    return is_among and not any(part.startswith((".", "_")) for part in file.parts[base:])
 
 
 def find_files(folder: str | None, patterns: tuple[str, ...], instructions: str) -> list[RawFile]:

@@ -95,3 +95,32 @@ def test_a_pipe_is_no_table(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match=r"table_file=.*pipe is a pipe or a device"):
         sources.part_files(str(tmp_path / "pipe"), "table_file")
+
+
+@pytest.mark.parametrize(
+    ("path", "among", "not_among"),
+    [
+        ("t", ("t/a.csv", "t/x/a.csv"), ("a.csv", "u/a.csv", "t/_a.csv", "t/.x/a.csv")),
+        ("t/*.csv", ("t/a.csv",), ("t/a.txt", "t/x/a.csv", "a.csv", "t/_a.csv")),
+        ("t/day=*", ("t/day=1/a.csv", "t/day=1/x/a.csv"), ("t/a.csv", "t/day=1/_a.csv")),
+        ("t/**/*.csv", ("t/a.csv", "t/x/y/a.csv"), ("t/a.txt", "u/a.csv", "t/_x/a.csv")),
+        ("t/[ab].csv", ("t/a.csv",), ("t/c.csv",)),
+    ],
+)
+def test_a_file_would_be_a_part_where_it_is_one_once_it_is_there(tmp_path, path, among, not_among):
+    (tmp_path / "t").mkdir()
+    for names, expected in ((among, True), (not_among, False)):
+        for name in names:
+            file = tmp_path / name
+            assert sources.would_be_part(str(tmp_path / path), file) is expected, name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("a\n1\n")
+    found = {part.path for part in sources.part_files(str(tmp_path / path), "table_file")}
+    assert found == {tmp_path / name for name in among}
+
+
+def test_a_link_to_the_parts_is_seen_through(tmp_path):
+    (tmp_path / "t").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "t")
+    for path in ("link", "link/*.csv"):
+        assert sources.would_be_part(str(tmp_path / path), tmp_path / "t" / "a.csv")

@@ -36,7 +36,8 @@ def test_the_grid_has_every_run_once_and_the_plain_model_of_each_seed():
 def test_optembed_keeps_rows_enough_to_spend_its_budget(share, given, rows):
     flags = grid(given=given).flags(Cell("optembed", share, 0))
     assert [flag for flag in flags if flag.startswith("--row_keep")] == ([rows] if rows else [])
-    assert not any("row_keep" in f for f in grid().flags(Cell("frequency", share, 0)))
+    # What a rival keeps it says itself.
+    assert not any("row_keep" in f for f in grid(given=given).flags(Cell("frequency", share, 0)))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def made(monkeypatch):
     ran, state = [], {"kill_at": None}
 
     def command(main, arguments):
-        flags = dict(argument.removeprefix("--").split("=") for argument in arguments)
+        flags = {a.removeprefix("--").partition("=")[0]: a.partition("=")[2] for a in arguments}
         if len(ran) == state["kill_at"]:
             state["kill_at"] = None
             raise KeyboardInterrupt
@@ -78,7 +79,8 @@ def made(monkeypatch):
             return "a budget of 500 parameters is refused"
         run = comparison.Path(flags["workdir"])
         wanted = ["baseline", *(["supernet"] if flags.get("method") == "optembed" else [])]
-        wanted = ["baseline"] if main == "baseline" else wanted
+        wanted = [main] if main in ("tune", "baseline") else wanted
+        wanted = ["tune", *wanted] if "tune" in flags and main == "pipeline" else wanted
         flags["trained"] = [phase for phase in wanted if not (run / phase).exists()]
         for phase in flags["trained"]:
             (run / phase).mkdir(parents=True)
@@ -86,9 +88,11 @@ def made(monkeypatch):
         auc = 0.5 + len(flags.get("method", "full")) / 100 + int(flags["seed"]) / 1000
         phase = {
             **{"val_auc": auc, "test_auc": auc, "test_logloss": 1 - auc},
-            **{"table_parameters": 1, "total_parameters": 2},
+            **{"table_parameters": 1, "total_parameters": 2, "seconds": 1.5},
         }
-        summary = json.dumps({"baseline": phase, "retrain": phase})
+        summary = json.dumps(
+            {"versions": {"jax": "1"}, "seed": 0, "baseline": phase, "retrain": phase}
+        )
         (run / "summary.json").write_text(state.get("summary", summary))
         return None
 
@@ -99,10 +103,6 @@ def made(monkeypatch):
 def run_all(folder, told=None, **changed):
     say = (lambda line: None) if told is None else told.append
     return comparison.run_all(folder, grid(**changed), say, str)
-
-
-def without_seconds(records):
-    return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
 
 
 def test_the_plain_model_is_trained_once_per_seed_and_told_with_an_eta(made, tmp_path):
@@ -124,13 +124,13 @@ def test_a_supernet_serves_all_budgets_that_it_does_not_depend_on(made, tmp_path
 
 def test_killed_five_times_it_comes_to_the_same(made, tmp_path):
     ran, state = made
-    expected = without_seconds(run_all(tmp_path / "whole"))
+    expected = run_all(tmp_path / "whole")
     ran.clear()
     for kill_at in (0, 3, 4, 9, 13):
         state["kill_at"] = kill_at
         with pytest.raises(KeyboardInterrupt):
             run_all(tmp_path / "killed")
-    assert without_seconds(run_all(tmp_path / "killed")) == expected
+    assert run_all(tmp_path / "killed") == expected
     before = len(ran)
     run_all(tmp_path / "killed")
     assert len(ran) == before
@@ -213,6 +213,36 @@ def test_a_damaged_file_is_told_in_a_line(made, tmp_path, name, content, message
     with pytest.raises(InputError, match=message) as raised:
         run_all(tmp_path, seeds=1)
     assert "\n" not in str(raised.value)
+
+
+def test_a_comparison_of_other_data_is_refused(made, tmp_path):
+    run_all(tmp_path, seeds=1, data="one")
+    with pytest.raises(InputError, match="was begun with data one, and the flags ask for other"):
+        run_all(tmp_path, data="other")
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    del plan["data"]  # As it was once.
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    run_all(tmp_path, seeds=1, data="other")
+
+
+def test_an_export_is_told_again_what_it_asks_for(made, tmp_path):
+    given = ("--model=mine:Net", "--nocounts", "--platforms=cpu", "--lr=1", "--data_dir=d")
+    run_all(tmp_path, seeds=1, shares=(0.1,), methods=("frequency",), given=given)
+    for flags in (flags for main, flags in made[0] if main == "export"):
+        assert flags.keys() >= {"model", "nocounts", "platforms", "data_dir"} and "lr" not in flags
+    assert comparison._told_again(grid(given=("--model=fnn", "--lr=1"))) == []
+
+
+def test_a_strength_is_tuned_once_for_each_seed(made, tmp_path):
+    run_all(tmp_path, given=("--tune=rows",), shares=(0.1,))
+    trained = [(flags["seed"], phase) for _, flags in made[0] for phase in flags.get("trained", ())]
+    assert [one for one in trained if one[1] == "tune"] == [("0", "tune"), ("1", "tune")]
+
+
+def test_seconds_are_of_the_phases_and_versions_of_the_run(made, tmp_path):
+    records = run_all(tmp_path, seeds=1, shares=(0.1,))
+    assert {record["seconds"] for record in records} == {3.0}
+    assert comparison_report.summarise(records)["versions"] == [{"jax": "1"}]
 
 
 def test_a_run_that_fails_is_told_with_its_command():
@@ -299,6 +329,23 @@ def test_a_difference_is_paired_by_seed():
     assert found["test_logloss"]["mean"] == pytest.approx(-0.01)
     (alone,) = comparison_report.summarise([*records((0.7,), (0.6,)), rows[1], rows[2]])["against"]
     assert alone["seeds"] == 1 and alone["test_auc"]["half_width"] is None
+
+
+def test_a_budget_that_optembed_cannot_keep_to_is_a_loss_and_told_first():
+    rows = [{"method": "optembed", "share": 0.1, "seed": 0, "refused": "too little"}]
+    rows += [record("rival1", 0.1, 0, 0.7), record("optembed", 0.2, 0, 0.7)]
+    verdict = comparison_report.summarise([*rows, record("rival1", 0.2, 0, 0.6)])["verdict"]
+    assert verdict[0] == "OptEmbed is below rival1 at 10 %: it is refused"
+    assert len(verdict) == 2 and "above, by one seed" in verdict[1]
+
+
+def test_a_rival_of_one_seed_hides_none_that_is_surely_above():
+    ours = (0.70, 0.71, 0.72)
+    rows = records(ours, [auc + 0.003 for auc in ours], [auc + 0.002 for auc in ours])
+    verdict = comparison_report.summarise([*rows, record("lucky", 0.1, 0, 0.9)])["verdict"]
+    assert ["rival1" in line for line in verdict] == [True, False]
+    assert ["rival2" in line for line in verdict] == [False, True]
+    assert all("OptEmbed is below" in line for line in verdict)
 
 
 def test_what_was_refused_is_in_the_table_and_in_no_mean():
