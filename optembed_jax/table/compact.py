@@ -243,7 +243,10 @@ def quantize_table(table: CompactTable, storage: str | Sequence[str]) -> Compact
         one for all into the 16-bit forms.
     """
     each = [storage] * len(table.rows) if isinstance(storage, str) else storage
-    rows = tuple(quantize_rows(array, kind) for array, kind in zip(table.rows, each, strict=True))
+    rows = tuple(
+        quantize_rows(jnp.asarray(array), kind)
+        for array, kind in zip(table.rows, each, strict=True)
+    )
     linear = table.linear
     if linear is not None and isinstance(storage, str) and bits_of(storage) is None:
         as_rows = quantize_rows(linear[:, None], storage)
