@@ -91,7 +91,7 @@ def _budgets() -> tuple[str, tuple[float, ...]]:
         raise InputError("--budgets are of parameters and --bundle_budgets of bytes; give one")
     flag = both[1] if both[1].present else both[0]
     try:
-        shares = tuple(float(share) for share in flag.value)
+        shares = tuple(float(share) for share in flag.value or ())
     except ValueError as error:
         raise InputError(f"--{flag.name} must be numbers, such as 0.1,0.2: {error}") from error
     return BYTES if flag is both[1] else PARAMETERS, shares

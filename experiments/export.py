@@ -198,14 +198,14 @@ def _limit(planned: Mapping[str, Any]) -> tuple[int | None, str | None]:
 
     The run itself is opened with what it was planned for.
     """
-    flags_of_both = (project_flags.MAX_BUNDLE_BYTES, project_flags.STORAGE)
-    plan = [planned.get(flag.name) for flag in flags_of_both]
-    limit, storage = (
-        flag.value if flag.present else None if project_flags.PHASE.value else of_run
-        for flag, of_run in zip(flags_of_both, plan, strict=True)
+    limit, storage = project_flags.MAX_BUNDLE_BYTES, project_flags.STORAGE
+    of_run = {} if project_flags.PHASE.value else planned
+    asked = (
+        limit.value if limit.present else of_run.get(limit.name),
+        storage.value if storage.present else of_run.get(storage.name),
     )
-    project_flags.plan_for(*plan)
-    return limit, storage
+    project_flags.plan_for(planned.get(limit.name), planned.get(storage.name))
+    return asked
 
 
 def _write_as(target: Target) -> None:

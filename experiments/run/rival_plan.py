@@ -92,10 +92,10 @@ def spend(
         choice = choose(guess)
         if choice.numbers(fields) == best.choice.numbers(fields):
             # Between two steps of it, which are found by halves.
-            low, high, choice = _next_step(choose, fields, guess, high)
-            if choice is None:
+            guess, step = _next_step(choose, fields, guess, high)
+            if step is None:
                 break
-            guess = low
+            choice = step
         used, counted = bytes_of(choice), counted + 1
         if used <= max_bytes:
             low, best = guess, Spent(choice, guess, used)
@@ -163,12 +163,8 @@ def _least(choose: Callable[[int], KeptTable], most: int) -> tuple[int, KeptTabl
 
 def _next_step(
     choose: Callable[[int], KeptTable], fields: Fields, low: int, high: int
-) -> tuple[int, int, KeptTable | None]:
-    """The smallest budget in ``(low, high)`` under which more is kept; and None if there is none.
-
-    Returns:
-      That budget, ``high``, and what is kept.
-    """
+) -> tuple[int, KeptTable | None]:
+    """The smallest budget in ``(low, high)`` under which more is kept, and that; or None."""
     before, end, found = choose(low).numbers(fields), high, None
     while end - low > 1:
         middle = (low + end) // 2
@@ -177,4 +173,4 @@ def _next_step(
             end, found = middle, choice
         else:
             low = middle
-    return end, high, found
+    return end, found

@@ -67,12 +67,12 @@ class NumpyBundle:
         self._runs = sharing.runs(arrays)
         if "places" in tensors:
             # One line more, of ones: what is read where a value has no further factor.
-            rows, linear, scale = (tensors.get(n) for n in ("rows/0", "linear", "scale/0"))
-            assert rows is not None
+            stored, scale = tensors["rows/0"], tensors.get("scale/0")
             if scale is not None:
-                scale = _with_ones(np.broadcast_to(scale, rows.shape[:1]))
-            self._stored = [(_with_ones(rows), scale)]
-            self._stored += [] if linear is None else [(_with_ones(linear), None)]
+                scale = _with_ones(np.broadcast_to(scale, stored.shape[:1]))
+            self._stored = [(_with_ones(stored), scale)]
+            if "linear" in tensors:
+                self._stored.append((_with_ones(tensors["linear"]), None))
         self._backbone = backbone_of(manifest["model"], tensors)
         self._encoder = encoder
         self._watch = None if expected is None else Watch(expected)

@@ -148,8 +148,8 @@ class ComposedIndex(Composed):
             of_scale = seen_of(Table(scale[:, None].astype(jnp.float32), None))
             seen = seen_of(Table(rows.values, linear))
             seen = Seen(seen.rows.astype(jnp.float32) * of_scale.rows, seen.linear)
-        in_float32 = [v if v is None else v.astype(jnp.float32) for v in (seen.rows, seen.linear)]
-        return self._composed(Seen(in_float32[0], in_float32[1]), ids)
+        term = None if seen.linear is None else seen.linear.astype(jnp.float32)
+        return self._composed(Seen(seen.rows.astype(jnp.float32), term), ids)
 
 
 def index_of(composition: Composition, fields: Fields, dim: int, pooling: str) -> ComposedIndex:

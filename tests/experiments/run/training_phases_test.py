@@ -11,7 +11,14 @@ import pytest
 from absl import flags as absl_flags
 from absl.testing import flagsaver
 
-from experiments.run import runs, search_phase, training_phases
+from experiments.run import (
+    phase_devices,
+    phase_fit,
+    phase_record,
+    runs,
+    search_phase,
+    training_phases,
+)
 from experiments.run.phases import run_phase
 from experiments.run.trained import load_trained
 from optembed_jax.data.splits import SPLITS
@@ -72,13 +79,13 @@ def test_retraining_compact_gives_what_masks_give(open_run, monkeypatch, model, 
     for phase in ("supernet", "search"):
         run_phase(run, phase)
     tables = []
-    fit = training_phases.fit
+    fit = phase_fit.fit
 
     def spy(state, *arguments, **options):
         tables.append(state.params.table)
         return fit(state, *arguments, **options)
 
-    monkeypatch.setattr(training_phases, "fit", spy)
+    monkeypatch.setattr(phase_fit, "fit", spy)
     kept = load_trained(run, "supernet")
     kept = dataclasses.replace(kept, dims=np.array([4, 1, 2], np.int32))
 
@@ -163,8 +170,11 @@ def test_no_device_holds_a_table_that_is_sharded_by_rows(open_run, monkeypatch, 
 
         monkeypatch.setattr(module, name, call)
 
-    for name in ("init_state", "fit", "predict", "_frozen", "choose", "counts"):
-        watch(training_phases, name)
+    for name in ("init_state", "fit"):
+        watch(phase_fit, name)
+    for name in ("predict", "_frozen", "counts"):
+        watch(phase_record, name)
+    watch(phase_devices, "choose")
     watch(saved_state, "save")
     watch(saved_state, "restore")
     watch(search_phase, "evolve")

@@ -9,7 +9,7 @@ import pytest
 from absl import flags as absl_flags
 from absl.testing import flagsaver
 
-from experiments.run import runs, training_phases
+from experiments.run import phase_fit, runs
 from experiments.run.phases import run_phase
 from experiments.run.tune_phase import best_of, with_chosen
 from optembed_jax.errors import InputError
@@ -129,7 +129,7 @@ def test_killed_in_the_third_rung_it_goes_on_there(opened, monkeypatch, tmp_path
     run_phase(run, "tune")
     whole = without_seconds(run.workdir.result("tune"))
     shutil.rmtree(tmp_path / "run")
-    fit, fits = training_phases.fit, []
+    fit, fits = phase_fit.fit, []
 
     def killed(state, *arguments, position, on_step, **options):
         fits.append((position.epoch, position.batch))
@@ -141,7 +141,7 @@ def test_killed_in_the_third_rung_it_goes_on_there(opened, monkeypatch, tmp_path
 
         return fit(state, *arguments, position=position, on_step=kill, **options)
 
-    monkeypatch.setattr(training_phases, "fit", killed)
+    monkeypatch.setattr(phase_fit, "fit", killed)
     run = opened(**flags)
     with pytest.raises(KeyboardInterrupt):
         run_phase(run, "tune")

@@ -1,0 +1,100 @@
+"""What a training begins with, and in which form its model is trained."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from experiments.run.phase_devices import devices_for
+from experiments.run.trained import Run, Trained, abstract, click_rate, key_of
+from optembed_jax import data
+from optembed_jax.models.forward import Params, Reading, init_params
+from optembed_jax.rivals.registry import OPTEMBED
+from optembed_jax.serving.kept_table import Cut
+from optembed_jax.step.optimiser_memory import OptimiserMemory
+from optembed_jax.step.train_step import Phase
+from optembed_jax.storage import saved_state
+from optembed_jax.table import stand_in
+from optembed_jax.table.memory import rows_of_table
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Parameters and batch statistics that training begins with; without either, fresh ones.
+
+    Attributes:
+      make: makes them, where they are to stand.
+      given: arrays, on the host.
+      memory: what optimisers remember of the full model; None where they know nothing.
+      told: what is recorded of where it is from.
+    """
+
+    make: Callable[[], tuple[Params, Any]] | None = None
+    given: Any = None
+    memory: OptimiserMemory | None = None
+    told: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """In which form a full model is trained.
+
+    Attributes:
+      kept: rows and dimensions of a retraining; None where nothing is frozen.
+      cut: places of its rows, how it is saved, and how its network is cut.
+      settled: trained parameters with the stand-ins of what has no row.
+    """
+
+    kept: Trained | None
+    cut: Cut
+    settled: Callable[[Params], Params]
+
+
+def whole_form(run: Run, frozen: Reading) -> Form:
+    """That of a full model, which reads ``frozen`` of its table."""
+    places = rows_of_table(run.prepared.fields, run.settings.model.latent_dim)
+    nothing: Any = None
+    cut = Cut(nothing, frozen, places, lambda params: params, lambda params, settle: params)
+    return Form(None, cut, functools.partial(_settled, run.prepared))
+
+
+def warm_start(run: Run, phase: str) -> Start | None:
+    """The start of a phase that an earlier run gives; None begins from nothing."""
+    if run.warm is None:
+        return None
+    begun = run.warm.beginning(phase)
+    return Start(
+        given=(begun.params, begun.batch_stats),
+        memory=begun.memory,
+        told={"from": begun.name, "moments": begun.memory is not None},
+    )
+
+
+def retraining_start(run: Run) -> tuple[Params, Any]:
+    """What retraining begins with, of the full model, on the host."""
+    model, fields = run.settings.model, run.prepared.fields
+    is_rival = run.settings.method != OPTEMBED
+    if is_rival or run.settings.retrain_from == "fresh":
+        (init_key, _), rate = jax.random.split(key_of(run, "retrain")), click_rate(run)
+        if run.settings.retrain_from != "fresh":
+            # What a supernet of this seed would start from: a rival has none.
+            init_key = key_of(run, "supernet")
+        devices = devices_for(run, Phase.RETRAIN, None)
+        made: tuple[Params, Any] = devices.made_on_host(
+            lambda: init_params(init_key, model, fields, rate)
+        )
+        return made
+    like = dict(zip(("params", "batch_stats"), abstract(model, run), strict=True))
+    place = run.workdir.phase_dir("supernet") / "initial"
+    initial = saved_state.restore(place, like, on_host=True)
+    return initial["params"], initial["batch_stats"]
+
+
+def _settled(prepared: data.PreparedData, params: Params) -> Params:
+    """Full parameters with a stand-in in each OOV row that was hardly trained."""
+    table = stand_in.reckoned(
+        params.table, prepared.fields, prepared.counts, weights=prepared.weight_of_values
+    )
+    return params if table is params.table else dataclasses.replace(params, table=table)
