@@ -164,14 +164,16 @@ def fold_for_serving(params: Params, batch_stats: Any) -> Params:
         beside = {STATISTICS: batch_stats} if batch_stats else {}
         return dataclasses.replace(params, network={**params.network, **beside})
     whole, batch_stats = jax.tree.map(np.asarray, (dict(params.network), batch_stats))
-    network = fold_idle_fields(fold_idle(whole))
-    if "mlp" in network:
-        network["mlp"] = _folded(network["mlp"], batch_stats["mlp"])
-    for name in (name for name in STREAMS if name in network):
-        mlp = _folded(network[name]["mlp"], batch_stats[name]["mlp"])
-        first = mlp["Dense_0"]["kernel"] * np.asarray(gate_of(network[name]))[:, None]
-        mlp["Dense_0"] = {**mlp["Dense_0"], "kernel": first}
-        network[name] = {"mlp": mlp}
+    # What is not finite, whoever stores it refuses, by name.
+    with np.errstate(all="ignore"):
+        network = fold_idle_fields(fold_idle(whole))
+        if "mlp" in network:
+            network["mlp"] = _folded(network["mlp"], batch_stats["mlp"])
+        for name in (name for name in STREAMS if name in network):
+            mlp = _folded(network[name]["mlp"], batch_stats[name]["mlp"])
+            first = mlp["Dense_0"]["kernel"] * np.asarray(gate_of(network[name]))[:, None]
+            mlp["Dense_0"] = {**mlp["Dense_0"], "kernel": first}
+            network[name] = {"mlp": mlp}
     return dataclasses.replace(params, network=network)
 
 
