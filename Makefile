@@ -12,6 +12,7 @@ NEWEST_STAMP := $(NEWEST_VENV)/.installed
 TARGETS_VENV := .venv-targets
 TARGETS_BIN := $(TARGETS_VENV)/bin
 TARGETS_STAMP := $(TARGETS_VENV)/.installed
+TARGETS_EXTRAS := dev,targets
 # Run, not looked up: a version manager's shim lies on the path for interpreters that it won't start.
 NEWEST_RUNS = $(shell $(NEWEST) -c '' >/dev/null 2>&1 && echo yes)
 
@@ -28,12 +29,17 @@ help:
 	@echo "make venv   only make the environment, in $(VENV)"
 	@echo "make clean  remove the environment, caches and runs/demo/"
 
-# Made anew whenever what it is made from changes, so that it is never a mixture of two states.
+# An environment: of what interpreter, where, from which constraints, with which extras. Made anew
+# whenever what it is made from changes, so that it is never a mixture of two states.
+define environment
+	$(1) -m venv --clear $(2)
+	$(2)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(3) --editable '.[$(4)]'
+	@touch $(2)/.installed
+endef
+
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "error: $(PYTHON) is Python %d.%d; OptEmbed-JAX needs 3.11 to 3.13: make PYTHON=python3.11 ..." % v)'
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	@touch $@
+	$(call environment,$(PYTHON),$(VENV),constraints.txt,dev)
 
 venv: $(STAMP)
 
@@ -58,18 +64,14 @@ test: lint
 	@$(if $(NEWEST_RUNS),$(MAKE) --no-print-directory test-newest,echo "No $(NEWEST) runs here: the newest releases (constraints-newest.txt) are not tested.")
 
 $(NEWEST_STAMP): setup.cfg pyproject.toml constraints-newest.txt
-	$(NEWEST) -m venv --clear $(NEWEST_VENV)
-	$(NEWEST_BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints-newest.txt --editable '.[dev]'
-	@touch $@
+	$(call environment,$(NEWEST),$(NEWEST_VENV),constraints-newest.txt,dev)
 
 test-newest: $(NEWEST_STAMP)
 	$(NEWEST_BIN)/mypy
 	$(NEWEST_BIN)/python -m pytest -n 2 --dist worksteal
 
 $(TARGETS_STAMP): setup.cfg pyproject.toml constraints.txt
-	$(PYTHON) -m venv --clear $(TARGETS_VENV)
-	$(TARGETS_BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,targets]'
-	@touch $@
+	$(call environment,$(PYTHON),$(TARGETS_VENV),constraints.txt,$(TARGETS_EXTRAS))
 
 test-targets: $(TARGETS_STAMP)
 	$(TARGETS_BIN)/python -m pytest -n 2 tests/targets tests/experiments/export_test.py tests/experiments/predict_test.py tests/experiments/several_values_test.py

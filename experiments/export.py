@@ -26,7 +26,7 @@ import pyarrow.csv
 from absl import flags
 from etils import epath
 
-from experiments.run import cli, runs
+from experiments.run import bundle_flags, cli, model_flags, runs
 from experiments.run import flags as project_flags
 from experiments.run.alternating import alternate
 from experiments.run.exported import Exported, own_storage, served_of
@@ -61,32 +61,32 @@ CHECKED_ROWS = 4 * BATCH
 SAMPLE_ROWS = 1000
 
 _OF_A_RUN = (
-    project_flags.STORAGE,
-    project_flags.MAX_AUC_DROP,
-    project_flags.MAX_BUNDLE_BYTES,
-    project_flags.PHASE,
-    project_flags.FULL_IDS,
-    project_flags.COUNTS,
-    project_flags.SAMPLE,
+    bundle_flags.STORAGE,
+    bundle_flags.MAX_AUC_DROP,
+    bundle_flags.MAX_BUNDLE_BYTES,
+    bundle_flags.PHASE,
+    bundle_flags.FULL_IDS,
+    bundle_flags.COUNTS,
+    bundle_flags.SAMPLE,
 )
-_OF_A_MODULE = (project_flags.REFRESH, project_flags.PLATFORMS)
-_OF_A_FORMAT = (project_flags.OUTPUT, project_flags.TAKES_IDS)
+_OF_A_MODULE = (bundle_flags.REFRESH, bundle_flags.PLATFORMS)
+_OF_A_FORMAT = (bundle_flags.OUTPUT, bundle_flags.TAKES_IDS)
 
 
 def main() -> None:
     """Load the run's last phase, compact it, write and verify the bundle, compare with the full."""
-    if project_flags.FORMAT.value != "bundle":
-        target = target_of(project_flags.FORMAT.value)
+    if bundle_flags.FORMAT.value != "bundle":
+        target = target_of(bundle_flags.FORMAT.value)
         _check_unused(f"--format={target.name}", *_OF_A_RUN, *_OF_A_MODULE)
         _write_as(target)
         return
-    if project_flags.REFRESH.value:
+    if bundle_flags.REFRESH.value:
         _check_unused("--refresh", *_OF_A_RUN, *_OF_A_FORMAT)
-        _refresh(path_of(project_flags.required(project_flags.BUNDLE)))
+        _refresh(path_of(project_flags.required(bundle_flags.BUNDLE)))
         return
     _check_unused("--format=bundle", *_OF_A_FORMAT)
     workdir = project_flags.workdir()
-    place = path_of(project_flags.required(project_flags.BUNDLE))
+    place = path_of(project_flags.required(bundle_flags.BUNDLE))
     summary = _summary_of(workdir)
     # Where nothing is said of cells with several values there are none.
     # Its files are where they were, whatever the current folder.
@@ -107,9 +107,7 @@ def main() -> None:
             f"bundle  predicts all rows, though only --negative_rate={rate:g} of those without a "
             "click were trained on"
         )
-    served = served_of(
-        index, run.prepared, run.settings.model.pooling, project_flags.FULL_IDS.value
-    )
+    served = served_of(index, run.prepared, run.settings.model.pooling, bundle_flags.FULL_IDS.value)
     ids, labels = run.prepared.arrays("validation")
     recorded = {k: v for k, v in result.items() if k.endswith(("_auc", "_logloss", "_calibration"))}
     provenance = Provenance(
@@ -128,7 +126,7 @@ def main() -> None:
         run.prepared.weights_of("validation"),
         provenance,
         fields.num_features,
-        served.counts(run.prepared.counts) if project_flags.COUNTS.value else None,
+        served.counts(run.prepared.counts) if bundle_flags.COUNTS.value else None,
         own_storage(trained.kept, fields),
     )
     test_ids, test_labels = run.prepared.arrays("test")
@@ -136,7 +134,7 @@ def main() -> None:
     chosen = exported.chosen(
         storage=storage,
         max_bytes=limit,
-        max_drop=project_flags.MAX_AUC_DROP.value,
+        max_drop=bundle_flags.MAX_AUC_DROP.value,
         platforms=_platforms(),
     )
     if chosen is not None:
@@ -187,9 +185,9 @@ def main() -> None:
     found = metrics.auc(test_labels, bundle.logits(test_ids), weights)
     print(f"test AUC  {phase} model {result['test_auc']:.6f}  loaded bundle {found:.6f}")
     print(_comparison(run, model, trained, bundle, (ids, exported.ids), disk))
-    if project_flags.SAMPLE.value:
-        rows = _write_sample(run, in_file_system(project_flags.SAMPLE.value, "--sample"))
-        run.progress.say(f"sample  {rows:,} raw rows in {project_flags.SAMPLE.value}")
+    if bundle_flags.SAMPLE.value:
+        rows = _write_sample(run, in_file_system(bundle_flags.SAMPLE.value, "--sample"))
+        run.progress.say(f"sample  {rows:,} raw rows in {bundle_flags.SAMPLE.value}")
 
 
 def _limit(planned: Mapping[str, Any]) -> tuple[int | None, str | None]:
@@ -198,8 +196,8 @@ def _limit(planned: Mapping[str, Any]) -> tuple[int | None, str | None]:
 
     The run itself is opened with what it was planned for.
     """
-    limit, storage = project_flags.MAX_BUNDLE_BYTES, project_flags.STORAGE
-    of_run = {} if project_flags.PHASE.value else planned
+    limit, storage = bundle_flags.MAX_BUNDLE_BYTES, bundle_flags.STORAGE
+    of_run = {} if bundle_flags.PHASE.value else planned
     asked = (
         limit.value if limit.present else of_run.get(limit.name),
         storage.value if storage.present else of_run.get(storage.name),
@@ -210,21 +208,21 @@ def _limit(planned: Mapping[str, Any]) -> tuple[int | None, str | None]:
 
 def _write_as(target: Target) -> None:
     """Write a bundle in another form, which is tried before it gets its name."""
-    output = in_file_system(project_flags.required(project_flags.OUTPUT), "--output").absolute()
-    source = path_of(project_flags.required(project_flags.BUNDLE))
+    output = in_file_system(project_flags.required(bundle_flags.OUTPUT), "--output").absolute()
+    source = path_of(project_flags.required(bundle_flags.BUNDLE))
     if output.is_dir() and not target.is_folder:
         raise InputError(f"--output={output} is a folder, and --format={target.name} a file")
     with fetched(source) as folder:
         if output == folder.absolute() or folder.absolute() in output.parents:
             raise InputError(f"--output={output} is in the bundle; write beside it")
-        told = target.write(Bundle.load(folder), output, project_flags.TAKES_IDS.value)
+        told = target.write(Bundle.load(folder), output, bundle_flags.TAKES_IDS.value)
     print(f"{target.name}  {output}  gives the bundle's logits; {told}")
 
 
 def _refresh(target: epath.Path) -> None:
     """Write the module of a bundle anew; the bundle is replaced whole or not at all."""
     with fetched(target) as source, delivered(target, SUMS) as folder:
-        own = project_flags.backbone() if ":" in project_flags.MODEL.value else None
+        own = model_flags.backbone() if ":" in model_flags.MODEL.value else None
         refresh_module(source, folder, _platforms(), backbone=own)
     print(f"bundle  {target}  module written anew by jax {jax.__version__}{_untried()}")
 
@@ -246,7 +244,7 @@ def _check_unused(what: str, *unused: flags.FlagHolder[Any]) -> None:
 
 def _phase(phases: Sequence[str]) -> str:
     """The phase whose model is exported."""
-    wanted = project_flags.PHASE.value
+    wanted = bundle_flags.PHASE.value
     if wanted is None:
         return phases[-1]
     if wanted not in (phases[0], phases[-1]):
@@ -255,7 +253,7 @@ def _phase(phases: Sequence[str]) -> str:
 
 
 def _platforms() -> list[str]:
-    wanted = project_flags.PLATFORMS.value
+    wanted = bundle_flags.PLATFORMS.value
     unknown = [name for name in wanted if name not in PLATFORMS]
     if unknown or not wanted:
         raise InputError(f"--platforms is some of {', '.join(PLATFORMS)}, not {','.join(wanted)!r}")

@@ -26,7 +26,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from absl import flags
 
-from experiments.run import cli, data_flags
+from experiments.run import bundle_flags, cli, data_flags, training_flags
 from experiments.run import flags as project_flags
 from experiments.run.progress import Progress
 from optembed_jax.data.encoder import Encoder
@@ -61,21 +61,21 @@ class Scored:
 
 def main() -> None:
     """Stream the input through the bundle."""
-    source = in_file_system(project_flags.required(project_flags.INPUT), "--input")
-    target = in_file_system(project_flags.required(project_flags.OUTPUT), "--output").absolute()
-    if project_flags.BATCH_SIZE.value < 1:
-        raise InputError(f"--batch_size must be at least 1, not {project_flags.BATCH_SIZE.value}")
-    with fetched(path_of(project_flags.required(project_flags.BUNDLE))) as folder:
-        bundle = Bundle.load(folder, warm=(project_flags.BATCH_SIZE.value,))
+    source = in_file_system(project_flags.required(bundle_flags.INPUT), "--input")
+    target = in_file_system(project_flags.required(bundle_flags.OUTPUT), "--output").absolute()
+    if training_flags.BATCH_SIZE.value < 1:
+        raise InputError(f"--batch_size must be at least 1, not {training_flags.BATCH_SIZE.value}")
+    with fetched(path_of(project_flags.required(bundle_flags.BUNDLE))) as folder:
+        bundle = Bundle.load(folder, warm=(training_flags.BATCH_SIZE.value,))
         progress, started = Progress(), time.monotonic()
         with _as_file(source) as file:
             found = score_file(
                 bundle,
                 file,
                 target,
-                project_flags.BATCH_SIZE.value,
+                training_flags.BATCH_SIZE.value,
                 progress,
-                project_flags.MAX_UNSEEN.value,
+                bundle_flags.MAX_UNSEEN.value,
                 data_flags.layout(),
             )
     seconds = time.monotonic() - started

@@ -37,7 +37,7 @@ from absl import flags
 
 from experiments.benchmarks import json_file, one_seed
 from experiments.benchmarks.click_log import FEWEST_ROWS, fields_of, zipf_batches
-from experiments.benchmarks.kept_shape import drawn_dims
+from experiments.benchmarks.kept_shape import drawn_kept
 from experiments.benchmarks.lowered_programs import counted
 from experiments.benchmarks.search import Size, drawn_supernet, generation, ours
 from experiments.benchmarks.step_comparison import full_step
@@ -118,8 +118,7 @@ def forms_of(scale: Scale, rows: int) -> Forms:
     rng, fields = np.random.default_rng(0), fields_of(rows)
     config = dataclasses.replace(scale.model, mode_oov="shared", mode_linear="prune")
     params, batch_stats = init_params(jax.random.key(0), config, fields)
-    mask, dims = rng.random(rows) < KEEP, drawn_dims(COLUMNS, rng, scale.dim)
-    mask[fields.oov_ids] = True
+    mask, dims = drawn_kept(fields, KEEP, COLUMNS, rng, scale.dim, stand_ins=True)
     table = stand_in.cut(params.table, fields, np.ones(rows, int), mask, prunes_linear=True)
     params = dataclasses.replace(params, table=table)
     (ids, _), *_ = zipf_batches(fields, scale.batch, 1)

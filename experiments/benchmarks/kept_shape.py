@@ -4,9 +4,34 @@ import numpy as np
 
 from experiments.benchmarks.click_log import NUM_FIELDS
 from optembed_jax.errors import InputError
+from optembed_jax.fields import Fields
 
 DIM = 64
 """Columns of the full table."""
+
+
+def drawn_kept(
+    fields: Fields,
+    rows: float,
+    columns: float,
+    rng: np.random.Generator,
+    dim: int = DIM,
+    *,
+    stand_ins: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A row mask bool ``[V]`` that keeps a share of the rows, and dims of a share of the columns.
+
+    Args:
+      fields: of the table, as many as a click log has.
+      rows: share of them.
+      columns: share of the columns, see :func:`drawn_dims`.
+      rng: rows are drawn first.
+      dim: columns of the full table.
+      stand_ins: whether the stand-in of each field is kept, as where pruned values read it.
+    """
+    mask = rng.random(fields.num_features) < rows
+    mask[fields.oov_ids] |= stand_ins
+    return mask, drawn_dims(columns, rng, dim)
 
 
 def drawn_dims(share: float, rng: np.random.Generator, dim: int = DIM) -> np.ndarray:

@@ -24,7 +24,7 @@ from absl import flags
 
 from experiments.benchmarks import json_file
 from experiments.benchmarks.click_log import FEWEST_ROWS, fields_of, zipf_batches
-from experiments.benchmarks.kept_shape import drawn_dims
+from experiments.benchmarks.kept_shape import drawn_kept
 from experiments.run import cli
 from experiments.run.alternating import alternate
 from optembed_jax.errors import InputError
@@ -128,8 +128,7 @@ def measure(case: Case) -> dict[str, Any]:
     train = TrainConfig(row_decay=_DECAY.value)
     dense = dataclasses.replace(train, table_update="dense")
     params, batch_stats = init_params(jax.random.key(0), model, fields)
-    mask = rng.random(case.rows) < case.keep
-    dims = drawn_dims(case.columns, rng, case.dim)
+    mask, dims = drawn_kept(fields, case.keep, case.columns, rng, case.dim)
     small, stacks = keep(model, params, fields, mask, dims)
     masks = Selection(rows=jnp.asarray(mask), dims=jnp.asarray(dims))
     batches = zipf_batches(fields, BATCH, 8)

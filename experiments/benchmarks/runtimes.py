@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.benchmarks import runtime_turns
 from experiments.benchmarks.click_log import fields_of
-from experiments.benchmarks.kept_shape import DIM, drawn_dims
+from experiments.benchmarks.kept_shape import DIM, drawn_kept
 from experiments.benchmarks.runtime_turns import Request
 from optembed_jax.data.encoder import Encoder
 from optembed_jax.data.formats.registry import DATASETS
@@ -88,9 +88,8 @@ def _bundle(
     fields = fields_of(rows)
     config = ModelConfig(model=model, latent_dim=DIM, mode_oov="shared", mode_linear="prune")
     params, stats = init_params(jax.random.key(0), config, fields)
-    mask = rng.random(rows) < keep
-    mask[fields.oov_ids] = True
-    small, index = compact(config, params, fields, mask, drawn_dims(columns, rng))
+    mask, dims = drawn_kept(fields, keep, columns, rng, stand_ins=True)
+    small, index = compact(config, params, fields, mask, dims)
     own, kept, _ = with_own_ids(index, fields.names)
     kernels = kernels_of(served_network(small, stats))
     return write_bundle(

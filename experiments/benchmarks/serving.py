@@ -22,7 +22,7 @@ from absl import flags
 
 from experiments.benchmarks import json_file, runtimes
 from experiments.benchmarks.click_log import fields_of
-from experiments.benchmarks.kept_shape import DIM, drawn_dims, shares
+from experiments.benchmarks.kept_shape import DIM, drawn_kept, shares
 from experiments.run import cli
 from experiments.run.alternating import alternate
 from optembed_jax.fields import Fields
@@ -46,7 +46,7 @@ def measure(model: str, rows: int, keep: float, columns: float, repeats: int) ->
     fields = fields_of(rows)
     config = ModelConfig(model=model, latent_dim=DIM)
     params, batch_stats = init_params(jax.random.key(0), config, fields)
-    mask, dims = rng.random(rows) < keep, drawn_dims(columns, rng)
+    mask, dims = drawn_kept(fields, keep, columns, rng)
     small, index = compact(config, params, fields, mask, dims)
     draws = [offset + rng.integers(0, size, BATCH) for offset, size in _blocks(fields)]
     ids = np.stack(draws, axis=1).astype(np.int32)

@@ -87,7 +87,7 @@ class Trained:
         return {
             "params": self.params,
             "batch_stats": self.batch_stats,
-            "rows": jnp.asarray(self.rows),
+            "rows": jax.device_put(self.rows),
             "dims": jnp.asarray(self.dims, jnp.int32),
         }
 

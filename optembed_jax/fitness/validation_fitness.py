@@ -137,7 +137,7 @@ def make_fitness(
         model=model,
         params=params,
         batch_stats=batch_stats,
-        rows=None if rows is None else jnp.asarray(rows),
+        rows=None if rows is None else jax.device_put(rows),
         ids=ids[order],
         is_positive=np.asarray(labels)[order] != 0,
         weights=None if weights is None else np.asarray(weights, np.float32)[order],
@@ -246,7 +246,7 @@ class _Scorer:
         """Ids int32 ``[K, B, F]`` from a row on; the last row is repeated to fill them."""
         ids = self.ids[start : start + self._rows_at_once]
         filled = np.pad(ids, ((0, self._rows_at_once - len(ids)), (0, 0)), mode="edge")
-        return jnp.asarray(filled.reshape(-1, self.batch_size, ids.shape[1]))
+        return jax.device_put(filled.reshape(-1, self.batch_size, ids.shape[1]))
 
     def _kept_banks(self, start: int) -> Bank:
         """Their banks, made once in a search."""
@@ -265,11 +265,11 @@ class _Scorer:
         if self.measure == "auc" or not self.batch_stats:
             return _shared_affines(self.params, self.batch_stats, self.steps)
         rows = min(num_rows, self.calibration_rows)
-        ids = jnp.asarray(self.ids[:rows])
-        weights = None if self.weights is None else jnp.asarray(self.weights[:rows])
+        ids = self.ids[:rows]
+        weights = None if self.weights is None else self.weights[:rows]
         recalibrate = _jitted_affines(self.model, self.bags)
         own = [
-            recalibrate(self.params, self.rows, ids, jnp.asarray(dims), weights)
+            recalibrate(self.params, self.rows, ids, dims, weights)
             for dims in candidates.dims[: candidates.steps.count]
         ]
         own += [own[-1]] * (self.steps - len(own))

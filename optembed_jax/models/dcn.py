@@ -83,7 +83,7 @@ def fold_idle(network: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a compact DCN for serving: ``idle`` becomes ``cross_offset`` and a bias."""
     folded = {name: value for name, value in network.items() if name != "idle"}
     if "idle" in network:
-        folded["cross_offset"], shift = idle_constants(network["idle"])
+        folded["cross_offset"], shift = jax.jit(idle_constants)(network["idle"])
         logit = network["logit"]["Dense_0"]
         folded["logit"] = {"Dense_0": {**logit, "bias": logit["bias"] + shift}}
     return folded

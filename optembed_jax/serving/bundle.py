@@ -60,7 +60,7 @@ class Bundle:
         self.path = path
         self.manifest = manifest
         self.fields = fields_of(manifest["fields"])
-        self._weights = {name: jnp.asarray(tensor) for name, tensor in tensors.items()}
+        self._weights = {name: jax.device_put(tensor) for name, tensor in tensors.items()}
         self._forward = jax.jit(forward)
         self._encoder = encoder
         self._watch = None if encoder is None else Watch(encoder.expected)

@@ -158,20 +158,22 @@ def fold_for_serving(params: Params, batch_stats: Any) -> Params:
 
     Batch normalisation by running statistics is a factor and a summand of each unit, a gate a
     factor of each input: they go into the kernel and the bias. Statistics of a backbone of one's
-    own stand beside its parameters.
+    own stand beside its parameters. On the host, as the cut is.
     """
     if OWN in params.network:
         beside = {STATISTICS: batch_stats} if batch_stats else {}
         return dataclasses.replace(params, network={**params.network, **beside})
-    network = fold_idle(params.network) if "idle" in params.network else dict(params.network)
-    network = fold_idle_fields(network)
-    if "mlp" in network:
-        network["mlp"] = _folded(network["mlp"], batch_stats["mlp"])
-    for name in (name for name in STREAMS if name in network):
-        mlp = _folded(network[name]["mlp"], batch_stats[name]["mlp"])
-        first = mlp["Dense_0"]["kernel"] * gate_of(network[name])[:, None]
-        mlp["Dense_0"] = {**mlp["Dense_0"], "kernel": first}
-        network[name] = {"mlp": mlp}
+    whole, batch_stats = jax.tree.map(np.asarray, (dict(params.network), batch_stats))
+    # What is not finite, whoever stores it refuses, by name.
+    with np.errstate(all="ignore"):
+        network = fold_idle_fields(fold_idle(whole))
+        if "mlp" in network:
+            network["mlp"] = _folded(network["mlp"], batch_stats["mlp"])
+        for name in (name for name in STREAMS if name in network):
+            mlp = _folded(network[name]["mlp"], batch_stats[name]["mlp"])
+            first = mlp["Dense_0"]["kernel"] * np.asarray(gate_of(network[name]))[:, None]
+            mlp["Dense_0"] = {**mlp["Dense_0"], "kernel": first}
+            network[name] = {"mlp": mlp}
     return dataclasses.replace(params, network=network)
 
 
@@ -181,7 +183,7 @@ def _folded(mlp: Mapping[str, Any], batch_stats: Mapping[str, Any]) -> dict[str,
     for name in (n for n in mlp if n.startswith("Dense_")):
         dense, norm = mlp[name], name.replace("Dense", "BatchNorm")
         of_norm, stats = mlp[norm], batch_stats[norm]
-        factor = of_norm["scale"] / np.sqrt(np.asarray(stats["var"]) + np.float32(EPSILON))
+        factor = of_norm["scale"] / np.sqrt(stats["var"] + np.float32(EPSILON))
         layers[name] = {
             "kernel": dense["kernel"] * factor,
             "bias": (dense["bias"] - stats["mean"]) * factor + of_norm["bias"],

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from optembed_jax.fields import Fields
@@ -139,7 +138,7 @@ class ComposedTable:
     ) -> tuple[Params, ComposedIndex]:
         """One array of the stored rows."""
         table: Any = params.table
-        linear = None if table.linear is None else jnp.asarray(table.linear)
-        served = CompactTable(rows=(jnp.asarray(table.rows),), linear=linear)
+        linear = None if table.linear is None else jax.device_put(table.linear)
+        served = CompactTable(rows=(jax.device_put(table.rows),), linear=linear)
         index = index_of(self.composition, fields, self.dim, model.pooling)
         return Params(table=served, thresholds=None, network=params.network), index

@@ -115,7 +115,7 @@ class ElementTable:
     def read_by(self, model: ModelConfig, fields: Fields) -> KeptElements:
         """All rows, behind the mask."""
         del model, fields
-        return KeptElements(elements=jnp.asarray(self.elements))
+        return KeptElements(elements=jax.device_put(self.elements))
 
     def compact(
         self, model: ModelConfig, params: Params, fields: Fields

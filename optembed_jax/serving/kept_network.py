@@ -7,7 +7,7 @@ its input at full width (``models.own_backbone``), and keeps all it has.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from flax import traverse_util
 
@@ -27,6 +27,8 @@ def columns_kept(dims: Sequence[int], latent_dim: int, order: Sequence[int]) -> 
 def shrink(config: ModelConfig, network: Any, dims: Sequence[int], order: Sequence[int]) -> Any:
     """The backbone's parameters without what only ever met zeros, fields in another order.
 
+    On the host: each cut has shapes of its own, for each of which JAX would compile programs.
+
     Args:
       config: the model.
       network: parameters of its backbone.
@@ -43,7 +45,7 @@ def shrink(config: ModelConfig, network: Any, dims: Sequence[int], order: Sequen
             f"model {config.model!r} has no compact form: serving/kept_network.py has to say what "
             "a cut leaves of its network"
         )
-    return _SHRINK[config.model](config, network, dims, order)
+    return _SHRINK[config.model](config, jax.tree.map(np.asarray, network), dims, order)
 
 
 def write_back(full: Any, small: Any, cut: Any) -> Any:
@@ -68,7 +70,7 @@ def write_back(full: Any, small: Any, cut: Any) -> Any:
                 whole.reshape(-1)[np.asarray(cut[source]).reshape(-1)] = np.asarray(
                     small[source]
                 ).reshape(-1)
-        restored[path] = jnp.asarray(whole)
+        restored[path] = jax.device_put(whole)
     return traverse_util.unflatten_dict(restored)
 
 

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from optembed_jax.fields import Fields
@@ -164,8 +164,8 @@ class RowsAndDims:
     def read_by(self, model: ModelConfig, fields: Fields) -> Embeds:
         """A frozen selection; of all rows where stand-ins are in the place of pruned ones."""
         return Selection(
-            rows=None if model.shares_stand_in else jnp.asarray(self.rows),
-            dims=jnp.asarray(self.dims),
+            rows=None if model.shares_stand_in else jax.device_put(self.rows),
+            dims=jax.device_put(self.dims),
             bags=bags_of(fields, model.pooling),
         )
 

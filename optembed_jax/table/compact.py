@@ -177,7 +177,7 @@ def compact_table(
         # What is zero for every id is no input of the backbone.
         left.append(dim if len(own) or table.oov is not None else 0)
         if left[-1]:
-            arrays.append(jnp.asarray(array))
+            arrays.append(jax.device_put(array))
         remaps.append(None if keep.all() else _as_small_ints(place, len(array)))
         if weights is not None:
             of_rows = np.zeros(len(array), np.float32)
@@ -191,7 +191,7 @@ def compact_table(
         linear_by_id=weights is not None and not prunes_linear and not mask.all(),
         bags=bags_of(fields, pooling),
     )
-    whole = None if weights is None else jnp.asarray(np.concatenate(linear))
+    whole = None if weights is None else jax.device_put(np.concatenate(linear))
     return CompactTable(rows=tuple(arrays), linear=whole), index
 
 
@@ -261,16 +261,16 @@ def quantize_linear(table: CompactTable, index: CompactIndex) -> CompactTable:
         return table
     sizes = index.sizes if index.linear_by_id else index.kept
     blocks = np.split(np.asarray(table.linear, np.float32), np.cumsum(sizes)[:-1])
-    each = [quantize_rows(jnp.asarray(block[None]), "int8_field") for block in blocks]
+    each = [quantize_rows(jax.device_put(block[None]), "int8_field") for block in blocks]
     numbers = [np.asarray(scaled.values)[0] for scaled in each if isinstance(scaled, ScaledRows)]
     scale = [np.asarray(scaled.scale) for scaled in each if isinstance(scaled, ScaledRows)]
     return dataclasses.replace(
         table,
-        linear=jnp.asarray(np.concatenate(numbers)),
-        linear_scale=jnp.asarray(np.concatenate(scale)),
+        linear=jax.device_put(np.concatenate(numbers)),
+        linear_scale=jax.device_put(np.concatenate(scale)),
     )
 
 
 def _as_small_ints(place: np.ndarray, count: int) -> jax.Array:
     dtype = np.uint8 if count <= 2**8 else np.uint16 if count <= 2**16 else np.int32
-    return jnp.asarray(place.astype(dtype))
+    return jax.device_put(place.astype(dtype))

@@ -156,8 +156,8 @@ def index_of(composition: Composition, fields: Fields, dim: int, pooling: str) -
     """How ids of the fields read ``dim`` columns of a table that is so composed, to be served."""
     signs = composition.signs
     return ComposedIndex(
-        places=jnp.asarray(composition.places),
-        signs=None if signs is None else jnp.asarray(signs),
+        places=jax.device_put(composition.places),
+        signs=None if signs is None else jax.device_put(signs),
         rows=composition.rows,
         sizes=fields.sizes,
         kept=tuple(map(int, rows_read(composition))),

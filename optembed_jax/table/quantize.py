@@ -69,18 +69,18 @@ def quantize_rows(rows: jax.Array, storage: str) -> Rows:
     if not np.isfinite(values).all():
         raise InputError("the table holds values that are not finite; it cannot be stored")
     if storage == "float32":
-        return jnp.asarray(values)
+        return jax.device_put(values)
     if storage in packing.INT_STORAGES:
         try:
             numbers, scale = packing.quantized(values, storage)
         except ValueError as error:
             raise InputError(str(error)) from error
-        return ScaledRows(jnp.asarray(numbers), jnp.asarray(scale), storage)
+        return ScaledRows(jax.device_put(numbers), jax.device_put(scale), storage)
     limit = float(jnp.finfo(storage).max)
     largest = float(np.max(np.abs(values), initial=0.0))
     if largest > limit:
         raise InputError(f"{storage} holds values up to {limit:g}, the table has {largest:g}")
-    return jnp.asarray(values).astype(storage)
+    return jax.device_put(values.astype(jnp.dtype(storage)))
 
 
 def restore_rows(rows: Rows) -> jax.Array:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from optembed_jax.errors import InputError
@@ -89,7 +89,7 @@ def keep_in_stacks(
     if shares_stand_in:
         places = np.where(mask, places, places[fields.oov_ids[fields.field_of_row]])
     reading = StackReading(
-        places=jnp.asarray(places),
+        places=jax.device_put(places),
         stacks=tuple(stacks),
         dims=tuple(map(int, widths)),
         has_linear=has_linear,

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable
 
 import numpy as np
-import scipy.stats
 
 from optembed_jax.errors import InputError
 
@@ -116,6 +115,8 @@ def limits_of(
             )
         of_cores = np.bincount(np.arange(rows) % sparse_cores, counts)
         share = float(np.max(of_cores) / counts.sum()) if counts.sum() else 1.0
+        import scipy.stats  # Slow to import, and every command imports this module.
+
         most = min(samples, int(scipy.stats.binom.isf(_CHANCE, samples, min(share, 1.0))))
     distinct = min(most, -(-rows // sparse_cores))
     return Limits(_rounded(most, _ROWS), _rounded(distinct, _ROWS))

@@ -68,6 +68,24 @@ def pipeline(start, capsys):
     return pipeline
 
 
+@pytest.fixture(scope="module")
+def once(command, data_dir, tmp_path_factory):
+    """A finished run of the small settings."""
+    workdir = tmp_path_factory.mktemp("once") / "run"
+    assert command(runs.pipeline_main, data_dir=data_dir, workdir=workdir, **SMALL) == 0
+    return workdir
+
+
+@pytest.fixture
+def finished(once, tmp_path):
+    """A copy of it, to go on with."""
+    return shutil.copytree(once, tmp_path / "finished")
+
+
+def summary_of(workdir):
+    return json.loads((workdir / "summary.json").read_text())
+
+
 def without_seconds(summary):
     summary = copy.deepcopy(summary)
     for phase in ("baseline", "supernet", "search", "retrain"):
@@ -75,12 +93,13 @@ def without_seconds(summary):
     return summary
 
 
-def test_all_phases_leave_a_summary_that_is_the_same_for_the_same_seed(pipeline, tmp_path, capsys):
-    first = pipeline(tmp_path / "first")
+def test_all_phases_leave_a_summary_that_is_the_same_for_the_same_seed(
+    pipeline, once, tmp_path, capsys
+):
+    first = pipeline(tmp_path / "again")
     output = capsys.readouterr().out
-    again = pipeline(tmp_path / "again")
     other = pipeline(tmp_path / "other", seed=1)
-    assert without_seconds(first) == without_seconds(again)
+    assert without_seconds(first) == without_seconds(summary_of(once))
     assert first["retrain"]["test_auc"] != other["retrain"]["test_auc"]
     assert first["dataset"] == "synthetic" and first["model"] == "deepfm" and first["seed"] == 0
     assert first["retrain"]["versions"] == first["search"]["versions"] == [first["versions"]]
@@ -100,8 +119,8 @@ def test_a_clone_that_is_not_installed_runs_too(pipeline, tmp_path, not_installe
     assert summary["versions"]["optembed-jax"] == optembed_jax.__version__
 
 
-def test_the_summary_counts_what_is_kept(pipeline, tmp_path):
-    summary = pipeline(tmp_path / "run")
+def test_the_summary_counts_what_is_kept(once):
+    summary = summary_of(once)
     fields = summary["fields"]
     rows = sum(field["rows"] for field in fields)
     assert summary["baseline"]["table_parameters"] == 4 * rows
@@ -117,45 +136,38 @@ def test_the_summary_counts_what_is_kept(pipeline, tmp_path):
     assert best == sorted(best) and best[-1] == summary["search"]["val_auc"]
 
 
-def test_phases_run_alone_give_what_the_pipeline_gives(pipeline, start, tmp_path):
-    together = pipeline(tmp_path / "together")
+def test_phases_run_alone_give_what_the_pipeline_gives(once, start, tmp_path):
     alone = tmp_path / "alone"
     for phase in ("baseline", "supernet", "search", "retrain"):
         assert start(runs.phase_main(phase), workdir=alone, **SMALL) == 0
-    assert without_seconds(json.loads((alone / "summary.json").read_text())) == without_seconds(
-        together
-    )
+    assert without_seconds(summary_of(alone)) == without_seconds(summary_of(once))
 
 
-def test_finished_phases_are_not_run_again_and_lost_ones_are(pipeline, tmp_path):
-    first = pipeline(tmp_path)
-    results = {p: (tmp_path / p / "result.json").stat().st_mtime_ns for p in ("baseline", "search")}
-    (tmp_path / "retrain" / "result.json").unlink()  # As if it had been killed.
-    assert without_seconds(pipeline(tmp_path)) == without_seconds(first)
+def test_finished_phases_are_not_run_again_and_lost_ones_are(pipeline, finished):
+    first = summary_of(finished)
+    results = {p: (finished / p / "result.json").stat().st_mtime_ns for p in ("baseline", "search")}
+    (finished / "retrain" / "result.json").unlink()  # As if it had been killed.
+    assert without_seconds(pipeline(finished)) == without_seconds(first)
     for phase, written in results.items():
-        assert (tmp_path / phase / "result.json").stat().st_mtime_ns == written
+        assert (finished / phase / "result.json").stat().st_mtime_ns == written
 
 
-def test_a_changed_flag_is_refused_before_anything_runs(pipeline, start, tmp_path, capsys):
-    pipeline(tmp_path)
-    before = (tmp_path / "summary.json").read_bytes()
+def test_a_changed_flag_is_refused_before_anything_runs(start, finished, capsys):
+    before = (finished / "summary.json").read_bytes()
     for change, phase in (({"lr": 0.5}, "baseline"), ({"t_lr": 0.5}, "supernet")):
         capsys.readouterr()
-        assert start(runs.pipeline_main, workdir=tmp_path, **{**SMALL, **change}) == 2
+        assert start(runs.pipeline_main, workdir=finished, **{**SMALL, **change}) == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]
-        assert error.startswith(f"error: phase {phase} in {tmp_path} is finished with --")
-    assert start(runs.pipeline_main, workdir=tmp_path, **{**SMALL, "synthetic_rows": 1400}) == 2
+        assert error.startswith(f"error: phase {phase} in {finished} is finished with --")
+    assert start(runs.pipeline_main, workdir=finished, **{**SMALL, "synthetic_rows": 1400}) == 2
     assert "belongs to data set 'synthetic'" in capsys.readouterr().err
-    assert (tmp_path / "summary.json").read_bytes() == before
+    assert (finished / "summary.json").read_bytes() == before
 
 
-def test_results_of_a_phase_that_is_gone_are_not_mixed_with_a_new_one(
-    pipeline, start, tmp_path, capsys
-):
-    pipeline(tmp_path)
-    shutil.rmtree(tmp_path / "supernet")
+def test_results_of_a_phase_that_is_gone_are_not_mixed_with_a_new_one(start, finished, capsys):
+    shutil.rmtree(finished / "supernet")
     capsys.readouterr()
-    assert start(runs.pipeline_main, workdir=tmp_path, **{**SMALL, "t_lr": 0.5}) == 2
+    assert start(runs.pipeline_main, workdir=finished, **{**SMALL, "t_lr": 0.5}) == 2
     assert "remove search/ and retrain/" in capsys.readouterr().err
 
 
@@ -215,12 +227,12 @@ def test_every_mode_runs_its_phases(pipeline, tmp_path, flags, phases):
 @pytest.mark.parametrize(
     ("budget", "kept"),
     [
-        *(({"row_keep": keep}, keep) for keep in (0.5, 0.2, 0.1, 0.05)),
+        *(({"row_keep": keep}, keep) for keep in (0.5, 0.05)),
         # The stand-ins of three fields are rows; vectors of pruned ids are paid for beside them.
         ({"max_table_bytes": 16 * 34}, 34),
         ({"max_table_bytes": 16 * (31 + 3), "mode_oov": "oov"}, 31),
     ],
-    ids=["50 %", "20 %", "10 %", "5 %", "bytes", "bytes, vectors"],
+    ids=["50 %", "5 %", "bytes", "bytes, vectors"],
 )
 def test_a_budget_is_kept_to_one_row(start, tmp_path, capsys, budget, kept):
     flags = small(model="fm", mode="feature", epochs=1, mode_threshold="budget", **budget)
@@ -266,13 +278,13 @@ def write_table(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("columns", [10, 39])
-def test_any_table_runs(pipeline, write_table, tmp_path, columns):
-    names = [f"c{i}" for i in range(columns)]
+def test_a_table_of_many_columns_runs(pipeline, write_table, tmp_path):
+    """As many as Criteo's; of few columns is the one that is split already, below."""
+    names = [f"c{i}" for i in range(39)]
     summary = pipeline(
         tmp_path / "run",
         **TABLE,
-        table_file=write_table(columns),
+        table_file=write_table(39),
         categorical=",".join(names),
         generations=1,
         batch_size=128,
@@ -340,8 +352,5 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(start, write_table, tmp_
 
 def test_the_command_line_itself(tmp_path):
     command = [sys.executable, "-m", "experiments.pipeline"]
-    bad = subprocess.run([*command, "--model=x", "--workdir=w"], capture_output=True, text=True)
-    assert bad.returncode == 2
-    assert bad.stderr.strip().startswith("error: model must be one of")
     shown = subprocess.run([*command, "--help"], capture_output=True, text=True)
     assert "--latent_dim" in shown.stdout and "python -m experiments.pipeline" in shown.stdout

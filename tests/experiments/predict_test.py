@@ -25,6 +25,7 @@ SETTINGS = {
     "batch_size": 2048,
     "epochs": 1,
     "generations": 1,
+    "finalists": False,
     "mutation_num": 2,
     "crossover_num": 2,
     "top_k": 2,

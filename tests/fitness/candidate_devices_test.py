@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 import pytest
+from param_shapes import shapes_of_params
 
 from optembed_jax.fitness.candidate_devices import over_devices, rows_read
 from optembed_jax.fitness.validation_fitness import make_fitness
-from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
 
 MODEL = ModelConfig("deepfm", 4, (6,), mode_oov="oov", mode_threshold="budget", row_keep=0.5)
@@ -15,7 +15,7 @@ CANDIDATES = np.array([[a, b, c] for a in (1, 4) for b in (2, 3) for c in (1, 2,
 
 @pytest.fixture
 def supernet(fields, randomise):
-    return jax.device_get(randomise(init_params(jax.random.key(0), MODEL, fields)))
+    return jax.device_get(randomise(shapes_of_params(MODEL, fields)))
 
 
 @pytest.fixture

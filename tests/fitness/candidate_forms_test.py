@@ -3,13 +3,13 @@
 import jax
 import numpy as np
 import pytest
+from param_shapes import shapes_of_params
 
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.fitness import folded_mlp
 from optembed_jax.fitness.candidate_forms import FirstLayer, form_of, perceptrons
 from optembed_jax.models import MODEL_NAMES
-from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
@@ -74,7 +74,7 @@ def inputs_of(form, x0):
 @pytest.mark.parametrize("name", [name for name in MODEL_NAMES if name != "fm"])
 def test_the_logit_of_a_candidate(randomise, name):
     model = ModelConfig(name, 4, (5, 3), cross_layers=3, attention_units=4)
-    params, stats = randomise(init_params(jax.random.key(0), model, FIELDS), seed=4)
+    params, stats = randomise(shapes_of_params(model, FIELDS), seed=4)
     network, form = params.network, form_of(name)
     columns = np.random.default_rng(0).normal(size=(12, BATCH)).astype(np.float32)
     parts = zip(perceptrons(network), perceptrons(stats), strict=True)

@@ -1,20 +1,20 @@
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from param_shapes import shapes_of_params
 
 from optembed_jax import metrics
 from optembed_jax.errors import InputError
 from optembed_jax.fitness.field_importance import field_importance
 from optembed_jax.fitness.validation_fitness import make_fitness
-from optembed_jax.models.forward import Selection, forward, init_params
+from optembed_jax.models.forward import Selection, forward
 from optembed_jax.models.model_config import ModelConfig
 
 
 @pytest.mark.parametrize("model", ["deepfm", "ipnn"])
 def test_it_is_the_fitness_lost_without_the_field(model, fields, randomise, draw_clicks):
     config = ModelConfig(model=model, latent_dim=4, mlp_dims=())
-    params, stats = randomise(init_params(jax.random.key(0), config, fields), seed=4)
+    params, stats = randomise(shapes_of_params(config, fields), seed=4)
     if params.table.linear is not None:  # Which no dimension takes away.
         params = params.replace(table=params.table.replace(linear=jnp.zeros(12)))
     ids, labels = draw_clicks(fields, 37)

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from param_shapes import shapes_of_params
 
 from optembed_jax import metrics
 from optembed_jax.errors import DivergedError, InputError
@@ -16,7 +17,7 @@ from optembed_jax.fitness.validation_fitness import (
 from optembed_jax.fitness.validation_parts import part_sizes, stratified_order
 from optembed_jax.method.bag import bags_of
 from optembed_jax.models import MODEL_NAMES
-from optembed_jax.models.forward import Selection, forward, init_params
+from optembed_jax.models.forward import Selection, forward
 from optembed_jax.models.model_config import ModelConfig
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
@@ -36,7 +37,7 @@ def split(fields):
 
 def make(fields, randomise, name, dim=D, **options):
     model = ModelConfig(name, dim, (5, 3), cross_layers=2, **options)
-    return model, *randomise(init_params(jax.random.key(0), model, fields), seed=4)
+    return model, *randomise(shapes_of_params(model, fields), seed=4)
 
 
 def one_by_one(model, params, stats, rows, split, candidates):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from param_shapes import shapes_of_params
 
 from optembed_jax.errors import InputError
 from optembed_jax.method.ragged import Ragged
@@ -26,7 +27,7 @@ def config_of(model, **options):
 
 
 def started(config, fields, randomise, scale=0.5):
-    params, stats = randomise(init_params(jax.random.key(0), config, fields), scale=scale)
+    params, stats = randomise(shapes_of_params(config, fields), scale=scale)
     rng = np.random.default_rng(1)
     # What is read of products alone hardly differs between examples where these are small.
     spread = 1.5 if config.model == "dlrm" else 0.5

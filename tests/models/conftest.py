@@ -1,5 +1,7 @@
 """The perceptron and the logit in NumPy, which the backbones' own formulas build on."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -59,9 +61,10 @@ def evaluate(randomise):
     """
 
     def run(module, embedded, linear=None):
-        variables = module.init(jax.random.key(0), embedded, linear, train=False)
-        variables = randomise(variables)
-        logits = module.apply(variables, embedded, linear, train=False)
+        # Op by op, dozens of small programs would be compiled.
+        init, apply = (functools.partial(do, train=False) for do in (module.init, module.apply))
+        variables = randomise(jax.eval_shape(init, jax.random.key(0), embedded, linear))
+        logits = jax.jit(apply)(variables, embedded, linear)
         assert logits.shape == embedded.shape[:1]
         assert logits.dtype == np.float32
         return logits, variables["params"], variables.get("batch_stats")

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from param_shapes import shapes_of_params
 
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
@@ -20,7 +21,7 @@ D = 4
 def make(fields, randomise, **options):
     """A small model with random parameters, thresholds amid the norms of the rows."""
     config = ModelConfig(latent_dim=D, mlp_dims=(6, 3), **options)
-    params, stats = randomise(init_params(jax.random.key(0), config, fields), seed=1)
+    params, stats = randomise(shapes_of_params(config, fields), seed=1)
     if params.thresholds is not None:
         size = params.thresholds.shape
         middle = np.random.default_rng(2).uniform(0.8, 1.6, size).astype(np.float32)
@@ -156,12 +157,18 @@ def test_every_backbone_reads_one_row_evaluates_and_trains(fields, randomise, mo
     # One example, and every id of it a value never seen: the first row of each field.
     ids = jnp.asarray(fields.oov_ids)[None]
     selection = Selection(dims=jnp.array([[1, D, 2]]), learned=True)
-    logits, unchanged = forward(config, params, stats, ids, selection)
+
+    @jax.jit
+    def evaluated(stats):
+        logits, unchanged = forward(config, params, stats, ids, selection)
+        assert unchanged is stats
+        return logits
+
+    logits = evaluated(stats)
     assert logits.shape == (1,) and np.isfinite(logits).all()
-    assert unchanged is stats
-    logits, moved = forward(
-        config, params, stats, ids, selection, train=True, dropout_key=jax.random.key(0)
-    )
+    how = {"train": True, "dropout_key": jax.random.key(0)}
+    train = jax.jit(lambda stats: forward(config, params, stats, ids, selection, **how))
+    logits, moved = train(stats)
     assert logits.shape == (1,) and np.isfinite(logits).all()
     assert jax.tree.structure(moved) == jax.tree.structure(stats)
     for before, after in zip(jax.tree.leaves(stats), jax.tree.leaves(moved), strict=True):
@@ -172,7 +179,7 @@ def test_every_backbone_reads_one_row_evaluates_and_trains(fields, randomise, mo
 def test_one_field_of_one_column_with_every_row_pruned(randomise, model):
     fields = Fields(("only",), (3,))
     config = ModelConfig(model, 1, (4,))
-    params, stats = randomise(init_params(jax.random.key(0), config, fields))
+    params, stats = randomise(shapes_of_params(config, fields))
     params = params.replace(thresholds=jnp.array([1e9]))
     ids = jnp.array([[0], [1], [2]], jnp.int32)
     logits, _ = forward(config, params, stats, ids, Selection(jnp.zeros(3, bool), jnp.array([1])))

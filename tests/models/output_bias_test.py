@@ -3,6 +3,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from param_shapes import shapes_of_params
 from scipy.special import expit
 
 from optembed_jax.errors import InputError
@@ -95,7 +96,7 @@ def test_the_last_layer_starts_small_but_not_at_zero(fields, model):
 @pytest.mark.parametrize("model", MODEL_NAMES)
 def test_a_shift_is_added_to_every_logit(fields, draw_ids, randomise, model):
     config = ModelConfig(model, 4, (6, 3), mode="none")
-    params, stats = randomise(init_params(jax.random.key(0), config, fields), seed=1)
+    params, stats = randomise(shapes_of_params(config, fields), seed=1)
     moved = params.replace(network=shifted(params.network, -1.5))
     before, after = (
         forward(config, p, stats, draw_ids(fields, 20), Selection())[0] for p in (params, moved)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from outside_backbones import Calm, LinenAttention, NnxAttention
+from param_shapes import shapes_of_params
 
 from optembed_jax import metrics
 from optembed_jax.devices.parallel import one_device, pmapped
@@ -59,7 +60,7 @@ def of_flax_alone(own, network, stats, embedded, linear):
 def make(fields, randomise):
     def make(own, **changes):
         config = config_of(own, **changes)
-        return config, *randomise(init_params(jax.random.key(0), config, fields), seed=3)
+        return config, *randomise(shapes_of_params(config, fields), seed=3)
 
     return make
 

@@ -3,11 +3,11 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from param_shapes import shapes_of_params
 from searching import SMALL, Judge, nobody, run
 
 from optembed_jax.errors import InputError
 from optembed_jax.fitness.validation_fitness import ValidationFitness, make_fitness
-from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.search.loop import (
     Generation,
@@ -84,7 +84,7 @@ def test_one_kind_of_offspring_is_enough_and_so_is_one_candidate(mutation, cross
 
 def test_the_winner_earned_its_score(fields, randomise, draw_clicks):
     model = ModelConfig("deepfm", 6, (5,))
-    params, stats = randomise(init_params(jax.random.key(0), model, fields), seed=4)
+    params, stats = randomise(shapes_of_params(model, fields), seed=4)
     fitness = make_fitness(
         model, params, stats, np.arange(12) % 5 != 0, *draw_clicks(fields, 60),
         candidates_per_pass=10,

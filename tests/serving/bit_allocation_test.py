@@ -3,9 +3,10 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from param_shapes import shapes_of_params
 
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import forward, init_params
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving import bit_allocation
 from optembed_jax.serving.bit_allocation import Option
@@ -41,14 +42,17 @@ def test_nothing_of_the_same_size_or_less_is_better():
         assert all(total(o, "harm") >= harm for o in every if total(o, "size") <= size)
 
 
+logits_of = jax.jit(lambda *args: forward(*args)[0], static_argnums=0)
+
+
 @pytest.mark.parametrize("model", ["deepfm", "ipnn"])
 def test_what_is_measured_is_what_the_stored_model_does(model, randomise, draw_ids):
     fields = Fields(("user", "item", "hour"), (9, 30, 3))
     config = ModelConfig(model=model, latent_dim=4, mlp_dims=(5,), mode_linear="prune")
-    params, batch_stats = randomise(init_params(jax.random.key(0), config, fields))
+    params, batch_stats = randomise(shapes_of_params(config, fields))
     small, index = compact(config, params, fields, np.arange(42) % 3 > 0, np.array([3, 0, 4]))
     ids = draw_ids(fields, 80)
-    exact = np.asarray(forward(config, small, batch_stats, ids, index)[0])
+    exact = np.asarray(logits_of(config, small, batch_stats, ids, index))
     weights = np.linspace(0.1, 2, 80) if model == "ipnn" else None
     parts = bit_allocation.measured(config, small, batch_stats, index, ids, weights)
     names = {"rows/0", "rows/2", "kernel/mlp/Dense_0/kernel", "kernel/logit/Dense_0/kernel"}
@@ -57,7 +61,7 @@ def test_what_is_measured_is_what_the_stored_model_does(model, randomise, draw_i
         for option in options[1:3]:
             storage = bit_allocation.storages({name: option.storage}, 3)
             stored = store(small, batch_stats, index, storage)
-            found = np.asarray(forward(config, *stored.live(), ids, index)[0])
+            found = np.asarray(logits_of(config, *stored.live(), ids, index))
             expected = np.average(np.square(found - exact), weights=weights)
             np.testing.assert_allclose(option.harm, expected, rtol=1e-2, atol=1e-10)
             sizes = {n: array.nbytes for n, array in tensors_of(stored, index).items()}

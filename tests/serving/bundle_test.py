@@ -42,7 +42,8 @@ def model():
     ids = np.stack([rng.integers(0, size, 40) for size in FIELDS.sizes], 1) + FIELDS.offsets
     ids = ids.astype(np.int32)
     selection = Selection(rows=jax.numpy.asarray(ROWS), dims=jax.numpy.asarray(DIMS))
-    logits = np.asarray(forward(CONFIG, params, batch_stats, ids, selection)[0])
+    whole = jax.jit(forward, static_argnums=0)
+    logits = np.asarray(whole(CONFIG, params, batch_stats, ids, selection)[0])
     return (*compact(CONFIG, params, FIELDS, ROWS, DIMS), batch_stats, ids, logits)
 
 

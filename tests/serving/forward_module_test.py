@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from future_module import from_the_future
 from jax import export
+from param_shapes import shapes_of_params
 
-from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving.bundle_content import served
 from optembed_jax.serving.compact_model import compact
@@ -26,7 +26,7 @@ def module_of(function, *arguments):
 @pytest.fixture
 def parts(fields, randomise):
     config = ModelConfig(model="ipnn", latent_dim=3, mlp_dims=(4,), mode_oov="oov")
-    params, batch_stats = randomise(init_params(jax.random.key(0), config, fields))
+    params, batch_stats = randomise(shapes_of_params(config, fields))
     small, index = compact(config, params, fields, np.arange(12) % 3 > 0, np.array([1, 3, 2]))
     storage = Storage(("float32", "int4", "int8_field"), kernels={"mlp/Dense_0/kernel": "int8"})
     stored = store(small, batch_stats, index, storage)

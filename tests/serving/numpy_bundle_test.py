@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pyarrow as pa
 import pytest
+from param_shapes import shapes_of_params
 
 import optembed_jax
 from optembed_jax import data
@@ -30,7 +31,7 @@ ROWS = (np.random.default_rng(0).random(42) < 0.5) & (FIELDS.field_of_row != 2)
 def write(randomise, tmp_path):
     def write(rows=ROWS, **model):
         config = ModelConfig(latent_dim=4, mlp_dims=(6, 5), cross_layers=2, **model)
-        params, batch_stats = randomise(init_params(jax.random.key(0), config, FIELDS))
+        params, batch_stats = randomise(shapes_of_params(config, FIELDS))
         small, index = compact(config, params, FIELDS, rows, np.array([3, 2, 4]))
         path = tmp_path / "bundle"
         write_bundle(path, config, small, batch_stats, index, FIELDS)

@@ -4,15 +4,15 @@ import dataclasses
 import functools
 
 import flax.linen as nn
-import jax
 import numpy as np
 import pytest
 from future_module import from_the_future, put_module
 from outside_backbones import LinenAttention, NnxAttention
+from param_shapes import shapes_of_params
 
 from optembed_jax.errors import InputError
 from optembed_jax.models import backbone_name
-from optembed_jax.models.forward import forward, init_params
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.numpy_bundle import NumpyBundle
 from optembed_jax.serving.bundle import Bundle, BundleError
@@ -38,7 +38,7 @@ NNX = functools.partial(NnxAttention, width=4)
 def cut(fields, randomise):
     def cut(own):
         config = ModelConfig(model=own, latent_dim=4, mode_oov="oov")
-        params, stats = randomise(init_params(jax.random.key(0), config, fields), seed=3)
+        params, stats = randomise(shapes_of_params(config, fields), seed=3)
         small, index = compact(config, params, fields, np.arange(12) % 2 == 0, np.array([4, 0, 2]))
         return config, small, stats, index
 

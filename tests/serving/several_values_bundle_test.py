@@ -5,20 +5,20 @@ import itertools
 import json
 import shutil
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from future_module import from_the_future, put_module
+from param_shapes import shapes_of_params
 
 from optembed_jax import data
 from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import InputError
 from optembed_jax.method.bag import bags_of
 from optembed_jax.models import MODEL_NAMES
-from optembed_jax.models.forward import Selection, forward, init_params
+from optembed_jax.models.forward import Selection, forward
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.bundle_format import BundleError, format_sums
@@ -74,7 +74,7 @@ def prepare(tmp_path_factory, value_weights):
 def write(prepared, randomise, tmp_path):
     def write(config, storage=None, dims=(3, 2, 4), prepared=prepared):
         fields, encoder = prepared.fields, encoder_of(prepared)
-        start = randomise(init_params(jax.random.key(0), config, fields))
+        start = randomise(shapes_of_params(config, fields))
         rows = np.random.default_rng(1).random(fields.num_features) < 0.6
         if config.shares_stand_in:
             rows[fields.oov_ids] = True
@@ -263,7 +263,7 @@ def test_texts_for_lists_are_refused_by_both(write):
 
 def test_other_libraries_are_told_of_slots_and_how_to_combine(prepared, randomise):
     config = ModelConfig("fm", 4, (), pooling="mean")
-    params, _ = randomise(init_params(jax.random.key(0), config, prepared.fields))
+    params, _ = randomise(shapes_of_params(config, prepared.fields))
     small, index = compact(config, params, prepared.fields, None, np.array([4, 4, 4]))
     found = interop.tpu_embedding(prepared.fields, index, 8)
     assert [table["combiner"] for table, _ in found.values()] == ["sum", "mean", "mean"]

@@ -1,6 +1,7 @@
 import jax
 import numpy as np
 import pytest
+from param_shapes import shapes_of_params
 
 from optembed_jax.errors import InputError
 from optembed_jax.models.forward import forward, init_params
@@ -21,7 +22,7 @@ KERNELS = ["logit/Dense_0/kernel", "mlp/Dense_0/kernel", "mlp/Dense_1/kernel"]
 @pytest.fixture
 def model(fields, randomise):
     config = ModelConfig(model="deepfm", latent_dim=4, mlp_dims=(6, 5), mode_linear="prune")
-    params, batch_stats = randomise(init_params(jax.random.key(0), config, fields))
+    params, batch_stats = randomise(shapes_of_params(config, fields))
     rows = np.arange(12) % 3 > 0
     return config, *compact(config, params, fields, rows, np.array([3, 0, 4])), batch_stats
 

@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from param_shapes import shapes_of_params
 
 from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import Selection, forward, init_params
+from optembed_jax.models.forward import Selection, forward
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
@@ -45,7 +46,7 @@ def is_adam(part):
 
 
 def random_state(fields, randomise, model, train, seed=1):
-    start = randomise(init_params(jax.random.key(0), model, fields), seed)
+    start = randomise(shapes_of_params(model, fields), seed)
     params, stats = start
     if params.thresholds is not None:
         middle = np.random.default_rng(2).uniform(0.5, 1.5, params.thresholds.shape)

@@ -1,7 +1,7 @@
-import jax
 import numpy as np
+from param_shapes import shapes_of_params
 
-from optembed_jax.models.forward import Selection, forward, init_params
+from optembed_jax.models.forward import Selection, forward
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.step.train_step import Phase
 from optembed_jax.training.prediction import predict
@@ -11,7 +11,7 @@ def test_predict_reads_every_row_once_and_leaves_out_padding(
     fields, randomise, draw_clicks, batches_of
 ):
     model = ModelConfig("deepfm", 4, (4,), dropout=0.2)
-    params, stats = randomise(init_params(jax.random.key(0), model, fields))
+    params, stats = randomise(shapes_of_params(model, fields))
     validation = batches_of(*draw_clicks(fields, 50, seed=2), 16)
     batches = []
     labels, logits, _ = predict(

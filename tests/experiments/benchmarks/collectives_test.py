@@ -52,12 +52,13 @@ def test_a_device_holds_its_share_of_the_rows_and_the_network(records):
 
 @pytest.fixture(scope="module")
 def records_of_many(tmp_path_factory):
-    """Of both exchanges on 4, 8 and 16 devices, more than this process has."""
+    """Of both exchanges on 4 and 16 devices, more than this process has."""
     file = tmp_path_factory.mktemp("collectives") / "figures.json"
     subprocess.run(
         [
             *(sys.executable, "-m", "experiments.benchmarks.collectives", f"--json={file}"),
             *(f"--dim={DIM}", "--per_device=64", "--fields=13", f"--rows={V // 20}"),
+            "--devices=4,16",
         ],
         env=os.environ,
         check=True,
@@ -72,7 +73,7 @@ def test_what_a_device_sends_grows_with_the_devices_unless_it_asks_for_its_rows(
     assert growth[f"all_gather V={V // 20}"]["bytes"] == pytest.approx(4, rel=0.01)
     assert growth[f"all_to_all V={V // 20}"]["bytes"] < 1.01
     of = {(own["exchange"], own["devices"]): own for own in records_of_many["records"]}
-    assert set(of) == set(itertools.product(("all_gather", "all_to_all"), (4, 8, 16)))
+    assert set(of) == set(itertools.product(("all_gather", "all_to_all"), (4, 16)))
     for own in of.values():
         # In the supernet's gathered form, drawn dimensions travel beside the ids.
         modelled = own["exchange_bytes_modelled"]

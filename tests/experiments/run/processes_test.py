@@ -35,7 +35,7 @@ FLAGS = {
     "crossover_num": 3,
     "top_k": 3,
     "finalists": False,
-    "checkpoint_every": 1,
+    "checkpoint_every": 3,
 }
 SECONDS_TO_STOP = 60
 SERVER = """
@@ -206,7 +206,9 @@ def test_four_processes_train_sharded_as_one_does(four, one):
 def test_four_processes_search_together_for_what_one_finds_in_their_supernet(start, four):
     alone = four.with_name("searched_alone")
     shutil.copytree(four, alone, ignore=shutil.ignore_patterns("search", "retrain"))
-    start(alone.name).succeed()
+    job = start(alone.name)
+    job.until("search/result.json")
+    job.end()
     found, expected = (
         array_file.load(path / "search" / "search.safetensors") for path in (four, alone)
     )
@@ -216,6 +218,9 @@ def test_four_processes_search_together_for_what_one_finds_in_their_supernet(sta
 
 
 def test_when_one_of_four_is_killed_the_others_say_so_and_all_go_on_as_if_not(start, four):
+    # Their baseline is behind them: it is sharded as the supernet is.
+    begun = shutil.ignore_patterns("supernet", "search", "retrain", "summary.json")
+    shutil.copytree(four, four.with_name("killed"), ignore=begun)
     job = start("killed", 4, "sharded")
     job.until("supernet/checkpoints/*/manifest.json")
     job.send(signal.SIGKILL, to=2)

@@ -15,19 +15,25 @@ HALF = 4 * 31 // 2
 BUDGET = {"max_table_parameters": 3 * HALF, "epochs": 6, "lr": 1e-2}
 
 
-@pytest.fixture
-def misled(start, workdir, monkeypatch):
+@pytest.fixture(scope="module")
+def misled_once(start, tmp_path_factory):
     """A finished search whose judge likes nothing but columns of the field that carries nothing."""
-    shutil.rmtree(workdir / "supernet")
+    workdir = tmp_path_factory.mktemp("misled") / "run"
     assert start("supernet", workdir, **BUDGET) == 0
 
     def fitness_of(run, supernet, masks, space, measure):
         return lambda dims: np.asarray(dims[:, -1], np.float64) - dims[:, :-1].sum(axis=1) / 100
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search_phase, "fitness_of", fitness_of)
         assert start("search", workdir, **BUDGET) == 0
     return workdir
+
+
+@pytest.fixture
+def misled(misled_once, tmp_path):
+    """A copy of it, to go on with."""
+    return shutil.copytree(misled_once, tmp_path / "run")
 
 
 def test_what_is_kept_is_what_validates_best_and_not_what_the_supernet_likes(

@@ -1,5 +1,7 @@
 """The phase that chooses a strength: what it chooses, and that a kill costs nothing but time."""
 
+import contextlib
+import io
 import json
 import shutil
 
@@ -64,10 +66,18 @@ def without_seconds(record):
     return {name: value for name, value in record.items() if name != "seconds"}
 
 
-def test_the_strength_that_validates_best_is_what_all_phases_train_with(start, tmp_path, capsys):
-    assert start(runs.pipeline_main, workdir=tmp_path / "tuned", **TUNED) == 0
-    told = capsys.readouterr()
-    summary = summary_of(tmp_path / "tuned")
+@pytest.fixture(scope="module")
+def tuned_run(command, data_dir, tmp_path_factory):
+    """The folder of a finished run that tuned, and what it wrote to its output and its errors."""
+    workdir, out, err = tmp_path_factory.mktemp("tuned") / "run", io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        assert command(runs.pipeline_main, data_dir=data_dir, workdir=workdir, **TUNED) == 0
+    return workdir, out.getvalue(), err.getvalue()
+
+
+def test_the_strength_that_validates_best_is_what_all_phases_train_with(start, tuned_run, tmp_path):
+    workdir, out, err = tuned_run
+    summary = summary_of(workdir)
     tuned = summary["tune"]
     assert [rung["group_lasso"] for rung in tuned["ladder"]] == [0, 0.003, 0.3]
     assert tuned["strength"] == "group_lasso"
@@ -84,15 +94,15 @@ def test_the_strength_that_validates_best_is_what_all_phases_train_with(start, t
         same = without_seconds(plain) == without_seconds(summary["baseline"])
         assert same == (rung["group_lasso"] == tuned["chosen"])
     assert summary["baseline"]["val_auc"] == best["val_auc"]
-    assert "tune  group_lasso 0.003, 2 of 3  epoch 1/3" in told.err
-    assert f"tune  chosen: group_lasso {tuned['chosen']:g}, the best validation AUC" in told.err
-    assert f"\n{tuned['chosen']:g} " in told.out and "chosen\n" in told.out
+    assert "tune  group_lasso 0.003, 2 of 3  epoch 1/3" in err
+    assert f"tune  chosen: group_lasso {tuned['chosen']:g}, the best validation AUC" in err
+    assert f"\n{tuned['chosen']:g} " in out and "chosen\n" in out
     # What is finished is not run again, and the chosen strength is known from the start.
-    results = list((tmp_path / "tuned").rglob("result.json"))
+    results = list(workdir.rglob("result.json"))
     written = [path.stat().st_mtime_ns for path in results]
-    assert start(runs.pipeline_main, workdir=tmp_path / "tuned", **TUNED) == 0
+    assert start(runs.pipeline_main, workdir=workdir, **TUNED) == 0
     assert [path.stat().st_mtime_ns for path in results] == written
-    assert summary_of(tmp_path / "tuned") == summary
+    assert summary_of(workdir) == summary
 
 
 def test_a_part_of_the_rows_and_of_the_epochs_is_enough(start, tmp_path, capsys):
@@ -144,9 +154,9 @@ def test_killed_in_the_third_rung_it_goes_on_there(opened, monkeypatch, tmp_path
     assert not list((tmp_path / "run" / "tune").rglob("checkpoints"))
 
 
-def test_contradictions_are_refused_before_anything_runs(start, tmp_path, capsys):
-    assert start(runs.pipeline_main, workdir=tmp_path, **TUNED) == 0
-    before = (tmp_path / "summary.json").read_bytes()
+def test_contradictions_are_refused_before_anything_runs(start, tuned_run, tmp_path, capsys):
+    workdir = shutil.copytree(tuned_run[0], tmp_path / "run")
+    before = (workdir / "summary.json").read_bytes()
     for change, said in (
         ({"tune_ladder": "0,0.5"}, "phase tune in {} is finished with --tune_ladder=0.0,0.003,0.3"),
         ({"tune_rows": 2048}, "is finished with --tune_rows=1000000 (now 2048)"),
@@ -157,11 +167,11 @@ def test_contradictions_are_refused_before_anything_runs(start, tmp_path, capsys
         ),
     ):
         capsys.readouterr()
-        assert start(runs.pipeline_main, workdir=tmp_path, **{**TUNED, **change}) == 2
-        assert said.format(tmp_path) in capsys.readouterr().err
+        assert start(runs.pipeline_main, workdir=workdir, **{**TUNED, **change}) == 2
+        assert said.format(workdir) in capsys.readouterr().err
     # The strength that is tuned is no contradiction: the phase decides it.
-    assert start(runs.pipeline_main, workdir=tmp_path, **{**TUNED, "group_lasso": 0.02}) == 0
-    assert (tmp_path / "summary.json").read_bytes() == before
+    assert start(runs.pipeline_main, workdir=workdir, **{**TUNED, "group_lasso": 0.02}) == 0
+    assert (workdir / "summary.json").read_bytes() == before
 
 
 def test_tuning_comes_before_what_builds_on_it(start, opened, tmp_path, capsys):

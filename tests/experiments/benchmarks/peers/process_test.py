@@ -65,7 +65,8 @@ def test_each_peer_learns_what_there_is_to_learn(python, arrays, side, model):
     assert 0.7 < record["test_calibration"] < 1.4 and 1 <= record["best_epoch"] <= record["epochs"]
 
 
-@pytest.mark.parametrize("side, model", SIDES)
+# Each library and each network; both of both have learned above.
+@pytest.mark.parametrize("side, model", [SIDES[0], SIDES[3]])
 def test_each_network_can_be_timed(python, arrays, side, model):
     process = start(python, arrays, side, model, "time")
     out, _ = process.communicate("go on\ngo on\n\n")
