@@ -157,7 +157,7 @@ def looked_up(table, thresholds, dims, own, everyones, batch_axis, shards):
     step = jnp.int32(0)
     _, table, state = look_up(rule, table, state, everyones, step)
     ask = Ask(view, own, dims)
-    return batch_read.read_looked_up(ask, table, state, step, everyones, batch_axis, shards)
+    return batch_read.read_looked_up(rule, ask, table, state, step, everyones, batch_axis, shards)
 
 
 @pytest.mark.parametrize("layout", ["one device", "copies", "sharded"])

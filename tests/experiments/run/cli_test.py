@@ -22,7 +22,7 @@ def raising(error):
     ("error", "status"),
     [
         (InputError("row 3 of a.csv\nhas no label"), 2),
-        (BudgetError("no table fits into 3 bytes"), 3),
+        (BudgetError("no table fits into 3 bytes"), 4),
         (DivergedError("the loss became nan"), 1),
         (KeyboardInterrupt(), 130),
     ],
