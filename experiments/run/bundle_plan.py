@@ -84,7 +84,8 @@ def planned(settings: Settings, prepared: data.PreparedData) -> tuple[Settings, 
             )
             for share in _SHARES
         ]
-        rates = tuple(dict.fromkeys(min(count / sizes.sum(), 1.0) for count in counts))
+        whole = int(sizes.sum())
+        rates = tuple(dict.fromkeys(min(count / whole, 1.0) for count in counts))
         options = dataclasses.replace(options, keep_rates=rates)
     return dataclasses.replace(settings, search_options=options), cost
 
