@@ -121,12 +121,15 @@ def _turn(call: Call) -> float:
     return statistics.median(taken)
 
 
-def _bundle(folder: pathlib.Path) -> Calls:
-    bundle = Bundle.load(folder / BUNDLE)
+def _both_forms(bundle: Bundle | NumpyBundle, prefix: str = "") -> Calls:
     return {
-        "ids": lambda request: lambda: bundle.logits(request.ids),
-        "raw": lambda request: lambda: bundle.logits(request.raw),
+        f"{prefix}ids": lambda request: lambda: bundle.logits(request.ids),
+        f"{prefix}raw": lambda request: lambda: bundle.logits(request.raw),
     }
+
+
+def _bundle(folder: pathlib.Path) -> Calls:
+    return _both_forms(Bundle.load(folder / BUNDLE))
 
 
 def _lookup(folder: pathlib.Path) -> Calls:
@@ -138,11 +141,7 @@ def _lookup(folder: pathlib.Path) -> Calls:
 
 
 def _numpy(folder: pathlib.Path) -> Calls:
-    bundle = NumpyBundle.load(folder / BUNDLE)
-    return {
-        "numpy_ids": lambda request: lambda: bundle.logits(request.ids),
-        "numpy_raw": lambda request: lambda: bundle.logits(request.raw),
-    }
+    return _both_forms(NumpyBundle.load(folder / BUNDLE), "numpy_")
 
 
 def _onnx(folder: pathlib.Path) -> Calls:

@@ -8,6 +8,7 @@ from etils.epath import Path
 
 from experiments.run import trained_under
 from experiments.run.trained import Run, model_in
+from optembed_jax import data
 from optembed_jax.devices.choice import Choice, choose, make_steps
 from optembed_jax.devices.parallel import Steps
 from optembed_jax.models.forward import Params
@@ -33,6 +34,11 @@ class PhaseDevices:
     def steps_of(self, phase: Phase, num_features: int) -> Steps:
         """The steps of another phase on the same devices."""
         return make_steps(self.choice, phase, self.model, self.train, self.batch_size, num_features)
+
+
+def reader_of(run: Run, devices: PhaseDevices, split: str, **options: Any) -> data.Reader:
+    """Batches of a split, of the phase's size, shuffled by the run's seed where they are."""
+    return data.Reader(run.prepared, split, devices.batch_size, seed=run.settings.seed, **options)
 
 
 def devices_for(

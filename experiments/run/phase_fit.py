@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,12 +11,11 @@ import jax
 from etils.epath import Path
 
 from experiments.run import event_files, preemption, processes, profiled_steps
-from experiments.run.phase_devices import PhaseDevices
+from experiments.run.phase_devices import PhaseDevices, reader_of
 from experiments.run.phase_start import Start, whole_form
 from experiments.run.progress import TrainingProgress
 from experiments.run.trained import Run, click_rate, key_of
 from experiments.run.workdir import append_jsonl, write_jsonl
-from optembed_jax import data
 from optembed_jax.models.forward import Params, Reading
 from optembed_jax.serving.kept_table import Cut
 from optembed_jax.step.optimiser_memory import recalled, taken_up
@@ -64,9 +64,7 @@ def fit_phase(
             gather_scores=phase == Phase.SUPERNET and model.has_row_budget,
         )
 
-    def reader(split: str, **options: Any) -> data.Reader:
-        return data.Reader(prepared, split, devices.batch_size, seed=settings.seed, **options)
-
+    reader = functools.partial(reader_of, run, devices)
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
         state, position = _begin_or_resume(
             run, phase, checkpoints, begin, start, devices, cut or whole_form(run, frozen).cut

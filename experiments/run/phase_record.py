@@ -1,6 +1,7 @@
 """A training phase from its start to what it leaves: a state, and the record of how it scores."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,11 +11,11 @@ from etils.epath import Path
 
 from experiments.run import calibration, feature_report, processes
 from experiments.run.earlier_run import MEMORY, SCORES
-from experiments.run.phase_devices import PhaseDevices
+from experiments.run.phase_devices import PhaseDevices, reader_of
 from experiments.run.phase_fit import fit_phase
 from experiments.run.phase_start import Form, Start, whole_form
 from experiments.run.trained import Run, Trained, counts, cut_to
-from optembed_jax import data, metrics
+from optembed_jax import metrics
 from optembed_jax.data import PreparedData
 from optembed_jax.devices.choice import Choice
 from optembed_jax.devices.parallel import Steps
@@ -55,8 +56,7 @@ def train_and_record(
     opt_state = steps.whole(fitted.opt_state)
     fitted = on_devices = dataclasses.replace(fitted, opt_state=None)
 
-    def reader(split: str, **options: Any) -> data.Reader:
-        return data.Reader(prepared, split, devices.batch_size, seed=settings.seed, **options)
+    reader = functools.partial(reader_of, run, devices)
 
     if devices.choice.kind != "one":
         on_host = steps.whole((fitted.params, fitted.batch_stats, fitted.scores))

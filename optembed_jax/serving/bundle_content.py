@@ -15,6 +15,8 @@ from optembed_jax.table import packing
 from optembed_jax.table.elements import ELEMENTS, unpack
 from optembed_jax.table.sharing import join, sharing
 
+_NETWORK = "network/"
+
 
 @dataclasses.dataclass(frozen=True)
 class Content:
@@ -45,6 +47,18 @@ class Content:
         return served(self.manifest, tensors)
 
 
+def network_of(
+    manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The arrays of the network by name, float32: kernels as they take part in products."""
+    kernels = manifest["kernels"]
+    return network_storage.restored(
+        {n.removeprefix(_NETWORK): a for n, a in tensors.items() if n.startswith(_NETWORK)},
+        {name: storage for name, (storage, _) in kernels.items()},
+        {name: inputs for name, (_, inputs) in kernels.items()},
+    )
+
+
 def served(manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays that are served: kernels are float32, rows of codes int8, others as they are; and
     rows of fields that share an array (``table.sharing``) joined, as ``rows/n`` of array ``n``.
@@ -53,14 +67,8 @@ def served(manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> di
 
     Unpacked once, when a bundle is loaded, and not at each request.
     """
-    prefix, kernels = "network/", manifest["kernels"]
-    restored = network_storage.restored(
-        {n[len(prefix) :]: a for n, a in tensors.items() if n.startswith(prefix)},
-        {name: storage for name, (storage, _) in kernels.items()},
-        {name: inputs for name, (_, inputs) in kernels.items()},
-    )
-    found = {n: a for n, a in tensors.items() if not n.startswith(prefix)}
-    network = {prefix + name: array for name, array in restored.items()}
+    found = {n: a for n, a in tensors.items() if not n.startswith(_NETWORK)}
+    network = {_NETWORK + name: array for name, array in network_of(manifest, tensors).items()}
     if COMPOSITION in manifest:
         composition = composition_in(manifest)
         signs = {} if composition.signs is None else {"signs": composition.signs}

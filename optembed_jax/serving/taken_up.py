@@ -35,8 +35,7 @@ from optembed_jax.models.forward import Params, Selection, backbone, embed
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.own_backbone import OWN
 from optembed_jax.models.whole_batch import EPSILON, BatchNorm
-from optembed_jax.serving import network_storage
-from optembed_jax.serving.bundle_content import Content
+from optembed_jax.serving.bundle_content import Content, network_of
 from optembed_jax.serving.bundle_manifest import why_no_plain_tables
 from optembed_jax.serving.compact_model import with_norms
 from optembed_jax.serving.forward_module import fields_of
@@ -130,7 +129,9 @@ def full_network(
     manifest = content.manifest
     dims = [field["dim"] for field in manifest["fields"]]
     order = [field for field, dim in enumerate(dims) if dim]
-    network, statistics = with_norms(_served_network(content))
+    network, statistics = with_norms(
+        traverse_util.unflatten_dict(network_of(manifest, content.tensors), sep="/")
+    )
     if OWN in network:
         return network, statistics
     embedded = jnp.zeros((2, len(dims), config.latent_dim), jnp.float32)
@@ -276,15 +277,3 @@ def _with_idle_columns(network: Mapping[str, Any], fresh: Mapping[str, Any]) -> 
         "logit": {"Dense_0": {**logit, "bias": logit["bias"] - shift}},
         "idle": {**_as_float32({"bias": biases}), "weight": fresh["weight"], "kernel": kernel},
     }
-
-
-def _served_network(content: Content) -> dict[str, Any]:
-    """The arrays of a network by name, nested, as they take part in products."""
-    prefix, kernels = "network/", content.manifest["kernels"]
-    flat = network_storage.restored(
-        {n.removeprefix(prefix): a for n, a in content.tensors.items() if n.startswith(prefix)},
-        {name: storage for name, (storage, _) in kernels.items()},
-        {name: inputs for name, (_, inputs) in kernels.items()},
-    )
-    nested: dict[str, Any] = traverse_util.unflatten_dict(flat, sep="/")
-    return nested
