@@ -63,7 +63,7 @@ def planned(settings: Settings, prepared: data.PreparedData) -> tuple[Settings, 
         encoder_of(prepared),
         own_ids=has_own_ids,
         storage=storage,
-        told=provenance_of(settings, prepared),
+        told=provenance_of(_as_it_will_be_told(settings, fields), prepared),
     )
     if limit is None:
         return settings, cost
@@ -99,6 +99,20 @@ def provenance_of(settings: Settings, prepared: data.PreparedData) -> Provenance
         flags.given(flags_of(settings)),
         {"auc": worth, "logloss": worth, "unseen": worth},
     )
+
+
+def _as_it_will_be_told(settings: Settings, fields: Fields) -> Settings:
+    """Settings with the budget of rows that a plan adds to them, as wide as it could be.
+
+    A run that goes on, and its export, have been given the plan's own: with it or without, what is
+    planned has to be the same.
+    """
+    is_planned = settings.method == OPTEMBED and not settings.model.searches_dims
+    if settings.search_options.max_bundle_bytes is None or not is_planned:
+        return settings
+    most = 4 * settings.model.latent_dim * 2 * fields.num_features
+    model = dataclasses.replace(settings.model, max_table_bytes=most)
+    return dataclasses.replace(settings, model=model)
 
 
 def _check(limit: int, cost: BundleCost, settings: Settings, fields: Fields) -> None:

@@ -103,6 +103,8 @@ def test_what_cannot_be_kept_is_refused_before_anything_is_trained(
     names = {"data_dir": data_dir, "workdir": tmp_path / "run"}
     status = command(runs.pipeline_main, **names, **{**FLAGS, **flags})
     assert status == (cli.BUDGET_REFUSED if "cannot be kept" in message else 2)
-    told = capsys.readouterr().err
-    assert message in told and told.count("\n") == 1
+    told = capsys.readouterr().err.splitlines()
+    # The first test of a process also prepares the data, and says so.
+    (line,) = [line for line in told if not line.startswith("data: ")]
+    assert message in line
     assert not (tmp_path / "run" / "baseline").exists()
