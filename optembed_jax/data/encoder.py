@@ -16,10 +16,10 @@ import pyarrow as pa
 
 from optembed_jax.data.formats.registry import DATASETS
 from optembed_jax.data.raw import coding, columns
-from optembed_jax.data.raw.bags import CodedBag
 from optembed_jax.data.raw.arrow_texts import as_array, strings_of
-from optembed_jax.data.raw.list_cells import cell_texts
+from optembed_jax.data.raw.bags import CodedBag
 from optembed_jax.data.raw.columns import BUCKET, CATEGORICAL, NUMERIC, Coded, Column
+from optembed_jax.data.raw.list_cells import cell_texts
 from optembed_jax.data.raw.sources import RawRows
 from optembed_jax.data.raw.writing import without_blanks
 from optembed_jax.data.vocabulary import Vocabulary

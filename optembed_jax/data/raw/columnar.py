@@ -92,6 +92,16 @@ def check_columns(
 def rows_of(
     block: Block, batch: pa.RecordBatch, cells: Mapping[str, Cells] = MappingProxyType({})
 ) -> RawRows:
+    """Decodes the rows of a block: every column as strings.
+
+    Args:
+      block: says where in its file the rows stand.
+      batch: the rows.
+      cells: how those columns are read whose cells hold several values.
+
+    Raises:
+      InputError: naming a column: it has values that have no text.
+    """
     steps = np.arange(batch.num_rows, dtype=np.int64)
     columns = {
         name: cell_texts(name, batch.column(name), cells[name].weighted)

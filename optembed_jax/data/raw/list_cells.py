@@ -9,7 +9,6 @@ from optembed_jax.data.raw.missing import null_where
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import MARK, WEIGHT_MARK
 
-
 _LISTS = (
     pa.types.is_list,
     pa.types.is_large_list,
@@ -20,6 +19,7 @@ _LISTS = (
 
 
 def holds_lists(kind: pa.DataType) -> bool:
+    """Whether a type is one of lists, of whatever values."""
     return any(is_one(kind) for is_one in _LISTS)
 
 
