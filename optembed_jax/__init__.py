@@ -27,9 +27,11 @@ try:
         table_row_mask,
     )
     from optembed_jax.metrics import auc, auc_on_device, calibration, logloss, logloss_on_device
-    from optembed_jax.models.forward import Params, Selection, embed, forward, init_params
+    from optembed_jax.models.forward import embed, forward
     from optembed_jax.models.model_config import ModelConfig
     from optembed_jax.models.parameter_count import ParameterCount, count_parameters
+    from optembed_jax.models.params import Params, init_params
+    from optembed_jax.models.selection import Selection
     from optembed_jax.search.budget import table_parameters
     from optembed_jax.search.dimension_rules import DIMENSION_RULES, rule_dims
     from optembed_jax.search.loop import (

@@ -44,8 +44,10 @@ from experiments.benchmarks.step_comparison import full_step
 from experiments.run import cli
 from experiments.run.alternating import alternate
 from optembed_jax.errors import InputError
-from optembed_jax.models.forward import Selection, forward, init_params
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
+from optembed_jax.models.selection import Selection
 from optembed_jax.serving.bundle_writer import write_bundle
 from optembed_jax.serving.compact_model import compact
 from optembed_jax.serving.forward_module import build_forward

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from optembed_jax.exchange.batch_axis import BatchAxis
-from optembed_jax.models.forward import backbone
 from optembed_jax.models.layers import in_dtype
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.network import backbone
 from optembed_jax.models.own_backbone import OWN
 
 LAYER = "layer"

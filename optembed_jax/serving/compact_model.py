@@ -20,9 +20,10 @@ from optembed_jax.method.embedding import Table
 from optembed_jax.models.autoint import fold_idle_fields
 from optembed_jax.models.dcn import fold_idle
 from optembed_jax.models.finalmlp import STREAMS, gate_of
-from optembed_jax.models.forward import Params, check_width
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.own_backbone import OWN
+from optembed_jax.models.params import Params
+from optembed_jax.models.selection import check_width
 from optembed_jax.models.whole_batch import EPSILON
 from optembed_jax.serving.kept_network import shrink, write_back
 from optembed_jax.table.compact import CompactIndex, compact_table

@@ -14,7 +14,7 @@ import numpy as np
 from flax import traverse_util
 
 from optembed_jax.errors import InputError
-from optembed_jax.models.forward import Params
+from optembed_jax.models.params import Params
 from optembed_jax.serving import network_storage
 from optembed_jax.serving.compact_model import fold_for_serving, with_norms
 from optembed_jax.table import elements

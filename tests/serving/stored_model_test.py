@@ -4,8 +4,9 @@ import pytest
 from param_shapes import shapes_of_params
 
 from optembed_jax.errors import InputError
-from optembed_jax.models.forward import forward, init_params
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
 from optembed_jax.serving.compact_model import compact
 from optembed_jax.serving.network_storage import kernels_of
 from optembed_jax.serving.stored_model import (
