@@ -52,7 +52,7 @@ from optembed_jax.serving.compact_model import tree_bytes
 from optembed_jax.serving.forward_module import PLATFORMS
 from optembed_jax.storage.object_store import delivered, fetched, in_file_system, path_of
 from optembed_jax.targets.registry import Target, target_of
-from optembed_jax.values.cells import MARK
+from optembed_jax.values.cells import MARK, WEIGHT_MARK
 
 flags.adopt_module_key_flags(project_flags)
 
@@ -346,8 +346,7 @@ def _write_sample(run: Run, path: Path) -> int:
     rows = table.to_pylist()
     if any(_is_list(value) for row in rows for value in row.values()):
         lines = [
-            json.dumps({k: v.split(MARK)[1:] if _is_list(v) else v for k, v in row.items()})
-            for row in rows
+            json.dumps({k: _items(v) if _is_list(v) else v for k, v in row.items()}) for row in rows
         ]
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     else:
@@ -357,6 +356,12 @@ def _write_sample(run: Run, path: Path) -> int:
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(MARK)
+
+
+def _items(text: str) -> list[Any]:
+    """The items of a list, those with a weight as pairs."""
+    items = [item.split(WEIGHT_MARK) for item in text.split(MARK)[1:]]
+    return [item[0] if len(item) == 1 else item for item in items]
 
 
 if __name__ == "__main__":

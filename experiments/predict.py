@@ -3,11 +3,11 @@
     python -m experiments.predict --bundle=OUT --input=rows.csv --output=scores.csv
 
 The input is any file that a table may be (CSV and the like, JSON lines, libffm, Parquet), a folder
-of part files or a pattern, whose files are scored in the order of their names; columns are found by
-name and others are ignored. Values that have no row read their field's OOV row; how
-many they are is told by field at the end, with a warning where they are far more than in training,
-and --max_unseen=SHARE refuses too many. The output has one score for each row, in the same order;
-it is Parquet where its name ends in .parquet.
+of part files or a pattern, whose files are scored in the order of their names, or several of these
+with commas between them; columns are found by name and others are ignored. Values that have no row
+read their field's OOV row; how many they are is told by field at the end, with a warning where they
+are far more than in training, and --max_unseen=SHARE refuses too many. The output has one score for
+each row, in the same order; it is Parquet where its name ends in .parquet, and CSV elsewhere.
 """
 
 import contextlib
@@ -18,21 +18,18 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 from absl import flags
 
-from experiments.run import bundle_flags, cli, data_flags, training_flags
+from experiments.run import bundle_flags, cli, data_flags, scores_file, training_flags
 from experiments.run import flags as project_flags
 from experiments.run.progress import Progress
 from optembed_jax.data.encoder import Encoder
 from optembed_jax.data.parallel import ordered_map, workers
 from optembed_jax.data.raw.layout import FOUND, Layout
-from optembed_jax.data.raw.sources import Block, RawFile, part_files, would_be_part
+from optembed_jax.data.raw.part_files import part_files
+from optembed_jax.data.raw.sources import Block, RawFile
 from optembed_jax.data.raw.table_file import source_of_parts, with_rows
 from optembed_jax.errors import InputError
 from optembed_jax.serving.bundle import Bundle
@@ -42,8 +39,6 @@ from optembed_jax.values.unseen import Expected, unseen_rows
 flags.adopt_module_key_flags(project_flags)
 
 BLOCK_BYTES = 2**22
-WRITTEN_ROWS = 2**17
-SCHEMA = pa.schema([("probability", pa.float32())])
 
 
 @dataclasses.dataclass
@@ -138,15 +133,16 @@ def score_file(
     encoder, fields, files = bundle.encoder, bundle.fields, part_files(str(source), "input")
     found, started = Scored(0, np.zeros(fields.num_fields, np.int64)), time.monotonic()
     # A pipe, say, which nothing can replace, and whose link in /proc leads to no path.
-    streams = is_stream(target)
-    target = target if streams else _spared(target, source, files, bundle.path)
+    streams, named = is_stream(target), target
+    target = target if streams else scores_file.spared(target, source, files, bundle.path)
+    as_parquet = any(map(scores_file.asks_for_parquet, {named, target}))
     beside = tempfile.gettempdir() if streams else target.parent
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=beside)
     except OSError as error:
         raise InputError(f"cannot write to {beside}: {error.strerror}") from error
     try:
-        with os.fdopen(handle, "wb") as sink, _writer(sink, target) as writer:
+        with os.fdopen(handle, "wb") as sink, scores_file.writer_of(sink, as_parquet) as writer:
             for ids in whole_batches(_encoded(files, encoder, layout), batch_size):
                 found.rows += len(ids)
                 found.unseen += unseen_rows(ids, fields.oov_ids, fields.slots)
@@ -168,62 +164,6 @@ def score_file(
     finally:
         Path(temporary).unlink(missing_ok=True)
     return found
-
-
-class _Writer:
-    """Writes scores as a table, many at a time: a row group of Parquet should not be small."""
-
-    def __init__(self, writer: pyarrow.csv.CSVWriter | pyarrow.parquet.ParquetWriter) -> None:
-        self._writer, self._held = writer, list[np.ndarray]()
-
-    def __enter__(self) -> "_Writer":
-        return self
-
-    def write(self, scores: np.ndarray) -> None:
-        """Writes float32 ``[N]``, now or later."""
-        self._held.append(scores)
-        if sum(map(len, self._held)) >= WRITTEN_ROWS:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._held:
-            scores = pa.array(np.concatenate(self._held))
-            self._writer.write_table(pa.table([scores], schema=SCHEMA))
-            self._held = []
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._flush()
-        self._writer.close()
-
-
-def _writer(sink: BinaryIO, target: Path) -> _Writer:
-    """The writer of the form that the target's name asks for."""
-    if target.suffix.lower() in (".parquet", ".pq"):
-        return _Writer(pyarrow.parquet.ParquetWriter(sink, SCHEMA))
-    return _Writer(pyarrow.csv.CSVWriter(sink, SCHEMA))
-
-
-def _spared(target: Path, source: Path, files: Sequence[RawFile], bundle: Path) -> Path:
-    """Where a link leads to, so that it stays one.
-
-    Raises:
-      InputError: the output would take the place of the input, be found among its files the next
-        time, or take the place of a file of the bundle.
-    """
-    try:
-        target = target.resolve()
-    except (RuntimeError, OSError) as error:  # The first up to Python 3.12.
-        raise InputError(f"--output={target} is a link that leads in a circle") from error
-    if target.is_file() and any(target.samefile(file.path) for file in files):
-        raise InputError(f"--output={target} is the --input; give another file for the scores")
-    if not source.is_file() and would_be_part(str(source), target):
-        raise InputError(f"--output={target} lies in the --input; give a file outside of {source}")
-    if target.is_relative_to(bundle.resolve()):
-        raise InputError(f"--output={target} lies in the bundle; give a file outside of {bundle}")
-    if target.is_dir():
-        raise InputError(f"--output={target} is a folder; give a file in it")
-    return target
 
 
 def unseen_lines(expected: Expected, found: Scored) -> list[str]:
@@ -287,7 +227,7 @@ def _encoded(files: Sequence[RawFile], encoder: Encoder, layout: Layout) -> Iter
     """Ids int32 ``[N, F]`` of the rows of files, block by block, made in several threads."""
     try:
         source = source_of_parts(
-            with_rows(files, layout),
+            with_rows(files, layout, encoder.sources),
             encoder.sources,
             layout,
             encoder.numbers,

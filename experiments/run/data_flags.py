@@ -24,8 +24,8 @@ flags.DEFINE_string("raw_dir", _DATA.raw_dir, "Folder with the raw files, as pub
 flags.DEFINE_string(
     "table_file",
     _DATA.table_file,
-    "table: delimited text, JSON lines, libffm or Parquet, a file, a folder of parts or a pattern, "
-    "split here.",
+    "table: delimited text, JSON lines, libffm or Parquet, split here: a file, a folder of parts, "
+    "a pattern, or several of these with commas between them.",
 )
 flags.DEFINE_string("train_file", _DATA.train_file, "table: the training rows, if already split.")
 flags.DEFINE_string("validation_file", _DATA.validation_file, "table: the validation rows.")

@@ -28,7 +28,7 @@ from optembed_jax.data.prepared import PreparedData
 from optembed_jax.data.preparing.builder import BlockConfig, builder_of
 from optembed_jax.data.preparing.engines import EngineOptions, engine_of
 from optembed_jax.data.progress import Callback, Progress
-from optembed_jax.data.raw import sources
+from optembed_jax.data.raw import part_files, sources
 from optembed_jax.errors import InputError
 from optembed_jax.storage import checksum
 
@@ -75,10 +75,7 @@ def prepare(
     paths: dict[str, Any] = {}
     for option in PATH_OPTIONS:
         if used.get(option) is not None:
-            # Path.resolve ends in an error of its own where links lead in a circle: reading tells.
-            path = os.path.realpath(pathlib.Path(str(used[option])).expanduser())
-            used[option] = path
-            paths[option] = path
+            used[option] = paths[option] = part_files.absolute(str(used[option]))
     options = dataclasses.replace(options, **paths)
     root = pathlib.Path(data_dir).expanduser()
     if fingerprint is not None:
@@ -170,7 +167,10 @@ def _asks_for(used: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
 
 def _is_gone(path: str) -> bool:
     """Whether there is no such file or folder, and nothing that fits it as a pattern."""
-    return not pathlib.Path(path).exists() and not glob.glob(path, recursive=True)
+    return not any(
+        pathlib.Path(one).exists() or glob.glob(one, recursive=True)
+        for one in part_files.paths_of(path)
+    )
 
 
 def _changed(recorded: Sequence[sources.FileIdentity]) -> pathlib.Path | None:

@@ -89,7 +89,7 @@ class DataOptions:
       raw_dir: folder with the raw files of `movielens`, `criteo_display`, `avazu` or `kdd12`, as
         their publishers lay them out (plain or `.gz`).
       table_file: delimited text, JSON lines, libffm (plain, gzip or Zstandard) or Parquet, that is
-        split here: a file, a folder of part files, or a pattern.
+        split here: a file, a folder of part files, a pattern, or several with commas between them.
       train_file: together with `validation_file` and `test_file`, a table that is split already.
       validation_file: see `train_file`.
       test_file: see `train_file`.
@@ -175,6 +175,9 @@ class DataOptions:
             if isinstance(value, str):
                 raise InputError(f"{name}: give a list of column names, not the string {value!r}")
             object.__setattr__(self, name, _names(value))
+        for name in PATH_OPTIONS:  # The path of nothing is the current folder.
+            if isinstance(value := getattr(self, name), str) and not value.strip():
+                raise InputError(f"{name} must be a path, not an empty text")
         for name in ("label", "time_column", "group", "weight"):
             if isinstance(value := getattr(self, name), str):
                 object.__setattr__(self, name, value.strip())

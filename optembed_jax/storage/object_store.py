@@ -31,7 +31,7 @@ def path_of(text: epath.PathLike) -> epath.Path:
     named = os.fspath(text)
     scheme, separator, rest = named.partition("://")
     if not separator:
-        return epath.Path(named).expanduser()
+        return epath.Path(_from_home(named))
     if f"{scheme}://" != _BUCKET:
         raise InputError(f"{named}: paths are those of a file system, or begin with {_BUCKET}")
     bucket, _, folder = rest.partition("/")
@@ -69,7 +69,21 @@ def in_file_system(text: epath.PathLike, what: str) -> Path:
             f"{what}={os.fspath(text)}: this is read from a file system only; copy it there, such "
             f"as by `gcloud storage rsync --recursive {os.fspath(text)} DIR`"
         )
-    return Path(text).expanduser()
+    return _from_home(text)
+
+
+def _from_home(text: epath.PathLike) -> Path:
+    """A path with the home folder that ``~`` or ``~user`` stands for.
+
+    Raises:
+      InputError: there is no such user.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise InputError(
+            f"{os.fspath(text)}: no home folder is known of {Path(text).parts[0]}"
+        ) from error
 
 
 def in_bucket(path: epath.PathLike) -> bool:

@@ -78,18 +78,28 @@ def _without_blanks(rows: Mapping[str, Any]) -> Mapping[str, Any]:
     return dict(zip(names, rows.values(), strict=True))
 
 
+_WITHOUT_TEXT = ("duration", "month_day_nano", "run_end_encoded", "sparse_union", "dense_union")
+"""Kinds of Arrow arrays that are refused, as whole columns of them are."""
+
+_LISTS = ("list", "large_list", "fixed_size_list", "map")
+"""Kinds of Arrow arrays whose values are lists, with their views."""
+
+
 def _unpacked(values: Any) -> Sequence[Any]:
     """The values of an Arrow array, which its own scalars are not."""
     kind = str(values.type)
     if kind.startswith("dictionary"):
         values = values.cast(values.type.value_type)
         kind = str(values.type)
-    if kind.startswith("duration"):
+    if kind.startswith(_WITHOUT_TEXT):
         raise InputError(f"values of type {kind} cannot be read as text")
     if kind.startswith(("timestamp", "time", "date")):  # Python has no nanoseconds
         return arrow_time_texts(values)
     if kind not in ("halffloat", "float", "double"):
-        return values.to_pylist()
+        try:
+            return values.to_pylist()
+        except UnicodeDecodeError as error:
+            raise InputError(f"values of type {kind} are no UTF-8 text") from error
     # Python has one float, which has more digits than 32 bits hold.
     return values.to_numpy() if hasattr(values, "chunks") else values.to_numpy(zero_copy_only=False)
 
@@ -220,7 +230,7 @@ def _cell_values(source: str, values: Any, first_row: int, weighted: bool) -> It
     kind = str(values.type)
     of_map = kind.startswith("map<")
     of_pairs = weighted and (of_map or "struct<" in kind)
-    if not of_pairs and (kind.startswith("dictionary") or not hasattr(values.type, "value_type")):
+    if not of_pairs and not kind.startswith(_LISTS):
         return column_texts(source, values, first_row)
     chunks = values.chunks if hasattr(values, "chunks") else [values]
     # By the texts of its items' type, which Python's values do not tell.

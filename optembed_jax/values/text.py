@@ -138,15 +138,17 @@ def arrow_time_texts(values: Any) -> list[str | None]:
     """The texts of an Arrow array of dates or times, without an import of pyarrow.
 
     Raises:
-      ValueError: Arrow has no text for them, such as of a time zone that it does not know.
+      InputError: Arrow has no text for them, such as of a time zone that it does not know.
     """
     try:
         texts = values.cast("string").to_pylist()
-    except ValueError:
+    except (ValueError, NotImplementedError) as error:
         # pyarrow 18 writes times of zones with a name only, not of one that is hours and minutes.
         zone = _OFFSET.fullmatch(getattr(values.type, "tz", None) or "")
         if zone is None:
-            raise
+            raise InputError(
+                f"values of type {values.type} cannot be read as text: {error}"
+            ) from error
         plain = values.cast(f"timestamp[{values.type.unit}]").cast("string").to_pylist()
         texts = [text and local_time_text(text, *zone.groups()) for text in plain]
     return [arrow_time_text(text) for text in texts]

@@ -231,6 +231,19 @@ def test_what_is_no_column_of_cells_is_refused(prepare, many, genres, wrong):
         prepared.encode({"user": ["u1"] * many, "genres": column})
 
 
+@pytest.mark.parametrize("many", [1, 100])
+def test_arrow_types_that_hold_no_values_in_lists_are_refused(prepare, many):
+    encoder = encoder_of(prepare(draw()))
+    pairs = pa.array([[1.0, 2.0]] * many, pa.list_(pa.float32(), 2))
+    tensors = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float32(), [2]), pairs)
+    runs = pa.RunEndEncodedArray.from_arrays(pa.array([many], pa.int32()), pa.array(["war"]))
+    for column in (tensors, runs, pa.chunked_array([tensors])):
+        rows = {"user": ["u1"] * many, "genres": column}
+        for encode in (encoder.encode, encoder.rows.encode):
+            with pytest.raises(InputError, match="column 'genres'"):
+                encode(rows)
+
+
 def test_a_text_among_lists_without_a_separator_is_a_bad_row(tmp_path):
     rows = [{"user": u, "genres": cell, "click": label} for u, cell, label in draw()]
     rows[3]["genres"] = "war|sci"

@@ -23,6 +23,7 @@ from optembed_jax import data
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.forward_module import ForwardRebuilt
 from optembed_jax.targets.registry import TARGETS
+from optembed_jax.values.cells import cell_text
 
 FLAGS = {
     "dataset": "synthetic",
@@ -355,6 +356,31 @@ def test_too_many_values_without_a_row_are_refused(
     if status:
         assert "field 'signal_1'" in (said := refused(capsys)) and "nothing was written" in said
     assert {path.name for path in tmp_path.iterdir()} <= {"new.csv", "scores.csv"}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_items_of_a_sample_are_those_of_the_cell(weighted):
+    cell = [("red", "0.5"), ("old", "2")] if weighted else ["red", "old"]
+    text = cell_text(cell, weighted)
+    assert cell_text(json.loads(json.dumps(export._items(text))), weighted) == text
+
+
+def test_the_form_of_scores_is_that_of_the_name_given_or_of_what_it_leads_to(
+    made, command, tmp_path, capsys
+):
+    arguments = {"bundle": made / "bundle", "input": made / "rows.csv"}
+    (tmp_path / "a.parquet").symlink_to("b")
+    (tmp_path / "c").symlink_to("d.parquet")
+    for name, written in (("a.parquet", "b"), ("c", "d.parquet")):
+        assert command(predict.main, **arguments, output=tmp_path / name) == 0
+        assert pq.read_table(tmp_path / written).column_names == ["probability"]
+    for name in ("scores.csv.gz", "scores.jsonl"):
+        assert command(predict.main, **arguments, output=tmp_path / name) == 2
+        assert "scores are written as CSV, or as Parquet" in refused(capsys)
+        assert not (tmp_path / name).exists()
+    home = {**arguments, "output": "~no_such_user/scores.csv"}
+    assert command(predict.main, **home) == 2
+    assert "no home folder is known of ~no_such_user" in refused(capsys)
 
 
 def test_rows_and_scores_in_other_forms(made, command, tmp_path):

@@ -159,9 +159,13 @@ def test_a_folder_of_parts_is_scored_in_the_order_of_their_names(
     np.testing.assert_array_equal(
         scores_of(command, folder, parts, capsys), np.concatenate([expected, expected])
     )
+    both = f"{parts / 'b'}, {parts / 'a' / f'2.{kind}'}"
+    np.testing.assert_array_equal(
+        scores_of(command, folder, both, capsys), np.concatenate([expected, expected])
+    )
     pattern = parts / "*" / f"1.{kind}"
     np.testing.assert_array_equal(scores_of(command, folder, pattern, capsys), expected)
-    for source in (parts, parts / "*.csv"):
+    for source in (parts, parts / "*.csv", f"{files / f'rows.{kind}'},{parts}"):
         inside = {"bundle": folder / "bundle", "input": source, "output": parts / "scores.csv"}
         shutil.copy(files / f"rows.{kind}", parts / "1.csv")
         assert command(predict.main, **inside) == 2

@@ -198,6 +198,7 @@ def test_a_table_and_a_data_frame_are_columns():
 
 
 SECOND = 1_709_389_800  # 2024-03-02 14:30:00 UTC
+NO_UTF8 = pa.Array.from_buffers(pa.string(), 2, pa.array([b"x", b"\xff"]).buffers())
 IN_A_DAY = [52_200 * 10**9 + 7, None, 52_200 * 10**9]
 
 
@@ -225,6 +226,15 @@ def test_arrow_times_by_value_as_by_column(array, texts):
     ("values", "message"),
     [
         (pa.array([5], pa.duration("s")), r"column 'a': values of type duration\[s\]"),
+        (pa.array([pa.MonthDayNano([1, 2, 3])]), "column 'a': values of type month_day_nano"),
+        (pa.array([5], pa.timestamp("s", "No/Where")), r"column 'a': values of type timestamp\[s,"),
+        (NO_UTF8, "column 'a': values of type string are no UTF-8 text"),
+        (pa.chunked_array([NO_UTF8]), "column 'a': values of type string are no UTF-8 text"),
+        (NO_UTF8.dictionary_encode(), "column 'a': values of type string are no UTF-8 text"),
+        (
+            pa.RunEndEncodedArray.from_arrays(pa.array([2], pa.int32()), pa.array(["x"])),
+            "column 'a': values of type run_end_encoded",
+        ),
         (np.array([5, 6], "m8[s]"), "timedelta"),
         ([np.timedelta64(5, "s")], "timedelta"),
         ([datetime.timedelta(5)], "timedelta"),

@@ -24,7 +24,8 @@ from optembed_jax.data.raw.columns import (
     weights,
 )
 from optembed_jax.data.raw.layout import Layout
-from optembed_jax.data.raw.sources import NoFiles, RawData, RawFile, part_files
+from optembed_jax.data.raw.part_files import NoFiles, part_files
+from optembed_jax.data.raw.sources import RawData, RawFile
 from optembed_jax.data.raw.table_file import source_of_parts, with_rows
 from optembed_jax.data.splits import TEST, TRAIN, VALIDATION
 from optembed_jax.errors import InputError
@@ -61,7 +62,7 @@ class Table(Format):
             files = _files(options)
         except NoFiles:
             return None
-        return tuple(file.path for file in with_rows(files, _layout(options)))
+        return tuple(file.path for file in with_rows(files, _layout(options), _wanted(options)))
 
     @classmethod
     def raw_data(cls, options: DataOptions) -> RawData:
@@ -71,7 +72,7 @@ class Table(Format):
         if options.time_column is not None:
             time = Time(options.time_column, _times, "a number or an ISO 8601 date")
         used = options.used_by(cls.name)
-        filled = with_rows(files, layout)
+        filled = with_rows(files, layout, wanted)
         for split in dict.fromkeys(file.split for file in files):
             if all(file.split != split for file in filled):
                 first = next(file.path for file in files if file.split == split)

@@ -75,7 +75,7 @@ def as_strings(column: pa.Array) -> pa.Array:
         return _float_texts(column)
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
         return pc.cast(column, pa.string())
-    if pa.types.is_duration(kind):
+    if pa.types.is_duration(kind) or pa.types.is_interval(kind):
         raise InputError(f"values of type {kind} cannot be read as text")
     if pa.types.is_temporal(kind):
         found = column.dictionary_encode()
@@ -88,6 +88,9 @@ def as_strings(column: pa.Array) -> pa.Array:
         return written.take(found.indices)
     try:
         text = column if pa.types.is_string(kind) else pc.cast(column, pa.string())
+        text.validate(full=True)  # Of what a file calls a string nobody has looked at the bytes.
+    except pa.ArrowInvalid as error:
+        raise InputError(f"values of type {kind} are no UTF-8 text") from error
     except pa.ArrowException as error:
         raise InputError(f"values of type {kind} cannot be read as text") from error
     if not _has_empty(text):

@@ -5,6 +5,7 @@ integer too large for 64 bits for a float; and it reads no column of texts and n
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from optembed_jax.values.cells import Cells, cell_text
 from optembed_jax.values.text import check_texts, text_of
 
 _EXACT = 2.0**53
+_NULL_LINE = re.compile(rb"(?:\A|\n)[ \t\r]*null[ \t\r]*(?:\n|\Z)")
 
 
 def decode(lines: Sequence[bytes], wanted: Sequence[str], cells: Mapping[str, Cells]) -> Decoded:
@@ -30,6 +32,8 @@ def decode(lines: Sequence[bytes], wanted: Sequence[str], cells: Mapping[str, Ce
     content = b"\n".join(lines)
     try:
         content.decode()
+        if b"null" in content and _NULL_LINE.search(content):
+            raise pa.ArrowInvalid("Arrow takes what is no object for one without any key")
         table = _parse(content, wanted)
         if table.num_rows == len(lines):
             typed = {name: table[name].combine_chunks() for name in _plain(table, wanted)}

@@ -2,7 +2,7 @@
 
 The column ``label`` is the first word of a line, column ``3`` the feature of field 3, and
 ``3:value`` its value. A field that a line lacks is missing there; one that a line has more than
-once holds several values.
+once holds several values, whose weights are the values where it is read with weights.
 """
 
 import re
@@ -91,11 +91,14 @@ def decode(lines: Sequence[bytes], wanted: Sequence[str], cells: Mapping[str, Ce
         place = np.full(len(good), -1)
         place[row_of[own]] = own
         source = values if name.endswith(_VALUE) else features
+        is_weighted = name in cells and cells[name].weighted
         if name in cells:
-            columns[name] = _joined(source.take(pa.array(own)), row_of[own], len(good))
+            own_at = pa.array(own)
+            weights = values.take(own_at) if is_weighted else None
+            columns[name] = _joined(source.take(own_at), weights, row_of[own], len(good))
         else:
             columns[name] = source.take(pa.array(np.maximum(place, 0), mask=place < 0))
-        if name + _VALUE not in wanted and not name.endswith(_VALUE):
+        if name + _VALUE not in wanted and not name.endswith(_VALUE) and not is_weighted:
             for pair in own[~is_one[own]].tolist():
                 row, value = int(row_of[pair]), values[pair].as_py()
                 faults[good[row]] = (
@@ -112,11 +115,23 @@ def decode(lines: Sequence[bytes], wanted: Sequence[str], cells: Mapping[str, Ce
     return Decoded(columns, good, sorted(faults.items()))
 
 
-def _joined(texts: pa.Array, rows: np.ndarray, count: int) -> pa.Array:
-    """The texts of each row as one cell, string ``[count]``; ``rows`` do not fall."""
+def _joined(texts: pa.Array, weights: pa.Array | None, rows: np.ndarray, count: int) -> pa.Array:
+    """The texts of each row, with their weights if any, as one cell, string ``[count]``.
+
+    Args:
+      texts: string ``[M]``.
+      weights: string ``[M]``.
+      rows: int ``[M]``, which do not fall.
+      count: of all rows.
+    """
     ends = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))])
-    lists = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), texts)
-    return cell_texts("", lists)
+    items = (
+        texts
+        if weights is None
+        else pa.StructArray.from_arrays([texts, weights], ["value", "weight"])
+    )
+    lists = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), items)
+    return cell_texts("", lists, weighted=weights is not None)
 
 
 def _repeated(rows: np.ndarray, fields: np.ndarray) -> np.ndarray:

@@ -34,8 +34,10 @@ def is_list_of_pairs(kind: pa.DataType) -> bool:
         return not pa.types.is_nested(kind.key_type) and not pa.types.is_nested(kind.item_type)
     if not holds_lists(kind) or not pa.types.is_struct(kind.value_type):
         return False
-    parts = {field.name: field.type for field in kind.value_type}
-    return parts.keys() == {"value", "weight"} and not any(map(pa.types.is_nested, parts.values()))
+    parts = list(kind.value_type)
+    return sorted(part.name for part in parts) == ["value", "weight"] and not any(
+        pa.types.is_nested(part.type) for part in parts
+    )
 
 
 def cell_texts(name: str, column: pa.Array, weighted: bool = False) -> pa.Array:

@@ -6,13 +6,9 @@ reason; whether that ends the preparation is decided there, not here.
 """
 
 import dataclasses
-import fnmatch
-import glob
 import hashlib
-import itertools
 import os
 import pathlib
-import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -149,114 +145,6 @@ class RawData:
     weight: columns_lib.Weight | None = None
 
 
-class NoFiles(InputError):
-    """A path leads to no file."""
-
-
-def part_files(path: str, option: str, split: int | None = None) -> tuple[RawFile, ...]:
-    """The files of a table, sorted: one file, those of a folder, or those that fit a pattern.
-
-    In folders, names that begin with a dot or an underscore are passed over, as Spark and Hive do
-    (``_SUCCESS``), and what folders below are called may be columns (``day=2024-03-01``).
-
-    Args:
-      path: a file, a folder, or a pattern with ``*``, ``?`` or ``[...]``, ``**`` for any folders.
-      option: that the path was given by, for messages.
-      split: the split number that all rows belong to, if they do.
-
-    Raises:
-      NoFiles: there is no such file; the message names the option that should be corrected.
-      InputError: files lie in folders that name different columns.
-    """
-    root = pathlib.Path(path).expanduser()
-    if root.is_file():
-        return (RawFile(root, split),)
-    if root.is_dir():
-        found = {file: root for file in _below(root)}
-    elif glob.has_magic(path):
-        fixed = pathlib.Path(*itertools.takewhile(lambda p: not glob.has_magic(p), root.parts))
-        matches = map(pathlib.Path, glob.glob(str(root), recursive=True))
-        found = {
-            file: fixed
-            for match in matches
-            for file in (_below(match) if match.is_dir() else (match,))
-        }
-    elif root.exists():
-        raise InputError(
-            f"{option}={root} is a pipe or a device, and a table is read more than once; write it "
-            "to a file first"
-        )
-    else:
-        raise NoFiles(f"{root} does not exist; correct {option}")
-    found = {
-        file: base
-        for file, base in sorted(found.items())
-        if not any(part.startswith((".", "_")) for part in file.relative_to(base).parts)
-    }
-    for file in found:
-        if not file.is_file():
-            what = "a link that leads nowhere" if file.is_symlink() else "no file"
-            raise InputError(f"{root}: {file} is {what}; put the part there, or remove it")
-    files = tuple(
-        RawFile(file, split, _partition_of(file.parent.relative_to(base)))
-        for file, base in found.items()
-    )
-    if not files:
-        raise NoFiles(f"{root} holds no files; correct {option}")
-    names = {tuple(name for name, _ in file.partition) for file in files}
-    if len(names) > 1:
-        raise InputError(
-            f"{root}: files lie in folders that name different columns, "
-            f"{' and '.join('/'.join(found) or 'none' for found in sorted(names)[:2])}; correct "
-            f"{option}"
-        )
-    return files
-
-
-def _below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The files in a folder and those below it, links to folders followed, each folder once."""
-    seen = set()
-    for root, folders, names in os.walk(folder, followlinks=True):
-        seen.add(os.path.realpath(root))
-        folders[:] = [
-            name for name in folders if os.path.realpath(os.path.join(root, name)) not in seen
-        ]
-        yield from (pathlib.Path(root, name) for name in names)
-
-
-_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
-
-
-def _partition_of(folders: pathlib.PurePath) -> tuple[tuple[str, str | None], ...]:
-    found: list[tuple[str, str | None]] = []
-    for folder in folders.parts:
-        name, equals, value = folder.partition("=")
-        name, text = urllib.parse.unquote(name).strip(), urllib.parse.unquote(value)
-        if equals and name:
-            found.append((name, None if text in (_NO_VALUE, "") else text))
-    return tuple(found)
-
-
-def would_be_part(path: str, file: pathlib.Path) -> bool:
-    """Whether a file would be among the parts of a table, were it there.
-
-    Args:
-      path: of the table, as of :func:`part_files`.
-      file: an absolute path.
-    """
-    root = pathlib.Path(path).expanduser()
-    plain = list(itertools.takewhile(lambda part: not glob.has_magic(part), root.parts))
-    pattern = pathlib.Path(*plain).resolve().joinpath(*root.parts[len(plain) :])
-    base = len(pattern.parts) - len(root.parts) + len(plain)
-    if "**" in pattern.parts:  # Any folders, or none.
-        is_among = fnmatch.fnmatchcase(str(file), str(pattern).replace("**/", "*"))
-    else:
-        alike = zip(file.parts, pattern.parts, strict=False)
-        is_among = all(fnmatch.fnmatchcase(*pair) for pair in alike)
-        is_among &= len(file.parts) >= len(pattern.parts)
-    return is_among and not any(part.startswith((".", "_")) for part in file.parts[base:])
-
-
 def find_files(folder: str | None, patterns: tuple[str, ...], instructions: str) -> list[RawFile]:
     """The files of a raw folder that match the first pattern that any file matches, sorted.
 
@@ -268,7 +156,7 @@ def find_files(folder: str | None, patterns: tuple[str, ...], instructions: str)
     """
     if folder is None:
         raise InputError(f"raw_dir is not set. {instructions}")
-    root = pathlib.Path(folder).expanduser()
+    root = pathlib.Path(os.path.expanduser(folder))
     if root.is_file():
         return [RawFile(root)]
     if not root.is_dir():

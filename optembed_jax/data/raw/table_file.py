@@ -137,10 +137,12 @@ def source_of_parts(
     return sources[0] if len(sources) == 1 else Joined(sources)
 
 
-def with_rows(files: Sequence[RawFile], layout: Layout) -> tuple[RawFile, ...]:
+def with_rows(
+    files: Sequence[RawFile], layout: Layout, wanted: Sequence[str]
+) -> tuple[RawFile, ...]:
     """The files without those of several parts that have no rows, as Spark leaves them."""
     parts = collections.Counter(file.split for file in files)
-    return tuple(f for f in files if parts[f.split] == 1 or not is_empty(f, layout))
+    return tuple(f for f in files if parts[f.split] == 1 or not is_empty(f, layout, wanted))
 
 
 class LacksKey(InputError):
@@ -158,8 +160,12 @@ def keys_of(file: RawFile, layout: Layout) -> list[str]:
     return json_lines.names_of(first_lines(source))
 
 
-def is_empty(file: RawFile, layout: Layout) -> bool:
-    """Whether a file has no rows, as the parts that Spark leaves behind."""
+def is_empty(file: RawFile, layout: Layout, wanted: Sequence[str]) -> bool:
+    """Whether a file has no rows, as the parts that Spark leaves behind.
+
+    A text of one line is empty where that is a header, with the ``wanted`` columns: without them
+    it may be a row, and what there is of such a file is told when it is read.
+    """
     path = file.path
     try:
         if _is_parquet(path):
@@ -168,7 +174,19 @@ def is_empty(file: RawFile, layout: Layout) -> bool:
         return False  # What is wrong with it is told when it is read.
     first = whole_rows.first_line(path, layout.encoding, may_be_empty=True)
     has_header = not (layout.columns or _is_json(first) or libffm.is_line(first))
+    if has_header and first.strip() and not _has_names(file, layout, first, wanted):
+        return False
     return whole_rows.is_empty(path, layout.encoding, has_header)
+
+
+def _has_names(file: RawFile, layout: Layout, first: bytes, wanted: Sequence[str]) -> bool:
+    """Whether a first line, and the names of folders, name all columns that are wanted."""
+    delimiter = layout.delimiter or _delimiter(file.path, first, layout.decimal)
+    try:
+        names = {*read_names(first, delimiter), *(name for name, _ in file.partition)}
+    except InputError:
+        return False
+    return names.issuperset(wanted)
 
 
 def _text_source(

@@ -229,7 +229,8 @@ def test_a_folder_of_parts_is_the_table_that_they_make(tmp_path, write_table, co
     write_table(rows[:1], "parts/4.csv")
     (parts / "5.csv").touch()
     (parts / "6.csv.gz").write_bytes(gzip.compress(b""))
-    for path in (parts, parts / "*"):
+    named = ",".join(str(parts / f"{number}.csv") for number in range(3))
+    for path in (parts, parts / "*", named):
         made = prepare(path)
         assert made.fingerprint == whole.fingerprint
         assert prepare(path).path == made.path  # empty parts are no new ones
@@ -256,7 +257,7 @@ def test_what_parts_there_are_now_is_looked_at(tmp_path, write_table, columns, p
 
 def test_parts_without_any_row_are_told(tmp_path, prepare):
     for name in ("a.csv", "b.csv"):
-        (tmp_path / name).write_text("click,user\n")
+        (tmp_path / name).write_text("click,user,price\n")
     with pytest.raises(InputError, match=r"a\.csv and the other files beside it hold no rows"):
         prepare(tmp_path / "*.csv", label="click", categorical=("user",))
 

@@ -13,6 +13,7 @@ from optembed_jax.data.raw.layout import FOUND, Layout
 from optembed_jax.data.raw.sources import RawFile
 from optembed_jax.data.raw.table_file import is_empty, source_of
 from optembed_jax.errors import InputError
+from optembed_jax.values.cells import Cells, cell_text
 
 WANTED = ("y", "city", "price")
 
@@ -231,6 +232,7 @@ def test_json_times_alone_stay_as_they_are_written(tmp_path):
     [
         ('{"y": 1, "city": "a", "price": ', "no JSON"),
         ("[1, 2]", "an object is needed on each line, not list"),
+        (" null", "an object is needed on each line, not NoneType"),
         ('{"y": 1, "y": 2, "city": "a"}', "column 'y' is there twice"),
         ('{"y": 1, "city": ["a"], "price": 1}', "column 'city': a value is"),
         ("y,city,price", "no JSON"),
@@ -288,6 +290,19 @@ def test_libffm(tmp_path):
     assert reject.line == 1 and "field 2 has the value 0.5; name '2:value' too" in reject.reason
     names = ("2", "2:value")
     assert read(opened(path, names=names), names)[0] == [("33", "0.5"), ("41", "1.0"), (None, None)]
+
+
+def test_values_of_libffm_are_the_weights_of_several(tmp_path):
+    path = tmp_path / "train.ffm"
+    path.write_text("1 2:a:0.5 2:b:2 0:7:1\n0 0:9:1\n0 2:a:x\n")
+    cells = {"2": Cells(None, 4, weighted=True)}
+    source = source_of(RawFile(path), ("2",), FOUND, cells=cells)
+    found = source.read(next(source.blocks())).columns["2"].to_pylist()
+    assert found == [
+        cell_text([("a", "0.5"), ("b", "2")], True),
+        None,
+        cell_text([("a", "x")], True),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -355,14 +370,19 @@ def test_columns_that_libffm_has_not(tmp_path, name, message):
         ("1,a\n", {"columns": ("y", "city")}, False),
         ('{"y": 1}\n', {}, False),
         ("1 0:7:1\n", {}, False),
+        # The last part of a file that was cut up has no header, and may have one row.
+        ("1,a\n", {}, False),
+        ('[{"y": 1, "city": "a"}]\n', {}, False),
+        (" y;city \r\n\r\n", {}, True),
     ],
 )
 def test_files_without_rows(tmp_path, content, layout, expected):
     path = tmp_path / "a"
     path.write_text(content)
-    assert is_empty(RawFile(path), Layout(**layout)) == expected
+    assert is_empty(RawFile(path), Layout(**layout), ("y", "city")) == expected
     path.write_bytes(gzip.compress(content.encode()))
-    assert is_empty(RawFile(path), Layout(**layout)) == expected
+    in_folder = RawFile(path, partition=(("day", "1"),))
+    assert is_empty(in_folder, Layout(**layout), ("y", "day", "city")) == expected
 
 
 def test_a_header_where_columns_are_given_is_told(tmp_path, rows):
