@@ -12,6 +12,7 @@ from experiments.run import cli, data_flags
 from experiments.run import flags as project_flags
 from experiments.run.progress import DataProgress, Progress
 from optembed_jax import data
+from optembed_jax.storage.object_store import in_file_system
 
 flags.adopt_module_key_flags(project_flags)
 # Of this main alone: with the others, which prepare only what is not prepared yet, they would say
@@ -34,7 +35,7 @@ def main() -> None:
     prepared = data.prepare(
         data_flags.DATASET.value,
         data_flags.data_options(),
-        data_flags.DATA_DIR.value,
+        in_file_system(data_flags.DATA_DIR.value, "--data_dir"),
         DataProgress(Progress()),
         engine=data.EngineOptions(**data_flags.values_of(data.EngineOptions)),
     )

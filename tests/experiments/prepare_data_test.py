@@ -35,6 +35,21 @@ def test_it_tells_what_it_made_and_where_it_is(tmp_path):
     assert "data: reading" in made.stderr and "rows/s" in made.stderr
 
 
+@pytest.mark.parametrize(
+    ("data_dir", "message"),
+    [
+        ("gs://bucket/data", "--data_dir=gs://bucket/data: this is read from a file system only"),
+        ("~no_such_user/data", "no home folder is known of ~no_such_user"),
+    ],
+)
+def test_a_data_dir_that_cannot_be_is_told(
+    command, capsys, tmp_path, monkeypatch, data_dir, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert command(prepare_data.main, data_dir=data_dir) == 2
+    assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 @pytest.fixture
 def prepared(tmp_path):
     return data.prepare("synthetic", data.DataOptions(synthetic_rows=1_000), tmp_path)
