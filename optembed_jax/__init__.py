@@ -60,6 +60,7 @@ try:
     from optembed_jax.step.train_state import TrainState, init_state
     from optembed_jax.step.train_step import Phase, eval_step, train_step
     from optembed_jax.table.compact import CompactIndex, CompactTable, compact_table
+    from optembed_jax.table.cutting import Cutting
     from optembed_jax.table.group_lasso import GroupLassoState, group_lasso
     from optembed_jax.table.score import keep_best
     from optembed_jax.training.fit import Fitted, fit
@@ -75,6 +76,7 @@ __all__ = [
     "Bags",
     "CompactIndex",
     "CompactTable",
+    "Cutting",
     "DivergedError",
     "Epoch",
     "Evolution",
