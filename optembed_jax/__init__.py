@@ -34,14 +34,8 @@ try:
     from optembed_jax.models.selection import Selection
     from optembed_jax.search.budget import table_parameters
     from optembed_jax.search.dimension_rules import DIMENSION_RULES, rule_dims
-    from optembed_jax.search.loop import (
-        Generation,
-        Population,
-        SearchConfig,
-        Searcher,
-        SearchState,
-        evolve,
-    )
+    from optembed_jax.search.loop import Generation, SearchConfig, Searcher, SearchState, evolve
+    from optembed_jax.search.population import Population
     from optembed_jax.search.score_cache import ScoreCache
     from optembed_jax.search.scorer import Scorer
     from optembed_jax.search.searchers import (
