@@ -34,14 +34,8 @@ try:
     from optembed_jax.models.selection import Selection
     from optembed_jax.search.budget import table_parameters
     from optembed_jax.search.dimension_rules import DIMENSION_RULES, rule_dims
-    from optembed_jax.search.loop import (
-        Generation,
-        Population,
-        SearchConfig,
-        Searcher,
-        SearchState,
-        evolve,
-    )
+    from optembed_jax.search.loop import Generation, SearchConfig, Searcher, SearchState, evolve
+    from optembed_jax.search.population import Population
     from optembed_jax.search.score_cache import ScoreCache
     from optembed_jax.search.scorer import Scorer
     from optembed_jax.search.searchers import (
@@ -60,6 +54,7 @@ try:
     from optembed_jax.step.train_state import TrainState, init_state
     from optembed_jax.step.train_step import Phase, eval_step, train_step
     from optembed_jax.table.compact import CompactIndex, CompactTable, compact_table
+    from optembed_jax.table.cutting import Cutting
     from optembed_jax.table.group_lasso import GroupLassoState, group_lasso
     from optembed_jax.table.score import keep_best
     from optembed_jax.training.fit import Fitted, fit
@@ -75,6 +70,7 @@ __all__ = [
     "Bags",
     "CompactIndex",
     "CompactTable",
+    "Cutting",
     "DivergedError",
     "Epoch",
     "Evolution",
