@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from optembed_jax.data.raw.columnar import as_array, cell_texts, strings_of
+from optembed_jax.data.raw.arrow_texts import as_array, strings_of
+from optembed_jax.data.raw.list_cells import cell_texts
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells
 from optembed_jax.values.columns import (

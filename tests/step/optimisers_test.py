@@ -67,6 +67,7 @@ def test_each_stack_is_updated_as_suits_its_size():
             "row_decay must be one of l2_coupled, l2_visited, decoupled, group_lasso, none",
         ),
         ({"table_update": "fast"}, "table_update must be one of auto, sparse, dense"),
+        ({"table_dtype": "float16"}, "table_dtype must be one of float32, bfloat16, not 'float16'"),
         ({"group_lasso": -1.0}, "group_lasso must be at least 0"),
         ({"row_decay": "rent"}, "row_decay=rent is called row_decay=group_lasso now"),
         ({"row_decay": "decoupled", "lr": 1.0, "l2": 0.1}, r"lr \* l2 below 0.09"),
