@@ -27,8 +27,9 @@ from experiments.run.progress import Progress
 from experiments.run.scores_file import written
 from optembed_jax.data.encoder import Encoder
 from optembed_jax.data.parallel import ordered_map, workers
+from optembed_jax.data.raw.files import RawFile, part_files
 from optembed_jax.data.raw.layout import FOUND, Layout
-from optembed_jax.data.raw.sources import Block, RawFile, part_files
+from optembed_jax.data.raw.sources import Block
 from optembed_jax.data.raw.table_file import source_of_parts, with_rows
 from optembed_jax.errors import InputError
 from optembed_jax.serving.bundle import Bundle

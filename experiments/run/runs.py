@@ -15,7 +15,7 @@ from experiments.run.tune_phase import with_chosen
 from experiments.run.warm_start import open_warm_start
 from experiments.run.workdir import Workdir
 from optembed_jax import data
-from optembed_jax.data.raw.sources import NoFiles
+from optembed_jax.data.raw.files import NoFiles
 from optembed_jax.errors import InputError
 from optembed_jax.rivals.registry import OPTEMBED
 

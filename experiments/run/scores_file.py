@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from optembed_jax.data.raw.sources import RawFile, would_be_part
+from optembed_jax.data.raw.files import RawFile, would_be_part
 from optembed_jax.errors import InputError
 from optembed_jax.storage.object_store import is_stream
 
