@@ -12,7 +12,6 @@ each row, in the same order; it is Parquet where its name ends in .parquet, and 
 
 import contextlib
 import dataclasses
-import os
 import shutil
 import tempfile
 import time
@@ -22,18 +21,20 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from experiments.run import bundle_flags, cli, data_flags, scores_file, training_flags
+from experiments.run import bundle_flags, cli, data_flags, training_flags
 from experiments.run import flags as project_flags
 from experiments.run.progress import Progress
+from experiments.run.scores_file import written
 from optembed_jax.data.encoder import Encoder
 from optembed_jax.data.parallel import ordered_map, workers
+from optembed_jax.data.raw.files import RawFile
 from optembed_jax.data.raw.layout import FOUND, Layout
 from optembed_jax.data.raw.part_files import part_files
-from optembed_jax.data.raw.sources import Block, RawFile
+from optembed_jax.data.raw.sources import Block
 from optembed_jax.data.raw.table_file import source_of_parts, with_rows
 from optembed_jax.errors import InputError
 from optembed_jax.serving.bundle import Bundle
-from optembed_jax.storage.object_store import fetched, in_file_system, is_stream, path_of
+from optembed_jax.storage.object_store import fetched, in_file_system, path_of
 from optembed_jax.values.unseen import Expected, unseen_rows
 
 flags.adopt_module_key_flags(project_flags)
@@ -132,37 +133,16 @@ def score_file(
     """
     encoder, fields, files = bundle.encoder, bundle.fields, part_files(str(source), "input")
     found, started = Scored(0, np.zeros(fields.num_fields, np.int64)), time.monotonic()
-    # A pipe, say, which nothing can replace, and whose link in /proc leads to no path.
-    streams, named = is_stream(target), target
-    target = target if streams else scores_file.spared(target, source, files, bundle.path)
-    as_parquet = any(map(scores_file.asks_for_parquet, {named, target}))
-    beside = tempfile.gettempdir() if streams else target.parent
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=beside)
-    except OSError as error:
-        raise InputError(f"cannot write to {beside}: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "wb") as sink, scores_file.writer_of(sink, as_parquet) as writer:
-            for ids in whole_batches(_encoded(files, encoder, layout), batch_size):
-                found.rows += len(ids)
-                found.unseen += unseen_rows(ids, fields.oov_ids, fields.slots)
-                # Of one size, for which there is a program; another is compiled for longer than
-                # thousands of rows take.
-                padded = np.pad(ids, ((0, batch_size - len(ids)), (0, 0)), mode="edge")
-                scores = bundle.predict(padded, batch_size=batch_size)[: len(ids)]
-                writer.write(scores)
-                progress.update(_line(found.rows, time.monotonic() - started))
+    with written(target, source, files, bundle.path) as writer:
+        for ids in whole_batches(_encoded(files, encoder, layout), batch_size):
+            found.rows += len(ids)
+            found.unseen += unseen_rows(ids, fields.oov_ids, fields.slots)
+            # Of one size, for which there is a program; another is compiled for longer than
+            # thousands of rows take.
+            padded = np.pad(ids, ((0, batch_size - len(ids)), (0, 0)), mode="edge")
+            writer.write(bundle.predict(padded, batch_size=batch_size)[: len(ids)])
+            progress.update(_line(found.rows, time.monotonic() - started))
         _check_unseen(source, encoder.expected, found, max_unseen)
-        if streams:
-            with open(temporary, "rb") as written, target.open("wb") as stream:
-                shutil.copyfileobj(written, stream)
-        else:
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, target)
-    except OSError as error:
-        raise InputError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
     return found
 
 

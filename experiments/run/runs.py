@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable
 
 from experiments.run import deterministic, flags, processes, report, report_page
-from experiments.run.bundle_plan import planned
+from experiments.run.bundle_plan import cut_rows, planned
 from experiments.run.choose_phase import limit_of
 from experiments.run.phases import phase_flags, phases_asked, run_phase
 from experiments.run.progress import DataProgress, Progress
@@ -50,7 +50,10 @@ def open_run() -> Run:
     for line in [*prepared.doubts(), *prepared.left_out()]:
         progress.say(f"note: {line}")
     workdir.check_data(settings.dataset, prepared.fingerprint, prepared.options)
-    settings, bundle_cost = planned(settings, prepared)
+    asked = settings
+    settings, bundle_cost = planned(asked, prepared)
+    if fewer := cut_rows(asked, settings, prepared.fields):
+        progress.say(f"note: {fewer}")
     warm = None
     if settings.warm is not None:
         warm = open_warm_start(settings.warm, settings, prepared, workdir.path)

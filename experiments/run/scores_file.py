@@ -1,6 +1,10 @@
-"""The file that scores go to: in which form it is written, and what it must not replace."""
+"""The file of scores, CSV or Parquet: written whole or not at all, and over no input."""
 
-from collections.abc import Sequence
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,28 +13,68 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from optembed_jax.data.raw.files import RawFile
 from optembed_jax.data.raw.part_files import would_be_part
-from optembed_jax.data.raw.sources import RawFile
 from optembed_jax.errors import InputError
+from optembed_jax.storage.object_store import is_stream
 
-WRITTEN_ROWS = 2**17
 SCHEMA = pa.schema([("probability", pa.float32())])
+_ROWS = 2**17
 _OTHER_FORMS = (".gz", ".zst", ".bz2", ".xz", ".zip", ".json", ".jsonl", ".ndjson", ".orc")
 
 
-class ScoresWriter:
+@contextlib.contextmanager
+def written(
+    target: Path, source: Path, files: Sequence[RawFile], bundle: Path
+) -> Iterator["ScoreWriter"]:
+    """Gives what writes scores; the target has them all once the block has ended without an error.
+
+    Args:
+      target: gets the scores: Parquet where its name, or what that leads to, ends so, else CSV.
+      source: the input as it was named.
+      files: of the input.
+      bundle: folder of the model.
+
+    Raises:
+      InputError: the target cannot be written, or would take the place of the input or the model.
+    """
+    # A pipe, say, which nothing can replace, and whose link in /proc leads to no path.
+    streams, named = is_stream(target), target
+    target = target if streams else _spared(target, source, files, bundle)
+    as_parquet = any(map(_asks_for_parquet, {named, target}))
+    beside = tempfile.gettempdir() if streams else target.parent
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=beside)
+    except OSError as error:
+        raise InputError(f"cannot write to {beside}: {error.strerror}") from error
+    try:
+        with os.fdopen(handle, "wb") as sink, _writer_of(sink, as_parquet) as writer:
+            yield writer
+        if streams:
+            with open(temporary, "rb") as whole, target.open("wb") as stream:
+                shutil.copyfileobj(whole, stream)
+        else:
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, target)
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+class ScoreWriter:
     """Writes scores as a table, many at a time: a row group of Parquet should not be small."""
 
     def __init__(self, writer: pyarrow.csv.CSVWriter | pyarrow.parquet.ParquetWriter) -> None:
         self._writer, self._held = writer, list[np.ndarray]()
 
-    def __enter__(self) -> "ScoresWriter":
+    def __enter__(self) -> "ScoreWriter":
         return self
 
     def write(self, scores: np.ndarray) -> None:
         """Writes float32 ``[N]``, now or later."""
         self._held.append(scores)
-        if sum(map(len, self._held)) >= WRITTEN_ROWS:
+        if sum(map(len, self._held)) >= _ROWS:
             self._flush()
 
     def _flush(self) -> None:
@@ -45,7 +89,7 @@ class ScoresWriter:
         self._writer.close()
 
 
-def asks_for_parquet(target: Path) -> bool:
+def _asks_for_parquet(target: Path) -> bool:
     """Whether a name, that of a link or of what it leads to, asks for Parquet.
 
     Raises:
@@ -60,14 +104,14 @@ def asks_for_parquet(target: Path) -> bool:
     return suffix in (".parquet", ".pq")
 
 
-def writer_of(sink: BinaryIO, as_parquet: bool) -> ScoresWriter:
+def _writer_of(sink: BinaryIO, as_parquet: bool) -> ScoreWriter:
     """The writer of the form that was asked for."""
     if as_parquet:
-        return ScoresWriter(pyarrow.parquet.ParquetWriter(sink, SCHEMA))
-    return ScoresWriter(pyarrow.csv.CSVWriter(sink, SCHEMA))
+        return ScoreWriter(pyarrow.parquet.ParquetWriter(sink, SCHEMA))
+    return ScoreWriter(pyarrow.csv.CSVWriter(sink, SCHEMA))
 
 
-def spared(target: Path, source: Path, files: Sequence[RawFile], bundle: Path) -> Path:
+def _spared(target: Path, source: Path, files: Sequence[RawFile], bundle: Path) -> Path:
     """Where a link leads to, so that it stays one.
 
     Raises:

@@ -18,7 +18,7 @@ from future_module import from_the_future, put_module
 
 import optembed_jax
 from experiments import export, predict
-from experiments.run import runs
+from experiments.run import runs, sample_rows
 from optembed_jax import data
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.forward_module import ForwardRebuilt
@@ -362,7 +362,7 @@ def test_too_many_values_without_a_row_are_refused(
 def test_items_of_a_sample_are_those_of_the_cell(weighted):
     cell = [("red", "0.5"), ("old", "2")] if weighted else ["red", "old"]
     text = cell_text(cell, weighted)
-    assert cell_text(json.loads(json.dumps(export._items(text))), weighted) == text
+    assert cell_text(json.loads(json.dumps(sample_rows.items(text))), weighted) == text
 
 
 def test_the_form_of_scores_is_that_of_the_name_given_or_of_what_it_leads_to(

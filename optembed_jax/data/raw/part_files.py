@@ -9,7 +9,7 @@ import pathlib
 import urllib.parse
 from collections.abc import Iterator
 
-from optembed_jax.data.raw.sources import RawFile
+from optembed_jax.data.raw.files import RawFile
 from optembed_jax.errors import InputError
 
 
