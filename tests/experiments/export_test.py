@@ -15,6 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from future_module import from_the_future, put_module
+from small_run import SEARCHED
 
 import optembed_jax
 from experiments import export, predict
@@ -25,21 +26,8 @@ from optembed_jax.serving.forward_module import ForwardRebuilt
 from optembed_jax.targets.registry import TARGETS
 
 FLAGS = {
-    "dataset": "synthetic",
-    "synthetic_rows": 1500,
-    "synthetic_field_size": 30,
-    "synthetic_signal_fields": 2,
-    "synthetic_noise_fields": 1,
-    "latent_dim": 4,
-    "mlp_dims": "8",
-    "batch_size": 256,
-    "epochs": 2,
-    "t_lr": 0.1,
-    "alpha": 0.01,
+    **SEARCHED,
     "generations": 1,
-    "mutation_num": 2,
-    "crossover_num": 2,
-    "top_k": 2,
     # A bundle with the ids of the prepared data, which these tests go by.
     "mode_oov": "oov",
     "mode_linear": "keep",
