@@ -15,7 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from future_module import from_the_future, put_module
-from small_run import SEARCHED
+from small_run import DATA
 
 import optembed_jax
 from experiments import export, predict
@@ -26,8 +26,17 @@ from optembed_jax.serving.forward_module import ForwardRebuilt
 from optembed_jax.targets.registry import TARGETS
 
 FLAGS = {
-    **SEARCHED,
+    **DATA,
+    "latent_dim": 4,
+    "mlp_dims": "8",
+    "batch_size": 256,
+    "epochs": 2,
+    "t_lr": 0.1,
+    "alpha": 0.01,
     "generations": 1,
+    "mutation_num": 2,
+    "crossover_num": 2,
+    "top_k": 2,
     # A bundle with the ids of the prepared data, which these tests go by.
     "mode_oov": "oov",
     "mode_linear": "keep",
