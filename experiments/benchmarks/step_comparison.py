@@ -90,7 +90,7 @@ class Side:
 
 
 def make_step(side: Side) -> Callable[[np.ndarray, np.ndarray], Any]:
-    """A function that takes a step on a batch and waits for it."""
+    """A function that takes a step on a batch, waits for it, and gives the state it came to."""
     fields = side.fields
     model = ModelConfig(side.model, DIM, MLP_DIMS, mode=side.mode)
     make = functools.partial(init_state, model=model, train=side.train, fields=fields)
@@ -105,8 +105,9 @@ def make_step(side: Side) -> Callable[[np.ndarray, np.ndarray], Any]:
         functools.partial(step, train=side.train, whole=side.reading), donate_argnums=0
     )
 
-    def take(ids: np.ndarray, labels: np.ndarray) -> None:
+    def take(ids: np.ndarray, labels: np.ndarray) -> Any:
         holder[0] = jax.block_until_ready(jitted(holder[0], ids, labels))
+        return holder[0]
 
     return take
 

@@ -1,4 +1,5 @@
 import shutil
+import threading
 import tracemalloc
 
 import numpy as np
@@ -190,10 +191,26 @@ def test_positions_outside_an_epoch(prepared):
     assert list(made.epoch(0, made.num_batches)) == []
 
 
-def test_an_epoch_may_be_left_early(prepared):
-    batches = Reader(prepared, "train", 100).epoch(0)
+def test_an_epoch_may_be_left_early(prepared, monkeypatch):
+    """Its thread ends, windows that nobody came to are not read, and it can be begun anew."""
+    made, read, load = Reader(prepared, "train", 100), [], Reader._load
+    whole = rows_of(made.epoch(0))
+
+    def counted(self, epoch, plan, window, position, end):
+        read.append(window)
+        return load(self, epoch, plan, window, position, end)
+
+    monkeypatch.setattr(Reader, "_load", counted)
+    before = threading.active_count()
+    batches = made.epoch(0)
     next(batches)
+    assert threading.active_count() == before + 1
     batches.close()
+    assert threading.active_count() == before
+    assert 1 <= len(read) <= 2  # The one that was asked for, and perhaps the one after it.
+    read.clear()
+    np.testing.assert_array_equal(rows_of(made.epoch(0)), whole)
+    assert len(read) > 3
 
 
 def test_a_shard_that_becomes_unreadable_is_named(prepared, tmp_path):

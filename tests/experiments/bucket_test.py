@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+from small_run import SEARCHED
+
 MAINS = """
 import json, pathlib, sys
 import fsspec
@@ -35,19 +37,10 @@ bucket = fsspec.filesystem("gcs")
 bucket.get(there, f"{here}/copy", recursive=True)
 """
 FLAGS = {
-    "dataset": "synthetic",
-    "synthetic_rows": 1500,
-    "synthetic_field_size": 30,
-    "synthetic_signal_fields": 2,
-    "synthetic_noise_fields": 1,
+    **SEARCHED,
     "model": "fm",
-    "latent_dim": 4,
-    "batch_size": 256,
     "epochs": 1,
     "generations": 1,
-    "mutation_num": 3,
-    "crossover_num": 3,
-    "top_k": 3,
     "max_table_parameters": 40,
     "finalists": False,
     "checkpoint_every": 3,

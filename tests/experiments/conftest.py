@@ -9,6 +9,7 @@ import sys
 import pytest
 from absl import flags as absl_flags
 from absl.testing import flagsaver
+from small_run import SEARCHED
 
 from experiments.run import cli, runs
 
@@ -49,6 +50,20 @@ def command():
         return exit_info.value.code or 0
 
     return command
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory):
+    """Where the session's runs keep their prepared data."""
+    return tmp_path_factory.mktemp("prepared")
+
+
+@pytest.fixture(scope="session")
+def small_run(command, small_data, tmp_path_factory):
+    """The folder of a finished run of all phases, to be read; who writes into it copies it."""
+    workdir = tmp_path_factory.mktemp("small") / "run"
+    assert command(runs.pipeline_main, data_dir=small_data, workdir=workdir, **SEARCHED) == 0
+    return workdir
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from future_module import from_the_future, put_module
+from small_run import DATA
 
 import optembed_jax
 from experiments import export, predict
@@ -26,11 +27,7 @@ from optembed_jax.targets.registry import TARGETS
 from optembed_jax.values.cells import cell_text
 
 FLAGS = {
-    "dataset": "synthetic",
-    "synthetic_rows": 1500,
-    "synthetic_field_size": 30,
-    "synthetic_signal_fields": 2,
-    "synthetic_noise_fields": 1,
+    **DATA,
     "latent_dim": 4,
     "mlp_dims": "8",
     "batch_size": 256,

@@ -4,25 +4,13 @@ import json
 
 import numpy as np
 import pyarrow.csv
+from small_run import SEARCHED
 
 from experiments import export, predict
 from experiments.run import runs
 from optembed_jax.serving.bundle import Bundle
 
-FLAGS = {
-    "dataset": "synthetic",
-    "synthetic_rows": 1500,
-    "synthetic_field_size": 30,
-    "synthetic_signal_fields": 2,
-    "synthetic_noise_fields": 1,
-    "latent_dim": 4,
-    "batch_size": 256,
-    "epochs": 1,
-    "generations": 1,
-    "mutation_num": 2,
-    "crossover_num": 2,
-    "top_k": 2,
-}
+FLAGS = {**SEARCHED, "epochs": 1, "generations": 1}
 
 
 def test_all_phases_bundle_and_prediction(command, tmp_path, capsys):

@@ -41,13 +41,29 @@ def test_both_embedding_parts_do_the_same_work():
 @pytest.mark.parametrize("mode", ["all", "none"])
 @pytest.mark.parametrize("kind", ["ours", "dense", "ours_embedding", "dense_embedding"])
 def test_each_side_takes_steps(kind, mode, monkeypatch):
+    """Of the table, and of all that is no table where it is more than the embedding part."""
     for name, value in (("BATCH", BATCH), ("DIM", DIM), ("MLP_DIMS", (8,))):
         monkeypatch.setattr(step_comparison, name, value)
-    step = step_comparison.make_step(
-        step_comparison.Side(kind, "deepfm", ROWS, "group_lasso", mode)
-    )
-    for ids, labels in zipf_batches(fields_of(ROWS), BATCH, 2):
-        step(ids, labels)
+    side = step_comparison.Side(kind, "deepfm", ROWS, "group_lasso", mode)
+    model = ModelConfig("deepfm", DIM, (8,), mode=mode)
+    before = init_state(jax.random.key(0), model, side.train, fields_of(ROWS)).params
+    step, batches = step_comparison.make_step(side), zipf_batches(fields_of(ROWS), BATCH, 2)
+    for ids, labels in batches:
+        state = step(ids, labels)
+    assert int(state.step) == 2
+    after, read = state.params, np.unique([ids for ids, _ in batches])
+    # Dimensions are drawn: the first column is in all of them.
+    assert (after.table.rows[read, 0] != before.table.rows[read, 0]).all()
+    assert (after.thresholds is None) == (mode == "none")
+    if mode == "all":
+        assert (after.thresholds != before.thresholds).any()
+    kernels = [
+        [leaf for leaf in jax.tree.leaves(params.network) if leaf.ndim == 2]
+        for params in (before, after)
+    ]
+    assert len(kernels[0]) == 2
+    for old, new in zip(*kernels, strict=True):
+        assert (old != new).any() == (not kind.endswith("embedding"))
 
 
 def test_only_ours_is_sparse_and_only_from_many_rows():

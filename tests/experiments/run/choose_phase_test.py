@@ -6,6 +6,7 @@ import types
 import numpy as np
 import pyarrow.csv
 import pytest
+from small_run import SMALL
 
 from experiments import export
 from experiments.run import choose_phase, runs
@@ -17,18 +18,7 @@ from optembed_jax.serving.composed_table import ComposedTable
 from optembed_jax.serving.kept_table import RowsAndDims
 from optembed_jax.serving.numpy_bundle import NumpyBundle
 
-FLAGS = {
-    "dataset": "synthetic",
-    "synthetic_rows": 1500,
-    "synthetic_field_size": 30,
-    "synthetic_signal_fields": 2,
-    "synthetic_noise_fields": 1,
-    "latent_dim": 4,
-    "mlp_dims": "8",
-    "batch_size": 256,
-    "epochs": 1,
-    "max_table_parameters": 200,
-}
+FLAGS = {**SMALL, "epochs": 1, "max_table_parameters": 200}
 
 
 @pytest.mark.parametrize("method", RIVALS)

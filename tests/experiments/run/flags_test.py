@@ -118,12 +118,43 @@ def test_the_workdir_has_to_be_given():
         flags.workdir()
 
 
-@pytest.mark.parametrize(
-    "path",
-    sorted(Path(flags.__file__).parents[1].glob("configs/*.flags")),
-    ids=lambda path: path.name,
-)
-def test_every_flagfile_is_valid(path):
+CONFIGS = Path(flags.__file__).parents[1] / "configs"
+
+
+def said_in(path):
+    """What a flagfile says, by flag: its own lines and those of the flagfile that it names."""
+    said = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("--flagfile="):
+            said |= said_in(CONFIGS / line.rpartition("/")[2])
+        elif line.startswith("--"):
+            name, equals, text = line.removeprefix("--").partition("=")
+            said[name if equals else name.removeprefix("no")] = text if equals else "False"
+    return said
+
+
+def attributes(settings):
+    """All that settings hold, those of the library among them, by name."""
+    held = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        held |= attributes(value) if dataclasses.is_dataclass(value) else {field.name: value}
+    return held
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.flags")), ids=lambda path: path.name)
+def test_what_a_flagfile_says_is_what_a_run_of_it_is_set_to(path):
     with flagsaver.flagsaver():
+        absl_flags.FLAGS.unparse_flags()
         absl_flags.FLAGS(["test", f"--flagfile={path}"])
-        flags.settings()
+        held = attributes(flags.settings())
+    said = said_in(path)
+    assert len(said) >= 4
+    for name, text in said.items():
+        value = held[name]
+        if isinstance(value, tuple):
+            assert ",".join(map(str, value)) == text, name
+        elif isinstance(value, float):
+            assert value == float(text), name
+        else:
+            assert str(value) == text, name

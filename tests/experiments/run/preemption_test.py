@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import pytest
+from small_run import SEARCHED
 
 from experiments.run import preemption
 from experiments.run.earlier_run import MEMORY
@@ -46,24 +47,12 @@ for line in sys.stdin:
 """
 
 FLAGS = {
-    "dataset": "synthetic",
-    "synthetic_rows": 1500,
-    "synthetic_field_size": 30,
-    "synthetic_signal_fields": 2,
-    "synthetic_noise_fields": 1,
-    "latent_dim": 4,
-    "mlp_dims": "8",
+    **SEARCHED,
     "batch_size": 128,
     "epochs": 3,
     "patience": 3,
     "lr": 0.03,
-    "l2": 1e-3,
-    "t_lr": 0.1,
-    "alpha": 0.01,
     "generations": 3,
-    "mutation_num": 3,
-    "crossover_num": 3,
-    "top_k": 3,
     "checkpoint_every": 2,
 }
 

@@ -1,6 +1,7 @@
 """Several processes on one machine, over loopback: whole pipelines, also killed and stopped."""
 
 import contextlib
+import functools
 import json
 import os
 import select
@@ -14,30 +15,14 @@ import time
 import jax
 import numpy as np
 import pytest
+from small_run import SEARCHED
 
 from experiments.run import preemption, processes
 from optembed_jax.errors import InputError, Stopped
 from optembed_jax.storage import array_file, barrier
 from optembed_jax.table.score import keep_best
 
-FLAGS = {
-    "dataset": "synthetic",
-    "synthetic_rows": 1500,
-    "synthetic_field_size": 30,
-    "synthetic_signal_fields": 2,
-    "synthetic_noise_fields": 1,
-    "latent_dim": 4,
-    "mlp_dims": "8",
-    "batch_size": 256,
-    "epochs": 2,
-    "patience": 2,
-    "generations": 2,
-    "mutation_num": 3,
-    "crossover_num": 3,
-    "top_k": 3,
-    "finalists": False,
-    "checkpoint_every": 3,
-}
+FLAGS = {**SEARCHED, "patience": 2, "finalists": False, "checkpoint_every": 3}
 SECONDS_TO_STOP = 60
 SERVER = """
 import json, os, sys
@@ -64,8 +49,8 @@ for line in sys.stdin:
 class Job:
     """The processes of one run, each with a device of its own."""
 
-    def __init__(self, server, workdir, data_dir, count, parallelism):
-        flags = {"workdir": workdir, "data_dir": data_dir, "parallelism": parallelism}
+    def __init__(self, server, workdir, data_dir, count, how):
+        flags = {"workdir": workdir, "data_dir": data_dir, **how}
         if count > 1:
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
@@ -121,7 +106,7 @@ class Job:
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """Starts a job: ``start(name, count, parallelism)``; a name goes on where it was."""
+    """Starts a job: ``start(name, count, **flags)``; a name goes on where it was."""
     folder, jobs = tmp_path_factory.mktemp("processes"), []
     one_device = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=1"
     server = subprocess.Popen(
@@ -132,10 +117,10 @@ def start(tmp_path_factory):
         text=True,
     )
 
-    def start(name, count=1, parallelism="auto"):
+    def start(name, count=1, **flags):
         for job in jobs:
             job.end()
-        jobs.append(Job(server, folder / name, folder / "data", count, parallelism))
+        jobs.append(Job(server, folder / name, folder / "data", count, flags))
         return jobs[-1]
 
     yield start
@@ -144,18 +129,28 @@ def start(tmp_path_factory):
     server.communicate()
 
 
+# Shards of rows need no network, whose programs each process would compile; copies of all have one.
+SHARDED = {"parallelism": "sharded", "model": "fm"}
+COPIED = {"parallelism": "pmap", "model": "deepfm"}
+
+
 @pytest.fixture(scope="module")
 def one(start):
-    """The workdir of a run of one process."""
-    job = start("one")
-    job.succeed()
-    return job.workdir
+    """The workdir of a run of one process, of a model: ``one(model)``."""
+
+    @functools.cache
+    def one(model):
+        job = start(f"one_{model}", model=model)
+        job.succeed()
+        return job.workdir
+
+    return one
 
 
 @pytest.fixture(scope="module")
 def four(start):
     """The workdir of a run of four processes that nothing happened to."""
-    job = start("four", 4, "sharded")
+    job = start("four", 4, **SHARDED)
     job.succeed()
     return job.workdir
 
@@ -198,6 +193,7 @@ def assert_trained_alike(workdir, one):
 
 
 def test_four_processes_train_sharded_as_one_does(four, one):
+    one = one("fm")
     assert_trained_alike(four, one)
     trained = [summary(four)[phase]["exchange"] for phase in ("baseline", "supernet", "retrain")]
     assert {exchange["form"] for exchange in trained} == {"all_to_all"}
@@ -207,7 +203,7 @@ def test_four_processes_train_sharded_as_one_does(four, one):
 def test_four_processes_search_together_for_what_one_finds_in_their_supernet(start, four):
     alone = four.with_name("searched_alone")
     shutil.copytree(four, alone, ignore=shutil.ignore_patterns("search", "retrain"))
-    job = start(alone.name)
+    job = start(alone.name, model=SHARDED["model"])
     job.until("search/result.json")
     job.end()
     found, expected = (
@@ -222,7 +218,7 @@ def test_when_one_of_four_is_killed_the_others_say_so_and_all_go_on_as_if_not(st
     # Their baseline is behind them: it is sharded as the supernet is.
     begun = shutil.ignore_patterns("supernet", "search", "retrain", "summary.json")
     shutil.copytree(four, four.with_name("killed"), ignore=begun)
-    job = start("killed", 4, "sharded")
+    job = start("killed", 4, **SHARDED)
     job.until("supernet/checkpoints/*/manifest.json")
     job.send(signal.SIGKILL, to=2)
     statuses = job.statuses(SECONDS_TO_STOP)
@@ -233,7 +229,7 @@ def test_when_one_of_four_is_killed_the_others_say_so_and_all_go_on_as_if_not(st
     for log in told:
         assert "most likely another one is gone" in log or "another task died" in log, log
     assert not (job.workdir / "summary.json").exists()
-    again = start("killed", 4, "sharded")
+    again = start("killed", 4, **SHARDED)
     again.succeed()
     assert "supernet  goes on from epoch" in again.logs[0]
     assert summary(job.workdir) == summary(four)
@@ -241,14 +237,14 @@ def test_when_one_of_four_is_killed_the_others_say_so_and_all_go_on_as_if_not(st
 
 def test_sigterm_to_one_of_two_stops_both_saved_and_they_end_as_one_does(start, one):
     for phase, begun in (("supernet", "checkpoints/*/manifest.json"), ("search", "begun.json")):
-        job = start("two", 2, "pmap")
+        job = start("two", 2, **COPIED)
         job.until(f"{phase}/{begun}")
         job.send(signal.SIGTERM, to=1)
         assert job.statuses(SECONDS_TO_STOP) == [0, 0], "\n".join(job.logs)
         assert all("stopped by SIGTERM" in log for log in job.logs), "\n".join(job.logs)
         assert not (job.workdir / "summary.json").exists()
-    start("two", 2, "pmap").succeed()
-    assert_trained_alike(job.workdir, one)
+    start("two", 2, **COPIED).succeed()
+    assert_trained_alike(job.workdir, one("deepfm"))
 
 
 def test_half_an_address_is_refused():

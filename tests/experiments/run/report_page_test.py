@@ -9,34 +9,17 @@ import pytest
 from pages import CHROMIUM, Page, check_colours, check_complete, check_shown
 
 from experiments import report as report_main
-from experiments.run import report_figures, runs
+from experiments.run import report_figures
 from experiments.run.report_page import Recorded, page_of, recorded
 from experiments.run.workdir import Workdir
 
 FIGURES = ["learning", "size", "search", "fields", "frequency", "calibration", "features"]
-FLAGS = {
-    "dataset": "synthetic",
-    "synthetic_rows": 1500,
-    "synthetic_field_size": 30,
-    "synthetic_signal_fields": 2,
-    "synthetic_noise_fields": 1,
-    "latent_dim": 4,
-    "mlp_dims": "8",
-    "batch_size": 256,
-    "epochs": 2,
-    "generations": 1,
-    "mutation_num": 2,
-    "crossover_num": 2,
-    "top_k": 2,
-}
 
 
 @pytest.fixture(scope="module")
-def workdir(command, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    names = {"data_dir": folder / "data", "workdir": folder / "run"}
-    assert command(runs.pipeline_main, **names, **FLAGS) == 0
-    return folder / "run"
+def workdir(small_run, tmp_path_factory):
+    """A copy of the session's run: a page is written into it again."""
+    return shutil.copytree(small_run, tmp_path_factory.mktemp("run") / "run")
 
 
 @pytest.fixture(scope="module")

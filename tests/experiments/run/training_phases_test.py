@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from absl import flags as absl_flags
 from absl.testing import flagsaver
+from small_run import SEARCHED
 
 from experiments.run import (
     phase_devices,
@@ -28,21 +29,7 @@ from optembed_jax.storage import saved_state
 from optembed_jax.table.memory import rows_of_table
 from optembed_jax.table.stacks import Stacks
 
-SMALL = {
-    "dataset": "synthetic",
-    "synthetic_rows": 1500,
-    "synthetic_field_size": 30,
-    "synthetic_signal_fields": 2,
-    "synthetic_noise_fields": 1,
-    "latent_dim": 4,
-    "mlp_dims": 8,
-    "batch_size": 256,
-    "epochs": 2,
-    "generations": 1,
-    "mutation_num": 3,
-    "crossover_num": 3,
-    "top_k": 3,
-}
+FLAGS = {**SEARCHED, "generations": 1}
 
 
 @pytest.fixture
@@ -52,7 +39,7 @@ def open_run(tmp_path):
         def open_run(*flags):
             absl_flags.FLAGS.unparse_flags()
             kept_in = {"data_dir": tmp_path / "data", "workdir": tmp_path / "run"}
-            given = [f"--{name}={value}" for name, value in (SMALL | kept_in).items()]
+            given = [f"--{name}={value}" for name, value in (FLAGS | kept_in).items()]
             absl_flags.FLAGS(["test", *given, *flags])
             return runs.open_run()
 
