@@ -7,6 +7,7 @@ It needs ``numpy`` and ``safetensors``, and imports no more. The formulas are th
 ``optembed_jax.models``, written again; what they read was checked by ``bundle_format``.
 """
 
+import dataclasses
 import itertools
 import os
 import pathlib
@@ -27,6 +28,23 @@ from optembed_jax.values.description import read_description
 from optembed_jax.values.rows import RowEncoder
 from optembed_jax.values.unseen import Expected, Watch, unseen_rows
 from optembed_jax.values.vocabulary_file import read_values
+
+
+@dataclasses.dataclass(frozen=True)
+class _Array:
+    """How the slots of some fields read the array that the fields share.
+
+    Attributes:
+      fields: those fields, int64 ``[k]``.
+      slots: theirs, one field after the other, int64 ``[s]``.
+      field_of_slot: which of these fields each of these slots is of, int64 ``[s]``.
+      starts: where its rows begin in the array, int64 ``[s]``.
+    """
+
+    fields: np.ndarray
+    slots: np.ndarray
+    field_of_slot: np.ndarray
+    starts: np.ndarray
 
 
 class NumpyBundle:
@@ -58,12 +76,22 @@ class NumpyBundle:
         self._weighted_slots = np.flatnonzero(self._weighted[self._of_slot])
         self._has_bags = len(self._of_slot) > len(self._fields) or bool(self._weighted.any())
         self._is_mean = manifest["model"].get("pooling", "mean") == "mean"
-        self._starts = sharing.starts(range(len(rows)), rows)
+        self._first, self._end = (self._offsets[self._of_slot + n] for n in range(2))
+        self._is_cell = (self._slots > 1)[self._of_slot]
+        self._remaps = {
+            slot: tensors[f"remap/{field}"]
+            for slot, field in enumerate(self._of_slot.tolist())
+            if f"remap/{field}" in tensors
+        }
+        self._starts = sharing.starts(range(len(rows)), rows)[self._of_slot]
         arrays = sharing.sharing(
             *zip(*((f["dim"], f["storage"]) for f in self._fields), strict=True)
         )
-        self._arrays = [np.array(fields) for fields in arrays]
-        self._array_starts = [sharing.starts(fields, rows) for fields in arrays]
+        self._arrays = [self._array(fields, rows) for fields in arrays]
+        # Brought into the arrays' order at once: what an array reads is a slice then.
+        nothing = np.zeros(0, np.int64)
+        self._order = np.concatenate([nothing, *(array.slots for array in self._arrays)])
+        self._array_starts = np.concatenate([nothing, *(a.starts for a in self._arrays)])
         self._runs = sharing.runs(arrays)
         if "places" in tensors:
             # One line more, of ones: what is read where a value has no further factor.
@@ -156,9 +184,9 @@ class NumpyBundle:
             rows if columns is None else self.encode(columns, stacklevel=stacklevel), width
         )
         ids, whole = ids[:, : len(self._of_slot)], ids
-        wrong = (ids < self._offsets[self._of_slot]) | (ids >= self._offsets[self._of_slot + 1])
+        wrong = (ids < self._first) | (ids >= self._end)
         # A field of one value has one.
-        wrong &= (ids != self._offsets[-1]) | (self._slots == 1)[self._of_slot]
+        wrong &= (ids != self._offsets[-1]) | ~self._is_cell
         if wrong.any():
             row, slot = np.argwhere(wrong)[0]
             raise InputError(
@@ -188,8 +216,11 @@ class NumpyBundle:
             parts, linear = self._composed(ids, weights)
         else:
             places = self._places(ids)
-            arrays = [self._read(n, places, ids, weights) for n in range(len(self._arrays))]
-            parts = [arrays[array][:, begin:end] for array, begin, end in self._runs]
+            at, end, read = places.take(self._order, axis=1) + self._array_starts, 0, []
+            for number, array in enumerate(self._arrays):
+                begin, end = end, end + len(array.slots)
+                read.append(self._read(number, array, at[:, begin:end], ids, weights))
+            parts = [read[array][:, begin:end] for array, begin, end in self._runs]
             linear = self._linear(ids, places, weights) if "linear" in self._tensors else None
         # OpenBLAS 0.3.31 (NumPy 2.4.6) warns of NaN at random on CPUs with AVX-512: products of 5
         # columns read leftovers on the stack, which they do not use. What is loaded is finite.
@@ -264,37 +295,44 @@ class NumpyBundle:
         """Where each id's row stands among those of its field, ``[N, F]``, of bags ``[N, S]``; in
         slots without a value 0.
         """
-        places = ids - self._offsets[self._of_slot]
+        places = ids - self._first
         if self._has_bags:
             places[ids == self._offsets[-1]] = 0
-        for slot, field in enumerate(self._of_slot.tolist()):
-            remap = self._tensors.get(f"remap/{field}")
-            if remap is not None:
-                places[:, slot] = remap[places[:, slot]]
+        for slot, remap in self._remaps.items():
+            places[:, slot] = remap[places[:, slot]]
         return places
 
+    def _array(self, fields: Sequence[int], rows: Sequence[int]) -> _Array:
+        """How the slots of fields that share an array read it; ``rows`` are those of all fields."""
+        own, starts = np.array(fields), sharing.starts(fields, rows).astype(np.int64)
+        of_slot = np.repeat(np.arange(len(own)), self._slots[own])
+        return _Array(own, self._slots_of(own), of_slot, starts[of_slot])
+
     def _read(
-        self, number: int, places: np.ndarray, ids: np.ndarray, weights: np.ndarray | None
+        self,
+        number: int,
+        array: _Array,
+        at: np.ndarray,
+        ids: np.ndarray,
+        weights: np.ndarray | None,
     ) -> np.ndarray:
-        """What is read of the fields that share an array, float32 ``[N, k, d]``."""
-        fields, begins = self._arrays[number], self._array_starts[number]
-        slots, of_slot = fields, np.arange(len(fields))
-        if self._has_bags:
-            slots, of_slot = self._slots_of(fields), np.repeat(of_slot, self._slots[fields])
-        at = places[:, slots] + begins[of_slot]
-        read = self._tensors[f"rows/{number}"][at].astype(np.float32)
+        """What is read at rows ``[N, s]`` of an array by its slots, float32 ``[N, k, d]``."""
+        stored = self._tensors[f"rows/{number}"].take(at, axis=0)
+        read = stored.astype(np.float32, copy=False)
         scale = self._tensors.get(f"scale/{number}")
         if scale is not None:
             # Of each field, or of each row; one field of one row is the same either way.
-            is_of_field = scale.shape == begins.shape
-            each = scale[of_slot] if is_of_field else scale[at]
+            is_of_field = scale.shape == array.fields.shape
+            each = scale[array.field_of_slot] if is_of_field else scale.take(at)
             read *= each.astype(np.float32)[..., None]
-        return self._pooled(read, ids[:, slots], weights, fields) if self._has_bags else read
+        if not self._has_bags:
+            return read
+        return self._pooled(read, ids[:, array.slots], weights, array.fields)
 
     def _linear(
         self, ids: np.ndarray, places: np.ndarray, of_values: np.ndarray | None
     ) -> np.ndarray:
-        at = places + self._starts[self._of_slot]
+        at = places + self._starts
         if self.manifest["linear_by_id"]:
             at = np.minimum(ids, self._offsets[-1] - 1)
         weights = self._tensors["linear"][at].astype(np.float32)
