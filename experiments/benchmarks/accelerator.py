@@ -3,8 +3,8 @@
     python -m experiments.benchmarks.accelerator --json=FILE
 
 On a GPU or TPU all parts run, at the sizes below. Without one only ``programs`` does, unless
-``--parts`` asks for more, which want small sizes then. A part that would begin after ``--seconds``
-is left out, and the JSON says which (``left_out``).
+``--parts`` asks for more, which want small sizes then. A part, and of ``step`` a size, that would
+begin after ``--seconds`` is left out, and the JSON says which (``left_out``).
 
 - ``programs``: what steps and forward passes ask for, counted in the programs lowered for cuda and
   tpu (``lowered_programs``). No device is needed.
@@ -44,8 +44,10 @@ from experiments.benchmarks.step_comparison import full_step
 from experiments.run import cli
 from experiments.run.alternating import alternate
 from optembed_jax.errors import InputError
-from optembed_jax.models.forward import Selection, forward, init_params
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
+from optembed_jax.models.selection import Selection
 from optembed_jax.serving.bundle_writer import write_bundle
 from optembed_jax.serving.compact_model import compact
 from optembed_jax.serving.forward_module import build_forward
@@ -245,19 +247,23 @@ def main() -> None:
         "device": jax.devices()[0].device_kind,
         "left_out": [],
     }
-    found_by: Mapping[str, Callable[[], dict[str, Any]]] = {
-        "programs": lambda: {"programs": programs(scale, _PROGRAM_ROWS.value)},
-        "seed": lambda: {"one_seed": _one_seed(scale)},
-        "forward": lambda: _forward(scale),
-        "step": lambda: _steps(scale),
-        "search": lambda: _search(scale),
+    steps = {
+        f"step of {rows} rows": functools.partial(_step, scale, int(rows))
+        for rows in _STEP_ROWS.value
     }
-    for name in (name for name in PARTS if name in asked):
+    jobs_of: Mapping[str, Mapping[str, Callable[[], dict[str, Any]]]] = {
+        "programs": {"programs": lambda: {"programs": programs(scale, _PROGRAM_ROWS.value)}},
+        "seed": {"seed": lambda: {"one_seed": _one_seed(scale)}},
+        "forward": {"forward": lambda: _forward(scale)},
+        "step": steps,
+        "search": {"search": lambda: _search(scale)},
+    }
+    for name, job in (one for part in PARTS if part in asked for one in jobs_of[part].items()):
         if time.monotonic() - started >= _SECONDS.value:
             written["left_out"].append(name)
             continue
-        found = found_by[name]()
-        written |= found
+        found = job()
+        written = _with(written, found)
         for line in _lines(found):
             print(line, flush=True)
         written |= {"peak_bytes": peak_bytes(), "seconds": round(time.monotonic() - started, 1)}
@@ -284,9 +290,18 @@ def _forward(scale: Scale) -> dict[str, Any]:
     return {"forward_speedup": found["speedup"], "forward": found}
 
 
-def _steps(scale: Scale) -> dict[str, Any]:
-    found = [measure_step(scale, int(rows), _TURNS.value) for rows in _STEP_ROWS.value]
-    return {"auto_over_best": max(own["auto_over_best"] for own in found), "step": found}
+def _step(scale: Scale, rows: int) -> dict[str, Any]:
+    found = measure_step(scale, rows, _TURNS.value)
+    return {"auto_over_best": found["auto_over_best"], "step": [found]}
+
+
+def _with(written: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """What was written, and what was found: of the step's sizes all, and the worst choice."""
+    joined = written | found
+    if "step" in written and "step" in found:
+        joined["step"] = written["step"] + found["step"]
+        joined["auto_over_best"] = max(written["auto_over_best"], found["auto_over_best"])
+    return joined
 
 
 def _search(scale: Scale) -> dict[str, Any]:

@@ -37,8 +37,10 @@ from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.fitness.validation_fitness import make_fitness
 from optembed_jax.metrics import auc_on_device
-from optembed_jax.models.forward import Params, Selection, forward, init_params
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params, init_params
+from optembed_jax.models.selection import Selection
 from optembed_jax.search.loop import Population, SearchConfig, SearchState, evolve
 from optembed_jax.search.searchers import Evolution
 from optembed_jax.search.space import SearchSpace

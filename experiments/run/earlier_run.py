@@ -16,8 +16,8 @@ from experiments.run.trained import Trained, model_of
 from optembed_jax.data import PreparedData, catalog
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
 from optembed_jax.rivals.registry import OPTEMBED, rival_of
 from optembed_jax.step.optimiser_memory import OptimiserMemory
 from optembed_jax.storage import array_file, saved_state

@@ -20,10 +20,11 @@ from optembed_jax.data import PreparedData
 from optembed_jax.devices.choice import Choice
 from optembed_jax.devices.parallel import Steps
 from optembed_jax.method.threshold import by_block, table_row_mask
-from optembed_jax.models.forward import Params, Reading
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import of_all_rows, shift_to_rate, shifted
 from optembed_jax.models.parameter_count import rows_in_budget
+from optembed_jax.models.params import Params
+from optembed_jax.models.selection import Reading
 from optembed_jax.step.optimiser_memory import remembered
 from optembed_jax.step.train_step import Phase
 from optembed_jax.storage import array_file, saved_state

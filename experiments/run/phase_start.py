@@ -10,7 +10,8 @@ import jax
 from experiments.run.phase_devices import devices_for
 from experiments.run.trained import Run, Trained, abstract, click_rate, key_of
 from optembed_jax import data
-from optembed_jax.models.forward import Params, Reading, init_params
+from optembed_jax.models.params import Params, init_params
+from optembed_jax.models.selection import Reading
 from optembed_jax.rivals.registry import OPTEMBED
 from optembed_jax.serving.kept_table import Cut
 from optembed_jax.step.optimiser_memory import OptimiserMemory

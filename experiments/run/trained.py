@@ -14,9 +14,10 @@ from experiments.run.workdir import PHASES, Workdir
 from optembed_jax import data
 from optembed_jax.method.bag import bags_of
 from optembed_jax.models.between import with_layer
-from optembed_jax.models.forward import Params, Selection, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.parameter_count import count_parameters
+from optembed_jax.models.params import Params, init_params
+from optembed_jax.models.selection import Selection
 from optembed_jax.rivals.registry import rival_of
 from optembed_jax.serving.kept_table import KeptTable, RowsAndDims
 from optembed_jax.serving.planned_bytes import BundleCost

@@ -47,6 +47,12 @@ flags.DEFINE_string(
     "sparse touches only the rows that a batch reads, dense all; auto: sparse for large tables.",
 )
 flags.DEFINE_string(
+    "table_dtype",
+    _TRAIN.table_dtype,
+    "float32, or bfloat16: in which a training keeps the rows of its table, rounded up or down by "
+    "chance in each step. Moments and what a phase leaves are float32.",
+)
+flags.DEFINE_string(
     "lr_plateau",
     _TRAIN.lr_plateau,
     "FACTOR or FACTOR:EPOCHS, such as 0.1:1: multiply the learning rates by it after so many "

@@ -11,8 +11,8 @@ from experiments.run.phase_record import train_and_record
 from experiments.run.phase_start import Form, Start, retraining_start, warm_start
 from experiments.run.trained import Run, Trained, click_rate, key_of, whole_table
 from optembed_jax import data
-from optembed_jax.models.forward import Params, init_params
 from optembed_jax.models.parameter_count import rows_in_budget
+from optembed_jax.models.params import Params, init_params
 from optembed_jax.step.train_step import Phase
 from optembed_jax.storage import saved_state, state_manifest
 from optembed_jax.table import stand_in

@@ -25,10 +25,10 @@ from experiments.run.warm_options import WarmOptions
 from optembed_jax.data import PreparedData, Reader
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import shifted
 from optembed_jax.models.parameter_count import rows_in_budget
+from optembed_jax.models.params import Params
 from optembed_jax.serving import bundle_format, taken_up
 from optembed_jax.step.optimiser_memory import OptimiserMemory
 from optembed_jax.storage.object_store import in_file_system

@@ -18,6 +18,17 @@ TRAIN, VALIDATION, TEST = range(3)
 _GROUP = 10
 
 
+def check_split(split: str) -> str:
+    """Returns the name of a split unchanged.
+
+    Raises:
+      InputError: there is no such split.
+    """
+    if split not in SPLITS:
+        raise InputError(f"no split {split!r}; there are: {', '.join(SPLITS)}")
+    return split
+
+
 def mix(seed: int, numbers: np.ndarray) -> np.ndarray:
     """A well-mixed uint64 for each number, different for each seed (the SplitMix64 finaliser).
 

@@ -45,7 +45,8 @@ class Table(OneStack, WithRows):
     """What the table's optimiser trains: the full table, or one stack of it.
 
     Attributes:
-      rows: float32 ``[V, D]``, the embedding table; ``[V]`` where a stack has single numbers.
+      rows: float32 ``[V, D]``, the embedding table; ``[V]`` where a stack has single numbers. In
+        a training that keeps them in bfloat16 its bits, uint16 (``table.stochastic_rounding``).
       linear: float32 ``[V]``, the first-order weight of each feature, for FM and DeepFM; else None.
       oov: float32 ``[F, D]``, what pruned ids of each field read; None where they read zeros.
     """

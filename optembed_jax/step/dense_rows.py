@@ -22,23 +22,13 @@ from optembed_jax.table import score as row_score
 from optembed_jax.table.memory import RowMemory
 from optembed_jax.table.score import ScoreState
 from optembed_jax.table.state import RowState
+from optembed_jax.table.stochastic_rounding import WHOLE, kept_as, widened
 from optembed_jax.table.update import RowStep, step_densely
 from optembed_jax.table.view import Ask, Seen, read_whole
 
 
-@flax.struct.dataclass
-class DenseRows(RowState):
-    """Rows that take every step, by a rule that tells idle rows from those that are read."""
-
-    def read(
-        self, ask: Ask, table: Table, step: jax.Array, scores: ScoreState | None, setup: Setup
-    ) -> StackRead:
-        """The loss is differentiated with respect to the rows."""
-
-        def stepped(rows: WholeRows, gradient: Table) -> tuple[Table, Any]:
-            return step_densely(setup.train.row_rule, table, self, rows.ids, gradient, step)
-
-        return _whole_read(ask, table, scores, setup, stepped)
+class _OwesNothing:
+    """A state beside rows that all took every step."""
 
     def up_to_date(
         self, table: Table, step: jax.Array, scores: ScoreState | None, train: TrainConfig
@@ -52,7 +42,22 @@ class DenseRows(RowState):
 
 
 @flax.struct.dataclass
-class OptaxRows(OneStack, WithRows):
+class DenseRows(_OwesNothing, RowState):
+    """Rows that take every step, by a rule that tells idle rows from those that are read."""
+
+    def read(
+        self, ask: Ask, table: Table, step: jax.Array, scores: ScoreState | None, setup: Setup
+    ) -> StackRead:
+        """The loss is differentiated with respect to the rows, in float32."""
+
+        def stepped(rows: WholeRows, wide: Table, gradient: Table) -> tuple[Table, Any]:
+            return step_densely(setup.train.row_rule, wide, self, rows.ids, gradient, step)
+
+        return _whole_read(ask, table, step, scores, setup, stepped)
+
+
+@flax.struct.dataclass
+class OptaxRows(_OwesNothing, OneStack, WithRows):
     """Rows that Optax updates, all in every step.
 
     Attributes:
@@ -81,39 +86,30 @@ class OptaxRows(OneStack, WithRows):
     def read(
         self, ask: Ask, table: Table, step: jax.Array, scores: ScoreState | None, setup: Setup
     ) -> StackRead:
-        """The loss is differentiated with respect to the rows."""
-        del step
+        """The loss is differentiated with respect to the rows, in float32."""
 
-        def stepped(rows: WholeRows, gradient: Table) -> tuple[Table, Any]:
+        def stepped(rows: WholeRows, wide: Table, gradient: Table) -> tuple[Table, Any]:
             del rows
             optimiser = make_optimisers(setup.train).table
-            updates, state = optimiser.update(gradient, self.state, table)
-            updated: Any = optax.apply_updates(table, updates)
+            updates, state = optimiser.update(gradient, self.state, wide)
+            updated: Any = optax.apply_updates(wide, updates)
             return updated, OptaxRows(state)
 
-        return _whole_read(ask, table, scores, setup, stepped)
-
-    def up_to_date(
-        self, table: Table, step: jax.Array, scores: ScoreState | None, train: TrainConfig
-    ) -> tuple[Table, Any, ScoreState | None]:
-        """They are."""
-        return table, self, scores
-
-    def owing(self, table: Table, lr_scale: jax.Array, train: TrainConfig) -> Any:
-        """Nothing is owed."""
-        return self
+        return _whole_read(ask, table, step, scores, setup, stepped)
 
 
 @dataclasses.dataclass(frozen=True)
 class _WholeRead:
-    """Rows that are up to date, and will all take the step."""
+    """Rows that are up to date, and will all take the step; ``wide`` is the table in float32."""
 
     given: Given
     ask: Ask
     rows: WholeRows
     table: Table
+    wide: Table
+    number: jax.Array
     scores: ScoreState | None
-    stepped: Callable[[WholeRows, Table], tuple[Table, Any]]
+    stepped: Callable[[WholeRows, Table, Table], tuple[Table, Any]]
 
     @property
     def rounds(self) -> jax.Array:
@@ -127,25 +123,28 @@ class _WholeRead:
 
     def step(self, gradient: Given) -> Stepped:
         of_table, of_thresholds = self.rows.mean_gradients((gradient.table, gradient.thresholds))
-        table, state = self.stepped(self.rows, of_table)
+        after, state = self.stepped(self.rows, self.wide, of_table)
         scores = self.scores
         if scores is not None:
-            value, score = self.table.rows, row_score.score_of_step(scores)
-            terms = score and score(RowStep(value, of_table.rows, table.rows))
+            value, score = self.wide.rows, row_score.score_of_step(scores)
+            terms = score and score(RowStep(value, of_table.rows, after.rows))
             scores = row_score.after_step(scores, None, self.rows.reads, terms)
+        table = kept_as(self.table, after, self.number, WHOLE)
         return Stepped(table, state, of_thresholds, scores)
 
 
 def _whole_read(
     ask: Ask,
     table: Table,
+    step: jax.Array,
     scores: ScoreState | None,
     setup: Setup,
-    stepped: Callable[[WholeRows, Table], tuple[Table, Any]],
+    stepped: Callable[[WholeRows, Table, Table], tuple[Table, Any]],
 ) -> _WholeRead:
-    rows = whole_rows(ask, table, setup.batch_axis, setup.shards)
+    wide = widened(table)
+    rows = whole_rows(ask, wide, setup.batch_axis, setup.shards)
     given = Given(rows.read.table, rows.read.view.thresholds)
-    return _WholeRead(given, ask, rows, table, scores, stepped)
+    return _WholeRead(given, ask, rows, table, wide, step, scores, stepped)
 
 
 def whole_rows(

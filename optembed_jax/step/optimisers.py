@@ -7,10 +7,11 @@ import jax
 import optax
 
 from optembed_jax.errors import InputError
-from optembed_jax.models.forward import Params
+from optembed_jax.models.params import Params
 from optembed_jax.step.learning_rate import Plateau, Schedule
 from optembed_jax.table.decay import ROW_DECAYS, RowRule
 from optembed_jax.table.device_form import TABLE_UPDATES
+from optembed_jax.table.stochastic_rounding import TABLE_DTYPES
 
 _OF_DEVICE = {"is_flag": False}
 """Of what decides how fast steps are, not what they come to: no flag, and not recorded."""
@@ -37,6 +38,8 @@ class TrainConfig:
         ``row_decay="group_lasso"``, at least 0.
       table_update: ``sparse`` touches only the rows that a batch reads, ``dense`` all; ``auto`` is
         sparse for large tables, of stacks for each that is large (``device_form``).
+      table_dtype: ``float32``, or ``bfloat16``: in which the rows of a training are kept, rounded
+        by chance (``stochastic_rounding``); all else of it is float32.
       lr_plateau: ``FACTOR:PATIENCE``, ``learning_rate.Plateau`` that cuts the rates; None, or
         ``none``, never.
       lr_schedule: ``NAME:KEY=VALUE,...``, ``learning_rate.Schedule`` of the rates, in epochs; None
@@ -59,6 +62,7 @@ class TrainConfig:
     row_decay: str = "l2_coupled"
     group_lasso: float = 1e-3
     table_update: str = "auto"
+    table_dtype: str = "float32"
     lr_plateau: str | None = None
     lr_schedule: str | None = None
     device: str | None = dataclasses.field(default=None, metadata=_OF_DEVICE)
@@ -83,7 +87,11 @@ class TrainConfig:
             )
         if self.row_decay == "rent":
             raise InputError("row_decay=rent is called row_decay=group_lasso now")
-        for name, allowed in (("row_decay", ROW_DECAYS), ("table_update", TABLE_UPDATES)):
+        for name, allowed in (
+            ("row_decay", ROW_DECAYS),
+            ("table_update", TABLE_UPDATES),
+            ("table_dtype", TABLE_DTYPES),
+        ):
             if getattr(self, name) not in allowed:
                 raise InputError(
                     f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}"

@@ -161,7 +161,8 @@ def read_looked_up(
     of_idle = None if scores is None else row_score.score_of_idle_steps(scores, rule)
     lines = asked.requests.wanted.size + 1
     nothing = jax.tree.map(
-        lambda rows: jnp.zeros((lines, *rows.shape[1:]), rows.dtype), Seen(table.rows, table.linear)
+        lambda rows: jnp.zeros((lines, *rows.shape[1:]), jnp.float32),
+        Seen(table.rows, table.linear),
     )
 
     def answer(this: Round, table: Table, state: RowState, seen: Seen) -> Seen:

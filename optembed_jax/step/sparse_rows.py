@@ -18,6 +18,7 @@ from optembed_jax.table.catch_up import ridges, shares
 from optembed_jax.table.lookup import Lookup, look_up
 from optembed_jax.table.score import ScoreState
 from optembed_jax.table.state import RowState, with_dates
+from optembed_jax.table.stochastic_rounding import widened
 from optembed_jax.table.update import synchronise, write_back
 from optembed_jax.table.view import Ask, Seen
 
@@ -59,9 +60,10 @@ class SparseRows(RowState):
         new_table, state = synchronise(rule, table, self, step)
         if scores is not None and scores.kind == "mean_norm" and scores.total is not None:
             assert self.last is not None
-            before, _ = with_dates(self, table, step).groups()
+            before, _ = with_dates(self, widened(table), step).groups()
+            after = widened(new_table).rows
             idle = row_score.sum_of_idle_norms(
-                rule, before, new_table.rows, step - self.last, self.visits, scores.order
+                rule, before, after, step - self.last, self.visits, scores.order
             )
             scores = dataclasses.replace(scores, total=scores.total + idle)
         return new_table, state, scores
@@ -167,5 +169,5 @@ def _owed(
 ) -> tuple[Table | None, Table | None]:
     """``RowState.share`` and ``ridge`` at a rate."""
     rule = train.at(lr_scale).row_rule
-    rows = with_dates(state, table, jnp.int32(0))
+    rows = with_dates(state, widened(table), jnp.int32(0))
     return shares(rule, rows), ridges(rule, rows)

@@ -10,12 +10,13 @@ import numpy as np
 
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import Params, init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params, init_params
 from optembed_jax.step.optimisers import TrainConfig, make_optimisers
 from optembed_jax.step.table_update import init_table_state
 from optembed_jax.table import score as row_score
 from optembed_jax.table.score import ScoreState
+from optembed_jax.table.stochastic_rounding import in_dtype
 
 
 @flax.struct.dataclass
@@ -79,6 +80,8 @@ def init_state(
     )
     table_state, scores = init_table_state(train, params.table, fields), None
     opt_state = (table_state, *make_optimisers(train).init(params))
+    kept = tuple(in_dtype(stack, train.table_dtype) for stack in params.table.stacks)
+    params = dataclasses.replace(params, table=params.table.with_stacks(kept))
     if gather_scores:
         is_swept = train.row_decay == "l2_coupled" and any(
             stack.is_sparse for stack in table_state.stacks

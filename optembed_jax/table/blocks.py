@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from optembed_jax.table.catch_up import DatedRows
 from optembed_jax.table.device_form import is_cpu, rows_at_once
+from optembed_jax.table.stochastic_rounding import kept_as, widened
 from optembed_jax.table.view import Seen, of_columns
 
 Tree = Any
@@ -148,18 +149,28 @@ def taken(
     dated: DatedRows, rows: jax.Array, step: jax.Array, device: str | None = None
 ) -> DatedRows:
     """Some rows of all; in unused places some row or other, up to date with ``step``."""
-    found = rows_once(dated, rows, device)
+    found: DatedRows = rows_once(dated, rows, device)
     last = jnp.where(rows < len(dated.last), found.last, step)
-    return dataclasses.replace(found, last=last)
+    return dataclasses.replace(found, value=widened(found.value), last=last)
 
 
-def put_rows(whole: Tree, rows: jax.Array, lines: Tree) -> Tree:
-    """Arrays with other lines at some rows, which are distinct; those out of range are left out."""
-    return jax.tree.map(
+def put_rows(
+    whole: DatedRows, rows: jax.Array, lines: DatedRows, step: jax.Array, where: int, part: Part
+) -> DatedRows:
+    """All rows, with other lines at some, which are distinct; those out of range are left out.
+
+    ``step``, ``where`` and ``part`` say which, to draw by where rows are rounded
+    (``stochastic_rounding``).
+    """
+    lines = dataclasses.replace(
+        lines, value=kept_as(whole.value, lines.value, step, where, part.start)
+    )
+    put: DatedRows = jax.tree.map(
         lambda whole, lines: whole.at[rows].set(lines, mode="drop", unique_indices=True),
         whole,
         lines,
     )
+    return put
 
 
 def _in_pieces(whole: jax.Array) -> jax.Array:

@@ -17,6 +17,7 @@ from optembed_jax.table.decay import RowRule, idle, lasso_share, ridge_per_step
 from optembed_jax.table.device_form import rows_at_once, swept_at_once
 from optembed_jax.table.moments import MomentRows
 from optembed_jax.table.shrinkage import shrink
+from optembed_jax.table.stochastic_rounding import SWEPT, kept_as, widened
 
 _CACHED_ROWS = 256  # With their moments, they fit a core's cache while idle steps are taken.
 _NUMBERS = 8  # As cheap as a row, where a table has but one number in each.
@@ -137,11 +138,17 @@ def sweep(
         def write(whole: jax.Array, part: jax.Array) -> jax.Array:
             return jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0)
 
+        def caught_up(block: DatedRows) -> DatedRows:
+            wide = dataclasses.replace(block, value=widened(block.value))
+            after = catch_up(rule, wide, step)
+            value = kept_as(block.value, after.value, step, SWEPT, start)
+            return dataclasses.replace(after, value=value)
+
         found = jax.tree.map(read, rows)
         # Without the branch XLA reads the whole arrays on, past the writing, and so copies them.
         done = jax.lax.cond(
             jnp.any(found.last < step),
-            lambda block: catch_up(rule, block, step),
+            caught_up,
             lambda block: block,
             found,
         )

@@ -30,6 +30,7 @@ from optembed_jax.table.device_form import rows_at_once
 from optembed_jax.table.distinct_rows import DistinctRows, distinct_rows, most_distinct
 from optembed_jax.table.moments import MomentRows
 from optembed_jax.table.state import RowState, with_dates, without_dates
+from optembed_jax.table.stochastic_rounding import LOOKED_UP, widened
 from optembed_jax.table.view import RowView, Seen, of_columns
 
 _SEEN = 8192  # Ids at a time: in a core's cache.
@@ -113,7 +114,7 @@ def look_up(
         now = catch_up(rule, found, step)
         if score_of_idle is not None:
             terms = part.put(terms, score_of_idle(idle_steps(found, now, step)))
-        return put_rows(dated, rows, now), terms
+        return put_rows(dated, rows, now, step, LOOKED_UP, part), terms
 
     terms = None if score_of_idle is None else jnp.zeros((most,), jnp.float32)
     rows, terms = for_blocks(
@@ -196,7 +197,7 @@ def see(
     def one_block(part: Part, others: Seen) -> Seen:
         rows, field = part.of(flat), part.of(fields)
         value, last, share, ridge = rows_once(dated, rows, rule.device)
-        value, _ = pay(value, share, ridge, jnp.maximum(step - last, 0))
+        value, _ = pay(widened(value), share, ridge, jnp.maximum(step - last, 0))
         seen = view.seen(value, rows, field)
         if view.zeros_behind:
             seen = jax.tree.map(functools.partial(_zeros_behind, rows < len(table.rows)), seen)
@@ -204,7 +205,7 @@ def see(
         return jax.tree.map(part.put, others, seen)
 
     nothing = jax.tree.map(
-        lambda whole: jnp.zeros((flat.size, *whole.shape[1:]), whole.dtype),
+        lambda whole: jnp.zeros((flat.size, *whole.shape[1:]), jnp.float32),
         Seen(table.rows, table.linear),
     )
     size = min(rows_at_once(rule.device, _SEEN) * numbers_for_a_row(table.rows), flat.size)

@@ -47,6 +47,7 @@ from optembed_jax.table.decay import RowRule, step_all, visit
 from optembed_jax.table.lookup import IdleSteps, Lookup, count_reads, idle_steps
 from optembed_jax.table.moments import MomentRows
 from optembed_jax.table.state import RowState, with_dates, without_dates
+from optembed_jax.table.stochastic_rounding import STEPPED
 from optembed_jax.table.view import RowView, Seen, ViewGradients
 
 SWEEP_STEPS = 16
@@ -245,7 +246,7 @@ def _step_sparsely(
             elif score_of_idle is not None:
                 term += score_of_idle(idle_steps(found, now, step))
             terms = part.put(terms, term)
-        return put_rows(dated, rows, after), view_gradients, terms
+        return put_rows(dated, rows, after, step, STEPPED, part), view_gradients, terms
 
     most = distinct.rows.shape[0]
     terms = None if score is None else jnp.zeros((most,), jnp.float32)

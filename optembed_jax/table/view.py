@@ -16,6 +16,7 @@ import numpy as np
 from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.method import threshold
 from optembed_jax.method.embedding import Table, cut, select
+from optembed_jax.table.stochastic_rounding import widened
 
 
 @flax.struct.dataclass
@@ -192,8 +193,10 @@ def read_whole(
       dims: as of :class:`Ask`.
       fields: as of :class:`Ask`.
     """
-    rows, mask = _of_ids(view, table.rows, ids), None
     is_judged_once = view.thresholds is not None and table.rows.shape[0] < ids.size
+    if is_judged_once:  # By all rows, which are few.
+        table = widened(table)
+    rows, mask = widened(Table(_of_ids(view, table.rows, ids))).rows, None
     if view.thresholds is not None:
         of_mask = (view.thresholds, ids, view.level, view.order, fields)
         if is_judged_once:
@@ -227,7 +230,7 @@ def embed_stacks(config: Any, params: Any, ids: jax.Array, reading: Any) -> Any:
       config: the model.
       params: its parameters.
       ids: int32 ``[B, F]``.
-      reading: a ``forward.Reading``: how ids read the stacks.
+      reading: a ``models.selection.Reading``: how ids read the stacks.
     """
     asks = zip(params.table.stacks, reading.asks(config, params, ids), strict=True)
     seen = [

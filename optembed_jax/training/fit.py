@@ -15,13 +15,15 @@ import numpy as np
 
 from optembed_jax.devices.parallel import Steps, one_device
 from optembed_jax.errors import CheckpointError, DivergedError, InputError, Stopped
-from optembed_jax.models.forward import Params, Reading
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params
+from optembed_jax.models.selection import Reading
 from optembed_jax.step.learning_rate import lr_scale
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import TrainState, begin_epoch, with_lr_scale
 from optembed_jax.step.train_step import Phase
 from optembed_jax.table.score import ScoreState
+from optembed_jax.table.stochastic_rounding import widened
 from optembed_jax.training.early_stopping import EarlyStopping, Judged
 from optembed_jax.training.prediction import Batches, predict
 from optembed_jax.training.resume import Epoch, Position, Saving, best_of
@@ -34,7 +36,7 @@ class Fitted:
     """The outcome of training.
 
     Attributes:
-      params: of the best epoch.
+      params: of the best epoch, in float32.
       batch_stats: of the same epoch.
       epochs: all epochs, in order.
       scores: what the state gathered until then to choose rows by; None where it gathers nothing.
@@ -142,7 +144,7 @@ def fit(
             del best, state  # Their memory is needed for what is read.
             best = saving.checkpoints.restore(number, like)
     return Fitted(
-        params=best.params,
+        params=_widened(best.params),
         batch_stats=best.batch_stats,
         epochs=position.history,
         scores=best.scores,
@@ -311,6 +313,12 @@ def _stopped(saving: Saving, where: str) -> Stopped:
     return Stopped(f"{where} is saved in {saving.checkpoints.path(saving.checkpoints.last)}")
 
 
+def _widened(params: Params) -> Params:
+    """All of it in float32, where it stands."""
+    stacks = tuple(widened(stack) for stack in params.table.stacks)
+    return dataclasses.replace(params, table=params.table.with_stacks(stacks))
+
+
 def _copied_without_moments(state: TrainState) -> TrainState:
     return jax.tree.map(jnp.copy, dataclasses.replace(state, opt_state=None))
 
@@ -318,5 +326,6 @@ def _copied_without_moments(state: TrainState) -> TrainState:
 @jax.jit
 def _all_finite(state: TrainState) -> jax.Array:
     """Bool scalar: no NaN and no infinity in any float of the state."""
+    state = dataclasses.replace(state, params=_widened(state.params))
     floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in floats]))

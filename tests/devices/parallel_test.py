@@ -13,14 +13,16 @@ from optembed_jax.devices.parallel import one_device, pmapped, row_sharded
 from optembed_jax.errors import Stopped
 from optembed_jax.fields import Fields
 from optembed_jax.method.threshold import table_row_mask
-from optembed_jax.models.forward import Selection, init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
+from optembed_jax.models.selection import Selection
 from optembed_jax.serving.compact_model import keep
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state, with_lr_scale
 from optembed_jax.step.train_step import Phase
 from optembed_jax.storage import saved_state
 from optembed_jax.table.score import keep_best, row_scores
+from optembed_jax.table.stochastic_rounding import widened
 from optembed_jax.training.checkpoint import Checkpoints
 from optembed_jax.training.fit import fit
 from optembed_jax.training.prediction import predict
@@ -557,3 +559,21 @@ def test_weighted_steps_are_those_of_one_device(way, devices, case, clicks):
     for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(of_one), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     assert np.isfinite(losses).all()
+
+
+def test_rows_kept_in_bfloat16_on_several_devices(clicks):
+    """Copies are rounded alike; where rows are sharded by other draws, to the same neighbours."""
+    train = dataclasses.replace(
+        TRAIN, table_dtype="bfloat16", row_decay="group_lasso", table_update="sparse"
+    )
+    one, copied, sharded = (
+        run(steps_on(way, 2, MODEL, train), MODEL, train, clicks, 2)
+        for way in (one_device, pmapped, requested)
+    )
+    expected = np.asarray(widened(one[0].params.table).rows)
+    for several, fewest, most in ((copied, 0.0, 0.02), (sharded, 0.1, 0.9)):
+        np.testing.assert_allclose(several[1], one[1], rtol=1e-3)
+        apart = np.abs(np.asarray(widened(several[0].params.table).rows) - expected)
+        assert np.all(apart <= 2.0**-7 * np.abs(expected) + 1e-12)
+        assert fewest <= (apart > 0).mean() <= most
+        assert several[2].params.table.rows.dtype == np.uint16

@@ -188,11 +188,13 @@ def test_every_model_runs(pipeline, tmp_path, model):
 def test_a_network_in_bfloat16_is_served_in_float32(pipeline, start, tmp_path, capsys):
     flags = {"model": "dcnv2", "cross_layers": 2, "generations": 0, "epochs": 1}
     run = {"workdir": tmp_path / "run", **flags}
-    summary = pipeline(**run, compute_dtype="bfloat16")
-    assert summary["flags"]["compute_dtype"] == "bfloat16"
+    summary = pipeline(**run, compute_dtype="bfloat16", table_dtype="bfloat16")
+    assert summary["flags"]["compute_dtype"] == summary["flags"]["table_dtype"] == "bfloat16"
     assert "supernet  the network computes in bfloat16" in capsys.readouterr().err
     assert start(runs.pipeline_main, **small(**run)) == 2
     assert "compute_dtype" in capsys.readouterr().err
+    assert start(runs.pipeline_main, **small(**run, compute_dtype="bfloat16")) == 2
+    assert "table_dtype" in capsys.readouterr().err
     assert start(export.main, workdir=run["workdir"], bundle=tmp_path / "bundle") == 0
     bundle = Bundle.load(tmp_path / "bundle")
     assert bundle.manifest["flags"]["compute_dtype"] == "bfloat16"

@@ -8,8 +8,8 @@ import pytest
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
-from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params
 from optembed_jax.step.optimisers import TrainConfig, make_optimisers
 from optembed_jax.step.table_update import init_table_state
 from optembed_jax.step.train_state import init_state
@@ -67,6 +67,7 @@ def test_each_stack_is_updated_as_suits_its_size():
             "row_decay must be one of l2_coupled, l2_visited, decoupled, group_lasso, none",
         ),
         ({"table_update": "fast"}, "table_update must be one of auto, sparse, dense"),
+        ({"table_dtype": "float16"}, "table_dtype must be one of float32, bfloat16, not 'float16'"),
         ({"group_lasso": -1.0}, "group_lasso must be at least 0"),
         ({"row_decay": "rent"}, "row_decay=rent is called row_decay=group_lasso now"),
         ({"row_decay": "decoupled", "lr": 1.0, "l2": 0.1}, r"lr \* l2 below 0.09"),

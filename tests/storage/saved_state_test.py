@@ -11,8 +11,8 @@ import pytest
 from damage import flip
 
 from optembed_jax.errors import CheckpointError, InputError
-from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
 from optembed_jax.storage import saved_state
 from optembed_jax.storage.state_manifest import MANIFEST
 

@@ -11,8 +11,9 @@ import pytest
 from optembed_jax import metrics
 from optembed_jax.devices.parallel import one_device
 from optembed_jax.errors import CheckpointError, DivergedError, InputError, Stopped
-from optembed_jax.models.forward import Selection, init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
+from optembed_jax.models.selection import Selection
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
 from optembed_jax.step.train_step import Phase
@@ -202,6 +203,14 @@ def test_one_seed_gives_one_result_bit_for_bit(fields, splits):
     assert first.epochs[0].loss != other.epochs[0].loss
 
 
+def test_a_table_kept_in_bfloat16_comes_out_in_float32(fields, splits):
+    train = dataclasses.replace(TRAIN, table_dtype="bfloat16")
+    assert init_state(jax.random.key(0), MODEL, train, fields).params.table.rows.dtype == np.uint16
+    rows = np.asarray(run(splits, fields, epochs=1, train=train).params.table.rows)
+    assert rows.dtype == np.float32 and len(np.unique(rows)) > 10
+    assert not (rows.view(np.uint32) & 0xFFFF).any()  # What bfloat16 has.
+
+
 def test_what_retraining_starts_from_can_be_used_again(fields, splits):
     start = init_params(jax.random.key(0), MODEL, fields)
     frozen = Selection(rows=np.arange(12) % 4 != 0, dims=np.array([1, 2, 4], np.int32))
@@ -324,7 +333,11 @@ CUT = {
 }
 ROWWISE = {
     "train": dataclasses.replace(
-        SPARSE["train"], table_optimiser="rowwise_adagrad", table_lr=0.05, lr_plateau="0.3"
+        SPARSE["train"],
+        table_optimiser="rowwise_adagrad",
+        table_dtype="bfloat16",
+        table_lr=0.05,
+        lr_plateau="0.3",
     )
 }
 NOISE = {"stopping": EarlyStopping("logloss", errors=0.5)}

@@ -94,7 +94,22 @@ def test_no_part_begins_when_the_time_is_over(command, tmp_path):
     asked = ("--parts=forward,step", "--seconds=0")
     assert command(accelerator.main, f"--json={file}", *SMALL, *asked) == 0
     found = json.loads(file.read_text())
-    assert found["left_out"] == ["forward", "step"] and "forward" not in found
+    assert found["left_out"] == ["forward", "step of 2000 rows"] and "forward" not in found
+
+
+def test_of_the_sizes_of_the_step_the_worst_choice_is_told(command, tmp_path, monkeypatch):
+    times = {1500: 1.0, 2000: 1.25, 2500: 1.1}
+    monkeypatch.setattr(
+        accelerator,
+        "measure_step",
+        lambda scale, rows, repeats: {"rows": rows, "auto_over_best": times[rows]},
+    )
+    file, sizes = tmp_path / "figures.json", ",".join(map(str, times))
+    asked = ("--parts=step", f"--step_rows={sizes}", "--batch=64")
+    assert command(accelerator.main, f"--json={file}", *asked) == 0
+    found = json.loads(file.read_text())
+    assert [own["rows"] for own in found["step"]] == list(times)
+    assert found["auto_over_best"] == 1.25 and found["left_out"] == []
 
 
 def test_what_cannot_be_asked(command, capsys):

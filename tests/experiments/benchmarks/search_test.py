@@ -6,7 +6,8 @@ import pytest
 from experiments.benchmarks import search
 from experiments.benchmarks.search import Size
 from optembed_jax import metrics
-from optembed_jax.models.forward import Selection, forward
+from optembed_jax.models.forward import forward
+from optembed_jax.models.selection import Selection
 
 TINY = Size(400, 256, 8, (6,), training_steps=2)
 

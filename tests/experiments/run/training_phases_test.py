@@ -23,7 +23,7 @@ from experiments.run.phases import run_phase
 from experiments.run.trained import load_trained
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.exchange.row_shards import RowShards
-from optembed_jax.models.forward import Selection
+from optembed_jax.models.selection import Selection
 from optembed_jax.serving.kept_table import Cut, RowsAndDims
 from optembed_jax.storage import saved_state
 from optembed_jax.table.memory import rows_of_table

@@ -29,7 +29,11 @@ def test_a_phase_is_finished_only_with_the_flags_it_ran_with(workdir):
 
 @pytest.mark.parametrize(
     "flag, was, other",
-    [("table_optimiser", "adam", "rowwise_adam"), ("compute_dtype", "float32", "bfloat16")],
+    [
+        ("table_optimiser", "adam", "rowwise_adam"),
+        ("compute_dtype", "float32", "bfloat16"),
+        ("table_dtype", "float32", "bfloat16"),
+    ],
 )
 def test_a_folder_from_before_there_was_such_a_choice_goes_on(workdir, flag, was, other):
     finish(workdir, "baseline", {"lr": 0.1})
