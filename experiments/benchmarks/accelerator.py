@@ -39,7 +39,8 @@ from experiments.benchmarks import json_file, one_seed
 from experiments.benchmarks.click_log import FEWEST_ROWS, fields_of, zipf_batches
 from experiments.benchmarks.kept_shape import drawn_kept
 from experiments.benchmarks.lowered_programs import counted
-from experiments.benchmarks.search import Size, drawn_supernet, generation, ours
+from experiments.benchmarks.search import generation, ours
+from experiments.benchmarks.search_supernets import Size, drawn_supernet
 from experiments.benchmarks.step_comparison import full_step
 from experiments.run import cli
 from experiments.run.alternating import alternate

@@ -28,7 +28,7 @@ from optembed_jax.data.prepared import PreparedData
 from optembed_jax.data.preparing.builder import BlockConfig, builder_of
 from optembed_jax.data.preparing.engines import EngineOptions, engine_of
 from optembed_jax.data.progress import Callback, Progress
-from optembed_jax.data.raw import sources
+from optembed_jax.data.raw.files import FileIdentity
 from optembed_jax.errors import InputError
 from optembed_jax.storage import checksum
 
@@ -173,7 +173,7 @@ def _is_gone(path: str) -> bool:
     return not pathlib.Path(path).exists() and not glob.glob(path, recursive=True)
 
 
-def _changed(recorded: Sequence[sources.FileIdentity]) -> pathlib.Path | None:
+def _changed(recorded: Sequence[FileIdentity]) -> pathlib.Path | None:
     for source in recorded:
         path = pathlib.Path(source.path)
         if not path.is_file():

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optembed_jax.data.options import PATH_OPTIONS
-from optembed_jax.data.raw.sources import FileIdentity
+from optembed_jax.data.raw.files import FileIdentity
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.storage import checksum

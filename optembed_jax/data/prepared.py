@@ -19,7 +19,7 @@ from optembed_jax.data.encoder import Encoder, expected_of, in_order
 from optembed_jax.data.manifest import VOCABULARY, Shard, WeightSums
 from optembed_jax.data.options import PATH_OPTIONS
 from optembed_jax.data.raw.columns import Column
-from optembed_jax.data.raw.sources import FileIdentity
+from optembed_jax.data.raw.files import FileIdentity
 from optembed_jax.data.splits import SPLITS, check_split
 from optembed_jax.data.vocabulary import Vocabulary
 from optembed_jax.errors import InputError

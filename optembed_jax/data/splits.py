@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from optembed_jax.data.raw.sources import RawFile
+from optembed_jax.data.raw.files import RawFile
 from optembed_jax.errors import InputError
 
 SPLITS = ("train", "validation", "test")

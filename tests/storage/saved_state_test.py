@@ -74,7 +74,7 @@ def test_a_state_is_restored_onto_another_number_of_devices(tmp_path, saved_on, 
 
 
 def test_a_state_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"no saved state at .*nowhere"):
+    with pytest.raises(InputError, match=r"no saved state at .*nowhere; save it again"):
         saved_state.restore(tmp_path / "nowhere", {"x": jnp.zeros(3)})
 
 

@@ -23,8 +23,8 @@ from optembed_jax.data.options import DataOptions
 from optembed_jax.data.preparing import pipeline, reading
 from optembed_jax.data.preparing.engine import OpenEngine
 from optembed_jax.data.progress import Callback
-from optembed_jax.data.raw import sources
 from optembed_jax.data.raw.columns import NUMERIC
+from optembed_jax.data.raw.files import FileIdentity, identify
 from optembed_jax.data.raw.sources import RawData
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.errors import InputError
@@ -129,7 +129,7 @@ class BlockBuilder(tfds.core.dataset_builder.FileReaderBuilder):
         before = [file.path.stat() for file in files]
         failed = threading.Event()
         with concurrent.futures.ThreadPoolExecutor(1) as beside:
-            found_files = beside.map(lambda f: sources.identify(f, failed.is_set), files)
+            found_files = beside.map(lambda f: identify(f, failed.is_set), files)
             try:
                 built = pipeline.build(
                     data, config.options, folder, shard_name, config.open_engine, config.progress
@@ -201,7 +201,7 @@ def _manifest(
     data: RawData,
     folder: pathlib.Path,
     built: pipeline.Built,
-    identities: list[sources.FileIdentity],
+    identities: list[FileIdentity],
 ) -> dict[str, Any]:
     """Writes the rejects into the folder and describes all of it."""
     files = [manifest.VOCABULARY]

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from optembed_jax.data.raw.arrow_texts import strings_of
+from optembed_jax.data.raw.files import RawFile
 from optembed_jax.data.raw.list_cells import cell_texts, is_list, is_list_of_pairs
-from optembed_jax.data.raw.sources import Block, RawFile, RawRows
+from optembed_jax.data.raw.sources import Block, RawRows
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells
 

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from optembed_jax.data.parallel import ordered_map, workers
 from optembed_jax.data.raw.columnar import BLOCK_ROWS, check_columns, rows_of
+from optembed_jax.data.raw.files import RawFile
 from optembed_jax.data.raw.list_cells import holds_lists
-from optembed_jax.data.raw.sources import Block, RawFile, RawRows
+from optembed_jax.data.raw.sources import Block, RawRows
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells
 

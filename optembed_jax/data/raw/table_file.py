@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 from optembed_jax.data.raw import json_lines, libffm, text, whole_rows
 from optembed_jax.data.raw.columnar import check_columns
 from optembed_jax.data.raw.dialect import Dialect, read_names
+from optembed_jax.data.raw.files import RawFile
 from optembed_jax.data.raw.joined import Joined, Partitioned
 from optembed_jax.data.raw.layout import Layout
 from optembed_jax.data.raw.lines import LineSource, first_lines
 from optembed_jax.data.raw.parquet import ParquetSource
-from optembed_jax.data.raw.sources import RawFile, Source
+from optembed_jax.data.raw.sources import Source
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells
 

@@ -3,8 +3,8 @@ import pyarrow as pa
 
 from optembed_jax.data.raw.columnar import TableSource
 from optembed_jax.data.raw.dialect import Dialect
+from optembed_jax.data.raw.files import RawFile
 from optembed_jax.data.raw.joined import Joined, Partitioned
-from optembed_jax.data.raw.sources import RawFile
 from optembed_jax.data.raw.text import TextSource
 
 

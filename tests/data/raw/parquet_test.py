@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from optembed_jax.data.raw import columns, parquet
-from optembed_jax.data.raw.sources import RawFile
+from optembed_jax.data.raw.files import RawFile
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells, cell_text
 

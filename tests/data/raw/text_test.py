@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from optembed_jax.data.raw.dialect import Dialect
-from optembed_jax.data.raw.sources import RawFile
+from optembed_jax.data.raw.files import RawFile
 from optembed_jax.data.raw.text import TextSource
 from optembed_jax.errors import InputError
 

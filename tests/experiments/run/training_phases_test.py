@@ -1,6 +1,5 @@
 """Retraining in the pipeline runs on compact arrays, and gives what masks give."""
 
-import dataclasses
 import gc
 import json
 
@@ -86,8 +85,7 @@ def test_retraining_compact_gives_what_masks_give(open_run, monkeypatch, model, 
         return fit(state, *arguments, **options)
 
     monkeypatch.setattr(phase_fit, "fit", spy)
-    kept = load_trained(run, "supernet")
-    kept = dataclasses.replace(kept, dims=np.array([4, 1, 2], np.int32))
+    rows, dims = load_trained(run, "supernet").rows, np.array([4, 1, 2], np.int32)
 
     class Masked(RowsAndDims):
         """The same, kept as a full table of which a frozen selection is read."""
@@ -101,8 +99,7 @@ def test_retraining_compact_gives_what_masks_give(open_run, monkeypatch, model, 
 
     records, models = [], []
     for masked in (False, True):
-        if masked:
-            kept = dataclasses.replace(kept, form=Masked(kept.rows, kept.dims))
+        kept = (Masked if masked else RowsAndDims)(rows, dims)
         folder = run.workdir.path / f"again_{masked}"
         folder.mkdir()
         records.append(training_phases.retrain_as(run, folder, kept))
