@@ -25,7 +25,7 @@ from experiments.run import bundle_flags, cli, model_flags, runs
 from experiments.run import flags as project_flags
 from experiments.run.compression_report import against_full
 from experiments.run.exported import Exported, own_storage, served_of
-from experiments.run.feature_report import worth_of
+from experiments.run.feature_report import with_saliency, worth_of
 from experiments.run.phases import phases_of
 from experiments.run.sample_rows import write_sample
 from experiments.run.trained import load_trained, model_in
@@ -104,11 +104,13 @@ def _export() -> None:
     served = served_of(index, run.prepared, run.settings.model.pooling, bundle_flags.FULL_IDS.value)
     ids, labels = run.prepared.arrays("validation")
     recorded = {k: v for k, v in result.items() if k.endswith(("_auc", "_logloss", "_calibration"))}
+    # Saliency is the supernet's: it says nothing of a baseline.
+    supernet = [] if phase == "baseline" else summary.get("fields", [])
     provenance = Provenance(
         {"name": run.settings.dataset, "fingerprint": run.prepared.fingerprint},
         recorded,
         project_flags.given(summary["flags"]),
-        worth_of(result["fields"]),
+        worth_of(with_saliency(result["fields"], supernet)),
     )
     exported = Exported(
         model,

@@ -165,20 +165,27 @@ class Fields:
           InputError: another shape, other numbers than integers, or an id of another field.
         """
         array = id_array(ids, self.num_columns)
-        array, whole = array[:, : self.num_slots], array
-        of_slot = self.field_of_slot
-        ends = self.offsets + np.asarray(self.sizes)
-        wrong = (array < self.offsets[of_slot]) | (array >= ends[of_slot])
+        first, end, is_cell = self._blocks
+        array, whole = array[:, : len(first)], array
+        wrong = (array < first) | (array >= end)
         # A field of one value has one.
-        wrong &= (array != self.num_features) | (np.asarray(self.slots) == 1)[of_slot]
+        wrong &= (array != self.num_features) | ~is_cell
         if wrong.any():
             row, slot = np.argwhere(wrong)[0]
-            field = of_slot[slot]
             raise InputError(
-                f"row {row}: id {array[row, slot]} is not one of field {self.names[field]!r} "
-                f"({self.offsets[field]}..{ends[field] - 1})"
+                f"row {row}: id {array[row, slot]} is not one of field "
+                f"{self.names[self.field_of_slot[slot]]!r} ({first[slot]}..{end[slot] - 1})"
             )
         return whole.astype(np.int32, copy=False)
+
+    @functools.cached_property
+    def _blocks(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each slot the first id of its field and the end of them, int64 ``[S]``, and whether it
+        is one of several, bool ``[S]``.
+        """
+        of_slot, first = self.field_of_slot, self.offsets.astype(np.int64)
+        end = first + np.asarray(self.sizes)
+        return first[of_slot], end[of_slot], (np.asarray(self.slots) > 1)[of_slot]
 
 
 def id_array(ids: Any, width: int) -> np.ndarray:

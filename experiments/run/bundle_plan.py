@@ -115,12 +115,14 @@ def cut_rows(asked: Settings, planned: Settings, fields: Fields) -> str | None:
 
 def provenance_of(settings: Settings, prepared: data.PreparedData) -> Provenance:
     """What a bundle of the run will tell of itself, in as many characters, before it is trained."""
-    worth = [_WORTH] * prepared.fields.num_fields
+    model, names = settings.model, ["auc", "logloss", "unseen"]
+    if model.has_row_budget and model.budget_score == "taylor":
+        names.append("saliency")
     return Provenance(
         {"name": settings.dataset, "fingerprint": prepared.fingerprint},
         {f"{split}_{name}": _METRIC for split in ("val", "test") for name in _METRICS},
         flags.given(flags_of(settings)),
-        {"auc": worth, "logloss": worth, "unseen": worth},
+        dict.fromkeys(names, [_WORTH] * prepared.fields.num_fields),
     )
 
 

@@ -109,6 +109,8 @@ def worth_of(fields: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None
     if any("val_logloss_gained" not in field for field in fields):
         return {}
     names = {"auc": "val_auc_lost", "logloss": "val_logloss_gained", "unseen": "val_unseen"}
+    if all("saliency" in field for field in fields):
+        names["saliency"] = "saliency"
     return {
         name: [None if f[key] is None else round(f[key], 5) for f in fields]
         for name, key in names.items()

@@ -58,7 +58,8 @@ class Provenance:
       flags: that the model was trained with.
       worth: what each field is worth and how often its values are unseen, of all fields in order:
         ``auc`` (lost with its values shuffled, None where there is none), ``logloss`` (gained
-        likewise) and ``unseen`` (share of rows), all of them on validation rows.
+        likewise) and ``unseen`` (share of rows), all of them on validation rows; and ``saliency``
+        (its share of the supernet's), where rows were chosen by that.
     """
 
     dataset: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -90,13 +90,17 @@ def _fields(fields: Sequence[Mapping[str, Any]], worth: Mapping[str, Any]) -> li
     for number, line in enumerate(lines):
         auc, logloss, unseen = (worth[name][number] for name in ("auc", "logloss", "unseen"))
         line += ["-" if auc is None else f"{auc:+.4f}", f"{logloss:+.5f}", f"{100 * unseen:.1f} %"]
-    return [
-        *_table(header, lines),
-        "",
+    told = (
         "A field is worth what the validation AUC loses, and the logloss gains, when its values "
         "are dealt to other rows; fields that tell the same are each worth little. Unseen are the "
-        "validation rows whose value training never saw, or too rarely.",
-    ]
+        "validation rows whose value training never saw, or too rarely."
+    )
+    if "saliency" in worth:
+        header.append("saliency")
+        for share, line in zip(worth["saliency"], lines, strict=True):
+            line.append(f"{100 * share:.1f} %")
+        told += " Saliency is the field's share of what rows were chosen by."
+    return [*_table(header, lines), "", told]
 
 
 def _bytes(field: Mapping[str, Any]) -> int:

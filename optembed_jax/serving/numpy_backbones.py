@@ -4,6 +4,7 @@ A backbone that is not named here is refused: ``bundle.Bundle`` serves it.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -30,7 +31,7 @@ class Read:
     linear: np.ndarray | None
     num_fields: int
 
-    @property
+    @functools.cached_property
     def flat(self) -> np.ndarray:
         """Float32 ``[N, sum(dims)]``, field by field."""
         flat = (part.reshape(self.count, -1) for part in self.parts)
@@ -219,11 +220,10 @@ _BACKBONES: Mapping[str, Callable[[_Network], Backbone]] = {
 def _fm(read: Read) -> np.ndarray:
     """The FM interaction ``[N]``; fields of dims ``d`` and ``e`` share ``min(d, e)`` columns."""
     width = max((rows.shape[2] for rows in read.parts), default=0)
-    total, squares = np.zeros((read.count, width), np.float32), np.zeros(read.count, np.float32)
+    total = np.zeros((read.count, width), np.float32)
     for rows in read.parts:
-        total[:, : rows.shape[2]] += rows.sum(axis=1)
-        squares += (rows * rows).sum(axis=(1, 2))
-    return 0.5 * ((total * total).sum(axis=1) - squares)
+        total[:, : rows.shape[2]] += rows[:, 0] if rows.shape[1] == 1 else rows.sum(axis=1)
+    return 0.5 * (np.square(total).sum(axis=1) - np.square(read.flat).sum(axis=1))
 
 
 def _products(read: Read) -> np.ndarray:

@@ -49,6 +49,19 @@ class NumpyBags:
         return len(self.of_slot) > len(self.slots) or bool(self.weighted.any())
 
     @functools.cached_property
+    def first_id(self) -> np.ndarray:
+        """The first id of each slot's field, int64 ``[S]``."""
+        return self.offsets[self.of_slot]
+
+    @functools.cached_property
+    def _end_id(self) -> np.ndarray:
+        return self.offsets[self.of_slot + 1]
+
+    @functools.cached_property
+    def _is_single(self) -> np.ndarray:
+        return (self.slots == 1)[self.of_slot]
+
+    @functools.cached_property
     def _first_slot(self) -> np.ndarray:
         return np.cumsum(self.slots) - self.slots
 
@@ -71,9 +84,9 @@ class NumpyBags:
         count = len(self.of_slot)
         whole = id_array(rows, count + len(self.weighted_slots))
         ids = whole[:, :count]
-        wrong = (ids < self.offsets[self.of_slot]) | (ids >= self.offsets[self.of_slot + 1])
+        wrong = (ids < self.first_id) | (ids >= self._end_id)
         # A field of one value has one.
-        wrong &= (ids != self.offsets[-1]) | (self.slots == 1)[self.of_slot]
+        wrong &= (ids != self.offsets[-1]) | self._is_single
         if wrong.any():
             row, slot = np.argwhere(wrong)[0]
             raise InputError(

@@ -1,7 +1,8 @@
 """The table of a bundle in NumPy: how ids read it, as the exported module does."""
 
+import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,35 @@ from optembed_jax.serving.numpy_bags import NumpyBags
 from optembed_jax.table import sharing
 
 
+@dataclasses.dataclass(frozen=True)
+class _Array:
+    """How the slots of some fields read the array that the fields share.
+
+    Attributes:
+      fields: those fields, int64 ``[k]``.
+      slots: theirs, one field after the other, int64 ``[s]``.
+      field_of_slot: which of these fields each of these slots is of, int64 ``[s]``.
+      starts: where its rows begin in the array, int64 ``[s]``.
+    """
+
+    fields: np.ndarray
+    slots: np.ndarray
+    field_of_slot: np.ndarray
+    starts: np.ndarray
+
+    @classmethod
+    def of(cls, fields: Sequence[int], rows: Sequence[int], bags: NumpyBags) -> "_Array":
+        """The array of some fields; ``rows`` are those of all fields."""
+        own, starts = np.array(fields), sharing.starts(fields, rows).astype(np.int64)
+        of_slot = np.repeat(np.arange(len(own)), bags.slots[own])
+        return cls(own, bags.slots_of(own), of_slot, starts[of_slot])
+
+
 class NumpyTable:
     """The arrays of a bundle's table, and what is read of them.
+
+    What depends on the bundle alone is computed once: of one row, that would take longer than
+    reading it.
 
     Args:
       manifest: of the bundle.
@@ -27,10 +55,18 @@ class NumpyTable:
         self._linear_by_id = manifest["linear_by_id"]
         fields = manifest["fields"]
         rows = [field["rows"] for field in fields]
-        self._starts = sharing.starts(range(len(rows)), rows)
+        self._starts = sharing.starts(range(len(rows)), rows)[bags.of_slot]
+        self._remaps = {
+            slot: tensors[f"remap/{field}"]
+            for slot, field in enumerate(bags.of_slot.tolist())
+            if f"remap/{field}" in tensors
+        }
         arrays = sharing.sharing(*zip(*((f["dim"], f["storage"]) for f in fields), strict=True))
-        self._arrays = [np.array(fields) for fields in arrays]
-        self._array_starts = [sharing.starts(fields, rows) for fields in arrays]
+        self._arrays = [_Array.of(fields, rows, bags) for fields in arrays]
+        # Brought into the arrays' order at once: what an array reads is a slice then.
+        nothing = np.zeros(0, np.int64)
+        self._order = np.concatenate([nothing, *(array.slots for array in self._arrays)])
+        self._array_starts = np.concatenate([nothing, *(a.starts for a in self._arrays)])
         self._runs = sharing.runs(arrays)
         self._every = np.arange(len(rows))
         if "places" in tensors:
@@ -48,8 +84,11 @@ class NumpyTable:
             parts, linear = self._composed(ids, weights)
         else:
             places = self._places(ids)
-            arrays = [self._rows(n, places, ids, weights) for n in range(len(self._arrays))]
-            parts = [arrays[array][:, begin:end] for array, begin, end in self._runs]
+            at, end, read = places.take(self._order, axis=1) + self._array_starts, 0, []
+            for number, array in enumerate(self._arrays):
+                begin, end = end, end + len(array.slots)
+                read.append(self._rows(number, at[:, begin:end], ids, weights))
+            parts = [read[array][:, begin:end] for array, begin, end in self._runs]
             linear = self._linear(ids, places, weights) if "linear" in self._tensors else None
         return Read(len(ids), parts, linear, len(self._every))
 
@@ -82,38 +121,37 @@ class NumpyTable:
         slots without a value 0.
         """
         bags = self._bags
-        places = ids - bags.offsets[bags.of_slot]
+        places = ids - bags.first_id
         if bags.are_pooled:
             places[~bags.is_value(ids)] = 0
-        for slot, field in enumerate(bags.of_slot.tolist()):
-            remap = self._tensors.get(f"remap/{field}")
-            if remap is not None:
-                places[:, slot] = remap[places[:, slot]]
+        for slot, remap in self._remaps.items():
+            places[:, slot] = remap[places[:, slot]]
         return places
 
     def _rows(
-        self, number: int, places: np.ndarray, ids: np.ndarray, weights: np.ndarray | None
+        self, number: int, at: np.ndarray, ids: np.ndarray, weights: np.ndarray | None
     ) -> np.ndarray:
-        """What is read of the fields that share an array, float32 ``[N, k, d]``."""
-        bags, fields, begins = self._bags, self._arrays[number], self._array_starts[number]
-        slots, of_slot = fields, np.arange(len(fields))
-        if bags.are_pooled:
-            slots, of_slot = bags.slots_of(fields), np.repeat(of_slot, bags.slots[fields])
-        at = places[:, slots] + begins[of_slot]
-        read = self._tensors[f"rows/{number}"][at].astype(np.float32)
+        """What the fields that share an array have, of its rows ``at`` ``[N, s]`` that their slots
+        read: float32 ``[N, k, d]``.
+        """
+        array = self._arrays[number]
+        stored = self._tensors[f"rows/{number}"].take(at, axis=0)
+        read = stored.astype(np.float32, copy=False)
         scale = self._tensors.get(f"scale/{number}")
         if scale is not None:
             # Of each field, or of each row; one field of one row is the same either way.
-            is_of_field = scale.shape == begins.shape
-            each = scale[of_slot] if is_of_field else scale[at]
+            is_of_field = scale.shape == array.fields.shape
+            each = scale[array.field_of_slot] if is_of_field else scale.take(at)
             read *= each.astype(np.float32)[..., None]
-        return bags.pooled(read, ids[:, slots], weights, fields) if bags.are_pooled else read
+        if not self._bags.are_pooled:
+            return read
+        return self._bags.pooled(read, ids[:, array.slots], weights, array.fields)
 
     def _linear(
         self, ids: np.ndarray, places: np.ndarray, of_values: np.ndarray | None
     ) -> np.ndarray:
         bags = self._bags
-        at = places + self._starts[bags.of_slot]
+        at = places + self._starts
         if self._linear_by_id:
             at = np.minimum(ids, bags.offsets[-1] - 1)
         weights = self._tensors["linear"][at].astype(np.float32)

@@ -38,7 +38,7 @@ class Texts:
     @property
     def lengths(self) -> np.ndarray:
         """Bytes of each text."""
-        return np.diff(self.starts)
+        return self.starts[1:] - self.starts[:-1]
 
     @property
     def words(self) -> np.ndarray:

@@ -114,6 +114,8 @@ def unseen_rows(
       oov_ids: int32 ``[F]``.
       slots: of each field, ``F``.
     """
+    if ids.shape[1] == len(oov_ids):  # A slot of each field, and no weights behind them.
+        return np.asarray((ids == oov_ids).sum(axis=0))
     of_slots = np.repeat(oov_ids, slots)
     without = ids[:, : len(of_slots)] == of_slots
     if len(of_slots) > len(oov_ids):

@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import shutil
+import types
 import warnings
 
 import numpy as np
@@ -20,6 +21,7 @@ from small_run import DATA
 import optembed_jax
 from experiments import export, predict
 from experiments.run import runs, sample_rows
+from experiments.run.search_options import SearchOptions
 from optembed_jax import data
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.forward_module import ForwardRebuilt
@@ -44,14 +46,38 @@ FLAGS = {
 }
 
 
+DOC = (pathlib.Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+
+
+def rows_of_targets():
+    """What makes each target, by the table of docs/serving.md."""
+    section = DOC.split("## Where else it can be served")[1].split("\n## ")[0]
+    return re.findall(r"^\| `([^`]+)`", section, re.M)
+
+
+OF_THE_BUNDLE, *OF_FORMATS, OF_TABLES = rows_of_targets()
+
+
+def documented(row, **places):
+    """The arguments of a row's command, with places for those that it names."""
+    name, *arguments = row.split()
+    assert name == "export"
+    for written, place in places.items():
+        found = [argument.replace(f"={written}", f"={place}") for argument in arguments]
+        assert found != arguments, f"{row} names no {written}"
+        arguments = found
+    return arguments
+
+
 @pytest.fixture(scope="module")
 def made(command, tmp_path_factory):
     """A run, its bundle, a sample of raw rows, and the folder of prepared data."""
     folder = tmp_path_factory.mktemp("serving")
     names = {"data_dir": folder / "data", "workdir": folder / "run"}
     assert command(runs.pipeline_main, **names, **FLAGS) == 0
-    written = {"bundle": folder / "bundle", "sample": folder / "rows.csv"}
-    assert command(export.main, **names, **written) == 0
+    bundle = documented(OF_THE_BUNDLE, DIR=folder / "run", OUT=folder / "bundle")
+    written = {"data_dir": folder / "data", "sample": folder / "rows.csv"}
+    assert command(export.main, *bundle, **written) == 0
     return folder
 
 
@@ -71,6 +97,20 @@ def test_the_bundle_has_the_auc_of_the_retrained_model(made):
     assert abs(auc - recorded["test_auc"]) < 1e-6
     assert bundle.manifest["metrics"]["test_auc"] == recorded["test_auc"]
     assert bundle.manifest["flags"]["latent_dim"] == 4
+
+
+def test_sizes_on_the_chips_that_tables_are_counted_for(made):
+    options = SearchOptions(pad_for="v6e-1")  # 2 SparseCores of 8 rows and 8 lanes.
+    model = types.SimpleNamespace(latent_dim=4)
+    settings = types.SimpleNamespace(search_options=options, model=model)
+    bundle, prepared = Bundle.load(made / "bundle"), only_data(made)
+    ((name, full, small, _),) = export._on_sparse_cores(
+        types.SimpleNamespace(settings=settings, prepared=prepared), bundle
+    )
+    kept = [field["rows"] for field in bundle.manifest["fields"] if field["dim"]]
+    assert name == "on v6e-1, bytes"
+    assert full == sum(4 * 8 * 16 * -(-rows // 16) for rows in prepared.fields.sizes)
+    assert small == sum(4 * 8 * 16 * -(-rows // 16) for rows in kept)
 
 
 def test_sampled_negatives_are_counted_in(made, command, tmp_path):
@@ -113,34 +153,38 @@ def test_a_module_that_jax_does_not_take_is_written_anew(made, command, tmp_path
     assert "is not a folder" in refused(capfd)
 
 
-def documented_targets():
-    """The commands of docs/serving.md that write a bundle for another runtime."""
-    page = (pathlib.Path(__file__).parents[2] / "docs" / "serving.md").read_text()
-    section = page.split("## Where else it can be served")[1].split("\n## ")[0]
-    commands = re.findall(r"^python -m experiments.export (--bundle=OUT .*)$", section, re.M)
-    rows = re.findall(r"^\| `(--format=[^`]+)` \|", section, re.M)
-    return commands, rows
+def test_each_target_is_in_the_table():
+    """The bundle itself is written by the fixture's command, the tables by the last row's."""
+    assert {re.search(r"--format=(\w+)", row)[1] for row in OF_FORMATS} == set(TARGETS)
+    assert OF_THE_BUNDLE.startswith("export ") and OF_TABLES.startswith("interop.")
 
 
-def test_each_target_of_the_table_has_a_command_and_each_target_is_in_the_table():
-    commands, rows = documented_targets()
-    without_places = [re.sub(r"--(bundle|output)=\S+ ?", "", c).strip() for c in commands]
-    assert without_places == rows
-    assert {re.search(r"--format=(\w+)", row)[1] for row in rows} == set(TARGETS)
-
-
-@pytest.mark.parametrize("number", range(len(documented_targets()[0])))
-def test_the_commands_of_the_table_of_targets_run(made, command, tmp_path, capsys, number):
-    line = documented_targets()[0][number]
-    target = TARGETS[re.search(r"--format=(\w+)", line)[1]]
+@pytest.mark.parametrize("row", OF_FORMATS)
+def test_the_commands_of_the_table_of_targets_run(made, command, tmp_path, capsys, row):
+    target = TARGETS[re.search(r"--format=(\w+)", row)[1]]
     library = {"onnx": "onnxruntime", "torch": "torch"}[target.name]
     pytest.importorskip(library, reason=f"the extra [{target.extra}] is not installed")
-    line = line.replace("=OUT", f"={made / 'bundle'}")
-    line = re.sub(r"--output=(\S+)", lambda m: f"--output={tmp_path / m[1]}", line)
-    assert command(export.main, *line.split()) == 0
+    name = re.search(r"--output=(\S+)", row)[1]
+    arguments = documented(row, **{"OUT": made / "bundle", name: tmp_path / name})
+    assert command(export.main, *arguments) == 0
     assert "gives the bundle's logits" in capsys.readouterr().out
     (written,) = tmp_path.iterdir()
     assert written.is_dir() == target.is_folder
+
+
+def test_the_python_of_other_libraries_gives_tables_and_their_rows(made):
+    section = DOC.split("\n## Other libraries")[1]
+    block = re.search(r"```python\n(.*?)```", section, re.S)[1]
+    assert OF_TABLES in block
+    bundle = Bundle.load(made / "bundle")
+    given = {"bundle": bundle, "batch_size": 64, "sparse_cores": 4}
+    given["ids"] = ids = only_data(made).arrays("test")[0][:64]
+    exec(block, given)
+    tables = [field for field in bundle.manifest["fields"] if field["dim"]]
+    shapes = {field["name"]: (field["rows"], field["dim"]) for field in tables}
+    assert {name: rows.shape for name, rows in given["values"].items()} == shapes
+    assert all(len(at) == len(ids) for at in given["places"].values())
+    assert len(given["places"]) == len(tables)
 
 
 def test_a_bundle_is_written_for_onnxruntime(made, command, tmp_path, capsys):

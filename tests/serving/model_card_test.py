@@ -58,6 +58,8 @@ def test_says_what_each_field_is_worth_where_that_was_measured():
     assert fields[0][4:] == ["bytes", "worth: AUC", "logloss", "unseen"]
     assert fields[2][4:] == ["16", "+0.0123", "+0.00200", "0.0 %"]
     assert fields[3][4:] == ["0", "-", "-0.00001", "12.5 %"]
+    card = render({**MANIFEST, "worth": {**worth, "saliency": [0.9375, 0.0625]}})
+    assert [line[-1] for line in tables(card)[1]] == ["saliency", "---", "93.8 %", "6.2 %"]
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ def test_fbgemm_reads_the_rows_of_the_bundle(folder):
     pytest.importorskip("fbgemm_gpu", reason="fbgemm-gpu is not installed")
     bundle, place = folder
     tables = written_module(place).fbgemm_tables(place)
+    assert bundle.manifest["model"]["pooling"] == "mean" and tables.pooling_mode.name == "SUM"
     ids = probe_ids(bundle.fields, 50)
     local = (ids - bundle.fields.offsets).T[[0, 1, 2, 4]]
     offsets = torch.arange(local.size + 1, dtype=torch.int32)

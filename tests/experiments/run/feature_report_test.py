@@ -104,3 +104,7 @@ def test_what_a_bundle_tells(missing):
         "logloss": [0.002, 0.002],
         "unseen": [0.1, 0.1],
     }
+    salient = [
+        {**field, "saliency": share} for field, share in zip(fields, (0.25, 0.75), strict=True)
+    ]
+    assert feature_report.worth_of(salient)["saliency"] == [0.25, 0.75]
