@@ -33,8 +33,8 @@ from experiments.run import (
 from experiments.run import flags as project_flags
 from experiments.run.comparison_grid import BYTES, PARAMETERS
 from experiments.run.progress import DataProgress, Progress, clock
+from experiments.run.records import write_json, write_text
 from experiments.run.settings import Settings
-from experiments.run.workdir import write_json, write_text
 from optembed_jax import data
 from optembed_jax.errors import InputError
 from optembed_jax.rivals.registry import METHODS, OPTEMBED

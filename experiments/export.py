@@ -14,31 +14,24 @@ writes a bundle again for another runtime.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-import pyarrow as pa
-import pyarrow.csv
 from absl import flags
 from etils import epath
 
 from experiments.run import bundle_flags, cli, model_flags, runs
 from experiments.run import flags as project_flags
-from experiments.run.alternating import alternate
+from experiments.run.compression_report import against_full
 from experiments.run.exported import Exported, own_storage, served_of
 from experiments.run.feature_report import worth_of
 from experiments.run.phases import phases_of
-from experiments.run.trained import Run, Trained, load_trained, model_in
+from experiments.run.sample_rows import write_sample
+from experiments.run.trained import load_trained, model_in
 from experiments.run.workdir import Workdir
-from optembed_jax import data, metrics
-from optembed_jax.data.options import PATH_OPTIONS
+from optembed_jax import metrics
 from optembed_jax.errors import BudgetError, InputError
-from optembed_jax.models.forward import forward
-from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import of_all_rows
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.bundle_format import SUMS
@@ -48,17 +41,13 @@ from optembed_jax.serving.bundle_writer import (
     refresh_module,
     write_bundle,
 )
-from optembed_jax.serving.compact_model import tree_bytes
 from optembed_jax.serving.forward_module import PLATFORMS
 from optembed_jax.storage.object_store import delivered, fetched, in_file_system, path_of
 from optembed_jax.targets.registry import Target, target_of
-from optembed_jax.values.cells import MARK
 
 flags.adopt_module_key_flags(project_flags)
 
-BATCH = 2048
-CHECKED_ROWS = 4 * BATCH
-SAMPLE_ROWS = 1000
+CHECKED_ROWS = 2**13
 
 _OF_A_RUN = (
     bundle_flags.STORAGE,
@@ -74,7 +63,7 @@ _OF_A_FORMAT = (bundle_flags.OUTPUT, bundle_flags.TAKES_IDS)
 
 
 def main() -> None:
-    """Load the run's last phase, compact it, write and verify the bundle, compare with the full."""
+    """Write a run's model as a bundle, or of a bundle another form or its module anew."""
     if bundle_flags.FORMAT.value != "bundle":
         target = target_of(bundle_flags.FORMAT.value)
         _check_unused(f"--format={target.name}", *_OF_A_RUN, *_OF_A_MODULE)
@@ -85,9 +74,14 @@ def main() -> None:
         _refresh(path_of(project_flags.required(bundle_flags.BUNDLE)))
         return
     _check_unused("--format=bundle", *_OF_A_FORMAT)
+    _export()
+
+
+def _export() -> None:
+    """Load the run's last phase, compact it, write and verify the bundle, compare with the full."""
     workdir = project_flags.workdir()
     place = path_of(project_flags.required(bundle_flags.BUNDLE))
-    summary = _summary_of(workdir)
+    summary = Workdir(workdir).summary()
     # Where nothing is said of cells with several values there are none.
     # Its files are where they were, whatever the current folder.
     where = Workdir(workdir).data_flags()
@@ -184,9 +178,9 @@ def main() -> None:
         )
     found = metrics.auc(test_labels, bundle.logits(test_ids), weights)
     print(f"test AUC  {phase} model {result['test_auc']:.6f}  loaded bundle {found:.6f}")
-    print(_comparison(run, model, trained, bundle, (ids, exported.ids), disk))
+    print(against_full(run, model, trained, bundle, (ids, exported.ids), disk))
     if bundle_flags.SAMPLE.value:
-        rows = _write_sample(run, in_file_system(bundle_flags.SAMPLE.value, "--sample"))
+        rows = write_sample(run, in_file_system(bundle_flags.SAMPLE.value, "--sample"))
         run.progress.say(f"sample  {rows:,} raw rows in {bundle_flags.SAMPLE.value}")
 
 
@@ -258,105 +252,6 @@ def _platforms() -> list[str]:
     if unknown or not wanted:
         raise InputError(f"--platforms is some of {', '.join(PLATFORMS)}, not {','.join(wanted)!r}")
     return [name for name in PLATFORMS if name in wanted]
-
-
-def _summary_of(workdir: epath.Path) -> dict[str, Any]:
-    path = workdir / "summary.json"
-    try:
-        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"no finished run in {workdir}: {path.name} cannot be read; run "
-            "`python -m experiments.pipeline` with this --workdir first"
-        ) from error
-    return summary
-
-
-def _comparison(
-    run: Run,
-    model: ModelConfig,
-    trained: Trained,
-    bundle: Bundle,
-    ids: tuple[np.ndarray, np.ndarray],
-    disk: int,
-) -> str:
-    """Size and speed of the bundle against the full model with its masks.
-
-    ``ids`` of the same rows for each of the two, ``disk`` in bytes.
-    """
-    batch, own = (np.resize(of_model, (BATCH, of_model.shape[1])) for of_model in ids)
-    reading = trained.kept.read_by(model, run.prepared.fields)
-    step = jax.jit(lambda params, ids: forward(model, params, trained.batch_stats, ids, reading)[0])
-    times = alternate(
-        {"full": lambda: step(trained.params, batch), "compact": lambda: bundle.logits(own)}, 20
-    )
-    table = trained.params.table
-    full = tree_bytes((table, trained.params.network, trained.batch_stats))
-    size = bundle.manifest["bytes"]
-    lines = [
-        ("", "full, masked", "compact", "ratio"),
-        ("table rows, bytes", tree_bytes(table.rows), size["rows"], ""),
-        *_on_sparse_cores(run, bundle),
-        ("model in memory, bytes", full, bundle.nbytes, ""),
-        ("on disk with vocabulary, bytes", "", disk, ""),
-        (f"forward of {BATCH:,} rows, ms", times["full"], times["compact"], ""),
-    ]
-    return "\n".join(_line(*line) for line in lines)
-
-
-def _on_sparse_cores(run: Run, bundle: Bundle) -> list[tuple[str, int, int, str]]:
-    """What the tables take on the chips of --pad_for, where it is given."""
-    options, fields = run.settings.search_options, run.prepared.fields
-    if options.topology is None:
-        return []
-    kept = bundle.manifest["fields"]
-    full = [run.settings.model.latent_dim] * fields.num_fields
-    return [
-        (
-            f"on {options.pad_for}, bytes",
-            options.topology.padded_bytes(fields.sizes, full),
-            options.topology.padded_bytes((f["rows"] for f in kept), (f["dim"] for f in kept)),
-            "",
-        )
-    ]
-
-
-def _line(name: str, full: Any, small: Any, ratio: str) -> str:
-    if not isinstance(full, str):
-        ratio = f"{full / small:.2f}x" if small else "-"
-    shown = [
-        f"{v:,.2f}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else v
-        for v in (full, small)
-    ]
-    return f"{name:<32}{shown[0]:>16}{shown[1]:>16}{ratio:>9}"
-
-
-def _write_sample(run: Run, path: Path) -> int:
-    """Raw rows as a CSV file, or JSON lines where cells are lists, which CSV has not.
-
-    The label is among the columns where the source has it.
-    """
-    made_of: dict[str, Any] = {name: run.prepared.options.get(name) for name in PATH_OPTIONS}
-    raw = data.DATASETS[run.settings.dataset].raw_data(
-        dataclasses.replace(run.settings.data, **made_of)
-    )
-    block = next(iter(raw.source.blocks()))
-    table = pa.table(dict(raw.source.read(block).columns)).slice(0, SAMPLE_ROWS)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = table.to_pylist()
-    if any(_is_list(value) for row in rows for value in row.values()):
-        lines = [
-            json.dumps({k: v.split(MARK)[1:] if _is_list(v) else v for k, v in row.items()})
-            for row in rows
-        ]
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    else:
-        pyarrow.csv.write_csv(table, path)
-    return len(rows)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith(MARK)
 
 
 if __name__ == "__main__":

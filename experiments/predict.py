@@ -12,38 +12,33 @@ it is Parquet where its name ends in .parquet.
 
 import contextlib
 import dataclasses
-import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 from absl import flags
 
 from experiments.run import bundle_flags, cli, data_flags, training_flags
 from experiments.run import flags as project_flags
 from experiments.run.progress import Progress
+from experiments.run.scores_file import written
 from optembed_jax.data.encoder import Encoder
 from optembed_jax.data.parallel import ordered_map, workers
+from optembed_jax.data.raw.files import RawFile, part_files
 from optembed_jax.data.raw.layout import FOUND, Layout
-from optembed_jax.data.raw.sources import Block, RawFile, part_files, would_be_part
+from optembed_jax.data.raw.sources import Block
 from optembed_jax.data.raw.table_file import source_of_parts, with_rows
 from optembed_jax.errors import InputError
 from optembed_jax.serving.bundle import Bundle
-from optembed_jax.storage.object_store import fetched, in_file_system, is_stream, path_of
+from optembed_jax.storage.object_store import fetched, in_file_system, path_of
 from optembed_jax.values.unseen import Expected, unseen_rows
 
 flags.adopt_module_key_flags(project_flags)
 
 BLOCK_BYTES = 2**22
-WRITTEN_ROWS = 2**17
-SCHEMA = pa.schema([("probability", pa.float32())])
 
 
 @dataclasses.dataclass
@@ -137,93 +132,17 @@ def score_file(
     """
     encoder, fields, files = bundle.encoder, bundle.fields, part_files(str(source), "input")
     found, started = Scored(0, np.zeros(fields.num_fields, np.int64)), time.monotonic()
-    # A pipe, say, which nothing can replace, and whose link in /proc leads to no path.
-    streams = is_stream(target)
-    target = target if streams else _spared(target, source, files, bundle.path)
-    beside = tempfile.gettempdir() if streams else target.parent
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=beside)
-    except OSError as error:
-        raise InputError(f"cannot write to {beside}: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "wb") as sink, _writer(sink, target) as writer:
-            for ids in whole_batches(_encoded(files, encoder, layout), batch_size):
-                found.rows += len(ids)
-                found.unseen += unseen_rows(ids, fields.oov_ids, fields.slots)
-                # Of one size, for which there is a program; another is compiled for longer than
-                # thousands of rows take.
-                padded = np.pad(ids, ((0, batch_size - len(ids)), (0, 0)), mode="edge")
-                scores = bundle.predict(padded, batch_size=batch_size)[: len(ids)]
-                writer.write(scores)
-                progress.update(_line(found.rows, time.monotonic() - started))
+    with written(target, source, files, bundle.path) as writer:
+        for ids in whole_batches(_encoded(files, encoder, layout), batch_size):
+            found.rows += len(ids)
+            found.unseen += unseen_rows(ids, fields.oov_ids, fields.slots)
+            # Of one size, for which there is a program; another is compiled for longer than
+            # thousands of rows take.
+            padded = np.pad(ids, ((0, batch_size - len(ids)), (0, 0)), mode="edge")
+            writer.write(bundle.predict(padded, batch_size=batch_size)[: len(ids)])
+            progress.update(_line(found.rows, time.monotonic() - started))
         _check_unseen(source, encoder.expected, found, max_unseen)
-        if streams:
-            with open(temporary, "rb") as written, target.open("wb") as stream:
-                shutil.copyfileobj(written, stream)
-        else:
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, target)
-    except OSError as error:
-        raise InputError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
     return found
-
-
-class _Writer:
-    """Writes scores as a table, many at a time: a row group of Parquet should not be small."""
-
-    def __init__(self, writer: pyarrow.csv.CSVWriter | pyarrow.parquet.ParquetWriter) -> None:
-        self._writer, self._held = writer, list[np.ndarray]()
-
-    def __enter__(self) -> "_Writer":
-        return self
-
-    def write(self, scores: np.ndarray) -> None:
-        """Writes float32 ``[N]``, now or later."""
-        self._held.append(scores)
-        if sum(map(len, self._held)) >= WRITTEN_ROWS:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._held:
-            scores = pa.array(np.concatenate(self._held))
-            self._writer.write_table(pa.table([scores], schema=SCHEMA))
-            self._held = []
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._flush()
-        self._writer.close()
-
-
-def _writer(sink: BinaryIO, target: Path) -> _Writer:
-    """The writer of the form that the target's name asks for."""
-    if target.suffix.lower() in (".parquet", ".pq"):
-        return _Writer(pyarrow.parquet.ParquetWriter(sink, SCHEMA))
-    return _Writer(pyarrow.csv.CSVWriter(sink, SCHEMA))
-
-
-def _spared(target: Path, source: Path, files: Sequence[RawFile], bundle: Path) -> Path:
-    """Where a link leads to, so that it stays one.
-
-    Raises:
-      InputError: the output would take the place of the input, be found among its files the next
-        time, or take the place of a file of the bundle.
-    """
-    try:
-        target = target.resolve()
-    except (RuntimeError, OSError) as error:  # The first up to Python 3.12.
-        raise InputError(f"--output={target} is a link that leads in a circle") from error
-    if target.is_file() and any(target.samefile(file.path) for file in files):
-        raise InputError(f"--output={target} is the --input; give another file for the scores")
-    if not source.is_file() and would_be_part(str(source), target):
-        raise InputError(f"--output={target} lies in the --input; give a file outside of {source}")
-    if target.is_relative_to(bundle.resolve()):
-        raise InputError(f"--output={target} lies in the bundle; give a file outside of {bundle}")
-    if target.is_dir():
-        raise InputError(f"--output={target} is a folder; give a file in it")
-    return target
 
 
 def unseen_lines(expected: Expected, found: Scored) -> list[str]:

@@ -27,19 +27,15 @@ try:
         table_row_mask,
     )
     from optembed_jax.metrics import auc, auc_on_device, calibration, logloss, logloss_on_device
-    from optembed_jax.models.forward import Params, Selection, embed, forward, init_params
+    from optembed_jax.models.forward import embed, forward
     from optembed_jax.models.model_config import ModelConfig
     from optembed_jax.models.parameter_count import ParameterCount, count_parameters
+    from optembed_jax.models.params import Params, init_params
+    from optembed_jax.models.selection import Selection
     from optembed_jax.search.budget import table_parameters
     from optembed_jax.search.dimension_rules import DIMENSION_RULES, rule_dims
-    from optembed_jax.search.loop import (
-        Generation,
-        Population,
-        SearchConfig,
-        Searcher,
-        SearchState,
-        evolve,
-    )
+    from optembed_jax.search.loop import Generation, SearchConfig, Searcher, SearchState, evolve
+    from optembed_jax.search.population import Population
     from optembed_jax.search.score_cache import ScoreCache
     from optembed_jax.search.scorer import Scorer
     from optembed_jax.search.searchers import (
@@ -58,6 +54,7 @@ try:
     from optembed_jax.step.train_state import TrainState, init_state
     from optembed_jax.step.train_step import Phase, eval_step, train_step
     from optembed_jax.table.compact import CompactIndex, CompactTable, compact_table
+    from optembed_jax.table.cutting import Cutting
     from optembed_jax.table.group_lasso import GroupLassoState, group_lasso
     from optembed_jax.table.score import keep_best
     from optembed_jax.training.fit import Fitted, fit
@@ -73,6 +70,7 @@ __all__ = [
     "Bags",
     "CompactIndex",
     "CompactTable",
+    "Cutting",
     "DivergedError",
     "Epoch",
     "Evolution",

@@ -39,13 +39,16 @@ from experiments.benchmarks import json_file, one_seed
 from experiments.benchmarks.click_log import FEWEST_ROWS, fields_of, zipf_batches
 from experiments.benchmarks.kept_shape import drawn_kept
 from experiments.benchmarks.lowered_programs import counted
-from experiments.benchmarks.search import Size, drawn_supernet, generation, ours
+from experiments.benchmarks.search import generation, ours
+from experiments.benchmarks.search_supernets import Size, drawn_supernet
 from experiments.benchmarks.step_comparison import full_step
 from experiments.run import cli
 from experiments.run.alternating import alternate
 from optembed_jax.errors import InputError
-from optembed_jax.models.forward import Selection, forward, init_params
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
+from optembed_jax.models.selection import Selection
 from optembed_jax.serving.bundle_writer import write_bundle
 from optembed_jax.serving.compact_model import compact
 from optembed_jax.serving.forward_module import build_forward

@@ -71,8 +71,8 @@ def measure(rows: int, devices: int, exchange: str) -> dict[str, Any]:
     from optembed_jax.devices.parallel import devices_in_order, row_sharded
     from optembed_jax.exchange import bytes_sent
     from optembed_jax.fields import Fields
-    from optembed_jax.models.forward import Selection
     from optembed_jax.models.model_config import ModelConfig
+    from optembed_jax.models.selection import Selection
     from optembed_jax.step.optimisers import TrainConfig
     from optembed_jax.step.train_state import init_state
     from optembed_jax.step.train_step import Phase

@@ -10,8 +10,8 @@ import numpy as np
 from experiments.benchmarks.arrays import Problem, Split
 from optembed_jax import metrics
 from optembed_jax.fitness.validation_fitness import ValidationFitness, make_fitness
-from optembed_jax.models.forward import Selection
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.selection import Selection
 from optembed_jax.search.space import SearchSpace
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state

@@ -27,8 +27,8 @@ from absl import flags
 from experiments.benchmarks import json_file, process_tree
 from experiments.benchmarks.criteo_text import write_text
 from experiments.run import cli
+from optembed_jax.data.manifest import MANIFEST, read_manifest
 from optembed_jax.data.parallel import workers
-from optembed_jax.data.prepared import MANIFEST, read_manifest
 
 _ROWS = flags.DEFINE_integer("rows", 5_000_000, "Rows to prepare.", lower_bound=1_000)
 _TEXT = flags.DEFINE_string(

@@ -23,8 +23,9 @@ class Used(NamedTuple):
     Attributes:
       seconds: from start to end.
       cpu_seconds: processor time of all processes together.
-      peak_bytes: the most memory of all of them at one time.
-      status: of the process at its end.
+      peak_bytes: the most memory of all of them at one time, or of the process itself; what it
+        came to in its last half a second is not seen.
+      status: with which the process ended.
     """
 
     seconds: float
@@ -38,24 +39,26 @@ def run(command: Sequence[str]) -> Used:
     begun = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     ended, peak, cpu = threading.Event(), [0], dict[int, float]()
+    # Not what wait4 tells: after exec that contains the peak of the process that started this one.
 
     def watch() -> None:
         while not ended.wait(_EVERY):
             found = descendants(process.pid)
             cpu.update({pid: seconds for pid in found if (seconds := _cpu(pid)) is not None})
-            peak[0] = max(peak[0], sum(map(_pss, found)))
+            peak[0] = max(peak[0], sum(map(_pss, found)), _highest(process.pid))
 
     watching = threading.Thread(target=watch)
     watching.start()
     try:
         _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
     finally:
         ended.set()
         watching.join()
     # The process itself is known exactly; its end was not seen.
     cpu[process.pid] = max(cpu.get(process.pid, 0.0), usage.ru_utime + usage.ru_stime)
     seconds = time.monotonic() - begun
-    return Used(seconds, sum(cpu.values()), max(peak[0], 1024 * usage.ru_maxrss), status)
+    return Used(seconds, sum(cpu.values()), peak[0], process.returncode)
 
 
 def descendants(pid: int) -> list[int]:
@@ -78,6 +81,15 @@ def _cpu(pid: int) -> float | None:
     except OSError:
         return None
     return (int(told[11]) + int(told[12])) / _TICKS
+
+
+def _highest(pid: int) -> int:
+    """The most memory that a process held since it began its program."""
+    try:
+        told = pathlib.Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return sum(1024 * int(line.split()[1]) for line in told.splitlines() if "VmHWM" in line)
 
 
 def _pss(pid: int) -> int:

@@ -19,8 +19,10 @@ from experiments.benchmarks.arrays import Split
 from optembed_jax import metrics
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
-from optembed_jax.models.forward import Params, Selection, forward, init_params
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params, init_params
+from optembed_jax.models.selection import Selection
 from optembed_jax.rivals.quotient_remainder import options
 from optembed_jax.step.optimisers import TrainConfig, make_optimisers
 from optembed_jax.step.train_step import Phase

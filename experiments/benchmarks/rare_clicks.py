@@ -38,7 +38,7 @@ from experiments.run import flags as project_flags
 from experiments.run.phases import run_phase
 from experiments.run.trained import Run, load_trained, model_of
 from optembed_jax.errors import InputError
-from optembed_jax.models.forward import Selection
+from optembed_jax.models.selection import Selection
 from optembed_jax.step.train_step import Phase
 from optembed_jax.training.prediction import predict
 

@@ -28,8 +28,9 @@ from experiments.benchmarks.kept_shape import drawn_kept
 from experiments.run import cli
 from experiments.run.alternating import alternate
 from optembed_jax.errors import InputError
-from optembed_jax.models.forward import Params, Reading, Selection, init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params, init_params
+from optembed_jax.models.selection import Reading, Selection
 from optembed_jax.serving.compact_model import keep
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import TrainState, init_state

@@ -15,9 +15,9 @@ import numpy as np
 from experiments.benchmarks.arrays import Problem, Split
 from experiments.benchmarks.runs_file import Record
 from optembed_jax import metrics
-from optembed_jax.models.forward import Selection
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.parameter_count import count_parameters
+from optembed_jax.models.selection import Selection
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
 from optembed_jax.step.train_step import Phase

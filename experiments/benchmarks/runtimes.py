@@ -19,8 +19,8 @@ from optembed_jax.data.encoder import Encoder
 from optembed_jax.data.formats.registry import DATASETS
 from optembed_jax.data.vocabulary import Vocabulary
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.bundle_writer import write_bundle
 from optembed_jax.serving.compact_model import compact

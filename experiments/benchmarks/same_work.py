@@ -19,10 +19,10 @@ import numpy as np
 from experiments.benchmarks import step_comparison
 from experiments.benchmarks.click_log import fields_of, zipf_batches
 from experiments.benchmarks.peer_environment import last_line
-from experiments.benchmarks.step_pairs import Peers, peer_job, peer_program
+from experiments.benchmarks.step_sides import Peers, peer_job, peer_program
 from optembed_jax.errors import InputError
-from optembed_jax.models.forward import Selection
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.selection import Selection
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import TrainState, init_state
 from optembed_jax.step.train_step import Phase, train_step

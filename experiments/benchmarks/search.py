@@ -3,9 +3,8 @@
     python -m experiments.benchmarks.search --json=FILE [--stages=candidate,search]
 
 Ours is what the search phase does: ``make_fitness``, a surrogate-assisted evolution, early stop. On
-  the other
-side stands one jitted forward pass per candidate and batch, with the same AUC on the device; its
-search is the plain evolution over all its generations. Three stages:
+the other side stands one jitted forward pass per candidate and batch, with the same AUC on the
+device; its search is the plain evolution over all its generations. Three stages:
 
 - ``candidate``: 39 fields, D = 64, MLP [1024, 512, 256], every backbone. The candidates are the
   proposals of one generation, the middle one of an evolution and the random first one. The two
@@ -30,23 +29,26 @@ from absl import flags
 
 from experiments.benchmarks import json_file
 from experiments.benchmarks.backbones import backbones
-from experiments.benchmarks.click_log import fields_of, zipf_batches
+from experiments.benchmarks.search_supernets import (
+    BATCH,
+    Size,
+    Supernet,
+    drawn_supernet,
+    trained_supernet,
+)
 from experiments.run import cli
 from experiments.run.alternating import alternate
 from optembed_jax.errors import InputError
-from optembed_jax.fields import Fields
 from optembed_jax.fitness.validation_fitness import make_fitness
 from optembed_jax.metrics import auc_on_device
-from optembed_jax.models.forward import Params, Selection, forward, init_params
-from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.search.loop import Population, SearchConfig, SearchState, evolve
+from optembed_jax.models.forward import forward
+from optembed_jax.models.selection import Selection
+from optembed_jax.search.loop import SearchConfig, SearchState, evolve
+from optembed_jax.search.population import Population
 from optembed_jax.search.searchers import Evolution
 from optembed_jax.search.space import SearchSpace
 from optembed_jax.search.successive_halving import Fitness
 from optembed_jax.search.surrogate_assisted import SurrogateAssistedEvolution
-from optembed_jax.step.optimisers import TrainConfig
-from optembed_jax.step.train_state import bring_up_to_date, init_state
-from optembed_jax.step.train_step import Phase, train_step
 
 STAGES = ("candidate", "search", "loss")
 _STAGES = flags.DEFINE_list("stages", list(STAGES), f"Of {', '.join(STAGES)}.")
@@ -54,107 +56,10 @@ _MODELS = flags.DEFINE_list("models", ["all"], "Backbones of stage candidate, or
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Timed turns of each side.", lower_bound=1)
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Pairs of searches in stage loss.", lower_bound=1)
 
-BATCH = 2048
-BUDGET = 0.25
-"""Of the whole table's parameters."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Size:
-    """How large a measurement is.
-
-    Attributes:
-      table_rows: ``V``.
-      validation_rows: on which candidates are scored.
-      dim: ``D``.
-      mlp_dims: of the perceptron.
-      training_steps: of the supernet.
-    """
-
-    table_rows: int
-    validation_rows: int
-    dim: int
-    mlp_dims: tuple[int, ...]
-    training_steps: int = 0
-
-    def model(self, name: str) -> ModelConfig:
-        """A supernet of that backbone; every row is kept."""
-        return ModelConfig(name, self.dim, self.mlp_dims, mode="embed")
-
-    def space(self, share: float | None = BUDGET) -> SearchSpace:
-        """Dimensions for a share of the whole table, or, with None, any."""
-        rows = np.array([fields_of(self.table_rows).sizes], np.int64)
-        limit = None if share is None else int(share * self.dim * self.table_rows)
-        return SearchSpace(rows, self.dim, limit)
-
-
 OF_CANDIDATE = Size(100_000, 8192, 64, (1024, 512, 256))
 FEWER_ROWS = {"ipnn": 4096, "dlrm": 4096, "dcnv2": 1024, "autoint": 1024}
 """Of the backbones that take several times as long as the others."""
 OF_SEARCH = Size(100_000, 81_920, 16, (128, 64), training_steps=200)
-
-
-@dataclasses.dataclass(frozen=True)
-class Supernet:
-    """A model, and the validation rows on which it judges candidates.
-
-    Attributes:
-      model: the model.
-      params, batch_stats: its values.
-      ids: int32 ``[N, F]``.
-      labels: float32 ``[N]``.
-    """
-
-    model: ModelConfig
-    params: Params
-    batch_stats: Any
-    ids: np.ndarray
-    labels: np.ndarray
-
-
-def drawn_supernet(size: Size, name: str) -> Supernet:
-    """Random weights and labels."""
-    fields, model = fields_of(size.table_rows), size.model(name)
-    params, batch_stats = init_params(jax.random.key(0), model, fields)
-    (ids, labels), *_ = zipf_batches(fields, size.validation_rows, 1)
-    return Supernet(model, params, batch_stats, ids, labels)
-
-
-def trained_supernet(size: Size, seed: int) -> Supernet:
-    """A DeepFM trained on planted clicks, each training row seen once."""
-    fields, model = fields_of(size.table_rows), size.model("deepfm")
-    (held_out, _), *_ = zipf_batches(fields, size.validation_rows, 1)
-    batches = zipf_batches(fields, BATCH, size.training_steps)
-    train = TrainConfig(lr=3e-3)
-    state = init_state(jax.random.key(seed), model, train, fields)
-    step = jax.jit(
-        lambda state, ids, labels: train_step(
-            state, ids, labels, Selection(), phase=Phase.SUPERNET, model=model, train=train
-        )[0],
-        donate_argnums=0,
-    )
-    for number, (ids, _) in enumerate(batches):
-        state = step(state, ids, planted_clicks(fields, ids, seed, number))
-    state = bring_up_to_date(state, train=train)
-    labels = planted_clicks(fields, held_out, seed, -1)
-    return Supernet(model, state.params, state.batch_stats, held_out, labels)
-
-
-def planted_clicks(fields: Fields, ids: np.ndarray, seed: int, draw: int) -> np.ndarray:
-    """Labels float32 ``[B]``: an effect of each row, and products of up to 8 hidden columns.
-
-    The columns that a field has fall from 8 to none in the order of the fields, so some fields need
-    many columns and a third of them few.
-    """
-    rng = np.random.default_rng((seed, 0))
-    effects = rng.normal(0, 0.3, fields.num_features)
-    hidden = rng.normal(0, 0.12, (fields.num_features, 8))
-    rank = np.linspace(8, 0, len(fields.sizes)).round()
-    columns = hidden[ids] * (np.arange(8) < rank[:, None])
-    total, squares = columns.sum(axis=1), np.square(columns).sum(axis=1)
-    logits = effects[ids].sum(axis=1) + 0.5 * (np.square(total) - squares).sum(axis=1) - 1.0
-    noise = np.random.default_rng((seed, 1, draw + 1)).random(len(ids))
-    return (noise < 1 / (1 + np.exp(-logits))).astype(np.float32)
 
 
 def one_by_one(net: Supernet) -> Fitness:

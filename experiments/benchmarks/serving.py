@@ -26,8 +26,10 @@ from experiments.benchmarks.kept_shape import DIM, drawn_kept, shares
 from experiments.run import cli
 from experiments.run.alternating import alternate
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import Selection, embed, forward, init_params
+from optembed_jax.models.forward import embed, forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
+from optembed_jax.models.selection import Selection
 from optembed_jax.serving.bundle_writer import write_bundle
 from optembed_jax.serving.compact_model import compact, tree_bytes
 from optembed_jax.table.compact import lookup

@@ -19,8 +19,8 @@ from experiments.benchmarks.click_log import fields_of, zipf_batches
 from experiments.benchmarks.timed_steps import answers, serve
 from optembed_jax.fields import Fields
 from optembed_jax.method.bag import bags_of
-from optembed_jax.models.forward import Selection
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.selection import Selection
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.stack_read import Setup
 from optembed_jax.step.table_step import read_table

@@ -37,7 +37,8 @@ import pathlib
 from absl import flags
 
 from experiments.benchmarks import json_file, same_work
-from experiments.benchmarks.step_pairs import SIDES, asked, find_peers, line_of, measure, threads
+from experiments.benchmarks.step_pairs import asked, line_of, measure
+from experiments.benchmarks.step_sides import SIDES, find_peers, threads
 from experiments.run import cli
 from optembed_jax.table.decay import ROW_DECAYS
 from optembed_jax.table.moments import TABLE_OPTIMISERS

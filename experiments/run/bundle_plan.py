@@ -13,6 +13,7 @@ from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import BudgetError, InputError
 from optembed_jax.fields import Fields
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.parameter_count import rows_in_budget
 from optembed_jax.rivals.registry import OPTEMBED, rival_of
 from optembed_jax.serving.bundle_writer import Provenance
 from optembed_jax.serving.kept_table import RowsAndDims
@@ -33,9 +34,11 @@ _SHARES = (1, 2, 4)
 def planned(settings: Settings, prepared: data.PreparedData) -> tuple[Settings, BundleCost | None]:
     """The settings with as many rows as the bundle has room for, and what a bundle costs.
 
-    Rows that were asked for otherwise (``--row_keep``, ``--keep_rates``) stay so. A front without
-    any limit is of bundles too. The cost is None where tables are counted, or nothing is chosen: so
-    where the shape of an earlier run is kept, but for its number of rows.
+    Where dimensions are searched, rows that were asked for otherwise (``--row_keep``,
+    ``--keep_rates``) stay so; where they are not, there are no more than the limit pays for, see
+    :func:`cut_rows`. A front without any limit is of bundles too. The cost is None where tables are
+    counted, or nothing is chosen: so where the shape of an earlier run is kept, but for its number
+    of rows.
 
     Raises:
       BudgetError: the limit is below the smallest bundle.
@@ -88,6 +91,26 @@ def planned(settings: Settings, prepared: data.PreparedData) -> tuple[Settings, 
         rates = tuple(dict.fromkeys(min(count / whole, 1.0) for count in counts))
         options = dataclasses.replace(options, keep_rates=rates)
     return dataclasses.replace(settings, search_options=options), cost
+
+
+def cut_rows(asked: Settings, planned: Settings, fields: Fields) -> str | None:
+    """What to tell where a plan keeps fewer rows than were asked for; None where it does not."""
+    model = asked.model
+    given = [
+        f"--{name}={value}"
+        for name in ("row_keep", "max_table_bytes")
+        if (value := getattr(model, name)) is not None
+    ]
+    if planned.model == model or not given:
+        return None
+    wanted, left = (rows_in_budget(each, fields) for each in (model, planned.model))
+    if left >= wanted:
+        return None
+    return (
+        f"{' with '.join(given)} asks for {wanted:,} rows, and "
+        f"--max_bundle_bytes={asked.search_options.max_bundle_bytes:,} has room for {left:,}: so "
+        "many are kept"
+    )
 
 
 def provenance_of(settings: Settings, prepared: data.PreparedData) -> Provenance:

@@ -123,13 +123,14 @@ def limit_of(settings: Settings, fields: Fields) -> int:
     return rows_in_budget(settings.model, fields) * settings.model.latent_dim
 
 
-def choice_of(run: Run) -> Trained:
-    """What the phase left, as a model to be retrained; its parameters are shapes only."""
+def choice_of(run: Run) -> KeptTable:
+    """What the phase left, to be retrained."""
     choice = chosen_by_rival(run)
     assert choice is not None
-    return _as_trained(run, choice)
+    return choice
 
 
 def _as_trained(run: Run, choice: KeptTable) -> Trained:
-    shapes, batch_stats = abstract(run.settings.model, run)
-    return Trained(choice.saved_as(shapes), batch_stats, choice.rows, choice.dims, choice)
+    """A model as retraining will leave it; its parameters are shapes only."""
+    shapes, batch_stats = abstract(run.settings.model, run.prepared.fields)
+    return Trained(choice.saved_as(shapes), batch_stats, choice)

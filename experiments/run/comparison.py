@@ -28,16 +28,14 @@ from experiments.run import cli
 from experiments.run.comparison_grid import BYTES, FULL, PARAMETERS, Cell, Grid, parts_of
 from experiments.run.comparison_record import (
     OF_MODEL,
-    Record,
     as_stored,
     figures,
     finished_record,
-    read_json,
 )
+from experiments.run.records import Record, read_json, write_json
 from optembed_jax.errors import InputError, Stopped
 from optembed_jax.rivals.registry import rival_of
 from optembed_jax.serving.bundle_format import MANIFEST
-from optembed_jax.storage.object_store import write_whole
 
 _OF_EXPORT = ("counts", "data_dir", "full_ids", "max_auc_drop", "platforms")
 """Of the flags of all runs those that an export is told too."""
@@ -78,7 +76,7 @@ def begin(folder: Path, grid: Grid) -> None:
     """
     of_all_runs = {name: getattr(grid, name) for name in ("parameters", "given", "counts", "data")}
     check_folder(folder, of_all_runs)
-    _write(folder / "plan.json", dataclasses.asdict(grid))
+    write_json(folder / "plan.json", dataclasses.asdict(grid))
 
 
 @contextlib.contextmanager
@@ -144,7 +142,7 @@ def run_cell(folder: Path, grid: Grid, cell: Cell, full_bytes: int = 0) -> Recor
         refused = _command("export", asked)
     if refused is not None:
         record["refused"] = refused
-        _write(result, record)
+        write_json(result, record)
         return record
     again = f"remove {source}"
     summary = read_json(source / "summary.json", again)
@@ -157,12 +155,8 @@ def run_cell(folder: Path, grid: Grid, cell: Cell, full_bytes: int = 0) -> Recor
     phases = [phase for phase in summary.values() if isinstance(phase, dict)]
     record["seconds"] = round(sum(phase.get("seconds", 0.0) for phase in phases), 1)
     record["versions"] = summary.get("versions", {})
-    _write(result, record)
+    write_json(result, record)
     return record
-
-
-def _write(path: Path, value: Any) -> None:
-    write_whole(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
 def run_all(

@@ -1,33 +1,16 @@
 """What a cell of a comparison came to, as its folder has it: a JSON object that is checked."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.run.comparison_grid import Cell
+from experiments.run.records import Record, read_json
 from optembed_jax.errors import InputError
-
-Record = dict[str, Any]
 
 OF_MODEL = ("val_auc", "test_auc", "test_logloss", "table_parameters", "total_parameters")
 """Figures of a trained model that a record has."""
-
-
-def read_json(path: Path, way_out: str) -> Record:
-    """A JSON object of a comparison's folder.
-
-    Raises:
-      InputError: it is none; the message ends with the way out.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); {way_out}") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} holds no JSON object; {way_out}")
-    return found
 
 
 def finished_record(result: Path, cell: Cell) -> Record:

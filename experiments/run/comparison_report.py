@@ -8,7 +8,7 @@ import matplotlib.figure
 import numpy as np
 
 from experiments.run.comparison_grid import FULL, is_optembed
-from experiments.run.comparison_record import Record
+from experiments.run.records import Record
 from experiments.run.report import aligned
 from optembed_jax.rivals.registry import OPTEMBED
 from optembed_jax.search.paired_difference import paired_difference

@@ -11,8 +11,8 @@ import numpy as np
 
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params
 from optembed_jax.step.optimiser_memory import OptimiserMemory
 from optembed_jax.values.lookup import Lookup
 

@@ -18,8 +18,8 @@ from experiments.run.settings import Settings
 from optembed_jax.data.encoder import Encoder, read_encoder
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params
 from optembed_jax.serving import bundle_format, taken_up
 from optembed_jax.serving.bundle import config_of
 from optembed_jax.serving.bundle_content import Content, read_content

@@ -7,20 +7,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from experiments.run.earlier import Found, check_model, check_same
+from experiments.run.records import run_again
 from experiments.run.settings import Settings
-from experiments.run.trained import Trained, model_of
+from experiments.run.trained import Trained, model_of, read_trained
 from optembed_jax.data import PreparedData, catalog
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.rivals.registry import OPTEMBED, rival_of
 from optembed_jax.step.optimiser_memory import OptimiserMemory
-from optembed_jax.storage import array_file, saved_state
+from optembed_jax.storage import array_file
 from optembed_jax.table import carry
 from optembed_jax.values.lookup import Lookup
 
@@ -107,7 +106,7 @@ class EarlierRun:
             params = dataclasses.replace(params, table=table)
         memory, file = None, self.path / name / MEMORY
         if file.exists():
-            memory = OptimiserMemory.from_arrays(array_file.load(file))
+            memory = OptimiserMemory.from_arrays(array_file.load(file, run_again(file.parent)))
         return Found(params, trained.batch_stats, memory)
 
     def kept(self) -> tuple[np.ndarray, np.ndarray]:
@@ -128,25 +127,14 @@ class EarlierRun:
         file = self.path / "supernet" / SCORES
         if not self._is_finished("supernet") or not file.exists():
             return None
-        return array_file.load(file)["scores"]
+        return array_file.load(file, run_again(file.parent))["scores"]
 
     def _is_finished(self, phase: str) -> bool:
         return (self.path / phase / "result.json").exists()
 
     def _trained(self, phase: str) -> Trained:
-        model, fields = model_of(phase, self.model), self.fields
-        params, batch_stats = jax.eval_shape(
-            lambda key: init_params(key, model, fields), jax.random.key(0)
-        )
-        like = {
-            "params": params,
-            "batch_stats": batch_stats,
-            "rows": jax.ShapeDtypeStruct((fields.num_features,), np.bool_),
-            "dims": jax.ShapeDtypeStruct((fields.num_fields,), np.int32),
-        }
-        found = saved_state.restore(self.path / phase / "state", like, on_host=True)
-        rows, dims = np.asarray(found["rows"]), np.asarray(found["dims"])
-        return Trained(found["params"], found["batch_stats"], rows, dims)
+        model = model_of(phase, self.model)
+        return read_trained(self.path / phase, model, self.fields, on_host=True)
 
 
 def open_run(path: Path, settings: Settings) -> EarlierRun:

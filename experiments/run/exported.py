@@ -17,8 +17,9 @@ from optembed_jax.data.encoder import Encoder
 from optembed_jax.data.prepared import encoder_of
 from optembed_jax.fields import Fields
 from optembed_jax.method.bag import bags_of
-from optembed_jax.models.forward import Params, forward
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params
 from optembed_jax.serving import bit_allocation
 from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle_writer import Provenance, content_of

@@ -6,7 +6,6 @@ from the same initial values and in the same order of rows.
 """
 
 import dataclasses
-import json
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from etils.epath import Path
 
 from experiments.run import processes
 from experiments.run.progress import clock
+from experiments.run.records import read_json, run_again, write_json
 from experiments.run.search_phase import chosen, picked
 from experiments.run.search_setup import (
     Masks,
@@ -25,9 +25,9 @@ from experiments.run.search_setup import (
     space_of,
     supernet_of,
 )
-from experiments.run.trained import Run, Trained
+from experiments.run.trained import Run
 from experiments.run.training_phases import retrain_as
-from experiments.run.workdir import write_json
+from optembed_jax.serving.kept_table import KeptTable, RowsAndDims
 from optembed_jax.storage import barrier, state_manifest
 
 
@@ -39,22 +39,22 @@ class Finalist:
       name: ``search``, or the simple rule that it is of; ``retrained`` or ``supernet``, where
         nothing was searched.
       rules: all simple rules that come to these dimensions, none of a winner of its own.
-      model: the supernet with its rows and dimensions.
+      kept: its rows and dimensions.
     """
 
     name: str
     rules: tuple[str, ...]
-    model: Trained
+    kept: KeptTable
 
 
-def winner_of(run: Run, wanted_by: str) -> Trained:
-    """The supernet with the rows and dimensions that the search found, as ``--pick`` chooses."""
+def winner_of(run: Run, wanted_by: str) -> KeptTable:
+    """The rows and dimensions that the search found, as ``--pick`` chooses."""
     supernet = supernet_of(run)
     point = picked(run, wanted_by)
-    return chosen(supernet, masks_of(run, supernet), point, run.prepared.fields)
+    return chosen(supernet, masks_of(run, supernet), point, run.prepared.fields).kept
 
 
-def short_list(run: Run, winner: Trained) -> tuple[list[Finalist], int]:
+def short_list(run: Run, winner: KeptTable) -> tuple[list[Finalist], int]:
     """The winner, then the simple rules over the winner's rows; and what each may cost at most.
 
     The rules have the budget of the search; without one, or where a table of a front was picked,
@@ -68,7 +68,7 @@ def short_list(run: Run, winner: Trained) -> tuple[list[Finalist], int]:
     found = {winner.dims.tobytes(): Finalist("search", (), winner)}
     for rule, candidates in rule_names(space_of(run, masks, limit), limit):
         dims = candidates[0]
-        other = Finalist(rule, (), dataclasses.replace(winner, dims=dims))
+        other = Finalist(rule, (), RowsAndDims(winner.rows, dims))
         same = found.setdefault(dims.tobytes(), other)
         found[dims.tobytes()] = dataclasses.replace(same, rules=(*same.rules, rule))
     return list(found.values()), limit
@@ -117,12 +117,12 @@ def train_each(
                 place.mkdir(parents=True, exist_ok=True)
             barrier.wait(f"{place} is there")
             seeded = dataclasses.replace(run.settings, seed=seed)
-            record = retrain_as(dataclasses.replace(run, settings=seeded), place, finalist.model)
+            record = retrain_as(dataclasses.replace(run, settings=seeded), place, finalist.kept)
             write_json(result, {**record, "seconds": round(time.monotonic() - started, 3)})
             barrier.wait(f"{result} is written")
         if processes.is_first():
             (place / "checkpoints").rmtree(missing_ok=True)
-        record = json.loads(result.read_text(encoding="utf-8"))
+        record = read_json(result, run_again(place))
         spent.append(record.pop("seconds"))
         yield Training(finalist, place, record)
 

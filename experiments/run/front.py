@@ -10,12 +10,12 @@ import numpy as np
 from etils.epath import Path
 
 from experiments.run.pick import Point, size_of
+from experiments.run.records import write_json, write_text
 from experiments.run.search_setup import Masks
-from experiments.run.workdir import write_json, write_text
 from optembed_jax.fields import Fields
 from optembed_jax.search.budget import BYTES_PER_PARAMETER
-from optembed_jax.search.loop import Population
 from optembed_jax.search.pareto import knee
+from optembed_jax.search.population import Population
 from optembed_jax.search.searchers import objectives
 from optembed_jax.search.space import SearchSpace
 from optembed_jax.serving.planned_bytes import STORAGE, BundleCost

@@ -11,8 +11,8 @@ from experiments.run.trained import Run, model_in
 from optembed_jax import data
 from optembed_jax.devices.choice import Choice, choose, make_steps
 from optembed_jax.devices.parallel import Steps
-from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_step import Phase
 

@@ -14,9 +14,10 @@ from experiments.run import event_files, preemption, processes, profiled_steps
 from experiments.run.phase_devices import PhaseDevices, reader_of
 from experiments.run.phase_start import Start, whole_form
 from experiments.run.progress import TrainingProgress
+from experiments.run.records import append_jsonl, write_jsonl
 from experiments.run.trained import Run, click_rate, key_of
-from experiments.run.workdir import append_jsonl, write_jsonl
-from optembed_jax.models.forward import Params, Reading
+from optembed_jax.models.params import Params
+from optembed_jax.models.selection import Reading
 from optembed_jax.serving.kept_table import Cut
 from optembed_jax.step.optimiser_memory import recalled, taken_up
 from optembed_jax.step.train_state import TrainState, init_state

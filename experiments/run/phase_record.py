@@ -20,10 +20,12 @@ from optembed_jax.data import PreparedData
 from optembed_jax.devices.choice import Choice
 from optembed_jax.devices.parallel import Steps
 from optembed_jax.method.threshold import by_block, table_row_mask
-from optembed_jax.models.forward import Params, Reading
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import of_all_rows, shift_to_rate, shifted
 from optembed_jax.models.parameter_count import rows_in_budget
+from optembed_jax.models.params import Params
+from optembed_jax.models.selection import Reading
+from optembed_jax.serving.kept_table import KeptTable, RowsAndDims
 from optembed_jax.step.optimiser_memory import remembered
 from optembed_jax.step.train_step import Phase
 from optembed_jax.storage import array_file, saved_state
@@ -200,14 +202,13 @@ def _grouped_aucs(
 
 
 def _frozen(
-    run: Run, folder: Path, phase: Phase, model: ModelConfig, fitted: Fitted, kept: Trained | None
+    run: Run, folder: Path, phase: Phase, model: ModelConfig, fitted: Fitted, kept: KeptTable | None
 ) -> tuple[Trained, np.ndarray | None]:
     """The trained model with the rows and columns that it reads from now on, and the score of each
     row, where rows are chosen by scores.
     """
     fields, params, scored = run.prepared.fields, fitted.params, None
     rows = np.ones(fields.num_features, bool)
-    dims, kept_form = np.full(fields.num_fields, model.latent_dim, np.int32), None
     if phase == Phase.SUPERNET and params.thresholds is not None:
         per_row = params.thresholds
         if model.mode_threshold == "field":
@@ -233,6 +234,7 @@ def _frozen(
         if model.shares_stand_in:
             scores = stand_in.always_kept(scores, fields)
         rows = keep_best(scores, rows_in_budget(model, fields))
-    if kept is not None:
-        rows, dims, kept_form = kept.rows, kept.dims, kept.form
-    return Trained(params, fitted.batch_stats, rows, dims, kept_form), scored
+    if kept is None:
+        dims = np.full(fields.num_fields, model.latent_dim, np.int32)
+        kept = RowsAndDims(rows, dims)
+    return Trained(params, fitted.batch_stats, kept), scored

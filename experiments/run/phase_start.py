@@ -8,11 +8,13 @@ from typing import Any
 import jax
 
 from experiments.run.phase_devices import devices_for
-from experiments.run.trained import Run, Trained, abstract, click_rate, key_of
+from experiments.run.records import run_again
+from experiments.run.trained import Run, abstract, click_rate, key_of
 from optembed_jax import data
-from optembed_jax.models.forward import Params, Reading, init_params
+from optembed_jax.models.params import Params, init_params
+from optembed_jax.models.selection import Reading
 from optembed_jax.rivals.registry import OPTEMBED
-from optembed_jax.serving.kept_table import Cut
+from optembed_jax.serving.kept_table import Cut, KeptTable
 from optembed_jax.step.optimiser_memory import OptimiserMemory
 from optembed_jax.step.train_step import Phase
 from optembed_jax.storage import saved_state
@@ -42,12 +44,12 @@ class Form:
     """In which form a full model is trained.
 
     Attributes:
-      kept: rows and dimensions of a retraining; None where nothing is frozen.
+      kept: what is kept, of a retraining; None where nothing is frozen.
       cut: places of its rows, how it is saved, and how its network is cut.
       settled: trained parameters with the stand-ins of what has no row.
     """
 
-    kept: Trained | None
+    kept: KeptTable | None
     cut: Cut
     settled: Callable[[Params], Params]
 
@@ -86,9 +88,9 @@ def retraining_start(run: Run) -> tuple[Params, Any]:
             lambda: init_params(init_key, model, fields, rate)
         )
         return made
-    like = dict(zip(("params", "batch_stats"), abstract(model, run), strict=True))
+    like = dict(zip(("params", "batch_stats"), abstract(model, fields), strict=True))
     place = run.workdir.phase_dir("supernet") / "initial"
-    initial = saved_state.restore(place, like, on_host=True)
+    initial = saved_state.restore(place, like, on_host=True, way_out=run_again(place.parent))
     return initial["params"], initial["batch_stats"]
 
 

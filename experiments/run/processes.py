@@ -69,8 +69,12 @@ def connect(
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and speaks."""
-    return jax.process_index() == 0
+    """Whether this process is the one that writes and speaks.
+
+    One alone is, and does not ask JAX, which would take the devices to answer.
+    """
+    is_alone = not (jax.distributed.is_initialized() or _is_tpu_pod())
+    return is_alone or jax.process_index() == 0
 
 
 def say(text: str) -> None:

@@ -5,8 +5,9 @@ from typing import Any
 
 from experiments.run import front, trained_under
 from experiments.run.feature_report import with_saliency
+from experiments.run.records import write_json
 from experiments.run.settings import Settings
-from experiments.run.workdir import AS_TOLD, Workdir, write_json
+from experiments.run.workdir import AS_TOLD, Workdir
 
 
 def summarise(

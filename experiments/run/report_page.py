@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from experiments.run import processes, report, report_figures
 from experiments.run.figure_svg import styled
 from experiments.run.page_parts import page, section, table
-from experiments.run.workdir import PHASES, Workdir, write_text
+from experiments.run.records import run_again, write_text
+from experiments.run.workdir import PHASES, Workdir
 from optembed_jax.errors import InputError
 from optembed_jax.rivals.registry import OPTEMBED
 from optembed_jax.search.budget import BYTES_PER_PARAMETER
@@ -75,17 +76,7 @@ def recorded(workdir: Workdir) -> Recorded:
     Raises:
       InputError: there is no summary, or a file cannot be read.
     """
-    path = Path(workdir.path) / "summary.json"
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"no finished run in {workdir.path}: {path.name} cannot be read; run "
-            "`python -m experiments.pipeline` with this --workdir first"
-        ) from error
-    if not isinstance(summary, dict) or "flags" not in summary:
-        raise InputError(f"{path} is no summary of a run: it has no flags")
-    metrics = {}
+    summary, metrics = workdir.summary(), {}
     for phase in PHASES:
         lines = workdir.phase_dir(phase) / "metrics.jsonl"
         if phase in summary and lines.exists():
@@ -93,7 +84,9 @@ def recorded(workdir: Workdir) -> Recorded:
                 text = lines.read_text(encoding="utf-8")
                 metrics[phase] = [json.loads(line) for line in text.splitlines()]
             except (OSError, ValueError) as error:
-                raise InputError(f"{lines} cannot be read: {error}") from error
+                raise InputError(
+                    f"{lines} cannot be read ({error}); {run_again(lines.parent)}"
+                ) from error
     return Recorded(summary, metrics, _scored(workdir, summary))
 
 
@@ -106,7 +99,7 @@ def _scored(workdir: Workdir, summary: Mapping[str, Any]) -> np.ndarray | None:
     supernet = workdir.result("supernet")
     if "search" not in summary or supernet is None or not path.exists():
         return None
-    arrays = array_file.load(path)
+    arrays = array_file.load(path, run_again(path.parent))
     kept = np.array([field["rows_kept"] for field in supernet["fields"]])
     dims, fitness = arrays["cache"], arrays["cache_fitness"]
     if dims.shape[1] != len(kept):

@@ -16,9 +16,10 @@ from experiments.run.finalists import (
     train_each,
     winner_of,
 )
+from experiments.run.records import run_again, write_text
 from experiments.run.trained import Run, cut_to, load_trained
 from experiments.run.training_phases import retrain_as
-from experiments.run.workdir import UNDER_WAY, write_text
+from experiments.run.workdir import UNDER_WAY
 from optembed_jax.rivals.registry import OPTEMBED
 from optembed_jax.storage import array_file, saved_state
 
@@ -36,7 +37,7 @@ def retrain(run: Run, folder: Path) -> dict[str, Any]:
     if run.settings.keeps_shape:
         return retrain_as(run, folder, run.warm.kept(run.settings.model))
     supernet = None if run.settings.model.searches_dims else _supernet(run)
-    winner = winner_of(run, "retrain") if supernet is None else supernet.finalist.model
+    winner = winner_of(run, "retrain") if supernet is None else supernet.finalist.kept
     if not run.settings.has_finalists:
         return retrain_as(run, folder, winner)
     finalists = [Finalist("retrained", (), winner)]
@@ -57,7 +58,8 @@ def retrain(run: Run, folder: Path) -> dict[str, Any]:
     if best.finalist.name == "supernet" and run.settings.model.shares_stand_in:
         model = dataclasses.replace(model, params=cut_to(run, model, model.rows))
     if processes.is_first():
-        array_file.save(folder / MEMORY, array_file.load(best.folder / MEMORY))
+        memory = array_file.load(best.folder / MEMORY, run_again(best.folder))
+        array_file.save(folder / MEMORY, memory)
     saved_state.save(folder / "state", model.as_tree())
     write_text(folder / "metrics.jsonl", (best.folder / "metrics.jsonl").read_text("utf-8"))
     run.progress.say(f"retrain  kept: {best.finalist.name}, the best validation AUC")
@@ -81,4 +83,4 @@ def _supernet(run: Run) -> Training:
     """The supernet with the rows that it keeps, as a training of the short list."""
     folder, record = run.workdir.phase_dir("supernet"), run.workdir.require("supernet", "retrain")
     model = load_trained(run, "supernet", on_host=True)
-    return Training(Finalist("supernet", (), model), folder, record)
+    return Training(Finalist("supernet", (), model.kept), folder, record)

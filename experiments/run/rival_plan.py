@@ -115,7 +115,7 @@ def counted_bytes(run: Run) -> Callable[[KeptTable], int]:
             lambda leaf: rng.uniform(0.01, 0.03, leaf.shape).astype(leaf.dtype), shapes
         )
 
-    full, batch_stats = drawn(abstract(model, run))
+    full, batch_stats = drawn(abstract(model, run.prepared.fields))
     provenance = provenance_of(settings, prepared)
     ids, labels = np.zeros((0, prepared.fields.num_columns), np.int32), np.zeros(0, np.float32)
 

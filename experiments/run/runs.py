@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable
 
 from experiments.run import deterministic, flags, processes, report, report_page
-from experiments.run.bundle_plan import planned
+from experiments.run.bundle_plan import cut_rows, planned
 from experiments.run.choose_phase import limit_of
 from experiments.run.phases import phase_flags, phases_asked, run_phase
 from experiments.run.progress import DataProgress, Progress
@@ -15,7 +15,7 @@ from experiments.run.tune_phase import with_chosen
 from experiments.run.warm_start import open_warm_start
 from experiments.run.workdir import Workdir
 from optembed_jax import data
-from optembed_jax.data.raw.sources import NoFiles
+from optembed_jax.data.raw.files import NoFiles
 from optembed_jax.errors import InputError
 from optembed_jax.rivals.registry import OPTEMBED
 
@@ -50,7 +50,10 @@ def open_run() -> Run:
     for line in [*prepared.doubts(), *prepared.left_out()]:
         progress.say(f"note: {line}")
     workdir.check_data(settings.dataset, prepared.fingerprint, prepared.options)
-    settings, bundle_cost = planned(settings, prepared)
+    asked = settings
+    settings, bundle_cost = planned(asked, prepared)
+    if fewer := cut_rows(asked, settings, prepared.fields):
+        progress.say(f"note: {fewer}")
     warm = None
     if settings.warm is not None:
         warm = open_warm_start(settings.warm, settings, prepared, workdir.path)

@@ -10,6 +10,7 @@ from etils.epath import Path
 from experiments.run import front, pick, processes
 from experiments.run.pick import Point
 from experiments.run.progress import clock
+from experiments.run.records import append_jsonl, run_again, write_jsonl
 from experiments.run.search_setup import (
     Masks,
     fitness_of,
@@ -21,13 +22,14 @@ from experiments.run.search_setup import (
     supernet_of,
 )
 from experiments.run.trained import Run, Trained, counts, key_of
-from experiments.run.workdir import append_jsonl, write_jsonl
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.search import record as search_record
-from optembed_jax.search.loop import Generation, Population, SearchState, evolve
+from optembed_jax.search.loop import Generation, SearchState, evolve
+from optembed_jax.search.population import Population
 from optembed_jax.search.searchers import front as front_of
 from optembed_jax.search.space import SearchSpace
+from optembed_jax.serving.kept_table import RowsAndDims
 from optembed_jax.storage import array_file
 
 
@@ -94,11 +96,11 @@ def search(run: Run, folder: Path) -> dict[str, Any]:
 def chosen(supernet: Trained, masks: Masks, point: Point, fields: Fields) -> Trained:
     """The supernet with the rows and dimensions of a point."""
     mask = masks.rows[point["mask"]]
-    return dataclasses.replace(
-        supernet,
-        rows=supernet.rows if mask is None else mask,
-        dims=np.array([point["dims"][name] for name in fields.names], np.int32),
+    kept = RowsAndDims(
+        supernet.rows if mask is None else mask,
+        np.array([point["dims"][name] for name in fields.names], np.int32),
     )
+    return dataclasses.replace(supernet, kept=kept)
 
 
 def picked(run: Run, wanted_by: str) -> Point:
@@ -123,7 +125,7 @@ def _begin_or_resume(run: Run, folder: Path, space: SearchSpace) -> SearchState:
     path = folder / "search.safetensors"
     state = SearchState.start(len(space.limits))
     if path.exists():
-        state = search_record.from_arrays(array_file.load(path))
+        state = search_record.from_arrays(array_file.load(path, run_again(folder)))
         run.progress.say(f"search  goes on after generation {state.history[-1].number}")
     measure = run.settings.search_options.fitness
     records = [_generation_record(generation, space, measure) for generation in state.history]

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from experiments.run.earlier_run import SCORES
+from experiments.run.records import run_again
 from experiments.run.search_options import SearchOptions
 from experiments.run.trained import Run, Trained, cut_to, load_trained
 from optembed_jax.devices.choice import choose
@@ -62,7 +63,7 @@ def masks_of(run: Run, supernet: Trained) -> Masks:
         scores = _margins(model, supernet, run.prepared.fields)
     else:
         path = run.workdir.phase_dir("supernet") / SCORES
-        scores = array_file.load(path)["scores"]
+        scores = array_file.load(path, run_again(path.parent))["scores"]
     least = 1
     if model.shares_stand_in:
         fields = run.prepared.fields

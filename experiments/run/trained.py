@@ -6,17 +6,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from etils.epath import Path
+from etils.epath import Path, PathLike
 
 from experiments.run.progress import Progress
+from experiments.run.records import run_again
 from experiments.run.settings import Settings
 from experiments.run.workdir import PHASES, Workdir
 from optembed_jax import data
+from optembed_jax.fields import Fields
 from optembed_jax.method.bag import bags_of
 from optembed_jax.models.between import with_layer
-from optembed_jax.models.forward import Params, Selection, init_params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.parameter_count import count_parameters
+from optembed_jax.models.params import Params, init_params
+from optembed_jax.models.selection import Selection
 from optembed_jax.rivals.registry import rival_of
 from optembed_jax.serving.kept_table import KeptTable, RowsAndDims
 from optembed_jax.serving.planned_bytes import BundleCost
@@ -66,21 +69,22 @@ class Trained:
 
     Attributes:
       params, batch_stats: of the best epoch.
-      rows: bool ``[V]``, rows kept.
-      dims: int32 ``[F]``, columns kept.
-      form: what is kept, where that is in another form than rows and columns of a full table.
+      kept: what is kept of it, in its form.
     """
 
     params: Params
     batch_stats: Any
-    rows: np.ndarray
-    dims: np.ndarray
-    form: KeptTable | None = None
+    kept: KeptTable
 
     @property
-    def kept(self) -> KeptTable:
-        """What is kept, in its form."""
-        return RowsAndDims(self.rows, self.dims) if self.form is None else self.form
+    def rows(self) -> np.ndarray:
+        """Rows kept, bool ``[V]``."""
+        return self.kept.rows
+
+    @property
+    def dims(self) -> np.ndarray:
+        """Columns kept, int32 ``[F]``."""
+        return self.kept.dims
 
     def as_tree(self) -> dict[str, Any]:
         """The structure of what is saved."""
@@ -118,28 +122,48 @@ def load_trained(
 
     ``on_host`` as in ``saved_state.restore``.
     """
-    model = model_in(run.settings, phase)
-    fields = run.prepared.fields
-    params, batch_stats = abstract(model, run)
-    form = chosen_by_rival(run) if phase == "retrain" else None
-    if form is not None:
-        params = form.saved_as(params)
+    return read_trained(
+        folder or run.workdir.phase_dir(phase),
+        model_in(run.settings, phase),
+        run.prepared.fields,
+        chosen_by_rival(run) if phase == "retrain" else None,
+        on_host=on_host,
+    )
+
+
+def read_trained(
+    folder: PathLike,
+    model: ModelConfig,
+    fields: Fields,
+    kept: KeptTable | None = None,
+    *,
+    on_host: bool = False,
+) -> Trained:
+    """The model that a training left in its folder.
+
+    Args:
+      folder: of the training.
+      model: of its phase.
+      fields: of its data.
+      kept: what is kept of it; None takes the rows and dimensions that were saved with it.
+      on_host: as in ``saved_state.restore``.
+
+    Raises:
+      InputError: it is missing or damaged.
+    """
+    params, batch_stats = abstract(model, fields)
     like = {
-        "params": params,
+        "params": params if kept is None else kept.saved_as(params),
         "batch_stats": batch_stats,
         "rows": jax.ShapeDtypeStruct((fields.num_features,), jnp.bool_),
         "dims": jax.ShapeDtypeStruct((fields.num_fields,), jnp.int32),
     }
     state = saved_state.restore(
-        (folder or run.workdir.phase_dir(phase)) / "state", like, on_host=on_host
+        Path(folder) / "state", like, on_host=on_host, way_out=run_again(folder)
     )
-    return Trained(
-        state["params"],
-        state["batch_stats"],
-        np.asarray(state["rows"]),
-        np.asarray(state["dims"]),
-        form,
-    )
+    if kept is None:
+        kept = RowsAndDims(np.asarray(state["rows"]), np.asarray(state["dims"]))
+    return Trained(state["params"], state["batch_stats"], kept)
 
 
 def chosen_by_rival(run: Run) -> KeptTable | None:
@@ -148,7 +172,8 @@ def chosen_by_rival(run: Run) -> KeptTable | None:
     if rival is None:
         return None
     run.workdir.require("choose", "retrain")
-    arrays = array_file.load(run.workdir.phase_dir("choose") / CHOICE)
+    folder = run.workdir.phase_dir("choose")
+    arrays = array_file.load(folder / CHOICE, run_again(folder))
     found: KeptTable = rival.kept.from_arrays(arrays, run.prepared.fields)
     return found
 
@@ -200,11 +225,9 @@ def counts(run: Run, model: ModelConfig, trained: Trained) -> dict[str, Any]:
     }
 
 
-def abstract(model: ModelConfig, run: Run) -> tuple[Params, Any]:
+def abstract(model: ModelConfig, fields: Fields) -> tuple[Params, Any]:
     """Shapes of ``(params, batch_stats)``, without making them."""
-    return jax.eval_shape(
-        lambda key: init_params(key, model, run.prepared.fields), jax.random.key(0)
-    )
+    return jax.eval_shape(lambda key: init_params(key, model, fields), jax.random.key(0))
 
 
 def key_of(run: Run, phase: str) -> jax.Array:

@@ -8,7 +8,7 @@ import platform
 from etils.epath import Path
 
 from experiments.run import processes
-from experiments.run.workdir import write_json
+from experiments.run.records import run_again, write_json
 from optembed_jax.errors import InputError
 from optembed_jax.storage.versions import versions
 from optembed_jax.table.device_form import CPU, kind_at_hand
@@ -36,9 +36,7 @@ def noted(folder: Path) -> list[dict[str, str]]:
         found = json.loads(path.read_text(encoding="utf-8"))
         return [dict(versions) for versions in found]
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}); remove {folder} to run the phase again"
-        ) from error
+        raise InputError(f"{path} cannot be read ({error}); {run_again(folder)}") from error
 
 
 def note(folder: Path) -> None:
@@ -65,9 +63,7 @@ def device(folder: Path) -> str:
         try:
             return str(json.loads(path.read_text(encoding="utf-8"))["device"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{path} cannot be read ({error}); remove {folder} to run it again"
-            ) from error
+            raise InputError(f"{path} cannot be read ({error}); {run_again(folder)}") from error
     # What earlier versions began went by the rows alone, as a CPU does.
     kind = CPU if (folder / "checkpoints").exists() else kind_at_hand()
     if processes.is_first():

@@ -9,10 +9,11 @@ from experiments.run.phase_devices import devices_for
 from experiments.run.phase_fit import fit_phase
 from experiments.run.phase_record import train_and_record
 from experiments.run.phase_start import Form, Start, retraining_start, warm_start
-from experiments.run.trained import Run, Trained, click_rate, key_of, whole_table
+from experiments.run.trained import Run, click_rate, key_of, whole_table
 from optembed_jax import data
-from optembed_jax.models.forward import Params, init_params
 from optembed_jax.models.parameter_count import rows_in_budget
+from optembed_jax.models.params import Params, init_params
+from optembed_jax.serving.kept_table import KeptTable
 from optembed_jax.step.train_step import Phase
 from optembed_jax.storage import saved_state, state_manifest
 from optembed_jax.table import stand_in
@@ -54,15 +55,15 @@ def supernet(run: Run, folder: Path) -> dict[str, Any]:
     return train_and_record(run, folder, Phase.SUPERNET, devices, Start(make), whole_table(run))
 
 
-def retrain_as(run: Run, folder: Path, kept: Trained) -> dict[str, Any]:
-    """Train again with the rows and dimensions of a model; the record of the training.
+def retrain_as(run: Run, folder: Path, kept: KeptTable) -> dict[str, Any]:
+    """Train again what is kept of a model; the record of the training.
 
     On arrays that hold only those, which gives what masks give (``compact_model``).
     """
     model, fields = run.settings.model, run.prepared.fields
     begun = warm_start(run, "retrain")
     full, batch_stats = retraining_start(run) if begun is None else begun.given
-    cut = kept.kept.cut(model, full, fields)
+    cut = kept.cut(model, full, fields)
     start = Start(given=(cut.params, batch_stats))
     if begun is not None:
         start = dataclasses.replace(begun, given=start.given)

@@ -6,17 +6,17 @@ that a small part can ask for a stronger regulariser than the whole.
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from etils.epath import Path
 
 from experiments.run import processes
+from experiments.run.records import read_json, run_again, write_json
 from experiments.run.settings import Settings
 from experiments.run.trained import Run
 from experiments.run.training_phases import fit_baseline
-from experiments.run.workdir import Workdir, write_json
+from experiments.run.workdir import Workdir
 from optembed_jax.storage import barrier
 
 
@@ -51,7 +51,7 @@ def tune(run: Run, folder: Path) -> dict[str, Any]:
             barrier.wait(f"{result} is written")
         if processes.is_first():
             (place / "checkpoints").rmtree(missing_ok=True)
-        rungs.append({options.strength: value, **json.loads(result.read_text(encoding="utf-8"))})
+        rungs.append({options.strength: value, **read_json(result, run_again(place))})
     chosen = best_of(rungs, run.settings.early_stop_by)[options.strength]
     figure = {"auc": "AUC", "logloss": "logloss"}[run.settings.early_stop_by]
     run.progress.say(f"tune  chosen: {options.strength} {chosen:g}, the best validation {figure}")

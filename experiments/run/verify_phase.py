@@ -23,9 +23,7 @@ def verify(run: Run, folder: Path) -> dict[str, Any]:
         "rule": rule,
         **_budget(run, limit),
         "rule_val_auc": rule_auc,
-        "rule_dims": dict(
-            zip(run.prepared.fields.names, opponent.model.dims.tolist(), strict=True)
-        ),
+        "rule_dims": dict(zip(run.prepared.fields.names, opponent.kept.dims.tolist(), strict=True)),
         "seeds": seeds,
     }
     if opponent is winner:

@@ -20,16 +20,17 @@ from experiments.run.earlier import Earlier, Found
 from experiments.run.earlier_bundle import open_bundle
 from experiments.run.earlier_run import open_run
 from experiments.run.settings import Settings
-from experiments.run.trained import Trained, model_of
+from experiments.run.trained import model_of
 from experiments.run.warm_options import WarmOptions
 from optembed_jax.data import PreparedData, Reader
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import shifted
 from optembed_jax.models.parameter_count import rows_in_budget
+from optembed_jax.models.params import Params
 from optembed_jax.serving import bundle_format, taken_up
+from optembed_jax.serving.kept_table import RowsAndDims
 from optembed_jax.step.optimiser_memory import OptimiserMemory
 from optembed_jax.storage.object_store import in_file_system
 from optembed_jax.table import carry
@@ -143,7 +144,7 @@ class WarmStart:
             rows.visits is not None,
         )
 
-    def kept(self, model: ModelConfig) -> Trained:
+    def kept(self, model: ModelConfig) -> RowsAndDims:
         """The earlier rows and dimensions in today's vocabulary, as ``--keep_shape`` keeps them.
 
         Rows that were kept stay, as many as the budget pays for; places that are free go to the
@@ -161,7 +162,7 @@ class WarmStart:
             if model.shares_stand_in:
                 order[fields.oov_ids] = np.inf
             rows = keep_best(order, min(budget, fields.num_features))
-        return Trained(None, None, rows, dims)  # type: ignore[arg-type]
+        return RowsAndDims(rows, dims)
 
     def dims(self) -> np.ndarray | None:
         """The dimensions int32 ``[F]`` that were kept; None if none were chosen."""

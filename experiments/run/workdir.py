@@ -18,16 +18,16 @@ DIR/report.html               the same for people, with pictures
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from etils.epath import Path, PathLike
 
 from experiments.run import processes
+from experiments.run.records import read_json, run_again, write_json
 from optembed_jax.data.options import PATH_OPTIONS
 from optembed_jax.errors import InputError
 from optembed_jax.storage import barrier
-from optembed_jax.storage.object_store import in_bucket, write_whole
 
 PHASES = ("baseline", "supernet", "search", "retrain", "verify", "tune", "choose")
 """Keys are drawn by places in this list, so that what was added later comes last."""
@@ -56,17 +56,6 @@ _UNRECORDED = {
 
 UNDER_WAY = "finalists"
 """Where a phase trains several tables of which it keeps one."""
-
-
-def write_json(path: PathLike, value: Any) -> None:
-    """Write JSON whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n")
-
-
-def write_text(path: PathLike, text: str) -> None:
-    """Write a text file whole or not at all."""
-    if processes.is_first():
-        write_whole(path, text.encode())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,14 +90,28 @@ class Workdir:
 
     def _read(self, phase: str, name: str) -> dict[str, Any] | None:
         path = self.phase_dir(phase) / name
-        if not path.exists():
-            return None
+        return read_json(path, run_again(path.parent)) if path.exists() else None
+
+    def summary(self) -> dict[str, Any]:
+        """The record of the whole run.
+
+        Raises:
+          InputError: it cannot be read, as where the run is not finished.
+        """
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            text = (self.path / "summary.json").read_text(encoding="utf-8")
+            found: dict[str, Any] = json.loads(text)
         except (OSError, ValueError) as error:
             raise InputError(
-                f"{path} cannot be read ({error}); remove {path.parent} to run the phase again"
+                f"no finished run in {self.path}: summary.json cannot be read; run "
+                "`python -m experiments.pipeline` with this --workdir first"
             ) from error
+        if not isinstance(found, dict) or "flags" not in found:
+            raise InputError(
+                f"{self.path / 'summary.json'} is no summary of a run: it has no flags; use "
+                "another --workdir"
+            )
+        return found
 
     def fingerprint(self) -> str | None:
         """Of the prepared data that the run was begun with; None before it was.
@@ -156,10 +159,9 @@ class Workdir:
         """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"workdir {self.path} is a file, not a folder")
-        path = self.path / "data.json"
-        if not path.exists():
+        recorded = self._data()
+        if recorded is None:
             return
-        recorded = json.loads(path.read_text(encoding="utf-8"))
         made = recorded.pop("format", 1)
         if made != FORMAT:
             older = "an older" if isinstance(made, int) and made < FORMAT else "another"
@@ -280,26 +282,6 @@ class Workdir:
                 f"`python -m experiments.{phase}` with the same flags first"
             )
         return result
-
-
-def write_jsonl(path: PathLike, records: Iterable[Mapping[str, Any]]) -> None:
-    """Write a JSONL file whole or not at all: that of a run that goes on, as far as it was."""
-    write_text(path, "".join(_line(record) for record in records))
-
-
-def append_jsonl(path: PathLike, record: Mapping[str, Any]) -> None:
-    """Add a line to a JSONL file."""
-    if not processes.is_first():
-        return
-    if in_bucket(path):  # Where nothing can be added to: such files have a line per epoch.
-        write_whole(path, Path(path).read_bytes() + _line(record).encode())
-        return
-    with Path(path).open("a") as file:
-        file.write(_line(record))
-
-
-def _line(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, allow_nan=False) + "\n"
 
 
 def _as_flag(value: Any) -> str:

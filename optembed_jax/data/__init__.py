@@ -6,11 +6,13 @@ describes the data sets, their options and the prepared form.
 
 Offers the prepared form with its vocabulary and encoder, and the reader; ``raw``, ``formats`` and
 ``preparing`` lie below.
-May import: ``errors``, ``fields``, ``values``, ``data.raw``, ``data.formats``, ``data.preparing``.
+May import: ``errors``, ``fields``, ``values``, ``storage``, ``data.raw``, ``data.formats``,
+``data.preparing``.
 """
 
-from optembed_jax.data.catalog import changed_file, load, prepare
+from optembed_jax.data.catalog import changed_file, prepare
 from optembed_jax.data.formats.registry import DATASETS
+from optembed_jax.data.loading import load
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.prefetch import prefetch_to_device
 from optembed_jax.data.prepared import PreparedData

@@ -1,4 +1,4 @@
-"""`prepare`: build what is not there yet, verify and load what is."""
+"""The catalog of prepared data sets: `prepare` builds what is not there yet and loads what is."""
 
 import contextlib
 import dataclasses
@@ -14,20 +14,23 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
-import numpy as np
-
-from optembed_jax.data import prepared, vocabulary
 from optembed_jax.data.formats.registry import DATASETS
+from optembed_jax.data.loading import load, read_folder
+from optembed_jax.data.manifest import (
+    MANIFEST,
+    VOCABULARY,
+    read_manifest,
+    sources_of,
+    verify_files,
+)
 from optembed_jax.data.options import PATH_OPTIONS, DataOptions
 from optembed_jax.data.prepared import PreparedData
 from optembed_jax.data.preparing.builder import BlockConfig, builder_of
 from optembed_jax.data.preparing.engines import EngineOptions, engine_of
 from optembed_jax.data.progress import Callback, Progress
-from optembed_jax.data.raw import sources
-from optembed_jax.data.splits import SPLITS
+from optembed_jax.data.raw.files import FileIdentity
 from optembed_jax.errors import InputError
-from optembed_jax.fields import Fields
-from optembed_jax.values.rule import Rule
+from optembed_jax.storage import checksum
 
 
 def prepare(
@@ -95,7 +98,8 @@ def prepare(
                 for rest in free.glob("*incomplete*"):
                     shutil.rmtree(rest)  # of a process that was killed
                 _build(name, BlockConfig(free.name, options, used, open_engine, progress), root)
-                return _load(free / version, verify=False)  # the checksums have just been made
+                # The checksums have just been made.
+                return read_folder(free / version, verify=False)
     except OSError as error:
         raise InputError(_disk_message(error, root)) from error
     finally:
@@ -131,7 +135,7 @@ def _up_to_date(
     made = _made(base, version)
     listed = DATASETS[name].files(options) if made else None
     for folder in reversed(made):
-        recorded = _sources(prepared.read_manifest(folder))
+        recorded = sources_of(read_manifest(folder))
         names = {source.path for source in recorded}
         # Files that nobody listed, or that are all gone, cannot have become others.
         same = listed is None or {os.path.realpath(path) for path in listed} == names
@@ -144,7 +148,7 @@ def _with_fingerprint(
     fingerprint: str, folder: pathlib.Path, used: Mapping[str, Any] | None
 ) -> pathlib.Path | None:
     """The folder of a fingerprint, of data made with these options; None takes any."""
-    for manifest in sorted(folder.glob(f"*/*/{prepared.MANIFEST}")):
+    for manifest in sorted(folder.glob(f"*/*/{MANIFEST}")):
         try:
             found = json.loads(manifest.read_text(encoding="utf-8"))
             if found["fingerprint"] != fingerprint:
@@ -169,11 +173,7 @@ def _is_gone(path: str) -> bool:
     return not pathlib.Path(path).exists() and not glob.glob(path, recursive=True)
 
 
-def _sources(manifest: Mapping[str, Any]) -> tuple[sources.FileIdentity, ...]:
-    return tuple(sources.FileIdentity(**source) for source in manifest["sources"])
-
-
-def _changed(recorded: Sequence[sources.FileIdentity]) -> pathlib.Path | None:
+def _changed(recorded: Sequence[FileIdentity]) -> pathlib.Path | None:
     for source in recorded:
         path = pathlib.Path(source.path)
         if not path.is_file():
@@ -181,19 +181,9 @@ def _changed(recorded: Sequence[sources.FileIdentity]) -> pathlib.Path | None:
         status = path.stat()
         if source.is_untouched(status):
             continue
-        if status.st_size != source.size or prepared.sha256(path) != source.sha256:
+        if status.st_size != source.size or checksum.sha256(path) != source.sha256:
             return path
     return None
-
-
-def load(path: str | os.PathLike[str]) -> PreparedData:
-    """Loads a prepared folder after comparing every file in it with its checksum.
-
-    Raises:
-      InputError: there is no prepared data set, or a file of it is missing, cut off or changed;
-        the message names the file.
-    """
-    return _load(pathlib.Path(path).expanduser(), verify=True)
 
 
 def with_vocabulary(
@@ -210,65 +200,10 @@ def with_vocabulary(
     folder = _with_fingerprint(fingerprint, root, None)
     if folder is None:
         return None
-    files = prepared.read_manifest(folder)["files"]
-    of_vocabulary = [f for f in files if f["file"] == prepared.VOCABULARY]
-    prepared.verify(folder, [(f["file"], f["size"], f["sha256"]) for f in of_vocabulary])
-    return _load(folder, verify=False)
-
-
-def _load(folder: pathlib.Path, verify: bool) -> PreparedData:
-    manifest = prepared.read_manifest(folder)
-    shards = {
-        split: tuple(prepared.Shard(**shard) for shard in found)
-        for split, found in manifest["shards"].items()
-    }
-    files = [(file["file"], file["size"], file["sha256"]) for file in manifest["files"]]
-    files += [(s.file, s.size, s.sha256) for found in shards.values() for s in found]
-    if verify:
-        prepared.verify(folder, files)
-    fields = manifest["fields"]
-    return PreparedData(
-        name=manifest["name"],
-        path=folder,
-        fields=Fields(
-            tuple(f["name"] for f in fields),
-            tuple(f["rows"] for f in fields),
-            tuple(f.get("slots", 1) for f in fields),
-            tuple(f.get("weighted", False) for f in fields),
-        ),
-        counts=vocabulary.read_counts(folder / prepared.VOCABULARY),
-        num_rows={split: manifest["num_rows"][split] for split in SPLITS},
-        label_rate={split: manifest["label_rate"][split] for split in SPLITS},
-        unseen=manifest["unseen"],
-        options=manifest["options"],
-        facts=manifest["facts"],
-        rejected=manifest["rejected"],
-        cut={f["name"]: f["cut"] for f in fields if f.get("cut")},
-        sources=_sources(manifest),
-        shards=shards,
-        fingerprint=manifest["fingerprint"],
-        columns=DATASETS[manifest["name"]].columns_of(manifest["options"], manifest["facts"]),
-        _edges={f["name"]: np.array(f["edges"], np.float64) for f in fields if "edges" in f},
-        _rules={f["name"]: Rule(**f["rule"]) for f in fields if "rule" in f},
-        weights=_weights(manifest),
-        weightless=manifest.get("weightless", 0),
-        negative_share=_negative_share(manifest),
-    )
-
-
-def _weights(manifest: Mapping[str, Any]) -> dict[str, prepared.WeightSums] | None:
-    if "weights" not in manifest:
-        return None
-    return {
-        split: prepared.WeightSums(tuple(found["sum"]), tuple(found["squares"]))
-        for split, found in manifest["weights"].items()
-    }
-
-
-def _negative_share(manifest: Mapping[str, Any]) -> float:
-    if "negatives" not in manifest:
-        return 1.0
-    return float(manifest["negatives"]["drawn"] / manifest["negatives"]["all"])
+    files = read_manifest(folder)["files"]
+    of_vocabulary = [f for f in files if f["file"] == VOCABULARY]
+    verify_files(folder, [(f["file"], f["size"], f["sha256"]) for f in of_vocabulary])
+    return read_folder(folder, verify=False)
 
 
 def _build(name: str, config: BlockConfig, root: pathlib.Path) -> None:

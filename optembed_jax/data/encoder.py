@@ -8,8 +8,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,37 +16,20 @@ import pyarrow as pa
 from optembed_jax.data.formats.registry import DATASETS
 from optembed_jax.data.raw import coding, columns
 from optembed_jax.data.raw.bags import CodedBag
-from optembed_jax.data.raw.columnar import as_array, cell_texts, strings_of
 from optembed_jax.data.raw.columns import BUCKET, CATEGORICAL, NUMERIC, Coded, Column
 from optembed_jax.data.raw.sources import RawRows
 from optembed_jax.data.raw.writing import without_blanks
+from optembed_jax.data.request_columns import RawColumns, are_few, raw_columns
 from optembed_jax.data.vocabulary import Vocabulary
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.values.cells import Cells, tell_cut
-from optembed_jax.values.columns import (
-    as_columns,
-    cell_column_texts,
-    check_cells,
-    check_sequence,
-    column_texts,
-    shown_names,
-)
+from optembed_jax.values.columns import check_cells, columns_by_name
 from optembed_jax.values.description import Description, describe_field, read_description
 from optembed_jax.values.rows import RowEncoder
 from optembed_jax.values.spelling import check_spellings
 from optembed_jax.values.unseen import Expected, expected_shares
 from optembed_jax.values.vocabulary_file import read_values, write_values
-
-RawColumns: TypeAlias = Mapping[str, Sequence[Any]] | pa.Table
-"""Raw columns by name, ``N`` values each: strings or numbers, None or "" where missing."""
-
-
-_FEW_ROWS = 64
-"""Up to so many are read faster value by value than by columns."""
-
-_SOME_TEXTS = 8192
-"""Up to so many rows of Python's texts are, which Arrow would have to take over one by one."""
 
 _SEVERAL_ROWS = 4096
 """Up to so many it is quicker to look up each value than each distinct one."""
@@ -151,8 +133,8 @@ class Encoder:
         Raises:
           InputError: a column is missing, lengths differ, or a value is unusable.
         """
-        arrays = _columns(rows)
-        if self.rows is not None and _are_few(arrays, self.sources):
+        arrays = columns_by_name(rows)
+        if self.rows is not None and are_few(arrays, self.sources):
             return self.rows.encode(arrays, first_row)
         check_spellings(self._as_they_are, self.vocabulary.lookup, arrays, first_row)
         return self.encode_texts(
@@ -289,77 +271,3 @@ def in_order(made: tuple[Column, ...], fields: Fields) -> tuple[Column, ...]:
     """
     by_name = {column.name: column for column in made}
     return tuple(by_name[name] for name in fields.names)
-
-
-def _columns(rows: RawColumns) -> Mapping[str, Any]:
-    columns = as_columns(rows)
-    if columns is None:
-        raise InputError(
-            f"rows are {type(rows).__name__}; raw columns by name are needed: a mapping, a "
-            "pyarrow.Table or a data frame"
-        )
-    return columns
-
-
-def raw_columns(
-    rows: RawColumns,
-    wanted: Sequence[str],
-    first_row: int = 0,
-    cells: Mapping[str, Cells] = MappingProxyType({}),
-) -> dict[str, pa.Array]:
-    """Raw columns as strings, null where missing.
-
-    Args:
-      rows: a mapping, an Arrow table or batch, or a data frame.
-      wanted: names of the columns.
-      first_row: number of the first row, for messages.
-      cells: of columns whose values may be lists, how they are read.
-
-    Raises:
-      InputError: a column is missing, or lengths differ.
-    """
-    found = _columns(rows)
-    arrays = {}
-    for name in wanted:
-        if name not in found:
-            raise InputError(f"column {name!r} is missing; the rows have {shown_names(found)}")
-        column = found[name]
-        if isinstance(column, pa.ChunkedArray):
-            column = column.combine_chunks()
-        if name in cells and isinstance(column, pa.Array):
-            arrays[name] = cell_texts(name, column, cells[name].weighted)
-            continue
-        if name in cells:
-            texts = cell_column_texts(name, column, first_row, cells[name])
-            arrays[name] = pa.array(texts, pa.string())
-            continue
-        if not isinstance(column, pa.Array):
-            column = _array(name, column, first_row)
-        arrays[name] = strings_of(name, column)
-    lengths = {len(array) for array in arrays.values()}
-    if len(lengths) > 1:
-        raise InputError(f"the columns have different lengths: {sorted(lengths)}")
-    return arrays
-
-
-def _array(name: str, values: Sequence[Any], first_row: int) -> pa.Array:
-    check_sequence(name, values)
-    try:
-        return as_array(values)
-    except InputError as error:
-        column_texts(name, values, first_row)  # which says in which row
-        raise InputError(f"column {name!r}: {error}") from error
-
-
-def _are_few(rows: Mapping[str, Any], sources: Sequence[str]) -> bool:
-    """Whether rows are rather read value by value."""
-    column = rows.get(sources[0], ())
-    is_one = not hasattr(column, "__len__") or getattr(column, "shape", None) == ()
-    if is_one or len(column) <= _FEW_ROWS:
-        return True
-    return len(column) <= _SOME_TEXTS and all(_seems_text(rows.get(source)) for source in sources)
-
-
-def _seems_text(column: Any) -> bool:
-    """Whether a column is a list that begins with a text."""
-    return type(column) is list and type(next(iter(column), None)) in (str, type(None))

@@ -1,17 +1,12 @@
-"""The prepared form of a data set: what is in its folder, loading it, and finding damage in it.
+"""A prepared data set: what it is of, its rows as arrays, and what is to be told of it.
 
-A folder holds ArrayRecord shards (blocks of shuffled rows, see `blocks.py`), `vocabulary.parquet`,
-`prepared.json` (fields, options, sizes, label rates, and the SHA-256 of every other file), the
-files of tensorflow-datasets, and `rejects.csv` where bad rows were tolerated. docs/data.md
-describes them field by field.
+Its folder holds ArrayRecord shards (blocks of shuffled rows, see `blocks.py`),
+`vocabulary.parquet`, `prepared.json` (`manifest.py`), the files of tensorflow-datasets, and
+`rejects.csv` where bad rows were tolerated.
 """
 
-import concurrent.futures
 import dataclasses
 import functools
-import hashlib
-import json
-import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -21,60 +16,17 @@ import pyarrow as pa
 
 from optembed_jax.data import blocks, vocabulary
 from optembed_jax.data.encoder import Encoder, expected_of, in_order
+from optembed_jax.data.manifest import VOCABULARY, Shard, WeightSums
 from optembed_jax.data.options import PATH_OPTIONS
 from optembed_jax.data.raw.columns import Column
-from optembed_jax.data.raw.sources import FileIdentity
-from optembed_jax.data.splits import SPLITS
+from optembed_jax.data.raw.files import FileIdentity
+from optembed_jax.data.splits import SPLITS, check_split
 from optembed_jax.data.vocabulary import Vocabulary
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.values.cells import with_slots
 from optembed_jax.values.rule import TEXT, Rule
 from optembed_jax.values.unseen import Expected
-
-MANIFEST = "prepared.json"
-VOCABULARY = "vocabulary.parquet"
-REJECTS = "rejects.csv"
-FORMAT, FORMAT_WITH_BAGS, FORMAT_WITH_VALUE_WEIGHTS = 2, 3, 4
-"""Of a folder without and with fields of several values, and of values with weights; older versions
-of this package wrote and read the former ones."""
-
-
-def format_of(fields: Fields) -> int:
-    """The format of a folder with these fields."""
-    if any(fields.weighted):
-        return FORMAT_WITH_VALUE_WEIGHTS
-    return FORMAT_WITH_BAGS if fields.num_slots > fields.num_fields else FORMAT
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """One file of records.
-
-    Attributes:
-      file: its name in the folder.
-      rows: rows in it, at least 1; all its records but the last hold `blocks.BLOCK_ROWS`.
-      size: bytes.
-      sha256: of its content.
-    """
-
-    file: str
-    rows: int
-    size: int
-    sha256: str
-
-
-@dataclasses.dataclass(frozen=True)
-class WeightSums:
-    """What the rows of a split weigh.
-
-    Attributes:
-      sum: of the weights of the rows with label 0 and 1.
-      squares: of their squares.
-    """
-
-    sum: tuple[float, float]
-    squares: tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -309,95 +261,3 @@ def encoder_of(prepared: PreparedData) -> Encoder:
         vocabulary=prepared.vocabulary,
         expected=prepared.expected,
     )
-
-
-def check_split(split: str) -> str:
-    """Returns the name of a split unchanged.
-
-    Raises:
-      InputError: there is no such split.
-    """
-    if split not in SPLITS:
-        raise InputError(f"no split {split!r}; there are: {', '.join(SPLITS)}")
-    return split
-
-
-def fingerprint(manifest: Mapping[str, Any]) -> str:
-    """The fingerprint of a manifest: of all its content but where the raw files were."""
-    options = {k: v for k, v in manifest["options"].items() if k not in PATH_OPTIONS}
-    return _digest({**manifest, "options": options}, "fingerprint", "sources", "sha256")
-
-
-def seal(manifest: dict[str, Any]) -> dict[str, Any]:
-    """A manifest with its fingerprint, and a checksum over all of it."""
-    sealed = manifest | {"fingerprint": fingerprint(manifest)}
-    return sealed | {"sha256": _digest(sealed)}
-
-
-def as_text(manifest: Mapping[str, Any]) -> str:
-    """A manifest as it is written."""
-    return json.dumps(manifest, indent=1, sort_keys=True) + "\n"
-
-
-def _digest(value: Mapping[str, Any], *but: str) -> str:
-    told = {key: item for key, item in value.items() if key not in but}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-
-
-def sha256(path: pathlib.Path) -> str:
-    """The SHA-256 of a file's content, hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def read_manifest(path: pathlib.Path) -> dict[str, Any]:
-    """The manifest of a prepared folder.
-
-    Raises:
-      InputError: there is none, or it is damaged, or of another version of this package.
-    """
-    file = path / MANIFEST
-    try:
-        text = file.read_text(encoding="utf-8")
-        manifest = json.loads(text)
-        # Compared as text too: no byte of the file may differ from what was written.
-        intact = text == as_text(manifest) and _digest(manifest, "sha256") == manifest["sha256"]
-    except FileNotFoundError as error:
-        raise InputError(f"{path} holds no prepared data set ({file} is missing)") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{file} is damaged; {_REPAIR.format(path)}") from error
-    if not intact:
-        raise InputError(f"{file} is damaged: its checksum differs; {_REPAIR.format(path)}")
-    if manifest["format"] not in (FORMAT, FORMAT_WITH_BAGS, FORMAT_WITH_VALUE_WEIGHTS):
-        raise InputError(
-            f"{path} was prepared in format {manifest['format']}, this version reads {FORMAT} to "
-            f"{FORMAT_WITH_VALUE_WEIGHTS}; "
-            f"{_REPAIR.format(path)}"
-        )
-    return manifest
-
-
-_REPAIR = "delete the folder {} and prepare the data again"
-
-
-def verify(path: pathlib.Path, files: Sequence[tuple[str, int, str]]) -> None:
-    """Compares files (name, size, SHA-256) with what a prepared folder should hold.
-
-    Raises:
-      InputError: naming the first file that is missing, cut off, or changed.
-    """
-
-    def check(file: tuple[str, int, str]) -> str | None:
-        name, size, expected = file
-        target = path / name
-        if not target.is_file():
-            return f"{target} is missing"
-        found = target.stat().st_size
-        if found != size:
-            return f"{target} has {found} bytes, it should have {size}"
-        return None if sha256(target) == expected else f"{target} is damaged: its checksum differs"
-
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for fault in pool.map(check, files):
-            if fault is not None:
-                raise InputError(f"{fault}; {_REPAIR.format(path)}")

@@ -13,7 +13,8 @@ import numpy as np
 
 from optembed_jax.data import blocks
 from optembed_jax.data.parallel import ordered_map
-from optembed_jax.data.prepared import PreparedData, check_split
+from optembed_jax.data.prepared import PreparedData
+from optembed_jax.data.splits import check_split
 from optembed_jax.errors import InputError
 
 WINDOW_BLOCKS = 32  # 32,768 rows: what is shuffled at once should stay near the cache

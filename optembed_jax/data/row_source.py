@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from optembed_jax.data import blocks
-from optembed_jax.data.prepared import PreparedData, check_split
+from optembed_jax.data.prepared import PreparedData
 from optembed_jax.data.reader import Batch
+from optembed_jax.data.splits import check_split
 
 _REMEMBERED = 64  # blocks: some 10 MB of 39 fields
 

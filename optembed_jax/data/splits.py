@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from optembed_jax.data.raw.sources import RawFile
+from optembed_jax.data.raw.files import RawFile
 from optembed_jax.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -16,6 +16,17 @@ SPLITS = ("train", "validation", "test")
 
 TRAIN, VALIDATION, TEST = range(3)
 _GROUP = 10
+
+
+def check_split(split: str) -> str:
+    """Returns the name of a split unchanged.
+
+    Raises:
+      InputError: there is no such split.
+    """
+    if split not in SPLITS:
+        raise InputError(f"no split {split!r}; there are: {', '.join(SPLITS)}")
+    return split
 
 
 def mix(seed: int, numbers: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ from optembed_jax.errors import InputError
 from optembed_jax.exchange import bytes_sent, row_shards
 from optembed_jax.exchange.bytes_sent import StackTraffic
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import Params, init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params, init_params
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
 from optembed_jax.step.train_step import Phase

@@ -26,8 +26,9 @@ from optembed_jax.devices.mesh_placement import MeshPlacement
 from optembed_jax.errors import InputError
 from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.exchange.row_shards import RowShards
-from optembed_jax.models.forward import Embeds, Params, Reading
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params
+from optembed_jax.models.selection import Embeds, Reading
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import TrainState, bring_up_to_date
 from optembed_jax.step.train_step import Phase, eval_step, train_step

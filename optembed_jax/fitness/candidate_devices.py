@@ -18,7 +18,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from optembed_jax.fitness.validation_fitness import ValidationFitness
-from optembed_jax.models.forward import Params
+from optembed_jax.models.params import Params
 from optembed_jax.search.successive_halving import Fitness
 
 

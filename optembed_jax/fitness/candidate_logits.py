@@ -38,9 +38,11 @@ from optembed_jax.fitness.input_bank import column_bank, column_inputs, product_
 from optembed_jax.fitness.plain_candidates import plain_logits
 from optembed_jax.method.bag import Bags
 from optembed_jax.method.dimension import prefix_mask
-from optembed_jax.models.forward import Params, Selection, embed
+from optembed_jax.models.forward import embed
 from optembed_jax.models.layers import inner_products
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params
+from optembed_jax.models.selection import Selection
 
 Affines = tuple[UnitAffine, ...] | Any
 

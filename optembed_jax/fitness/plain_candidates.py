@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from optembed_jax.method.dimension import prefix_mask
-from optembed_jax.models.forward import logits_of
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.network import logits_of
 
 AT_ONCE = 4
 """Candidates that ``vmap`` computes at once."""

@@ -32,8 +32,8 @@ from optembed_jax.fitness.folded_mlp import UnitAffine
 from optembed_jax.fitness.validation_parts import part_sizes, stratified_order
 from optembed_jax.method.bag import Bags
 from optembed_jax.metrics import auc_on_device, logloss_on_device
-from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params
 from optembed_jax.search.successive_halving import Fitness
 
 MEASURES = ("auc", "logloss")

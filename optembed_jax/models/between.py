@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from optembed_jax.exchange.batch_axis import BatchAxis
-from optembed_jax.models.forward import backbone
 from optembed_jax.models.layers import in_dtype
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.network import backbone
 from optembed_jax.models.own_backbone import OWN
 
 LAYER = "layer"
@@ -37,7 +37,7 @@ class Pair:
     model: ModelConfig
 
 
-class Behind(nn.Module):
+class _Behind(nn.Module):
     """The backbone of a model behind a layer.
 
     Attributes:
@@ -48,23 +48,37 @@ class Behind(nn.Module):
     pair: Pair
     batch_axis: BatchAxis | None = None
 
+    def logits(
+        self,
+        embedded: jax.Array,
+        linear: jax.Array | None,
+        train: bool,
+        weights: jax.Array | None,
+    ) -> jax.Array:
+        """``[B, F, D]``, and the linear term ``[B]``, which goes past the layer, to logits."""
+        pair, axis = self.pair, self.batch_axis
+        layer: Any = pair.layer.clone(parent=self, name=LAYER, batch_axis=axis)
+        read = layer(embedded, train=train, weights=weights)
+        behind: Any = backbone(pair.model, axis)
+        read = in_dtype(read, pair.model.compute_dtype)
+        logits: jax.Array = behind(read, linear, train=train, weights=weights)
+        return logits.astype(jnp.float32)
+
+
+# Two, since a table has linear weights where its backbone has a parameter for them.
+class Behind(_Behind):
+    """A backbone that reads no linear term."""
+
     @nn.compact
     def __call__(
         self, embedded: jax.Array, *, train: bool, weights: jax.Array | None = None
     ) -> jax.Array:
         """``[B, F, D]`` to logits ``[B]``."""
-        return _logits(self, embedded, None, train, weights)
+        return self.logits(embedded, None, train, weights)
 
 
-class BehindWithLinear(nn.Module):
-    """The same of a backbone that reads the linear term too, which goes past the layer.
-
-    Attributes:
-      pair, batch_axis: as of :class:`Behind`.
-    """
-
-    pair: Pair
-    batch_axis: BatchAxis | None = None
+class BehindWithLinear(_Behind):
+    """A backbone that reads the linear term too."""
 
     @nn.compact
     def __call__(
@@ -76,23 +90,7 @@ class BehindWithLinear(nn.Module):
         weights: jax.Array | None = None,
     ) -> jax.Array:
         """``[B, F, D]`` and ``[B]`` to logits ``[B]``."""
-        return _logits(self, embedded, linear, train, weights)
-
-
-def _logits(
-    module: Behind | BehindWithLinear,
-    embedded: jax.Array,
-    linear: jax.Array | None,
-    train: bool,
-    weights: jax.Array | None,
-) -> jax.Array:
-    pair, axis = module.pair, module.batch_axis
-    layer: Any = pair.layer.clone(parent=module, name=LAYER, batch_axis=axis)
-    read = layer(embedded, train=train, weights=weights)
-    behind: Any = backbone(pair.model, axis)
-    read = in_dtype(read, pair.model.compute_dtype)
-    logits: jax.Array = behind(read, linear, train=train, weights=weights)
-    return logits.astype(jnp.float32)
+        return self.logits(embedded, linear, train, weights)
 
 
 def with_layer(model: ModelConfig, layer: nn.Module) -> ModelConfig:

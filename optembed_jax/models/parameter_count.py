@@ -12,8 +12,8 @@ import numpy as np
 from optembed_jax.errors import BudgetError
 from optembed_jax.fields import Fields
 from optembed_jax.method.dimension import parameters_kept
-from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import DEFAULT_ROW_KEEP, ModelConfig
+from optembed_jax.models.params import Params
 
 
 @dataclasses.dataclass(frozen=True)

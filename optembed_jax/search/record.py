@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from optembed_jax.errors import InputError
-from optembed_jax.search.loop import Generation, Population, SearchState
+from optembed_jax.search.loop import Generation, SearchState
+from optembed_jax.search.population import Population
 from optembed_jax.search.score_cache import ScoreCache
 
 _FIGURES = ("best", "mean", "merit")

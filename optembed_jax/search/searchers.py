@@ -14,7 +14,8 @@ import numpy as np
 
 from optembed_jax.search import pareto
 from optembed_jax.search.host_random import generator
-from optembed_jax.search.loop import Population, SearchConfig
+from optembed_jax.search.loop import SearchConfig
+from optembed_jax.search.population import Population
 from optembed_jax.search.scorer import Scorer
 from optembed_jax.search.space import SearchSpace
 from optembed_jax.search.variation import crossover, draw_new, mutate

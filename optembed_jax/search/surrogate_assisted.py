@@ -6,8 +6,9 @@ import functools
 import jax
 import numpy as np
 
-from optembed_jax.search.loop import Patience, Population, SearchConfig
+from optembed_jax.search.loop import Patience, SearchConfig
 from optembed_jax.search.partial_evaluation import likely
+from optembed_jax.search.population import Population
 from optembed_jax.search.score_cache import ScoreCache
 from optembed_jax.search.scorer import Scorer
 from optembed_jax.search.searchers import first_generation, propose, select

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from optembed_jax.models.forward import Params, forward
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params
 from optembed_jax.serving import network_storage
 from optembed_jax.serving.compact_model import with_norms
 from optembed_jax.serving.stored_model import Storage, StoredModel, served_network, store

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optembed_jax.data.encoder import Encoder, RawColumns, read_encoder
+from optembed_jax.data.encoder import Encoder, read_encoder
+from optembed_jax.data.request_columns import RawColumns
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.models.backbone_name import KnownByName, backbone_name

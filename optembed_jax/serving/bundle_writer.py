@@ -15,8 +15,8 @@ from jax import export
 
 from optembed_jax.data.encoder import Encoder
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params
 from optembed_jax.serving import bundle_content, bundle_manifest, bundle_samples, model_card
 from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle import Bundle, config_of

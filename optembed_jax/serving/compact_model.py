@@ -20,12 +20,14 @@ from optembed_jax.method.embedding import Table
 from optembed_jax.models.autoint import fold_idle_fields
 from optembed_jax.models.dcn import fold_idle
 from optembed_jax.models.finalmlp import STREAMS, gate_of
-from optembed_jax.models.forward import Params, check_width
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.own_backbone import OWN
+from optembed_jax.models.params import Params
+from optembed_jax.models.selection import check_width
 from optembed_jax.models.whole_batch import EPSILON
 from optembed_jax.serving.kept_network import shrink, write_back
 from optembed_jax.table.compact import CompactIndex, compact_table
+from optembed_jax.table.cutting import Cutting
 from optembed_jax.table.stack_cut import keep_in_stacks, put_back
 from optembed_jax.table.stacks import StackReading
 
@@ -64,24 +66,20 @@ def compact(
     if not isinstance(params.table, Table):
         raise InputError("the parameters are compact already")
     check_width(config, params.table)
-    table, index = compact_table(
-        params.table,
-        fields,
-        rows,
-        dims,
-        **_how_cut(config, rows),
-    )
+    table, index = compact_table(params.table, fields, _cutting(config, rows, dims))
     network = shrink(config, params.network, index.dims, index.fields_with_columns)
     return Params(table=table, thresholds=None, network=network), index
 
 
-def _how_cut(config: ModelConfig, rows: np.ndarray | None) -> dict[str, Any]:
-    """What becomes of pruned rows and of bags, as both compact forms of a table are told."""
-    return {
-        "prunes_linear": config.mode_linear == "prune",
-        "shares_stand_in": config.shares_stand_in and rows is not None,
-        "pooling": config.pooling,
-    }
+def _cutting(config: ModelConfig, rows: np.ndarray | None, dims: np.ndarray | None) -> Cutting:
+    """How the table of a model is cut, in both compact forms."""
+    return Cutting(
+        rows,
+        dims,
+        prunes_linear=config.mode_linear == "prune",
+        shares_stand_in=config.shares_stand_in and rows is not None,
+        pooling=config.pooling,
+    )
 
 
 def keep(
@@ -107,13 +105,7 @@ def keep(
       InputError: a mask or dims that do not fit.
     """
     check_width(config, params.table)
-    table, reading = keep_in_stacks(
-        params.table,
-        fields,
-        rows,
-        dims,
-        **_how_cut(config, rows),
-    )
+    table, reading = keep_in_stacks(params.table, fields, _cutting(config, rows, dims))
     network = shrink(config, params.network, reading.dims, reading.order)
     return Params(table=table, thresholds=None, network=network), reading
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
-from optembed_jax.models.forward import Embeds, Params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params
+from optembed_jax.models.selection import Embeds
 from optembed_jax.serving.kept_table import Cut
 from optembed_jax.table.compact import CompactTable
 from optembed_jax.table.composed import ComposedIndex, fields_of_stack, index_of, reading_of

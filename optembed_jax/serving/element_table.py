@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import Params, Selection
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params
+from optembed_jax.models.selection import Selection
 from optembed_jax.serving.compact_model import compact
 from optembed_jax.serving.kept_table import Cut
 from optembed_jax.table.compact import CompactIndex

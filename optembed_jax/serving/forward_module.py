@@ -18,8 +18,9 @@ from jax import export
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.bag import bags_of
-from optembed_jax.models.forward import Params, forward
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params
 from optembed_jax.serving.compact_model import with_norms
 from optembed_jax.table.compact import CompactIndex, CompactTable
 from optembed_jax.table.composed import ComposedIndex

@@ -15,8 +15,9 @@ import numpy as np
 from optembed_jax.fields import Fields
 from optembed_jax.method.bag import bags_of
 from optembed_jax.method.dimension import parameters_kept
-from optembed_jax.models.forward import Embeds, Params, Reading, Selection
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params
+from optembed_jax.models.selection import Embeds, Reading, Selection
 from optembed_jax.serving.compact_model import (
     compact,
     expand,

@@ -7,7 +7,6 @@ It needs ``numpy`` and ``safetensors``, and imports no more. The formulas are th
 ``optembed_jax.models``, written again; what they read was checked by ``bundle_format``.
 """
 
-import itertools
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -16,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from optembed_jax.errors import InputError
-from optembed_jax.fields import id_array
 from optembed_jax.serving import bundle_content, bundle_samples, request
 from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle_format import BundleError
-from optembed_jax.serving.numpy_backbones import Read, backbone_of
-from optembed_jax.table import sharing
-from optembed_jax.values.columns import as_columns
+from optembed_jax.serving.numpy_backbones import backbone_of
+from optembed_jax.serving.numpy_bags import bags_of
+from optembed_jax.serving.numpy_table import NumpyTable
+from optembed_jax.values.columns import as_columns, columns_by_name
 from optembed_jax.values.description import read_description
 from optembed_jax.values.rows import RowEncoder
 from optembed_jax.values.unseen import Expected, Watch, unseen_rows
@@ -47,32 +46,8 @@ class NumpyBundle:
     ) -> None:
         self.path = path
         self.manifest = manifest
-        self._tensors = tensors
-        self._fields = manifest["fields"]
-        ids, rows = ([field[count] for field in self._fields] for count in ("ids", "rows"))
-        self._offsets = np.array([0, *itertools.accumulate(ids)], np.int64)
-        self._slots = np.array([field.get("slots", 1) for field in self._fields], np.int64)
-        self._of_slot = np.repeat(np.arange(len(self._fields)), self._slots)
-        self._first_slot = np.cumsum(self._slots) - self._slots
-        self._weighted = np.array([field.get("weighted", False) for field in self._fields], bool)
-        self._weighted_slots = np.flatnonzero(self._weighted[self._of_slot])
-        self._has_bags = len(self._of_slot) > len(self._fields) or bool(self._weighted.any())
-        self._is_mean = manifest["model"].get("pooling", "mean") == "mean"
-        self._starts = sharing.starts(range(len(rows)), rows)
-        arrays = sharing.sharing(
-            *zip(*((f["dim"], f["storage"]) for f in self._fields), strict=True)
-        )
-        self._arrays = [np.array(fields) for fields in arrays]
-        self._array_starts = [sharing.starts(fields, rows) for fields in arrays]
-        self._runs = sharing.runs(arrays)
-        if "places" in tensors:
-            # One line more, of ones: what is read where a value has no further factor.
-            stored, scale = tensors["rows/0"], tensors.get("scale/0")
-            if scale is not None:
-                scale = _with_ones(np.broadcast_to(scale, stored.shape[:1]))
-            self._stored = [(_with_ones(stored), scale)]
-            if "linear" in tensors:
-                self._stored.append((_with_ones(tensors["linear"]), None))
+        self._bags = bags_of(manifest)
+        self._table = NumpyTable(manifest, tensors, self._bags)
         self._backbone = backbone_of(manifest["model"], tensors)
         self._encoder = encoder
         self._watch = None if expected is None else Watch(expected)
@@ -116,11 +91,8 @@ class NumpyBundle:
             raise BundleError(f"{self.path} has no vocabulary: it takes ids, not raw columns")
         if isinstance(self._encoder, InputError):
             raise self._encoder
-        columns = as_columns(rows)
-        if columns is None:
-            raise InputError(f"rows are {type(rows).__name__}; raw columns by name are needed")
-        ids = self._encoder.encode(columns, first_row)
-        unseen = unseen_rows(ids, self._offsets[:-1], self._slots)
+        ids = self._encoder.encode(columns_by_name(rows), first_row)
+        unseen = unseen_rows(ids, self._bags.offsets[:-1], self._bags.slots)
         self._watch.add(unseen, len(ids), stacklevel)
         return ids
 
@@ -151,29 +123,9 @@ class NumpyBundle:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
         columns = as_columns(rows)
-        width = len(self._of_slot) + len(self._weighted_slots)
-        ids = id_array(
-            rows if columns is None else self.encode(columns, stacklevel=stacklevel), width
+        ids, weights = self._bags.split(
+            rows if columns is None else self.encode(columns, stacklevel=stacklevel)
         )
-        ids, whole = ids[:, : len(self._of_slot)], ids
-        wrong = (ids < self._offsets[self._of_slot]) | (ids >= self._offsets[self._of_slot + 1])
-        # A field of one value has one.
-        wrong &= (ids != self._offsets[-1]) | (self._slots == 1)[self._of_slot]
-        if wrong.any():
-            row, slot = np.argwhere(wrong)[0]
-            raise InputError(
-                f"row {row}: id {ids[row, slot]} is not one of field "
-                f"{self._fields[self._of_slot[slot]]['name']!r}"
-            )
-        weights = None
-        if self._weighted.any():
-            names = [field["name"] for field in self._fields]
-            request.check_weights(
-                whole, ids != self._offsets[-1], self._weighted_slots, names, self._of_slot
-            )
-            weights = np.ones(ids.shape, np.float32)
-            bits = whole[:, len(self._of_slot) :].astype(np.int32)
-            weights[:, self._weighted_slots] = bits.view(np.float32)
         parts = [
             self._batch(
                 ids[start : start + batch_size].astype(np.int64),
@@ -184,130 +136,11 @@ class NumpyBundle:
         return np.concatenate(parts) if parts else np.zeros((0,), np.float32)
 
     def _batch(self, ids: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-        if "places" in self._tensors:
-            parts, linear = self._composed(ids, weights)
-        else:
-            places = self._places(ids)
-            arrays = [self._read(n, places, ids, weights) for n in range(len(self._arrays))]
-            parts = [arrays[array][:, begin:end] for array, begin, end in self._runs]
-            linear = self._linear(ids, places, weights) if "linear" in self._tensors else None
+        read = self._table.read(ids, weights)
         # OpenBLAS 0.3.31 (NumPy 2.4.6) warns of NaN at random on CPUs with AVX-512: products of 5
         # columns read leftovers on the stack, which they do not use. What is loaded is finite.
         with np.errstate(invalid="ignore"):
-            return self._backbone(Read(len(ids), parts, linear, len(self._fields)))
-
-    def _composed(
-        self, ids: np.ndarray, weights: np.ndarray | None
-    ) -> tuple[list[np.ndarray], np.ndarray | None]:
-        """Rows ``[N, F, D]`` and the linear term ``[N]``, where values read products of rows."""
-        value = np.minimum(ids, self._offsets[-1] - 1)  # Of what is no value, pooling takes none.
-        places, signs = self._tensors["places"], self._tensors.get("signs")
-        every = np.arange(len(self._fields))
-
-        def read(stored: np.ndarray, scale: np.ndarray | None, at: np.ndarray) -> np.ndarray:
-            found = stored[at].astype(np.float32)
-            return found if scale is None else found * scale[at].astype(np.float32)[..., None]
-
-        def product(stored: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
-            factors = [read(stored, scale, factor[value]) for factor in places]
-            whole: np.ndarray = np.prod(factors, axis=0)
-            if signs is not None:
-                whole *= signs[value].reshape(*value.shape, *(1,) * (whole.ndim - value.ndim))
-            return self._pooled(whole, ids, weights, every) if self._has_bags else whole
-
-        rows, *linear = itertools.starmap(product, self._stored)
-        return [rows], linear[0].sum(axis=1) if linear else None
-
-    def _slots_of(self, fields: np.ndarray) -> np.ndarray:
-        """The slots of some fields, one field after the other."""
-        spans = [np.arange(self._slots[f]) + self._first_slot[f] for f in fields.tolist()]
-        return np.concatenate(spans)
-
-    def _pooled(
-        self, seen: np.ndarray, ids: np.ndarray, weights: np.ndarray | None, fields: np.ndarray
-    ) -> np.ndarray:
-        """What fields have ``[N, k, ...]``, of what their slots have, ``[N, sum(S_f), ...]``."""
-        inner = np.cumsum(self._slots[fields])[:-1]
-        found = []
-        for number, own, own_ids in zip(
-            fields.tolist(),
-            np.split(seen, inner, axis=1),
-            np.split(ids, inner, axis=1),
-            strict=True,
-        ):
-            if weights is not None and self._weighted[number]:
-                slots = slice(self._first_slot[number], self._first_slot[number] + own.shape[1])
-                found.append(self._weighted_pool(own, own_ids, weights[:, slots]))
-                continue
-            if own.shape[1] == 1:
-                found.append(own[:, 0])
-                continue
-            is_value = own_ids < self._offsets[-1]
-            one_each = (1,) * (own.ndim - 2)
-            total = np.where(is_value.reshape(*is_value.shape, *one_each), own, 0).sum(axis=1)
-            if self._is_mean:
-                count = np.maximum(is_value.sum(axis=1), 1).astype(np.float32)
-                total = total / count.reshape(-1, *one_each)
-            found.append(total)
-        return np.stack(found, axis=1).astype(np.float32)
-
-    def _weighted_pool(self, own: np.ndarray, ids: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """What a field has ``[N, ...]``, of what its slots have, whose values have weights."""
-        share = np.where(ids < self._offsets[-1], weights, np.float32(0))
-        if self._is_mean:
-            total = share.sum(axis=1, keepdims=True)
-            share = share / np.where(total > 0, total, np.float32(1))
-        pooled: np.ndarray = (own * share.reshape(*share.shape, *(1,) * (own.ndim - 2))).sum(axis=1)
-        return pooled
-
-    def _places(self, ids: np.ndarray) -> np.ndarray:
-        """Where each id's row stands among those of its field, ``[N, F]``, of bags ``[N, S]``; in
-        slots without a value 0.
-        """
-        places = ids - self._offsets[self._of_slot]
-        if self._has_bags:
-            places[ids == self._offsets[-1]] = 0
-        for slot, field in enumerate(self._of_slot.tolist()):
-            remap = self._tensors.get(f"remap/{field}")
-            if remap is not None:
-                places[:, slot] = remap[places[:, slot]]
-        return places
-
-    def _read(
-        self, number: int, places: np.ndarray, ids: np.ndarray, weights: np.ndarray | None
-    ) -> np.ndarray:
-        """What is read of the fields that share an array, float32 ``[N, k, d]``."""
-        fields, begins = self._arrays[number], self._array_starts[number]
-        slots, of_slot = fields, np.arange(len(fields))
-        if self._has_bags:
-            slots, of_slot = self._slots_of(fields), np.repeat(of_slot, self._slots[fields])
-        at = places[:, slots] + begins[of_slot]
-        read = self._tensors[f"rows/{number}"][at].astype(np.float32)
-        scale = self._tensors.get(f"scale/{number}")
-        if scale is not None:
-            # Of each field, or of each row; one field of one row is the same either way.
-            is_of_field = scale.shape == begins.shape
-            each = scale[of_slot] if is_of_field else scale[at]
-            read *= each.astype(np.float32)[..., None]
-        return self._pooled(read, ids[:, slots], weights, fields) if self._has_bags else read
-
-    def _linear(
-        self, ids: np.ndarray, places: np.ndarray, of_values: np.ndarray | None
-    ) -> np.ndarray:
-        at = places + self._starts[self._of_slot]
-        if self.manifest["linear_by_id"]:
-            at = np.minimum(ids, self._offsets[-1] - 1)
-        weights = self._tensors["linear"][at].astype(np.float32)
-        if "linear_scale" in self._tensors:
-            weights *= self._tensors["linear_scale"].astype(np.float32)[self._of_slot]
-        if self._has_bags:
-            weights = self._pooled(weights, ids, of_values, np.arange(len(self._fields)))
-        total: np.ndarray = weights.sum(axis=1)
-        return total
-
-
-def _with_ones(array: np.ndarray) -> np.ndarray:
-    return np.concatenate([array, np.ones_like(array[:1])])
+            return self._backbone(read)
 
 
 def _read_encoder(

@@ -16,8 +16,8 @@ import numpy as np
 from optembed_jax.data.encoder import Encoder
 from optembed_jax.fields import Fields
 from optembed_jax.method.bag import bags_of
-from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
 from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle_writer import Provenance, content_of
 from optembed_jax.serving.compact_model import compact

@@ -14,7 +14,7 @@ import numpy as np
 from flax import traverse_util
 
 from optembed_jax.errors import InputError
-from optembed_jax.models.forward import Params
+from optembed_jax.models.params import Params
 from optembed_jax.serving import network_storage
 from optembed_jax.serving.compact_model import fold_for_serving, with_norms
 from optembed_jax.table import elements
@@ -36,11 +36,25 @@ class Storage:
       linear: one of ``LINEAR_STORAGES``; codes have a scale for each field.
       kernels: of the network's kernels by name (``mlp/Dense_0/kernel``), one of
         ``network_storage.KERNEL_STORAGES``; those that are not named are float32.
+
+    Raises:
+      InputError: an unknown storage.
     """
 
     rows: tuple[str, ...]
     linear: str = "float32"
     kernels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for what, given, known in (
+            ("rows", self.rows, (*STORAGES, ELEMENTS)),
+            ("linear weights", (self.linear,), LINEAR_STORAGES),
+            ("kernels", self.kernels.values(), network_storage.KERNEL_STORAGES),
+        ):
+            if unknown := [storage for storage in given if storage not in known]:
+                raise InputError(
+                    f"storage of {what} must be one of {', '.join(known)}, not {unknown[0]!r}"
+                )
 
     @classmethod
     def uniform(

@@ -31,9 +31,12 @@ from optembed_jax.method.bag import bags_of
 from optembed_jax.method.embedding import Table
 from optembed_jax.models.autoint import IDLE
 from optembed_jax.models.finalmlp import STREAMS
-from optembed_jax.models.forward import Params, Selection, backbone, embed
+from optembed_jax.models.forward import embed
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.network import backbone
 from optembed_jax.models.own_backbone import OWN
+from optembed_jax.models.params import Params
+from optembed_jax.models.selection import Selection
 from optembed_jax.models.whole_batch import EPSILON, BatchNorm
 from optembed_jax.serving.bundle_content import Content, network_of
 from optembed_jax.serving.bundle_manifest import why_no_plain_tables

@@ -27,19 +27,8 @@ from optembed_jax.table.update import RowStep, step_densely
 from optembed_jax.table.view import Ask, Seen, read_whole
 
 
-@flax.struct.dataclass
-class DenseRows(RowState):
-    """Rows that take every step, by a rule that tells idle rows from those that are read."""
-
-    def read(
-        self, ask: Ask, table: Table, step: jax.Array, scores: ScoreState | None, setup: Setup
-    ) -> StackRead:
-        """The loss is differentiated with respect to the rows, in float32."""
-
-        def stepped(rows: WholeRows, wide: Table, gradient: Table) -> tuple[Table, Any]:
-            return step_densely(setup.train.row_rule, wide, self, rows.ids, gradient, step)
-
-        return _whole_read(ask, table, step, scores, setup, stepped)
+class _OwesNothing:
+    """A state beside rows that all took every step."""
 
     def up_to_date(
         self, table: Table, step: jax.Array, scores: ScoreState | None, train: TrainConfig
@@ -53,7 +42,22 @@ class DenseRows(RowState):
 
 
 @flax.struct.dataclass
-class OptaxRows(OneStack, WithRows):
+class DenseRows(_OwesNothing, RowState):
+    """Rows that take every step, by a rule that tells idle rows from those that are read."""
+
+    def read(
+        self, ask: Ask, table: Table, step: jax.Array, scores: ScoreState | None, setup: Setup
+    ) -> StackRead:
+        """The loss is differentiated with respect to the rows, in float32."""
+
+        def stepped(rows: WholeRows, wide: Table, gradient: Table) -> tuple[Table, Any]:
+            return step_densely(setup.train.row_rule, wide, self, rows.ids, gradient, step)
+
+        return _whole_read(ask, table, step, scores, setup, stepped)
+
+
+@flax.struct.dataclass
+class OptaxRows(_OwesNothing, OneStack, WithRows):
     """Rows that Optax updates, all in every step.
 
     Attributes:
@@ -92,16 +96,6 @@ class OptaxRows(OneStack, WithRows):
             return updated, OptaxRows(state)
 
         return _whole_read(ask, table, step, scores, setup, stepped)
-
-    def up_to_date(
-        self, table: Table, step: jax.Array, scores: ScoreState | None, train: TrainConfig
-    ) -> tuple[Table, Any, ScoreState | None]:
-        """They are."""
-        return table, self, scores
-
-    def owing(self, table: Table, lr_scale: jax.Array, train: TrainConfig) -> Any:
-        """Nothing is owed."""
-        return self
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import jax
 import optax
 
 from optembed_jax.errors import InputError
-from optembed_jax.models.forward import Params
+from optembed_jax.models.params import Params
 from optembed_jax.step.learning_rate import Plateau, Schedule
 from optembed_jax.table.decay import ROW_DECAYS, RowRule
 from optembed_jax.table.device_form import TABLE_UPDATES

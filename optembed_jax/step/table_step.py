@@ -14,9 +14,10 @@ import jax.numpy as jnp
 
 from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.exchange.row_shards import RowShards
-from optembed_jax.models.forward import Params, Reading
 from optembed_jax.models.layers import Embedded
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params
+from optembed_jax.models.selection import Reading
 from optembed_jax.step.dense_rows import whole_rows
 from optembed_jax.step.stack_read import Given, Setup, StackRead
 from optembed_jax.step.train_state import TrainState
@@ -121,8 +122,8 @@ def embed_up_to_date(
     Args:
       model: the model.
       params: what this device holds.
-      reading: how ids read the table: ``forward.Embeds``, where rows are sharded
-        ``forward.Reading``.
+      reading: how ids read the table: ``selection.Embeds``, where rows are sharded
+        ``selection.Reading``.
       ids: int32 ``[b, F]``, of this device.
       batch_axis: that the batch is split over, or None.
       shards: how the full table's rows are sharded over the devices, or None.

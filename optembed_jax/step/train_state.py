@@ -10,8 +10,8 @@ import numpy as np
 
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import Params, init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params, init_params
 from optembed_jax.step.optimisers import TrainConfig, make_optimisers
 from optembed_jax.step.table_update import init_table_state
 from optembed_jax.table import score as row_score

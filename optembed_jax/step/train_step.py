@@ -17,8 +17,10 @@ import optax
 from optembed_jax.exchange.batch_axis import BatchAxis, draw, mean_of
 from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.method.dimension import sample_dims
-from optembed_jax.models.forward import Embeds, Params, Reading, Selection, logits_of
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.network import logits_of
+from optembed_jax.models.params import Params
+from optembed_jax.models.selection import Embeds, Reading, Selection
 from optembed_jax.step import batch_read
 from optembed_jax.step.optimisers import TrainConfig, make_optimisers
 from optembed_jax.step.stack_read import Setup

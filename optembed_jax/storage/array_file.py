@@ -18,14 +18,18 @@ def save(path: PathLike, arrays: Mapping[str, np.ndarray]) -> None:
     write_whole(path, safetensors.numpy.save(whole))
 
 
-def load(path: PathLike) -> dict[str, np.ndarray]:
+def load(path: PathLike, way_out: str = "write it again") -> dict[str, np.ndarray]:
     """Read what :func:`save` wrote.
 
+    Args:
+      path: the file.
+      way_out: what a person is to do where it cannot be read.
+
     Raises:
-      InputError: the file is missing or damaged.
+      InputError: the file is missing or damaged; the message ends with the way out.
     """
     try:
         arrays: dict[str, np.ndarray] = safetensors.numpy.load(Path(path).read_bytes())
     except (OSError, safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise InputError(f"{path} cannot be read ({error})") from error
+        raise InputError(f"{path} cannot be read ({error}); {way_out}") from error
     return arrays

@@ -53,7 +53,9 @@ def save(path: epath.PathLike, state: Any) -> None:
         raise CheckpointError(f"{folder} cannot be written: {error}") from error
 
 
-def restore(path: epath.PathLike, like: Any, *, on_host: bool = False) -> Any:
+def restore(
+    path: epath.PathLike, like: Any, *, on_host: bool = False, way_out: str = "save it again"
+) -> Any:
     """Read what :func:`save` wrote.
 
     Args:
@@ -63,19 +65,23 @@ def restore(path: epath.PathLike, like: Any, *, on_host: bool = False) -> Any:
         a sharding is restored to it, on whichever devices the state was saved; one without goes
         to the first device.
       on_host: read arrays as NumPy ones, and put nothing on a device.
+      way_out: what a person is to do where it cannot be used.
 
     Returns:
       The pytree.
 
     Raises:
       InputError: no finished state is there, it is damaged, or it has another structure, shapes,
-        static fields or random generator; the message names the leaf.
+        static fields or random generator; the message names the leaf, and ends with the way out.
     """
     folder = absolute(path)
-    if not folder.exists():
-        raise InputError(f"no saved state at {path}")
-    state_manifest.verify(folder)
-    return read(path, like, on_host=on_host)
+    try:
+        if not folder.exists():
+            raise InputError(f"no saved state at {path}")
+        state_manifest.verify(folder)
+        return read(path, like, on_host=on_host)
+    except InputError as error:
+        raise InputError(f"{error}; {way_out}") from error
 
 
 def read(path: epath.PathLike, like: Any, *, on_host: bool = False) -> Any:

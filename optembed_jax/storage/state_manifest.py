@@ -12,6 +12,7 @@ from typing import Any
 from etils import epath
 
 from optembed_jax.errors import InputError
+from optembed_jax.storage import checksum
 from optembed_jax.storage.object_store import absolute, write_whole
 
 MANIFEST = "manifest.json"
@@ -20,7 +21,7 @@ MANIFEST = "manifest.json"
 def write(folder: epath.Path, content: Mapping[str, Any]) -> None:
     """Finish a state: describe the files that are there, beside what else is to be kept."""
     files = {
-        str(file.relative_to(folder)): [file.stat().length, _sha256(file)]
+        str(file.relative_to(folder)): [file.stat().length, checksum.sha256(file)]
         for file in _files(folder)
     }
     write_whole(folder / MANIFEST, _sealed({**content, "files": files}).encode())
@@ -56,14 +57,10 @@ def verify(path: epath.PathLike) -> dict[str, Any]:
         raise InputError(f"{file} is damaged: it cannot be read ({error})") from error
     if not intact:
         raise InputError(f"{file} is damaged: its checksum differs")
-    for name, (size, sha256) in manifest["files"].items():
-        target = folder / name
-        if not target.exists():
-            raise InputError(f"{target} is missing")
-        if target.stat().length != size:
-            raise InputError(f"{target} has {target.stat().length} bytes, it should have {size}")
-        if _sha256(target) != sha256:
-            raise InputError(f"{target} is damaged: its checksum differs")
+    for name, (size, digest) in manifest["files"].items():
+        fault = checksum.fault(folder / name, size, digest)
+        if fault is not None:
+            raise InputError(fault)
     return manifest
 
 
@@ -92,8 +89,3 @@ def _sealed(manifest: Mapping[str, Any]) -> str:
     """The text of a manifest, with a checksum over all of it."""
     digest = hashlib.sha256(json.dumps(manifest, allow_nan=False).encode()).hexdigest()
     return json.dumps({**manifest, "sha256": digest}, indent=1) + "\n"
-
-
-def _sha256(path: epath.Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -23,11 +23,10 @@ from optembed_jax.method.bag import Bags, bags_of
 from optembed_jax.method.embedding import Table
 from optembed_jax.method.ragged import Ragged
 from optembed_jax.table import joined, sharing
+from optembed_jax.table.cutting import Cutting
 from optembed_jax.table.joined import JoinedTable
 from optembed_jax.table.packing import bits_of
 from optembed_jax.table.quantize import Rows, ScaledRows, quantize_rows, storage_of
-from optembed_jax.table.stack_cut import checked
-from optembed_jax.table.stand_in import check_kept
 
 
 @flax.struct.dataclass
@@ -125,33 +124,20 @@ class CompactIndex:
 
 
 def compact_table(
-    table: Table,
-    fields: Fields,
-    rows: np.ndarray | None,
-    dims: np.ndarray | None,
-    *,
-    prunes_linear: bool,
-    shares_stand_in: bool = False,
-    pooling: str = "mean",
+    table: Table, fields: Fields, cutting: Cutting
 ) -> tuple[CompactTable, CompactIndex]:
     """Cut a table to what a frozen row mask and frozen dimensions leave of it.
 
     Args:
       table: the full one.
       fields: its fields.
-      rows: bool ``[V]``, rows kept; None keeps all.
-      dims: int ``[F]``, columns kept, each in 0..``D``; None keeps all.
-      prunes_linear: whether linear weights of pruned rows go too.
-      shares_stand_in: whether pruned ids read their field's OOV row, which has to be kept.
-      pooling: of fields with several values.
+      cutting: what is kept.
 
     Raises:
       InputError: a mask or dims that do not fit the table.
     """
     values = np.asarray(table.rows)
-    mask, widths = checked(values.shape, fields, rows, dims)
-    if shares_stand_in:
-        check_kept(mask, fields)
+    mask, widths = cutting.kept(values.shape, fields)
     oov = np.zeros((fields.num_fields, values.shape[1]), np.float32)
     if table.oov is not None:
         oov = np.asarray(table.oov)
@@ -168,7 +154,7 @@ def compact_table(
         if not keep[0]:
             parts.insert(0, oov[field : field + 1, :dim])
             place += 1
-        elif not keep.all() and not shares_stand_in:
+        elif not keep.all() and not cutting.shares_stand_in:
             parts.append(oov[field : field + 1, :dim])
             pruned_place = len(own)
         place = np.where(keep, place, pruned_place)
@@ -182,14 +168,14 @@ def compact_table(
         if weights is not None:
             of_rows = np.zeros(len(array), np.float32)
             of_rows[place[own]] = weights[block][own]
-            linear.append(of_rows if prunes_linear else weights[block])
+            linear.append(of_rows if cutting.prunes_linear else weights[block])
     index = CompactIndex(
         remap=tuple(remaps),
         sizes=fields.sizes,
         kept=tuple(kept),
         dims=tuple(left),
-        linear_by_id=weights is not None and not prunes_linear and not mask.all(),
-        bags=bags_of(fields, pooling),
+        linear_by_id=weights is not None and not cutting.prunes_linear and not mask.all(),
+        bags=bags_of(fields, cutting.pooling),
     )
     whole = None if weights is None else jax.device_put(np.concatenate(linear))
     return CompactTable(rows=tuple(arrays), linear=whole), index

@@ -5,12 +5,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.bag import bags_of
 from optembed_jax.method.embedding import Table
+from optembed_jax.table.cutting import Cutting
 from optembed_jax.table.stacks import NOWHERE, Stack, StackReading, Stacks
-from optembed_jax.table.stand_in import check_kept
 
 MOST_WIDTHS = 4
 """Stacks of columns: each costs a step some bookkeeping."""
@@ -21,26 +20,13 @@ WORTH = 0.05
 _WHOLE = 16  # Columns up to which rows are read whole (``blocks``); wider ones by fours.
 
 
-def keep_in_stacks(
-    table: Table,
-    fields: Fields,
-    rows: np.ndarray | None,
-    dims: np.ndarray | None,
-    *,
-    prunes_linear: bool,
-    shares_stand_in: bool = False,
-    pooling: str = "mean",
-) -> tuple[Stacks, StackReading]:
+def keep_in_stacks(table: Table, fields: Fields, cutting: Cutting) -> tuple[Stacks, StackReading]:
     """Cut a table to what a frozen row mask and frozen dimensions leave of it.
 
     Args:
       table: the full one.
       fields: its fields.
-      rows: bool ``[V]``, rows kept; None keeps all.
-      dims: int ``[F]``, columns kept, each in 0..``D``; None keeps all.
-      prunes_linear: whether linear weights of pruned rows go too.
-      shares_stand_in: whether pruned values read their field's OOV row, which has to be kept.
-      pooling: of fields with several values.
+      cutting: what is kept.
 
     Returns:
       The stacks, on the host, and how ids read them.
@@ -48,14 +34,12 @@ def keep_in_stacks(
     Raises:
       InputError: a mask or dims that do not fit the table.
     """
-    mask, widths = checked(table.rows.shape, fields, rows, dims)
-    if shares_stand_in:
-        check_kept(mask, fields)
+    mask, widths = cutting.kept(table.rows.shape, fields)
     kept = fields.rows_per_field(mask)
     # A field is left if something of it can be read.
     widths = np.where((kept > 0) | (table.oov is not None), widths, 0)
     has_linear = table.linear is not None
-    with_rows = has_linear and (prunes_linear or bool(mask.all()))
+    with_rows = has_linear and (cutting.prunes_linear or bool(mask.all()))
     places = np.full(fields.num_features, NOWHERE, np.int32)
     stacks, tables, their_fields = [], [], []
     stored = few_widths(widths, kept, MOST_WIDTHS)
@@ -86,14 +70,14 @@ def keep_in_stacks(
         stacks.append(Stack(tuple(map(int, without_columns)), (), 0, own.num_features))
         tables.append(_on_host(_at_places(np.asarray(table.linear), place, own)))
         their_fields.append(own)
-    if shares_stand_in:
+    if cutting.shares_stand_in:
         places = np.where(mask, places, places[fields.oov_ids[fields.field_of_row]])
     reading = StackReading(
         places=jax.device_put(places),
         stacks=tuple(stacks),
         dims=tuple(map(int, widths)),
         has_linear=has_linear,
-        bags=bags_of(fields, pooling),
+        bags=bags_of(fields, cutting.pooling),
     )
     return Stacks(tuple(tables), tuple(their_fields)), reading
 
@@ -172,28 +156,6 @@ def few_widths(dims: np.ndarray, rows: np.ndarray, most: int) -> np.ndarray:
         stored[(dims >= distinct[start]) & (dims <= distinct[end - 1])] = widths[end - 1]
         end = start
     return stored
-
-
-def checked(
-    shape: tuple[int, ...], fields: Fields, rows: np.ndarray | None, dims: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """A row mask bool ``[V]`` and dims int ``[F]`` that fit a table of this shape; None keeps all.
-
-    Raises:
-      InputError: they do not fit.
-    """
-    count, width = shape
-    if count != fields.num_features:
-        raise InputError(f"the table has {count} rows, the fields {fields.num_features}")
-    mask = np.ones(count, bool) if rows is None else np.asarray(rows) != 0
-    widths = np.full(fields.num_fields, width) if dims is None else np.asarray(dims)
-    if mask.shape != (count,):
-        raise InputError(f"the row mask has shape {mask.shape}, the table {count} rows")
-    if widths.shape != (fields.num_fields,):
-        raise InputError(f"dims have shape {widths.shape}, there are {fields.num_fields} fields")
-    if widths.min() < 0 or widths.max() > width:
-        raise InputError(f"dims must be in 0..{width}, not {widths.min()}..{widths.max()}")
-    return mask, widths
 
 
 def _kept_of(

@@ -230,7 +230,7 @@ def embed_stacks(config: Any, params: Any, ids: jax.Array, reading: Any) -> Any:
       config: the model.
       params: its parameters.
       ids: int32 ``[B, F]``.
-      reading: a ``forward.Reading``: how ids read the stacks.
+      reading: a ``models.selection.Reading``: how ids read the stacks.
     """
     asks = zip(params.table.stacks, reading.asks(config, params, ids), strict=True)
     seen = [

@@ -104,7 +104,11 @@ class Checkpoints:
         Raises:
           InputError: it is not there, or damaged.
         """
-        return restore(self.path(step), like)
+        return restore(self.path(step), like, way_out=self._from_the_beginning)
+
+    @property
+    def _from_the_beginning(self) -> str:
+        return f"remove {self._folder.parent} to start from the beginning"
 
     def check(self) -> None:
         """Raise what went wrong in the background, without waiting for anything.
@@ -172,8 +176,8 @@ class Checkpoints:
             return Restored(step, state, manifest["position"])
         if damaged:
             raise InputError(
-                f"no checkpoint in {self._folder} is good: {'; '.join(damaged)}. "
-                f"Remove {self._folder.parent} to start from the beginning"
+                f"no checkpoint in {self._folder} is good: {'; '.join(damaged)}; "
+                f"{self._from_the_beginning}"
             )
         self._clear()
         for problem in unfinished:

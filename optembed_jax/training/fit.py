@@ -15,8 +15,9 @@ import numpy as np
 
 from optembed_jax.devices.parallel import Steps, one_device
 from optembed_jax.errors import CheckpointError, DivergedError, InputError, Stopped
-from optembed_jax.models.forward import Params, Reading
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params
+from optembed_jax.models.selection import Reading
 from optembed_jax.step.learning_rate import lr_scale
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import TrainState, begin_epoch, with_lr_scale

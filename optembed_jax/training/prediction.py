@@ -6,8 +6,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from optembed_jax.devices.parallel import Steps, one_device_evaluation
-from optembed_jax.models.forward import Embeds, Params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params
+from optembed_jax.models.selection import Embeds
 from optembed_jax.step.train_step import Phase
 
 

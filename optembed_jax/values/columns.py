@@ -16,6 +16,21 @@ def shown_names(rows: Mapping[str, Any]) -> str:
     return ", ".join(map(str, rows))
 
 
+def columns_by_name(rows: Any) -> Mapping[str, Sequence[Any]]:
+    """Raw columns by name, where nothing else will do; see :func:`as_columns`.
+
+    Raises:
+      InputError: also where rows are something else.
+    """
+    columns = as_columns(rows)
+    if columns is None:
+        raise InputError(
+            f"rows are {type(rows).__name__}; raw columns by name are needed: a mapping, a "
+            "pyarrow.Table or a data frame"
+        )
+    return columns
+
+
 def as_columns(rows: Any) -> Mapping[str, Sequence[Any]] | None:
     """Raw columns by name, of a mapping, an Arrow table or batch, or a data frame; None where it is
     neither.

@@ -8,8 +8,8 @@ import pytest
 from optembed_jax import data
 from optembed_jax.data.encoder import read_encoder
 from optembed_jax.data.prepared import encoder_of
+from optembed_jax.data.raw.files import RawFile
 from optembed_jax.data.raw.layout import FOUND
-from optembed_jax.data.raw.sources import RawFile
 from optembed_jax.data.raw.table_file import source_of
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields

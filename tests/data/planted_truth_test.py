@@ -8,8 +8,8 @@ import pytest
 
 from optembed_jax import data
 from optembed_jax.method.threshold import table_row_mask
-from optembed_jax.models.forward import Selection
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.selection import Selection
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
 from optembed_jax.step.train_step import Phase, train_step

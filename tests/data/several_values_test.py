@@ -12,8 +12,8 @@ import pytest
 from optembed_jax import data
 from optembed_jax.data import blocks
 from optembed_jax.data.prepared import encoder_of
+from optembed_jax.data.raw.files import RawFile
 from optembed_jax.data.raw.layout import FOUND
-from optembed_jax.data.raw.sources import RawFile
 from optembed_jax.data.raw.table_file import source_of
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.errors import InputError

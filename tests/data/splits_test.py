@@ -110,3 +110,9 @@ def test_negatives_are_drawn_by_seed_and_row_number_in_training_alone(share):
     drawn = splits.drawn(np.zeros(60_000), np.zeros(60_000), rows, share, seed=4)
     assert abs(drawn[in_train].mean() - drawn[~in_train].mean()) < 0.02, "draws are their own"
     assert splits.drawn(split, labels, rows, 1.0, seed=4).all()
+
+
+def test_split_names():
+    assert splits.check_split("train") == "train"
+    with pytest.raises(InputError, match="no split 'valid'"):
+        splits.check_split("valid")

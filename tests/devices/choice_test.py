@@ -9,8 +9,8 @@ from optembed_jax.devices.choice import choose, state_bytes
 from optembed_jax.devices.parallel import row_sharded
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
 from optembed_jax.serving.compact_model import keep
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state

@@ -7,8 +7,8 @@ from jax.sharding import Mesh, PartitionSpec
 from optembed_jax.devices.mesh_placement import MeshPlacement
 from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.method.embedding import Table
-from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params
 
 ROWS = 10
 

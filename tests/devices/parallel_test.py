@@ -13,8 +13,9 @@ from optembed_jax.devices.parallel import one_device, pmapped, row_sharded
 from optembed_jax.errors import Stopped
 from optembed_jax.fields import Fields
 from optembed_jax.method.threshold import table_row_mask
-from optembed_jax.models.forward import Selection, init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
+from optembed_jax.models.selection import Selection
 from optembed_jax.serving.compact_model import keep
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state, with_lr_scale

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from experiments import export, predict
-from experiments.run import runs
+from experiments.run import runs, sample_rows
 from optembed_jax import data
 from optembed_jax.bundle import Bundle
 from optembed_jax.numpy_bundle import NumpyBundle
@@ -126,7 +126,7 @@ def test_the_sample_rows_are_those_of_the_file(made, command, files, capsys):
     folder, kind = made
     sample = scores_of(command, folder, folder / "sample", capsys)
     scores = scores_of(command, folder, files / f"rows.{kind}", capsys)
-    np.testing.assert_array_equal(sample, scores[: export.SAMPLE_ROWS])
+    np.testing.assert_array_equal(sample, scores[: sample_rows.ROWS])
 
 
 def test_a_pipe_is_read_like_a_file(made, command, files, capsys):

@@ -8,8 +8,9 @@ from optembed_jax import metrics
 from optembed_jax.fields import Fields
 from optembed_jax.fitness.candidate_logits import arrange, candidate_logits, shared_affines
 from optembed_jax.models import MODEL_NAMES
-from optembed_jax.models.forward import Selection, forward
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.selection import Selection
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 

@@ -7,8 +7,9 @@ from optembed_jax import metrics
 from optembed_jax.errors import InputError
 from optembed_jax.fitness.field_importance import field_importance
 from optembed_jax.fitness.validation_fitness import make_fitness
-from optembed_jax.models.forward import Selection, forward
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.selection import Selection
 
 
 @pytest.mark.parametrize("model", ["deepfm", "ipnn"])

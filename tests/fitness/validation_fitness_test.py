@@ -17,8 +17,9 @@ from optembed_jax.fitness.validation_fitness import (
 from optembed_jax.fitness.validation_parts import part_sizes, stratified_order
 from optembed_jax.method.bag import bags_of
 from optembed_jax.models import MODEL_NAMES
-from optembed_jax.models.forward import Selection, forward
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.selection import Selection
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 

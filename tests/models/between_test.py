@@ -9,8 +9,11 @@ import pytest
 from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.fields import Fields
 from optembed_jax.models.between import layer_of, with_layer
-from optembed_jax.models.forward import Selection, forward, init_params, logits_of
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.network import logits_of
+from optembed_jax.models.params import init_params
+from optembed_jax.models.selection import Selection
 
 FIELDS = Fields(("a", "b"), (5, 4))
 IDS = np.array([[0, 5], [3, 8], [4, 6]], np.int32)

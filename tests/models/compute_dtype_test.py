@@ -14,8 +14,9 @@ from param_shapes import shapes_of_params
 from optembed_jax.errors import InputError
 from optembed_jax.method.ragged import Ragged
 from optembed_jax.models import MODEL_NAMES
-from optembed_jax.models.forward import init_params, logits_of
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.network import logits_of
+from optembed_jax.models.params import init_params
 from optembed_jax.models.whole_batch import MOMENTUM
 
 F, D, B = 3, 4, 64

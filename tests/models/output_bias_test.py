@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from optembed_jax.errors import InputError
 from optembed_jax.models import MODEL_NAMES
-from optembed_jax.models.forward import Selection, forward, init_params
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import (
     log_odds,
@@ -17,6 +17,8 @@ from optembed_jax.models.output_bias import (
     shift_to_rate,
     shifted,
 )
+from optembed_jax.models.params import init_params
+from optembed_jax.models.selection import Selection
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
 

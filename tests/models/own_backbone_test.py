@@ -16,9 +16,11 @@ from optembed_jax.devices.parallel import one_device, pmapped
 from optembed_jax.errors import InputError
 from optembed_jax.fitness.validation_fitness import make_fitness
 from optembed_jax.method.ragged import Ragged
-from optembed_jax.models.forward import Selection, forward, init_params
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.output_bias import shifted
+from optembed_jax.models.params import init_params
+from optembed_jax.models.selection import Selection
 from optembed_jax.serving.compact_model import compact, expand, keep
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state

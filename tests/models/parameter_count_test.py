@@ -4,9 +4,9 @@ import pytest
 
 from optembed_jax.errors import BudgetError
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import DEFAULT_ROW_KEEP, ModelConfig
 from optembed_jax.models.parameter_count import count_parameters, rows_in_budget
+from optembed_jax.models.params import init_params
 
 ROWS = np.array([1, 0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0], bool)  # 2 of 5, 4 of 4, 0 of 3 rows
 DIMS = np.array([3, 1, 2])

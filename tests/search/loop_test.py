@@ -12,13 +12,13 @@ from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.search.loop import (
     Generation,
     Patience,
-    Population,
     SearchConfig,
     SearchState,
     advance,
     evolve,
     is_finished,
 )
+from optembed_jax.search.population import Population
 from optembed_jax.search.searchers import Evolution
 from optembed_jax.search.space import SearchSpace
 

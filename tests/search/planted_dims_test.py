@@ -14,8 +14,8 @@ import pytest
 
 from optembed_jax.fields import Fields
 from optembed_jax.fitness.validation_fitness import make_fitness
-from optembed_jax.models.forward import Selection
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.selection import Selection
 from optembed_jax.search.loop import SearchConfig, SearchState, evolve
 from optembed_jax.search.space import SearchSpace
 from optembed_jax.search.surrogate_assisted import SurrogateAssistedEvolution

@@ -9,7 +9,8 @@ from searching import ROWS, SMALL, Judge, nobody, run
 
 from optembed_jax.fitness.validation_fitness import ValidationFitness
 from optembed_jax.search import searchers
-from optembed_jax.search.loop import Population, SearchConfig, SearchState, evolve
+from optembed_jax.search.loop import SearchConfig, SearchState, evolve
+from optembed_jax.search.population import Population
 from optembed_jax.search.score_cache import ScoreCache
 from optembed_jax.search.scorer import Scorer
 from optembed_jax.search.searchers import (

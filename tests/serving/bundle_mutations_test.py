@@ -14,8 +14,8 @@ import safetensors.numpy
 
 from optembed_jax import data
 from optembed_jax.data.prepared import encoder_of
-from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.bundle_format import FORMAT_VERSION, BundleError, format_sums
 from optembed_jax.serving.bundle_writer import write_bundle

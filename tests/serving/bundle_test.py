@@ -15,8 +15,10 @@ from optembed_jax import data
 from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import Selection, forward, init_params
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
+from optembed_jax.models.selection import Selection
 from optembed_jax.serving.bundle import Bundle, BundleError
 from optembed_jax.serving.bundle_format import FORMAT_VERSION, format_sums
 from optembed_jax.serving.bundle_writer import Provenance, write_bundle

@@ -8,8 +8,9 @@ from future_module import from_the_future, put_module
 
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import forward, init_params
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
 from optembed_jax.serving import bundle_writer
 from optembed_jax.serving.bundle import Bundle, BundleError
 from optembed_jax.serving.bundle_writer import refresh_module, write_bundle

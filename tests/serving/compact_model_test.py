@@ -11,8 +11,9 @@ from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.threshold import table_row_mask
 from optembed_jax.models import MODEL_NAMES
-from optembed_jax.models.forward import Selection, forward
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.selection import Selection
 from optembed_jax.serving.compact_model import (
     compact,
     expand,

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import forward, init_params, logits_of
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.network import logits_of
+from optembed_jax.models.params import init_params
 from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.bundle_format import BundleError, format_sums

@@ -10,8 +10,10 @@ import pytest
 
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import Selection, forward, init_params
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
+from optembed_jax.models.selection import Selection
 from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.bundle_format import BundleError, format_sums

@@ -6,8 +6,9 @@ import pytest
 
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import forward, init_params
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
 from optembed_jax.serving.bundle_writer import write_bundle
 from optembed_jax.serving.compact_model import compact
 from optembed_jax.serving.numpy_backbones import Read, backbone_of

@@ -14,8 +14,9 @@ from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.models import MODEL_NAMES
-from optembed_jax.models.forward import forward, init_params
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.bundle_format import BundleError, format_sums
 from optembed_jax.serving.bundle_writer import write_bundle

@@ -4,8 +4,9 @@ import pytest
 from param_shapes import shapes_of_params
 
 from optembed_jax.errors import InputError
-from optembed_jax.models.forward import forward, init_params
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
 from optembed_jax.serving.compact_model import compact
 from optembed_jax.serving.network_storage import kernels_of
 from optembed_jax.serving.stored_model import (
@@ -45,6 +46,13 @@ def test_uniform_storages_keep_8_bits_of_what_is_no_row():
     assert Storage.uniform("float32", 1, ["k"]).kernels == {"k": "float32"}
     with pytest.raises(InputError, match=r"storage must be one of float32, .* not 'int5'"):
         Storage.uniform("int5", 1)
+    for unknown, what in (
+        ({"rows": ("int8", "int5")}, "rows must be one of .*, not 'int5'"),
+        ({"rows": ("int8",), "linear": "int4"}, "linear weights must be one of .*, not 'int4'"),
+        ({"rows": (), "kernels": {"k": "int8_row"}}, "kernels must be one of .*, not 'int8_row'"),
+    ):
+        with pytest.raises(InputError, match=f"storage of {what}"):
+            Storage(**unknown)
 
 
 def test_arrays_are_packed_and_described(model, fields):

@@ -10,8 +10,10 @@ import safetensors.numpy
 
 from optembed_jax.errors import InputError
 from optembed_jax.method.bag import bags_of
-from optembed_jax.models.forward import Params, Selection, forward, init_params
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params, init_params
+from optembed_jax.models.selection import Selection
 from optembed_jax.serving import bundle_format, taken_up
 from optembed_jax.serving.bundle_content import Content
 from optembed_jax.serving.compact_model import compact

@@ -11,8 +11,10 @@ import pytest
 from optembed_jax.devices.parallel import one_device, pmapped, row_sharded
 from optembed_jax.fields import Fields
 from optembed_jax.method.bag import bags_of
-from optembed_jax.models.forward import Selection, forward, init_params
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
+from optembed_jax.models.selection import Selection
 from optembed_jax.serving.compact_model import compact, expand, keep
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import bring_up_to_date, init_state

@@ -11,7 +11,7 @@ from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
-from optembed_jax.models.forward import Params
+from optembed_jax.models.params import Params
 from optembed_jax.step import batch_read
 from optembed_jax.step.batch_read import BatchRead
 from optembed_jax.table.decay import RowRule

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import Selection, init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
+from optembed_jax.models.selection import Selection
 from optembed_jax.step.optimiser_memory import OptimiserMemory, recalled, remembered, taken_up
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import bring_up_to_date, init_state

@@ -8,8 +8,8 @@ import pytest
 from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
-from optembed_jax.models.forward import Params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params
 from optembed_jax.step.optimisers import TrainConfig, make_optimisers
 from optembed_jax.step.table_update import init_table_state
 from optembed_jax.step.train_state import init_state

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from optembed_jax.errors import InputError
-from optembed_jax.models.forward import Selection
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.selection import Selection
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import (
     begin_epoch,

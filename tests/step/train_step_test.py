@@ -10,8 +10,9 @@ from param_shapes import shapes_of_params
 
 from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import Selection, forward
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.selection import Selection
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
 from optembed_jax.step.train_step import (

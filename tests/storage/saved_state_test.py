@@ -11,8 +11,8 @@ import pytest
 from damage import flip
 
 from optembed_jax.errors import CheckpointError, InputError
-from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
 from optembed_jax.storage import saved_state
 from optembed_jax.storage.state_manifest import MANIFEST
 
@@ -74,7 +74,7 @@ def test_a_state_is_restored_onto_another_number_of_devices(tmp_path, saved_on, 
 
 
 def test_a_state_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"no saved state at .*nowhere"):
+    with pytest.raises(InputError, match=r"no saved state at .*nowhere; save it again"):
         saved_state.restore(tmp_path / "nowhere", {"x": jnp.zeros(3)})
 
 

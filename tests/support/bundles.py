@@ -9,8 +9,8 @@ import numpy as np
 from optembed_jax import data
 from optembed_jax.data.prepared import encoder_of
 from optembed_jax.method.bag import bags_of
-from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
 from optembed_jax.serving.bundle_writer import write_bundle
 from optembed_jax.serving.compact_model import compact
 from optembed_jax.serving.network_storage import kernels_of

@@ -2,7 +2,7 @@
 
 import jax
 
-from optembed_jax.models.forward import init_params
+from optembed_jax.models.params import init_params
 
 
 def shapes_of_params(config, fields):

@@ -13,6 +13,7 @@ from optembed_jax.table.compact import (
     quantize_table,
     with_own_ids,
 )
+from optembed_jax.table.cutting import Cutting
 
 D = 3
 MASK = np.array([1, 0, 1, 1, 0, 0, 0, 0, 0, 1, 1, 1], bool)  # 3 of 5, 0 of 4, 3 of 3
@@ -43,7 +44,7 @@ def every_id(fields):
 
 def test_keeps_rows_and_columns_and_nothing_else(fields, table):
     compacted, index = compact_table(
-        table.replace(oov=None), fields, MASK, DIMS, prunes_linear=True
+        table.replace(oov=None), fields, Cutting(MASK, DIMS, prunes_linear=True)
     )
     # The first field keeps its OOV row; what pruned ids read is its last.
     assert [rows.shape for rows in compacted.rows] == [(4, 2), (3, 1)]
@@ -62,7 +63,7 @@ def test_keeps_rows_and_columns_and_nothing_else(fields, table):
 
 
 def test_an_empty_field_keeps_its_oov_vector(fields, table):
-    compacted, index = compact_table(table, fields, MASK, DIMS, prunes_linear=False)
+    compacted, index = compact_table(table, fields, Cutting(MASK, DIMS, prunes_linear=False))
     assert [rows.shape for rows in compacted.rows] == [(4, 2), (1, 3), (3, 1)]
     np.testing.assert_array_equal(compacted.rows[0][3], np.asarray(table.oov)[0, :2])
     np.testing.assert_array_equal(compacted.rows[1][0], np.asarray(table.oov)[1])
@@ -71,7 +72,7 @@ def test_an_empty_field_keeps_its_oov_vector(fields, table):
 
 def test_a_pruned_oov_row_gives_its_place_to_what_pruned_ids_read(fields, table):
     mask = MASK & (np.arange(12) > 0)
-    compacted, index = compact_table(table, fields, mask, None, prunes_linear=True)
+    compacted, index = compact_table(table, fields, Cutting(mask, None, prunes_linear=True))
     np.testing.assert_array_equal(compacted.rows[0][0], np.asarray(table.oov)[0])
     np.testing.assert_array_equal(compacted.rows[0][1:], np.asarray(table.rows)[[2, 3]])
     np.testing.assert_array_equal(index.remap[0], [0, 0, 1, 2, 0])
@@ -85,7 +86,7 @@ def test_ids_of_the_kept_vocabulary_read_the_same(fields, table, case):
         "nothing pruned": np.ones(12, bool),
     }[case]
     compacted, index = compact_table(
-        table, fields, mask, DIMS, prunes_linear=True, shares_stand_in=case == "shared"
+        table, fields, Cutting(mask, DIMS, prunes_linear=True, shares_stand_in=case == "shared")
     )
     own, small, new_ids = with_own_ids(index, fields.names)
     assert small.sizes == index.kept and own.remap == (None, None, None)
@@ -103,7 +104,7 @@ def test_ids_of_the_kept_vocabulary_read_the_same(fields, table, case):
     ("prunes_linear", "reason"), [(True, "read different vectors"), (False, "of their own")]
 )
 def test_ids_without_a_row_may_be_too_different_for_that(fields, table, prunes_linear, reason):
-    _, index = compact_table(table, fields, MASK, DIMS, prunes_linear=prunes_linear)
+    _, index = compact_table(table, fields, Cutting(MASK, DIMS, prunes_linear=prunes_linear))
     assert reason in index.why_not_own_ids
     with pytest.raises(InputError, match="does not tell them apart"):
         with_own_ids(index, fields.names)
@@ -111,7 +112,7 @@ def test_ids_without_a_row_may_be_too_different_for_that(fields, table, prunes_l
 
 def test_sharing_needs_the_rows_that_are_shared(fields, table):
     with pytest.raises(InputError, match="OOV row of field 'item'"):
-        compact_table(table, fields, MASK, DIMS, prunes_linear=True, shares_stand_in=True)
+        compact_table(table, fields, Cutting(MASK, DIMS, prunes_linear=True, shares_stand_in=True))
 
 
 @pytest.mark.parametrize("oov", [False, True])
@@ -126,7 +127,9 @@ def test_lookup_reads_what_the_masked_table_reads(fields, table, oov, prunes_lin
     linear = (weights * MASK[ids] if prunes_linear else weights).sum(axis=1)
 
     source = table if oov else table.replace(oov=None)
-    compacted, index = compact_table(source, fields, MASK, DIMS, prunes_linear=prunes_linear)
+    compacted, index = compact_table(
+        source, fields, Cutting(MASK, DIMS, prunes_linear=prunes_linear)
+    )
     embedded, term = jax.jit(lookup)(compacted, index, ids)
     np.testing.assert_array_equal(embedded.values, expected)
     assert embedded.dims == tuple(d for d in dims if d)
@@ -135,7 +138,7 @@ def test_lookup_reads_what_the_masked_table_reads(fields, table, oov, prunes_lin
 
 def test_nothing_kept_reads_nothing(fields, table):
     compacted, index = compact_table(
-        table.replace(oov=None), fields, np.zeros(12, bool), DIMS, prunes_linear=True
+        table.replace(oov=None), fields, Cutting(np.zeros(12, bool), DIMS, prunes_linear=True)
     )
     embedded, linear = lookup(compacted, index, every_id(fields))
     assert embedded.values.shape == (5, 0) and embedded.dims == ()
@@ -144,7 +147,7 @@ def test_nothing_kept_reads_nothing(fields, table):
 
 
 def test_everything_kept_needs_no_remap(fields, table):
-    compacted, index = compact_table(table, fields, None, None, prunes_linear=False)
+    compacted, index = compact_table(table, fields, Cutting(None, None, prunes_linear=False))
     assert index.remap == (None, None, None)
     embedded, _ = lookup(compacted, index, every_id(fields))
     np.testing.assert_array_equal(
@@ -154,7 +157,7 @@ def test_everything_kept_needs_no_remap(fields, table):
 
 def test_the_gradient_reaches_kept_rows_and_oov_vectors_only(fields, table):
     ids = every_id(fields)
-    compacted, index = compact_table(table, fields, MASK, DIMS, prunes_linear=True)
+    compacted, index = compact_table(table, fields, Cutting(MASK, DIMS, prunes_linear=True))
 
     def total(t):
         embedded, linear = lookup(t, index, ids)
@@ -175,14 +178,14 @@ def test_the_remap_is_as_small_as_its_largest_position_allows(kept, dtype):
     fields = Fields(("only",), (kept + 1,))
     mask = np.arange(kept + 1) > 0
     table = Table(rows=jnp.arange(kept + 1, dtype=jnp.float32)[:, None])
-    compacted, index = compact_table(table, fields, mask, None, prunes_linear=False)
+    compacted, index = compact_table(table, fields, Cutting(mask, None, prunes_linear=False))
     assert index.remap[0].dtype == dtype
     ids = np.array([[0], [1], [kept]], np.int32)
     np.testing.assert_array_equal(lookup(compacted, index, ids)[0].values, [[0], [1], [kept]])
 
 
 def test_each_field_in_a_storage_of_its_own(fields, table):
-    compacted, _ = compact_table(table, fields, MASK, DIMS, prunes_linear=True)
+    compacted, _ = compact_table(table, fields, Cutting(MASK, DIMS, prunes_linear=True))
     mixed = quantize_table(compacted, ["float16", "int8", "int2_field"])
     assert [rows.nbytes for rows in mixed.rows] == [2 * 4 * 2, 3 + 2, 3 + 2]
     half = quantize_table(compacted, "bfloat16")
@@ -191,7 +194,9 @@ def test_each_field_in_a_storage_of_its_own(fields, table):
 
 @pytest.mark.parametrize("prunes_linear", [False, True])
 def test_linear_weights_in_8_bits(fields, table, prunes_linear):
-    compacted, index = compact_table(table, fields, MASK, DIMS, prunes_linear=prunes_linear)
+    compacted, index = compact_table(
+        table, fields, Cutting(MASK, DIMS, prunes_linear=prunes_linear)
+    )
     small = quantize_linear(compacted, index)
     assert small.linear.dtype == jnp.int8 and small.linear_scale.shape == (3,)
     ids = every_id(fields)
@@ -211,9 +216,9 @@ def test_linear_weights_in_8_bits(fields, table, prunes_linear):
 )
 def test_refuses_what_does_not_fit(fields, table, rows, dims, message):
     with pytest.raises(InputError, match=message):
-        compact_table(table, fields, rows, dims, prunes_linear=False)
+        compact_table(table, fields, Cutting(rows, dims, prunes_linear=False))
 
 
 def test_refuses_a_table_of_other_fields(table):
     with pytest.raises(InputError, match="has 12 rows, the fields 2"):
-        compact_table(table, Fields(("a",), (2,)), None, None, prunes_linear=False)
+        compact_table(table, Fields(("a",), (2,)), Cutting(None, None, prunes_linear=False))

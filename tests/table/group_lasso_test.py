@@ -7,8 +7,9 @@ import optax
 import pytest
 
 from optembed_jax.errors import InputError
-from optembed_jax.models.forward import Selection, forward
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.selection import Selection
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import bring_up_to_date, init_state
 from optembed_jax.step.train_step import Phase, train_step

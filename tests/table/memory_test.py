@@ -3,6 +3,7 @@ import pytest
 
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
+from optembed_jax.table.cutting import Cutting
 from optembed_jax.table.memory import (
     RowMemory,
     cut_to_stack,
@@ -63,10 +64,7 @@ def test_what_stacks_remember_is_put_back_and_cut_again(
         return keep_in_stacks(
             table,
             FIELDS,
-            mask,
-            np.array(dims),
-            prunes_linear=prunes_linear,
-            shares_stand_in=shares,
+            Cutting(mask, np.array(dims), prunes_linear=prunes_linear, shares_stand_in=shares),
         )
 
     full = moments(2, oov=oov)

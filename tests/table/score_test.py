@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import Selection
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.selection import Selection
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import begin_epoch, bring_up_to_date, init_state
 from optembed_jax.step.train_step import Phase, train_step

@@ -10,12 +10,14 @@ from optembed_jax.errors import InputError
 from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
-from optembed_jax.models.forward import Params, Selection
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import Params
+from optembed_jax.models.selection import Selection
 from optembed_jax.serving.compact_model import expand, keep
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import bring_up_to_date, init_state
 from optembed_jax.step.train_step import Phase, train_step
+from optembed_jax.table.cutting import Cutting
 from optembed_jax.table.stack_cut import few_widths, keep_in_stacks, put_back
 from optembed_jax.table.view import embed_stacks
 
@@ -160,7 +162,9 @@ def test_ids_read_of_stacks_what_the_masked_table_has(dims, oov, prunes_linear):
     table = table_of(rng, 20, oov=oov)
     dims = None if dims is None else np.asarray(dims)
     ids = np.stack([rng.integers(0, size, 64) for size in FIELDS.sizes], axis=1) + FIELDS.offsets
-    stacks, reading = keep_in_stacks(table, FIELDS, ROWS, dims, prunes_linear=prunes_linear)
+    stacks, reading = keep_in_stacks(
+        table, FIELDS, Cutting(ROWS, dims, prunes_linear=prunes_linear)
+    )
     seen, linear = embed_stacks(None, Params(stacks, None, None), jnp.asarray(ids), reading)
     widths = np.full(4, 20) if dims is None else dims
     kept = ROWS[ids]
@@ -183,7 +187,7 @@ def test_ids_read_of_stacks_what_the_masked_table_has(dims, oov, prunes_linear):
 
 def test_an_id_behind_the_vocabulary_reads_nothing():
     table = table_of(np.random.default_rng(4), 4, oov=False)
-    stacks, reading = keep_in_stacks(table, FIELDS, ROWS, DIMS, prunes_linear=True)
+    stacks, reading = keep_in_stacks(table, FIELDS, Cutting(ROWS, DIMS, prunes_linear=True))
     ids = jnp.full((2, 4), FIELDS.num_features)
     seen, linear = embed_stacks(None, Params(stacks, None, None), ids, reading)
     assert not np.asarray(seen.values).any() and not np.asarray(linear).any()
@@ -215,5 +219,5 @@ def test_few_widths_pad_little():
 def test_what_does_not_fit_the_table_is_refused(rows, dims, message):
     with pytest.raises(InputError, match=message):
         keep_in_stacks(
-            table_of(np.random.default_rng(0), 4), FIELDS, rows, dims, prunes_linear=False
+            table_of(np.random.default_rng(0), 4), FIELDS, Cutting(rows, dims, prunes_linear=False)
         )

@@ -11,6 +11,7 @@ from optembed_jax.errors import InputError
 from optembed_jax.method.embedding import Table
 from optembed_jax.serving.forward_module import model_of
 from optembed_jax.table.compact import compact_table, lookup, quantize_table
+from optembed_jax.table.cutting import Cutting
 from optembed_jax.targets import interop, sparse_core
 from optembed_jax.targets.probes import probe_ids
 from optembed_jax.targets.sparse_core import Limits
@@ -58,7 +59,7 @@ DIMS = np.array([2, 3, 1])
 @pytest.fixture
 def index(fields):
     rows = np.arange(36, dtype=np.float32).reshape(12, 3)
-    return compact_table(Table(rows=rows), fields, MASK, DIMS, prunes_linear=False)[1]
+    return compact_table(Table(rows=rows), fields, Cutting(MASK, DIMS, prunes_linear=False))[1]
 
 
 def fits(arguments, signature, added=frozenset()):
@@ -99,7 +100,9 @@ def test_arguments_of_recml(fields, index):
 
 def test_positions_read_what_the_compact_table_reads(fields, index, draw_ids):
     values = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
-    table, index = compact_table(Table(rows=values), fields, MASK, DIMS, prunes_linear=False)
+    table, index = compact_table(
+        Table(rows=values), fields, Cutting(MASK, DIMS, prunes_linear=False)
+    )
     ids = draw_ids(fields, 50)
     positions = interop.positions(fields, index, ids)
     parts = [
@@ -164,7 +167,7 @@ def test_values_are_the_rows_that_positions_find(bundle):
 
 def test_values_of_a_table_that_is_no_bundle(fields):
     rows = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
-    table, index = compact_table(Table(rows=rows), fields, MASK, DIMS, prunes_linear=False)
+    table, index = compact_table(Table(rows=rows), fields, Cutting(MASK, DIMS, prunes_linear=False))
     values = interop.table_values(fields, index, table)
     np.testing.assert_array_equal(values["user"], [rows[0, :2], rows[2, :2], rows[3, :2], [0, 0]])
     stored = interop.table_values(fields, index, quantize_table(table, "int8"))

@@ -134,7 +134,7 @@ def test_when_none_is_good_all_are_named(checkpoints, tmp_path):
     with pytest.raises(InputError, match=r"no checkpoint in .* is good") as error:
         checkpoints.latest(SMALL)
     assert all(str(file) in str(error.value) for file in files)
-    assert f"Remove {tmp_path} to start from the beginning" in str(error.value)
+    assert f"; remove {tmp_path} to start from the beginning" in str(error.value)
 
 
 def test_a_checkpoint_that_was_never_finished_is_passed_over(checkpoints, tmp_path):

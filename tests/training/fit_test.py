@@ -11,8 +11,9 @@ import pytest
 from optembed_jax import metrics
 from optembed_jax.devices.parallel import one_device
 from optembed_jax.errors import CheckpointError, DivergedError, InputError, Stopped
-from optembed_jax.models.forward import Selection, init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
+from optembed_jax.models.selection import Selection
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
 from optembed_jax.step.train_step import Phase

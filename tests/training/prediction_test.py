@@ -1,8 +1,9 @@
 import numpy as np
 from param_shapes import shapes_of_params
 
-from optembed_jax.models.forward import Selection, forward
+from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.selection import Selection
 from optembed_jax.step.train_step import Phase
 from optembed_jax.training.prediction import predict
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from optembed_jax.errors import InputError
-from optembed_jax.models.forward import Params
+from optembed_jax.models.params import Params
 from optembed_jax.step.learning_rate import Plateau
 from optembed_jax.step.train_state import TrainState
 from optembed_jax.training.checkpoint import Checkpoints

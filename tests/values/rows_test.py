@@ -9,6 +9,7 @@ import pytest
 
 from optembed_jax import data
 from optembed_jax.data import encoder as encoder_lib
+from optembed_jax.data import request_columns
 from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import InputError
 from optembed_jax.values.columns import as_columns, column_texts
@@ -107,8 +108,8 @@ def ids_of(encoder, name, values, monkeypatch):
     field = [column.name for column in encoder.columns].index(name)
     found = []
     for few in (64, -1):
-        monkeypatch.setattr(encoder_lib, "_FEW_ROWS", few)
-        monkeypatch.setattr(encoder_lib, "_SOME_TEXTS", few)
+        monkeypatch.setattr(request_columns, "_FEW_ROWS", few)
+        monkeypatch.setattr(request_columns, "_SOME_TEXTS", few)
         found.append(encoder.encode({**rest, name: values})[:, field].tolist())
     table = as_columns(pa.table({**rest, name: values})) if isinstance(values, pa.Array) else None
     if table is not None:  # as a reader without pyarrow takes it
@@ -159,8 +160,8 @@ def test_both_ways_refuse_in_the_same_words(encoder, monkeypatch):
         wrong = {k: v for k, v in {**rows, **change}.items() if v is not None}
         said = []
         for few in (64, -1):
-            monkeypatch.setattr(encoder_lib, "_FEW_ROWS", few)
-            monkeypatch.setattr(encoder_lib, "_SOME_TEXTS", few)
+            monkeypatch.setattr(request_columns, "_FEW_ROWS", few)
+            monkeypatch.setattr(request_columns, "_SOME_TEXTS", few)
             with pytest.raises(InputError) as error:
                 encoder.encode(wrong, first_row=5)
             said.append(str(error.value))
@@ -176,7 +177,7 @@ def test_many_rows_as_few(encoder, monkeypatch):
             for name, forms in FORMS.items()
         }.items()
     }
-    monkeypatch.setattr(encoder_lib, "_SOME_TEXTS", 0)
+    monkeypatch.setattr(request_columns, "_SOME_TEXTS", 0)
     by_columns = encoder.encode(rows)
     np.testing.assert_array_equal(encoder.rows.encode(rows), by_columns)
     monkeypatch.setattr(encoder_lib, "_SEVERAL_ROWS", 0)
@@ -302,7 +303,7 @@ def test_the_first_row_that_cannot_be_used_is_named_among_many(encoder, monkeypa
         column[40] = column[70] = value
         said = []
         for some in (8192, 0):
-            monkeypatch.setattr(encoder_lib, "_SOME_TEXTS", some)
+            monkeypatch.setattr(request_columns, "_SOME_TEXTS", some)
             with pytest.raises(
                 InputError, match=f"row 45: column '{name}' is .*{message}"
             ) as error:
@@ -314,7 +315,7 @@ def test_the_first_row_that_cannot_be_used_is_named_among_many(encoder, monkeypa
 def test_texts_of_many_rows_are_not_taken_over_by_arrow(encoder, monkeypatch):
     rows = {name: [forms[0][n % 2] for n in range(100)] for name, forms in FORMS.items()}
     expected = encoder.encode(pa.table(rows))
-    monkeypatch.setattr(encoder_lib, "as_array", None)
+    monkeypatch.setattr(request_columns, "as_array", None)
     np.testing.assert_array_equal(encoder.encode(rows), expected)
     with pytest.raises(TypeError):
         encoder.encode({**rows, "user": list(range(100))})

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from optembed_jax import data
-from optembed_jax.data import encoder as encoder_lib
+from optembed_jax.data import request_columns
 from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import InputError
 from optembed_jax.values.lookup import lookup_of
@@ -69,8 +69,8 @@ def test_an_encoder_refuses_them_on_both_ways(tmp_path, monkeypatch):
     )
     encoder = encoder_of(data.prepare("table", options, tmp_path / "data"))
     for few in (64, -1):
-        monkeypatch.setattr(encoder_lib, "_FEW_ROWS", few)
-        monkeypatch.setattr(encoder_lib, "_SOME_TEXTS", few)
+        monkeypatch.setattr(request_columns, "_FEW_ROWS", few)
+        monkeypatch.setattr(request_columns, "_SOME_TEXTS", few)
         with pytest.raises(InputError, match="row 1: column 'a' is 12 as a typed value"):
             encoder.encode({"a": [7.0, 12.0]})
         found = encoder.encode({"a": ["12", "12.0", 12, 7.0, 7]})[:, 0].tolist()

@@ -16,7 +16,7 @@ from experiments.run import cli
 from experiments.run import flags as project_flags
 from optembed_jax import data
 from optembed_jax.devices.parallel import one_device
-from optembed_jax.models.forward import Selection
+from optembed_jax.models.selection import Selection
 from optembed_jax.step.train_state import init_state
 from optembed_jax.step.train_step import Phase
 

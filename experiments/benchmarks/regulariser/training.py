@@ -18,8 +18,8 @@ from experiments.benchmarks.runs_file import Record
 from experiments.benchmarks.workers import Job
 from optembed_jax import metrics
 from optembed_jax.errors import DivergedError, InputError
-from optembed_jax.models.forward import Selection
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.selection import Selection
 from optembed_jax.step.train_state import init_state
 from optembed_jax.step.train_step import Phase
 from optembed_jax.table.score import keep_best, row_scores

@@ -20,8 +20,8 @@ from experiments.run.exported import with_kept_vocabulary
 from optembed_jax import data
 from optembed_jax.data.prepared import PreparedData, encoder_of
 from optembed_jax.method.bag import bags_of
-from optembed_jax.models.forward import init_params
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.bundle_content import read_content
 from optembed_jax.serving.bundle_writer import write_bundle

@@ -7,9 +7,11 @@ from optembed_jax.data.formats.description import Format
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.raw import transforms
 from optembed_jax.data.raw.columns import Column, Label, Time
+from optembed_jax.data.raw.dialect import Dialect
+from optembed_jax.data.raw.files import find_files
 from optembed_jax.data.raw.labels import zero_or_one
-from optembed_jax.data.raw.sources import RawData, find_files
-from optembed_jax.data.raw.text import Dialect, TextSource
+from optembed_jax.data.raw.sources import RawData
+from optembed_jax.data.raw.text import TextSource
 
 _PLAIN = (
     "C1",

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.raw.columns import Column
-from optembed_jax.data.raw.sources import RawData, find_files
+from optembed_jax.data.raw.files import find_files
+from optembed_jax.data.raw.sources import RawData
 from optembed_jax.data.splits import split_index_files
 from optembed_jax.errors import InputError
 

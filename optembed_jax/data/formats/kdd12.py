@@ -16,8 +16,10 @@ import pyarrow as pa
 from optembed_jax.data.formats.description import Format
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.raw.columns import Column, Label, Weight
-from optembed_jax.data.raw.sources import RawData, find_files
-from optembed_jax.data.raw.text import Dialect, TextSource
+from optembed_jax.data.raw.dialect import Dialect
+from optembed_jax.data.raw.files import find_files
+from optembed_jax.data.raw.sources import RawData
+from optembed_jax.data.raw.text import TextSource
 from optembed_jax.errors import InputError
 
 _IMPRESSIONS = "impression"

@@ -23,8 +23,10 @@ import pyarrow.compute as pc
 from optembed_jax.data.formats.description import Format
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.raw.columns import NO_TIME, Column, Label, Time, not_an_integer
-from optembed_jax.data.raw.sources import RawData, RawFile, find_files
-from optembed_jax.data.raw.text import Dialect, TextSource
+from optembed_jax.data.raw.dialect import Dialect
+from optembed_jax.data.raw.files import RawFile, find_files
+from optembed_jax.data.raw.sources import RawData
+from optembed_jax.data.raw.text import TextSource
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells
 from optembed_jax.values.rule import NUMBER, Rule

@@ -23,8 +23,9 @@ from optembed_jax.data.raw.columns import (
     not_a_number,
     weights,
 )
+from optembed_jax.data.raw.files import NoFiles, RawFile, part_files
 from optembed_jax.data.raw.layout import Layout
-from optembed_jax.data.raw.sources import NoFiles, RawData, RawFile, part_files
+from optembed_jax.data.raw.sources import RawData
 from optembed_jax.data.raw.table_file import source_of_parts, with_rows
 from optembed_jax.data.splits import TEST, TRAIN, VALIDATION
 from optembed_jax.errors import InputError

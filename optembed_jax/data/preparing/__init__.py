@@ -2,5 +2,6 @@
 
 Offers the builder that writes shards, vocabulary and manifest, and the engines that do the work:
 threads of this process, or a cluster.
-May import: ``errors``, ``fields``, ``values``, ``data``, ``data.raw``, ``data.formats``.
+May import: ``errors``, ``fields``, ``values``, ``storage``, ``data``, ``data.raw``,
+``data.formats``.
 """

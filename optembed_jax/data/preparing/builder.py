@@ -17,17 +17,18 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from optembed_jax.data import blocks, prepared, splits
+from optembed_jax.data import blocks, manifest, splits
 from optembed_jax.data.formats.description import Format
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.preparing import pipeline, reading
 from optembed_jax.data.preparing.engine import OpenEngine
 from optembed_jax.data.progress import Callback
-from optembed_jax.data.raw import sources
 from optembed_jax.data.raw.columns import NUMERIC
+from optembed_jax.data.raw.files import FileIdentity, identify
 from optembed_jax.data.raw.sources import RawData
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.errors import InputError
+from optembed_jax.storage import checksum
 
 
 class BlockConfig(tfds.core.BuilderConfig):
@@ -58,12 +59,12 @@ class _Manifest(tfds.core.Metadata):
 
     def save_metadata(self, data_dir: Any) -> None:
         """Writes `prepared.json`."""
-        path = pathlib.Path(data_dir) / prepared.MANIFEST
-        path.write_text(prepared.as_text(dict(self)), encoding="utf-8")
+        path = pathlib.Path(data_dir) / manifest.MANIFEST
+        path.write_text(manifest.as_text(dict(self)), encoding="utf-8")
 
     def load_metadata(self, data_dir: Any) -> None:
         """Reads `prepared.json`."""
-        self.update(prepared.read_manifest(pathlib.Path(data_dir)))
+        self.update(manifest.read_manifest(pathlib.Path(data_dir)))
 
 
 class _Info(tfds.core.DatasetInfo):
@@ -128,7 +129,7 @@ class BlockBuilder(tfds.core.dataset_builder.FileReaderBuilder):
         before = [file.path.stat() for file in files]
         failed = threading.Event()
         with concurrent.futures.ThreadPoolExecutor(1) as beside:
-            found_files = beside.map(lambda f: sources.identify(f, failed.is_set), files)
+            found_files = beside.map(lambda f: identify(f, failed.is_set), files)
             try:
                 built = pipeline.build(
                     data, config.options, folder, shard_name, config.open_engine, config.progress
@@ -200,13 +201,13 @@ def _manifest(
     data: RawData,
     folder: pathlib.Path,
     built: pipeline.Built,
-    identities: list[sources.FileIdentity],
+    identities: list[FileIdentity],
 ) -> dict[str, Any]:
     """Writes the rejects into the folder and describes all of it."""
-    files = [prepared.VOCABULARY]
+    files = [manifest.VOCABULARY]
     if built.rejects:
-        reading.write_rejects(folder / prepared.REJECTS, built.rejects)
-        files.append(prepared.REJECTS)
+        reading.write_rejects(folder / manifest.REJECTS, built.rejects)
+        files.append(manifest.REJECTS)
     fields = []
     for number, column in enumerate(data.columns):
         field = {
@@ -240,10 +241,10 @@ def _manifest(
     if builder.builder_config.options.draw_negatives < 1:
         kept, every = built.negatives.tolist()
         beside["negatives"] = {"drawn": kept, "all": every}
-    return prepared.seal(
+    return manifest.seal(
         beside
         | {
-            "format": prepared.format_of(built.layout),
+            "format": manifest.format_of(built.layout),
             "name": builder.name,
             "version": str(builder.version),
             "options": dict(builder.builder_config.used),
@@ -261,7 +262,7 @@ def _manifest(
                 {
                     "file": name,
                     "size": (folder / name).stat().st_size,
-                    "sha256": prepared.sha256(folder / name),
+                    "sha256": checksum.sha256(folder / name),
                 }
                 for name in files
             ],

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from optembed_jax.data import prepared
+from optembed_jax.data import manifest
 from optembed_jax.data.preparing.encoding import EncodedTally, Encoding
 from optembed_jax.data.preparing.reading import Reading
 from optembed_jax.data.preparing.shards import Bucket
@@ -51,7 +51,7 @@ class Engine(Protocol):
     def encode(self, how: Encoding) -> Iterator[EncodedTally]:
         """Encodes all blocks into buckets; their tallies in order."""
 
-    def write(self, how: Encoding, buckets: Sequence[Bucket]) -> Iterator[prepared.Shard]:
+    def write(self, how: Encoding, buckets: Sequence[Bucket]) -> Iterator[manifest.Shard]:
         """Writes each bucket as a shard; the shards in order.
 
         Raises:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from optembed_jax.data import prepared
+from optembed_jax.data import manifest
 from optembed_jax.data.parallel import ordered_map
 from optembed_jax.data.preparing import merge
 from optembed_jax.data.preparing.encoding import EncodedBlock, EncodedTally, Encoding, encode_block
@@ -104,12 +104,12 @@ class LocalEngine:
                 self._spill.remove_rows(number)
                 yield block.tally
 
-    def write(self, how: Encoding, buckets: Sequence[Bucket]) -> Iterator[prepared.Shard]:
+    def write(self, how: Encoding, buckets: Sequence[Bucket]) -> Iterator[manifest.Shard]:
         """Writes each bucket's file as a shard, and deletes it."""
         self._spill.clear()
         give_back()
 
-        def work(bucket: Bucket) -> prepared.Shard:
+        def work(bucket: Bucket) -> manifest.Shard:
             path = self._bucket(bucket.place)
             rows = np.fromfile(path, np.int32).reshape(-1, how.form.width)
             path.unlink()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import pyarrow as pa
 
-from optembed_jax.data import bins, prepared, splits
+from optembed_jax.data import bins, manifest, splits
 from optembed_jax.data.options import DataOptions
 from optembed_jax.data.preparing.encoding import Encoding
 from optembed_jax.data.preparing.engine import Engine, OpenEngine
@@ -61,7 +61,7 @@ class Built:
     edges: dict[int, np.ndarray]
     rules: dict[int, Rule]
     unseen: np.ndarray
-    shards: dict[str, list[prepared.Shard]]
+    shards: dict[str, list[manifest.Shard]]
     labels: np.ndarray
     rejects: list[Reject]
     cut: np.ndarray
@@ -142,7 +142,7 @@ def _build(
     )
     binned, unseen = _encode(encoding, engine, len(read.sizes), progress)
     give_back()
-    write_vocabulary(folder / prepared.VOCABULARY, _vocabulary(engine, layout, numeric, binned))
+    write_vocabulary(folder / manifest.VOCABULARY, _vocabulary(engine, layout, numeric, binned))
     shards = _write(encoding, engine, shard_name, progress)
     weights = read.weights if form.weighted else None
     counted = (read.labels, read.rejects, read.cut, weights, read.weightless, read.negatives)
@@ -249,7 +249,7 @@ def _write(
     engine: Engine,
     shard_name: Callable[[str, int, int], str],
     progress: Callback | None,
-) -> dict[str, list[prepared.Shard]]:
+) -> dict[str, list[manifest.Shard]]:
     """Has every bucket written as a shard."""
     first = firsts(how.buckets).tolist()
     buckets = [
@@ -258,7 +258,7 @@ def _write(
         for number in range(count)
     ]
     stage = Stage(progress, "writing", len(buckets), "shards")
-    shards: dict[str, list[prepared.Shard]] = {split: [] for split in SPLITS}
+    shards: dict[str, list[manifest.Shard]] = {split: [] for split in SPLITS}
     for bucket, shard in zip(buckets, engine.write(how, buckets), strict=True):
         if shard.rows:
             shards[SPLITS[bucket.split]].append(shard)

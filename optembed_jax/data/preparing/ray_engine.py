@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from optembed_jax.data import prepared
+from optembed_jax.data import manifest
 from optembed_jax.data.preparing import merge, ray_cluster
 from optembed_jax.data.preparing.encoding import EncodedTally, Encoding, encode_block
 from optembed_jax.data.preparing.reading import Reading, code_block, split_block
@@ -134,7 +134,7 @@ class RayEngine:
             yield from tallies
         self._places = {}
 
-    def write(self, how: Encoding, buckets: Sequence[Bucket]) -> Iterator[prepared.Shard]:
+    def write(self, how: Encoding, buckets: Sequence[Bucket]) -> Iterator[manifest.Shard]:
         """Has each bucket's pieces put together, shuffled, and written."""
         self._merged = {}
         shared = ray.put(how)
@@ -289,7 +289,7 @@ def _write(
     target: pathlib.Path,
     scratch: pathlib.Path,
     *pieces: np.ndarray,
-) -> prepared.Shard:
+) -> manifest.Shard:
     # Under a name of its own, since a process that is thought dead may still be writing.
     path = scratch / f"{bucket.name}.{uuid.uuid4().hex}"
     rows = np.concatenate(pieces)

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from optembed_jax.data import blocks, prepared
+from optembed_jax.data import blocks, manifest
 from optembed_jax.data.preparing.spill import SpilledRows
+from optembed_jax.storage import checksum
 
 _ORDER = 2  # sets apart the draws that share the data's seed
 
@@ -67,7 +68,7 @@ class Bucket(NamedTuple):
 
 def write_bucket(
     path: pathlib.Path, bucket: Bucket, rows: np.ndarray, form: RowForm, seed: int
-) -> prepared.Shard:
+) -> manifest.Shard:
     """Shuffles the rows of a bucket and writes them as a shard.
 
     Args:
@@ -83,7 +84,7 @@ def write_bucket(
     draw = np.random.default_rng([seed, _ORDER, bucket.split, bucket.number])
     order = draw.permutation(len(rows))
     blocks.write_shard(path, _shuffled(rows, order, form))
-    return prepared.Shard(bucket.name, len(rows), path.stat().st_size, prepared.sha256(path))
+    return manifest.Shard(bucket.name, len(rows), path.stat().st_size, checksum.sha256(path))
 
 
 def firsts(buckets: Sequence[int]) -> np.ndarray:

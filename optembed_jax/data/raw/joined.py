@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
-from optembed_jax.data.raw.sources import Block, RawFile, RawRows, Source
+from optembed_jax.data.raw.files import RawFile
+from optembed_jax.data.raw.sources import Block, RawRows, Source
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pajson
 
-from optembed_jax.data.raw.columnar import cell_texts, strings_of
+from optembed_jax.data.raw.arrow_texts import strings_of
 from optembed_jax.data.raw.lines import Decoded
+from optembed_jax.data.raw.list_cells import cell_texts
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells, cell_text
 from optembed_jax.values.text import check_texts, text_of

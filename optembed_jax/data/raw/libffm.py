@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from optembed_jax.data.raw.columnar import cell_texts
 from optembed_jax.data.raw.lines import Decoded
+from optembed_jax.data.raw.list_cells import cell_texts
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells
 

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from optembed_jax.data.raw.files import RawFile
 from optembed_jax.data.raw.layout import UTF8
-from optembed_jax.data.raw.sources import Block, RawFile, RawRows, Reject
+from optembed_jax.data.raw.sources import Block, RawRows, Reject
 from optembed_jax.data.raw.whole_rows import BOM, whole_rows
 from optembed_jax.errors import InputError
 

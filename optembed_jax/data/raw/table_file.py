@@ -15,11 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from optembed_jax.data.raw import json_lines, libffm, text, whole_rows
-from optembed_jax.data.raw.columnar import ParquetSource, check_columns
+from optembed_jax.data.raw.columnar import check_columns
+from optembed_jax.data.raw.dialect import Dialect, read_names
+from optembed_jax.data.raw.files import RawFile
 from optembed_jax.data.raw.joined import Joined, Partitioned
 from optembed_jax.data.raw.layout import Layout
 from optembed_jax.data.raw.lines import LineSource, first_lines
-from optembed_jax.data.raw.sources import RawFile, Source
+from optembed_jax.data.raw.parquet import ParquetSource
+from optembed_jax.data.raw.sources import Source
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells
 
@@ -97,7 +100,7 @@ def source_of(
         source = of_lines(within, as_libffm, block_bytes=block_bytes)
     else:
         delimiter = layout.delimiter or _delimiter(path, first, layout.decimal)
-        columns = text.read_names(first, delimiter, str(path))
+        columns = read_names(first, delimiter, str(path))
         within, further = _divided(file, wanted, columns)
         source = of_text(file, within, columns, first, numbers)
     return Partitioned(source, further) if further else source
@@ -200,7 +203,7 @@ def _text_source(
                 "between them in a text; set separator, such as '|', where the model is trained, "
                 "or give lists, as in JSON lines and Parquet"
             )
-    dialect = text.Dialect(tuple(columns), delimiter, quoted=True, header=not layout.columns)
+    dialect = Dialect(tuple(columns), delimiter, quoted=True, header=not layout.columns)
     with_comma = tuple(name for name in wanted if name in numbers and layout.decimal == ",")
     return text.TextSource(
         (file,),
@@ -216,7 +219,7 @@ def _text_source(
 def _is_header(first: bytes, delimiter: str, columns: Sequence[str]) -> bool:
     """Whether a first line has the names of all columns for cells, in any order."""
     try:
-        return sorted(text.read_names(first, delimiter)) == sorted(columns)
+        return sorted(read_names(first, delimiter)) == sorted(columns)
     except InputError:  # bytes that are no text, which are told by their row
         return False
 

@@ -7,8 +7,9 @@ import pytest
 
 from optembed_jax.data.raw import json_lines
 from optembed_jax.data.raw.bags import split_cells
-from optembed_jax.data.raw.columnar import cell_texts, check_columns
+from optembed_jax.data.raw.columnar import check_columns
 from optembed_jax.data.raw.columns import code
+from optembed_jax.data.raw.list_cells import cell_texts
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import MARK, Cells, cell_text
 from optembed_jax.values.columns import cell_column_texts

@@ -2,9 +2,10 @@ import numpy as np
 import pyarrow as pa
 
 from optembed_jax.data.raw.columnar import TableSource
+from optembed_jax.data.raw.dialect import Dialect
+from optembed_jax.data.raw.files import RawFile
 from optembed_jax.data.raw.joined import Joined, Partitioned
-from optembed_jax.data.raw.sources import RawFile
-from optembed_jax.data.raw.text import Dialect, TextSource
+from optembed_jax.data.raw.text import TextSource
 
 
 def test_sources_are_read_as_one(tmp_path):

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from optembed_jax.data.raw.columns import code
+from optembed_jax.data.raw.files import RawFile
 from optembed_jax.data.raw.layout import FOUND, Layout
-from optembed_jax.data.raw.sources import RawFile
 from optembed_jax.data.raw.table_file import is_empty, source_of
 from optembed_jax.errors import InputError
 

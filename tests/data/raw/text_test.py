@@ -6,8 +6,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from optembed_jax.data.raw.sources import RawFile
-from optembed_jax.data.raw.text import Dialect, TextSource, read_names
+from optembed_jax.data.raw.dialect import Dialect
+from optembed_jax.data.raw.files import RawFile
+from optembed_jax.data.raw.text import TextSource
 from optembed_jax.errors import InputError
 
 PLAIN = Dialect(("y", "a", "b"), "\t", quoted=False, header=False)
@@ -247,15 +248,6 @@ def test_an_empty_line_among_columns_is_no_row(source_of, wanted):
     assert "an empty line where 3 columns are expected" in rejects[0].reason
 
 
-def test_names_in_a_header_have_no_blanks_around(source_of):
-    assert read_names(b'click , user, "the item"\t,x\r\n1,2,3,4\n', ",") == [
-        "click",
-        "user",
-        "the item",
-        "x",
-    ]
-
-
 @pytest.mark.parametrize("late", [b"", b"abc", b"abcdefghi", b"\xc3\xa9"])
 def test_hashes_give_the_same_values_as_other_text(source_of, late):
     rows = [(b"1", b"%08x" % i, b"%08x" % (i % 7) if i % 5 else b"") for i in range(100)]
@@ -333,8 +325,3 @@ def test_a_carriage_return_within_a_row_is_told_by_its_line(tmp_path, rows, line
     (block,) = source.blocks()
     found = source.read(block)
     assert found.columns["name"].to_pylist() == ["a\rb", "c\r\nd"] and not found.rejects
-
-
-def test_a_header_with_a_carriage_return_is_refused_by_its_file(tmp_path):
-    with pytest.raises(InputError, match=r"x\.csv: the first line has a carriage return within it"):
-        read_names(b"a,b\r1,2\r3,4\n5,6\n", ",", "x.csv")

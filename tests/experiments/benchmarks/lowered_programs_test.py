@@ -7,8 +7,8 @@ import pytest
 
 from experiments.benchmarks.lowered_programs import counted
 from optembed_jax.fields import Fields
-from optembed_jax.models.forward import Selection
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.selection import Selection
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
 from optembed_jax.step.train_step import Phase, train_step

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.benchmarks import same_work, step_comparison
 from experiments.benchmarks.click_log import fields_of, zipf_batches
-from experiments.benchmarks.step_pairs import Peers
+from experiments.benchmarks.step_sides import Peers
 from optembed_jax.errors import InputError
 from optembed_jax.step.optimisers import TrainConfig
 

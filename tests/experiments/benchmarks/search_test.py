@@ -3,16 +3,17 @@
 import numpy as np
 import pytest
 
-from experiments.benchmarks import search
-from experiments.benchmarks.search import Size
+from experiments.benchmarks import search, search_supernets
+from experiments.benchmarks.search_supernets import Size, drawn_supernet
 from optembed_jax import metrics
-from optembed_jax.models.forward import Selection, forward
+from optembed_jax.models.forward import forward
+from optembed_jax.models.selection import Selection
 
 TINY = Size(400, 256, 8, (6,), training_steps=2)
 
 
 def test_both_sides_give_the_auc_of_a_plain_forward_pass():
-    net = search.drawn_supernet(TINY, "fnn")
+    net = drawn_supernet(TINY, "fnn")
     dims = search.generation(TINY.space(None), 0)[:2]
     expected = [
         metrics.auc(
@@ -50,8 +51,8 @@ def test_a_loss_is_what_the_full_search_found_more(monkeypatch):
 
 
 def test_planted_clicks_are_drawn_anew_and_the_same_for_a_seed():
-    net = search.drawn_supernet(TINY, "fm")
-    fields = search.fields_of(TINY.table_rows)
-    labels = [search.planted_clicks(fields, net.ids, 0, draw) for draw in (0, 0, 1)]
+    net = drawn_supernet(TINY, "fm")
+    fields = search_supernets.fields_of(TINY.table_rows)
+    labels = [search_supernets.planted_clicks(fields, net.ids, 0, draw) for draw in (0, 0, 1)]
     np.testing.assert_array_equal(labels[0], labels[1])
     assert 0.1 < labels[0].mean() < 0.6 and (labels[0] != labels[2]).any()

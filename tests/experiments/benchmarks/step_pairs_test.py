@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from experiments.benchmarks import step_pairs
+from experiments.benchmarks import step_pairs, step_sides
 from experiments.benchmarks.step_comparison import Side
-from experiments.benchmarks.step_pairs import Peers
+from experiments.benchmarks.step_sides import Peers
 from experiments.benchmarks.timed_steps import Program
 from optembed_jax.errors import InputError
 from optembed_jax.models import MODEL_NAMES
@@ -99,7 +99,7 @@ def test_a_line_for_each_peer():
 
 def test_pairs_take_turns_and_every_ratio_is_of_a_pair():
     pairs = step_pairs.pairs_of(
-        "deepfm", 20_000, "group_lasso", step_pairs.SIDES, lambda side: Program([side], {})
+        "deepfm", 20_000, "group_lasso", step_sides.SIDES, lambda side: Program([side], {})
     )
     assert all(len(pair) == 2 for pair in pairs)
     for over, under in step_pairs.RATIOS.values():
@@ -178,15 +178,15 @@ def test_measuring_leaves_out_what_other_backbones_lack_and_fbgemm_where_it_is_m
 
 
 def test_an_environment_is_looked_for_only_where_a_side_needs_it(tmp_path, monkeypatch):
-    assert step_pairs.find_peers(["dense", "embedding"], None, tmp_path, print) is None
+    assert step_sides.find_peers(["dense", "embedding"], None, tmp_path, print) is None
     with pytest.raises(InputError, match="--sides: no 'jax'; there are torch, dense"):
-        step_pairs.find_peers(["jax"], None, tmp_path, print)
+        step_sides.find_peers(["jax"], None, tmp_path, print)
 
 
 def test_an_interpreter_that_is_not_there_or_has_no_pytorch_is_refused_in_one_line(tmp_path):
     nowhere = str(tmp_path / "python")
     with pytest.raises(InputError) as refused:
-        step_pairs.find_peers(["fbgemm"], nowhere, tmp_path, print)
+        step_sides.find_peers(["fbgemm"], nowhere, tmp_path, print)
     assert "cannot be started" in str(refused.value) and "--tables_python" in str(refused.value)
     assert "\n" not in str(refused.value)
     bare = tmp_path / "bare"
@@ -194,7 +194,7 @@ def test_an_interpreter_that_is_not_there_or_has_no_pytorch_is_refused_in_one_li
     bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n', encoding="utf-8")
     bare.chmod(0o755)
     with pytest.raises(InputError, match=r"No module named .*requirements.txt") as refused:
-        step_pairs.find_peers(["sparse_torch"], str(bare), tmp_path, print)
+        step_sides.find_peers(["sparse_torch"], str(bare), tmp_path, print)
     assert "\n" not in str(refused.value)
 
 
@@ -203,5 +203,5 @@ def test_peers_are_what_the_interpreter_answers(tmp_path):
     answer = json.dumps({"torch": "2.13.0", "missing": "ImportError: no fbgemm_gpu"})
     python.write_text(f"#!/bin/sh\necho '{answer}'\n", encoding="utf-8")
     python.chmod(0o755)
-    found = step_pairs.find_peers(["fbgemm"], str(python), pathlib.Path("unused"), print)
+    found = step_sides.find_peers(["fbgemm"], str(python), pathlib.Path("unused"), print)
     assert found == Peers(str(python), "ImportError: no fbgemm_gpu", {"torch": "2.13.0"})

@@ -7,6 +7,7 @@ import pytest
 
 from experiments import export
 from experiments.run import cli, runs
+from optembed_jax.models.parameter_count import rows_in_budget
 
 FLAGS = {
     "dataset": "synthetic",
@@ -53,6 +54,22 @@ def test_a_budget_of_rows_leaves_room_for_all_else(command, data_dir, tmp_path, 
     capsys.readouterr()
     assert command(runs.phase_main("retrain"), **flags) == 0
     assert "retrain  finished before" in capsys.readouterr().err
+
+
+def test_fewer_rows_than_were_asked_for_are_told(command, data_dir, tmp_path, capsys):
+    names = {"data_dir": data_dir, "workdir": tmp_path / "run", "max_bundle_bytes": 14_000}
+    opened = []
+    for share in (0.9, 0.01):
+        flags = {**names, **FLAGS, "row_keep": share, "mode": "feature"}
+        assert command(lambda: opened.append(runs.open_run()), **flags) == 0
+    rows = [rows_in_budget(run.settings.model, run.prepared.fields) for run in opened]
+    wanted = round(0.9 * opened[0].prepared.fields.num_features)
+    assert rows[1] == 8 < rows[0] < wanted
+    told = [line for line in capsys.readouterr().err.splitlines() if "has room for" in line]
+    assert told == [
+        f"note: --row_keep=0.9 asks for {wanted:,} rows, and --max_bundle_bytes=14,000 has room "
+        f"for {rows[0]:,}: so many are kept"
+    ]
 
 
 def test_a_search_chooses_among_the_rows_that_fewer_columns_leave_room_for(

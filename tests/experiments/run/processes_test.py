@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -263,6 +264,22 @@ def test_one_process_agrees_with_itself_and_waits_for_nobody():
     assert processes.agreed(lambda: True)()
     assert processes.agreed_due("2")(4) and not processes.agreed_due("2")(5)
     processes.stop_if_asked("anything")
+
+
+def test_one_process_does_not_take_devices_to_know_that_it_is_alone(monkeypatch):
+    def asked():
+        pytest.fail("JAX was asked, and took the devices")
+
+    monkeypatch.setattr(jax, "process_index", asked)
+    assert processes.is_first()
+    # Of several ones, or where there may be others, JAX says which this is.
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    assert processes.is_first()
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "one,another")
+    assert not processes.is_first()
+    monkeypatch.delenv("TPU_WORKER_HOSTNAMES")
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    assert not processes.is_first()
 
 
 def test_one_process_stops_wherever_sigterm_finds_it():

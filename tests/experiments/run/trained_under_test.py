@@ -31,7 +31,7 @@ def test_a_phase_notes_the_versions_it_began_under_and_each_it_went_on_under(tmp
 @pytest.mark.parametrize("text", ["[", "null", "3", "[1]", '["a"]'])
 def test_a_damaged_note_is_told(text, tmp_path):
     (tmp_path / "versions.json").write_text(text)
-    with pytest.raises(InputError, match=r"versions\.json cannot be read .* run the phase again"):
+    with pytest.raises(InputError, match=r"versions\.json cannot be read .* to run it again"):
         trained_under.note(Path(tmp_path))
 
 

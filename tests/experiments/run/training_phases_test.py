@@ -1,6 +1,5 @@
 """Retraining in the pipeline runs on compact arrays, and gives what masks give."""
 
-import dataclasses
 import gc
 import json
 
@@ -23,7 +22,7 @@ from experiments.run.phases import run_phase
 from experiments.run.trained import load_trained
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.exchange.row_shards import RowShards
-from optembed_jax.models.forward import Selection
+from optembed_jax.models.selection import Selection
 from optembed_jax.serving.kept_table import Cut, RowsAndDims
 from optembed_jax.storage import saved_state
 from optembed_jax.table.memory import rows_of_table
@@ -86,8 +85,7 @@ def test_retraining_compact_gives_what_masks_give(open_run, monkeypatch, model, 
         return fit(state, *arguments, **options)
 
     monkeypatch.setattr(phase_fit, "fit", spy)
-    kept = load_trained(run, "supernet")
-    kept = dataclasses.replace(kept, dims=np.array([4, 1, 2], np.int32))
+    rows, dims = load_trained(run, "supernet").rows, np.array([4, 1, 2], np.int32)
 
     class Masked(RowsAndDims):
         """The same, kept as a full table of which a frozen selection is read."""
@@ -101,8 +99,7 @@ def test_retraining_compact_gives_what_masks_give(open_run, monkeypatch, model, 
 
     records, models = [], []
     for masked in (False, True):
-        if masked:
-            kept = dataclasses.replace(kept, form=Masked(kept.rows, kept.dims))
+        kept = (Masked if masked else RowsAndDims)(rows, dims)
         folder = run.workdir.path / f"again_{masked}"
         folder.mkdir()
         records.append(training_phases.retrain_as(run, folder, kept))

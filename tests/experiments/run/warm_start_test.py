@@ -14,7 +14,8 @@ from absl.testing import flagsaver
 from experiments import export
 from experiments.run import runs
 from experiments.run.earlier_run import MEMORY, SCORES
-from optembed_jax.models.forward import Selection, forward
+from optembed_jax.models.forward import forward
+from optembed_jax.models.selection import Selection
 from optembed_jax.serving import bundle_format
 from optembed_jax.serving.numpy_bundle import NumpyBundle
 from optembed_jax.storage import array_file

@@ -1,9 +1,9 @@
-import json
 import shutil
 
 import pytest
 
-from experiments.run.workdir import Workdir, append_jsonl, write_json, write_jsonl
+from experiments.run.records import append_jsonl, write_json
+from experiments.run.workdir import Workdir
 from optembed_jax.errors import InputError
 
 
@@ -83,15 +83,6 @@ def test_a_finished_phase_needs_no_checkpoints(workdir):
     assert sorted(path.name for path in folder.iterdir()) == ["begun.json", "result.json"]
 
 
-def test_metrics_of_a_run_that_goes_on_are_cut_to_where_it_was(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    for number in range(3):
-        append_jsonl(path, {"epoch": number})
-    write_jsonl(path, [{"epoch": 0}])
-    append_jsonl(path, {"epoch": 1})
-    assert path.read_text() == '{"epoch": 0}\n{"epoch": 1}\n'
-
-
 def test_a_folder_of_another_data_set_is_refused(workdir):
     finish(workdir, "baseline", {})
     workdir.check_data("flights", "print")
@@ -129,18 +120,30 @@ def test_what_a_phase_builds_on_is_asked_for_by_name(workdir):
 def test_an_unreadable_record_is_named(workdir):
     finish(workdir, "baseline", {})
     (workdir.path / "baseline" / "result.json").write_text("{")
-    with pytest.raises(InputError, match=r"result\.json cannot be read.*remove"):
+    with pytest.raises(InputError, match=r"result\.json cannot be read.*; remove \S+/baseline to"):
         workdir.result("baseline")
+    (workdir.path / "data.json").write_text("{")
+    with pytest.raises(InputError, match=r"data\.json cannot be read.*; use another --workdir"):
+        workdir.check_data("flights", "print")
 
 
-def test_json_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "value.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(ValueError):
-        write_json(path, {"a": float("nan")})
-    with pytest.raises(TypeError):
-        write_json(path, {"a": object()})
-    assert json.loads(path.read_text()) == {"a": 1}
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no finished run in .*; run `python -m experiments.pipeline` with this --workdir"),
+        ("{", "no finished run in"),
+        ("[1]", "is no summary of a run: it has no flags; use another --workdir"),
+        ("{}", "is no summary of a run"),
+    ],
+)
+def test_a_run_without_a_summary_is_not_finished(workdir, text, message):
+    workdir.path.mkdir()
+    if text is not None:
+        (workdir.path / "summary.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        workdir.summary()
+    (workdir.path / "summary.json").write_text('{"flags": {"seed": 0}}')
+    assert workdir.summary() == {"flags": {"seed": 0}}
 
 
 @pytest.mark.parametrize(("made", "whose"), [(None, "an older"), (1, "an older"), (99, "another")])

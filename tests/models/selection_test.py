@@ -1,0 +1,127 @@
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from param_shapes import shapes_of_params
+
+from optembed_jax.errors import InputError
+from optembed_jax.models.forward import embed, forward
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
+from optembed_jax.models.selection import Selection
+
+pytestmark = pytest.mark.usefixtures("strict_dtypes")
+
+D = 4
+
+
+def make(fields, randomise, **options):
+    """A small model with random parameters, thresholds amid the norms of the rows."""
+    config = ModelConfig(latent_dim=D, mlp_dims=(6, 3), **options)
+    params, stats = randomise(shapes_of_params(config, fields), seed=1)
+    if params.thresholds is not None:
+        size = params.thresholds.shape
+        middle = np.random.default_rng(2).uniform(0.8, 1.6, size).astype(np.float32)
+        params = params.replace(thresholds=jnp.asarray(middle))
+    return config, params, stats
+
+
+def numpy_mask(config, params, ids):
+    rows = np.asarray(params.table.rows)[ids]
+    norm = np.abs(rows).sum(-1) if config.norm == 1 else np.sqrt((rows**2).sum(-1))
+    t = np.asarray(params.thresholds)
+    return norm > (t if config.mode_threshold == "field" else t[ids])
+
+
+@pytest.mark.parametrize(
+    ("level", "oov", "linear_mode", "norm"),
+    [
+        ("field", "zero", "keep", 1),
+        ("field", "oov", "prune", 2),
+        ("feature", "oov", "keep", 1),
+        ("feature", "zero", "prune", 2),
+    ],
+)
+def test_learned_rows_and_drawn_dims_are_read(
+    fields, draw_ids, randomise, level, oov, linear_mode, norm
+):
+    config, params, _ = make(
+        fields,
+        randomise,
+        model="fm",
+        mode_threshold=level,
+        mode_oov=oov,
+        mode_linear=linear_mode,
+        norm=norm,
+    )
+    ids = draw_ids(fields, 20)
+    if norm == 2:
+        params = params.replace(thresholds=params.thresholds / 2)
+    dims = np.random.default_rng(3).integers(1, D + 1, ids.shape).astype(np.int32)
+    read, linear = embed(
+        config, params, jnp.asarray(ids), Selection(dims=jnp.asarray(dims), learned=True)
+    )
+    mask = numpy_mask(config, params, ids)
+    assert 0 < mask.mean() < 1
+    table = jax.tree.map(np.asarray, params.table)
+    expected, expected_linear = np.zeros((20, 3, D)), np.zeros(20)
+    for b, f in itertools.product(range(20), range(3)):
+        d, row = dims[b, f], ids[b, f]
+        if mask[b, f]:
+            expected[b, f, :d] = table.rows[row, :d]
+        elif oov == "oov":
+            expected[b, f, :d] = table.oov[f, :d]
+        if mask[b, f] or linear_mode == "keep":
+            expected_linear[b] += table.linear[row]
+    np.testing.assert_array_equal(read, expected.astype(np.float32))
+    np.testing.assert_allclose(linear, expected_linear, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("mode", "level", "oov"),
+    [("all", "field", "zero"), ("feature", "feature", "oov"), ("feature", "field", "oov")],
+)
+def test_a_frozen_mask_reads_what_the_thresholds_read(
+    fields, draw_ids, randomise, mode, level, oov
+):
+    config, params, stats = make(
+        fields, randomise, model="deepfm", mode=mode, mode_threshold=level, mode_oov=oov
+    )
+    ids = draw_ids(fields, 30)
+    t = np.asarray(params.thresholds)
+    frozen = np.abs(params.table.rows).sum(-1) > (t[fields.field_of_row] if level == "field" else t)
+    dims = jnp.array([1, 4, 2])
+    results = [
+        forward(config, params, stats, jnp.asarray(ids), selection)[0]
+        for selection in (
+            Selection(dims=dims, learned=True),
+            Selection(rows=jnp.asarray(frozen), dims=dims),
+        )
+    ]
+    np.testing.assert_array_equal(*results)
+
+
+def test_the_default_selection_reads_the_whole_table(fields, draw_ids, randomise):
+    config, params, _ = make(fields, randomise, model="deepfm", mode_linear="prune")
+    ids = draw_ids(fields, 5)
+    read, linear = embed(config, params, jnp.asarray(ids), Selection())
+    np.testing.assert_array_equal(read, np.asarray(params.table.rows)[ids])
+    expected = np.asarray(params.table.linear)[ids].sum(1)
+    np.testing.assert_allclose(linear, expected, rtol=1e-6)
+
+
+def test_modes_without_thresholds_cannot_learn_rows(fields, draw_ids, randomise):
+    config, params, _ = make(fields, randomise, mode="embed")
+    with pytest.raises(ValueError, match="mode 'embed' has no thresholds"):
+        embed(config, params, jnp.asarray(draw_ids(fields, 2)), Selection(learned=True))
+
+
+@pytest.mark.parametrize("shape", [(12, 8), (12,)])
+def test_a_table_of_another_width_than_the_models_is_refused(shape, fields, draw_ids):
+    config = ModelConfig(model="fnn", latent_dim=4, mlp_dims=(3,))
+    params, stats = init_params(jax.random.key(0), config, fields)
+    other = params.replace(table=params.table.replace(rows=jnp.zeros(shape)))
+    with pytest.raises(InputError, match=r"rows of shape .* and the model latent_dim 4: \[V, 4\]"):
+        forward(config, other, stats, draw_ids(fields, 4), Selection())
