@@ -4,6 +4,9 @@
 #
 #   rehearsals/tpu_vm.sh         # IMAGE_PYTHON=/usr/bin/python3.10 where that is not on the path
 #
+# uv fetches Python 3.13 from GitHub, and takes one that is on the path: put one there where GitHub
+# cannot be reached.
+#
 # Everything else is real: what is committed is sent, uv brings Python 3.13 (where none is found), the
 # newest tested versions are installed with the extras tpu and gcp, and the pipeline runs on the
 # flights data. Not real: the machine, so JAX runs on its CPU (JAX_PLATFORMS=cpu), and apt-get, which
