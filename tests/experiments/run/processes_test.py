@@ -129,8 +129,7 @@ def start(tmp_path_factory):
     server.communicate()
 
 
-# Shards of rows need no network, whose programs each process would compile; copies of all have one.
-SHARDED = {"parallelism": "sharded", "model": "fm"}
+SHARDED = {"parallelism": "sharded", "model": "deepfm"}
 COPIED = {"parallelism": "pmap", "model": "deepfm"}
 
 
