@@ -135,6 +135,7 @@ def train_and_record(
         calibrations,
         {split: prepared.clicks(split) for split in ("validation", "test")},
     )
+    warnings += calibration.nothing_learned(validation.logits, devices.train)
     for warning in warnings:
         run.progress.say(f"{phase.value}  warning: {warning}")
     sample = reader("validation", shuffle=False, remainder="pad", first_rows=feature_report.ROWS)

@@ -20,7 +20,7 @@ from small_run import DATA
 
 import optembed_jax
 from experiments import export, predict
-from experiments.run import runs, sample_rows
+from experiments.run import compression_report, runs, sample_rows
 from experiments.run.search_options import SearchOptions
 from optembed_jax import data
 from optembed_jax.serving.bundle import Bundle
@@ -104,7 +104,7 @@ def test_sizes_on_the_chips_that_tables_are_counted_for(made):
     model = types.SimpleNamespace(latent_dim=4)
     settings = types.SimpleNamespace(search_options=options, model=model)
     bundle, prepared = Bundle.load(made / "bundle"), only_data(made)
-    ((name, full, small, _),) = export._on_sparse_cores(
+    ((name, full, small, _),) = compression_report._on_sparse_cores(
         types.SimpleNamespace(settings=settings, prepared=prepared), bundle
     )
     kept = [field["rows"] for field in bundle.manifest["fields"] if field["dim"]]
