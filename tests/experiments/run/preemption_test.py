@@ -400,7 +400,7 @@ def test_without_a_good_checkpoint_it_says_which_are_bad(begin, tmp_path):
     line = life.log.splitlines()[-1]
     assert line.startswith("error: no checkpoint in ") and "Traceback" not in life.log
     assert all(f"checkpoint {checkpoint.name} cannot be used" in line for checkpoint in found)
-    assert f"Remove {tmp_path / 'baseline'}" in line
+    assert f"remove {tmp_path / 'baseline'}" in line
 
 
 def test_a_full_disk_ends_it_with_one_line_and_keeps_the_last_good_checkpoint(

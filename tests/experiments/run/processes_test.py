@@ -192,11 +192,11 @@ def assert_trained_alike(workdir, one):
 
 
 def test_four_processes_train_sharded_as_one_does(four, one):
-    one = one("fm")
-    assert_trained_alike(four, one)
+    alone = one(SHARDED["model"])
+    assert_trained_alike(four, alone)
     trained = [summary(four)[phase]["exchange"] for phase in ("baseline", "supernet", "retrain")]
     assert {exchange["form"] for exchange in trained} == {"all_to_all"}
-    assert "exchange" not in summary(one)["supernet"]
+    assert "exchange" not in summary(alone)["supernet"]
 
 
 def test_four_processes_search_together_for_what_one_finds_in_their_supernet(start, four):
