@@ -42,8 +42,9 @@ class ForwardRebuilt(UserWarning):
     """A bundle's module is of no use here, and its forward pass was built from its weights."""
 
 
-# What jax.export itself writes: checks of symbolic shapes, and sharding marks without effect.
-_HARMLESS_CALLS = {"shape_assertion", "Sharding"}
+# What jax.export itself writes: checks of symbolic shapes, and sharding marks without effect; and
+# two functions of XLA's own that JAX 0.7 writes as calls, for want of an operation.
+_HARMLESS_CALLS = {"shape_assertion", "Sharding", "mhlo.erf", "mhlo.topk"}
 
 
 def fields_of(described: Sequence[Mapping[str, Any]]) -> Fields:
