@@ -118,10 +118,10 @@ def _spared(target: Path, source: Path, files: Sequence[RawFile], bundle: Path) 
       InputError: the output would take the place of the input, be found among its files the next
         time, or take the place of a file of the bundle.
     """
-    try:
-        target = target.resolve()
-    except (RuntimeError, OSError) as error:  # The first up to Python 3.12.
-        raise InputError(f"--output={target} is a link that leads in a circle") from error
+    # Path.resolve raises of a circle up to Python 3.12 only; this leaves a link in it.
+    target = Path(os.path.realpath(target))
+    if target.is_symlink():
+        raise InputError(f"--output={target} is a link that leads in a circle")
     if target.is_file() and any(target.samefile(file.path) for file in files):
         raise InputError(f"--output={target} is the --input; give another file for the scores")
     if not source.is_file() and would_be_part(str(source), target):
