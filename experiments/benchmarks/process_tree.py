@@ -13,6 +13,8 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from experiments.benchmarks.timed_steps import high_water
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 _EVERY = 0.5
 
@@ -45,7 +47,7 @@ def run(command: Sequence[str]) -> Used:
         while not ended.wait(_EVERY):
             found = descendants(process.pid)
             cpu.update({pid: seconds for pid in found if (seconds := _cpu(pid)) is not None})
-            peak[0] = max(peak[0], sum(map(_pss, found)), _highest(process.pid))
+            peak[0] = max(peak[0], sum(map(_pss, found)), high_water(process.pid))
 
     watching = threading.Thread(target=watch)
     watching.start()
@@ -81,15 +83,6 @@ def _cpu(pid: int) -> float | None:
     except OSError:
         return None
     return (int(told[11]) + int(told[12])) / _TICKS
-
-
-def _highest(pid: int) -> int:
-    """The most memory that a process held since it began its program."""
-    try:
-        told = pathlib.Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    return sum(1024 * int(line.split()[1]) for line in told.splitlines() if "VmHWM" in line)
 
 
 def _pss(pid: int) -> int:

@@ -80,13 +80,18 @@ def serve(
 
 def peak_bytes() -> int:
     """The most memory that this process ever held."""
-    status = pathlib.Path("/proc/self/status")
-    if status.exists():
-        # What getrusage tells contains, after exec, the peak of the process that started this one.
-        for line in status.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # What getrusage tells contains, after exec, the peak of the process that started this one.
+    return high_water(os.getpid()) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def high_water(pid: int) -> int:
+    """The most memory that a process held since it began its program; 0 where Linux tells none."""
+    try:
+        status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    found = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return sum(1024 * int(line.split()[1]) for line in found)
 
 
 class _Side:

@@ -1,4 +1,4 @@
-"""Whether a model's mean prediction is the click rate, and what people are told where not."""
+"""What people are told of scores that cannot be: off the click rate, or alike for all rows."""
 
 import math
 from collections.abc import Mapping
