@@ -111,6 +111,7 @@ def _export() -> None:
         recorded,
         project_flags.given(summary["flags"]),
         worth_of(with_saliency(result["fields"], supernet)),
+        run.settings.search_options.pad_for,
     )
     exported = Exported(
         model,

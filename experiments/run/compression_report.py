@@ -58,13 +58,12 @@ def _on_sparse_cores(run: Run, bundle: Bundle) -> list[tuple[str, int, int, str]
     options, fields = run.settings.search_options, run.prepared.fields
     if options.topology is None:
         return []
-    kept = bundle.manifest["fields"]
     full = [run.settings.model.latent_dim] * fields.num_fields
     return [
         (
             f"on {options.pad_for}, bytes",
             options.topology.padded_bytes(fields.sizes, full),
-            options.topology.padded_bytes((f["rows"] for f in kept), (f["dim"] for f in kept)),
+            bundle.manifest["bytes"]["rows_padded"],
             "",
         )
     ]

@@ -6,7 +6,7 @@ from optembed_jax.errors import InputError
 from optembed_jax.fitness.validation_fitness import MEASURES
 from optembed_jax.search.budget import BYTES_PER_PARAMETER
 from optembed_jax.search.dimension_rules import DIMENSION_RULES
-from optembed_jax.targets.sparse_core import Topology, topology_of
+from optembed_jax.table.topology import Topology, topology_of
 
 STRATEGIES = ("auto", "paper", "budget", "pareto", "random", *DIMENSION_RULES)
 

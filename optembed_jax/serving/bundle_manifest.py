@@ -7,9 +7,13 @@ import numpy as np
 
 from optembed_jax.table.composition import Composition, composition_of
 from optembed_jax.table.elements import ELEMENTS
+from optembed_jax.table.topology import topology_of
 
 COMPOSITION = "composition"
 """What a manifest has where values read products of stored rows."""
+
+PAD_FOR = "pad_for"
+"""What a manifest has where tables are counted as the SparseCores of these chips store them."""
 
 
 def why_no_plain_tables(manifest: Mapping[str, Any]) -> str | None:
@@ -47,6 +51,7 @@ def count_bytes(
     tensors: Mapping[str, np.ndarray],
     full_rows: int,
     latent_dim: int,
+    pad_for: str | None = None,
 ) -> dict[str, int]:
     """Bytes of a bundle's arrays, and of the full table that they were cut from.
 
@@ -55,16 +60,24 @@ def count_bytes(
       tensors: all arrays by name, as they are stored.
       full_rows: of the full table.
       latent_dim: its columns.
+      pad_for: chips whose SparseCores hold the tables, see ``table.topology``.
 
     Returns:
-      ``rows`` with stand-ins and scales, ``rows_padded`` in float32 with each dim rounded up to a
-      multiple of 8 as SparseCore stores them, ``linear``, ``remap``, ``network``, and
-      ``full_table`` in float32.
+      ``rows`` with stand-ins and scales, ``rows_padded`` in float32 as SparseCores store them (rows
+      and dims rounded up as those of ``pad_for`` ask for it; where there are none each dim to a
+      multiple of 8), ``linear``, ``remap``, ``network``, and ``full_table`` in float32.
+
+    Raises:
+      InputError: no chips are called ``pad_for``.
     """
     counted = dict.fromkeys(("rows", "linear", "remap", "network", "rows_padded"), 0)
     groups = {"scale": "rows", "elements": "rows", "linear_scale": "linear"}
     for name, tensor in tensors.items():
         group = name.split("/")[0]
         counted[groups.get(group, group)] += tensor.nbytes
-    counted["rows_padded"] = sum(4 * rows * -(-dim // 8) * 8 for rows, dim in tables)
+    if pad_for is None:
+        counted["rows_padded"] = sum(4 * rows * -(-dim // 8) * 8 for rows, dim in tables)
+    else:
+        rows, dims = zip(*tables, strict=True)
+        counted["rows_padded"] = topology_of(pad_for).padded_bytes(rows, dims)
     return counted | {"full_table": 4 * full_rows * latent_dim}

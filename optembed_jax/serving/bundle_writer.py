@@ -60,12 +60,15 @@ class Provenance:
         ``auc`` (lost with its values shuffled, None where there is none), ``logloss`` (gained
         likewise) and ``unseen`` (share of rows), all of them on validation rows; and ``saliency``
         (its share of the supernet's), where rows were chosen by that.
+      pad_for: chips that the table was meant for (``v5p-256``): the manifest counts its bytes as
+        their SparseCores store it.
     """
 
     dataset: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     flags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     worth: Mapping[str, Sequence[float | None]] = dataclasses.field(default_factory=dict)
+    pad_for: str | None = None
 
 
 def write_bundle(
@@ -163,7 +166,10 @@ def content_of(
             for name, storage in stored.storage.kernels.items()
             if storage != "float32"
         },
-        "bytes": bundle_manifest.count_bytes(tables, tensors, full_rows, config.latent_dim),
+        "bytes": bundle_manifest.count_bytes(
+            tables, tensors, full_rows, config.latent_dim, provenance.pad_for
+        ),
+        **({bundle_manifest.PAD_FOR: provenance.pad_for} if provenance.pad_for else {}),
         "dataset": dict(provenance.dataset),
         "metrics": dict(provenance.metrics),
         "flags": dict(provenance.flags),

@@ -12,6 +12,7 @@ from optembed_jax.serving import network_storage
 from optembed_jax.serving.bundle_format import BundleError
 from optembed_jax.serving.bundle_manifest import (
     COMPOSITION,
+    PAD_FOR,
     composition_in,
     count_bytes,
     tables_of,
@@ -69,7 +70,9 @@ def check_arrays(
         known |= _check_network(manifest, tensors, types)
         if known != set(tensors):
             raise ValueError(f"{sorted(set(tensors) - known)[:3]} belong to nothing")
-        counted = count_bytes(tables, tensors, manifest["full_rows"], latent_dim)
+        counted = count_bytes(
+            tables, tensors, manifest["full_rows"], latent_dim, manifest.get(PAD_FOR)
+        )
         if manifest["bytes"] != counted:
             raise ValueError(f"bytes are {counted}, not {manifest['bytes']}")
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:

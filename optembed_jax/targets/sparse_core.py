@@ -1,66 +1,21 @@
-"""SparseCore's arithmetic: what a topology pads tables to, and how many ids reach a partition.
+"""SparseCore's arithmetic: how many ids of a batch reach a partition.
 
 A table's rows are dealt to the SparseCores of all chips by their number (row ``r`` goes to core
 ``r mod S``), a batch's samples in equal parts. A *partition* is what one SparseCore asks of another
 in a step; its ids are counted once for each sample, also where samples share one, and what is above
 the limit that the program was compiled with is dropped without a word, or is an error, as the
-library is told (jax-tpu-embedding 0.2).
+library is told (jax-tpu-embedding 0.2). What a table takes there: ``table.topology``.
 """
 
 import dataclasses
-import re
-from collections.abc import Iterable
 
 import numpy as np
 
 from optembed_jax.errors import InputError
-
-_ROWS = 8
-"""A SparseCore's rows of a table are a multiple of so many."""
+from optembed_jax.table.topology import ROWS, rounded
 
 _CHANCE = 1e-12
 """Of a partition to overflow in a step, if rows are read as often as in training."""
-
-# SparseCores that a number of the name stands for, and lanes. The numbers of v5p and tpu7x count
-# TensorCores, of which a chip has two beside its four SparseCores, those of v6e count chips.
-_CHIPS = {"v5p": (2, 8), "v6e": (2, 8), "tpu7x": (2, 16)}
-
-
-@dataclasses.dataclass(frozen=True)
-class Topology:
-    """Chips with SparseCores.
-
-    Attributes:
-      sparse_cores: ``S``, of all chips.
-      lanes: numbers that one handles at a time; columns are padded to a multiple.
-    """
-
-    sparse_cores: int
-    lanes: int = 8
-
-    def padded(self, rows: int, dim: int) -> tuple[int, int]:
-        """Rows and columns that a table ``[rows, dim]`` takes."""
-        return _rounded(rows, _ROWS * self.sparse_cores), _rounded(dim, self.lanes)
-
-    def padded_bytes(self, rows: Iterable[int], dims: Iterable[int]) -> int:
-        """Bytes of float32 that tables take, of those that have columns."""
-        tables = [self.padded(r, d) for r, d in zip(rows, dims, strict=True) if d]
-        return 4 * sum(r * d for r, d in tables)
-
-
-def topology_of(name: str) -> Topology:
-    """A slice by its accelerator type, such as ``v5p-256``, ``v6e-64`` or ``tpu7x-128``.
-
-    Raises:
-      InputError: it is none that is known, or has no SparseCores.
-    """
-    found = re.fullmatch(r"([a-z0-9]+)-([1-9]\d{0,5})", name)
-    if found is None or found[1] not in _CHIPS:
-        raise InputError(
-            f"a topology is one of {', '.join(f'{c}-N' for c in _CHIPS)}, not {name!r}"
-        )
-    each, lanes = _CHIPS[found[1]]
-    return Topology(each * int(found[2]), lanes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,8 +74,4 @@ def limits_of(
 
         most = min(samples, int(scipy.stats.binom.isf(_CHANCE, samples, min(share, 1.0))))
     distinct = min(most, -(-rows // sparse_cores))
-    return Limits(_rounded(most, _ROWS), _rounded(distinct, _ROWS))
-
-
-def _rounded(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
+    return Limits(rounded(most, ROWS), rounded(distinct, ROWS))

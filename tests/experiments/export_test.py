@@ -43,6 +43,7 @@ FLAGS = {
     # A bundle with the ids of the prepared data, which these tests go by.
     "mode_oov": "oov",
     "mode_linear": "keep",
+    "pad_for": "v6e-1",  # 2 SparseCores of 8 rows and 8 lanes.
 }
 
 
@@ -100,7 +101,7 @@ def test_the_bundle_has_the_auc_of_the_retrained_model(made):
 
 
 def test_sizes_on_the_chips_that_tables_are_counted_for(made):
-    options = SearchOptions(pad_for="v6e-1")  # 2 SparseCores of 8 rows and 8 lanes.
+    options = SearchOptions(pad_for=FLAGS["pad_for"])
     model = types.SimpleNamespace(latent_dim=4)
     settings = types.SimpleNamespace(search_options=options, model=model)
     bundle, prepared = Bundle.load(made / "bundle"), only_data(made)
@@ -111,6 +112,7 @@ def test_sizes_on_the_chips_that_tables_are_counted_for(made):
     assert name == "on v6e-1, bytes"
     assert full == sum(4 * 8 * 16 * -(-rows // 16) for rows in prepared.fields.sizes)
     assert small == sum(4 * 8 * 16 * -(-rows // 16) for rows in kept)
+    assert bundle.manifest["pad_for"] == FLAGS["pad_for"]
 
 
 def test_sampled_negatives_are_counted_in(made, command, tmp_path):

@@ -23,3 +23,7 @@ def test_bytes_are_those_of_the_arrays():
         "network": 4,
         "full_table": 4 * 100 * 16,
     }
+    # 2 SparseCores of 8 rows each, 16 lanes wide; fields without columns have no table there.
+    for name, rows_padded in {"v6e-1": 16 * 8 + 16 * 16, "tpu7x-1": 2 * 16 * 16}.items():
+        counted = count_bytes([*tables, (9, 0)], tensors, 100, 16, name)
+        assert counted["rows_padded"] == 4 * rows_padded

@@ -12,7 +12,8 @@ from optembed_jax.method.embedding import Table
 from optembed_jax.serving.forward_module import model_of
 from optembed_jax.table.compact import compact_table, lookup, quantize_table
 from optembed_jax.table.cutting import Cutting
-from optembed_jax.targets import interop, sparse_core
+from optembed_jax.table.topology import Topology
+from optembed_jax.targets import interop
 from optembed_jax.targets.probes import probe_ids
 from optembed_jax.targets.sparse_core import Limits
 
@@ -222,7 +223,7 @@ def test_jax_tpu_embedding_stacks_the_values(bundle):
     again = table_stacking.unshard_and_unstack_tables(specs, stacked, shards)
     for name, rows in values.items():
         np.testing.assert_array_equal(np.asarray(again[name]), rows)
-        topology = sparse_core.Topology(shards)
+        topology = Topology(shards)
         setting = specs[name].setting_in_stack
         padded = (setting.padded_vocab_size, setting.padded_embedding_dim)
         assert padded == topology.padded(*rows.shape)
