@@ -1,7 +1,8 @@
 """One training of the comparison of ways to prune rows, and the record that it leaves.
 
-All models share the sizes and the loop of :func:`train_once`; all that are pruned to a budget share
-the retraining too, so that they differ in nothing but the rows they keep.
+All models share the sizes and the loop of :func:`train_once`, which is that of the commands by
+default: the output begins at the click rate, and the learning rate falls on a plateau. All that are
+pruned to a budget share the retraining too, so that they differ in nothing but the rows they keep.
 """
 
 import dataclasses
@@ -22,11 +23,14 @@ from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import init_state
 from optembed_jax.step.train_step import Phase
 from optembed_jax.table.score import keep_best, kept_by_frequency
+from optembed_jax.training.early_stopping import EarlyStopping
 from optembed_jax.training.fit import Fitted, fit
 from optembed_jax.training.prediction import Predicted, predict
 
 KEEP_RATES = (0.5, 0.2, 0.1, 0.05)
-LATENT_DIM, BATCH_SIZE, EPOCHS, PATIENCE = 16, 1024, 10, 2
+LATENT_DIM, BATCH_SIZE, EPOCHS, PATIENCE = 16, 1024, 20, 1
+LR_PLATEAU = "0.1"
+STOPPING = EarlyStopping(errors=3.0)
 
 ALL = Selection()
 
@@ -68,8 +72,14 @@ def train_once(
     gather_scores: bool = False,
 ) -> Fitted:
     """A model trained until validation AUC no longer rises."""
+    train = dataclasses.replace(train, lr_plateau=LR_PLATEAU)
     state = init_state(
-        key_of(bench, phase), model, train, bench.problem.fields, gather_scores=gather_scores
+        key_of(bench, phase),
+        model,
+        train,
+        bench.problem.fields,
+        click_rate=float(np.mean(bench.problem.arrays["train"][1])),
+        gather_scores=gather_scores,
     )
     return fit(
         state,
@@ -81,6 +91,7 @@ def train_once(
         train=train,
         epochs=EPOCHS,
         patience=PATIENCE,
+        stopping=STOPPING,
     )
 
 

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from optembed_jax.devices.compiled import compiled
 from optembed_jax.devices.layout import Tree, specs
 from optembed_jax.devices.mesh_placement import MeshPlacement
 from optembed_jax.errors import InputError
@@ -300,15 +301,15 @@ def _shard_evenly(ids: np.ndarray, devices: int) -> np.ndarray:
 @functools.lru_cache(maxsize=8)
 def one_device_evaluation(phase: Phase, model: ModelConfig) -> Callable[..., jax.Array]:
     """``Steps.evaluate`` of :func:`one_device`, which needs no optimiser settings."""
-    return jax.jit(functools.partial(eval_step, phase=phase, model=model))
+    return compiled(functools.partial(eval_step, phase=phase, model=model))
 
 
 @functools.lru_cache(maxsize=8)
 def _jitted_train_step(phase: Phase, model: ModelConfig, train: TrainConfig) -> Callable[..., Any]:
     step = functools.partial(train_step, phase=phase, model=model, train=train)
-    return jax.jit(step, donate_argnums=0)
+    return compiled(step, donate_argnums=0)
 
 
 @functools.lru_cache(maxsize=8)
 def _jitted_bring_up_to_date(train: TrainConfig) -> Callable[[TrainState], TrainState]:
-    return jax.jit(functools.partial(bring_up_to_date, train=train), donate_argnums=0)
+    return compiled(functools.partial(bring_up_to_date, train=train), donate_argnums=0)

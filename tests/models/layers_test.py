@@ -170,7 +170,7 @@ def test_batch_statistics_average_over_devices_to_those_of_the_whole_batch(varia
         ),
         axis_name="batch",
     )
-    out, updated = mapped(whole.reshape(4, 5, 5))
+    out, updated = jax.device_get(mapped(whole.reshape(4, 5, 5)))
     expected, after = train_mode(variables["params"], variables["batch_stats"], whole)
     np.testing.assert_allclose(np.reshape(out, (20, 6)), expected, rtol=1e-4, atol=1e-5)
     for name in ("mean", "var"):

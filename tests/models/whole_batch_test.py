@@ -91,7 +91,7 @@ def test_an_uneven_batch_over_devices_is_one_batch(examples, variables, rng):
         lambda part: Ours(axis).apply(variables, part, train=True, mutable=["batch_stats"]),
         axis_name="batch",
     )
-    out, updated = mapped(axis.shard(x, 0.0))
+    out, updated = jax.device_get(mapped(axis.shard(x, 0.0)))
     expected, alone = Ours().apply(variables, x, train=True, mutable=["batch_stats"])
     np.testing.assert_allclose(np.reshape(out, (-1, 7))[:examples], expected, rtol=1e-4, atol=1e-5)
     for name in ("mean", "var"):

@@ -321,7 +321,11 @@ def test_four_devices_equal_one_on_the_whole_batch(fields, draw_clicks, randomis
         axis_name="devices",
     )
     replicated = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), state)
-    four, four_loss = mapped(replicated, ids.reshape(4, 8, 3), labels.reshape(4, 8), Selection())
+    # On the host: an operation on an array of all devices is a program of them all, and where many
+    # run at once on few cores, each may wait for a thread that another holds.
+    four, four_loss = jax.device_get(
+        mapped(replicated, ids.reshape(4, 8, 3), labels.reshape(4, 8), Selection())
+    )
     np.testing.assert_allclose(four_loss, np.full(4, one_loss), rtol=1e-6)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
     for device in range(4):
@@ -353,7 +357,7 @@ def test_devices_draw_dimensions_of_their_own(fields, randomise):
     )
     replicated = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), state)
     ids = np.tile(fields.oov_ids, (4, 1, 1))
-    after, _ = mapped(replicated, ids, np.ones((4, 1), np.float32), Selection())
+    after, _ = jax.device_get(mapped(replicated, ids, np.ones((4, 1), np.float32), Selection()))
     own = jax.tree.map(lambda leaf: leaf[0], after)
     gradient = np.asarray(first_moments(own)[0].rows)[fields.oov_ids]
     # Averaged over four prefixes of different lengths, a row's gradient falls in several stairs.
