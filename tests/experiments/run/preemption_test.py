@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from small_run import SEARCHED
 
+from experiments import export
 from experiments.run import preemption
 from experiments.run.earlier_run import MEMORY
 from optembed_jax.errors import InputError, Stopped
@@ -338,9 +339,17 @@ def end_of_baseline(life, whole):
     assert trained(life.workdir, "baseline") == trained(whole[2], "baseline")
 
 
-def test_killed_after_a_warm_start_it_goes_on_from_its_own_state(begin, whole, tmp_path):
-    """And not from the earlier run's once more."""
-    flags = {"warm_start": whole[2], "keep_shape": True}
+@pytest.mark.parametrize("source", ["retrain", "bundle"])
+def test_killed_after_a_warm_start_it_goes_on_from_its_own_state(
+    begin, whole, tmp_path, command, source
+):
+    """And not from the earlier run's once more, nor from its bundle."""
+    earlier = whole[2]
+    if source == "bundle":
+        earlier = tmp_path / "bundle"
+        flags = {"workdir": whole[2], "bundle": earlier, "platforms": "cpu"}
+        assert command(export.main, **flags, storage="int8", max_auc_drop=1) == 0
+    flags = {"warm_start": earlier, "keep_shape": True}
     life = begin(tmp_path / "whole", **flags)
     assert life.wait() == 0, life.log
     kill_after_two_checkpoints(begin, tmp_path / "killed", "retrain", **flags)
@@ -348,7 +357,8 @@ def test_killed_after_a_warm_start_it_goes_on_from_its_own_state(begin, whole, t
     assert life.wait() == 0, life.log
     found = [outcome(tmp_path / name, ("retrain",)) for name in ("whole", "killed")]
     assert found[0] == found[1]
-    assert found[0][0]["retrain"]["warm_start"] == {"from": "retrain", "moments": True}
+    told = {"from": source, "moments": source == "retrain"}
+    assert found[0][0]["retrain"]["warm_start"] == told
     one, other = (tmp_path / name / "retrain" / MEMORY for name in ("whole", "killed"))
     assert one.read_bytes() == other.read_bytes()
 
