@@ -12,15 +12,12 @@ those of ``row_pruning_methods``; docs/measured/row_pruning.md has what came out
 import pathlib
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from absl import flags
 
 from experiments.benchmarks import json_file, row_pruning_report, runs_file
-from experiments.benchmarks.arrays import Problem
-from experiments.benchmarks.row_pruning_bench import Bench
 from experiments.benchmarks.row_pruning_data import DATASETS, load
-from experiments.benchmarks.row_pruning_methods import METHODS
+from experiments.benchmarks.row_pruning_methods import KEY, missing_runs
 from experiments.benchmarks.runs_file import Finished, Record
 from experiments.run import cli
 from optembed_jax.errors import InputError
@@ -39,34 +36,6 @@ _DATA_DIR = flags.DEFINE_string(
     "data_dir", "~/.cache/optembed_jax", "Folder in which prepared data sets are kept."
 )
 _REPORT_ONLY = flags.DEFINE_bool("report_only", False, "Run nothing, report what --runs holds.")
-
-
-KEY = ("dataset", "model", "seed", "method", "keep")
-"""What tells trainings apart."""
-
-
-def missing_runs(
-    problems: dict[str, Problem],
-    models: list[str],
-    seeds: range,
-    chosen: re.Pattern[str],
-    finished: Finished,
-) -> Iterator[Record]:
-    """Train what is not finished, method by method; every data set and model before a new seed."""
-    benches = [
-        Bench(problem, model, seed)
-        for seed in seeds
-        for problem in problems.values()
-        for model in models
-    ]
-    for method in METHODS:
-        for bench in benches:
-            at = (bench.problem.name, bench.backbone, bench.seed)
-
-            def wanted(label: str, keep: float | None, at: tuple[Any, ...] = at) -> bool:
-                return bool(chosen.search(label)) and (*at, label, keep) not in finished
-
-            yield from method(bench, wanted)
 
 
 def main() -> None:

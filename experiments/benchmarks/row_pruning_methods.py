@@ -4,12 +4,15 @@ Every method yields records, one per model trained for its sake; ``row_pruning``
 """
 
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.benchmarks.arrays import Problem
 from experiments.benchmarks.quotient_remainder import fit_hashed
 from experiments.benchmarks.row_pruning_bench import (
     EPOCHS,
@@ -25,7 +28,7 @@ from experiments.benchmarks.row_pruning_bench import (
     train_once,
     unpruned_run,
 )
-from experiments.benchmarks.runs_file import Record
+from experiments.benchmarks.runs_file import Finished, Record
 from optembed_jax.method.threshold import table_row_mask
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_step import Phase
@@ -153,6 +156,36 @@ METHODS: tuple[Callable[[Bench, Wanted], Iterator[Record]], ...] = (
     hashing,
 )
 """The most telling first."""
+
+KEY = ("dataset", "model", "seed", "method", "keep")
+"""What tells trainings apart."""
+
+
+def missing_runs(
+    problems: dict[str, Problem],
+    models: list[str],
+    seeds: range,
+    chosen: re.Pattern[str],
+    finished: Finished,
+) -> Iterator[Record]:
+    """Train what is not finished, method by method; every data set and model before a new seed."""
+    benches = [
+        Bench(problem, model, seed)
+        for seed in seeds
+        for problem in problems.values()
+        for model in models
+    ]
+    known = set(finished)  # With those that two methods have in common, such as an unpruned model.
+    for method in METHODS:
+        for bench in benches:
+            at = (bench.problem.name, bench.backbone, bench.seed)
+
+            def wanted(label: str, keep: float | None, at: tuple[Any, ...] = at) -> bool:
+                return bool(chosen.search(label)) and (*at, label, keep) not in known
+
+            for record in method(bench, wanted):
+                known.add(tuple(record[name] for name in KEY))
+                yield record
 
 
 def _in_words(decay: str) -> str:

@@ -1,9 +1,12 @@
 """Parts of the comparison of ways to prune rows that could be wrong without anybody noticing."""
 
+import re
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.benchmarks import row_pruning_methods
 from experiments.benchmarks.arrays import Problem
 from experiments.benchmarks.quotient_remainder import full_table, make_hashes
 from experiments.benchmarks.row_pruning_bench import Bench
@@ -127,3 +130,16 @@ def test_what_is_not_retrained_is_scored_as_it_was_cut():
     for kept in by_frequency:
         bands = kept["kept_by_frequency"]
         assert sum(bands) == kept["rows_kept"] and bands[-1] == (best >= 100)[: sum(bands)].sum()
+
+
+def test_what_two_methods_have_in_common_is_trained_once(monkeypatch):
+    def method(bench, wanted):
+        for label in ("unpruned", "own"):
+            if wanted(label, 1.0):
+                yield {"dataset": "d", "model": "fnn", "seed": 0, "method": label, "keep": 1.0}
+
+    monkeypatch.setattr(row_pruning_methods, "METHODS", (method, method))
+    problems = {"d": Problem("d", Fields(("a",), (2,)), {}, np.zeros(2))}
+    finished = {("d", "fnn", 0, "own", 1.0)}
+    found = row_pruning_methods.missing_runs(problems, ["fnn"], range(1), re.compile(""), finished)
+    assert [record["method"] for record in found] == ["unpruned"]
