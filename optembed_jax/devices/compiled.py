@@ -3,7 +3,7 @@
 XLA's CPU compiler hands products of matrices and sums over an axis to YNNPACK (jaxlib 0.10 and
 later). At the sizes of click models its products are about as quick as XLA's own, and quicker where
 they are many small ones; its sums are slower, and a step has many. So here it gets products alone
-(docs/row_update.md, "The network").
+(docs/row_update.md, "The network, when it is small").
 """
 
 import functools
@@ -28,9 +28,12 @@ def compiled(
     alone, within = jitted(compiler_options=compile_options()), jitted()
 
     def call(*arguments: Any) -> Any:
-        # JAX takes options at the top alone.
-        is_traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
-        return (within if is_traced else alone)(*arguments)
+        try:
+            return alone(*arguments)
+        except ValueError:  # JAX takes options at the top alone; looking first costs each step.
+            if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
+                raise
+            return within(*arguments)
 
     return call
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from optembed_jax.table.composition import Composition, composition_of
 from optembed_jax.table.elements import ELEMENTS
-from optembed_jax.table.topology import topology_of
+from optembed_jax.table.topology import rounded, topology_of
 
 COMPOSITION = "composition"
 """What a manifest has where values read products of stored rows."""
@@ -76,7 +76,7 @@ def count_bytes(
         group = name.split("/")[0]
         counted[groups.get(group, group)] += tensor.nbytes
     if pad_for is None:
-        counted["rows_padded"] = sum(4 * rows * -(-dim // 8) * 8 for rows, dim in tables)
+        counted["rows_padded"] = sum(4 * rows * rounded(dim, 8) for rows, dim in tables)
     else:
         rows, dims = zip(*tables, strict=True)
         counted["rows_padded"] = topology_of(pad_for).padded_bytes(rows, dims)
