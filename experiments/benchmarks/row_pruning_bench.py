@@ -28,9 +28,11 @@ from optembed_jax.training.fit import Fitted, fit
 from optembed_jax.training.prediction import Predicted, predict
 
 KEEP_RATES = (0.5, 0.2, 0.1, 0.05)
-LATENT_DIM, BATCH_SIZE, EPOCHS, PATIENCE = 16, 1024, 20, 1
-LR_PLATEAU = "0.1"
-STOPPING = EarlyStopping(errors=3.0)
+LATENT_DIM, BATCH_SIZE, EPOCHS = 16, 1024, 20
+LR_PLATEAU, PATIENCE, STOPPING = "0.1", 1, EarlyStopping(errors=3.0)
+"""The commands' defaults; patience counts from the first cut of the learning rate."""
+PATIENCE_AT_ONE_RATE = 2
+"""Of what has no plateau: decoupled decay, and hashing, whose loop is its own."""
 
 ALL = Selection()
 
@@ -72,7 +74,8 @@ def train_once(
     gather_scores: bool = False,
 ) -> Fitted:
     """A model trained until validation AUC no longer rises."""
-    train = dataclasses.replace(train, lr_plateau=LR_PLATEAU)
+    if train.row_decay != "decoupled":
+        train = dataclasses.replace(train, lr_plateau=LR_PLATEAU)
     state = init_state(
         key_of(bench, phase),
         model,
@@ -90,7 +93,7 @@ def train_once(
         model=model,
         train=train,
         epochs=EPOCHS,
-        patience=PATIENCE,
+        patience=PATIENCE if train.plateau else PATIENCE_AT_ONE_RATE,
         stopping=STOPPING,
     )
 

@@ -18,7 +18,7 @@ from experiments.benchmarks.row_pruning_bench import (
     EPOCHS,
     KEEP_RATES,
     LATENT_DIM,
-    PATIENCE,
+    PATIENCE_AT_ONE_RATE,
     Bench,
     as_trained,
     best_share,
@@ -129,7 +129,7 @@ def hashing(bench: Bench, wanted: Wanted) -> Iterator[Record]:
                 (bench.split("train"), bench.split("validation")),
                 key=key_of(bench, Phase.RETRAIN),
                 epochs=EPOCHS,
-                patience=PATIENCE,
+                patience=PATIENCE_AT_ONE_RATE,
             )
             record = record_of(bench, "hashing", keep, Phase.BASELINE, bench.model(), fitted)
             seconds = round(time.monotonic() - started, 2)
@@ -175,17 +175,14 @@ def missing_runs(
         for problem in problems.values()
         for model in models
     ]
-    known = set(finished)  # With those that two methods have in common, such as an unpruned model.
     for method in METHODS:
         for bench in benches:
             at = (bench.problem.name, bench.backbone, bench.seed)
 
             def wanted(label: str, keep: float | None, at: tuple[Any, ...] = at) -> bool:
-                return bool(chosen.search(label)) and (*at, label, keep) not in known
+                return bool(chosen.search(label)) and (*at, label, keep) not in finished
 
-            for record in method(bench, wanted):
-                known.add(tuple(record[name] for name in KEY))
-                yield record
+            yield from method(bench, wanted)
 
 
 def _in_words(decay: str) -> str:

@@ -25,7 +25,8 @@ def complete(
     Args:
       file: the JSONL file, as ``--runs`` names it.
       key: the names that tell runs apart.
-      missing: makes the runs that are not finished; None only reads.
+      missing: makes the runs that are not finished, which it is told; a run that it yields is one
+        of them from then on. None only reads.
       line: of a run.
 
     Returns:
@@ -44,6 +45,7 @@ def complete(
     started = time.monotonic()
     for count, record in enumerate(append(path, missing(finished)), 1):
         records.append(record)
+        finished.add(tuple(record[name] for name in key))
         seconds = (time.monotonic() - started) / count
         print(f"{line(record)} ({seconds:.1f} s each so far)", flush=True)
     return records

@@ -1,12 +1,13 @@
 """Parts of the comparison of ways to prune rows that could be wrong without anybody noticing."""
 
+import json
 import re
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.benchmarks import row_pruning_methods
+from experiments.benchmarks import row_pruning_bench, row_pruning_methods, runs_file
 from experiments.benchmarks.arrays import Problem
 from experiments.benchmarks.quotient_remainder import full_table, make_hashes
 from experiments.benchmarks.row_pruning_bench import Bench
@@ -23,6 +24,9 @@ from experiments.benchmarks.row_pruning_report import (
 )
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
+from optembed_jax.step.optimisers import TrainConfig
+from optembed_jax.step.train_step import Phase
+from optembed_jax.table.decay import ROW_DECAYS
 
 
 def test_a_quotient_and_a_remainder_tell_all_values_apart():
@@ -132,7 +136,7 @@ def test_what_is_not_retrained_is_scored_as_it_was_cut():
         assert sum(bands) == kept["rows_kept"] and bands[-1] == (best >= 100)[: sum(bands)].sum()
 
 
-def test_what_two_methods_have_in_common_is_trained_once(monkeypatch):
+def test_what_two_methods_have_in_common_is_trained_once(monkeypatch, tmp_path):
     def method(bench, wanted):
         for label in ("unpruned", "own"):
             if wanted(label, 1.0):
@@ -140,6 +144,27 @@ def test_what_two_methods_have_in_common_is_trained_once(monkeypatch):
 
     monkeypatch.setattr(row_pruning_methods, "METHODS", (method, method))
     problems = {"d": Problem("d", Fields(("a",), (2,)), {}, np.zeros(2))}
-    finished = {("d", "fnn", 0, "own", 1.0)}
-    found = row_pruning_methods.missing_runs(problems, ["fnn"], range(1), re.compile(""), finished)
-    assert [record["method"] for record in found] == ["unpruned"]
+    own = {"dataset": "d", "model": "fnn", "seed": 0, "method": "own", "keep": 1.0}
+    (tmp_path / "runs").write_text(json.dumps(own) + "\n")
+
+    def missing(finished):
+        chosen = re.compile("")
+        return row_pruning_methods.missing_runs(problems, ["fnn"], range(1), chosen, finished)
+
+    path, key = str(tmp_path / "runs"), row_pruning_methods.KEY
+    found = runs_file.complete(path, key, missing, lambda record: record["method"])
+    assert [record["method"] for record in found] == ["own", "unpruned"]
+
+
+@pytest.mark.parametrize("decay", ROW_DECAYS)
+def test_every_decay_can_be_trained(decay, monkeypatch):
+    monkeypatch.setattr(row_pruning_bench, "EPOCHS", 1)
+    rng, fields = np.random.default_rng(0), Fields(("a", "b"), (3, 4))
+    ids = (rng.integers(0, 3, (row_pruning_bench.BATCH_SIZE, 2)) + [0, 3]).astype(np.int32)
+    split = ids, (rng.random(len(ids)) < 0.5).astype(np.float32)
+    problem = Problem("d", fields, dict.fromkeys(("train", "validation", "test"), split), None)
+    bench = Bench(problem, "fnn", 0)
+    fitted = row_pruning_bench.train_once(
+        bench, Phase.BASELINE, bench.model(), TrainConfig(row_decay=decay)
+    )
+    assert len(fitted.epochs) == 1 and 0 <= fitted.best.val_auc <= 1
