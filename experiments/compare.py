@@ -17,7 +17,7 @@ compare.json, compare.svg and report.html, a page of all of it, in DIR.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from absl import flags
 
@@ -37,6 +37,7 @@ from experiments.run.records import write_json, write_text
 from experiments.run.settings import Settings
 from optembed_jax import data
 from optembed_jax.errors import InputError
+from optembed_jax.fields import Fields
 from optembed_jax.rivals.registry import METHODS, OPTEMBED
 from optembed_jax.storage.object_store import in_file_system
 
@@ -63,15 +64,14 @@ def main() -> None:
     prepared = data.prepare(
         settings.dataset, settings.data, settings.data_dir, DataProgress(progress), None
     )
-    for word, of_method in of_methods.items():
-        if of_method.method != OPTEMBED:
-            with _told_of(word):  # Now, and not after all that comes before it.
-                choose_phase.limit_of(of_method, prepared.fields)
+    unsuited = _unsuited(of_methods, prepared.fields)
+    for word, told in unsuited.items():  # Now, and not after all that comes before it.
+        progress.say(f"compare  {word} is left out: {told}")
     parameters = prepared.fields.num_features * settings.model.latent_dim
     grid = comparison_grid.Grid(
         methods, shares, seeds, parameters, given, counts, prepared.fingerprint
     )
-    records = comparison.run_all(folder, grid, progress.say, clock)
+    records = comparison.run_all(folder, grid, progress.say, clock, unsuited)
     summary = comparison_report.summarise(records)
     write_json(folder / "compare.json", {**summary, "runs": records})
     write_text(folder / "compare.svg", comparison_report.picture(summary))
@@ -127,6 +127,26 @@ def _settings(methods: Sequence[str], counts: str) -> tuple[Settings, dict[str, 
         for name, value in varied.items():
             flags.FLAGS[name].value = value
     return found, of_methods
+
+
+def _unsuited(of_methods: Mapping[str, Settings], fields: Fields) -> dict[str, str]:
+    """The methods that do not take what these fields hold, and why.
+
+    Raises:
+      InputError: so do all that were named; the message is of the first.
+    """
+    found: dict[str, str] = {}
+    for word, of_method in of_methods.items():
+        if of_method.method == OPTEMBED:
+            continue
+        try:
+            choose_phase.limit_of(of_method, fields)
+        except InputError as error:
+            found[word] = str(error)
+    if len(found) == len(of_methods):
+        word, told = next(iter(found.items()))
+        raise InputError(f"with {word} of --methods: {told}")
+    return found
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from experiments.run import cli
@@ -160,29 +161,53 @@ def run_cell(folder: Path, grid: Grid, cell: Cell, full_bytes: int = 0) -> Recor
 
 
 def run_all(
-    folder: Path, grid: Grid, say: Callable[[str], None], clock: Callable[[float], str]
+    folder: Path,
+    grid: Grid,
+    say: Callable[[str], None],
+    clock: Callable[[float], str],
+    unsuited: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Record]:
-    """Run all cells that are not finished; ``say`` is told of each, with what is left."""
+    """Run all cells that are not finished.
+
+    Args:
+      folder: of the comparison.
+      grid: what is compared.
+      say: told of each cell that has ended, and how long the others will take.
+      clock: seconds as they are told.
+      unsuited: methods of the grid that do not take these data, and why: their cells are refused
+        without being run.
+    """
     with locked(folder):
         begin(folder, grid)
-        return _run_each(folder, grid, say, clock)
+        return _run_each(folder, grid, say, clock, unsuited)
 
 
 def _run_each(
-    folder: Path, grid: Grid, say: Callable[[str], None], clock: Callable[[float], str]
+    folder: Path,
+    grid: Grid,
+    say: Callable[[str], None],
+    clock: Callable[[float], str],
+    unsuited: Mapping[str, str],
 ) -> list[Record]:
     cells, records, spent, full_bytes = grid.cells(), list[Record](), list[float](), 0
+
+    def is_run(cell: Cell) -> bool:
+        is_finished = (folder / "cells" / cell.name / "result.json").exists()
+        return not is_finished and cell.method not in unsuited
+
+    to_run = {cell for cell in cells if is_run(cell)}
     for number, cell in enumerate(cells, 1):
-        started, is_new = (
-            time.monotonic(),
-            not (folder / "cells" / cell.name / "result.json").exists(),
-        )
-        records.append(run_cell(folder, grid, cell, full_bytes))
+        started = time.monotonic()
+        if cell.method in unsuited:
+            records.append({**dataclasses.asdict(cell), "refused": unsuited[cell.method]})
+        else:
+            records.append(run_cell(folder, grid, cell, full_bytes))
         if not full_bytes:  # The first is the plain model of the first seed.
             full_bytes = int(records[0]["bundle_bytes"])
-        if is_new:
+        if cell in to_run:
+            to_run.remove(cell)
             spent.append(time.monotonic() - started)
-            left = (len(cells) - number) * sum(spent) / len(spent)
+            left = len(to_run) * sum(spent) / len(spent)
             told = records[-1].get("refused") or f"test AUC {records[-1]['test_auc']:.4f}"
             say(f"compare  {number} of {len(cells)}: {cell.name}  {told}  ETA {clock(left)}")
     return records

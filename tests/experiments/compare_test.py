@@ -11,17 +11,13 @@ from experiments import compare, export
 from experiments.run import comparison, runs
 
 OWN = ("methods", "budgets", "bundle_budgets", "seeds")
-TINY = {
-    "dataset": "synthetic",
+SYNTHETIC = {
     "synthetic_rows": 600,
     "synthetic_field_size": 30,
     "synthetic_signal_fields": 3,
     "synthetic_noise_fields": 0,
-    "model": "fm",
-    "latent_dim": 8,
-    "batch_size": 256,
-    "epochs": 1,
 }
+TINY = {"model": "fm", "latent_dim": 8, "batch_size": 256, "epochs": 1}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +70,8 @@ def started(own_flags, command, monkeypatch):
 
     def started(folder, kill_at=None, **flags):
         Process.ran, Process.kill_at = 0, kill_at
-        return command(compare.main, workdir=folder, **{**TINY, **flags})
+        given = {"dataset": "synthetic", **SYNTHETIC} if "dataset" not in flags else {}
+        return command(compare.main, workdir=folder, **{**given, **TINY, **flags})
 
     return started
 
@@ -117,11 +114,12 @@ def without_seconds(value):
 
 def test_killed_and_gone_on_it_comes_to_the_same_table(started, data_dir, tmp_path, capsys):
     """Of one seed; tables of several are comparison_test's."""
-    asked = {"methods": "frequency,uniform", "budgets": "0.01,0.4", "seeds": 1}
-    asked["data_dir"] = data_dir
-    assert started(tmp_path / "killed", kill_at=2, **asked) == 130
-    assert not (tmp_path / "killed" / "compare.json").exists()
-    assert "stopped from the keyboard; the same command goes on" in capsys.readouterr().err
+    asked = {"methods": "frequency,optembed", "budgets": "0.01,0.4", "seeds": 1}
+    asked |= {"data_dir": data_dir, "finalists": False, "generations": 1}
+    for kill_at in (2, 1, 3):  # Of the commands that were left; one is an export.
+        assert started(tmp_path / "killed", kill_at=kill_at, **asked) == 130
+        assert not (tmp_path / "killed" / "compare.json").exists()
+        assert "stopped from the keyboard; the same command goes on" in capsys.readouterr().err
     tables = []
     for folder in ("killed", "whole"):
         assert started(tmp_path / folder, **asked) == 0
@@ -129,7 +127,7 @@ def test_killed_and_gone_on_it_comes_to_the_same_table(started, data_dir, tmp_pa
         # Two methods under two budgets, and the full table.
         assert len(found["runs"]) == 2 * 2 + 1
         refused = [(r["method"], r["share"]) for r in found["runs"] if "refused" in r]
-        assert refused == [("frequency", 0.01), ("uniform", 0.01)]
+        assert refused == [("frequency", 0.01), ("optembed", 0.01)]
         sizes = {r["method"]: r["bundle_bytes"] for r in found["runs"] if "refused" not in r}
         assert 0 < sizes["frequency"] < sizes["full"]
         tables.append(without_seconds(found))
@@ -168,3 +166,25 @@ def test_a_folder_of_another_comparison_is_told_before_data_are_prepared(started
     assert started(tmp_path, **asked) == 2
     assert "was begun with given ['--lr=1'], and the flags ask for" in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
+
+
+def test_a_method_that_does_not_take_the_data_is_left_out_and_told(
+    started, data_dir, tmp_path, capsys
+):
+    rows = [f"{n % 2},u{n % 30},a|b{n % 7}" for n in range(400)]
+    (file := tmp_path / "log.csv").write_text("\n".join(["click,user,tags", *rows]) + "\n")
+    given = {"dataset": "table", "table_file": file, "label": "click", "categorical": "user"}
+    asked = {**given, "multi": "tags", "separator": "|", "data_dir": data_dir}
+    asked |= {"budgets": "0.5", "seeds": 1}
+    assert started(tmp_path / "run", methods="pep,frequency", **asked) == 0
+    found = json.loads((tmp_path / "run" / "compare.json").read_text())["runs"]
+    told = "field 'tags' has several values in a cell"
+    assert [told in r.get("refused", "") for r in found] == [False, True, False]
+    captured = capsys.readouterr()
+    assert "pep is left out: --method=pep prunes" in captured.err + captured.out
+    assert told in (tmp_path / "run" / "report.html").read_text(encoding="utf-8").replace(
+        "&#x27;", "'"
+    )
+    assert started(tmp_path / "none", methods="pep", **asked) == 2
+    assert "with pep of --methods: --method=pep prunes" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()

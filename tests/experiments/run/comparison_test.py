@@ -100,9 +100,9 @@ def made(monkeypatch):
     return ran, state
 
 
-def run_all(folder, told=None, **changed):
+def run_all(folder, told=None, unsuited=(), **changed):
     say = (lambda line: None) if told is None else told.append
-    return comparison.run_all(folder, grid(**changed), say, str)
+    return comparison.run_all(folder, grid(**changed), say, str, dict(unsuited))
 
 
 def test_the_plain_model_is_trained_once_per_seed_and_told_with_an_eta(made, tmp_path):
@@ -114,6 +114,23 @@ def test_the_plain_model_is_trained_once_per_seed_and_told_with_an_eta(made, tmp
     assert trained.count(("0", "supernet")) == 2
     assert len(told) == len(records) == 10 and "ETA" in told[0]
     assert [r for r in records if "refused" in r and r["method"] == "frequency"]
+
+
+def test_the_eta_is_of_the_cells_that_are_left_to_run(made, tmp_path, monkeypatch):
+    now = iter(range(0, 10_000, 5))  # Of each cell that is run two are asked for: 5 seconds.
+    run_all(tmp_path, seeds=1)
+    monkeypatch.setattr(comparison.time, "monotonic", lambda: next(now))
+    told = []
+    # New are the plain model of the second seed, and of both methods what stands beside it.
+    run_all(tmp_path, told, unsuited={"uniform": "no"}, methods=("optembed", "uniform"))
+    assert [line.rpartition("ETA ")[2] for line in told] == ["10.0", "5.0", "0.0"]
+
+
+def test_what_a_method_does_not_take_is_refused_without_a_run(made, tmp_path):
+    found = run_all(tmp_path, unsuited={"frequency": "it cannot"})
+    assert {r["refused"] for r in found if r["method"] == "frequency"} == {"it cannot"}
+    assert not [flags for _, flags in made[0] if flags.get("method") == "frequency"]
+    assert not [path for path in (tmp_path / "cells").iterdir() if "frequency" in path.name]
 
 
 def test_a_supernet_serves_all_budgets_that_it_does_not_depend_on(made, tmp_path):
