@@ -34,6 +34,7 @@ from optembed_jax.method.bag import Bags
 from optembed_jax.metrics import auc_on_device, logloss_on_device
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.params import Params
+from optembed_jax.models.selection import check_table
 from optembed_jax.search.successive_halving import Fitness
 
 MEASURES = ("auc", "logloss")
@@ -114,12 +115,12 @@ def make_fitness(
         no part.
       calibration_rows: rows over which batch statistics are recalibrated at the most.
       bags: how slots of ``ids`` are pooled to fields; None where each field has one value.
-      fields: of the ids, which are checked by them; None takes the ids as they are.
+      fields: of the ids, which are checked by them, as is the table; None takes both as they are.
 
     The function raises ``DivergedError`` when the supernet's logits are not numbers.
 
     Raises:
-      InputError: an unknown measure, ids that are not of ``fields``, or a logloss of a backbone of
+      InputError: an unknown measure, ids or a table that are not of ``fields``, or a logloss of a backbone of
         one's own with batch statistics, which only its own code can take anew.
     """
     if measure not in MEASURES:
@@ -130,6 +131,7 @@ def make_fitness(
             f"{model.model_name} can only be taken in training; use fitness auc"
         )
     if fields is not None:
+        check_table(model, params.table, fields)
         ids = fields.check_ids(ids)
     order = stratified_order(labels)
     sizes = part_sizes(len(ids), least_part)

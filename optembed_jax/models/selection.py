@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from optembed_jax.errors import InputError
+from optembed_jax.fields import Fields
 from optembed_jax.method.bag import Bags
 from optembed_jax.method.row_axis import PER_ROW, WithRows
 from optembed_jax.models.layers import Embedded
@@ -120,6 +121,23 @@ def _learned(config: ModelConfig, params: Params) -> jax.Array:
     if params.thresholds is None:
         raise ValueError(f"mode {config.mode!r} has no thresholds to learn rows from")
     return params.thresholds
+
+
+def check_table(config: ModelConfig, table: Any, fields: Fields) -> None:
+    """Refuse a full table that is not of the model's ``latent_dim``, or not of the fields.
+
+    An id behind the last row would read that row, and nobody would know.
+
+    Raises:
+      InputError: it has another shape than ``[V, D]``.
+    """
+    check_width(config, table)
+    rows, wanted = len(table.rows), fields.num_features
+    if rows != wanted:
+        raise InputError(
+            f"the table has {rows:,} rows, and the fields {wanted:,} features: "
+            f"[{wanted}, {config.latent_dim}] is wanted"
+        )
 
 
 def check_width(config: ModelConfig, table: Any) -> None:

@@ -67,8 +67,8 @@ class SurrogateAssistedEvolution:
         """Less than a plain search's, where the model predicts what was scored.
 
         Where it does not, as where fields are worth something only together, it cannot tell that
-        nothing is left to be found. (It left 1 to 15 % unexplained on clicks and ratings after five
-        generations, and 21 to 43 % where it had to wait: docs/search.md.)
+        nothing is left to be found. (On clicks and ratings it left less unexplained after five
+        generations, and more where it had to wait: docs/search.md.)
         """
         model = _model_of(self.space, cache)
         return Patience(5, 5e-4) if model.unexplained < 0.18 else Patience()

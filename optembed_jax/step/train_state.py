@@ -69,7 +69,8 @@ def init_state(
       gather_scores: gather ``model.budget_score``, by which rows are to be chosen.
 
     Raises:
-      InputError: norms are to be averaged that a sparse sweep of ``l2_coupled`` passes over.
+      InputError: the start's table has not a row for each feature; or norms are to be averaged that
+        a sparse sweep of ``l2_coupled`` passes over.
     """
     init_key, step_key = jax.random.split(key)
     # Copies, because training donates the state's buffers and the start may serve again.
@@ -78,6 +79,7 @@ def init_state(
         if start is None
         else jax.tree.map(jnp.copy, start)
     )
+    _check_rows(params.table, fields)
     table_state, scores = init_table_state(train, params.table, fields), None
     opt_state = (table_state, *make_optimisers(train).init(params))
     kept = tuple(in_dtype(stack, train.table_dtype) for stack in params.table.stacks)
@@ -102,6 +104,16 @@ def init_state(
         scores=scores,
         rounds=jnp.zeros((2,), jnp.int32),
     )
+
+
+def _check_rows(table: Any, fields: Fields) -> None:
+    """Refuse a table with a stack that has not a row for each of its features."""
+    for stack, own in zip(table.stacks, table.fields_of_stacks(fields), strict=True):
+        rows, wanted = stack.rows.shape[0], own.num_features
+        if rows != wanted:
+            raise InputError(
+                f"the table that training starts from has {rows:,} rows for {wanted:,} features"
+            )
 
 
 def rounds_after(rounds: jax.Array | None, own: jax.Array) -> jax.Array | None:

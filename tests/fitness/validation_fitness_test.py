@@ -71,6 +71,15 @@ def test_fitness_is_the_auc_of_each_candidate_alone(fields, randomise, split, na
     assert len(set(scores)) > 2
 
 
+def test_a_table_of_other_fields_is_refused(fields, randomise, split):
+    model, params, stats = make(fields, randomise, "fnn")
+    rows = params.table.rows[:-1]
+    params = params.replace(table=params.table.replace(rows=rows))
+    message = f"the table has {len(rows)} rows, and the fields {fields.num_features} features"
+    with pytest.raises(InputError, match=message):
+        make_fitness(model, params, stats, None, *split, fields=fields)
+
+
 @pytest.mark.parametrize(("oov", "linear"), [("zero", "keep"), ("oov", "prune")])
 def test_the_row_mask_is_applied(fields, randomise, split, oov, linear):
     model, params, stats = make(fields, randomise, "deepfm", mode_oov=oov, mode_linear=linear)

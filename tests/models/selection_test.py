@@ -7,10 +7,12 @@ import pytest
 from param_shapes import shapes_of_params
 
 from optembed_jax.errors import InputError
+from optembed_jax.fields import Fields
+from optembed_jax.method.embedding import Table
 from optembed_jax.models.forward import embed, forward
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.params import init_params
-from optembed_jax.models.selection import Selection
+from optembed_jax.models.selection import Selection, check_table
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -125,3 +127,15 @@ def test_a_table_of_another_width_than_the_models_is_refused(shape, fields, draw
     other = params.replace(table=params.table.replace(rows=jnp.zeros(shape)))
     with pytest.raises(InputError, match=r"rows of shape .* and the model latent_dim 4: \[V, 4\]"):
         forward(config, other, stats, draw_ids(fields, 4), Selection())
+
+
+@pytest.mark.parametrize("rows", [0, 8, 10])
+def test_a_table_with_other_rows_than_the_fields_is_refused(rows):
+    config = ModelConfig(model="fm", latent_dim=4)
+    fields = Fields(("a", "b"), (4, 5))
+    check_table(config, Table(jnp.zeros((9, 4))), fields)
+    message = rf"the table has {rows} rows, and the fields 9 features: \[9, 4\] is wanted"
+    with pytest.raises(InputError, match=message):
+        check_table(config, Table(jnp.zeros((rows, 4))), fields)
+    with pytest.raises(InputError, match="rows of shape .* and the model latent_dim 4"):
+        check_table(config, Table(jnp.zeros((9, 3))), fields)

@@ -37,6 +37,18 @@ def test_initial_state_is_fresh_or_the_one_given(fields):
     assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(again.opt_state))
 
 
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_start_with_other_rows_than_the_fields_is_refused(more, fields):
+    model, train = ModelConfig("fnn", 4, (5,)), TrainConfig()
+    state = init_state(jax.random.key(0), model, train, fields)
+    rows = fields.num_features + more
+    table = state.params.table.replace(rows=jnp.zeros((rows, 4)))
+    start = state.params.replace(table=table), state.batch_stats
+    message = f"training starts from has {rows} rows for {fields.num_features} features"
+    with pytest.raises(InputError, match=message):
+        init_state(jax.random.key(0), model, train, fields, start=start)
+
+
 def test_rounds_are_summed_and_the_most_are_kept(fields):
     rounds = init_state(jax.random.key(0), ModelConfig("fm", 4, ()), TrainConfig(), fields).rounds
     for own in (1, 3, 2):
