@@ -120,8 +120,8 @@ def make_fitness(
     The function raises ``DivergedError`` when the supernet's logits are not numbers.
 
     Raises:
-      InputError: an unknown measure, ids or a table that are not of ``fields``, or a logloss of a backbone of
-        one's own with batch statistics, which only its own code can take anew.
+      InputError: an unknown measure, ids or a table that are not of ``fields``, or a logloss of a
+        backbone of one's own with batch statistics, which only its own code can take anew.
     """
     if measure not in MEASURES:
         raise InputError(f"fitness must be one of {', '.join(MEASURES)}, not {measure!r}")
