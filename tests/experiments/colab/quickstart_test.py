@@ -54,6 +54,7 @@ def test_its_cells_run_in_order(notebook, tmp_path, capsys):
     assert 0.5 < names["full_auc"] < 1 and 0.5 < names["small_auc"] < 1
     assert set(names["own_auc"]) == {"Attention", "Perceptron"}
     assert all(0.5 < auc < 1 for auc in names["own_auc"].values())
+    assert 0.5 < names["own_loop_auc"] < 1
     assert names["importance"].max() > 0
     climbed, winner = names["climbed"].population, names["winner"]
     assert climbed.fitness[0] >= names["fitness"](winner[None])[0]
