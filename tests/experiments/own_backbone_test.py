@@ -52,6 +52,21 @@ def test_all_phases_bundle_and_prediction(command, tmp_path, capsys):
     assert np.ptp(found) > 0
 
 
+def test_a_linen_module_with_a_linear_term_comes_to_a_bundle_too(command, tmp_path, capsys):
+    names = {"data_dir": tmp_path / "data", "workdir": tmp_path / "run"}
+    own = {"model": "outside_backbones:SMALL_ATTENTION"}
+    assert command(runs.pipeline_main, **names, **FLAGS, **own) == 0, capsys.readouterr().err
+    trained = json.loads((tmp_path / "run" / "summary.json").read_text())["retrain"]
+    bundle = {"bundle": tmp_path / "bundle", "sample": tmp_path / "rows.csv", "platforms": "cpu"}
+    assert command(export.main, **names, **bundle, **own) == 0
+    loaded = Bundle.load(bundle["bundle"])
+    assert loaded.manifest["metrics"]["test_auc"] == trained["test_auc"]
+    rows = pyarrow.csv.read_csv(bundle["sample"])
+    scores = loaded.predict(rows)
+    assert np.ptp(scores) > 0 and np.isfinite(scores).all()
+    np.testing.assert_allclose(scores[:1], loaded.predict(rows.slice(0, 1)), rtol=1e-5)
+
+
 def test_a_backbone_that_is_not_there_is_a_line(command, tmp_path, capsys):
     names = {"data_dir": tmp_path / "data", "workdir": tmp_path / "run"}
     assert command(runs.pipeline_main, **names, **FLAGS, model="no_such_module:A") == 2
