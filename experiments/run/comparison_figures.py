@@ -4,12 +4,13 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.run.comparison_grid import FULL, is_optembed
 from experiments.run.figure_svg import INK, MUTED, SERIES, SURFACE
-from experiments.run.report_figures import sizes_along
+from experiments.run.size_figure import front_of, sizes_along
 from optembed_jax.rivals.registry import OPTEMBED
 
 Summary = Mapping[str, Any]
@@ -21,15 +22,22 @@ _LOOKS = tuple(
 )
 """Colour, mark and line: colours come again after four methods, with another mark."""
 
+_FRONT: dict[str, Any] = {"color": MUTED, "alpha": 0.35, "linewidth": 9, "zorder": 1}
+"""A band that methods' own lines are drawn on."""
+
 
 def against_bytes(summary: Summary) -> Figure | None:
-    """Test AUC and logloss against bytes of the bundle, with the spread of the seeds."""
+    """Test AUC and logloss against bytes of the bundle, with the spread of the seeds.
+
+    A band runs through the front: what no bundle as small or smaller equals.
+    """
     done = [one for one in summary["methods"] if one["seeds"]]
     if not done:
         return None
     figure = Figure(figsize=(9.0, 4.6), layout="constrained")
     axes, looks = figure.subplots(1, 2), _looks(summary)
     for own, key, name in zip(axes, ("test_auc", "test_logloss"), ("AUC", "logloss"), strict=True):
+        own.plot(*front(summary, key).T, label="front", **_FRONT)
         for method, (colour, marker, dash) in looks.items():
             points = [one for one in done if one["method"] == method]
             points.sort(key=lambda one: float(one["bundle_bytes"]))
@@ -49,7 +57,8 @@ def against_bytes(summary: Summary) -> Figure | None:
         own.set(title=f"test {name}", xlabel="bundle, bytes (vocabulary and network with it)")
         own.margins(x=0.1, y=0.1)
         sizes_along(own)
-    handles = [
+    handles = [Line2D([], [], **_FRONT)]
+    handles += [
         Line2D(
             [],
             [],
@@ -61,8 +70,26 @@ def against_bytes(summary: Summary) -> Figure | None:
         )
         for colour, marker, dash in looks.values()
     ]
-    figure.legend(handles, [_named(m) for m in looks], loc="outside lower center", ncols=5)
+    names = ["front", *map(_named, looks)]
+    figure.legend(handles, names, loc="outside lower center", ncols=4)
     return figure
+
+
+def front(summary: Summary, key: str) -> np.ndarray:
+    """The means over the seeds that no mean of a bundle as small or smaller equals.
+
+    Over all methods, the full table too.
+
+    Args:
+      summary: of ``comparison_report.summarise``.
+      key: ``test_auc``, of which more is better, or ``test_logloss``, of which less is.
+
+    Returns:
+      float64 ``[n, 2]``, bytes and the figure, the smallest bundle first.
+    """
+    sign = np.array([1.0, -1.0 if key == "test_logloss" else 1.0])
+    points = [(one["bundle_bytes"], one[key]) for one in summary["methods"] if one["seeds"]]
+    return sign * front_of(sign * np.array(points, np.float64).reshape(-1, 2))
 
 
 def differences(summary: Summary) -> Figure | None:

@@ -29,7 +29,8 @@ def page_of(summary: Mapping[str, Any], grid: Grid, dataset: str) -> str:
                 "size",
                 "AUC and logloss against bytes",
                 "Of test rows, the mean over the seeds; bars are a standard deviation of them. The "
-                "full table is the plain model with every row and column.",
+                "full table is the plain model with every row and column. The band is the front: "
+                "it runs through what no bundle as small or smaller equals.",
                 comparison_figures.against_bytes(summary),
             ),
             "<h2>Methods and budgets</h2>",

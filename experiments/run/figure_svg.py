@@ -57,6 +57,14 @@ _STYLE: Any = {
 }
 
 
+def figure_of(
+    height: float, columns: int = 1, width: float = 9.0
+) -> tuple[matplotlib.figure.Figure, Any]:
+    """A figure, in inches, and its axes, side by side; within :func:`styled`."""
+    figure = matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
 def styled() -> Any:
     """The style of all drawings, as a context: figures are made and written within it."""
     return matplotlib.rc_context(_STYLE)

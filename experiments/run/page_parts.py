@@ -19,8 +19,10 @@ body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 62rem; background:
   color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.7rem; margin: 0 0 .25rem; } h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; }
 p { margin: .25rem 0 .75rem; } .muted, figcaption, caption { color: var(--muted); }
-figure { margin: 0 0 1rem; } figure svg { display: block; width: 100%; height: auto; }
-figure.narrow svg { max-width: 40rem; } figcaption { font-size: .9rem; max-width: 46rem; }
+figure { margin: 0 0 1rem; overflow-x: auto; }
+figure svg { display: block; width: 100%; min-width: 40rem; height: auto; }
+figure.narrow svg { max-width: 40rem; min-width: 26rem; }
+figcaption { font-size: .9rem; max-width: 46rem; }
 .tiles { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr));
   margin: 1.25rem 0; padding: 0; }
 .tiles div { background: var(--raised); border-radius: .5rem; padding: .75rem 1rem; }

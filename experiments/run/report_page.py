@@ -15,7 +15,7 @@ import numpy as np
 from etils.epath import Path
 from matplotlib.figure import Figure
 
-from experiments.run import processes, report, report_figures
+from experiments.run import processes, report, report_figures, size_figure
 from experiments.run.figure_svg import styled
 from experiments.run.page_parts import page, section, table
 from experiments.run.records import run_again, write_text
@@ -33,6 +33,10 @@ _OF_BOTH = (
     "the right what the frozen supernet says of candidates before any is trained: the front is "
     "what no smaller table equals. The two are not on one scale."
 )
+_OF_RULES = (
+    " Squares are the simple rules that the winner of the search was retrained against; on the "
+    "right those that the search scored at that size."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +46,12 @@ class Recorded:
     Attributes:
       summary: of ``summary.json``.
       metrics: the lines of ``metrics.jsonl`` of each phase that has one.
-      scored: float64 ``[n, 2]``, bytes and fitness of the search's candidates; None without.
+      scored: the search's candidates; None without.
     """
 
     summary: dict[str, Any]
     metrics: Mapping[str, Sequence[Mapping[str, Any]]]
-    scored: np.ndarray | None = None
+    scored: size_figure.Scored | None = None
 
 
 def write(workdir: Workdir) -> Path:
@@ -90,11 +94,15 @@ def recorded(workdir: Workdir) -> Recorded:
     return Recorded(summary, metrics, _scored(workdir, summary))
 
 
-def _scored(workdir: Workdir, summary: Mapping[str, Any]) -> np.ndarray | None:
+def _scored(workdir: Workdir, summary: Mapping[str, Any]) -> size_figure.Scored | None:
     """Of candidates that choose their rows too, whose sizes only the search knows, the front."""
     if "front" in summary.get("search", {}):
         front = summary["search"]["front"]
-        return np.array([[p["table_bytes"], p["val_auc"]] for p in front], np.float64)
+        return size_figure.Scored(
+            np.array([[p["table_bytes"], p["val_auc"]] for p in front], np.float64),
+            np.array([list(p["dims"].values()) for p in front]),
+            np.array([p["mask"] for p in front]),
+        )
     path = workdir.phase_dir("search") / "search.safetensors"
     supernet = workdir.result("supernet")
     if "search" not in summary or supernet is None or not path.exists():
@@ -104,8 +112,10 @@ def _scored(workdir: Workdir, summary: Mapping[str, Any]) -> np.ndarray | None:
     dims, fitness = arrays["cache"], arrays["cache_fitness"]
     if dims.shape[1] != len(kept):
         return None
-    sizes, full = BYTES_PER_PARAMETER * (dims @ kept), np.isfinite(fitness)
-    return np.stack([sizes, fitness], axis=1)[full].astype(np.float64)
+    full = np.isfinite(fitness)
+    dims, fitness = dims[full], fitness[full]
+    points = np.stack([BYTES_PER_PARAMETER * (dims @ kept), fitness], axis=1)
+    return size_figure.Scored(points.astype(np.float64), dims, np.zeros(len(dims), np.int64))
 
 
 def page_of(run: Recorded) -> str:
@@ -155,8 +165,8 @@ def _figures(run: Recorded) -> list[tuple[str, str, str, Figure | None, str]]:
         (
             "size",
             "AUC against bytes",
-            _OF_TRAINED if run.scored is None or not len(run.scored) else _OF_BOTH,
-            report_figures.auc_against_bytes(summary, run.scored),
+            _seen_of_sizes(run),
+            size_figure.auc_against_bytes(summary, run.scored),
             "",
         ),
         (
@@ -199,9 +209,16 @@ def _figures(run: Recorded) -> list[tuple[str, str, str, Figure | None, str]]:
     ]
 
 
+def _seen_of_sizes(run: Recorded) -> str:
+    if run.scored is None or not len(run.scored.points):
+        return _OF_TRAINED
+    has_rules = any(one["rules"] for one in run.summary.get("retrain", {}).get("finalists", []))
+    return _OF_BOTH + (_OF_RULES if has_rules else "")
+
+
 def _tiles(summary: Mapping[str, Any]) -> str:
     """What a reader wants first: what the last model is, against the full one."""
-    phases = [phase for phase in report_figures.TRAINED if "test_auc" in summary.get(phase, {})]
+    phases = [phase for phase in size_figure.TRAINED if "test_auc" in summary.get(phase, {})]
     if not phases:
         return ""
     full, last = summary.get("baseline"), summary[phases[-1]]

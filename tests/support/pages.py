@@ -1,5 +1,6 @@
 """A page as a browser reads it, and what every page has to be: whole, and nothing but itself."""
 
+import html
 import html.parser
 import json
 import os
@@ -90,7 +91,8 @@ def chromium(folder, path, *flags):
 
 
 def check_shown(folder, path, scheme, figures):
-    """A browser shows every figure of a page of a file, in ``light`` or ``dark``, without an error.
+    """A browser shows every figure of a page of a file, in ``light`` or ``dark``, without an error,
+    and its words apart.
 
     What the browser leaves goes to the folder.
     """
@@ -107,9 +109,17 @@ def check_shown(folder, path, scheme, figures):
       const text = figure.querySelector("svg text");
       return [figure.id, box.width, box.height, getComputedStyle(text).fill];
     });
+    const over = [...document.querySelectorAll("figure")].flatMap(figure => {
+      const texts = [...figure.querySelectorAll("svg text")];
+      const boxes = texts.map(text => text.getBoundingClientRect());
+      return texts.flatMap((text, i) => boxes.slice(0, i).flatMap((other, j) =>
+        Math.min(other.right, boxes[i].right) - Math.max(other.left, boxes[i].left) > 1 &&
+        Math.min(other.bottom, boxes[i].bottom) - Math.max(other.top, boxes[i].top) > 3
+          ? [[figure.id, text.textContent, texts[j].textContent]] : []));
+    });
     const colours = getComputedStyle(document.body);
     document.body.innerHTML = "<pre>" + JSON.stringify(
-      {told, surface: colours.backgroundColor, ink: colours.color,
+      {told, over, surface: colours.backgroundColor, ink: colours.color,
        wide: document.documentElement.scrollWidth}) + "</pre>";
     </script>"""
     without = re.sub(
@@ -118,9 +128,10 @@ def check_shown(folder, path, scheme, figures):
     (folder / "probed.html").write_text(without.replace("</body>", probe + "</body>"))
     done = chromium(folder / "profile", folder / "probed.html", "--window-size=900,800", *flags)
     assert '"probe"' in done.stderr  # So that an error would have been seen above.
-    found = json.loads(re.search(r"<pre>(\{.*\})</pre>", done.stdout).group(1))
+    found = json.loads(html.unescape(re.search(r"<pre>(\{.*\})</pre>", done.stdout).group(1)))
     assert [name for name, *_ in found["told"]] == figures
     assert all(width > 300 and height > 100 for _, width, height, _ in found["told"])
+    assert not found["over"], found["over"]  # No word lies over another.
     assert found["wide"] <= 900
     surface = [int(n) for n in re.findall(r"\d+", found["surface"])]
     assert (sum(surface) > 600) == (scheme == "light")

@@ -101,6 +101,34 @@ def test_more_methods_than_colours_are_drawn_apart():
     assert len(set(looks.values())) == len(methods) + 1
 
 
+def test_the_front_is_over_all_methods_and_drawn_through():
+    figures = {  # Bytes, AUC and logloss of each method's two seeds.
+        ("optembed", 0.1): [(100, 0.70, 0.40), (120, 0.72, 0.38)],
+        ("optembed", 0.2): [(200, 0.74, 0.39), (200, 0.74, 0.39)],
+        ("mde", 0.1): [(110, 0.71, 0.37), (110, 0.71, 0.37)],  # As large, and ties in AUC.
+        ("mde", 0.2): [(300, 0.73, 0.35), (300, 0.73, 0.35)],
+        ("uniform", 0.1): [(90, 0.60, 0.50), (90, 0.60, 0.50)],
+        ("full", 1.0): [(900, 0.75, 0.36), (900, 0.75, 0.36)],
+    }
+    rows = [
+        {"method": method, "share": share, "seed": seed, "table_parameters": 1, "seconds": 1.0}
+        | {"bundle_bytes": size, "test_auc": auc, "test_logloss": loss}
+        for (method, share), seeds in figures.items()
+        for seed, (size, auc, loss) in enumerate(seeds)
+    ]
+    rows.append({"method": "pep", "share": 0.1, "seed": 0, "refused": "too small"})
+    summary = comparison_report.summarise(rows)
+    of_auc = [[90, 0.60], [110, 0.71], [200, 0.74], [900, 0.75]]
+    of_logloss = [[90, 0.50], [110, 0.37], [300, 0.35]]
+    figure = comparison_page.comparison_figures.against_bytes(summary)
+    for axes, points in zip(figure.axes, (of_auc, of_logloss), strict=True):
+        (line,) = [line for line in axes.lines if line.get_label() == "front"]
+        np.testing.assert_allclose(line.get_xydata(), points)
+    assert "front" in [text.get_text() for text in figure.legends[0].texts]
+    nothing = comparison_report.summarise([rows[-1]])
+    assert comparison_page.comparison_figures.front(nothing, "test_auc").shape == (0, 2)
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed to open the page in")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_browser_shows_every_figure_without_an_error(scheme, page, tmp_path):

@@ -6,12 +6,15 @@ import shutil
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from pages import CHROMIUM, Page, check_colours, check_complete, check_shown
 
 from experiments import report as report_main
-from experiments.run import report_figures
+from experiments.run import size_figure
 from experiments.run.report_page import Recorded, page_of, recorded
 from experiments.run.workdir import Workdir
+from optembed_jax.search.dimension_rules import DIMENSION_RULES
+from optembed_jax.storage import array_file
 
 FIGURES = ["learning", "size", "search", "fields", "frequency", "calibration", "features"]
 
@@ -68,6 +71,145 @@ def test_a_run_of_one_phase_has_the_figures_of_one(workdir):
     assert list(alone.figures) == [name for name in FIGURES if name != "search"]
     before_fields = {k: v for k, v in left.items() if k not in ("baseline", "fields")}
     assert Page(page_of(Recorded(before_fields, {}))).figures == {}
+
+
+def with_short_list(whole, kept):
+    """Give the run a short list: two rules are candidates that were scored, one is none.
+
+    The dimensions of the two.
+    """
+    best = whole.summary["search"]["dims"]
+    others = [row for row in whole.scored.dims.tolist() if row != list(best.values())]
+    nobody = [whole.scored.dims.max() + 1] * len(best)
+    listed = [
+        ("search", [], best.values()),
+        ("uniform", ["uniform", "log_v"], others[0]),
+        ("inverse_log_v", ["inverse_log_v"], nobody),
+        ("corner", ["corner"], others[1]),
+    ]
+    whole.summary["retrain"].update(
+        kept=kept,
+        finalists=[
+            {"name": name, "rules": rules, "dims": dict(zip(best, dims, strict=True))}
+            | {"val_auc": 0.6 + number / 100, "table_parameters": 40 + number}
+            for number, (name, rules, dims) in enumerate(listed)
+        ],
+    )
+    return others[:2]
+
+
+def test_simple_rules_and_the_winner_go_by_their_names(workdir):
+    whole = recorded(Workdir(workdir))
+    with_short_list(whole, kept="corner")
+    text = page_of(whole)
+    check_complete(text)
+    check_colours(text)
+    assert text.count(">uniform = log_v</text>") == 2  # As a model, and as a candidate.
+    assert text.count(">inverse_log_v</text>") == 1  # Nobody scored it.
+    assert text.count(">retrain: corner</text>") == text.count(">corner</text>") == 1
+    assert text.count(">winner of the search</text>") == 3  # And in the legend.
+    assert "Squares are the simple rules" in text
+    with_short_list(whole, kept="search")
+    names = [point.name for point in size_figure.trained_points(whole.summary)]
+    assert names[2:] == [
+        *("retrain: winner of the search", "uniform = log_v", "inverse_log_v", "corner")
+    ]
+
+
+def test_without_a_short_list_no_rule_is_named(workdir, page):
+    assert ">winner of the search</text>" in page and ">retrain</text>" in page
+    for rule in (*DIMENSION_RULES, "a simple rule"):
+        assert f">{rule}" not in page
+    assert "Squares are the simple rules" not in page
+
+
+def test_a_rule_is_where_the_supernet_scored_it(workdir):
+    whole = recorded(Workdir(workdir))
+    others = with_short_list(whole, kept="search")
+    points = {one.name: one for one in size_figure.named_candidates(whole.summary, whole.scored)}
+    assert set(points) == {size_figure.WINNER, "uniform = log_v", "corner"}
+    supernet = json.loads((workdir / "supernet" / "result.json").read_text())
+    rows = [field["rows_kept"] for field in supernet["fields"]]
+    search = array_file.load(workdir / "search" / "search.safetensors", "")
+    for name, dims in (("uniform = log_v", others[0]), ("corner", others[1])):
+        assert points[name].size == 4 * sum(d * n for d, n in zip(dims, rows, strict=True))
+        (place,) = [n for n, row in enumerate(search["cache"].tolist()) if row == dims]
+        assert points[name].value == search["cache_fitness"][place]
+    winner = points[size_figure.WINNER]
+    assert winner.value == search["cache_fitness"].max()
+    looks = {name: (one.marker, one.colour) for name, one in points.items()}
+    assert looks["corner"] == looks["uniform = log_v"] != looks[size_figure.WINNER]
+
+
+def test_of_a_front_the_winner_is_what_was_picked_with_its_rows():
+    dims = {"a": 2, "b": 1}
+    sizes = [(10, 0.5, 0, {"a": 1, "b": 1}), (20, 0.6, 0, dims), (30, 0.7, 1, dims)]
+    front = [
+        {"table_bytes": size, "val_auc": auc, "mask": mask, "dims": own}
+        for size, auc, mask, own in sizes
+    ]
+    scored = size_figure.Scored(
+        np.array([[10, 0.5], [20, 0.6], [30, 0.7]]), np.array([[1, 1], [2, 1], [2, 1]]),
+        np.array([0, 0, 1]),
+    )  # fmt: skip
+    search = {"front": front, "strategy": "pareto"}
+    summary = {"search": search, "flags": {"pick": "1"}}
+    assert size_figure.named_candidates(summary, scored) == []  # Nothing is picked yet.
+    for pick, size in (("1", 20), ("best", 30)):
+        picked = {**summary, "flags": {"pick": pick}, "retrain": {}}
+        (winner,) = size_figure.named_candidates(picked, scored)
+        assert (winner.name, winner.size) == (size_figure.WINNER, size)
+    winner = {"name": "search", "rules": ["corner"], "dims": dims}
+    rule = {"name": "uniform", "rules": ["uniform"], "dims": {"a": 1, "b": 1}}
+    listed = {**summary, "retrain": {"finalists": [winner, rule]}}
+    names = [one.name for one in size_figure.named_candidates(listed, scored)]
+    assert names == ["winner of the search = corner", "uniform"]
+
+
+def test_a_rule_that_was_asked_for_is_no_winner():
+    scored = size_figure.Scored(np.array([[8, 0.6]]), np.array([[1, 1]]), np.array([0]))
+    summary = {"search": {"strategy": "log_v", "dims": {"a": 1, "b": 1}, "mask": 0}}
+    (rule,) = size_figure.named_candidates(summary, scored)
+    assert rule.name == "log_v"
+
+
+def test_a_supernet_on_the_short_list_is_shown_once():
+    one = {"rules": [], "val_auc": 0.7, "table_parameters": 10}
+    finalists = [{**one, "name": "retrained"}, {**one, "name": "supernet"}]
+    for kept, names in (
+        ("supernet", ["supernet", "retrain: supernet", "retrained"]),
+        ("retrained", ["supernet", "retrain: retrained"]),
+    ):
+        retrain = {**one, "kept": kept, "finalists": finalists}
+        points = size_figure.trained_points({"supernet": one, "retrain": retrain})
+        assert [point.name for point in points] == names
+
+
+def test_names_of_neighbours_lie_apart_and_above_the_axis():
+    axes = Figure().add_subplot()
+    values = [0.7, 0.7001, 0.7001, 0.7002, 0.9]
+    points = [size_figure.Point(str(n), 100 + n, v, "o", "k") for n, v in enumerate(values)]
+    axes.plot([point.size for point in points], values)
+    size_figure._spread_labels(axes, points)
+    at = sorted(text.xyann[1] for text in axes.texts)
+    low, high = axes.get_ylim()
+    assert low < at[0] and np.diff(at).min() > 0.0599 * (high - low)
+    assert {text.xyann[0] for text in axes.texts if text.xyann[1] < 0.8} == {103}
+
+
+@pytest.mark.parametrize("least", [900, 300, 10_000, 1])
+@pytest.mark.parametrize("times", [1, 1.1, 2.9, 3, 20, 100, 1e5, 1e9])
+def test_any_sizes_have_a_few_numbers_along_them(least, times):
+    figure = Figure()
+    for axes, draw in zip(figure.subplots(2), ("plot", "barh"), strict=True):
+        sizes = [least, least * times]
+        getattr(axes, draw)(*((sizes, [0, 1]) if draw == "plot" else ([0, 1], sizes)))
+        axes.margins(x=0.1)
+        size_figure.sizes_along(axes)
+        low, high = axes.get_xlim()
+        told = [place for place in axes.get_xticks() if low <= place <= high]
+        assert 2 <= len(told) <= 8, (draw, told)
+        assert len({axes.xaxis.get_major_formatter()(place) for place in told}) == len(told)
 
 
 def test_names_that_are_markup_stay_text(workdir):
@@ -140,11 +282,25 @@ def test_what_another_version_recorded_is_told_and_leaves_the_page(
 
 def test_the_front_is_what_no_smaller_one_equals():
     points = np.array([[4, 0.7], [1, 0.5], [2, 0.5], [3, 0.8], [2, 0.6], [5, 0.8]])
-    assert report_figures.front_of(points).tolist() == [[1, 0.5], [2, 0.6], [3, 0.8]]
-    assert report_figures.front_of(np.zeros((0, 2))).tolist() == []
+    assert size_figure.front_of(points).tolist() == [[1, 0.5], [2, 0.6], [3, 0.8]]
+    assert size_figure.front_of(np.zeros((0, 2))).tolist() == []
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed to open the page in")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_browser_shows_every_figure_without_an_error(scheme, workdir, tmp_path):
     check_shown(tmp_path, workdir / "report.html", scheme, FIGURES)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed to open the page in")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_names_apart(scheme, workdir, tmp_path):
+    whole = recorded(Workdir(workdir))
+    with_short_list(whole, kept="corner")
+    sizes = 10 ** np.linspace(1, 8, 26)  # Of many fields with long names.
+    whole.summary["fields"] = [
+        {**whole.summary["fields"][0], "name": f"a_field_of_a_log_{number}", "bytes": int(size)}
+        for number, size in enumerate(sizes)
+    ]
+    (tmp_path / "report.html").write_text(page_of(whole), encoding="utf-8")
+    check_shown(tmp_path, tmp_path / "report.html", scheme, FIGURES)
