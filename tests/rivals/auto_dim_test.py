@@ -130,3 +130,29 @@ def test_what_is_chosen_fits_and_is_worth_most_at_its_price(seed):
 def test_a_budget_below_the_smallest_candidates_is_refused():
     with pytest.raises(InputError, match=r"budget of 199 .* dimensions 2, 8, 200 .*raise it"):
         dims_at_price(np.zeros((2, 2)), (2, 8), np.array([60, 40]), 199)
+
+
+def test_evaluation_goes_by_running_means_of_the_batches_seen(variables):
+    batches = [EMBEDDED, 2 * EMBEDDED + 1]
+    stats, params = variables["batch_stats"], variables["params"]
+    for batch in batches:
+        _, updated = Mixture(CANDIDATES).apply(
+            {"params": params, "batch_stats": stats}, batch, train=True, mutable=["batch_stats"]
+        )
+        stats = updated["batch_stats"]
+    read = Mixture(CANDIDATES).apply(
+        {"params": params, "batch_stats": stats}, EMBEDDED, train=False
+    )
+    alpha = np.asarray(params["alpha"], np.float64)
+    shares = np.exp(alpha) / np.exp(alpha).sum(axis=1, keepdims=True)
+    expected = np.zeros_like(EMBEDDED, np.float64)
+    for number, dim in enumerate(CANDIDATES):
+        kernel = np.asarray(params[f"candidate_{dim}"], np.float64)
+        mean, var = np.zeros((FIELDS, WIDTH)), np.ones((FIELDS, WIDTH))
+        for batch in batches:  # A tenth of each new batch, as the backbones' normalisation.
+            whole = batch[..., :dim].astype(np.float64) @ kernel
+            mean, var = 0.9 * mean + 0.1 * whole.mean(axis=0), 0.9 * var + 0.1 * whole.var(axis=0)
+        own = EMBEDDED[..., :dim].astype(np.float64) @ kernel
+        expected += shares[:, number, None] * np.tanh((own - mean) / np.sqrt(var + 1e-5))
+    np.testing.assert_allclose(read, expected * float(params["factor"]), rtol=2e-5, atol=1e-6)
+    assert float(stats["steps"]) == 0  # Without draws there is nothing to cool.
