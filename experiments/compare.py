@@ -11,9 +11,10 @@ equal bytes,
         --bundle_budgets=0.1,0.05 --seeds=3 --dataset=flights --workdir=DIR
 
 is a share of the bytes of the full model's bundle, in float32 with all values, which the bundle of
-each run keeps to (--max_bundle_bytes) or is refused; behind the colon is a method's --storage. All
-other flags are those of every run. The same command goes on where it was stopped. Leaves
-compare.json, compare.svg and report.html, a page of all of it, in DIR.
+each run keeps to (--max_bundle_bytes) or is refused; behind the colon is a method's --storage. A
+method that does not take the data (pep, where cells hold several values) is left out, and the
+tables say why. All other flags are those of every run. The same command goes on where it was
+stopped. Leaves compare.json, compare.svg and report.html, a page of all of it, in DIR.
 """
 
 import contextlib

@@ -212,7 +212,8 @@ def _figures(run: Recorded) -> list[tuple[str, str, str, Figure | None, str]]:
 def _seen_of_sizes(run: Recorded) -> str:
     if run.scored is None or not len(run.scored.points):
         return _OF_TRAINED
-    has_rules = any(one["rules"] for one in run.summary.get("retrain", {}).get("finalists", []))
+    finalists = run.summary.get("retrain", {}).get("finalists", [])
+    has_rules = any(one["rules"] and one["name"] != "search" for one in finalists)
     return _OF_BOTH + (_OF_RULES if has_rules else "")
 
 

@@ -144,7 +144,8 @@ def sizes_along(axes: Any) -> None:
     axes.set_xscale("log")
     low, high = axes.dataLim.minposx, axes.dataLim.xmax  # Bars begin at 0.
     numbers: Locator = LogLocator(subs=(1, 2, 5))
-    if 0 < high < 3 * low:
+    is_positive = axes.dataLim.xmin > 0 or axes.patches
+    if is_positive and high < 3 * low:
         numbers = MaxNLocator(4)
     elif high > 100 * low:
         numbers = LogLocator(numticks=6)

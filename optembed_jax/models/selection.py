@@ -129,7 +129,7 @@ def check_table(config: ModelConfig, table: Any, fields: Fields) -> None:
     An id behind the last row would read that row, and nobody would know.
 
     Raises:
-      InputError: it has another shape than ``[V, D]``.
+      InputError: it has another shape than ``[V, D]``, or linear weights another than ``[V]``.
     """
     check_width(config, table)
     rows, wanted = len(table.rows), fields.num_features
@@ -137,6 +137,11 @@ def check_table(config: ModelConfig, table: Any, fields: Fields) -> None:
         raise InputError(
             f"the table has {rows:,} rows, and the fields {wanted:,} features: "
             f"[{wanted}, {config.latent_dim}] is wanted"
+        )
+    if table.linear is not None and jnp.shape(table.linear) != (wanted,):
+        raise InputError(
+            f"the table has linear weights of shape {list(jnp.shape(table.linear))}, and the "
+            f"fields {wanted:,} features: [{wanted}] is wanted"
         )
 
 

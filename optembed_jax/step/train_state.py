@@ -109,11 +109,13 @@ def init_state(
 def _check_rows(table: Any, fields: Fields) -> None:
     """Refuse a table with a stack that has not a row for each of its features."""
     for stack, own in zip(table.stacks, table.fields_of_stacks(fields), strict=True):
-        rows, wanted = stack.rows.shape[0], own.num_features
-        if rows != wanted:
-            raise InputError(
-                f"the table that training starts from has {rows:,} rows for {wanted:,} features"
-            )
+        wanted = own.num_features
+        for array, what in ((stack.rows, "rows"), (stack.linear, "linear weights")):
+            if array is not None and array.shape[:1] != (wanted,):
+                raise InputError(
+                    f"the table that training starts from has {what} of shape "
+                    f"{list(array.shape)} for {wanted:,} features"
+                )
 
 
 def rounds_after(rounds: jax.Array | None, own: jax.Array) -> jax.Array | None:

@@ -63,7 +63,7 @@ def test_each_says_its_own_command():
     for file in found:
         text = file.read_text("utf-8")
         assert f"--flagfile={file} " in text, file
-        assert "# Measured here: not run, the data cannot be had here." in text, file
+        assert "# Measured here: not run, the data set is no part of this project." in text, file
         assert ("10.1145/3511808.3557411" in text) != file.stem.endswith("_budget"), file
 
 

@@ -137,5 +137,8 @@ def test_a_table_with_other_rows_than_the_fields_is_refused(rows):
     message = rf"the table has {rows} rows, and the fields 9 features: \[9, 4\] is wanted"
     with pytest.raises(InputError, match=message):
         check_table(config, Table(jnp.zeros((rows, 4))), fields)
+    short = Table(jnp.zeros((9, 4)), linear=jnp.zeros(rows))
+    with pytest.raises(InputError, match=rf"linear weights of shape \[{rows}\], .* \[9\] is"):
+        check_table(config, short, fields)
     with pytest.raises(InputError, match=r"rows of shape .* and the model latent_dim 4"):
         check_table(config, Table(jnp.zeros((9, 3))), fields)

@@ -41,12 +41,14 @@ def test_initial_state_is_fresh_or_the_one_given(fields):
 def test_a_start_with_other_rows_than_the_fields_is_refused(more, fields):
     model, train = ModelConfig("fnn", 4, (5,)), TrainConfig()
     state = init_state(jax.random.key(0), model, train, fields)
-    rows = fields.num_features + more
-    table = state.params.table.replace(rows=jnp.zeros((rows, 4)))
-    start = state.params.replace(table=table), state.batch_stats
-    message = f"training starts from has {rows} rows for {fields.num_features} features"
-    with pytest.raises(InputError, match=message):
-        init_state(jax.random.key(0), model, train, fields, start=start)
+    rows, table = fields.num_features + more, state.params.table
+    for other, what in (
+        (table.replace(rows=jnp.zeros((rows, 4))), rf"rows of shape \[{rows}, 4\]"),
+        (table.replace(linear=jnp.zeros(rows)), rf"linear weights of shape \[{rows}\]"),
+    ):
+        start = state.params.replace(table=other), state.batch_stats
+        with pytest.raises(InputError, match=f"has {what} for {fields.num_features} features"):
+            init_state(jax.random.key(0), model, train, fields, start=start)
 
 
 def test_rounds_are_summed_and_the_most_are_kept(fields):

@@ -1,6 +1,7 @@
 """A comparison's grid, what its runs share, how it goes on, and what it says of figures."""
 
 import json
+import types
 
 import pytest
 
@@ -119,9 +120,9 @@ def test_the_plain_model_is_trained_once_per_seed_and_told_with_an_eta(made, tmp
 def test_the_eta_is_of_the_cells_that_are_left_to_run(made, tmp_path, monkeypatch):
     now = iter(range(0, 10_000, 5))  # Of each cell that is run two are asked for: 5 seconds.
     run_all(tmp_path, seeds=1)
-    monkeypatch.setattr(comparison.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(comparison, "time", types.SimpleNamespace(monotonic=lambda: next(now)))
     told = []
-    # New are the plain model of the second seed, and of both methods what stands beside it.
+    # New are the plain model of the second seed, and beside it two runs of optembed.
     run_all(tmp_path, told, unsuited={"uniform": "no"}, methods=("optembed", "uniform"))
     assert [line.rpartition("ETA ")[2] for line in told] == ["10.0", "5.0", "0.0"]
 

@@ -212,6 +212,14 @@ def test_any_sizes_have_a_few_numbers_along_them(least, times):
         assert len({axes.xaxis.get_major_formatter()(place) for place in told}) == len(told)
 
 
+def test_a_table_without_numbers_is_no_trouble_to_the_others():
+    axes = Figure().subplots()
+    axes.plot([0, 4000], [0, 1])
+    size_figure.sizes_along(axes)
+    low, high = axes.get_xlim()
+    assert 0 < low < high and [place for place in axes.get_xticks() if low <= place <= high]
+
+
 def test_names_that_are_markup_stay_text(workdir):
     whole = recorded(Workdir(workdir))
     whole.summary["fields"][0]["name"] = '<b onload="x">&'
