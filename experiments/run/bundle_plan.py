@@ -1,6 +1,7 @@
-"""How a run keeps to --max_bundle_bytes: how many rows, and what dimensions may cost."""
+"""How a run keeps to its budget: how many rows, and for --max_bundle_bytes what dimensions cost."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -30,15 +31,19 @@ _METRICS = ("auc", "logloss", "calibration")
 _SHARES = (1, 2, 4)
 """Rows to choose from are those that the limit pays for at so many times fewer columns."""
 
+_CHOOSES_ROWS = ("budget", "random", "pareto")
+"""Strategies that can choose rows too."""
+
 
 def planned(settings: Settings, prepared: data.PreparedData) -> tuple[Settings, BundleCost | None]:
     """The settings with as many rows as the bundle has room for, and what a bundle costs.
 
     Where dimensions are searched, rows that were asked for otherwise (``--row_keep``,
-    ``--keep_rates``) stay so; where they are not, there are no more than the limit pays for, see
-    :func:`cut_rows`. A front without any limit is of bundles too. The cost is None where tables are
-    counted, or nothing is chosen: so where the shape of an earlier run is kept, but for its number
-    of rows.
+    ``--keep_rates``) stay so, and else the search has several shares of them to choose from, under
+    a limit of the table too; where dimensions are not searched, there are no more rows than the
+    limit pays for, see :func:`cut_rows`. A front without any limit is of bundles too. The cost is
+    None where tables are counted, or nothing is chosen: so where the shape of an earlier run is
+    kept, but for its number of rows.
 
     Raises:
       BudgetError: the limit is below the smallest bundle.
@@ -49,7 +54,7 @@ def planned(settings: Settings, prepared: data.PreparedData) -> tuple[Settings, 
     draws_front = model.searches_dims and options.draws_bundles
     is_chosen = not settings.keeps_shape or (model.has_row_budget and not model.searches_dims)
     if (limit is None and not draws_front) or not is_chosen or model.mode == "none":
-        return settings, None
+        return _with_rates_of_table(settings, fields), None
     if model.learns_thresholds and not model.searches_dims:
         raise InputError(
             f"mode=feature with mode_threshold={model.mode_threshold} cannot plan for "
@@ -79,18 +84,41 @@ def planned(settings: Settings, prepared: data.PreparedData) -> tuple[Settings, 
     if not model.searches_dims:
         count = _rounded(cost.affordable_rows(limit, sizes, model.latent_dim), fields.num_fields)
         return dataclasses.replace(settings, model=_with_rows(model, count, len(sizes))), cost
-    if model.has_row_budget and model.row_keep is None and not options.keep_rates:
-        counts = [
-            _rounded(
-                cost.affordable_rows(limit, sizes, max(model.latent_dim // share, 1)),
-                fields.num_fields,
-            )
+    if _leaves_rows_open(settings):
+        affordable = [
+            cost.affordable_rows(limit, sizes, max(model.latent_dim // share, 1))
             for share in _SHARES
         ]
-        whole = int(sizes.sum())
-        rates = tuple(dict.fromkeys(min(count / whole, 1.0) for count in counts))
-        options = dataclasses.replace(options, keep_rates=rates)
-    return dataclasses.replace(settings, search_options=options), cost
+        rounded = [_rounded(count, fields.num_fields) for count in affordable]
+        settings = _with_rates(settings, rounded, fields)
+    return settings, cost
+
+
+def _leaves_rows_open(settings: Settings) -> bool:
+    """Whether a search under a budget may choose how many rows there are."""
+    model, options = settings.model, settings.search_options
+    return model.has_row_budget and model.row_keep is None and not options.keep_rates
+
+
+def _with_rates_of_table(settings: Settings, fields: Fields) -> Settings:
+    """The settings with shares of the rows that a limit of the table pays for."""
+    model, options = settings.model, settings.search_options
+    searches = settings.method == OPTEMBED and model.searches_dims and not settings.keeps_shape
+    may_choose = searches and options.strategy in _CHOOSES_ROWS and _leaves_rows_open(settings)
+    if options.limit is None or not may_choose:
+        return settings
+    columns = [-(-max(model.latent_dim // share, 1) // options.dims_multiple) for share in _SHARES]
+    affordable = [options.limit // (own * options.dims_multiple) for own in columns]
+    least = fields.num_fields if model.shares_stand_in else 1
+    return _with_rates(settings, [max(count, least) for count in affordable], fields)
+
+
+def _with_rates(settings: Settings, counts: Sequence[int], fields: Fields) -> Settings:
+    """The settings with so many rows to choose from."""
+    whole = fields.num_features
+    rates = tuple(dict.fromkeys(min(count / whole, 1.0) for count in counts))
+    options = dataclasses.replace(settings.search_options, keep_rates=rates)
+    return dataclasses.replace(settings, search_options=options)
 
 
 def cut_rows(asked: Settings, planned: Settings, fields: Fields) -> str | None:

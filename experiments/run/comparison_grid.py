@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 
 from optembed_jax.errors import InputError
-from optembed_jax.models.model_config import DEFAULT_ROW_KEEP
 from optembed_jax.rivals.registry import OPTEMBED, rival_of
 from optembed_jax.table.quantize import STORAGES
 
@@ -101,12 +100,7 @@ class Grid:
         own += [] if storage is None else [f"--storage={storage}"]
         if self.counts == BYTES:
             return [*given, *own, f"--{BYTES}={int(cell.share * full_bytes)}"]
-        own.append(f"--{PARAMETERS}={int(cell.share * self.parameters)}")
-        is_free = not any(map(_is_row_keep, self.given))
-        if method == OPTEMBED and is_free and cell.share > DEFAULT_ROW_KEEP:
-            # The default's share of the rows could not spend so much.
-            own.append(f"--row_keep={cell.share!r}")
-        return [*given, *own]
+        return [*given, *own, f"--{PARAMETERS}={int(cell.share * self.parameters)}"]
 
 
 def _is_row_keep(flag: str) -> bool:
