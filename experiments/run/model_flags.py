@@ -76,7 +76,8 @@ flags.DEFINE_float(
     "row_keep",
     _MODEL.row_keep,
     "Of a budget: share of the rows to keep, in (0, 1], exactly; those of the best --row_score. "
-    f"None: {DEFAULT_ROW_KEEP}, or in mode feature what --max_table_bytes pays for.",
+    f"None: {DEFAULT_ROW_KEEP}, or in mode feature what --max_table_bytes pays for; where a search "
+    "keeps to a budget it chooses (--keep_rates).",
 )
 flags.DEFINE_string(
     "row_score",

@@ -47,7 +47,9 @@ flags.DEFINE_integer(
 flags.DEFINE_list(
     "keep_rates",
     [str(rate) for rate in _OPTIONS.keep_rates],
-    "Shares of the rows, such as 1,0.5,0.2: the search chooses one of them, too.",
+    "Shares of the rows, such as 1,0.5,0.2: the search chooses one of them, too. By default, under "
+    "a budget and without --row_keep, those that it pays for at all, half and a quarter of the "
+    "columns.",
 )
 PICK = flags.DEFINE_string(
     "pick",

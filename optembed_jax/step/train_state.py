@@ -107,11 +107,14 @@ def init_state(
 
 
 def _check_rows(table: Any, fields: Fields) -> None:
-    """Refuse a table with a stack that has not a row for each of its features."""
+    """Refuse a table with a stack that has not a row for each of its features.
+
+    Rows behind them are what devices pad with.
+    """
     for stack, own in zip(table.stacks, table.fields_of_stacks(fields), strict=True):
         wanted = own.num_features
         for array, what in ((stack.rows, "rows"), (stack.linear, "linear weights")):
-            if array is not None and array.shape[:1] != (wanted,):
+            if array is not None and (array.ndim == 0 or len(array) < wanted):
                 raise InputError(
                     f"the table that training starts from has {what} of shape "
                     f"{list(array.shape)} for {wanted:,} features"

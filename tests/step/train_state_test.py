@@ -37,11 +37,10 @@ def test_initial_state_is_fresh_or_the_one_given(fields):
     assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(again.opt_state))
 
 
-@pytest.mark.parametrize("more", [-1, 1])
-def test_a_start_with_other_rows_than_the_fields_is_refused(more, fields):
+def test_a_start_with_fewer_rows_than_the_fields_is_refused(fields):
     model, train = ModelConfig("fnn", 4, (5,)), TrainConfig()
     state = init_state(jax.random.key(0), model, train, fields)
-    rows, table = fields.num_features + more, state.params.table
+    rows, table = fields.num_features - 1, state.params.table
     for other, what in (
         (table.replace(rows=jnp.zeros((rows, 4))), rf"rows of shape \[{rows}, 4\]"),
         (table.replace(linear=jnp.zeros(rows)), rf"linear weights of shape \[{rows}\]"),

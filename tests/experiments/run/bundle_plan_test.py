@@ -93,6 +93,35 @@ def test_a_search_chooses_among_the_rows_that_fewer_columns_leave_room_for(
     assert front.settings.search_options.keep_rates == () and front.bundle_cost is not None
 
 
+def test_so_does_a_search_under_a_budget_of_the_table(command, data_dir, tmp_path):
+    names = {"data_dir": data_dir, "workdir": tmp_path / "run"}
+
+    def rates(**flags):
+        opened = []
+        flags = {**FLAGS, "mode": "all", **flags}
+        assert command(lambda: opened.append(runs.open_run()), **names, **flags) == 0
+        (run,) = opened
+        assert run.bundle_cost is None
+        return run.settings.search_options.keep_rates, run.prepared.fields.num_features
+
+    found, whole = rates(max_table_parameters=960)
+    # As many rows as it pays for with 8 columns each, with 4 and with 2.
+    np.testing.assert_allclose(np.array(found) * whole, [120, 240, 480])
+    assert rates(max_table_bytes=3840)[0] == found
+    # Never more than there are, and a row for each field where that is the stand-in.
+    assert rates(max_table_parameters=8 * whole)[0] == (1.0,)
+    assert rates(max_table_parameters=9)[0] == (3 / whole, 4 / whole)
+    # The columns are paid for as they are stored.
+    padded, _ = rates(max_table_parameters=960, pad_dims_to=8)
+    np.testing.assert_allclose(np.array(padded) * whole, [120])
+    # Who says how many has them; a simple rule is of the supernet's rows.
+    for told in ({"row_keep": 0.1}, {"search": "uniform"}):
+        assert rates(max_table_parameters=960, **told)[0] == ()
+    assert rates(max_table_parameters=960, keep_rates="0.5,0.1")[0] == (0.5, 0.1)
+    learned = {"mode_threshold": "field", "row_decay": "l2_coupled"}
+    assert rates(max_table_parameters=4000, **learned)[0] == ()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
