@@ -116,7 +116,7 @@ def test_killed_and_gone_on_it_comes_to_the_same_table(started, data_dir, tmp_pa
     """Of one seed; tables of several are comparison_test's."""
     asked = {"methods": "frequency,optembed", "budgets": "0.01,0.4", "seeds": 1}
     asked |= {"data_dir": data_dir, "finalists": False, "generations": 1}
-    for kill_at in (2, 1, 2):  # Of the commands that were left; the last is an export.
+    for kill_at in (2, 1, 1):  # Of the commands that were left; the last is an export.
         assert started(tmp_path / "killed", kill_at=kill_at, **asked) == 130
         assert not (tmp_path / "killed" / "compare.json").exists()
         assert "stopped from the keyboard; the same command goes on" in capsys.readouterr().err
@@ -127,7 +127,7 @@ def test_killed_and_gone_on_it_comes_to_the_same_table(started, data_dir, tmp_pa
         # Two methods under two budgets, and the full table.
         assert len(found["runs"]) == 2 * 2 + 1
         refused = [(r["method"], r["share"]) for r in found["runs"] if "refused" in r]
-        assert refused == [("frequency", 0.01), ("optembed", 0.01)]
+        assert refused == [("frequency", 0.01)]
         sizes = {r["method"]: r["bundle_bytes"] for r in found["runs"] if "refused" not in r}
         assert 0 < sizes["frequency"] < sizes["full"]
         tables.append(without_seconds(found))

@@ -240,7 +240,8 @@ def test_killed_at_20_moments_it_ends_as_if_it_had_not_been(begin, whole, tmp_pa
 
 
 def test_killed_in_each_training_of_a_short_list_and_of_a_verification(begin, tmp_path):
-    flags = {"max_table_parameters": 40, "verify_seeds": 1, "epochs": 2, "model": "fm"}
+    flags = {"max_table_parameters": 40, "row_keep": 0.2, "verify_seeds": 1, "epochs": 2}
+    flags |= {"model": "fm"}
     phases = (*PHASES, "verify")
     life = begin(tmp_path / "whole", **flags)
     assert life.wait() == 0, life.log
