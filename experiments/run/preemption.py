@@ -57,6 +57,7 @@ def handled() -> Iterator[None]:
             timer.join()
         signal.signal(signal.SIGTERM, before)
         sys.unraisablehook = hook_before
+        _Request.made = False  # It was of what ended here.
 
 
 @contextlib.contextmanager

@@ -475,4 +475,4 @@ def test_sigterm_waits_where_it_is_deferred_and_the_handler_is_put_back():
             signal.raise_signal(signal.SIGTERM)
             reached = preemption.requested()
         assert reached
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(signal.SIGTERM) is before and not preemption.requested()
