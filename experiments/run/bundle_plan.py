@@ -19,6 +19,7 @@ from optembed_jax.rivals.registry import OPTEMBED, rival_of
 from optembed_jax.serving.bundle_writer import Provenance
 from optembed_jax.serving.kept_table import RowsAndDims
 from optembed_jax.serving.planned_bytes import STORAGE, BundleCost, cost_of
+from optembed_jax.table.topology import rounded
 
 _OF_AN_ESTIMATE = 0.03
 """By how much a bundle may be larger than is reckoned."""
@@ -85,13 +86,15 @@ def planned(settings: Settings, prepared: data.PreparedData) -> tuple[Settings, 
         count = _rounded(cost.affordable_rows(limit, sizes, model.latent_dim), fields.num_fields)
         return dataclasses.replace(settings, model=_with_rows(model, count, len(sizes))), cost
     if _leaves_rows_open(settings):
-        affordable = [
-            cost.affordable_rows(limit, sizes, max(model.latent_dim // share, 1))
-            for share in _SHARES
-        ]
-        rounded = [_rounded(count, fields.num_fields) for count in affordable]
-        settings = _with_rates(settings, rounded, fields)
+        affordable = [cost.affordable_rows(limit, sizes, dim) for dim in _columns(model)]
+        counts = [_rounded(count, fields.num_fields) for count in affordable]
+        settings = _with_rates(settings, counts, fields)
     return settings, cost
+
+
+def _columns(model: ModelConfig) -> list[int]:
+    """At how many columns the limit pays for the rows that a search chooses from."""
+    return [max(model.latent_dim // share, 1) for share in _SHARES]
 
 
 def _leaves_rows_open(settings: Settings) -> bool:
@@ -107,8 +110,8 @@ def _with_rates_of_table(settings: Settings, fields: Fields) -> Settings:
     may_choose = searches and options.strategy in _CHOOSES_ROWS and _leaves_rows_open(settings)
     if options.limit is None or not may_choose:
         return settings
-    columns = [-(-max(model.latent_dim // share, 1) // options.dims_multiple) for share in _SHARES]
-    affordable = [options.limit // (own * options.dims_multiple) for own in columns]
+    paid = [rounded(dim, options.dims_multiple) for dim in _columns(model)]
+    affordable = [options.limit // dim for dim in paid]
     least = fields.num_fields if model.shares_stand_in else 1
     return _with_rates(settings, [max(count, least) for count in affordable], fields)
 

@@ -46,7 +46,6 @@ def handled() -> Iterator[None]:
         else:
             hook_before(unraisable)
 
-    _Request.made = False
     hook_before, sys.unraisablehook = sys.unraisablehook, on_unraisable
     before = signal.signal(signal.SIGTERM, on_signal)
     try:

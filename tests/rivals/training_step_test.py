@@ -178,8 +178,11 @@ def saved_with(step, whose):
 
 def whole(params):
     """A full table that is trained as it is."""
-    same = lambda params: params  # noqa: E731
-    return Cut(params, Selection(), rows_of_table(FIELDS, D), same, lambda params, settle: params)
+
+    def same(params, settle=None):
+        return params
+
+    return Cut(params, Selection(), rows_of_table(FIELDS, D), same, same)
 
 
 def drawn(randomise, model, seed=1):
@@ -327,8 +330,8 @@ def test_what_is_chosen_is_read_and_trained_by_masks(
     )
     full, batch_stats = drawn(randomise, model)
     trained = np.asarray(drawn(randomise, model, seed=2)[0].table.rows)
-    norms = lambda: np.asarray(row_norm(trained, 1), np.float64)  # noqa: E731
-    own = task(limit, norms, keeps_first=oov == "shared")
+    norms = np.asarray(row_norm(trained, 1), np.float64)
+    own = task(limit, lambda: norms, keeps_first=oov == "shared")
     choice = check(own, RIVALS[name].choose(own))
     mask, dims = CHOICES[name](trained, limit, oov == "shared")
     np.testing.assert_array_equal(choice.rows, mask)
