@@ -37,6 +37,7 @@ _OF_RULES = (
     " Squares are the simple rules that the winner of the search was retrained against; on the "
     "right those that the search scored at that size."
 )
+_OF_FRONT = " Beside the front stand the simple rules, as the supernet scores them at its sizes."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,7 +215,8 @@ def _seen_of_sizes(run: Recorded) -> str:
         return _OF_TRAINED
     finalists = run.summary.get("retrain", {}).get("finalists", [])
     has_rules = any(one["rules"] and one["name"] != "search" for one in finalists)
-    return _OF_BOTH + (_OF_RULES if has_rules else "")
+    beside = _OF_FRONT if run.summary["search"].get("rules") else ""
+    return _OF_BOTH + (_OF_RULES if has_rules else "") + beside
 
 
 def _tiles(summary: Mapping[str, Any]) -> str:

@@ -82,6 +82,9 @@ def search(run: Run, folder: Path) -> dict[str, Any]:
         found = as_points(winner)
         front.save(folder, found, rules)
         record["front"] = found
+        # Without what only says where in a front a table is.
+        beside = ("index", "knee", "mask")
+        record["rules"] = [{k: v for k, v in p.items() if k not in beside} for p in rules]
         run.progress.say(f"search  front of {len(found)} tables: {folder / 'front.svg'}")
     best = as_points(winner)[-1]
     trained = chosen(supernet, masks, best, fields)

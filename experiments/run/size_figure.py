@@ -1,6 +1,7 @@
 """The figure of AUC against bytes: what was trained, and what a search scored, by its size.
 
-A search's candidates are points, with their front; simple rules and its winner have names.
+A search's candidates are points, with their front; simple rules and its winner have names. Beside
+a front each simple rule has a mark of its own, at the sizes that the search tried it at.
 """
 
 import dataclasses
@@ -27,6 +28,8 @@ COLOUR = dict(zip((*TRAINED, "search"), SERIES, strict=True))
 WINNER = "winner of the search"
 _RULE, _WINNER = "s", "D"
 """Marks of a simple rule and of the search's own winner, whichever model or candidate that is."""
+_RULES = dict(zip(DIMENSION_RULES, "s^vP", strict=True))
+"""Marks of the simple rules beside a front."""
 _LEADER = {
     **{"arrowstyle": "-", "color": MUTED, "linewidth": 0.6},
     **{"relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 5},
@@ -98,6 +101,9 @@ def auc_against_bytes(summary: Summary, scored: Scored | None) -> Figure | None:
         axes[1].set(title="candidates, as the supernet scores them")
         axes[1].set(ylabel="minus logloss" if is_loss else "AUC")
         shown.append(found)
+        for points in rules_beside_front(search):
+            for point in points:
+                _draw(axes[1], point, size=5)
     for own, points in zip(axes, shown, strict=True):
         for point in points:
             _draw(own, point)
@@ -110,17 +116,21 @@ def auc_against_bytes(summary: Summary, scored: Scored | None) -> Figure | None:
         # In a column: tables under one budget are all of one size.
         _spread_labels(axes[1], shown[1], axes[1].get_xlim()[1])
         handles = axes[1].get_legend_handles_labels()[0] + _legend_of(itertools.chain(*shown))
+        handles += [
+            _mark(points[0].marker, points[0].colour, points[0].name)
+            for points in rules_beside_front(summary["search"])
+        ]
         figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 
 
-def _draw(axes: Any, point: Point) -> None:
+def _draw(axes: Any, point: Point, size: float = 8) -> None:
     axes.plot(
         point.size,
         point.value,
         point.marker,
         color=point.colour,
-        markersize=8,
+        markersize=size,
         markeredgecolor=SURFACE,
         zorder=4 if point.marker == _WINNER else 3,
     )
@@ -130,13 +140,31 @@ def _legend_of(points: Iterable[Point]) -> list[Line2D]:
     """What the marks mean that some of the points have."""
     there = {point.marker for point in points}
     return [
-        Line2D([], [], linestyle="none", marker=marker, color=colour, markersize=8, label=label)
+        _mark(marker, colour, label)
         for marker, colour, label in (
             (_RULE, MUTED, "a simple rule"),
             (_WINNER, COLOUR["search"], WINNER),
         )
         if marker in there
     ]
+
+
+def _mark(marker: str, colour: str, label: str) -> Line2D:
+    return Line2D([], [], linestyle="none", marker=marker, color=colour, markersize=8, label=label)
+
+
+def rules_beside_front(search: Mapping[str, Any]) -> list[list[Point]]:
+    """The simple rules that a front was drawn beside, each at its sizes; of a run without, none."""
+    found = []
+    for rule, marker in _RULES.items():
+        points = [
+            Point(rule, one["table_bytes"], one["val_auc"], marker, MUTED)
+            for one in search.get("rules", [])
+            if one["rule"] == rule
+        ]
+        if points:
+            found.append(points)
+    return found
 
 
 def sizes_along(axes: Any) -> None:

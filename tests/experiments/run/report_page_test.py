@@ -166,6 +166,42 @@ def test_of_a_front_the_winner_is_what_was_picked_with_its_rows():
     assert names == ["winner of the search = corner", "uniform"]
 
 
+def test_beside_a_front_stand_the_simple_rules(workdir):
+    whole = recorded(Workdir(workdir))
+    dims = whole.summary["search"]["dims"]
+    places = [(400, 0.61), (800, 0.66), (1600, 0.7)]
+    front = [
+        {"table_bytes": x, "val_auc": y, "mask": 0, "dims": dims}
+        | {"index": n, "table_parameters": x // 4, "rows": 10, "knee": n == 1}
+        for n, (x, y) in enumerate(places)
+    ]
+    tried = {rule: [(x, y - n / 100) for x, y in places] for n, rule in enumerate(DIMENSION_RULES)}
+    rules = [
+        {"rule": rule, "table_bytes": x, "val_auc": y}
+        for rule, points in tried.items()
+        for x, y in points
+    ]
+    summary = {**whole.summary, "search": {**whole.summary["search"], "front": front}}
+    scored = size_figure.Scored(np.array(places), np.array([list(dims.values())] * 3), np.zeros(3))
+    alone = size_figure.auc_against_bytes(summary, scored)
+    assert not {*DIMENSION_RULES} & {text.get_text() for text in alone.legends[0].get_texts()}
+    summary["search"]["rules"] = rules
+    figure = size_figure.auc_against_bytes(summary, scored)
+    named = dict(zip(
+        (text.get_text() for text in figure.legends[0].get_texts()),
+        (mark.get_marker() for mark in figure.legends[0].get_lines()),
+        strict=True,
+    ))  # fmt: skip
+    drawn = [(line.get_marker(), *line.get_xydata()[0]) for line in figure.axes[1].get_lines()]
+    assert len({named[rule] for rule in tried}) == len(tried)
+    for rule, points in tried.items():
+        assert [(x, y) for mark, x, y in drawn if mark == named[rule]] == points
+    text = page_of(Recorded(summary, whole.metrics, scored))
+    check_complete(text)
+    check_colours(text)
+    assert "Beside the front stand the simple rules" in text
+
+
 def test_a_rule_that_was_asked_for_is_no_winner():
     scored = size_figure.Scored(np.array([[8, 0.6]]), np.array([[1, 1]]), np.array([0]))
     summary = {"search": {"strategy": "log_v", "dims": {"a": 1, "b": 1}, "mask": 0}}

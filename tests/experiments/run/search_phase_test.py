@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from experiments.run import cli, search_phase
+from optembed_jax.search.dimension_rules import DIMENSION_RULES
 from optembed_jax.storage import array_file
 
 HALF = 4 * 31 // 2
@@ -104,6 +105,9 @@ def test_a_front_over_rows_and_dimensions_and_a_choice_of_it(start, workdir, res
     assert [int(line["bundle_bytes"]) for line in lines] == sizes
     assert [int(line["signal_0"]) for line in lines] == [p["dims"]["signal_0"] for p in front]
     assert "</svg>" in (workdir / "search" / "front.svg").read_text()
+    assert {rule["rule"] for rule in found["rules"]} == set(DIMENSION_RULES)
+    whole = [rule for rule in found["rules"] if rule["keep_rate"] == 1.0]
+    assert whole and all(r["table_parameters"] == 31 * sum(r["dims"].values()) for r in whole)
     # The smallest bundle, by its size.
     assert start("retrain", workdir, **pareto, pick=f"{sizes[0]}B") == 0
     retrained = result(workdir, "retrain")
