@@ -18,6 +18,7 @@ from optembed_jax.errors import InputError
 from optembed_jax.serving import bundle_content, bundle_samples, request
 from optembed_jax.serving import bundle_format as layout
 from optembed_jax.serving.bundle_format import BundleError
+from optembed_jax.serving.freed_memory import give_back
 from optembed_jax.serving.numpy_backbones import backbone_of
 from optembed_jax.serving.numpy_bags import bags_of
 from optembed_jax.serving.numpy_table import NumpyTable
@@ -68,6 +69,8 @@ class NumpyBundle:
         except (InputError, KeyError, TypeError) as error:
             raise BundleError(f"{folder} cannot be served by NumPy: {error}") from error
         bundle_samples.check_samples(folder, content.manifest, bundle.logits)
+        del content
+        give_back()  # what inflating and unpacking took, half as much again as the bundle holds
         return bundle
 
     def encode(

@@ -18,6 +18,7 @@ _PAD = 8  # bytes behind the last text, so that eight can be read at any place
 _ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0xD6E8FEB86659FD93)
 _AT_ONCE = 2**14  # texts: what is made of them stays in the cache
 _LONGEST_BUCKET = 64  # of an honest hash of 2**31 texts: about 13
+_NARROW = 22  # bits of a text's number up to which 32 hold it with ten bits of its hash
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,8 +112,10 @@ def padded(data: np.ndarray) -> np.ndarray:
 class TextTable:
     """Where each text of each field is among the texts of its field.
 
-    Sorted hashes, of which the lowest bits are the number of the text, and for each value of the
-    highest bits the place where those that begin so are.
+    The numbers of the texts in the order of their hashes, each behind the bits of its hash that
+    come next, and for each value of a hash's highest bits the place where those that begin so are.
+    A key takes four bytes up to some millions of texts: what a server holds of a value is little
+    more than its text, and the keys would be the half of it.
 
     Attributes:
       texts: of all fields, in their order.
@@ -128,23 +131,40 @@ class TextTable:
         self.texts, self.first = texts, np.asarray(first, np.int64)
         count = len(texts)
         bits = max(count.bit_length(), 1)
-        self._low, self._shift = np.uint64((1 << bits) - 1), np.uint64(64 - bits)
-        self._keys = np.arange(count, dtype=np.uint64)
+        low, self._shift = np.uint64((1 << bits) - 1), np.uint64(64 - bits)
+        keys = np.arange(count, dtype=np.uint64)
         for start, part in _parts(texts):
             hashes = _hashes(part, self._fields_of(start, start + len(part)), *_read(part))
-            hashes &= ~self._low
-            self._keys[start : start + len(part)] |= hashes
-        self._keys.sort()
+            hashes &= ~low
+            keys[start : start + len(part)] |= hashes
+        keys.sort()
         self._buckets = np.zeros((1 << bits) + 1, np.int32)
         for start in range(0, count, _AT_ONCE):
-            own = (self._keys[start : start + _AT_ONCE] >> self._shift).astype(np.int64) + 1
+            own = (keys[start : start + _AT_ONCE] >> self._shift).astype(np.int64) + 1
             of_part = np.bincount(own - own[0])  # They are sorted.
             self._buckets[own[0] : own[0] + len(of_part)] += of_part
         longest = int(np.max(self._buckets))
         np.cumsum(self._buckets, out=self._buckets)
         if longest > _LONGEST_BUCKET:
             raise InputError(f"{longest} of the texts have one hash, as no honest ones have")
-        self._check_distinct()
+        self._check_distinct(keys, low)
+        self._bits, kind = np.uint64(bits), np.uint32 if bits <= _NARROW else np.uint64
+        self._low = low.astype(kind)
+        if bits > _NARROW:
+            self._keys = keys
+            return
+        self._keys = np.empty(count, np.uint32)
+        for start in range(0, count, _AT_ONCE):
+            part = keys[start : start + _AT_ONCE]
+            self._keys[start : start + _AT_ONCE] = self._of_key(part) | (part & low)
+
+    def _of_key(self, hashes: np.ndarray) -> np.ndarray:
+        """What of hashes stands in keys, uint32 or uint64 ``[N]``, with zeros for the number."""
+        if self._low.dtype == np.uint64:
+            return hashes & ~self._low
+        # The highest bits are the bucket's.
+        rest = (hashes << self._bits) >> (np.uint64(32) + self._bits) << self._bits
+        return rest.astype(np.uint32)
 
     @property
     def nbytes(self) -> int:
@@ -178,7 +198,7 @@ class TextTable:
         rows = np.repeat(np.arange(len(texts)), counts)
         place -= behind - counts
         key = self._keys.take(np.repeat(place, counts) + np.arange(len(rows)))
-        likely = np.flatnonzero((key ^ hashes.take(rows)) <= self._low)
+        likely = np.flatnonzero((key ^ self._of_key(hashes).take(rows)) <= self._low)
         rows, candidate = rows.take(likely), (key.take(likely) & self._low).astype(np.int64)
         low, high = self.first.take(field), self.first.take(field + 1)
         same = self._are(candidate, words, starts.take(rows), lengths.take(rows))
@@ -212,18 +232,23 @@ class TextTable:
             same[rows] &= differ == 0
         return same
 
-    def _check_distinct(self) -> None:
-        """Refuses a text that a field has twice."""
+    def _check_distinct(self, keys: np.ndarray, low: np.uint64) -> None:
+        """Refuses a text that a field has twice.
+
+        Args:
+          keys: sorted, uint64 ``[N]``, the bits of hashes above those of the texts' numbers.
+          low: those of the numbers.
+        """
         equal = np.concatenate(
             [
-                start + np.flatnonzero((part[1:] ^ part[:-1]) <= self._low)
-                for start in range(0, max(len(self._keys) - 1, 1), _AT_ONCE)
-                for part in [self._keys[start : start + _AT_ONCE + 1]]
+                start + np.flatnonzero((part[1:] ^ part[:-1]) <= low)
+                for start in range(0, max(len(keys) - 1, 1), _AT_ONCE)
+                for part in [keys[start : start + _AT_ONCE + 1]]
             ]
         )
         seen = set()
         for number in np.unique(np.concatenate([equal, equal + 1])).tolist():
-            value = int(self._keys[number] & self._low)
+            value = int(keys[number] & low)
             start, end = self.texts.starts[value : value + 2].tolist()
             key = (int(self._fields_of(value, value + 1)[0]), self.texts.data[start:end].tobytes())
             if key in seen:

@@ -29,6 +29,21 @@ def test_finds_what_a_dictionary_of_each_field_finds(fields, others):
             assert alone == places.get(text, -1)
 
 
+def test_keys_of_four_bytes_find_what_those_of_eight_do(monkeypatch):
+    rng = np.random.default_rng(0)
+    texts = [f"{number:x}" for number in rng.choice(2**40, 3000, replace=False).tolist()]
+    asked, field = texts_of(texts[::3] + ["", "no", *texts[1:9]]), np.zeros(1010, np.int64)
+    narrow = made([texts])
+    monkeypatch.setattr(table_lib, "_NARROW", 0)
+    wide = made([texts])
+    expected = [*range(0, 3000, 3), -1, -1, *range(1, 9)]
+    assert narrow.find(asked, field).tolist() == wide.find(asked, field).tolist() == expected
+    assert wide.nbytes - narrow.nbytes == 4 * len(texts)
+    for texts in (["a", "a"], ["", "b", ""]):
+        with pytest.raises(InputError, match="twice"):
+            made([texts])
+
+
 def test_texts_of_all_lengths_and_with_bytes_of_nothing():
     texts = ["\0" * n for n in range(20)] + ["a" * n for n in range(1, 40)]
     table = made([texts, texts[::-1]])
