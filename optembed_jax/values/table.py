@@ -148,20 +148,20 @@ class TextTable:
         if longest > _LONGEST_BUCKET:
             raise InputError(f"{longest} of the texts have one hash, as no honest ones have")
         self._check_distinct(keys, low)
-        self._bits, kind = np.uint64(bits), np.uint32 if bits <= _NARROW else np.uint64
-        self._low = low.astype(kind)
-        if bits > _NARROW:
-            self._keys = keys
-            return
-        self._keys = np.empty(count, np.uint32)
-        for start in range(0, count, _AT_ONCE):
-            part = keys[start : start + _AT_ONCE]
-            self._keys[start : start + _AT_ONCE] = self._of_key(part) | (part & low)
+        self._bits, self._is_narrow = np.uint64(bits), bits <= _NARROW
+        self._low: Any = np.uint32(low) if self._is_narrow else low
+        self._keys = keys
+        if self._is_narrow:
+            self._keys = np.empty(count, np.uint32)
+            for start in range(0, count, _AT_ONCE):
+                wide = keys[start : start + _AT_ONCE]
+                self._keys[start : start + _AT_ONCE] = self._of_key(wide) | (wide & low)
 
     def _of_key(self, hashes: np.ndarray) -> np.ndarray:
         """What of hashes stands in keys, uint32 or uint64 ``[N]``, with zeros for the number."""
-        if self._low.dtype == np.uint64:
-            return hashes & ~self._low
+        if not self._is_narrow:
+            above: np.ndarray = hashes & ~self._low
+            return above
         # The highest bits are the bucket's.
         rest = (hashes << self._bits) >> (np.uint64(32) + self._bits) << self._bits
         return rest.astype(np.uint32)
