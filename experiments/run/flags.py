@@ -27,7 +27,6 @@ from optembed_jax.errors import InputError
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.search.budget import BYTES_PER_PARAMETER
 from optembed_jax.search.loop import SearchConfig
-from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.storage.object_store import in_file_system, path_of
 
 flags.adopt_module_key_flags(data_flags)
@@ -80,7 +79,7 @@ def settings() -> Settings:
     except ValueError as error:
         raise InputError(f"mlp_dims must be whole numbers, such as 128,64: {error}") from error
     model["model"] = model_flags.backbone()
-    train = TrainConfig(**values_of(TrainConfig))
+    train = training_flags.train_config()
     options = search_flags.search_options()
     if options is None:
         model["max_table_bytes"] = _row_budget()

@@ -2,6 +2,7 @@
 
 from absl import flags
 
+from experiments.run.data_flags import values_of
 from experiments.run.tune_options import LADDERS, TUNED, TuneOptions, strength_of
 from optembed_jax.errors import InputError
 from optembed_jax.step.optimisers import TrainConfig
@@ -10,11 +11,12 @@ from optembed_jax.step.optimisers import TrainConfig
 _TRAIN = TrainConfig(row_decay="group_lasso", lr_plateau="0.1")
 
 flags.DEFINE_float("lr", _TRAIN.lr, "Learning rate of table and network.")
-flags.DEFINE_string(
+TABLE_OPTIMISER = flags.DEFINE_string(
     "table_optimiser",
-    _TRAIN.table_optimiser,
+    None,
     "What the table's optimiser keeps: adam two moments of each number, rowwise_adam a first one "
-    "of each number and a second one of each row, rowwise_adagrad one number of each row.",
+    "of each number and a second one of each row, rowwise_adagrad one number of each row. None: "
+    "rowwise_adam, but adam with --row_decay=l2_coupled, which has no form by row.",
 )
 flags.DEFINE_float(
     "table_lr",
@@ -29,7 +31,7 @@ flags.DEFINE_float(
 )
 flags.DEFINE_float("t_lr", _TRAIN.t_lr, "Learning rate of the thresholds.")
 flags.DEFINE_float("alpha", _TRAIN.alpha, "Weight of the regulariser sum(exp(-t)).")
-flags.DEFINE_string(
+ROW_DECAY = flags.DEFINE_string(
     "row_decay",
     _TRAIN.row_decay,
     "What rows of the table pay: --table_l2 inside Adam in every step (l2_coupled, the reference), "
@@ -149,6 +151,19 @@ RETRAIN_GROUP_LASSO = flags.DEFINE_float(
     None,
     "--group_lasso of retraining, often a milder one; None takes the same.",
 )
+
+
+def train_config() -> TrainConfig:
+    """What the flags say of the optimisers; where no optimiser of the table is given the default.
+
+    Of those that learn alike at the rate of the network that is the one which keeps the least
+    (docs/row_update.md).
+    """
+    given = values_of(TrainConfig)
+    if TABLE_OPTIMISER.value is None:
+        is_coupled = ROW_DECAY.value == "l2_coupled"
+        given["table_optimiser"] = "adam" if is_coupled else "rowwise_adam"
+    return TrainConfig(**given)
 
 
 def tune_options(train: TrainConfig) -> TuneOptions | None:

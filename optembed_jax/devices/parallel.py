@@ -38,10 +38,6 @@ AXIS = "devices"
 """Name of the mapped axis."""
 
 
-def _unchanged(tree: Tree) -> Tree:
-    return tree
-
-
 def _called(make: Callable[..., TrainState], *arguments: Tree) -> TrainState:
     return make(*arguments)
 
@@ -76,7 +72,8 @@ class Steps:
     evaluate: Callable[[Params, Any, np.ndarray, Embeds], jax.Array]
     bring_up_to_date: Callable[[TrainState], TrainState]
     create: Callable[..., TrainState] = _called
-    place: Callable[[Tree], Tree] = _unchanged
+    # Of arrays left on the host each call would copy all: a large table, at every batch.
+    place: Callable[[Tree], Tree] = jax.device_put
     layout: Callable[[Tree], Tree] = _on_first_device
     whole: Callable[[Tree], Tree] = jax.device_get
 
@@ -134,14 +131,17 @@ def pmapped(
         donate_argnums=0,
     )
 
-    def logits_of_all(params: Params, batch_stats: Any, ids: jax.Array, frozen: Embeds) -> Any:
+    def logits_of_all(ids: jax.Array, read: tuple[Params, Any, Embeds]) -> Any:
+        params, batch_stats, frozen = read
         own = eval_step(params, batch_stats, ids, frozen, phase=phase, model=model)
         return jax.lax.all_gather(own, AXIS, tiled=True)
 
     evaluation = jax.pmap(
         logits_of_all,
         axis_name=AXIS,
-        in_axes=(None, None, 0, None),
+        # As a nested one: where the arguments have as many leaves as there are arguments, as FM's
+        # unpruned model has, jax 0.10.2 takes a flat one for that of the leaves.
+        in_axes=(0, (None, None, None)),
         out_axes=None,
         devices=devices,
     )
@@ -158,7 +158,7 @@ def pmapped(
 
     def evaluate(params: Params, batch_stats: Any, ids: np.ndarray, frozen: Embeds) -> Any:
         sharded = _shard_evenly(ids, len(devices))
-        return evaluation(params, batch_stats, sharded, frozen)[: len(ids)]
+        return evaluation(sharded, (params, batch_stats, frozen))[: len(ids)]
 
     return dataclasses.replace(on_mesh, train=train_on, evaluate=evaluate)
 

@@ -392,6 +392,13 @@ def test_a_rate_that_changes_is_the_same_on_all_devices(way, clicks):
     assert_close(many.opt_state[0].share, single.opt_state[0].share, 1e-3)
 
 
+def test_one_device_is_handed_arrays_of_the_host_once():
+    steps = one_device(Phase.SUPERNET, *CASES["group_lasso"])
+    placed = steps.place({"rows": np.arange(6.0, dtype=np.float32), "nothing": None})
+    assert isinstance(placed["rows"], jax.Array) and placed["rows"].tolist() == [*range(6)]
+    assert steps.place(placed)["rows"] is placed["rows"]
+
+
 @pytest.mark.parametrize("way", [pmapped, row_sharded])
 def test_arrays_of_the_host_are_placed_as_what_is_made_there(way):
     model, train = CASES["group_lasso"]

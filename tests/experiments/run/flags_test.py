@@ -18,6 +18,7 @@ COMMANDS_DIFFER = {
     "mode_linear": "prune",
     "row_decay": "group_lasso",
     "lr_plateau": "0.1",
+    "table_optimiser": None,
 }
 
 
@@ -39,6 +40,27 @@ def test_every_setting_has_a_flag_of_its_name_and_default(dataclass):
         if isinstance(field.default, tuple):
             value = tuple(value)
         assert value == COMMANDS_DIFFER.get(field.name, field.default), field.name
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, "rowwise_adam"),
+        ({"row_decay": "decoupled", "lr_plateau": "none"}, "rowwise_adam"),
+        ({"row_decay": "l2_coupled"}, "adam"),
+        ({"table_optimiser": "adam"}, "adam"),
+        ({"table_optimiser": "rowwise_adagrad"}, "rowwise_adagrad"),
+    ],
+)
+def test_the_tables_optimiser_is_the_smallest_that_learns_as_well(values, expected):
+    with flagsaver.flagsaver(**values):
+        assert flags.settings().train.table_optimiser == expected
+
+
+def test_no_optimiser_by_row_goes_with_the_coupled_decay():
+    coupled = {"row_decay": "l2_coupled", "table_optimiser": "rowwise_adam"}
+    with flagsaver.flagsaver(**coupled), pytest.raises(InputError, match="table_optimiser=adam"):
+        flags.settings()
 
 
 def test_flags_become_settings():

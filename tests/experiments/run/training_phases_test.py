@@ -114,6 +114,25 @@ def test_retraining_compact_gives_what_masks_give(open_run, monkeypatch, model, 
     assert jnp.isfinite(models[0].params.table.rows).all()
 
 
+@pytest.mark.parametrize("parallelism", ["pmap", "sharded"])
+def test_what_a_phase_scores_by_lies_on_its_devices(open_run, monkeypatch, parallelism):
+    # An array on the host would be copied at every batch: of millions of rows, minutes.
+    run = open_run("--model=fm", "--row_keep=0.4", f"--parallelism={parallelism}")
+    scored = []
+    predict = phase_record.predict
+
+    def watch(params, batch_stats, batches, frozen, **options):
+        scored.append((params, batch_stats, frozen))
+        return predict(params, batch_stats, batches, frozen, **options)
+
+    monkeypatch.setattr(phase_record, "predict", watch)
+    for phase in ("baseline", "supernet", "search", "retrain"):
+        run_phase(run, phase)
+    assert len(scored) > 9 and jax.tree.leaves(scored)
+    for leaf in jax.tree.leaves(scored):
+        assert isinstance(leaf, jax.Array)
+
+
 COLUMNS = 5
 """D of one test alone: it tells its tables from what others left."""
 
