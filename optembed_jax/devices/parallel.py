@@ -140,7 +140,7 @@ def pmapped(
         logits_of_all,
         axis_name=AXIS,
         # As a nested one: where the arguments have as many leaves as there are arguments, as FM's
-        # unpruned model has, jax 0.10.2 takes a flat one for that of the leaves.
+        # unpruned model has, jax (0.10.2, 0.12) takes a flat one for that of the leaves.
         in_axes=(0, (None, None, None)),
         out_axes=None,
         devices=devices,
