@@ -214,6 +214,13 @@ def findings(summary: dict[str, Any]) -> list[str]:
     found = []
     if "warm_start" in summary:
         found.append(warm_start_table(summary["warm_start"]))
+        begun = [summary[phase].get("warm_start", {}) for phase in AS_TOLD if phase in summary]
+        anew = [one for one in begun if one.get("moments") is False]
+        if anew and summary["warm_start"]["kind"] == "run":
+            found.append(
+                "moments start anew: the earlier table was updated by another --table_optimiser or "
+                "--row_decay than this run's"
+            )
     if "tune" in summary:
         found.append(tune_table(summary["tune"]))
     if "front" in summary.get("search", {}):

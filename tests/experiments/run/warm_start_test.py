@@ -12,7 +12,7 @@ from absl import flags as absl_flags
 from absl.testing import flagsaver
 
 from experiments import export
-from experiments.run import runs
+from experiments.run import report, runs
 from experiments.run.earlier_run import MEMORY, SCORES
 from optembed_jax.models.forward import forward
 from optembed_jax.models.selection import Selection
@@ -360,11 +360,16 @@ def test_sharded_and_sparse_tables_begin_alike(run, first, days, tmp_path, how):
         np.testing.assert_allclose(other[name], array, rtol=2e-2, atol=1e-5, err_msg=name)
 
 
-def test_other_moments_are_not_taken_up_and_the_record_says_so(run, first, tmp_path):
-    flags = {"table_optimiser": "rowwise_adagrad", "table_lr": 0.02}
+@pytest.mark.parametrize(
+    ("flags", "fits"),
+    [({"table_optimiser": "rowwise_adagrad", "table_lr": 0.02}, False), ({}, True)],
+)
+def test_other_moments_are_not_taken_up_and_the_run_says_so(run, first, tmp_path, flags, fits):
     assert run(runs.phase_main("supernet"), tmp_path / "run", 2, warm_start=first, **flags) == 0
-    found = summary_of(tmp_path / "run")["supernet"]["warm_start"]
-    assert found == {"from": "supernet", "moments": False}
+    summary = summary_of(tmp_path / "run")
+    assert summary["supernet"]["warm_start"] == {"from": "supernet", "moments": fits}
+    told = "\n".join(report.findings(summary))
+    assert ("moments start anew: the earlier table" in told) != fits
 
 
 @pytest.mark.parametrize(
