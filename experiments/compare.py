@@ -30,6 +30,7 @@ from experiments.run import (
     comparison_page,
     comparison_report,
     data_flags,
+    training_flags,
 )
 from experiments.run import flags as project_flags
 from experiments.run.comparison_grid import BYTES, PARAMETERS
@@ -103,6 +104,8 @@ def _given() -> tuple[str, ...]:
     project = flags.FLAGS.get_key_flags_for_module(project_flags)
     of_data = flags.FLAGS.get_key_flags_for_module(data_flags)
     found = {flag.name: flag.serialize() for flag in [*project, *of_data] if flag.present}
+    # Told in any case, so that a comparison goes on as it was begun, whatever becomes the default.
+    found["table_optimiser"] = f"--table_optimiser={training_flags.table_optimiser()}"
     return tuple(text for name, text in sorted(found.items()) if name not in _OWN)
 
 

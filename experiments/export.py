@@ -29,7 +29,7 @@ from experiments.run.feature_report import with_saliency, worth_of
 from experiments.run.phases import phases_of
 from experiments.run.sample_rows import write_sample
 from experiments.run.trained import load_trained, model_in
-from experiments.run.workdir import Workdir
+from experiments.run.workdir import UNRECORDED, Workdir
 from optembed_jax import metrics
 from optembed_jax.errors import BudgetError, InputError
 from optembed_jax.models.output_bias import of_all_rows
@@ -85,7 +85,7 @@ def _export() -> None:
     # Where nothing is said of cells with several values there are none.
     # Its files are where they were, whatever the current folder.
     where = Workdir(workdir).data_flags()
-    project_flags.adopt({"multi": [], **summary["flags"], **where})
+    project_flags.adopt({"multi": [], **UNRECORDED, **summary["flags"], **where})
     limit, storage = _limit(summary["flags"])
     run = runs.open_run()
     phase = _phase(phases_of(run.settings))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# jax 0.10.2 and 0.12.0.1: pmap gives in_axes to the wrong arrays where leaves and arguments are as many.
+# jax 0.10.2: pmap gives in_axes to the wrong arrays where there are as many leaves as arguments.
 #
 # `in_axes=(None, None, 0, None)` says of four arguments that the third is split over the devices. An
 # argument may be a tree: of several arrays, or of none, as the statistics of a model without batch

@@ -171,8 +171,12 @@ def plan_for(max_bundle_bytes: int | None, storage: str | None) -> None:
 
 def given(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Of the flags that a run recorded those that differ from their defaults."""
-    return {
+    found = {
         name: value
         for name, value in recorded.items()
         if name not in flags.FLAGS or flags.FLAGS[name].default != value
     }
+    default = training_flags.default_table_optimiser(recorded.get("row_decay", ""))
+    if found.get("table_optimiser") == default:
+        del found["table_optimiser"]
+    return found

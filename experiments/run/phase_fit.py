@@ -145,9 +145,6 @@ def _begin_or_resume(
         network = {name: cut.shrunk(tree) for name, tree in start.memory.network.items()}
         memory = dataclasses.replace(start.memory, network=network)
         opt_state = steps.place(recalled(shapes, memory, cut.places))
-        opt_state = jax.tree.map(
-            lambda leaf: leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf), opt_state
-        )
         return taken_up(state, opt_state, memory.steps, train=devices.train), Position()
     _, position = resumed
     run.progress.say(

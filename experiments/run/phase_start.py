@@ -67,6 +67,11 @@ def warm_start(run: Run, phase: str) -> Start | None:
     if run.warm is None:
         return None
     begun = run.warm.beginning(phase)
+    if begun.memory is None and begun.name != "bundle":
+        run.progress.say(
+            f"{phase}  note: moments start anew: the earlier run left none that are of this run's "
+            "--table_optimiser and --row_decay"
+        )
     return Start(
         given=(begun.params, begun.batch_stats),
         memory=begun.memory,

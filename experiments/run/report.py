@@ -218,8 +218,8 @@ def findings(summary: dict[str, Any]) -> list[str]:
         anew = [one for one in begun if one.get("moments") is False]
         if anew and summary["warm_start"]["kind"] == "run":
             found.append(
-                "moments start anew: the earlier table was updated by another --table_optimiser or "
-                "--row_decay than this run's"
+                "moments started anew: the earlier run left none that are of this run's "
+                "--table_optimiser and --row_decay"
             )
     if "tune" in summary:
         found.append(tune_table(summary["tune"]))

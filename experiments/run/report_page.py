@@ -37,7 +37,7 @@ _OF_RULES = (
     " Squares are the simple rules that the winner of the search was retrained against; on the "
     "right those that the search scored at that size."
 )
-_OF_FRONT = " Beside the front stand the simple rules, as the supernet scores them at its sizes."
+_OF_FRONT = " Beside the front stand the simple rules, from the smallest table to the largest."
 
 
 @dataclasses.dataclass(frozen=True)

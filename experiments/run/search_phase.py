@@ -82,7 +82,7 @@ def search(run: Run, folder: Path) -> dict[str, Any]:
         found = as_points(winner)
         front.save(folder, found, rules)
         record["front"] = found
-        # Without what only says where in a front a table is.
+        # A place in the front and a knee they have not; what `mask` numbers `keep_rate` says.
         beside = ("index", "knee", "mask")
         record["rules"] = [{k: v for k, v in p.items() if k not in beside} for p in rules]
         run.progress.say(f"search  front of {len(found)} tables: {folder / 'front.svg'}")

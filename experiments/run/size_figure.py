@@ -1,7 +1,7 @@
 """The figure of AUC against bytes: what was trained, and what a search scored, by its size.
 
 A search's candidates are points, with their front; simple rules and its winner have names. Beside
-a front each simple rule has a mark of its own, at the sizes that the search tried it at.
+a front each simple rule has a mark of its own, at sizes from the smallest table to the largest.
 """
 
 import dataclasses
@@ -28,8 +28,8 @@ COLOUR = dict(zip((*TRAINED, "search"), SERIES, strict=True))
 WINNER = "winner of the search"
 _RULE, _WINNER = "s", "D"
 """Marks of a simple rule and of the search's own winner, whichever model or candidate that is."""
-_RULES = dict(zip(DIMENSION_RULES, "s^vP", strict=True))
-"""Marks of the simple rules beside a front."""
+_RULES = dict(zip(DIMENSION_RULES, "^v<P", strict=True))
+"""Marks of the simple rules beside a front, none of them another's."""
 _LEADER = {
     **{"arrowstyle": "-", "color": MUTED, "linewidth": 0.6},
     **{"relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 5},

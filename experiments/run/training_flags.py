@@ -153,17 +153,21 @@ RETRAIN_GROUP_LASSO = flags.DEFINE_float(
 )
 
 
-def train_config() -> TrainConfig:
-    """What the flags say of the optimisers; where no optimiser of the table is given the default.
+def table_optimiser() -> str:
+    """``--table_optimiser``; where it is not given, the default."""
+    return str(TABLE_OPTIMISER.value or default_table_optimiser(ROW_DECAY.value))
 
-    Of those that learn alike at the rate of the network that is the one which keeps the least
+
+def default_table_optimiser(row_decay: str) -> str:
+    """Of those that learn alike at the network's rate, the one that keeps the least
     (docs/row_update.md).
     """
-    given = values_of(TrainConfig)
-    if TABLE_OPTIMISER.value is None:
-        is_coupled = ROW_DECAY.value == "l2_coupled"
-        given["table_optimiser"] = "adam" if is_coupled else "rowwise_adam"
-    return TrainConfig(**given)
+    return "adam" if row_decay == "l2_coupled" else "rowwise_adam"
+
+
+def train_config() -> TrainConfig:
+    """What the flags say of the optimisers."""
+    return TrainConfig(**values_of(TrainConfig) | {"table_optimiser": table_optimiser()})
 
 
 def tune_options(train: TrainConfig) -> TuneOptions | None:

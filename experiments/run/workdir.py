@@ -47,7 +47,7 @@ _BUILT_ON = {
 FORMAT = 3
 """Of the folder. Raised where flags or states of an older version no longer serve."""
 
-_UNRECORDED = {
+UNRECORDED = {
     **{"table_optimiser": "adam", "pooling": "mean", "method": "optembed"},
     **{"attention_heads": 2, "attention_units": 32, "compute_dtype": "float32"},
     **{"fusion_heads": 1, "table_dtype": "float32"},
@@ -190,7 +190,7 @@ class Workdir:
         recorded = self.begun_with(phase) if result is None else result["flags"]
         if recorded is None:
             return False
-        wanted, recorded = json.loads(json.dumps(flags)), {**_UNRECORDED, **recorded}
+        wanted, recorded = json.loads(json.dumps(flags)), {**UNRECORDED, **recorded}
         changed = [name for name in wanted if recorded.get(name) != wanted[name]]
         if changed:
             differences = ", ".join(

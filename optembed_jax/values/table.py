@@ -115,7 +115,7 @@ class TextTable:
     The numbers of the texts in the order of their hashes, each behind the bits of its hash that
     come next, and for each value of a hash's highest bits the place where those that begin so are.
     A key takes four bytes up to some millions of texts: what a server holds of a value is little
-    more than its text, and the keys would be the half of it.
+    more than its text, and keys of eight bytes would be half of that again.
 
     Attributes:
       texts: of all fields, in their order.

@@ -239,6 +239,18 @@ def test_a_comparison_of_other_data_is_refused(made, tmp_path):
     run_all(tmp_path, seeds=1, data="other")
 
 
+def test_a_comparison_from_before_there_were_two_defaults_goes_on_with_its_own(made, tmp_path):
+    run_all(tmp_path, seeds=1, given=("--lr=1", "--width=2"))
+    now = ("--lr=1", "--table_optimiser=rowwise_adam", "--width=2")
+    with pytest.raises(InputError, match=r"begun with given .*rowwise_adam"):
+        run_all(tmp_path, given=now)
+    before = len(made[0])
+    run_all(tmp_path, seeds=1, given=("--lr=1", "--table_optimiser=adam", "--width=2"))
+    assert len(made[0]) == before
+    with pytest.raises(InputError, match="begun with given"):
+        run_all(tmp_path, given=now)
+
+
 def test_an_export_is_told_again_what_it_asks_for(made, tmp_path):
     given = ("--model=mine:Net", "--nocounts", "--platforms=cpu", "--lr=1", "--data_dir=d")
     run_all(tmp_path, seeds=1, shares=(0.1,), methods=("frequency",), given=given)

@@ -114,7 +114,7 @@ def test_retraining_compact_gives_what_masks_give(open_run, monkeypatch, model, 
     assert jnp.isfinite(models[0].params.table.rows).all()
 
 
-@pytest.mark.parametrize("parallelism", ["pmap", "sharded"])
+@pytest.mark.parametrize("parallelism", ["auto", "pmap", "sharded"])
 def test_what_a_phase_scores_by_lies_on_its_devices(open_run, monkeypatch, parallelism):
     # An array on the host would be copied at every batch: of millions of rows, minutes.
     run = open_run("--model=fm", "--row_keep=0.4", f"--parallelism={parallelism}")

@@ -369,7 +369,7 @@ def test_other_moments_are_not_taken_up_and_the_run_says_so(run, first, tmp_path
     summary = summary_of(tmp_path / "run")
     assert summary["supernet"]["warm_start"] == {"from": "supernet", "moments": fits}
     told = "\n".join(report.findings(summary))
-    assert ("moments start anew: the earlier table" in told) != fits
+    assert ("moments started anew: the earlier run left none" in told) != fits
 
 
 @pytest.mark.parametrize(
