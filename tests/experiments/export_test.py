@@ -243,7 +243,8 @@ def test_raw_rows_score_as_their_ids(made, command, tmp_path):
         prepared = only_data(made)
         ids = prepared.encode(pyarrow.csv.read_csv(made / "rows.csv"))
         expected = Bundle.load(made / "bundle").predict(ids)
-        np.testing.assert_array_equal(scores.astype(np.float32), expected)
+        # Programs for other numbers of rows may add up in another order.
+        np.testing.assert_allclose(scores, expected, rtol=1e-6)
 
 
 def test_rows_are_streamed_in_blocks(made, command, monkeypatch, tmp_path):
