@@ -34,6 +34,7 @@ from experiments.run.comparison_record import (
     finished_record,
 )
 from experiments.run.records import Record, read_json, write_json
+from experiments.run.workdir import UNRECORDED
 from optembed_jax.errors import InputError, Stopped
 from optembed_jax.rivals.registry import rival_of
 from optembed_jax.serving.bundle_format import MANIFEST
@@ -61,8 +62,8 @@ def check_folder(folder: Path, of_all_runs: Mapping[str, Any]) -> None:
     wanted = json.loads(json.dumps(of_all_runs))
     before = {"counts": PARAMETERS, "data": wanted.get("data")}  # What was not recorded always.
     found = {**before, **read_json(plan, "use another --workdir")}
-    adam, given = "--table_optimiser=adam", found.get("given")
-    if isinstance(given, list) and sorted([*given, adam]) == sorted(wanted.get("given", [])):
+    of_then, given = f"--table_optimiser={UNRECORDED['table_optimiser']}", found.get("given")
+    if isinstance(given, list) and sorted([*given, of_then]) == sorted(wanted.get("given", [])):
         found["given"] = wanted["given"]  # It was not told then: there was no other.
     changed = [name for name in wanted if found.get(name) != wanted[name]]
     if changed:

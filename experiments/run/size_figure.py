@@ -85,6 +85,7 @@ def auc_against_bytes(summary: Summary, scored: Scored | None) -> Figure | None:
     figure, axes = figure_of(4.2 if has_cloud else 3.8, 2 if has_cloud else 1)
     axes[0].set(title="validation AUC of what was trained")
     shown: list[list[Point]] = [trained]
+    beside = rules_beside_front(summary.get("search", {}))
     if scored is not None and has_cloud:
         cloud, found = scored.points, named_candidates(summary, scored)
         axes[1].plot(*cloud.T, ".", color=MUTED, markersize=6, alpha=0.6, label="candidates")
@@ -101,9 +102,8 @@ def auc_against_bytes(summary: Summary, scored: Scored | None) -> Figure | None:
         axes[1].set(title="candidates, as the supernet scores them")
         axes[1].set(ylabel="minus logloss" if is_loss else "AUC")
         shown.append(found)
-        for points in rules_beside_front(search):
-            for point in points:
-                _draw(axes[1], point, size=5)
+        for point in itertools.chain(*beside):
+            _draw(axes[1], point, size=5)
     for own, points in zip(axes, shown, strict=True):
         for point in points:
             _draw(own, point)
@@ -116,10 +116,7 @@ def auc_against_bytes(summary: Summary, scored: Scored | None) -> Figure | None:
         # In a column: tables under one budget are all of one size.
         _spread_labels(axes[1], shown[1], axes[1].get_xlim()[1])
         handles = axes[1].get_legend_handles_labels()[0] + _legend_of(itertools.chain(*shown))
-        handles += [
-            _mark(points[0].marker, points[0].colour, points[0].name)
-            for points in rules_beside_front(summary["search"])
-        ]
+        handles += [_mark(rule[0].marker, rule[0].colour, rule[0].name) for rule in beside]
         figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 
