@@ -46,7 +46,6 @@ def our_flags(run: Run, handed: Handed) -> list[str]:
         "latent_dim": DIM,
         "mlp_dims": ",".join(map(str, HIDDEN)),
         "lr": LR,
-        "table_optimiser": "adam",  # As the others'.
         "batch_size": BATCH_SIZE,
         "seed": run.seed,
         **dict(run.rung.settings),
