@@ -4,15 +4,16 @@ from typing import Any
 
 import numpy as np
 
+from experiments.benchmarks.dimension_choices import BUDGET, PARETO, RANDOM
 from experiments.benchmarks.runs_file import Record
 from optembed_jax.search.dimension_rules import DIMENSION_RULES
 from optembed_jax.search.paired_difference import paired_difference
 
-_SEARCHES = ("search, budget", "search, pareto", "random search")
+_SEARCHES = (BUDGET, PARETO, RANDOM)
 _RULES_ALONE = "best rule by validation"
 _WITH_RULES = {method: f"{method}, short list" for method in _SEARCHES}
 _METHODS = (*_WITH_RULES.values(), _RULES_ALONE, *_SEARCHES, *DIMENSION_RULES)
-_AGAINST_RULE = (*_WITH_RULES.values(), "search, budget", "search, pareto")
+_AGAINST_RULE = (*_WITH_RULES.values(), BUDGET, PARETO)
 
 
 def with_short_lists(records: list[Record]) -> list[Record]:
@@ -119,7 +120,7 @@ def _table(place: str, found: dict[str, Any]) -> str:
     for method in _AGAINST_RULE:
         verdicts = [found[s]["methods"].get(method, {}).get("verdict", "-") for s in shares]
         lines.append(f"| {method}, against the best rule | {' | '.join(verdicts)} |")
-    default = _WITH_RULES["search, budget"]
+    default = _WITH_RULES[BUDGET]
     tables_each = [found[s]["methods"].get(default, {}).get("trainings", 0.0) for s in shares]
     lines.append(
         f"| tables in the list of the first | {' | '.join(f'{n:.1f}' for n in tables_each)} |"

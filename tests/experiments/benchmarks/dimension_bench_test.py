@@ -1,0 +1,71 @@
+"""Dimensions are compared in models that are trained as the commands train them."""
+
+import numpy as np
+import pytest
+from absl import flags as absl_flags
+
+from experiments.benchmarks import dimension_bench
+from experiments.benchmarks.arrays import Problem
+from experiments.benchmarks.dimension_bench import Bench
+from experiments.benchmarks.dimension_choices import BUDGET, choices
+from experiments.run import flags
+from optembed_jax.fields import Fields
+from optembed_jax.search.dimension_rules import DIMENSION_RULES
+
+
+@pytest.fixture
+def settings():
+    """What the commands' flags say when none is given."""
+    if not absl_flags.FLAGS.is_parsed():
+        absl_flags.FLAGS(["test"])
+    return flags.settings()
+
+
+def clicks(rows):
+    """Two fields, of which only the first tells who clicks."""
+    ids = np.random.default_rng(0).integers(0, 4, (rows, 2)).astype(np.int32)
+    labels = (ids[:, 0] == 0).astype(np.float32)
+    return ids + np.array([0, 4], np.int32), labels
+
+
+@pytest.fixture(scope="module")
+def bench():
+    arrays = {"train": clicks(2048), "validation": clicks(512), "test": clicks(512)}
+    counts = np.bincount(arrays["train"][0].ravel(), minlength=8)
+    return Bench(Problem("d", Fields(("a", "b"), (4, 4)), arrays, counts), "fnn", 0)
+
+
+def test_a_training_is_that_of_the_commands(settings):
+    assert settings.train == dimension_bench.TRAIN
+    assert settings.init_output == "click_rate"
+    assert settings.patience == dimension_bench.PATIENCE
+    assert settings.early_stop_errors == dimension_bench.STOPPING.errors
+
+
+def test_the_output_begins_at_the_click_rate(bench, monkeypatch):
+    begun = {}
+
+    def fit(state, *args, **kwargs):
+        begun["bias"] = float(state.params.network["logit"]["Dense_0"]["bias"][0])
+        raise InterruptedError
+
+    monkeypatch.setattr(dimension_bench, "fit", fit)
+    with pytest.raises(InterruptedError):
+        dimension_bench.retrained(bench, np.array([16, 16], np.int32))
+    rate = bench.problem.arrays["train"][1].mean()
+    assert begun["bias"] == pytest.approx(np.log(rate / (1 - rate)), rel=1e-4)
+
+
+def test_only_the_methods_asked_for_choose_and_keep_to_their_share(bench):
+    def fitness(dims):
+        return -np.abs(dims - np.array([3, 1])).sum(axis=1).astype(np.float64)
+
+    chosen = choices(bench, fitness, lambda method, share: (method, share) == (BUDGET, 0.25))
+    names = {method for method, _ in chosen}
+    assert names == {"full table", *DIMENSION_RULES, BUDGET}
+    np.testing.assert_array_equal(chosen["full table", 1.0][0], [16, 16])
+    dims, facts = chosen[BUDGET, 0.25]
+    np.testing.assert_array_equal(dims, [3, 1])
+    assert facts["fitness"] == 0
+    for (_, share), (dims, _) in chosen.items():
+        assert bench.space().parameters(dims[None])[0] <= share * bench.full_parameters
