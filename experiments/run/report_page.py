@@ -23,6 +23,7 @@ from experiments.run.workdir import PHASES, Workdir
 from optembed_jax.errors import InputError
 from optembed_jax.rivals.registry import OPTEMBED
 from optembed_jax.search.budget import BYTES_PER_PARAMETER
+from optembed_jax.search.space import SearchSpace
 from optembed_jax.storage import array_file
 
 NAME = "report.html"
@@ -96,27 +97,33 @@ def recorded(workdir: Workdir) -> Recorded:
 
 
 def _scored(workdir: Workdir, summary: Mapping[str, Any]) -> size_figure.Scored | None:
-    """Of candidates that choose their rows too, whose sizes only the search knows, the front."""
-    if "front" in summary.get("search", {}):
-        front = summary["search"]["front"]
+    """All candidates that were scored on all rows; of a front, that alone."""
+    search, supernet = summary.get("search"), workdir.result("supernet")
+    if search is None or supernet is None:
+        return None
+    if "front" in search:
         return size_figure.Scored(
-            np.array([[p["table_bytes"], p["val_auc"]] for p in front], np.float64),
-            np.array([list(p["dims"].values()) for p in front]),
-            np.array([p["mask"] for p in front]),
+            np.array([[p["table_bytes"], p["val_auc"]] for p in search["front"]], np.float64),
+            np.array([list(p["dims"].values()) for p in search["front"]]),
+            np.array([p["mask"] for p in search["front"]]),
         )
     path = workdir.phase_dir("search") / "search.safetensors"
-    supernet = workdir.result("supernet")
-    if "search" not in summary or supernet is None or not path.exists():
+    if not path.exists():
         return None
+    # A run of before its search recorded them had the supernet's rows, unless it chose them.
+    of_supernet = [[field["rows_kept"] for field in supernet["fields"]]]
+    found = search.get("space", {"rows": of_supernet, "multiple": 1})
+    rows = np.array(found["rows"], np.int64)
+    space = SearchSpace(rows, summary["flags"]["latent_dim"], multiple=found["multiple"])
     arrays = array_file.load(path, run_again(path.parent))
-    kept = np.array([field["rows_kept"] for field in supernet["fields"]])
-    dims, fitness = arrays["cache"], arrays["cache_fitness"]
-    if dims.shape[1] != len(kept):
+    candidates, fitness = arrays["cache"], arrays["cache_fitness"]
+    if candidates.shape[1] != len(space.limits):
         return None
-    full = np.isfinite(fitness)
-    dims, fitness = dims[full], fitness[full]
-    points = np.stack([BYTES_PER_PARAMETER * (dims @ kept), fitness], axis=1)
-    return size_figure.Scored(points.astype(np.float64), dims, np.zeros(len(dims), np.int64))
+    on_all_rows = np.isfinite(fitness)
+    candidates, fitness = candidates[on_all_rows], fitness[on_all_rows]
+    sizes = BYTES_PER_PARAMETER * space.parameters(candidates)
+    points = np.stack([sizes, fitness], axis=1).astype(np.float64)
+    return size_figure.Scored(points, space.dims(candidates), space.mask(candidates))
 
 
 def page_of(run: Recorded) -> str:

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from pages import CHROMIUM, Page, check_colours, check_complete, check_shown
+from small_run import SEARCHED
 
 from experiments import report as report_main
 from experiments.run import size_figure
-from experiments.run.report_page import Recorded, page_of, recorded
+from experiments.run.report_page import Recorded, _scored, page_of, recorded
+from experiments.run.runs import pipeline_main
 from experiments.run.workdir import Workdir
 from optembed_jax.search.dimension_rules import DIMENSION_RULES
 from optembed_jax.storage import array_file
@@ -139,6 +141,47 @@ def test_a_rule_is_where_the_supernet_scored_it(workdir):
     assert winner.value == search["cache_fitness"].max()
     looks = {name: (one.marker, one.colour) for name, one in points.items()}
     assert looks["corner"] == looks["uniform = log_v"] != looks[size_figure.WINNER]
+
+
+@pytest.fixture(scope="module")
+def under_a_budget(command, small_data, tmp_path_factory):
+    """A run whose search chooses how many rows there are, as it does under a budget by default."""
+    workdir = tmp_path_factory.mktemp("budget") / "run"
+    given = {"max_table_parameters": 150, "pad_dims_to": 2}
+    assert command(pipeline_main, data_dir=small_data, workdir=workdir, **SEARCHED, **given) == 0
+    return workdir
+
+
+def test_candidates_that_choose_their_rows_are_shown_at_their_size(under_a_budget):
+    summary = json.loads((under_a_budget / "summary.json").read_text())
+    search, retrained = summary["search"], summary["retrain"]
+    rows, multiple = np.array(search["space"]["rows"]), search["space"]["multiple"]
+    assert len(rows) > 1 and multiple == 2
+    scored = recorded(Workdir(under_a_budget)).scored
+    assert set(scored.mask.tolist()) <= set(range(len(rows)))
+    paid = -(-scored.dims // multiple) * multiple
+    np.testing.assert_array_equal(scored.points[:, 0], 4 * (rows[scored.mask] * paid).sum(axis=1))
+    assert scored.points[:, 0].max() <= 4 * 150
+    points = size_figure.named_candidates(summary, scored)
+    of_rules = [one for one in retrained["finalists"] if one["rules"]]
+    assert of_rules
+    named = {one.name for one in points}
+    for one in of_rules:
+        assert any(rule in name for rule in one["rules"] for name in named), one["name"]
+    text = (under_a_budget / "report.html").read_text(encoding="utf-8")
+    check_complete(text)
+    check_colours(text)
+    assert "Squares are the simple rules" in text and ">front</text>" in text
+
+
+def test_a_record_without_rows_of_masks_has_the_supernets(workdir):
+    summary = json.loads((workdir / "summary.json").read_text())
+    before = recorded(Workdir(workdir)).scored
+    del summary["search"]["space"]
+    after = _scored(Workdir(workdir), summary)
+    np.testing.assert_array_equal(after.points, before.points)
+    summary["search"]["space"] = {"rows": [[1, 1, 1], [2, 2, 2]], "multiple": 1}
+    assert _scored(Workdir(workdir), summary) is None  # No candidate has a gene for that.
 
 
 def test_of_a_front_the_winner_is_what_was_picked_with_its_rows():
@@ -337,6 +380,11 @@ def test_the_front_is_what_no_smaller_one_equals():
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_browser_shows_every_figure_without_an_error(scheme, workdir, tmp_path):
     check_shown(tmp_path, workdir / "report.html", scheme, FIGURES)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed to open the page in")
+def test_a_browser_shows_candidates_that_choose_their_rows(under_a_budget, tmp_path):
+    check_shown(tmp_path, under_a_budget / "report.html", "light", FIGURES)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed to open the page in")
