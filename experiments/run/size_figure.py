@@ -171,7 +171,7 @@ def sizes_along(axes: Any) -> None:
     numbers: Locator = LogLocator(subs=(1, 2, 5))
     is_positive = axes.dataLim.xmin > 0 or axes.patches
     if is_positive and high < 3 * low:
-        numbers = MaxNLocator(4)
+        numbers = MaxNLocator(3)  # Of four the last two are neighbours, on this scale.
     elif high > 100 * low:
         numbers = LogLocator(numticks=6)
     axes.xaxis.set_major_locator(numbers)
