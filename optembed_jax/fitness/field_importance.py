@@ -1,12 +1,14 @@
-"""What each field is worth to the frozen supernet: the fitness that is lost without its columns.
+"""What each field is worth to the frozen supernet: the fitness that is lost without it.
 
-A dimension of 0 takes a field away: the model reads zeros for it, as for a pruned row. That is an
-ablation of what was trained with the field, not of a model trained without it; beside it stands
+A dimension of 0 takes a field's columns away: the model reads zeros for them, as for a pruned row;
+its linear weights, where the model has some, count as zeros too. That is an ablation of what was
+trained with the field, not of a model trained without it; beside it stands
 ``training.feature_worth``, where the field is there and its values are another row's.
 """
 
 import numpy as np
 
+from optembed_jax.fitness.validation_fitness import ValidationFitness
 from optembed_jax.search.scorer import checked
 from optembed_jax.search.successive_halving import Fitness
 
@@ -15,8 +17,10 @@ def field_importance(fitness: Fitness, dims: np.ndarray) -> np.ndarray:
     """The fitness lost without each field.
 
     Args:
-      fitness: of candidates, such as :func:`validation_fitness.make_fitness`.
-      dims: int ``[F]``, from which a field at a time is taken away; 0 where one is away already.
+      fitness: of candidates, such as :func:`validation_fitness.make_fitness`. Of a function of
+        one's own nothing but the dimensions says what there is of a field.
+      dims: int ``[F]``, from which a field at a time is taken away; 0 where its columns are away
+        already.
 
     Returns:
       float64 ``[F]``, in units of the fitness; below 0 where the field does harm.
@@ -26,5 +30,10 @@ def field_importance(fitness: Fitness, dims: np.ndarray) -> np.ndarray:
     """
     whole = np.asarray(dims, np.int32)
     without = np.where(np.eye(len(whole), dtype=bool), 0, whole).astype(np.int32)
-    found = checked(fitness)(np.concatenate([whole[None], without]))
-    return np.asarray(found[0] - found[1:])
+    if not isinstance(fitness, ValidationFitness) or fitness.without_linear is None:
+        found = checked(fitness)(np.concatenate([whole[None], without]))
+        return np.asarray(found[0] - found[1:])
+    left = [
+        checked(fitness.without_linear(field))(one[None])[0] for field, one in enumerate(without)
+    ]
+    return np.asarray(checked(fitness)(whole[None])[0] - np.array(left))

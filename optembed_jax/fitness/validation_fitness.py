@@ -60,10 +60,13 @@ class ValidationFitness:
         for :func:`successive_halving.successive_halving` and partial evaluations. All rows alone
         where the smallest part would be too small.
       part_rows: rows of each part.
+      without_linear: of a field's number the fitness on all rows of a model without that field's
+        linear weights, which no dimension takes away; None: the fitness is not of a model.
     """
 
     parts: tuple[Fitness, ...]
     part_rows: tuple[int, ...]
+    without_linear: Callable[[int], Fitness] | None = None
 
     def __call__(self, dims: np.ndarray) -> np.ndarray:
         """Fitness float64 ``[C]`` of candidates ``[C, F]`` on all rows."""
@@ -149,7 +152,11 @@ def make_fitness(
         calibration_rows=calibration_rows,
         bags=bags,
     )
-    return ValidationFitness(tuple(functools.partial(scorer, size) for size in sizes), sizes)
+    return ValidationFitness(
+        tuple(functools.partial(scorer, size) for size in sizes),
+        sizes,
+        lambda field: functools.partial(scorer.without_linear(field), sizes[-1]),
+    )
 
 
 def default_batch_size(model: ModelConfig, smallest_part: int) -> int:
@@ -196,6 +203,18 @@ class _Scorer:
                 "supernet's logits are not numbers, or the labels are of one class"
             )
         return fitness
+
+    def without_linear(self, field: int) -> "_Scorer":
+        """With zeros for the linear weights of all rows that a field's ids read."""
+        linear = self.params.table.linear
+        if linear is None:
+            return self
+        slots = np.arange(self.ids.shape[1]) if self.bags is None else self.bags.field_of_slot
+        columns = np.flatnonzero(slots == field)
+        read = np.unique(self.ids[:, columns])
+        zeroed = jnp.asarray(linear).at[read].set(0, mode="drop")
+        table = dataclasses.replace(self.params.table, linear=zeroed)
+        return dataclasses.replace(self, params=dataclasses.replace(self.params, table=table))
 
     def _score(self, num_rows: int, dims: np.ndarray) -> np.ndarray:
         """One pass over the rows, of at most ``steps`` candidates."""
