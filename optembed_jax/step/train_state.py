@@ -12,6 +12,7 @@ from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.params import Params, init_params
+from optembed_jax.models.selection import check_width
 from optembed_jax.step.optimisers import TrainConfig, make_optimisers
 from optembed_jax.step.table_update import init_table_state
 from optembed_jax.table import score as row_score
@@ -69,7 +70,8 @@ def init_state(
       gather_scores: gather ``model.budget_score``, by which rows are to be chosen.
 
     Raises:
-      InputError: the start's table has not a row for each feature; or norms are to be averaged that
+      InputError: the start's table has not a row for each feature, or full rows of another width
+        than ``latent_dim``; or norms are to be averaged that
         a sparse sweep of ``l2_coupled`` passes over.
     """
     init_key, step_key = jax.random.split(key)
@@ -80,6 +82,8 @@ def init_state(
         else jax.tree.map(jnp.copy, start)
     )
     _check_rows(params.table, fields)
+    if params.table.stacks[0] is params.table:  # A full one, whose rows are all of one width.
+        check_width(model, params.table)
     table_state, scores = init_table_state(train, params.table, fields), None
     opt_state = (table_state, *make_optimisers(train).init(params))
     kept = tuple(in_dtype(stack, train.table_dtype) for stack in params.table.stacks)

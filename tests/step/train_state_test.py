@@ -50,6 +50,15 @@ def test_a_start_with_fewer_rows_than_the_fields_is_refused(fields):
             init_state(jax.random.key(0), model, train, fields, start=start)
 
 
+def test_a_start_of_another_width_than_the_model_is_refused(fields):
+    of_six = init_state(jax.random.key(0), ModelConfig("fnn", 6, (5,)), TrainConfig(), fields)
+    start = of_six.params, of_six.batch_stats
+    with pytest.raises(InputError, match=r"rows of shape \[\d+, 6\], and the model latent_dim 4"):
+        init_state(
+            jax.random.key(0), ModelConfig("fnn", 4, (5,)), TrainConfig(), fields, start=start
+        )
+
+
 def test_rounds_are_summed_and_the_most_are_kept(fields):
     rounds = init_state(jax.random.key(0), ModelConfig("fm", 4, ()), TrainConfig(), fields).rounds
     for own in (1, 3, 2):

@@ -1,9 +1,9 @@
 """Our models against FuxiCTR's and deepctr-torch's, with LightGBM as a line beside them.
 
-    python -m experiments.benchmarks.peers --runs=FILE.jsonl --json=FILE [--raw_dir=MOVIELENS]
-        [--jobs=16] [--peers_env=DIR | --peers_python=PATH] [--datasets=flights] [--models=deepfm]
-        [--sides=ours,fuxictr] [--ladder=0,3,6] [--margin=0.005] [--choosing_seeds=3] [--seeds=5]
-        [--stages=train,time]
+    python -m experiments.benchmarks.peers --json=FILE.json [--runs=FILE.jsonl]
+        [--raw_dir=MOVIELENS] [--jobs=16] [--peers_env=DIR | --peers_python=PATH]
+        [--datasets=flights] [--models=deepfm] [--sides=ours,fuxictr] [--ladder=0,3,6]
+        [--margin=0.005] [--choosing_seeds=3] [--seeds=5] [--stages=train,time]
 
 All sides get the ids that our preparation makes of flights and MovieLens by default (``min_count``,
 the random split), D = 16, a perceptron of 128 and 64 units with batch normalisation, Adam at 1e-3,
@@ -47,7 +47,11 @@ from optembed_jax.errors import InputError
 STAGES = ("train", "time")
 _LONGEST = max(map(len, LADDERS.values()))
 
-_RUNS = flags.DEFINE_string("runs", None, "JSONL file to which finished trainings are appended.")
+_RUNS = flags.DEFINE_string(
+    "runs",
+    None,
+    "JSONL file to which finished trainings are appended; None: beside --json, ending in .jsonl.",
+)
 _STAGES = flags.DEFINE_list("stages", list(STAGES), f"Of {', '.join(STAGES)}; empty reports.")
 _DATASETS = flags.DEFINE_list("datasets", list(DATASETS), f"Of {', '.join(DATASETS)}.")
 _MODELS = flags.DEFINE_list("models", list(MODELS), f"Of {', '.join(MODELS)}.")
@@ -122,12 +126,23 @@ def peers_python(grid: Grid, progress: Progress) -> str | None:
     return python
 
 
+def runs_path() -> pathlib.Path:
+    """The file of finished trainings.
+
+    Raises:
+      InputError: neither it nor the file beside which it would lie was given.
+    """
+    if _RUNS.value:
+        return pathlib.Path(_RUNS.value)
+    if not json_file.JSON.value:
+        raise InputError("say where the figures are to be kept: --json=FILE.json")
+    return pathlib.Path(json_file.JSON.value).with_suffix(".jsonl")
+
+
 def main() -> None:
     """Train what is missing, time what was not timed, report."""
     grid, progress = chosen_grid(), Progress()
-    if not _RUNS.value:
-        raise InputError("say where finished trainings are kept: --runs=FILE.jsonl")
-    path = pathlib.Path(_RUNS.value)
+    path = runs_path()
     if _STAGES.value:
         with tempfile.TemporaryDirectory(prefix="peers_arrays_") as folder:
             _run_stages(grid, path, pathlib.Path(folder), progress)
