@@ -188,14 +188,14 @@ def _draw(axis: Any, cells: list[Cell]) -> None:
         markersize=5,
         label="learned thresholds, each decay and push",
     )
-    best = tuned([c for c in cells if c["method"].startswith("unpruned, l2")])
+    best = tuned([c for c in cells if c["method"].startswith("unpruned, table l2")])
     if best is not None:
         axis.axhline(
             best["test_auc"]["mean"],
             color="k",
             linewidth=0.8,
             linestyle=":",
-            label="unpruned, tuned L2",
+            label="unpruned, tuned table L2",
         )
     axis.set_xscale("log")
     axis.set_xlim(0.5, 130)
@@ -222,7 +222,7 @@ def _table(cells: list[Cell], name: str) -> str:
     """Methods that keep what they are told, then those that keep what they keep."""
     told: dict[str, dict[float, str]] = {}
     others = []
-    best = tuned([cell for cell in cells if cell["method"].startswith("unpruned, l2")])
+    best = tuned([cell for cell in cells if cell["method"].startswith("unpruned, table l2")])
     for cell in cells:
         found = f"{cell[name]['mean']:.4f} ± {cell[name]['spread']:.4f}"
         if cell["keep"] in KEEP_RATES:
