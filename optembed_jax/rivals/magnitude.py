@@ -3,12 +3,14 @@
 Magnitude pruning (Han et al., "Learning both Weights and Connections for Efficient Neural
 Networks", NeurIPS 2015, section 3): train, drop the weights of the smallest absolute value, train
 again. Here a weight is a row and its size a norm (``--norm``), so that what is dropped saves memory
-without an index of single numbers.
+without an index of single numbers: of rows ``e_i`` and a budget of ``R`` it keeps
 
-Departures: one cut, not several with training between them; the training is the run's baseline with
-the run's ``--row_decay``; what is kept is trained again from its initial values, as all methods
-here do, where the paper goes on from the trained ones. Rows that training never read count as 0,
-and not as what they were started with.
+    { i : ||e_i||_p is among the R largest },  p 1 or 2
+
+Departures: one cut, not several with training between them, which would cost a training each; the
+training is the run's baseline with the run's ``--row_decay``; what is kept is trained again from its
+initial values, as all methods here do, where the paper goes on from the trained ones. Rows that
+training never read count as 0, and not as what they were started with.
 """
 
 import numpy as np

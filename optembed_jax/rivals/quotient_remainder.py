@@ -2,8 +2,11 @@
 
 The quotient-remainder trick (Shi et al., "Compositional Embeddings Using Complementary Partitions
 for Memory-Efficient Recommendation Systems", KDD 2020, section 2, with element-wise multiplication,
-which they find best): value ``i`` of a field reads ``Q[i // m] * R[i % m]``, element by element, so
-that ``V`` values differ though ``ceil(V / m) + m`` rows are stored. ``m`` is one share of each
+which they find best): value ``i`` of a field reads
+
+    x_i = Q[i // m] * R[i % m]    element by element,
+
+so that ``V`` values differ though ``ceil(V / m) + m`` rows are stored. ``m`` is one share of each
 field's values (the paper: their number by the number of collisions), the share being the one that
 spends most of the budget; a field of which that stores no fewer rows keeps its own, as the paper's
 threshold has it.

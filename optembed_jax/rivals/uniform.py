@@ -1,6 +1,13 @@
 """``uniform``: every row, with as many columns as the budget pays for, the same of each field.
 
-What anyone does first who wants a smaller table. A budget between two dimensions is not spent.
+What anyone does first who wants a smaller table. It has no paper: of a budget of ``N`` numbers and
+``V`` rows
+
+    d_f = floor(N / V)    in each field f
+
+A budget between two dimensions is not spent.
+
+Departures: none.
 """
 
 import numpy as np
