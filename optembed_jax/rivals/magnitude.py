@@ -7,9 +7,9 @@ without an index of single numbers: of rows ``e_i`` and a budget of ``R`` it kee
 
     { i : ||e_i||_p is among the R largest },  p 1 or 2
 
-Departures: one cut, not several with training between them, which would cost a training each; the
-training is the run's baseline with the run's ``--row_decay``; what is kept is trained again from its
-initial values, as all methods here do, where the paper goes on from the trained ones. Rows that
+Departures: one cut, not several with training between them, which would cost a training each. The
+training is the run's baseline, with the run's ``--row_decay``. What is kept is trained again from
+its initial values, as all methods here do, where the paper goes on from the trained ones. Rows that
 training never read count as 0, and not as what they were started with.
 """
 

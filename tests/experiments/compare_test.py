@@ -188,3 +188,15 @@ def test_a_method_that_does_not_take_the_data_is_left_out_and_told(
     assert started(tmp_path / "none", methods="pep", **asked) == 2
     assert "with pep of --methods: --method=pep prunes" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_a_backbone_of_ones_own_is_compared_by_every_method(started, data_dir, tmp_path):
+    own = {"model": "outside_backbones:SMALL_ATTENTION", "latent_dim": 4}
+    asked = {"methods": "optembed,pep,autodim,hash,mde", "budgets": "0.6", "seeds": 1}
+    asked |= {"data_dir": data_dir, "finalists": False, "generations": 1}
+    assert started(tmp_path / "run", **asked, **own) == 0
+    found = json.loads((tmp_path / "run" / "compare.json").read_text())["runs"]
+    assert [r["method"] for r in found] == ["full", *asked["methods"].split(",")]
+    sizes = [r["table_parameters"] for r in found]
+    assert all(0 < size <= 0.6 * sizes[0] for size in sizes[1:])
+    assert all(0 < r["test_auc"] < 1 and r["bundle_bytes"] > 0 for r in found)

@@ -67,6 +67,19 @@ def test_a_linen_module_with_a_linear_term_comes_to_a_bundle_too(command, tmp_pa
     np.testing.assert_allclose(scores[:1], loaded.predict(rows.slice(0, 1)), rtol=1e-5)
 
 
+def test_a_strength_is_tuned_and_a_search_verified_with_it(command, tmp_path, capsys):
+    names = {"data_dir": tmp_path / "data", "workdir": tmp_path / "run"}
+    own = {"model": "outside_backbones:NnxAttention", "max_table_parameters": 190}
+    asked = {"tune": "rows", "tune_epochs": 1, "verify_seeds": 1}
+    assert command(runs.pipeline_main, **names, **FLAGS, **own, **asked) == 0, (
+        capsys.readouterr().err
+    )
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert len({rung["val_auc"] for rung in summary["tune"]["ladder"]}) > 1
+    assert summary["retrain"]["table_parameters"] <= 190
+    assert "cannot tell: 1 seed" in capsys.readouterr().err  # Both were trained once more.
+
+
 def test_a_backbone_that_is_not_there_is_a_line(command, tmp_path, capsys):
     names = {"data_dir": tmp_path / "data", "workdir": tmp_path / "run"}
     assert command(runs.pipeline_main, **names, **FLAGS, model="no_such_module:A") == 2

@@ -364,6 +364,23 @@ def test_killed_after_a_warm_start_it_goes_on_from_its_own_state(
     assert one.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.parametrize("method", ["pep", "qr"])
+def test_a_rival_that_is_killed_ends_as_if_it_had_not(begin, tmp_path, method):
+    flags = {"method": method, "max_table_parameters": 200}
+    life = begin(tmp_path / "whole", **flags)
+    assert life.wait() == 0, life.log
+    killed, phases = tmp_path / "killed", ["supernet"] if method == "pep" else []
+    for phase in (*phases, "retrain"):
+        kill_after_two_checkpoints(begin, killed, phase, **flags)
+    life = begin(killed, **flags)
+    assert life.wait() == 0, life.log
+    found = [
+        {phase: trained(folder, phase) for phase in ("baseline", *phases, "retrain")}
+        for folder in (tmp_path / "whole", killed)
+    ]
+    assert found[0] == found[1]
+
+
 def test_killed_while_values_have_weights_it_ends_as_if_it_had_not(begin, tmp_path):
     draw, lines = random.Random(7), ["user,tags,click"]
     for _ in range(900):
