@@ -78,12 +78,13 @@ def train(problem: Problem, job: Job, rows: np.ndarray | None) -> dict[str, Any]
     phase = Phase.SUPERNET if rows is None else Phase.RETRAIN
     frozen = Selection(rows=None if rows is None else jnp.asarray(rows))
     key = jax.random.fold_in(jax.random.key(seed), list(Phase).index(phase))
+    click_rate = float(np.mean(problem.arrays["train"][1]))
     state = init_state(
         key,
         MODEL,
         config,
         problem.fields,
-        click_rate=float(np.mean(problem.arrays["train"][1])),
+        click_rate=click_rate if family.loop.at_click_rate else None,
         gather_scores=rows is None,
     )
     fitted = fit(

@@ -11,12 +11,14 @@ from optembed_jax.errors import InputError
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.training.early_stopping import EarlyStopping
 
-GROUP_LASSO = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-TABLE_L2 = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+GROUP_LASSO = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+TABLE_L2 = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 ELASTIC = tuple((group_lasso, l2) for group_lasso in (3e-4, 1e-3) for l2 in (1e-2, 3e-2, 1e-1))
 
 ADAGRAD_LR = (0.003, 0.01, 0.03, 0.1)
-AS_COMMANDS: Mapping[str, Any] = {"row_decay": "group_lasso", "group_lasso": 1e-3}
+PROXIMAL: Mapping[str, Any] = {"row_decay": "group_lasso", "table_optimiser": "rowwise_adam"}
+"""Proximal steps as the commands take them: by the optimiser that is their default there."""
+AT_DEFAULT: Mapping[str, Any] = {"row_decay": "group_lasso", "group_lasso": 1e-3}
 
 EPOCHS, PATIENCE = 30, 2
 
@@ -36,19 +38,21 @@ class Rung:
 
 @dataclasses.dataclass(frozen=True)
 class Loop:
-    """How long a training goes on: the options of ``fit`` that a family may change.
+    """How a training begins and how long it goes on: the options that a family may change.
 
     Attributes:
       patience: epochs that are no better before it stops.
       by: figure of the validation split, ``auc`` or ``logloss``.
       errors: see ``EarlyStopping``.
       epochs: at most.
+      at_click_rate: whether the output begins at the click rate, as by default.
     """
 
     patience: int = PATIENCE
     by: str = "auc"
     errors: float = 0.0
     epochs: int = EPOCHS
+    at_click_rate: bool = True
 
     @property
     def stopping(self) -> EarlyStopping:
@@ -90,13 +94,13 @@ BASIC: tuple[Family, ...] = (
     Family(
         "group_lasso",
         "group lasso, proximal",
-        _ladder(GROUP_LASSO, "group_lasso", row_decay="group_lasso"),
+        _ladder(GROUP_LASSO, "group_lasso", **PROXIMAL),
         pruned=True,
     ),
     Family(
         "l2_proximal",
         "table L2, proximal",
-        _ladder(TABLE_L2, "table_l2", row_decay="group_lasso", group_lasso=0.0),
+        _ladder(TABLE_L2, "table_l2", **PROXIMAL, group_lasso=0.0),
         pruned=True,
     ),
     Family(
@@ -111,7 +115,7 @@ BASIC: tuple[Family, ...] = (
         tuple(
             Rung(
                 f"{group_lasso:g} + {l2:g}",
-                {"row_decay": "group_lasso", "group_lasso": group_lasso, "table_l2": l2},
+                {**PROXIMAL, "group_lasso": group_lasso, "table_l2": l2},
             )
             for group_lasso, l2 in ELASTIC
         ),
@@ -127,16 +131,16 @@ BASIC: tuple[Family, ...] = (
 """Each regulariser."""
 
 OPTIMISERS: tuple[Family, ...] = (
-    Family("adam", "Adam", (Rung("-", AS_COMMANDS),)),
+    Family("adam", "Adam", (Rung("-", AT_DEFAULT),)),
     Family(
         "rowwise_adam",
         "a second moment a row",
-        (Rung("-", {**AS_COMMANDS, "table_optimiser": "rowwise_adam"}),),
+        (Rung("-", {**AT_DEFAULT, "table_optimiser": "rowwise_adam"}),),
     ),
     Family(
         "rowwise_adagrad",
         "row-wise Adagrad",
-        _ladder(ADAGRAD_LR, "table_lr", **{**AS_COMMANDS, "table_optimiser": "rowwise_adagrad"}),
+        _ladder(ADAGRAD_LR, "table_lr", **{**AT_DEFAULT, "table_optimiser": "rowwise_adagrad"}),
     ),
 )
 """The table's optimisers, under the group lasso at its default; docs/row_update.md has what came
@@ -146,8 +150,9 @@ out.
 OPTIONS: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = {
     "plateau": ("plateau", {"lr_plateau": "0.1"}, {}),
     "patience": ("patience 4", {}, {"patience": 4}),
-    "noise": ("noise spends no patience", {}, {"errors": 2.0}),
+    "noise": ("noise spends no patience", {}, {"errors": 3.0}),
     "logloss": ("stops by logloss", {}, {"by": "logloss"}),
+    "random": ("output begins at random", {}, {"at_click_rate": False}),
 }
 """What may be added: a title, attributes of ``TrainConfig``, and of ``Loop``."""
 
