@@ -176,7 +176,8 @@ def given(recorded: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in recorded.items()
         if name not in flags.FLAGS or flags.FLAGS[name].default != value
     }
-    default = training_flags.default_table_optimiser(recorded.get("row_decay", ""))
-    if found.get("table_optimiser") == default:
-        del found["table_optimiser"]
-    return found
+    resolved = {
+        "table_optimiser": training_flags.default_table_optimiser(recorded.get("row_decay", "")),
+        "group_lasso": training_flags.default_group_lasso(recorded.get("model", "")),
+    }
+    return {name: value for name, value in found.items() if resolved.get(name) != value}

@@ -3,12 +3,16 @@
 from absl import flags
 
 from experiments.run.data_flags import values_of
+from experiments.run.model_flags import MODEL
 from experiments.run.tune_options import LADDERS, TUNED, TuneOptions, strength_of
 from optembed_jax.errors import InputError
 from optembed_jax.step.optimisers import TrainConfig
 
 # The library's defaults are the paper's; the commands' are what docs/regulariser.md found best.
 _TRAIN = TrainConfig(row_decay="group_lasso", lr_plateau="0.1")
+
+_OF_FM = 3e-5
+"""Of the group lasso where no perceptron reads the rows (docs/regulariser.md)."""
 
 flags.DEFINE_float("lr", _TRAIN.lr, "Learning rate of table and network.")
 TABLE_OPTIMISER = flags.DEFINE_string(
@@ -38,10 +42,11 @@ ROW_DECAY = flags.DEFINE_string(
     "or in those that read them (l2_visited), or beside Adam (decoupled: AdamW); --group_lasso and "
     "--table_l2 by proximal steps (group_lasso); or none.",
 )
-flags.DEFINE_float(
+GROUP_LASSO = flags.DEFINE_float(
     "group_lasso",
-    _TRAIN.group_lasso,
-    "Of --row_decay=group_lasso: what a row's norm pays per step.",
+    None,
+    f"Of --row_decay=group_lasso: what a row's norm pays per step. None: {_TRAIN.group_lasso:g}, "
+    f"but {_OF_FM:g} with --model=fm, whose rows have no gradient but from one another.",
 )
 flags.DEFINE_string(
     "table_update",
@@ -165,9 +170,22 @@ def default_table_optimiser(row_decay: str) -> str:
     return "adam" if row_decay == "l2_coupled" else "rowwise_adam"
 
 
+def group_lasso() -> float:
+    """``--group_lasso``; where it is not given, the default."""
+    if GROUP_LASSO.value is not None:
+        return float(GROUP_LASSO.value)
+    return default_group_lasso(MODEL.value)
+
+
+def default_group_lasso(model: str) -> float:
+    """Of a backbone by name."""
+    return _OF_FM if model == "fm" else _TRAIN.group_lasso
+
+
 def train_config() -> TrainConfig:
     """What the flags say of the optimisers."""
-    return TrainConfig(**values_of(TrainConfig) | {"table_optimiser": table_optimiser()})
+    resolved = {"table_optimiser": table_optimiser(), "group_lasso": group_lasso()}
+    return TrainConfig(**values_of(TrainConfig) | resolved)
 
 
 def tune_options(train: TrainConfig) -> TuneOptions | None:

@@ -19,6 +19,7 @@ COMMANDS_DIFFER = {
     "row_decay": "group_lasso",
     "lr_plateau": "0.1",
     "table_optimiser": None,
+    "group_lasso": None,
 }
 
 
@@ -55,6 +56,30 @@ def test_every_setting_has_a_flag_of_its_name_and_default(dataclass):
 def test_the_tables_optimiser_is_the_smallest_that_learns_as_well(values, expected):
     with flagsaver.flagsaver(**values):
         assert flags.settings().train.table_optimiser == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, 1e-3),
+        ({"model": "deepfm"}, 1e-3),
+        ({"model": "fm"}, 3e-5),
+        ({"model": "fm", "group_lasso": 1e-3}, 1e-3),
+        ({"model": "fm", "group_lasso": 0.0}, 0.0),
+        ({"model": "outside_backbones:NnxAttention"}, 1e-3),
+    ],
+)
+def test_rows_that_no_perceptron_reads_pay_less(values, expected):
+    with flagsaver.flagsaver(**values):
+        assert flags.settings().train.group_lasso == expected
+
+
+def test_what_a_default_was_resolved_to_is_not_given():
+    recorded = {"model": "fm", "group_lasso": 3e-5, "row_decay": "group_lasso"}
+    assert flags.given({**recorded, "table_optimiser": "rowwise_adam"}) == {"model": "fm"}
+    recorded |= {"group_lasso": 1e-3, "table_optimiser": "adam"}
+    told = {"model": "fm", "group_lasso": 1e-3, "table_optimiser": "adam"}
+    assert flags.given(recorded) == told
 
 
 def test_no_optimiser_by_row_goes_with_the_coupled_decay():
