@@ -106,6 +106,7 @@ def _given() -> tuple[str, ...]:
     found = {flag.name: flag.serialize() for flag in [*project, *of_data] if flag.present}
     # Told in any case, so that a comparison goes on as it was begun, whatever becomes the default.
     found["table_optimiser"] = f"--table_optimiser={training_flags.table_optimiser()}"
+    found["group_lasso"] = f"--group_lasso={training_flags.group_lasso()}"
     return tuple(text for name, text in sorted(found.items()) if name not in _OWN)
 
 

@@ -2,7 +2,7 @@
 
 All are trained as the commands train by default, as is what ``row_pruning_bench`` compares: under
 the group lasso, with an output that begins at the click rate and a learning rate that falls on a
-plateau. So the full table beside them is as good as there is one.
+plateau.
 """
 
 import dataclasses

@@ -196,8 +196,6 @@ def table(summary: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run what is missing, then report."""
-    if not json_file.JSON.value:
-        raise InputError("say where the figures are to be kept: --json=FILE.json")
     try:
         rates = [float(rate) for rate in _RATES.value]
     except ValueError as error:
@@ -211,7 +209,7 @@ def main() -> None:
                 if (rate, seed) not in finished:
                     yield judge(rate, seed)
 
-    file = str(pathlib.Path(json_file.JSON.value).with_suffix(".jsonl"))
+    file = str(runs_file.path_of(None, json_file.JSON.value))
     summary = summarise(runs_file.complete(file, KEY, missing, _line))
     print(table(summary))
     json_file.write(summary)

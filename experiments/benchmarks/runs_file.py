@@ -14,6 +14,20 @@ Finished = set[tuple[Any, ...]]
 """The keys of finished runs."""
 
 
+def path_of(runs: str | None, figures: str | None) -> pathlib.Path:
+    """The file of finished runs; without a name beside that of the figures, ending in .jsonl.
+
+    Raises:
+      InputError: neither has a name, or both have one.
+    """
+    if runs is None and figures is None:
+        raise InputError("say where the figures are to be kept: --json=FILE.json")
+    found = pathlib.Path(runs or pathlib.Path(str(figures)).with_suffix(".jsonl"))
+    if figures is not None and found == pathlib.Path(figures):
+        raise InputError(f"{found} is of the finished runs: give --json another name")
+    return found
+
+
 def complete(
     file: str | None,
     key: Sequence[str],

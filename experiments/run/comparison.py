@@ -42,6 +42,9 @@ from optembed_jax.serving.bundle_format import MANIFEST
 _OF_EXPORT = ("counts", "data_dir", "full_ids", "max_auc_drop", "platforms")
 """Of the flags of all runs those that an export is told too."""
 
+_OF_THEN = (f"--table_optimiser={UNRECORDED['table_optimiser']}", "--group_lasso=0.001")
+"""What comparisons did not tell their commands while it was the default of all."""
+
 _LOCKS: list[int] = []
 """File descriptors of the locks that are held, which commands inherit."""
 
@@ -62,9 +65,12 @@ def check_folder(folder: Path, of_all_runs: Mapping[str, Any]) -> None:
     wanted = json.loads(json.dumps(of_all_runs))
     before = {"counts": PARAMETERS, "data": wanted.get("data")}  # What was not recorded always.
     found = {**before, **read_json(plan, "use another --workdir")}
-    of_then, given = f"--table_optimiser={UNRECORDED['table_optimiser']}", found.get("given")
-    if isinstance(given, list) and sorted([*given, of_then]) == sorted(wanted.get("given", [])):
-        found["given"] = wanted["given"]  # It was not told then: there was no other.
+    given, asked = found.get("given"), wanted.get("given", [])
+    if isinstance(given, list) and all(isinstance(text, str) for text in given):
+        told, known = ({text.partition("=")[0] for text in texts} for texts in (given, asked))
+        untold = [text for text in _OF_THEN if text.partition("=")[0] in known - told]
+        if sorted([*given, *untold]) == sorted(asked):
+            found["given"] = asked
     changed = [name for name in wanted if found.get(name) != wanted[name]]
     if changed:
         raise InputError(

@@ -178,6 +178,12 @@ def given(recorded: Mapping[str, Any]) -> dict[str, Any]:
     }
     resolved = {
         "table_optimiser": training_flags.default_table_optimiser(recorded.get("row_decay", "")),
-        "group_lasso": training_flags.default_group_lasso(recorded.get("model", "")),
+        "group_lasso": training_flags.default_group_lasso(
+            recorded.get("model", ""), recorded.get("row_decay", "")
+        ),
     }
-    return {name: value for name, value in found.items() if resolved.get(name) != value}
+    return {
+        name: value
+        for name, value in found.items()
+        if name not in resolved or resolved[name] != value
+    }

@@ -32,7 +32,8 @@ _OF_TRAINED = "The models that were trained, grey those of the short list that w
 _OF_BOTH = (
     "On the left the models that were trained, grey those of the short list that were not kept. On "
     "the right what the frozen supernet says of candidates before any is trained: the front is "
-    "what no smaller table equals. The two are not on one scale."
+    "what no smaller table equals, of the size that the search counts, with padding and stand-ins. "
+    "The two are not on one scale."
 )
 _OF_RULES = (
     " Squares are the simple rules that the winner of the search was retrained against; on the "
@@ -98,8 +99,8 @@ def recorded(workdir: Workdir) -> Recorded:
 
 def _scored(workdir: Workdir, summary: Mapping[str, Any]) -> size_figure.Scored | None:
     """All candidates that were scored on all rows; of a front, that alone."""
-    search, supernet = summary.get("search"), workdir.result("supernet")
-    if search is None or supernet is None:
+    search = summary.get("search")
+    if search is None:
         return None
     if "front" in search:
         return size_figure.Scored(
@@ -108,11 +109,9 @@ def _scored(workdir: Workdir, summary: Mapping[str, Any]) -> size_figure.Scored 
             np.array([p["mask"] for p in search["front"]]),
         )
     path = workdir.phase_dir("search") / "search.safetensors"
-    if not path.exists():
+    found = search.get("space") or _space_of_supernet(workdir)
+    if found is None or not path.exists():
         return None
-    # A run of before its search recorded them had the supernet's rows, unless it chose them.
-    of_supernet = [[field["rows_kept"] for field in supernet["fields"]]]
-    found = search.get("space", {"rows": of_supernet, "multiple": 1})
     rows = np.array(found["rows"], np.int64)
     space = SearchSpace(rows, summary["flags"]["latent_dim"], multiple=found["multiple"])
     arrays = array_file.load(path, run_again(path.parent))
@@ -124,6 +123,14 @@ def _scored(workdir: Workdir, summary: Mapping[str, Any]) -> size_figure.Scored 
     sizes = BYTES_PER_PARAMETER * space.parameters(candidates)
     points = np.stack([sizes, fitness], axis=1).astype(np.float64)
     return size_figure.Scored(points, space.dims(candidates), space.mask(candidates))
+
+
+def _space_of_supernet(workdir: Workdir) -> dict[str, Any] | None:
+    """Of a run of before its search recorded one: the supernet's rows, unless it chose them."""
+    supernet = workdir.result("supernet")
+    if supernet is None:
+        return None
+    return {"rows": [[field["rows_kept"] for field in supernet["fields"]]], "multiple": 1}
 
 
 def page_of(run: Recorded) -> str:

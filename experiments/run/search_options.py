@@ -3,7 +3,7 @@
 import dataclasses
 
 from optembed_jax.errors import InputError
-from optembed_jax.fitness.validation_fitness import MEASURES
+from optembed_jax.fitness.split_scorer import MEASURES
 from optembed_jax.search.budget import BYTES_PER_PARAMETER
 from optembed_jax.search.dimension_rules import DIMENSION_RULES
 from optembed_jax.table.topology import Topology, topology_of

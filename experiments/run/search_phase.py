@@ -57,7 +57,7 @@ def search(run: Run, folder: Path) -> dict[str, Any]:
         "strategy": options.strategy,
         "fitness": options.fitness,
         "evaluations": state.history[-1].evaluations,
-        # Of the candidates that search.safetensors keeps: what each row mask has of every field.
+        # What search.safetensors' candidates are counted by: rows of each mask in every field.
         "space": {"rows": space.rows.tolist(), "multiple": space.multiple},
         "history": [_generation_record(g, space, options.fitness) for g in state.history],
     }

@@ -142,7 +142,8 @@ TUNE_LADDER = flags.DEFINE_list(
     "tune_ladder",
     None,
     "Strengths to try with --tune=rows, rising. None: "
-    + "; ".join(f"of --{name} {_listed(ladder)}" for name, ladder in LADDERS.items()),
+    + "; ".join(f"of --{name} {_listed(ladder)}" for name, ladder in LADDERS.items())
+    + f"; with --model=fm from {_OF_FM:g} on.",
 )
 TUNE_ROWS = flags.DEFINE_integer("tune_rows", 1_000_000, "Training rows to try each on, at most.")
 TUNE_EPOCHS = flags.DEFINE_integer("tune_epochs", 12, "Most epochs of each of them.")
@@ -174,12 +175,12 @@ def group_lasso() -> float:
     """``--group_lasso``; where it is not given, the default."""
     if GROUP_LASSO.value is not None:
         return float(GROUP_LASSO.value)
-    return default_group_lasso(MODEL.value)
+    return default_group_lasso(MODEL.value, ROW_DECAY.value)
 
 
-def default_group_lasso(model: str) -> float:
-    """Of a backbone by name."""
-    return _OF_FM if model == "fm" else _TRAIN.group_lasso
+def default_group_lasso(model: str, row_decay: str) -> float:
+    """Of a backbone by name; where rows do not pay it, that of all."""
+    return _OF_FM if model == "fm" and row_decay == "group_lasso" else _TRAIN.group_lasso
 
 
 def train_config() -> TrainConfig:
@@ -193,8 +194,11 @@ def tune_options(train: TrainConfig) -> TuneOptions | None:
     if TUNE.value == "none":
         return None
     strength = strength_of(train)
+    usual = LADDERS[strength]
+    if strength == "group_lasso" and MODEL.value == "fm":
+        usual = (_OF_FM, *usual)
     try:
-        ladder = tuple(float(value) for value in TUNE_LADDER.value or LADDERS[strength])
+        ladder = tuple(float(value) for value in TUNE_LADDER.value or usual)
     except ValueError as error:
         raise InputError(f"tune_ladder must be numbers, such as 1e-4,1e-3: {error}") from error
     return TuneOptions(strength, ladder, TUNE_ROWS.value, TUNE_EPOCHS.value)

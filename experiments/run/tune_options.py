@@ -9,8 +9,8 @@ from optembed_jax.step.optimisers import TrainConfig
 
 TUNED = ("none", "rows")
 
-LADDERS = {
-    "group_lasso": (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+LADDERS: dict[str, tuple[float, ...]] = {
+    "group_lasso": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
     "table_l2": (1e-3, 1e-2, 3e-2, 1e-1, 3e-1),
 }
 """Unless others are asked for."""

@@ -35,10 +35,17 @@ def over_devices(
       The fitness, equal in all processes, which have to ask it about the same candidates.
     """
     of_each = [make(device) for device in devices]
-    parts = zip(*(fitness.parts for fitness in of_each), strict=True)
+
+    def sharded(part: Sequence[Fitness]) -> Fitness:
+        return functools.partial(_sharded, tuple(part), tuple(devices))
+
+    def without_linear(field: int) -> Fitness:
+        return sharded([fitness.without_linear(field) for fitness in of_each])  # type: ignore[misc]
+
     return ValidationFitness(
-        tuple(functools.partial(_sharded, tuple(part), tuple(devices)) for part in parts),
+        tuple(map(sharded, zip(*(fitness.parts for fitness in of_each), strict=True))),
         of_each[0].part_rows,
+        None if of_each[0].without_linear is None else without_linear,
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 from param_shapes import shapes_of_params
 
 from optembed_jax.fitness.candidate_devices import over_devices, rows_read
+from optembed_jax.fitness.field_importance import field_importance
 from optembed_jax.fitness.validation_fitness import make_fitness
 from optembed_jax.models.model_config import ModelConfig
 
@@ -47,6 +48,18 @@ def fitness_on(supernet, split, rows, scored=None):
         return type(fitness)(tuple(map(told, fitness.parts)), fitness.part_rows)
 
     return make
+
+
+def test_a_fields_importance_is_that_of_one_device(supernet, split, fields):
+    rows = np.arange(fields.num_features) % 3 != 0
+    plain = make_fitness(
+        MODEL, *jax.device_put(supernet), rows, *split, batch_size=16, least_part=8
+    )
+    spread = over_devices(fitness_on(supernet, split, rows), jax.devices()[:2])
+    found, expected = (field_importance(f, np.array([2, 3, 1])) for f in (spread, plain))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    by_dims = plain(np.array([[2, 3, 1]]))[0] - plain(np.array([[0, 3, 1], [2, 0, 1], [2, 3, 0]]))
+    assert np.abs(found - by_dims).max() > 0.01  # Linear weights are worth something here.
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 12])

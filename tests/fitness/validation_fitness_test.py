@@ -7,7 +7,7 @@ from param_shapes import shapes_of_params
 from optembed_jax import metrics
 from optembed_jax.errors import DivergedError, InputError
 from optembed_jax.fields import Fields
-from optembed_jax.fitness import validation_fitness as fitness_module
+from optembed_jax.fitness import split_scorer
 from optembed_jax.fitness.candidate_devices import rows_read
 from optembed_jax.fitness.validation_fitness import (
     ValidationFitness,
@@ -109,9 +109,9 @@ def test_what_is_kept_between_generations_does_not_change_the_score(
     """In runs of 2 batches, 5 batches of 8 leave one batch in the last run; parts share them."""
     model, params, stats = make(fields, randomise, name)
     expected = one_by_one(model, params, stats, None, split, CANDIDATES)
-    monkeypatch.setattr(fitness_module, "_BATCHES_AT_ONCE", 2)
+    monkeypatch.setattr(split_scorer, "_BATCHES_AT_ONCE", 2)
     for kept_bytes in (0, 2**29):
-        monkeypatch.setattr(fitness_module, "_KEPT_BYTES", kept_bytes)
+        monkeypatch.setattr(split_scorer, "_KEPT_BYTES", kept_bytes)
         fitness = make_fitness(model, params, stats, None, *split, batch_size=8, least_part=1)
         part = fitness.parts[1](CANDIDATES)
         for _ in range(2):

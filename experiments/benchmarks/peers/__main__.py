@@ -126,23 +126,10 @@ def peers_python(grid: Grid, progress: Progress) -> str | None:
     return python
 
 
-def runs_path() -> pathlib.Path:
-    """The file of finished trainings.
-
-    Raises:
-      InputError: neither it nor the file beside which it would lie was given.
-    """
-    if _RUNS.value:
-        return pathlib.Path(_RUNS.value)
-    if not json_file.JSON.value:
-        raise InputError("say where the figures are to be kept: --json=FILE.json")
-    return pathlib.Path(json_file.JSON.value).with_suffix(".jsonl")
-
-
 def main() -> None:
     """Train what is missing, time what was not timed, report."""
     grid, progress = chosen_grid(), Progress()
-    path = runs_path()
+    path = runs_file.path_of(_RUNS.value, json_file.JSON.value)
     if _STAGES.value:
         with tempfile.TemporaryDirectory(prefix="peers_arrays_") as folder:
             _run_stages(grid, path, pathlib.Path(folder), progress)

@@ -68,7 +68,7 @@ class Family:
       name: by which flags and records know it.
       title: what it is.
       rungs: the weakest first.
-      loop: how long it trains.
+      loop: how it begins and how long it trains.
       tuned_as: the family whose best rung it takes; None has a ladder of its own.
       pruned: whether it is compared pruned, too.
     """

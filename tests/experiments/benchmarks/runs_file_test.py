@@ -57,3 +57,14 @@ def test_a_damaged_line_is_named(tmp_path, line):
     path.write_text('{"data": "a", "seed": 0}\n' + line + "\n")
     with pytest.raises(InputError, match=r"runs\.jsonl, line 2: not a finished run"):
         runs_file.read(path, KEY)
+
+
+def test_runs_lie_beside_the_figures_unless_they_are_told_where(tmp_path):
+    assert runs_file.path_of(None, "some/figures.json").as_posix() == "some/figures.jsonl"
+    assert runs_file.path_of("other.jsonl", "figures.json").as_posix() == "other.jsonl"
+    assert runs_file.path_of("other.jsonl", None).as_posix() == "other.jsonl"
+    with pytest.raises(InputError, match=r"--json=FILE\.json"):
+        runs_file.path_of(None, None)
+    for runs, figures in ((None, "a.jsonl"), ("a.json", "a.json")):
+        with pytest.raises(InputError, match="give --json another name"):
+            runs_file.path_of(runs, figures)

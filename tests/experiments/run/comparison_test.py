@@ -251,6 +251,16 @@ def test_a_comparison_from_before_there_were_two_defaults_goes_on_with_its_own(m
         run_all(tmp_path, given=now)
 
 
+@pytest.mark.parametrize("told", [(), ("--table_optimiser=adam",), ("--group_lasso=0.001",)])
+def test_what_an_older_comparison_did_not_tell_was_the_default_of_then(made, tmp_path, told):
+    run_all(tmp_path, seeds=1, given=("--model=fm", *told))
+    before, of_then = len(made[0]), ("--group_lasso=0.001", "--table_optimiser=adam")
+    with pytest.raises(InputError, match=r"begun with given"):
+        run_all(tmp_path, given=("--group_lasso=3e-05", "--model=fm", "--table_optimiser=adam"))
+    run_all(tmp_path, seeds=1, given=("--model=fm", *of_then))
+    assert len(made[0]) == before
+
+
 def test_an_export_is_told_again_what_it_asks_for(made, tmp_path):
     given = ("--model=mine:Net", "--nocounts", "--platforms=cpu", "--lr=1", "--data_dir=d")
     run_all(tmp_path, seeds=1, shares=(0.1,), methods=("frequency",), given=given)

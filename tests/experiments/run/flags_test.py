@@ -66,6 +66,7 @@ def test_the_tables_optimiser_is_the_smallest_that_learns_as_well(values, expect
         ({"model": "fm"}, 3e-5),
         ({"model": "fm", "group_lasso": 1e-3}, 1e-3),
         ({"model": "fm", "group_lasso": 0.0}, 0.0),
+        ({"model": "fm", "row_decay": "l2_coupled"}, 1e-3),
         ({"model": "outside_backbones:NnxAttention"}, 1e-3),
     ],
 )

@@ -31,6 +31,15 @@ def test_our_flags_are_the_commands_defaults_but_for_sizes_and_strength(handed):
     assert settings.data == default.data and settings.batch_size == commands.BATCH_SIZE
 
 
+@pytest.mark.parametrize(("rung", "optimiser"), [(0, "rowwise_adam"), (-1, "adam")])
+def test_our_rows_are_trained_by_the_commands_own_optimiser(handed, rung, optimiser):
+    run = Run(Place("flights", "deepfm", "ours"), LADDERS["ours"][rung], 0)
+    with flagsaver.flagsaver():
+        flags.flags.FLAGS.unparse_flags()
+        flags.flags.FLAGS(["main", *commands.our_flags(run, handed)])
+        assert flags.settings().train.table_optimiser == optimiser
+
+
 def test_a_peer_is_told_everything_as_plain_json(handed):
     run = Run(Place("flights", "deepfm", "fuxictr"), Rung.of(strength=0.1), 2)
     command = commands.peer_training(run, handed, "python")
