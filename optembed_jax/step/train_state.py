@@ -82,7 +82,7 @@ def init_state(
         else jax.tree.map(jnp.copy, start)
     )
     _check_rows(params.table, fields)
-    if params.table.stacks[0] is params.table:  # A full one, whose rows are all of one width.
+    if next(iter(params.table.stacks), None) is params.table:  # A full one: rows of one width.
         check_width(model, params.table)
     table_state, scores = init_table_state(train, params.table, fields), None
     opt_state = (table_state, *make_optimisers(train).init(params))
