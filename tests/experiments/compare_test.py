@@ -190,7 +190,7 @@ def test_a_method_that_does_not_take_the_data_is_left_out_and_told(
     assert not (tmp_path / "none").exists()
 
 
-def test_a_backbone_of_ones_own_is_compared_by_every_method(started, data_dir, tmp_path):
+def test_a_backbone_of_ones_own_is_compared_by_methods_of_each_kind(started, data_dir, tmp_path):
     own = {"model": "outside_backbones:SMALL_ATTENTION", "latent_dim": 4}
     asked = {"methods": "optembed,pep,autodim,hash,mde", "budgets": "0.6", "seeds": 1}
     asked |= {"data_dir": data_dir, "finalists": False, "generations": 1}

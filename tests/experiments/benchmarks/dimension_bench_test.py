@@ -7,10 +7,8 @@ from absl import flags as absl_flags
 from experiments.benchmarks import dimension_bench
 from experiments.benchmarks.arrays import Problem
 from experiments.benchmarks.dimension_bench import Bench
-from experiments.benchmarks.dimension_choices import BUDGET, choices
 from experiments.run import flags
 from optembed_jax.fields import Fields
-from optembed_jax.search.dimension_rules import DIMENSION_RULES
 
 
 @pytest.fixture
@@ -38,7 +36,10 @@ def bench():
 def test_a_training_is_that_of_the_commands(settings):
     assert settings.train == dimension_bench.TRAIN
     assert settings.init_output == "click_rate"
-    assert settings.patience == dimension_bench.PATIENCE
+    assert (settings.epochs, settings.patience) == (
+        dimension_bench.EPOCHS,
+        dimension_bench.PATIENCE,
+    )
     assert settings.early_stop_errors == dimension_bench.STOPPING.errors
 
 
@@ -54,18 +55,3 @@ def test_the_output_begins_at_the_click_rate(bench, monkeypatch):
         dimension_bench.retrained(bench, np.array([16, 16], np.int32))
     rate = bench.problem.arrays["train"][1].mean()
     assert begun["bias"] == pytest.approx(np.log(rate / (1 - rate)), rel=1e-4)
-
-
-def test_only_the_methods_asked_for_choose_and_keep_to_their_share(bench):
-    def fitness(dims):
-        return -np.abs(dims - np.array([3, 1])).sum(axis=1).astype(np.float64)
-
-    chosen = choices(bench, fitness, lambda method, share: (method, share) == (BUDGET, 0.25))
-    names = {method for method, _ in chosen}
-    assert names == {"full table", *DIMENSION_RULES, BUDGET}
-    np.testing.assert_array_equal(chosen["full table", 1.0][0], [16, 16])
-    dims, facts = chosen[BUDGET, 0.25]
-    np.testing.assert_array_equal(dims, [3, 1])
-    assert facts["fitness"] == 0
-    for (_, share), (dims, _) in chosen.items():
-        assert bench.space().parameters(dims[None])[0] <= share * bench.full_parameters

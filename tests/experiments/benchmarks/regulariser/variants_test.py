@@ -13,6 +13,7 @@ from experiments.benchmarks.regulariser.variants import (
     families,
     with_options,
 )
+from experiments.run.training_flags import default_table_optimiser
 from optembed_jax.errors import InputError
 
 
@@ -63,6 +64,16 @@ def test_options_add_up():
     assert (family.loop.patience, family.loop.by) == (4, "logloss")
     assert (family.name, family.tuned_as) == ("none+patience+logloss", "none")
     assert with_options(FAMILIES["none"], [MAIN]).train("-").lr_plateau == "0.1"
+
+
+def test_proximal_steps_are_taken_by_the_commands_optimiser():
+    for name in ("group_lasso+plateau", "l2_proximal+plateau", "elastic_net+plateau"):
+        family = FAMILIES[name]
+        assert {family.train(rung.name).table_optimiser for rung in family.rungs} == {
+            default_table_optimiser("group_lasso")
+        }
+    coupled = FAMILIES["l2_coupled+plateau"]
+    assert coupled.train("0.1").table_optimiser == default_table_optimiser("l2_coupled")
 
 
 def test_families_are_named_or_all():
