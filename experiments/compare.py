@@ -105,8 +105,7 @@ def _given() -> tuple[str, ...]:
     of_data = flags.FLAGS.get_key_flags_for_module(data_flags)
     found = {flag.name: flag.serialize() for flag in [*project, *of_data] if flag.present}
     # Told in any case, so that a comparison goes on as it was begun, whatever becomes the default.
-    found["table_optimiser"] = f"--table_optimiser={training_flags.table_optimiser()}"
-    found["group_lasso"] = f"--group_lasso={training_flags.group_lasso()}"
+    found |= {name: f"--{name}={value}" for name, value in training_flags.resolved().items()}
     return tuple(text for name, text in sorted(found.items()) if name not in _OWN)
 
 

@@ -176,14 +176,9 @@ def given(recorded: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in recorded.items()
         if name not in flags.FLAGS or flags.FLAGS[name].default != value
     }
-    resolved = {
-        "table_optimiser": training_flags.default_table_optimiser(recorded.get("row_decay", "")),
-        "group_lasso": training_flags.default_group_lasso(
-            recorded.get("model", ""), recorded.get("row_decay", "")
-        ),
-    }
+    defaults = training_flags.defaults_of(recorded.get("model", ""), recorded.get("row_decay", ""))
     return {
         name: value
         for name, value in found.items()
-        if name not in resolved or resolved[name] != value
+        if name not in defaults or defaults[name] != value
     }

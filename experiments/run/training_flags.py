@@ -1,5 +1,7 @@
 """Flags of the step and the loop: one for each attribute of ``TrainConfig``, and what is tuned."""
 
+from typing import Any
+
 from absl import flags
 
 from experiments.run.data_flags import values_of
@@ -15,7 +17,7 @@ _OF_FM = 3e-5
 """Of the group lasso where no perceptron reads the rows (docs/regulariser.md)."""
 
 flags.DEFINE_float("lr", _TRAIN.lr, "Learning rate of table and network.")
-TABLE_OPTIMISER = flags.DEFINE_string(
+flags.DEFINE_string(
     "table_optimiser",
     None,
     "What the table's optimiser keeps: adam two moments of each number, rowwise_adam a first one "
@@ -42,7 +44,7 @@ ROW_DECAY = flags.DEFINE_string(
     "or in those that read them (l2_visited), or beside Adam (decoupled: AdamW); --group_lasso and "
     "--table_l2 by proximal steps (group_lasso); or none.",
 )
-GROUP_LASSO = flags.DEFINE_float(
+flags.DEFINE_float(
     "group_lasso",
     None,
     f"Of --row_decay=group_lasso: what a row's norm pays per step. None: {_TRAIN.group_lasso:g}, "
@@ -159,34 +161,28 @@ RETRAIN_GROUP_LASSO = flags.DEFINE_float(
 )
 
 
-def table_optimiser() -> str:
-    """``--table_optimiser``; where it is not given, the default."""
-    return str(TABLE_OPTIMISER.value or default_table_optimiser(ROW_DECAY.value))
-
-
-def default_table_optimiser(row_decay: str) -> str:
-    """Of those that learn alike at the network's rate, the one that keeps the least
-    (docs/row_update.md).
+def defaults_of(model: str, row_decay: str) -> dict[str, Any]:
+    """Of flags whose default depends on others: the optimiser that keeps the least of those that
+    learn alike (docs/row_update.md), and the group lasso of a backbone, where rows pay it
+    (docs/regulariser.md).
     """
-    return "adam" if row_decay == "l2_coupled" else "rowwise_adam"
+    of_fm = model == "fm" and row_decay == "group_lasso"
+    return {
+        "table_optimiser": "adam" if row_decay == "l2_coupled" else "rowwise_adam",
+        "group_lasso": _OF_FM if of_fm else _TRAIN.group_lasso,
+    }
 
 
-def group_lasso() -> float:
-    """``--group_lasso``; where it is not given, the default."""
-    if GROUP_LASSO.value is not None:
-        return float(GROUP_LASSO.value)
-    return default_group_lasso(MODEL.value, ROW_DECAY.value)
-
-
-def default_group_lasso(model: str, row_decay: str) -> float:
-    """Of a backbone by name; where rows do not pay it, that of all."""
-    return _OF_FM if model == "fm" and row_decay == "group_lasso" else _TRAIN.group_lasso
+def resolved() -> dict[str, Any]:
+    """What the flags of :func:`defaults_of` say, given or by default."""
+    defaults = defaults_of(MODEL.value, ROW_DECAY.value)
+    values = {name: flags.FLAGS[name].value for name in defaults}
+    return {name: defaults[name] if v in (None, "") else v for name, v in values.items()}
 
 
 def train_config() -> TrainConfig:
     """What the flags say of the optimisers."""
-    resolved = {"table_optimiser": table_optimiser(), "group_lasso": group_lasso()}
-    return TrainConfig(**values_of(TrainConfig) | resolved)
+    return TrainConfig(**values_of(TrainConfig) | resolved())
 
 
 def tune_options(train: TrainConfig) -> TuneOptions | None:
@@ -194,9 +190,9 @@ def tune_options(train: TrainConfig) -> TuneOptions | None:
     if TUNE.value == "none":
         return None
     strength = strength_of(train)
-    usual = LADDERS[strength]
-    if strength == "group_lasso" and MODEL.value == "fm":
-        usual = (_OF_FM, *usual)
+    usual, default = LADDERS[strength], defaults_of(MODEL.value, ROW_DECAY.value)
+    if default.get(strength, usual[0]) < usual[0]:  # A ladder has the default on it.
+        usual = (default[strength], *usual)
     try:
         ladder = tuple(float(value) for value in TUNE_LADDER.value or usual)
     except ValueError as error:

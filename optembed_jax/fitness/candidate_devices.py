@@ -39,13 +39,11 @@ def over_devices(
     def sharded(part: Sequence[Fitness]) -> Fitness:
         return functools.partial(_sharded, tuple(part), tuple(devices))
 
-    def without_linear(field: int) -> Fitness:
-        return sharded([fitness.without_linear(field) for fitness in of_each])  # type: ignore[misc]
-
+    ablations = [f.without_linear for f in of_each if f.without_linear is not None]
     return ValidationFitness(
         tuple(map(sharded, zip(*(fitness.parts for fitness in of_each), strict=True))),
         of_each[0].part_rows,
-        None if of_each[0].without_linear is None else without_linear,
+        (lambda field: sharded([without(field) for without in ablations])) if ablations else None,
     )
 
 

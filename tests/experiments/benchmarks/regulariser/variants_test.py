@@ -13,7 +13,7 @@ from experiments.benchmarks.regulariser.variants import (
     families,
     with_options,
 )
-from experiments.run.training_flags import default_table_optimiser
+from experiments.run.training_flags import defaults_of
 from optembed_jax.errors import InputError
 
 
@@ -70,10 +70,13 @@ def test_proximal_steps_are_taken_by_the_commands_optimiser():
     for name in ("group_lasso+plateau", "l2_proximal+plateau", "elastic_net+plateau"):
         family = FAMILIES[name]
         assert {family.train(rung.name).table_optimiser for rung in family.rungs} == {
-            default_table_optimiser("group_lasso")
+            defaults_of("deepfm", "group_lasso")["table_optimiser"]
         }
     coupled = FAMILIES["l2_coupled+plateau"]
-    assert coupled.train("0.1").table_optimiser == default_table_optimiser("l2_coupled")
+    assert (
+        coupled.train("0.1").table_optimiser
+        == defaults_of("deepfm", "l2_coupled")["table_optimiser"]
+    )
 
 
 def test_families_are_named_or_all():
