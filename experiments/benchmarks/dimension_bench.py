@@ -12,24 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.benchmarks import row_pruning_bench
 from experiments.benchmarks.arrays import Problem, Split
-from experiments.benchmarks.row_pruning_bench import (
-    BATCH_SIZE,
-    EPOCHS,
-    LATENT_DIM,
-    LR_PLATEAU,
-    PATIENCE,
-    STOPPING,
-)
+from experiments.benchmarks.row_pruning_bench import BATCH_SIZE, LATENT_DIM, LR_PLATEAU
 from optembed_jax import metrics
 from optembed_jax.fitness.validation_fitness import ValidationFitness, make_fitness
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.selection import Selection
 from optembed_jax.search.space import SearchSpace
 from optembed_jax.step.optimisers import TrainConfig
-from optembed_jax.step.train_state import init_state
 from optembed_jax.step.train_step import Phase
-from optembed_jax.training.fit import Fitted, fit
+from optembed_jax.training.fit import Fitted
 from optembed_jax.training.prediction import predict
 
 TRAIN = TrainConfig(row_decay="group_lasso", table_optimiser="rowwise_adam", lr_plateau=LR_PLATEAU)
@@ -97,7 +90,7 @@ def retrained(
     labels, logits, _ = predict(
         fitted.params,
         fitted.batch_stats,
-        _split(bench, "test"),
+        Split(*bench.problem.arrays["test"], 4 * BATCH_SIZE),
         frozen,
         phase=Phase.RETRAIN,
         model=bench.model,
@@ -112,25 +105,11 @@ def retrained(
 
 
 def _train(bench: Bench, phase: Phase, frozen: Selection, seed: int) -> Fitted:
-    key = jax.random.fold_in(jax.random.key(seed), list(Phase).index(phase))
-    click_rate = float(np.mean(bench.problem.arrays["train"][1]))
-    return fit(
-        init_state(key, bench.model, TRAIN, bench.problem.fields, click_rate=click_rate),
-        _split(bench, "train", seed),
-        _split(bench, "validation"),
-        frozen,
-        phase=phase,
-        model=bench.model,
-        train=TRAIN,
-        epochs=EPOCHS,
-        patience=PATIENCE,
-        stopping=STOPPING,
-    )
-
-
-def _split(bench: Bench, name: str, seed: int | None = None) -> Split:
-    ids, labels = _rows(bench, name)
-    return Split(ids, labels, BATCH_SIZE if name == "train" else 4 * BATCH_SIZE, seed)
+    """As what rows are compared by is trained, judged by fewer validation rows."""
+    arrays = {**bench.problem.arrays, "validation": _rows(bench, "validation")}
+    problem = dataclasses.replace(bench.problem, arrays=arrays)
+    of_rows = row_pruning_bench.Bench(problem, bench.backbone, seed)
+    return row_pruning_bench.train_once(of_rows, phase, bench.model, TRAIN, frozen)
 
 
 def _rows(bench: Bench, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from absl import flags as absl_flags
 
-from experiments.benchmarks import dimension_bench
+from experiments.benchmarks import dimension_bench, row_pruning_bench
 from experiments.benchmarks.arrays import Problem
 from experiments.benchmarks.dimension_bench import Bench
 from experiments.run import flags
@@ -37,10 +37,10 @@ def test_a_training_is_that_of_the_commands(settings):
     assert settings.train == dimension_bench.TRAIN
     assert settings.init_output == "click_rate"
     assert (settings.epochs, settings.patience) == (
-        dimension_bench.EPOCHS,
-        dimension_bench.PATIENCE,
+        row_pruning_bench.EPOCHS,
+        row_pruning_bench.PATIENCE,
     )
-    assert settings.early_stop_errors == dimension_bench.STOPPING.errors
+    assert settings.early_stop_errors == row_pruning_bench.STOPPING.errors
 
 
 def test_the_output_begins_at_the_click_rate(bench, monkeypatch):
@@ -50,7 +50,7 @@ def test_the_output_begins_at_the_click_rate(bench, monkeypatch):
         begun["bias"] = float(state.params.network["logit"]["Dense_0"]["bias"][0])
         raise InterruptedError
 
-    monkeypatch.setattr(dimension_bench, "fit", fit)
+    monkeypatch.setattr(row_pruning_bench, "fit", fit)
     with pytest.raises(InterruptedError):
         dimension_bench.retrained(bench, np.array([16, 16], np.int32))
     rate = bench.problem.arrays["train"][1].mean()
