@@ -11,9 +11,9 @@ from optembed_jax.errors import InputError
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.training.early_stopping import EarlyStopping
 
-GROUP_LASSO = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
-TABLE_L2 = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
-ELASTIC = tuple((group_lasso, l2) for group_lasso in (3e-4, 1e-3) for l2 in (1e-2, 3e-2, 1e-1))
+GROUP_LASSO = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+TABLE_L2 = (1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
+ELASTIC = tuple((group_lasso, l2) for group_lasso in (1e-3, 1e-2, 1e-1) for l2 in (3e-2, 3e-1))
 
 ADAGRAD_LR = (0.003, 0.01, 0.03, 0.1)
 PROXIMAL: Mapping[str, Any] = {"row_decay": "group_lasso", "table_optimiser": "rowwise_adam"}
