@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 
 from optembed_jax.errors import InputError
-from optembed_jax.values.text import TIME, time_text
+from optembed_jax.values.text import TIME, text_of, time_text
 
 TEXT, NUMBER, BINARY, BOOLEAN, MOMENT = "text", "number", "binary", "boolean", "time"
 KINDS = (TEXT, NUMBER, BINARY, BOOLEAN, MOMENT)
@@ -31,7 +31,9 @@ MAYBE_MISSING = frozenset(("NA", "N/A", "n/a", "None", "none", "?", "-"))
 
 _TRUE, _FALSE = frozenset(("true", "True", "TRUE")), frozenset(("false", "False", "FALSE"))
 _NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.([0-9]+))?")
-_OTHER, _EMPTY = "other", "empty"
+_EXPONENT = re.compile(r"-?[1-9](?:\.[0-9]+)?e[+-][0-9]{2,3}")
+_OTHER, _EMPTY, _FLOAT = "other", "empty", "float"
+_WAY_BESIDE_DAYS = " s"  # a blank, seconds and no zone
 BLANKS = " \t"
 """What is no part of a text where it stands around it."""
 
@@ -141,14 +143,36 @@ def form_of(text: str | None) -> str:
         if fraction == "0":
             return "bit.0" if text in ("0.0", "1.0") else "whole.0"
         return f"{'zeros' if fraction.endswith('0') else 'digits'} {len(fraction)}"
-    found = TIME.fullmatch(text)
-    if found is None:
-        return _OTHER
+    if _is_shortest_float(text):
+        return _FLOAT
+    moment = TIME.fullmatch(text)
+    return _OTHER if moment is None else _form_of_time(moment)
+
+
+def _is_shortest_float(text: str) -> bool:
+    """Whether `text_of` writes a float so, which is too large or too small for digits alone."""
+    if text in ("inf", "-inf"):
+        return True
+    return _EXPONENT.fullmatch(text) is not None and text_of(float(text)) == text
+
+
+def _form_of_time(found: re.Match[str]) -> str:
     _, between, minutes, seconds, fraction, zone = found.groups()
     if minutes is None:
         return _OTHER if zone else "day"
-    end = "" if fraction is None else f"{'zero' if not fraction.strip('0') else ''}{len(fraction)}"
-    return f"time {between}|{'s' if seconds else 'm'}|{zone or ''}|{end}"
+    clock = f"{minutes}{seconds or ''}{fraction or ''}"
+    hour = "later" if clock.strip("0:") else "midnight"
+    way = f"{between}{'s' if seconds else 'm'}{zone or ''}"
+    return f"time {way}|{hour}|{_end_of(fraction)}|{len(fraction or '')}"
+
+
+def _end_of(fraction: str | None) -> str:
+    """Whether a fraction has needless zeros, or is nothing but such."""
+    if fraction is None:
+        return "none"
+    if not fraction.endswith("0"):
+        return "digit"
+    return "zero" if fraction.strip("0") else "zeros"
 
 
 def rule_of(forms: Iterable[str]) -> Rule:
@@ -168,7 +192,7 @@ def _kind_of(forms: frozenset[str]) -> str:
         return MOMENT if _is_one_way_of_times(forms) else TEXT
     if any(form == "day" or form.startswith(("boolean ", "time ")) for form in forms):
         return TEXT
-    if not _is_one_way_of_numbers(forms):
+    if not _is_one_way_of_numbers(forms - {_FLOAT}):  # what no rule writes in another way
         return TEXT
     return BINARY if forms in ({"bit"}, {"bit.0"}) else NUMBER
 
@@ -187,11 +211,13 @@ def _is_one_way_of_numbers(forms: frozenset[str]) -> bool:
 
 
 def _is_one_way_of_times(forms: frozenset[str]) -> bool:
-    if forms == {"day"}:
-        return True
-    ways = {form.rpartition("|")[0] for form in forms}
-    ends = {form.rpartition("|")[2] for form in forms}
-    if len(ways) != 1:  # a day beside a time, or another zone: a moment might be there twice
+    """Whether two texts of one moment cannot both be there."""
+    times = [form.removeprefix("time ").split("|") for form in forms - {"day"}]
+    ways, hours = {way for way, *_ in times}, {hour for _, hour, *_ in times}
+    ends, lengths = {end for *_, end, _ in times}, {length for *_, length in times}
+    if len(ways) > 1:  # another zone, say: a moment might be there twice
         return False
-    lengths = {end.removeprefix("zero") for end in ends} - {""}
-    return len(lengths) <= 1 and not ("" in ends and any(end.startswith("zero") for end in ends))
+    shortest = not ends & {"zero", "zeros"}
+    if times and "day" in forms:  # only as `time_text` writes them: a midnight is the day alone
+        return shortest and ways == {_WAY_BESIDE_DAYS} and "midnight" not in hours
+    return shortest or (len(lengths - {"0"}) == 1 and not {"none", "zeros"} <= ends)

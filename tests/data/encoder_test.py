@@ -1,4 +1,6 @@
+import datetime
 import json
+import math
 
 import numpy as np
 import pyarrow as pa
@@ -172,6 +174,39 @@ def test_a_table_of_numbers_alone(tmp_path):
     for rows in (1, 64, 65, 150):
         found = encoder.encode({"a": numbers[:rows], "b": numbers[:rows].tolist()})
         np.testing.assert_array_equal(found, np.stack(wanted, axis=1)[:rows])
+
+
+START = datetime.datetime(2024, 3, 1)
+# Typed values, and how other tools write them as text.
+WRITTEN = {
+    "hours": (
+        [START + n * datetime.timedelta(hours=6) for n in range(40)],
+        [f"{{:%Y-%m-%d{between}%H:%M:%S{end}}}" for between in " T" for end in ("", ".%f")],
+    ),
+    "milliseconds": (
+        [START + n * datetime.timedelta(milliseconds=250) for n in range(48)],
+        ["{:%Y-%m-%d %H:%M:%S.%f}", "{:%Y-%m-%dT%H:%M:%S.%f}"],
+    ),
+    "large floats": ([12.0, 7.0, 2.5, 1e20, -1e-50, math.inf], ["{}"]),
+}
+
+
+@pytest.mark.parametrize("column", WRITTEN)
+def test_text_is_read_as_the_typed_values_of_training_are(tmp_path, column):
+    values, ways = WRITTEN[column]
+    rows = values * 25  # Each is there in training, whatever is drawn.
+    pq.write_table(pa.table({"a": rows, "y": np.arange(len(rows)) % 2}), tmp_path / "a.parquet")
+    options = data.DataOptions(
+        table_file=str(tmp_path / "a.parquet"), label="y", categorical=("a",)
+    )
+    encoder = encoder_of(data.prepare("table", options, tmp_path / "out"))
+    expected = encoder.encode({"a": values})
+    assert len(np.unique(expected)) == len(values) and 0 not in expected  # 0: has no row
+    for way in ways:
+        (tmp_path / "new.csv").write_text("\n".join(["a", *map(way.format, values), ""]))
+        source = source_of(RawFile(tmp_path / "new.csv"), encoder.sources, FOUND)
+        found = encoder.encode_rows(source.read(next(source.blocks())), first_row=1)
+        np.testing.assert_array_equal(found, expected, err_msg=way)
 
 
 @pytest.mark.parametrize("form", ["parquet", "json", "mixed json"])

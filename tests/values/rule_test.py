@@ -1,3 +1,4 @@
+import datetime
 import itertools
 
 import pyarrow as pa
@@ -5,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from optembed_jax.data.raw.arrow_texts import as_strings
 from optembed_jax.data.raw.writing import canonical_values, forms_of_values
 from optembed_jax.errors import InputError
 from optembed_jax.values.rule import KINDS, MISSING_WORDS, Rule, forms_of, rule_of
@@ -25,6 +27,21 @@ COLUMNS = {
     "a plus": (["+7", "12"], "text", ["+7", "12"]),
     "hexadecimal": (["05db9164", "12345678"], "text", ["05db9164", "12345678"]),
     "exponents": (["1e5", "12"], "text", ["1e5", "12"]),
+    "exponents of C": (["1e+05", "12"], "text", ["1e+05", "12"]),
+    "exponents of Java": (["1.0E20", "12.0"], "text", ["1.0E20", "12.0"]),
+    "exponents with zeros": (["1.0e+20", "12.0"], "text", ["1.0e+20", "12.0"]),
+    "exponents of small floats": (["1e-05", "12.0"], "text", ["1e-05", "12.0"]),
+    "exponents beyond floats": (["1e+999", "12"], "text", ["1e+999", "12"]),
+    "large floats": (["12", "1e+20", "-1.5e-50"], "number", ["12", "1e+20", "-1.5e-50"]),
+    "large floats with zeros": (["12.0", "1e+20"], "number", ["12", "1e+20"]),
+    "large floats alone": (["1e+20", "5e-324"], "number", ["1e+20", "5e-324"]),
+    "large floats beside two forms": (["12", "12.0", "1e+20"], "text", ["12", "12.0", "1e+20"]),
+    "a large float in two forms": (["1e+16", "10000000000000000"], "number", None),
+    "infinities": (["12", "inf", "-inf"], "number", ["12", "inf", "-inf"]),
+    "infinities beside bits": (["1.0", "0.0", "inf"], "number", ["1", "0", "inf"]),
+    "infinities as words": (["12", "Infinity"], "text", ["12", "Infinity"]),
+    "infinities and truths": (["true", "inf"], "text", ["true", "inf"]),
+    "infinities and days": (["2024-03-02", "inf"], "text", ["2024-03-02", "inf"]),
     "words": (["12", "unknown"], "text", ["12", "unknown"]),
     "Python's truths": (["True", "False"], "boolean", ["true", "false"]),
     "JSON's truths": (["true", "false"], "boolean", ["true", "false"]),
@@ -37,6 +54,48 @@ COLUMNS = {
     "two zones": (["2024-03-02T14:30:00Z", "2024-03-02T15:30:00+01:00"], "text", None),
     "one zone": (["2024-03-02T15:30:00+01:00"], "time", ["2024-03-02 14:30:00Z"]),
     "fractions": (["2024-03-02 14:30:00.120000", "2024-03-02 14:30:00"], "time", None),
+    "days and times": (
+        ["2024-03-02", "2024-03-02 06:00:00"],
+        "time",
+        ["2024-03-02", "2024-03-02 06:00:00"],
+    ),
+    "days, times and fractions": (
+        ["2024-03-02", "2024-03-02 06:00:00", "2024-03-02 00:00:00.25", "2024-03-02 06:00:00.5"],
+        "time",
+        ["2024-03-02", "2024-03-02 06:00:00", "2024-03-02 00:00:00.25", "2024-03-02 06:00:00.5"],
+    ),
+    "days, times and midnights": (
+        ["2024-03-02", "2024-03-02 06:00:00", "2024-03-03 00:00:00"],
+        "text",
+        None,
+    ),
+    "days and long midnights": (["2024-03-02", "2024-03-02 00:00:00.000"], "text", None),
+    "days and ISO times": (["2024-03-02", "2024-03-02T06:00:00"], "text", None),
+    "days and minutes": (["2024-03-02", "2024-03-02 06:00"], "text", None),
+    "days and a zone": (["2024-03-02", "2024-03-02 06:00:00Z"], "text", None),
+    "days and long fractions": (["2024-03-02", "2024-03-02 06:00:00.50"], "text", None),
+    "short fractions": (
+        ["2024-03-02T14:30:00", "2024-03-02T14:30:00.5", "2024-03-02T14:30:00.25"],
+        "time",
+        ["2024-03-02 14:30:00", "2024-03-02 14:30:00.5", "2024-03-02 14:30:00.25"],
+    ),
+    "short fractions of a zone": (
+        ["2024-03-02 00:00:00Z", "2024-03-02 00:00:00.5Z", "2024-03-02 00:00:00.000000001Z"],
+        "time",
+        ["2024-03-02 00:00:00Z", "2024-03-02 00:00:00.5Z", "2024-03-02 00:00:00.000000001Z"],
+    ),
+    "fractions of two lengths": (
+        ["2024-03-02 14:30:00.5", "2024-03-02 14:30:00.50"],
+        "text",
+        None,
+    ),
+    "fractions of two lengths without twins": (
+        ["2024-03-02 14:30:00.10", "2024-03-02 14:30:00.2"],
+        "text",
+        None,
+    ),
+    "fractions of nothing": (["2024-03-02 14:30:00", "2024-03-02 14:30:00.000"], "text", None),
+    "seconds and minutes": (["2024-03-02 14:30", "2024-03-02 14:30:00"], "text", None),
     "nothing": ([], "text", []),
 }
 
@@ -64,14 +123,29 @@ CELLS = st.one_of(
     st.integers(-20, 20).map(lambda n: f"{n}.0"),
     st.decimals(-3, 3, places=2).map(str),
     st.sampled_from(["True", "true", "FALSE", "NULL", "nan", "NA", "007", "x", "", "1e3", "-0"]),
+    st.sampled_from(["1e+16", "1e+20", "1.5e-50", "inf", "-inf", "10000000000000000", "1e-05"]),
     st.sampled_from(
         ["2024-03-02", "2024-03-02 00:00:00", "2024-03-02T00:00:00", "2024-03-02 00:00"]
     ),
     st.text(max_size=4),
 )
+MOMENTS = st.one_of(
+    st.just("2024-03-02"),
+    st.builds(
+        "2024-03-02{}{}{}{}".format,
+        st.sampled_from(" T"),
+        st.sampled_from(["00:00", "00:00:00", "06:00:00", "00:00:06"]),
+        st.sampled_from(["", ".0", ".5", ".50", ".25", ".000", ".000000001"]),
+        st.sampled_from(["", "Z", "+00:00", "-01:00"]),
+    ),
+)
 
 
-@given(st.lists(CELLS, max_size=12, unique=True))
+@given(
+    st.lists(CELLS, max_size=12, unique=True)
+    | st.lists(MOMENTS, max_size=4, unique=True)
+    | st.lists(CELLS | MOMENTS, max_size=4, unique=True)
+)
 def test_a_rule_never_makes_one_value_of_two_that_a_training_file_tells_apart(cells):
     # Blanks around a text are no part of it.
     texts = [cell.strip(" \t") or None for cell in cells]
@@ -83,12 +157,44 @@ def test_a_rule_never_makes_one_value_of_two_that_a_training_file_tells_apart(ce
     assert [rule.canonical(text) for text in written] == written
 
 
-@given(st.lists(CELLS, max_size=90, unique=True), st.sampled_from(KINDS), st.booleans())
+@given(st.lists(CELLS | MOMENTS, max_size=90, unique=True), st.sampled_from(KINDS), st.booleans())
 def test_whole_arrays_are_read_as_their_values(cells, kind, words):
     texts = [cell or None for cell in cells]
     array, rule = pa.array(texts, pa.string()), Rule(kind, words)
     assert canonical_values(array, rule).to_pylist() == [rule.canonical(t) for t in texts]
     assert rule_of(forms_of_values(array)) == rule_of(forms_of(texts))
+
+
+STEPS = st.integers(-999, 9999).map(lambda n: n * datetime.timedelta(milliseconds=250))
+HOURS = st.integers(-999, 9999).map(lambda n: n * datetime.timedelta(hours=6))
+TIMES = st.datetimes() | (STEPS | HOURS).map(lambda since: datetime.datetime(2024, 3, 2) + since)
+
+
+@given(st.lists(TIMES, min_size=1), st.sampled_from([None, datetime.UTC]))
+def test_a_column_of_times_is_read_as_times_however_they_are_written(moments, zone):
+    moments = [moment.replace(tzinfo=zone) for moment in moments]
+    kind = pa.timestamp("us", zone and "UTC")
+    texts = as_strings(pa.array(moments, kind)).to_pylist()
+    rule = rule_of(forms_of(texts))
+    assert rule == Rule("time", words=True)
+    assert [rule.canonical(text) for text in texts] == texts
+    for between in " T":
+        written = [moment.isoformat(between, "microseconds") for moment in moments]
+        assert [rule.canonical(text) for text in written] == texts
+
+
+# Floats between these are whole numbers that have a fraction in text: "9007199254740992.0".
+FLOATS = st.floats(allow_nan=False).filter(lambda x: not 2**53 <= abs(x) < 1e16)
+
+
+@given(st.lists(FLOATS, min_size=1) | st.lists(st.floats(allow_nan=False, width=16), min_size=1))
+def test_a_column_of_floats_is_read_as_numbers_however_large_they_are(floats):
+    texts = as_strings(pa.array(floats)).to_pylist()
+    rule = rule_of(forms_of(texts))
+    assert rule.kind == ("binary" if set(floats) <= {0.0, 1.0} else "number")
+    assert [rule.canonical(text) for text in texts] == texts
+    whole = [x for x in floats if x.is_integer() and abs(x) < 2**53]
+    assert [rule.canonical(f"{x:.1f}") for x in whole] == [str(int(x)) for x in whole]
 
 
 def test_two_ways_of_writing_a_missing_value_are_kept_apart():
