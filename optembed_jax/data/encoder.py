@@ -104,7 +104,7 @@ class Encoder:
         return tuple(
             (number, column.source)
             for number, column in enumerate(self.columns)
-            if column.is_plain and column.rule is None and column.cells is None
+            if column.is_plain and column.rule is None
         )
 
     @functools.cached_property
@@ -136,7 +136,7 @@ class Encoder:
         arrays = columns_by_name(rows)
         if self.rows is not None and are_few(arrays, self.sources):
             return self.rows.encode(arrays, first_row)
-        check_spellings(self._as_they_are, self.vocabulary.lookup, arrays, first_row)
+        self._check_spellings(arrays, first_row)
         return self.encode_texts(
             raw_columns(arrays, self.sources, first_row, self.cells), first_row
         )
@@ -148,8 +148,12 @@ class Encoder:
           InputError: as of `encode`, also where a typed value could be either of two texts.
         """
         if rows.typed is not None:
-            check_spellings(self._as_they_are, self.vocabulary.lookup, rows.typed, first_row)
+            self._check_spellings(rows.typed, first_row)
         return self.encode_texts(rows.columns, first_row)
+
+    def _check_spellings(self, typed: Mapping[str, Any], first_row: int) -> None:
+        lookup = self.vocabulary.lookup
+        check_spellings(self._as_they_are, lookup, typed, first_row, self.cells)
 
     def encode_texts(
         self, arrays: Mapping[str, pa.Array | pa.ChunkedArray], first_row: int = 0

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from optembed_jax.data.raw.arrow_texts import as_array, strings_of
+from optembed_jax.data.raw.arrow_texts import as_array, in_one, strings_of
 from optembed_jax.data.raw.list_cells import cell_texts
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells
@@ -21,6 +21,7 @@ from optembed_jax.values.columns import (
     columns_by_name,
     shown_names,
 )
+from optembed_jax.values.stored import as_stored
 
 RawColumns: TypeAlias = Mapping[str, Sequence[Any]] | pa.Table
 """Raw columns by name, ``N`` values each: strings or numbers, None or "" where missing."""
@@ -54,9 +55,9 @@ def raw_columns(
     for name in wanted:
         if name not in found:
             raise InputError(f"column {name!r} is missing; the rows have {shown_names(found)}")
-        column = found[name]
+        column = as_stored(found[name])
         if isinstance(column, pa.ChunkedArray):
-            column = column.combine_chunks()
+            column = _in_one(name, column)
         if name in cells and isinstance(column, pa.Array):
             arrays[name] = cell_texts(name, column, cells[name].weighted)
             continue
@@ -71,6 +72,13 @@ def raw_columns(
     if len(lengths) > 1:
         raise InputError(f"the columns have different lengths: {sorted(lengths)}")
     return arrays
+
+
+def _in_one(name: str, column: pa.ChunkedArray) -> pa.Array:
+    try:
+        return in_one(column)
+    except InputError as error:
+        raise InputError(f"column {name!r}: {error}") from error
 
 
 def _array(name: str, values: Sequence[Any], first_row: int) -> pa.Array:

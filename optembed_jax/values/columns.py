@@ -8,6 +8,7 @@ import numpy as np
 
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import MARK, Cells, cell_text
+from optembed_jax.values.stored import as_stored
 from optembed_jax.values.text import arrow_time_texts, check_texts, text_of
 
 
@@ -84,13 +85,29 @@ _WITHOUT_TEXT = ("duration", "month_day_nano", "run_end_encoded", "sparse_union"
 _LISTS = ("list", "large_list", "fixed_size_list", "map")
 """Kinds of Arrow arrays whose values are lists, with their views."""
 
+EXTENSIONS = frozenset(("arrow.uuid", "arrow.bool8", "arrow.json", "arrow.opaque"))
+"""Arrow's extension types whose values are what is stored; of others, such as pandas' periods, that
+is a code of its own.
+"""
+
+
+def check_extension(kind: Any) -> None:
+    """Refuses an Arrow type that is another one underneath, whose values are not known here.
+
+    Raises:
+      InputError: naming the type.
+    """
+    name = getattr(kind, "extension_name", None)
+    if name is not None and name not in EXTENSIONS:
+        raise InputError(f"values of the extension type {name} cannot be read as text")
+
 
 def _unpacked(values: Any) -> Sequence[Any]:
     """The values of an Arrow array, which its own scalars are not."""
     kind = str(values.type)
     if kind.startswith("dictionary"):
-        values = values.cast(values.type.value_type)
-        kind = str(values.type)
+        return _looked_up(values)
+    check_extension(values.type)
     if kind.startswith(_WITHOUT_TEXT):
         raise InputError(f"values of type {kind} cannot be read as text")
     if kind.startswith(("timestamp", "time", "date")):  # Python has no nanoseconds
@@ -102,6 +119,15 @@ def _unpacked(values: Any) -> Sequence[Any]:
             raise InputError(f"values of type {kind} are no UTF-8 text") from error
     # Python has one float, which has more digits than 32 bits hold.
     return values.to_numpy() if hasattr(values, "chunks") else values.to_numpy(zero_copy_only=False)
+
+
+def _looked_up(values: Any) -> list[Any]:
+    """The values of an Arrow array of dictionaries: each chunk has its own."""
+    found: list[Any] = []
+    for chunk in values.chunks if hasattr(values, "chunks") else [values]:
+        held = [*_unpacked(chunk.dictionary), None]
+        found += [held[-1 if place is None else place] for place in chunk.indices.to_pylist()]
+    return found
 
 
 def unmasked(values: np.ma.MaskedArray) -> list[Any]:
@@ -179,6 +205,7 @@ _USUAL = frozenset((str, type(None)))
 
 def _texts_of(source: str, values: Sequence[Any], first_row: int) -> list[str | None]:
     check_sequence(source, values)
+    values = as_stored(values)
     if hasattr(values, "to_pylist"):
         try:
             values = _unpacked(values)
@@ -224,6 +251,7 @@ def cell_column_texts(source: str, values: Any, first_row: int, cells: Cells) ->
 
 def _cell_values(source: str, values: Any, first_row: int, weighted: bool) -> Iterable[Any]:
     """The cells of a column, each a plain value or a list of such."""
+    values = as_stored(values)
     if not hasattr(values, "to_pylist"):
         found: Iterable[Any] = values
         return found

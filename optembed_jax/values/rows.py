@@ -84,7 +84,9 @@ class RowEncoder:
         self._has_cells = any(field.cells is not None for field in self.fields)
         self._lists = {field.source: field.cells for field in self.fields if field.reads_lists}
         self._read_as_they_are = tuple(
-            (number, field.source) for number, field in enumerate(self.fields) if field.is_plain
+            (number, field.source)
+            for number, field in enumerate(self.fields)
+            if field.step is None and field.rule is None
         )
         self._as_they_are = frozenset(
             source
@@ -154,7 +156,7 @@ class RowEncoder:
             if source in rows and (found := plain_texts(rows[source])) is not None
         }
         typed = (field for field in self._read_as_they_are if field[1] not in texts)
-        check_spellings(typed, self.lookup, rows, first_row)
+        check_spellings(typed, self.lookup, rows, first_row, self._lists)
         if missing:
             raise InputError(f"column {missing[0]!r} is missing; the rows have {shown_names(rows)}")
         for source in self._sources:

@@ -12,7 +12,7 @@ import math
 import numbers
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,14 +49,17 @@ def text_of(value: Any) -> str | None:
     raise InputError(f"a value is {_shown(value)}, one plain value is needed")
 
 
-def _of_float(value: Any) -> str | None:
+def _of_float(value: Any, shortest: Callable[[Any], str] | None = None) -> str | None:
     number = float(value)
     if math.isnan(number):
         return None
     if abs(number) < _EXACT and number == int(number):
         return str(int(number))
     # The shortest text that is this number among those of its own type: 0.1, also in 32 bits.
-    text = str(value) if isinstance(value, np.floating) else repr(number)
+    if shortest is not None:
+        text = shortest(value)
+    else:
+        text = str(value) if isinstance(value, np.floating) else repr(number)
     if "e+" in text and abs(number) < _EXACT:  # NumPy's, from a million on in 32 bits.
         return format(decimal.Decimal(text), "f")
     if "e-" not in text:
@@ -67,9 +70,15 @@ def _of_float(value: Any) -> str | None:
 
 def _of_narrow(value: Any) -> str | None:
     try:
-        return _of_float(float(value))
+        return _of_float(value, _shortest_of_narrow)
     except TypeError as error:
         raise InputError(f"a value is {_shown(value)}, one plain value is needed") from error
+
+
+def _shortest_of_narrow(value: Any) -> str:
+    number, kind = float(value), type(value)
+    digits = (f"{number:.{count}g}" for count in range(1, 18))  # str() has more than are needed
+    return repr(float(next(text for text in digits if kind(float(text)) == value)))
 
 
 def _refuse(value: Any) -> str | None:
@@ -99,7 +108,18 @@ def _of_datetime(value: datetime.datetime) -> str | None:
 
 
 def _of_datetime64(value: np.datetime64) -> str | None:
-    return None if np.isnat(value) else time_text(str(value))
+    if np.isnat(value):
+        return None
+    if np.datetime_data(value)[0] == "h":  # which are written without minutes, as no time is
+        value = value.astype("M8[m]")
+    return time_text(str(value))
+
+
+def _of_integer(value: Any) -> str:
+    try:
+        return str(int(value))
+    except ValueError as error:  # Python writes no more than 4,300 digits
+        raise InputError(f"a value is an integer that is too long: {error}") from error
 
 
 def _of_time(value: datetime.time) -> str:
@@ -169,10 +189,10 @@ def _shown(value: Any) -> str:
 
 # In this order: a bool is an int too, a datetime a date.
 _WRITERS: tuple[tuple[Any, Any], ...] = (
-    (str, lambda value: str(value) or None),
+    (str, lambda value: str.__str__(value) or None),  # an Enum's own is its name
     ((bool, np.bool_), lambda value: "true" if value else "false"),
     (np.timedelta64, _refuse),  # which NumPy takes for an integer
-    (numbers.Integral, lambda value: str(int(value))),
+    (numbers.Integral, _of_integer),
     ((float, np.floating), _of_float),
     (decimal.Decimal, _of_decimal),
     ((bytes, bytearray, memoryview), _of_bytes),

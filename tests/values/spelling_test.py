@@ -3,6 +3,7 @@ import decimal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from optembed_jax import data
@@ -58,6 +59,49 @@ def test_what_could_be_two_values_is_refused(lookup, values):
 )  # fmt: skip
 def test_texts_integers_and_what_has_one_spelling_pass(lookup, values):
     check_spellings([(0, "a"), (1, "b"), (2, "c")], lookup, {"a": [12.0], "b": values}, 0)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [["x"], ["y", 12.0]], [None, [12.0]], [[], np.array([12.0])], ["x", {12.0}],
+        [["x"], [("y", 0.5), (12.0, 0.5)]], [["x"], [{"value": 12.0, "weight": 1.0}]],
+        [["x"], {12.0: 0.5}], pa.array([[1.5], [7.0, 12.0]]), pa.array([[7.0], None, [12.0]])[1:],
+        pa.array([[7.0], [12.0]], pa.list_(pa.float32(), 1)), pa.chunked_array([[[1.5]], [[12.0]]]),
+        pa.array([[], [{"value": 12.0, "weight": 2.0}]]), ["x", 12.0],
+    ],
+)  # fmt: skip
+def test_so_is_an_item_of_a_list(lookup, values):
+    with pytest.raises(InputError, match=r"row 6: column 'b' is 12 as a typed value"):
+        check_spellings([(1, "b")], lookup, {"b": values}, 5, {"b"})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [["12", "12.0"], [12]], [None, []], pa.array([["12"], None]), pa.array([[12]]),
+        [[("12", 12.0)], {"12": 1.5}], pa.array([[{"value": "12", "weight": 12.0}]]), ["12|12.0"],
+    ],
+)  # fmt: skip
+def test_items_that_are_texts_or_integers_pass(lookup, values):
+    check_spellings([(1, "b")], lookup, {"b": values}, 0, {"b"})
+
+
+def test_lists_are_refused_so_on_every_way(tmp_path, monkeypatch):
+    cells = [["12"], ["12.0", "7"], ["7"]] * 30
+    table = pa.table({"a": cells, "click": [number % 2 for number in range(90)]})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    options = data.DataOptions(
+        table_file=str(tmp_path / "rows.parquet"), label="click", categorical=("a",), min_count=1,
+        multi=("a",),
+    )  # fmt: skip
+    encoder = encoder_of(data.prepare("table", options, tmp_path / "data"))
+    for few in (64, -1):
+        monkeypatch.setattr(request_columns, "_FEW_ROWS", few)
+        with pytest.raises(InputError, match="row 1: column 'a' is 12 as a typed value"):
+            encoder.encode({"a": [["12"], [12.0]]})
+        found = encoder.encode({"a": [["12"], [12], ["12.0"]]})[:, 0].tolist()
+        assert found == [encoder.vocabulary.id("a", text) for text in ("12", "12", "12.0")]
 
 
 def test_an_encoder_refuses_them_on_both_ways(tmp_path, monkeypatch):

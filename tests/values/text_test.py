@@ -20,6 +20,10 @@ class Colour(enum.StrEnum):
     RED = "red"
 
 
+class Shade(str, enum.Enum):  # noqa: UP042 - whose str() is its name, "Shade.DARK"
+    DARK = "dark"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -27,6 +31,7 @@ class Colour(enum.StrEnum):
         ("", None),
         (np.str_("a"), "a"),
         (Colour.RED, "red"),
+        (Shade.DARK, "dark"),
         (None, None),
         (True, "true"),
         (np.False_, "false"),
@@ -66,7 +71,10 @@ class Colour(enum.StrEnum):
         (np.datetime64("2024-03-02T00:00:00.000000000"), "2024-03-02"),
         (np.datetime64("2024-03-02T14:30"), "2024-03-02 14:30:00"),
         (np.datetime64("2024-03-02T00:00:00.000000001"), "2024-03-02 00:00:00.000000001"),
+        (np.datetime64("2024-03-02T14"), "2024-03-02 14:00:00"),
+        (np.datetime64("2024-03-02T00"), "2024-03-02"),
         (np.datetime64("NaT", "s"), None),
+        (np.datetime64("NaT", "h"), None),
         (np.float32(1000000.5), "1000000.5"),
         (np.float32(-1048576.5), "-1048576.5"),
         (np.float32(16777216.0), "16777216"),
@@ -79,6 +87,9 @@ class Colour(enum.StrEnum):
         (np.ma.array(3.0), "3"),
         (ml_dtypes.bfloat16(0.5), "0.5"),
         (ml_dtypes.bfloat16(3), "3"),
+        (ml_dtypes.bfloat16(0.1), "0.1"),
+        (ml_dtypes.bfloat16(-1e-4), "-0.0001"),
+        (ml_dtypes.float8_e4m3fn(0.3), "0.3"),
         (np.array(3, ml_dtypes.bfloat16), "3"),
         (ml_dtypes.float8_e4m3fn("nan"), None),
         (ml_dtypes.int4(-2), "-2"),
@@ -97,6 +108,22 @@ def test_the_text_of_a_value(value, text):
 def test_what_is_no_plain_value_is_refused(value):
     with pytest.raises(InputError, match="one plain value is needed"):
         text_of(value)
+
+
+def test_an_integer_that_python_does_not_write_is_refused():
+    assert text_of(10**4000) == "1" + 4000 * "0"
+    with pytest.raises(InputError, match="an integer that is too long"):
+        text_of(10**5000)
+
+
+def test_every_bfloat16_has_the_shortest_text_that_gives_it_back():
+    every = np.arange(2**16, dtype=np.uint16).view(ml_dtypes.bfloat16)
+    finite = every[np.isfinite(every.astype(np.float32))]
+    texts = [text_of(value) for value in finite[::37]]
+    back = np.array([float(text) for text in texts]).astype(ml_dtypes.bfloat16)
+    np.testing.assert_array_equal(back, finite[::37])
+    assert max(len(decimal.Decimal(text).normalize().as_tuple().digits) for text in texts
+               if "." in text and abs(float(text)) < 1) <= 4  # fmt: skip
 
 
 def test_bytes_that_are_no_text_are_refused():

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from optembed_jax.data.raw.missing import null_where
 from optembed_jax.errors import InputError
-from optembed_jax.values.columns import unmasked
+from optembed_jax.values.columns import check_extension, unmasked
+from optembed_jax.values.stored import as_stored
 from optembed_jax.values.text import arrow_time_texts, check_texts, text_of
 
 
@@ -22,6 +23,9 @@ def as_array(values: Sequence[Any]) -> pa.Array:
     """
     if isinstance(values, np.ma.MaskedArray):
         return _texts(unmasked(values))
+    values = as_stored(values)
+    if hasattr(values, "to_pylist"):
+        return in_one(values)
     holds_objects = getattr(values, "dtype", None) in (None, np.dtype(object))
     kinds = set(map(type, values)) if holds_objects else set()
     if kinds & {np.datetime64, np.bool_}:
@@ -33,8 +37,7 @@ def as_array(values: Sequence[Any]) -> pa.Array:
         column = pa.array(values, given)
     except (pa.ArrowException, OverflowError, TypeError, ValueError):
         return _texts(values)
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
+    column = in_one(column)
     is_typed = isinstance(values, np.ndarray) and values.dtype != object
     kind = column.type
     if (
@@ -46,6 +49,18 @@ def as_array(values: Sequence[Any]) -> pa.Array:
         return column
     # Of a list of days and times Arrow makes days, of floats of two widths the wider ones.
     return _texts(values)
+
+
+def in_one(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """A column without chunks, and without dictionaries where there are several.
+
+    Of dictionaries of 16-bit floats pyarrow 26 makes one of their bits as integers.
+    """
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    if pa.types.is_dictionary(column.type) and column.num_chunks > 1:
+        return pa.concat_arrays([as_strings(chunk) for chunk in column.chunks])
+    return column.combine_chunks()
 
 
 _TEXTS = frozenset((str, type(None)))
@@ -66,9 +81,8 @@ def as_strings(column: pa.Array) -> pa.Array:
       InputError: bytes that are no UTF-8, or values of a type that has no text.
     """
     kind = column.type
-    if pa.types.is_dictionary(kind):
-        column = column.dictionary_decode()
-        kind = column.type
+    if pa.types.is_dictionary(kind):  # which pyarrow 26 cannot decode where it is of views
+        return as_strings(column.dictionary).take(column.indices)
     if isinstance(kind, pa.BaseExtensionType):
         return _extension_texts(column)
     if pa.types.is_floating(kind):
@@ -100,6 +114,7 @@ def as_strings(column: pa.Array) -> pa.Array:
 
 def _extension_texts(column: pa.ExtensionArray) -> pa.Array:
     """The texts of a type that is another one underneath; as of the values that it gives."""
+    check_extension(column.type)
     name, stored = column.type.extension_name, column.storage
     if name == "arrow.uuid":
         found = stored.dictionary_encode()

@@ -1,8 +1,10 @@
 """Rows from columns in memory; see `optembed_jax.data.raw.sources.Source`."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -111,11 +113,16 @@ def rows_of(
         for name in batch.schema.names
     }
 
+    def value(name: str, position: int) -> Any:
+        column = batch.column(name)
+        # Python has no nanoseconds: pyarrow raises, or, where pandas is installed, may drop them.
+        if getattr(column.type, "unit", None) != "ns":
+            with contextlib.suppress(ValueError, OverflowError, pa.ArrowException):
+                return column[position].as_py()
+        return columns[name][position].as_py()
+
     def text(position: int) -> str:
-        try:
-            return str(batch.slice(position, 1).to_pylist()[0])
-        except (ValueError, OverflowError, pa.ArrowException):  # what Python has no value for
-            return str({name: column[position].as_py() for name, column in columns.items()})
+        return str({name: value(name, position) for name in columns})
 
     return RawRows(
         columns=columns,

@@ -161,7 +161,9 @@ def code(column: pa.Array | pa.ChunkedArray) -> Coded:
 
 def _code_of_dictionary(column: pa.DictionaryArray) -> Coded:
     """Of what its dictionary holds only the values that are there are coded."""
-    place_of = column.indices.fill_null(len(column.dictionary)).to_numpy(zero_copy_only=False)
+    # In 64 bits, since the place of null is one more than an index type may hold.
+    indices = column.indices.cast(pa.int64())
+    place_of = indices.fill_null(len(column.dictionary)).to_numpy(zero_copy_only=False)
     values = column.dictionary
     if column.indices.null_count:
         values = pa.concat_arrays([values, pa.nulls(1, values.type)])

@@ -36,7 +36,8 @@ def decode(lines: Sequence[bytes], wanted: Sequence[str], cells: Mapping[str, Ce
             raise pa.ArrowInvalid("Arrow takes what is no object for one without any key")
         table = _parse(content, wanted)
         if table.num_rows == len(lines):
-            typed = {name: table[name].combine_chunks() for name in _plain(table, wanted)}
+            is_there = [name for name in wanted if name in table.column_names]
+            typed = {name: table[name].combine_chunks() for name in is_there}
             return Decoded(_strings(table, wanted, cells), list(range(len(lines))), [], typed)
     except (UnicodeDecodeError, pa.ArrowInvalid, pa.ArrowNotImplementedError, InputError):
         pass
@@ -101,15 +102,6 @@ def _is_guessed(kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind) or pa.types.is_timestamp(kind))
 
 
-def _plain(table: pa.Table, wanted: Sequence[str]) -> list[str]:
-    """The wanted columns that are there and hold no lists."""
-    return [
-        name
-        for name in wanted
-        if name in table.column_names and not pa.types.is_nested(table.schema.field(name).type)
-    ]
-
-
 def _strings(
     table: pa.Table, wanted: Sequence[str], cells: Mapping[str, Cells]
 ) -> dict[str, pa.Array]:
@@ -132,7 +124,7 @@ def _decode_each(
     lines: Sequence[bytes], wanted: Sequence[str], cells: Mapping[str, Cells]
 ) -> Decoded:
     texts: dict[str, list[str | None]] = {name: [] for name in wanted}
-    typed: dict[str, list[Any]] = {name: [] for name in wanted if name not in cells}
+    typed: dict[str, list[Any]] = {name: [] for name in wanted}
     good: list[int] = []
     faults: list[tuple[int, str]] = []
     for place, line in enumerate(lines):

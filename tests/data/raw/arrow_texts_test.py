@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from optembed_jax.data.raw.arrow_texts import as_array, as_strings
 from optembed_jax.data.raw.writing import forms_of_values
+from optembed_jax.data.request_columns import raw_columns
 from optembed_jax.errors import InputError
 from optembed_jax.values.rows import column_texts
 from optembed_jax.values.rule import Rule, rule_of
@@ -64,6 +65,26 @@ def test_a_type_that_is_another_one_underneath_has_the_texts_of_its_values(tmp_p
     vectors = pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((2, 3)))
     with pytest.raises(InputError, match="cannot be read as text"):
         as_strings(vectors)
+
+
+def test_dictionaries_of_views_and_of_other_types_underneath():
+    places = pa.array([1, 0, None, 1], pa.int8())
+    for values, texts in (
+        (pa.array(["a", "b"], pa.string_view()), ["b", "a", None, "b"]),
+        (pa.array([b"a", b"b"], pa.binary_view()), ["b", "a", None, "b"]),
+        (pa.array(["a", None]), [None, "a", None, None]),
+    ):
+        column = pa.DictionaryArray.from_arrays(places, values)
+        assert as_strings(column).to_pylist() == texts == column_texts("a", column, 0)
+
+
+def test_chunks_with_dictionaries_of_their_own_keep_their_values():
+    parts = [np.array(part, np.float16) for part in ([0.1, 0.2], [0.7, 0.1])]
+    column = pa.chunked_array([pa.array(part).dictionary_encode() for part in parts])
+    texts = ["0.1", "0.2", "0.7", "0.1"]
+    assert raw_columns({"a": column}, ["a"])["a"].to_pylist() == texts
+    assert column_texts("a", column, 0) == texts
+    assert raw_columns({"a": column.slice(0, 0)}, ["a"])["a"].to_pylist() == []
 
 
 def test_as_array_of_anything():

@@ -29,6 +29,18 @@ def test_code_of_nothing_and_of_a_slice():
     assert [coded.values[int(i)].as_py() for i in coded.codes] == ["y", None]
 
 
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint8(), pa.int16()])
+def test_code_of_a_dictionary_with_as_many_values_as_its_indices_can_tell(kind):
+    count = 2 ** (8 * kind.bit_width // 8 - (kind != pa.uint8()))
+    texts = pa.array([str(number) for number in range(count)])
+    numbers = [*range(count), None, 0]
+    column = pa.DictionaryArray.from_arrays(pa.array(numbers, kind), texts)
+    found = columns.code(column)
+    assert found.values.take(pa.array(found.codes)).to_pylist() == [
+        None if number is None else str(number) for number in numbers
+    ]
+
+
 def test_recode_joins_values_that_become_equal():
     raw = columns.code(strings(["1", "3", "4", None, "1"]))
     made = columns.recode(raw, lambda v: strings([x and str(int(x) // 3) for x in v.to_pylist()]))
