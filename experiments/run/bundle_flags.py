@@ -18,6 +18,7 @@ MAX_AUC_DROP = flags.DEFINE_float(
     "max_auc_drop",
     1e-3,
     "export: refuse a storage that costs more validation AUC than this.",
+    lower_bound=0.0,
 )
 MAX_BUNDLE_BYTES = flags.DEFINE_integer(
     "max_bundle_bytes",

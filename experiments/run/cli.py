@@ -120,7 +120,13 @@ def _asks_help(arguments: list[str]) -> bool:
 
 
 def _read(arguments: list[str]) -> list[str]:
-    return flags.FLAGS(arguments)
+    found = flags.FLAGS(arguments)
+    for name in flags.FLAGS:
+        value = flags.FLAGS[name].value
+        # absl's bounds let it pass, and so would every comparison that it takes part in.
+        if any(number != number for number in (value if isinstance(value, list) else [value])):
+            raise flags.IllegalFlagValueError(f"flag --{name}=nan: a number is needed")
+    return found
 
 
 def _fail(message: object, status: int) -> NoReturn:

@@ -38,6 +38,10 @@ def test_an_expected_end_is_one_line_and_a_status(command, capsys, error, status
     [
         ("--no_such_flag=1", "no_such_flag"),
         ("--latent_dim=many", "latent_dim"),
+        ("--max_auc_drop=nan", "--max_auc_drop=nan"),
+        ("--lr=NaN", "--lr=nan"),
+        ("--row_keep=nan", "--row_keep=nan"),
+        ("--max_auc_drop=-1", "max_auc_drop"),
         ("stray", "'stray'"),
         ("--flagfile=nowhere.flags", "nowhere.flags"),
     ],
