@@ -35,7 +35,7 @@ def test_ladders_begin_with_the_weakest_and_reach_as_far_as_peers_are_tried():
             if "+" not in family.rungs[0].name:
                 assert strengths == sorted(strengths)
     reach = [max(float(rung.name) for rung in FAMILIES[name].rungs) for name in WITH_OPTIONS]
-    assert reach == [3e-2, 1.0]
+    assert reach == [0.1, 3.0]
 
 
 def test_every_regulariser_is_tuned_with_the_main_option_and_some_without():
