@@ -103,7 +103,8 @@ def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
     plain = {k: v for k, v in {**model, **train, **loop}.items() if k not in of_pruning}
     if phase == "tune":
         assert settings.tune is not None
-        del plain[settings.tune.strength]
+        for strength in settings.tune.strengths:
+            del plain[strength]
         return {**plain, **settings.tune.as_flags()}
     return plain
 

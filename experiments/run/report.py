@@ -270,16 +270,18 @@ def warm_start_table(warm: dict[str, Any]) -> str:
 
 def tune_table(tuned: dict[str, Any]) -> str:
     """A line per strength that was tried, and which one was chosen."""
-    strength = tuned["strength"]
+    strength, l2 = tuned["strength"], tuned.get("table_l2")
     lines = [[strength, "val AUC", "val logloss", "best epoch", ""]]
     for rung in tuned["ladder"]:
+        beside = None if l2 is None else rung["table_l2"]
+        is_chosen = (rung[strength], beside) == (tuned["chosen"], l2)
         lines.append(
             [
-                f"{rung[strength]:g}",
+                f"{rung[strength]:g}" + (f" + table_l2 {beside:g}" if beside else ""),
                 f"{rung['val_auc']:.4f}",
                 f"{rung['val_logloss']:.4f}",
                 str(rung["best_epoch"]),
-                "chosen" if rung[strength] == tuned["chosen"] else "",
+                "chosen" if is_chosen else "",
             ]
         )
     return aligned(lines)

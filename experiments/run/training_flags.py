@@ -1,12 +1,13 @@
 """Flags of the step and the loop: one for each attribute of ``TrainConfig``, and what is tuned."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
 from experiments.run.data_flags import values_of
 from experiments.run.model_flags import MODEL
-from experiments.run.tune_options import LADDERS, TUNED, TuneOptions, strength_of
+from experiments.run.tune_options import BESIDE, LADDERS, TUNED, TuneOptions, strength_of
 from optembed_jax.errors import InputError
 from optembed_jax.step.optimisers import TrainConfig
 
@@ -145,10 +146,17 @@ TUNE_LADDER = flags.DEFINE_list(
     None,
     "Strengths to try with --tune=rows, rising. None: "
     + "; ".join(f"of --{name} {_listed(ladder)}" for name, ladder in LADDERS.items())
-    + f"; with --model=fm from {_OF_FM:g} on.",
+    + f"; with --model=fm {_OF_FM:g} and 1e-4 before them.",
+)
+TUNE_L2_LADDER = flags.DEFINE_list(
+    "tune_l2_ladder",
+    None,
+    "Strengths of --table_l2 that --tune=rows tries beside the best --group_lasso, rising, after "
+    "the ladder has been climbed without any; empty: --table_l2 stays what it is. None: "
+    f"{_listed(BESIDE)} where the group lasso is tuned.",
 )
 TUNE_ROWS = flags.DEFINE_integer("tune_rows", 1_000_000, "Training rows to try each on, at most.")
-TUNE_EPOCHS = flags.DEFINE_integer("tune_epochs", 12, "Most epochs of each of them.")
+TUNE_EPOCHS = flags.DEFINE_integer("tune_epochs", 20, "Most epochs of each of them.")
 RETRAIN_FROM = flags.DEFINE_string(
     "retrain_from",
     "supernet",
@@ -192,9 +200,20 @@ def tune_options(train: TrainConfig) -> TuneOptions | None:
     strength = strength_of(train)
     usual, default = LADDERS[strength], defaults_of(MODEL.value, ROW_DECAY.value)
     if default.get(strength, usual[0]) < usual[0]:  # A ladder has the default on it.
-        usual = (default[strength], *usual)
+        usual = (default[strength], 1e-4, *usual)
+    given = TUNE_L2_LADDER.value
+    beside = (BESIDE if strength == "group_lasso" else ()) if given is None else given
+    return TuneOptions(
+        strength,
+        _numbers("tune_ladder", TUNE_LADDER.value or usual),
+        _numbers("tune_l2_ladder", beside),
+        TUNE_ROWS.value,
+        TUNE_EPOCHS.value,
+    )
+
+
+def _numbers(name: str, ladder: Sequence[str | float]) -> tuple[float, ...]:
     try:
-        ladder = tuple(float(value) for value in TUNE_LADDER.value or usual)
+        return tuple(float(value) for value in ladder)
     except ValueError as error:
-        raise InputError(f"tune_ladder must be numbers, such as 1e-4,1e-3: {error}") from error
-    return TuneOptions(strength, ladder, TUNE_ROWS.value, TUNE_EPOCHS.value)
+        raise InputError(f"{name} must be numbers, such as 1e-4,1e-3: {error}") from error

@@ -30,7 +30,7 @@ SMALL = {
     "patience": 2,
     "row_decay": "group_lasso",
 }
-TUNED = {**SMALL, "tune": "rows", "tune_ladder": "0,0.003,0.3"}
+TUNED = {**SMALL, "tune": "rows", "tune_ladder": "0,0.003,0.3", "tune_l2_ladder": ""}
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +111,36 @@ def test_a_part_of_the_rows_and_of_the_epochs_is_enough(start, tmp_path, capsys)
     rungs = summary_of(tmp_path)["tune"]["ladder"]
     assert [(rung["rows"], rung["best_epoch"]) for rung in rungs] == [(1024, 1)] * 2
     assert "an end of the ladder; a longer --tune_ladder may" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("l2", ["0.03,3", "1000"])
+def test_the_l2_is_tried_beside_the_best_group_lasso(start, tuned_run, tmp_path, capsys, l2):
+    given = {**TUNED, "tune_l2_ladder": l2, "table_l2": 0.01}
+    assert start(runs.pipeline_main, workdir=tmp_path / "run", **given) == 0
+    summary = summary_of(tmp_path / "run")
+    tuned, count = summary["tune"], 3 + len(l2.split(","))
+    first, second = tuned["ladder"][:3], tuned["ladder"][3:]
+    best = max(first, key=lambda rung: rung["val_auc"])["group_lasso"]
+    assert tuned["chosen"] == best == summary["flags"]["group_lasso"]
+    assert [(rung["group_lasso"], rung["table_l2"]) for rung in second] == [
+        (best, float(value)) for value in l2.split(",")
+    ]
+    assert {rung["table_l2"] for rung in first} == {0.0}
+    chosen = max(tuned["ladder"], key=lambda rung: rung["val_auc"])
+    assert tuned["table_l2"] == chosen["table_l2"] == summary["flags"]["table_l2"]
+    if l2 == "1000":
+        assert tuned["table_l2"] == 0.0  # since such a strength spoils the rows
+    assert summary["baseline"]["val_auc"] == chosen["val_auc"]
+    told = capsys.readouterr()
+    assert f"tune  group_lasso {best:g}, table_l2 {l2.split(',')[0]}, 4 of {count}" in told.err
+    assert f"tune  chosen: group_lasso {best:g}, table_l2 {tuned['table_l2']:g}" in told.err
+    (line,) = [line for line in told.out.splitlines() if line.endswith("chosen")]
+    beside = f" + table_l2 {tuned['table_l2']:g}" if tuned["table_l2"] else ""
+    assert line.startswith(f"{best:g}{beside} ")
+    # Both are the phase's to decide, so that neither is a contradiction, then or while it runs.
+    again = {**given, "table_l2": 0.02, "group_lasso": 0.5}
+    assert start(runs.pipeline_main, workdir=tmp_path / "run", **again) == 0
+    assert summary_of(tmp_path / "run") == summary
 
 
 def test_other_decays_are_tuned_by_their_l2(opened):
