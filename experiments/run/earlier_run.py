@@ -100,13 +100,18 @@ class EarlierRun:
         """What a phase left; of a retrained model what pruned rows and columns read, too."""
         trained = self._trained(name)
         params = trained.params
-        if name == "retrain":
-            rows = trained.rows if self.model.shares_stand_in else None
-            table = carry.as_read(params.table, self.fields, rows, trained.dims)
-            params = dataclasses.replace(params, table=table)
         memory, file = None, self.path / name / MEMORY
         if file.exists():
             memory = OptimiserMemory.from_arrays(array_file.load(file, run_again(file.parent)))
+        if name == "retrain" and self.model.prunes_rows and memory is not None:
+            rows = memory.rows.of_kept(trained.rows, prunes_linear=self._prunes_linear)
+            memory = dataclasses.replace(memory, rows=rows)
+        if name == "retrain":
+            kept = trained.rows if self.model.shares_stand_in else None
+            table = carry.as_read(
+                params.table, self.fields, kept, trained.dims, prunes_linear=self._prunes_linear
+            )
+            params = dataclasses.replace(params, table=table)
         return Found(params, trained.batch_stats, memory)
 
     def kept(self) -> tuple[np.ndarray, np.ndarray]:
@@ -128,6 +133,10 @@ class EarlierRun:
         if not self._is_finished("supernet") or not file.exists():
             return None
         return array_file.load(file, run_again(file.parent))["scores"]
+
+    @property
+    def _prunes_linear(self) -> bool:
+        return self.model.mode_linear == "prune"
 
     def _is_finished(self, phase: str) -> bool:
         return (self.path / phase / "result.json").exists()

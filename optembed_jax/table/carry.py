@@ -38,7 +38,14 @@ def carried(table: Table, start: np.ndarray) -> Table:
     return Table(rows=rows, linear=linear, oov=oov)
 
 
-def as_read(table: Table, fields: Fields, rows: np.ndarray | None, dims: np.ndarray) -> Table:
+def as_read(
+    table: Table,
+    fields: Fields,
+    rows: np.ndarray | None,
+    dims: np.ndarray,
+    *,
+    prunes_linear: bool,
+) -> Table:
     """A full table with what a frozen selection reads of it in each row, on the host.
 
     Args:
@@ -46,11 +53,14 @@ def as_read(table: Table, fields: Fields, rows: np.ndarray | None, dims: np.ndar
       fields: its fields.
       rows: bool ``[V]``, rows kept, where the others read their field's OOV row; None keeps all.
       dims: int ``[F]``, columns kept; the others become zeros.
+      prunes_linear: whether values whose rows are not kept read the OOV row's linear weight, too.
     """
     whole = table
     if rows is not None:
         own = np.arange(fields.num_features)
         whole = carried(table, np.where(rows, own, fields.oov_ids[fields.field_of_row]))
+        if not prunes_linear:
+            whole = dataclasses.replace(whole, linear=table.linear)
     is_kept = np.arange(whole.rows.shape[1]) < np.asarray(dims)[:, None]
     kept_rows: Any = np.where(is_kept[fields.field_of_row], whole.rows, np.float32(0))
     oov: Any = None if whole.oov is None else np.where(is_kept, whole.oov, np.float32(0))

@@ -13,9 +13,13 @@ import numpy as np
 
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
+from optembed_jax.table.moments import BETA1, BETA2
 from optembed_jax.table.stacks import StackReading
 
 _NOTHING: Any = None
+
+_COUNTS = ("visits", "columns", "linear_visits")
+"""What a memory has beside moments, a number for each value."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +32,16 @@ class RowMemory:
       nu: second moments, of rows ``[V]`` where they are row-wise.
       visits: int32 ``[V]``, steps that read each row; None where the rule does not count them.
       columns: int32 ``[V]``, columns ever read of each row; None where moments are not row-wise.
+      linear_visits: int32 ``[V]``, steps that read each linear weight, where stacks of their own
+        had those: of values without a row too, and of a stand-in without what they read of it.
+        None where that is what ``visits`` has.
     """
 
     mu: Table
     nu: Table
     visits: Any = None
     columns: Any = None
+    linear_visits: Any = None
 
     def as_arrays(self) -> dict[str, np.ndarray]:
         """Named arrays, to be written to a file."""
@@ -42,7 +50,7 @@ class RowMemory:
             for moment in ("mu", "nu")
             for part in ("rows", "linear", "oov")
         }
-        parts |= {"visits": self.visits, "columns": self.columns}
+        parts |= {name: getattr(self, name) for name in _COUNTS}
         return {name: np.asarray(part) for name, part in parts.items() if part is not None}
 
     @classmethod
@@ -53,7 +61,7 @@ class RowMemory:
             parts: Any = (arrays.get(f"{moment}/{part}") for part in ("rows", "linear", "oov"))
             return Table(*parts)
 
-        return cls(table("mu"), table("nu"), arrays.get("visits"), arrays.get("columns"))
+        return cls(table("mu"), table("nu"), *(arrays.get(name) for name in _COUNTS))
 
     def carried(self, source: np.ndarray) -> "RowMemory":
         """The memory of a later vocabulary: nothing is remembered of rows that are new.
@@ -72,7 +80,37 @@ class RowMemory:
         mu, nu = (
             Table(taken(table.rows), taken(table.linear), table.oov) for table in (self.mu, self.nu)
         )
-        return RowMemory(mu, nu, taken(self.visits), taken(self.columns))
+        return RowMemory(mu, nu, *(taken(getattr(self, name)) for name in _COUNTS))
+
+    def of_kept(self, rows: np.ndarray, *, prunes_linear: bool) -> "RowMemory":
+        """The memory of a model that was cut: nothing is remembered of rows that it has not.
+
+        Else a linear weight's visits would count as its row's, and group lasso would take a row at
+        once that was visited and has no moments, as worth nothing.
+
+        Args:
+          rows: bool ``[V]``, rows kept.
+          prunes_linear: whether the linear weights of the others are gone, too.
+        """
+
+        def left(whole: Any) -> Any:
+            if whole is None:
+                return None
+            found = np.array(whole)
+            found[~rows] = 0
+            return found
+
+        mu, nu = (
+            Table(
+                left(table.rows), left(table.linear) if prunes_linear else table.linear, table.oov
+            )
+            for table in (self.mu, self.nu)
+        )
+        left_of = {name: left(getattr(self, name)) for name in _COUNTS}
+        if self.nu.linear is not None and not prunes_linear:
+            of_linear = self.visits if self.linear_visits is None else self.linear_visits
+            left_of["linear_visits"] = of_linear
+        return RowMemory(mu, nu, **left_of)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -154,16 +192,23 @@ def put_back(parts: Sequence[RowMemory], places: Sequence[StackRows], like: Tabl
                 linear[ids] = np.asarray(weights)[used]
         return Table(rows, linear, oov)
 
-    def counted(name: str) -> np.ndarray | None:
-        found = None
+    def counted(name: str, found: np.ndarray, *, of_rows: bool) -> Any:
+        """A count as stacks of rows have it, or those of single numbers; None if no stack has."""
+        if all(getattr(part, name) is None for part in parts):
+            return None
         for part, at in zip(parts, places, strict=True):
             own, used = getattr(part, name), at.ids >= 0
-            if own is not None:
-                found = np.zeros(count, np.int32) if found is None else found
+            if own is not None and bool(at.dims) == of_rows:
                 found[at.ids[used]] = np.asarray(own)[used]
         return found
 
-    return RowMemory(whole("mu"), whole("nu"), counted("visits"), counted("columns"))
+    visits, columns = (
+        counted(name, np.zeros(count, np.int32), of_rows=True) for name in ("visits", "columns")
+    )
+    linear_visits = None
+    if visits is not None and not all(at.dims for at in places):
+        linear_visits = counted("visits", visits.copy(), of_rows=False)
+    return RowMemory(whole("mu"), whole("nu"), visits, columns, linear_visits)
 
 
 def cut_to_stack(memory: RowMemory, at: StackRows, like: RowMemory) -> RowMemory:
@@ -176,6 +221,7 @@ def cut_to_stack(memory: RowMemory, at: StackRows, like: RowMemory) -> RowMemory
     """
     used = at.ids >= 0
     widths = np.asarray(at.dims)
+    of_linear = memory.visits if memory.linear_visits is None else memory.linear_visits
 
     def taken(whole: Any, wanted: Any) -> Any:
         """Rows ``[R, width]``, or numbers ``[R]``."""
@@ -202,18 +248,30 @@ def cut_to_stack(memory: RowMemory, at: StackRows, like: RowMemory) -> RowMemory
         found[:, :width] = own[:, :width]
         return found * (np.arange(found.shape[1]) < widths[:, None])
 
-    def of(whole: Table, wanted: Table) -> Table:
+    def of(whole: Table, wanted: Table, beta: float) -> Table:
         if not at.dims:
             return Table(taken(whole.linear, wanted.rows))
+        linear: Any = whole.linear
+        if linear is not None and memory.linear_visits is not None:
+            linear = _as_after(np.asarray(linear), beta, of_linear, memory.visits)
         return Table(
             taken(whole.rows, wanted.rows),
-            taken(whole.linear, wanted.linear),
+            taken(linear, wanted.linear),
             vectors(whole.oov, wanted.oov),
         )
 
     return RowMemory(
-        of(memory.mu, like.mu),
-        of(memory.nu, like.nu),
-        taken(memory.visits, like.visits),
+        of(memory.mu, like.mu, BETA1),
+        of(memory.nu, like.nu, BETA2),
+        taken(memory.visits if at.dims else of_linear, like.visits),
         taken(memory.columns, like.columns),
     )
+
+
+def _as_after(moments: np.ndarray, beta: float, before: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """Moments that come to the same, corrected for their start, after other counts of visits.
+
+    In one stack a linear weight has its row's visits: if they are none, it remembers nothing.
+    """
+    weight, wanted = (-np.expm1(visits * np.log(beta)) for visits in (before, now))
+    return (moments * (wanted / np.where(before > 0, weight, 1.0))).astype(np.float32)

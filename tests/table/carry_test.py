@@ -26,11 +26,15 @@ def test_rows_are_renumbered_and_new_ones_stand_in():
 
 def test_what_is_read_of_a_pruned_table_stands_in_its_rows():
     rows = np.array([True, False, True, True, False])
-    table = carry.as_read(TABLE, BEFORE, rows, np.array([1, 2]))
+    table = carry.as_read(TABLE, BEFORE, rows, np.array([1, 2]), prunes_linear=True)
     expected = TABLE.rows[[0, 0, 2, 3, 3]]
     expected[:3, 1] = 0
     np.testing.assert_array_equal(table.rows, expected)
     np.testing.assert_array_equal(table.linear, [0, 0, 2, 3, 3])
     np.testing.assert_array_equal(table.oov, [[1, 0], [1, 1]])
-    whole = carry.as_read(TABLE, BEFORE, None, np.array([2, 2]))
+    # Where linear weights are kept, that of a value without a row is its own.
+    kept = carry.as_read(TABLE, BEFORE, rows, np.array([1, 2]), prunes_linear=False)
+    np.testing.assert_array_equal(kept.rows, expected)
+    np.testing.assert_array_equal(kept.linear, [0, 1, 2, 3, 4])
+    whole = carry.as_read(TABLE, BEFORE, None, np.array([2, 2]), prunes_linear=True)
     np.testing.assert_array_equal(whole.rows, TABLE.rows)

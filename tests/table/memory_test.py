@@ -4,6 +4,7 @@ import pytest
 from optembed_jax.fields import Fields
 from optembed_jax.method.embedding import Table
 from optembed_jax.table.cutting import Cutting
+from optembed_jax.table.decay import RowRule, lasso_share
 from optembed_jax.table.memory import (
     RowMemory,
     cut_to_stack,
@@ -11,6 +12,7 @@ from optembed_jax.table.memory import (
     rows_of_stacks,
     rows_of_table,
 )
+from optembed_jax.table.moments import MomentRows
 from optembed_jax.table.stack_cut import keep_in_stacks
 
 FIELDS = Fields(("a", "b", "c"), (4, 3, 2))
@@ -118,3 +120,74 @@ def test_an_optimiser_without_first_moments_remembers_none():
     memory = RowMemory(nothing, moments(1, rowwise=True), None, np.ones(9, np.int32))
     whole = put_back([memory], rows_of_table(FIELDS, DIM), moments(2))
     assert whole.mu.rows is None and whole.nu.rows.shape == (9,)
+
+
+KEPT = np.array([1, 0, 1, 0, 1, 1, 0, 1, 1], bool)
+OF_ROWS = np.array([9, 0, 4, 0, 5, 6, 0, 7, 1], np.int32)
+OF_LINEAR = np.array([2, 3, 4, 8, 1, 6, 0, 7, 1], np.int32)
+
+
+def kept_linear():
+    """What is remembered of kept rows, and of linear weights that were all kept."""
+    table = moments(2)
+    stacks, reading = keep_in_stacks(
+        table, FIELDS, Cutting(KEPT, None, prunes_linear=False, shares_stand_in=True)
+    )
+    places = rows_of_stacks(reading, FIELDS)
+    parts = [
+        RowMemory(
+            stack, stack, np.where(at.ids >= 0, (OF_ROWS if at.dims else OF_LINEAR)[at.ids], 0)
+        )
+        for stack, at in zip(stacks.stacks, places, strict=True)
+    ]
+    return table, parts, places
+
+
+def test_rows_and_linear_weights_of_stacks_of_their_own_count_their_visits_by_themselves():
+    """A stand-in's row is visited for all values that read it, its linear weight for its own."""
+    table, parts, places = kept_linear()
+    whole = put_back(parts, places, table)
+    assert whole.visits.tolist() == OF_ROWS.tolist()
+    assert whole.linear_visits.tolist() == OF_LINEAR.tolist()
+    again = RowMemory.from_arrays(whole.as_arrays()).carried(np.arange(9))
+    for part, at in zip(parts, places, strict=True):
+        assert cut_to_stack(again, at, part).visits.tolist() == part.visits.tolist()
+    assert again.carried(np.array([3, -1])).linear_visits.tolist() == [8, 0]
+
+
+def test_in_one_stack_a_linear_weights_moments_come_to_the_same_by_its_rows_visits():
+    table, parts, places = kept_linear()
+    (at,) = rows_of_table(FIELDS, DIM)
+    like = RowMemory(moments(0), moments(0), OF_ROWS)
+    found = cut_to_stack(put_back(parts, places, table), at, like)
+    assert found.visits.tolist() == OF_ROWS.tolist()
+    for moment, beta in ((found.mu, 0.9), (found.nu, 0.999)):
+        own, was = (1 - beta ** counts[KEPT].astype(float) for counts in (OF_ROWS, OF_LINEAR))
+        np.testing.assert_allclose(moment.linear[KEPT] / own, table.linear[KEPT] / was, rtol=1e-6)
+        alike = OF_ROWS == OF_LINEAR
+        assert (moment.linear[alike & KEPT] == table.linear[alike & KEPT]).all()
+        assert not moment.linear[~KEPT].any()
+
+
+@pytest.mark.parametrize("prunes_linear", [False, True])
+def test_nothing_is_remembered_of_rows_that_were_cut_and_none_is_taken_for_that(prunes_linear):
+    """As of a file in which visits of linear weights were held for their rows'."""
+    whole = RowMemory(moments(0), moments(1), OF_LINEAR)
+    for moment in (whole.mu, whole.nu):
+        moment.rows[~KEPT] = 0
+    left = whole.of_kept(KEPT, prunes_linear=prunes_linear)
+    assert left.visits.tolist() == np.where(KEPT, OF_LINEAR, 0).tolist()
+    assert not left.mu.rows[~KEPT].any() and (left.nu.rows[KEPT] == whole.nu.rows[KEPT]).all()
+    expected = whole.mu.linear * KEPT if prunes_linear else whole.mu.linear
+    np.testing.assert_array_equal(left.mu.linear, expected)
+    if not prunes_linear:
+        assert left.linear_visits.tolist() == OF_LINEAR.tolist()
+    rule = RowRule("group_lasso", lr=0.01, group_lasso=1e-4)
+
+    def taken(memory):
+        rows = MomentRows(np.ones((9, DIM), np.float32), memory.mu.rows, memory.nu.rows)
+        return np.asarray(lasso_share(rule, rows, memory.visits))[~KEPT]
+
+    assert taken(whole).max() == 1 and not taken(left).any()
+    nothing = whole.of_kept(np.zeros(9, bool), prunes_linear=True)
+    assert not any(array.any() for array in nothing.as_arrays().values())

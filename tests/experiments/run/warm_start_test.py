@@ -231,6 +231,38 @@ def test_the_shape_is_kept_and_free_places_go_to_new_values(run, first, tmp_path
     assert found == {"from": "retrain", "moments": True}
 
 
+def test_linear_weights_that_were_kept_are_carried_though_their_rows_were_pruned(
+    run, tmp_path, open_run
+):
+    keep = {"mode_linear": "keep"}
+    assert run(runs.pipeline_main, tmp_path / "one", 1, **keep) == 0
+    opened = open_run(2, tmp_path / "one", **keep)
+    warm, fields = opened.warm, opened.prepared.fields
+    begun, trained = warm.beginning("retrain"), warm.earlier._trained("retrain")
+    is_carried, source = warm.source >= 0, warm.source[warm.source >= 0]
+    linear = np.asarray(trained.params.table.linear)
+    assert linear[~trained.rows].any()
+    found = np.asarray(begun.params.table.linear)[is_carried]
+    assert found.tobytes() == linear[source].tobytes()
+    memory = array_file.load(tmp_path / "one" / "retrain" / MEMORY)
+    for moment in ("mu", "nu"):
+        own = getattr(begun.memory.rows, moment).linear[is_carried]
+        assert own.tobytes() == memory[f"{moment}/linear"][source].tobytes()
+    # The row itself is the stand-in, new, and is not taken as one that was visited in vain.
+    was_pruned = is_carried & ~trained.rows[np.maximum(warm.source, 0)]
+    rows, stand_ins = np.asarray(begun.params.table.rows), fields.oov_ids[fields.field_of_row]
+    assert was_pruned.any() and (rows[was_pruned] == rows[stand_ins[was_pruned]]).all()
+    assert not begun.memory.rows.visits[was_pruned].any()
+    assert begun.memory.rows.linear_visits[was_pruned].any()
+    # On, in stacks of their own and then in one with the rows.
+    two = {**keep, "warm_start": tmp_path / "one", "keep_shape": True}
+    assert run(runs.pipeline_main, tmp_path / "two", 2, **two) == 0
+    three = {**keep, "warm_start": tmp_path / "two"}
+    assert run(runs.phase_main("supernet"), tmp_path / "three", 1, **three) == 0
+    found = summary_of(tmp_path / "three")["supernet"]["warm_start"]
+    assert found == {"from": "retrain", "moments": True}
+
+
 @pytest.mark.filterwarnings("ignore::optembed_jax.values.unseen.UnseenValues")
 def test_a_bundle_is_taken_up_and_scores_as_it_did(bundle, first, open_run):
     """By its own vocabulary: values that it pruned are new, and read their field's stand-in."""
