@@ -14,12 +14,16 @@ from optembed_jax import data
 from optembed_jax.models.params import Params, init_params
 from optembed_jax.models.selection import Reading
 from optembed_jax.rivals.registry import OPTEMBED
+from optembed_jax.search.host_random import generator
 from optembed_jax.serving.kept_table import Cut, KeptTable
 from optembed_jax.step.optimiser_memory import OptimiserMemory
 from optembed_jax.step.train_step import Phase
 from optembed_jax.storage import saved_state
-from optembed_jax.table import stand_in
+from optembed_jax.table import carry, stand_in
 from optembed_jax.table.memory import rows_of_table
+
+_OF_COLUMNS = 1
+"""Folded into a phase's key: draws that are not those of its steps."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,18 +66,32 @@ def whole_form(run: Run, frozen: Reading) -> Form:
     return Form(None, cut, functools.partial(_settled, run.prepared))
 
 
-def warm_start(run: Run, phase: str) -> Start | None:
-    """The start of a phase that an earlier run gives; None begins from nothing."""
+def warm_start(run: Run, phase: str, kept: KeptTable | None = None) -> Start | None:
+    """The start of a phase that an earlier run gives; None begins from nothing.
+
+    Of a retraining ``kept`` is what it keeps.
+    """
     if run.warm is None:
         return None
-    begun = run.warm.beginning(phase)
+    begun, model = run.warm.beginning(phase), run.settings.model
+    params = begun.params
+    if model.reads_products:
+        rows = kept.rows if kept is not None and model.prunes_rows else None
+        table = carry.with_columns_begun(
+            params.table,
+            run.prepared.fields,
+            generator(jax.random.fold_in(key_of(run, phase), _OF_COLUMNS)),
+            rows,
+            None if kept is None else kept.dims,
+        )
+        params = dataclasses.replace(params, table=table)
     if begun.memory is None and begun.name != "bundle":
         run.progress.say(
             f"{phase}  note: moments start anew: the earlier run left none that are of this run's "
             "--table_optimiser and --row_decay"
         )
     return Start(
-        given=(begun.params, begun.batch_stats),
+        given=(params, begun.batch_stats),
         memory=begun.memory,
         told={"from": begun.name, "moments": begun.memory is not None},
     )

@@ -61,7 +61,7 @@ def retrain_as(run: Run, folder: Path, kept: KeptTable) -> dict[str, Any]:
     On arrays that hold only those, which gives what masks give (``compact_model``).
     """
     model, fields = run.settings.model, run.prepared.fields
-    begun = warm_start(run, "retrain")
+    begun = warm_start(run, "retrain", kept)
     full, batch_stats = retraining_start(run) if begun is None else begun.given
     cut = kept.cut(model, full, fields)
     start = Start(given=(cut.params, batch_stats))

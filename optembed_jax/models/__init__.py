@@ -22,6 +22,9 @@ from optembed_jax.models.ipnn import IPNN
 
 MODEL_NAMES = ("fm", "fnn", "deepfm", "ipnn", "dcn", "dcnv2", "autoint", "dlrm", "finalmlp")
 MODELS_WITH_LINEAR_TERM = frozenset({"fm", "deepfm"})
+MODELS_OF_PRODUCTS = frozenset({"fm", "dlrm"})
+"""Those that read products of two fields and nothing else of the rows: they have no gradient in a
+column where all fields have zeros."""
 
 _PERCEPTRONS: dict[str, type[nn.Module]] = {
     "fnn": FNN,
@@ -86,6 +89,7 @@ __all__ = [
     "FM",
     "FNN",
     "IPNN",
+    "MODELS_OF_PRODUCTS",
     "MODELS_WITH_LINEAR_TERM",
     "MODEL_NAMES",
     "AutoInt",

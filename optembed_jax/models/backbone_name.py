@@ -158,6 +158,13 @@ def reads_linear(model: Any) -> bool:
     return "linear" in asked_of(model)
 
 
+def reads_products(model: Any) -> bool:
+    """Whether a backbone of one's own says that it reads products of two fields alone, as FM does:
+    its class has a true attribute ``reads_products``.
+    """
+    return bool(getattr(class_of(model), "reads_products", False))
+
+
 def backbone_name(model: Any) -> str:
     """A backbone in one word: its name, or ``module:Class`` and what it was given."""
     if isinstance(model, str):

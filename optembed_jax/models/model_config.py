@@ -5,13 +5,14 @@ from typing import Any
 
 from optembed_jax.errors import InputError
 from optembed_jax.method.bag import POOLINGS
-from optembed_jax.models import MODEL_NAMES, MODELS_WITH_LINEAR_TERM
+from optembed_jax.models import MODEL_NAMES, MODELS_OF_PRODUCTS, MODELS_WITH_LINEAR_TERM
 from optembed_jax.models.backbone_name import (
     backbone_name,
     check_own,
     check_takes_dtype,
     is_own,
     reads_linear,
+    reads_products,
 )
 from optembed_jax.table.score import ROW_SCORES
 
@@ -175,6 +176,13 @@ class ModelConfig:
         if self.has_own_backbone:
             return reads_linear(self.model)
         return self.model in MODELS_WITH_LINEAR_TERM
+
+    @property
+    def reads_products(self) -> bool:
+        """Whether the backbone reads products of two fields, and nothing else of the rows."""
+        if self.has_own_backbone:
+            return reads_products(self.model)
+        return self.model in MODELS_OF_PRODUCTS
 
     @property
     def has_own_backbone(self) -> bool:

@@ -6,7 +6,7 @@ its first step the model that is made here gives the logits that the bundle give
 beside them is not what was trained before:
 
 * Kernels that read pruned columns are fresh: they read zeros, and must not be zeros themselves, or
-  neither would ever move.
+  neither would ever move. Backbones without such kernels need more: ``carry.with_columns_begun``.
 * A normalisation goes by what the units are on rows of the new log (:func:`measured`). Its kernel
   is brought to the size that a fresh one has, unit by unit, as steps of one size move a kernel by
   what they are of it.

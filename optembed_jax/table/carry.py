@@ -3,6 +3,11 @@
 A value that is new starts as what the earlier model read of it: the row of its field that values
 without one of their own read. So the model that is carried over scores every example as the earlier
 one did, until it is trained; fresh rows at random would begin by unlearning.
+
+So would fresh columns, and those that the earlier model had not begin at zero. But a backbone that
+reads products of fields alone has no gradient in a column where all fields have zeros, and none of
+them would ever move. There one field begins at random (:func:`with_columns_begun`): the products
+are zeros still, and the others have gradients.
 """
 
 import dataclasses
@@ -65,3 +70,65 @@ def as_read(
     kept_rows: Any = np.where(is_kept[fields.field_of_row], whole.rows, np.float32(0))
     oov: Any = None if whole.oov is None else np.where(is_kept, whole.oov, np.float32(0))
     return dataclasses.replace(whole, rows=kept_rows, oov=oov)
+
+
+def with_columns_begun(
+    table: Table,
+    fields: Fields,
+    draws: np.random.Generator,
+    rows: np.ndarray | None = None,
+    dims: np.ndarray | None = None,
+) -> Table:
+    """A table in which no column that is read is zeros in all fields.
+
+    Of such a column one field gets values at random, that with the most rows of those that read it,
+    as large as what it has in other columns. All products of two fields stay as they are, also of
+    fields that are pooled of several values. A column that one field alone reads has no products.
+
+    Args:
+      table: full, on the host.
+      fields: its fields.
+      draws: what is random.
+      rows: bool ``[V]``, rows that are read; None: all.
+      dims: int ``[F]``, columns of each field that are read; None: all.
+
+    Returns:
+      The table; the same object where nothing is to be begun.
+    """
+    is_read = np.ones(fields.num_features, bool) if rows is None else np.asarray(rows) != 0
+    values: Any = np.asarray(table.rows)
+    vectors: Any = table.oov
+    widths = np.full(fields.num_fields, values.shape[1]) if dims is None else np.asarray(dims)
+    counts = fields.rows_per_field(is_read)
+    blocks = [slice(o, o + n) for o, n in zip(fields.offsets, fields.sizes, strict=True)]
+
+    def has_any(field: int, column: int) -> bool:
+        block = blocks[field]
+        own = bool(values[block, column][is_read[block]].any())
+        return own or (vectors is not None and bool(vectors[field, column] != 0))
+
+    begun: dict[int, list[int]] = {}
+    for column in range(int(widths.max())):
+        # Of a field without rows its vector is read.
+        is_reader = (widths > column) & ((counts > 0) | (vectors is not None))
+        readers = np.flatnonzero(is_reader).tolist()
+        if len(readers) > 1 and not any(has_any(field, column) for field in readers):
+            begun.setdefault(max(readers, key=counts.__getitem__), []).append(column)
+    if not begun:
+        return table
+    values, vectors = values.copy(), None if vectors is None else np.array(vectors)
+    for field, columns in begun.items():
+        block = values[blocks[field]]
+        bound = np.sqrt(3.0) * _size(block, values.shape)
+        block[:, columns] = draws.uniform(-bound, bound, (len(block), len(columns)))
+        if vectors is not None:
+            vectors[field, columns] = draws.uniform(-bound, bound, len(columns))
+    return dataclasses.replace(table, rows=values, oov=vectors)
+
+
+def _size(block: np.ndarray, shape: tuple[int, ...]) -> float:
+    """The root of the mean square of what a field's rows have; of a field of zeros, as if fresh."""
+    there = block[:, (block != 0).any(axis=0)]
+    if not there.size:
+        return float(np.sqrt(2 / sum(shape)))  # Xavier's.
+    return float(np.sqrt(np.square(there, dtype=np.float64).mean()))

@@ -14,6 +14,7 @@ from optembed_jax.models.backbone_name import (
     imported,
     options_of,
     reads_linear,
+    reads_products,
 )
 from optembed_jax.models.model_config import ModelConfig
 
@@ -99,6 +100,18 @@ def test_the_linear_term_is_read_by_who_asks_for_it():
     assert ModelConfig(model=LinenAttention(width=2)).has_linear_term
     assert not ModelConfig(model=functools.partial(NnxAttention, width=2)).has_linear_term
     assert ModelConfig(model=KnownByName("a:B", True)).has_linear_term
+
+
+def test_products_alone_are_read_by_who_says_so():
+    class Pairs(LinenAttention):
+        reads_products = True
+
+    assert reads_products(Pairs) and reads_products(functools.partial(Pairs, width=2))
+    assert ModelConfig(model=Pairs(width=2)).reads_products
+    for other in (LinenAttention, KnownByName("a:B", True)):
+        assert not reads_products(other) and not ModelConfig(model=other).reads_products
+    assert ModelConfig(model="fm").reads_products
+    assert not ModelConfig(model="deepfm").reads_products
 
 
 def test_constructors_are_given_what_they_name():

@@ -72,6 +72,32 @@ def test_the_linear_term_moves_the_logits_of_those_that_have_one():
             module.init(jax.random.key(0), embedded, None, train=False)
 
 
+@pytest.mark.parametrize("mlp_dims", [(4,), ()])
+@pytest.mark.parametrize("name", models.MODEL_NAMES)
+def test_a_column_of_zeros_has_no_gradient_where_products_alone_are_read(name, mlp_dims):
+    """Until one field has something there, which changes no logit of such a backbone."""
+    if name == "finalmlp" and not mlp_dims:
+        return  # It needs a layer.
+    module = make_backbone(name, mlp_dims=mlp_dims)
+    linear = jnp.zeros(6) if name in models.MODELS_WITH_LINEAR_TERM else None
+    embedded = jax.random.normal(jax.random.key(1), (6, 3, 4)).at[:, :, 3].set(0.0)
+    variables = module.init(jax.random.key(0), embedded, linear, train=False)
+
+    def logits(embedded):
+        return module.apply(variables, embedded, linear, train=False)
+
+    def moved(embedded):
+        gradient = jax.grad(lambda rows: logits(rows).sum())(embedded)
+        return (gradient[:, :, 3] != 0).any(axis=0).tolist()
+
+    of_products = name in models.MODELS_OF_PRODUCTS
+    assert moved(embedded) == [not of_products] * 3
+    if of_products:
+        begun = embedded.at[:, 1, 3].set(jnp.arange(1.0, 7.0))
+        assert logits(begun).tolist() == pytest.approx(logits(embedded).tolist(), abs=1e-5)
+        assert moved(begun) == [True, False, True]
+
+
 def test_an_unknown_name_is_an_error_that_lists_the_known():
     with pytest.raises(InputError, match="no model 'ffm'; there are fm, fnn, deepfm, ipnn"):
         make_backbone("ffm", mlp_dims=(4,))

@@ -12,11 +12,13 @@ from absl import flags as absl_flags
 from absl.testing import flagsaver
 
 from experiments import export
-from experiments.run import report, runs
+from experiments.run import phase_start, report, runs
 from experiments.run.earlier_run import MEMORY, SCORES
+from experiments.run.trained import load_trained
 from optembed_jax.models.forward import forward
 from optembed_jax.models.selection import Selection
 from optembed_jax.serving import bundle_format
+from optembed_jax.serving.kept_table import RowsAndDims
 from optembed_jax.serving.numpy_bundle import NumpyBundle
 from optembed_jax.storage import array_file
 
@@ -59,11 +61,16 @@ def days(tmp_path_factory):
     return folder
 
 
+def without_none(flags):
+    """Flags but those that are to be left out."""
+    return {name: value for name, value in flags.items() if value is not None}
+
+
 @pytest.fixture(scope="module")
 def run(command, days):
     def run(main, workdir, day, **flags):
         given = {**SMALL, "table_file": days / f"{day}.csv", "data_dir": days / "data", **flags}
-        return command(main, workdir=workdir, **given)
+        return command(main, workdir=workdir, **without_none(given))
 
     return run
 
@@ -90,6 +97,7 @@ def open_run(days, tmp_path):
             absl_flags.FLAGS.unparse_flags()
             given = {**SMALL, "table_file": days / f"{day}.csv", "data_dir": days / "data"}
             given |= {"workdir": tmp_path / "opened", "warm_start": source, **flags}
+            given = without_none(given)
             absl_flags.FLAGS(["test", *(f"--{name}={value}" for name, value in given.items())])
             return runs.open_run()
 
@@ -317,6 +325,51 @@ def test_a_day_goes_on_from_a_bundle_and_says_what_it_lacks(run, bundle, tmp_pat
     assert run(runs.phase_main("retrain"), tmp_path / "third", 1, **given, keep_shape=True) == 0
     found = summary_of(tmp_path / "third")["retrain"]["warm_start"]
     assert found == {"from": "retrain", "moments": True}
+
+
+@pytest.mark.parametrize(("model", "is_bundle"), [("fm", False), ("dlrm", True)])
+def test_columns_that_no_field_had_are_trained_where_products_alone_are_read(
+    command, run, tmp_path, open_run, model, is_bundle
+):
+    """Of zeros in all fields there is no gradient; so in one field they are none."""
+    # A group lasso that takes no row whole in a log so small.
+    flags = {"model": model, "mode": "embed", "row_keep": None, "group_lasso": 1e-5}
+    for phase in ("choose", "retrain"):
+        limit = {"method": "uniform", "max_table_parameters": 120}
+        assert run(runs.phase_main(phase), tmp_path / "one", 1, **flags, **limit) == 0
+    source = tmp_path / "one"
+    if is_bundle:
+        source = tmp_path / "bundle"
+        given = {"workdir": tmp_path / "one", "bundle": source, "platforms": "cpu"}
+        assert command(export.main, **given, max_auc_drop=1) == 0
+    today = {**flags, "warm_start": source}
+    assert run(runs.phase_main("supernet"), tmp_path / "two", 2, **today) == 0
+    opened = open_run(2, source, workdir=tmp_path / "two", **flags)
+    fields, config = opened.prepared.fields, opened.settings.model
+    rows = np.asarray(opened.warm.beginning("supernet").params.table.rows)
+    dims = opened.warm.earlier.dims()
+    assert len(set(dims.tolist())) == 1 and dims[0] < 4
+    assert (rows[:, : dims[0]] != 0).any(axis=0).all() and not rows[:, dims[0] :].any()
+    # Before the first step all logits are what they were; in the first all fields get gradients.
+    begun, again = (phase_start.warm_start(opened, "supernet").given for _ in range(2))
+    ids, _ = opened.prepared.arrays("test")
+    before, after = (
+        forward(config, params, begun[1], ids, Selection())[0]
+        for params in (opened.warm.beginning("supernet").params, begun[0])
+    )
+    np.testing.assert_allclose(after, before, rtol=1e-6, atol=1e-6)
+    assert np.array_equal(begun[0].table.rows, again[0].table.rows)
+    trained = load_trained(opened, "supernet", on_host=True)
+    moved = np.abs(np.asarray(trained.params.table.rows)[:, dims[0] :])
+    for field in range(fields.num_fields):
+        assert (moved[fields.field_of_row == field].max(axis=0) > 1e-4).all()
+    # What is retrained has them where it reads them, whichever fields those are.
+    widest = np.array([dims[0], 4, 3])
+    kept = RowsAndDims(np.ones(fields.num_features, bool), widest)
+    table = phase_start.warm_start(opened, "retrain", kept).given[0].table.rows
+    has = [(table[fields.field_of_row == f] != 0).any(axis=0) for f in range(3)]
+    # Of column 3 there is one reader, and no product.
+    assert np.sum(has, axis=0)[dims[0] :].tolist() == [1] * (3 - dims[0]) + [0]
 
 
 @pytest.mark.parametrize(
