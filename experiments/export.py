@@ -29,6 +29,7 @@ from experiments.run.feature_report import with_saliency, worth_of
 from experiments.run.phases import phases_of
 from experiments.run.sample_rows import write_sample
 from experiments.run.trained import load_trained, model_in
+from experiments.run.warm_record import begun_with
 from experiments.run.workdir import UNRECORDED, Workdir
 from optembed_jax import metrics
 from optembed_jax.errors import BudgetError, InputError
@@ -82,12 +83,15 @@ def _export() -> None:
     workdir = project_flags.workdir()
     place = path_of(project_flags.required(bundle_flags.BUNDLE))
     summary = Workdir(workdir).summary()
+    begun = begun_with(Workdir(workdir))
+    warm = {} if begun is None else begun.given()
     # Where nothing is said of cells with several values there are none.
     # Its files are where they were, whatever the current folder.
     where = Workdir(workdir).data_flags()
-    project_flags.adopt({"multi": [], **UNRECORDED, **summary["flags"], **where})
+    project_flags.adopt({"multi": [], **UNRECORDED, **summary["flags"], **where, **warm})
     limit, storage = _limit(summary["flags"])
-    run = runs.open_run()
+    # Nothing is trained here, so that what the run began with need not be there any more.
+    run = runs.open_run(lambda settings: ())
     phase = _phase(phases_of(run.settings))
     result = run.workdir.require(phase, "export")
     model = model_in(run.settings, phase).in_float32
@@ -245,7 +249,8 @@ def _phase(phases: Sequence[str]) -> str:
     if wanted is None:
         return phases[-1]
     if wanted not in (phases[0], phases[-1]):
-        raise InputError(f"--phase is {phases[0]} or {phases[-1]} of this run, not {wanted!r}")
+        these = " or ".join(dict.fromkeys((phases[0], phases[-1])))
+        raise InputError(f"--phase is {these} of this run, not {wanted!r}")
     return str(wanted)
 
 

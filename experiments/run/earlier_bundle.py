@@ -53,8 +53,7 @@ class EarlierBundle:
     @functools.cached_property
     def identity(self) -> str:
         """Of all its files."""
-        sums = (self.path / bundle_format.SUMS).read_bytes()
-        return hashlib.sha256(sums).hexdigest()[:16]
+        return identity_of(self.path)
 
     @property
     def fields(self) -> Fields:
@@ -97,6 +96,19 @@ class EarlierBundle:
     def scores(self) -> np.ndarray | None:
         """None: a bundle does not have them."""
         return None
+
+
+def identity_of(path: Path) -> str:
+    """What a bundle is, by the content of all its files.
+
+    Raises:
+      InputError: its list of files cannot be read.
+    """
+    try:
+        sums = (path / bundle_format.SUMS).read_bytes()
+    except OSError as error:
+        raise InputError(f"warm_start {path}: {bundle_format.SUMS} cannot be read") from error
+    return hashlib.sha256(sums).hexdigest()[:16]
 
 
 def open_bundle(path: Path, settings: Settings) -> EarlierBundle:

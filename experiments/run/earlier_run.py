@@ -76,16 +76,7 @@ class EarlierRun:
     @functools.cached_property
     def identity(self) -> str:
         """Of the data and of all that is finished."""
-        digest = hashlib.sha256(self.before.fingerprint.encode())
-        for phase in ("baseline", "supernet", "retrain"):
-            manifest = self.path / phase / "state" / "manifest.json"
-            if self._is_finished(phase) and manifest.exists():
-                digest.update(phase.encode() + manifest.read_bytes())
-                memory = self.path / phase / MEMORY
-                digest.update(memory.read_bytes() if memory.exists() else b"")
-        if self.remembers:
-            digest.update((self.path / "supernet" / SCORES).read_bytes())
-        return digest.hexdigest()[:16]
+        return identity_of(self.path, self.remembers)
 
     def model_for(self, phase: str) -> str:
         """The earlier phase that a phase starts from."""
@@ -139,11 +130,57 @@ class EarlierRun:
         return self.model.mode_linear == "prune"
 
     def _is_finished(self, phase: str) -> bool:
-        return (self.path / phase / "result.json").exists()
+        return _is_finished(self.path, phase)
 
     def _trained(self, phase: str) -> Trained:
         model = model_of(phase, self.model)
         return read_trained(self.path / phase, model, self.fields, on_host=True)
+
+
+def identity_of(path: Path, remembers: bool) -> str:
+    """What a finished run is, by the content of its files: of the data and of all that is finished.
+
+    Args:
+      path: its folder.
+      remembers: whether its scores count, too.
+
+    Raises:
+      InputError: it is no finished run.
+    """
+    digest = hashlib.sha256(_records(path)[1]["fingerprint"].encode())
+    for phase in ("baseline", "supernet", "retrain"):
+        manifest = path / phase / "state" / "manifest.json"
+        if _is_finished(path, phase) and manifest.exists():
+            digest.update(phase.encode() + manifest.read_bytes())
+            memory = path / phase / MEMORY
+            digest.update(memory.read_bytes() if memory.exists() else b"")
+    scores = path / "supernet" / SCORES
+    if remembers and scores.exists():
+        digest.update(scores.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _is_finished(path: Path, phase: str) -> bool:
+    return (path / phase / "result.json").exists()
+
+
+def _records(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The flags of a run, and what it recorded of its data.
+
+    Raises:
+      InputError: they are not there, or cannot be read.
+    """
+    try:
+        flags = json.loads((path / "summary.json").read_text(encoding="utf-8"))["flags"]
+        data = json.loads((path / "data.json").read_text(encoding="utf-8"))
+        _ = data["dataset"], data["fingerprint"].encode()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(
+            f"warm_start {path} is no finished run, and no bundle: {error.filename} is missing"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"warm_start {path} cannot be read: {error!r}") from error
+    return flags, data
 
 
 def open_run(path: Path, settings: Settings) -> EarlierRun:
@@ -152,16 +189,7 @@ def open_run(path: Path, settings: Settings) -> EarlierRun:
     Raises:
       InputError: it is not there or not finished, or does not fit; the message names what.
     """
-    try:
-        flags = json.loads((path / "summary.json").read_text(encoding="utf-8"))["flags"]
-        data = json.loads((path / "data.json").read_text(encoding="utf-8"))
-        dataset, fingerprint = data["dataset"], data["fingerprint"]
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(
-            f"warm_start {path} is no finished run, and no bundle: {error.filename} is missing"
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"warm_start {path} cannot be read: {error!r}") from error
+    flags, data = _records(path)
     rival = rival_of(flags.get("method", OPTEMBED))
     if rival is not None and not rival.carries:
         raise InputError(
@@ -179,6 +207,7 @@ def open_run(path: Path, settings: Settings) -> EarlierRun:
     if remembers:
         check_same(path, "row_score", settings.model.budget_score, model.budget_score)
     places = dict.fromkeys((settings.data_dir, data.get("data_dir") or settings.data_dir))
+    dataset, fingerprint = data["dataset"], data["fingerprint"]
     found = (catalog.with_vocabulary(dataset, place, fingerprint) for place in places)
     before = next(filter(None, found), None)
     if before is None:

@@ -41,7 +41,12 @@ _PHASES: Mapping[str, Callable[[Run, Path], dict[str, Any]]] = {
 
 
 def phases_of(settings: Settings) -> tuple[str, ...]:
-    """The phases that a method and its mode go through to the final model."""
+    """The phases that a method and its mode go through to the final model.
+
+    Where an earlier run's shape is kept, there is nothing to find.
+    """
+    if settings.keeps_shape:
+        return ("retrain",)
     mode = settings.model.mode
     rival = rival_of(settings.method)
     if rival is not None:
@@ -54,12 +59,7 @@ def phases_of(settings: Settings) -> tuple[str, ...]:
 
 
 def phases_asked(settings: Settings) -> tuple[str, ...]:
-    """The phases that a run goes through: tuning and verification only where asked for.
-
-    Where an earlier run's shape is kept, there is nothing to find.
-    """
-    if settings.keeps_shape:
-        return ("retrain",)
+    """The phases that a run goes through: tuning and verification only where asked for."""
     before = () if settings.tune is None else ("tune",)
     after = ("verify",) if settings.verify_seeds else ()
     return (*before, *phases_of(settings), *after)

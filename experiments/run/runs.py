@@ -2,7 +2,8 @@
 
 import dataclasses
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from experiments.run import deterministic, flags, processes, report, report_page
 from experiments.run.bundle_plan import cut_rows, planned
@@ -10,9 +11,13 @@ from experiments.run.choose_phase import limit_of
 from experiments.run.phases import phase_flags, phases_asked, run_phase
 from experiments.run.progress import DataProgress, Progress
 from experiments.run.search_setup import check_budget
+from experiments.run.settings import Settings
 from experiments.run.trained import Run
 from experiments.run.tune_phase import with_chosen
-from experiments.run.warm_start import open_warm_start
+from experiments.run.warm_flags import WARM_START
+from experiments.run.warm_options import WarmOptions
+from experiments.run.warm_record import begun_with, check_begun, told_before
+from experiments.run.warm_start import WarmStart, identity_of, is_there, open_warm_start
 from experiments.run.workdir import Workdir
 from optembed_jax import data
 from optembed_jax.data.raw.part_files import NoFiles
@@ -20,8 +25,13 @@ from optembed_jax.errors import InputError
 from optembed_jax.rivals.registry import OPTEMBED
 
 
-def open_run() -> Run:
-    """Check the flags and the workdir, prepare the data set; nothing is written to the workdir."""
+def open_run(to_run: Callable[[Settings], Sequence[str]] = phases_asked) -> Run:
+    """Check the flags and the workdir, prepare the data set; nothing is written to the workdir.
+
+    Args:
+      to_run: the phases that are to be run. Where they are finished, as where there are none, a run
+        that began with an earlier one is opened without it.
+    """
     settings, workdir = flags.settings(), Workdir(flags.workdir())
     if settings.deterministic:
         deterministic.ask_for()
@@ -54,11 +64,7 @@ def open_run() -> Run:
     settings, bundle_cost = planned(asked, prepared)
     if fewer := cut_rows(asked, settings, prepared.fields):
         progress.say(f"note: {fewer}")
-    warm = None
-    if settings.warm is not None:
-        warm = open_warm_start(settings.warm, settings, prepared, workdir.path)
-        begins = dataclasses.replace(settings.warm, identity=warm.earlier.identity)
-        settings = dataclasses.replace(settings, warm=begins)
+    settings, warm = _begun(settings, prepared, workdir, to_run(settings), progress)
     # Before anything runs, so that a contradiction costs no time.
     if settings.method == OPTEMBED:
         check_budget(settings.model, settings.search_options, prepared.fields)
@@ -84,14 +90,62 @@ def open_run() -> Run:
     return Run(settings, prepared, workdir, progress, warm, bundle_cost)
 
 
+def _begun(
+    settings: Settings,
+    prepared: data.PreparedData,
+    workdir: Workdir,
+    phases: Sequence[str],
+    progress: Progress,
+) -> tuple[Settings, WarmStart | None]:
+    """The settings with the identity of the earlier model, and that, where a phase needs it.
+
+    Raises:
+      InputError: it is not what the run was begun with, or cannot be used.
+    """
+    options, warm, asked = settings.warm, None, phases_asked(settings)
+    if options is not None:
+        begun = begun_with(workdir, asked)
+        if begun is None or _needs_earlier(workdir, phases, options):
+            warm = open_warm_start(options, settings, prepared, workdir.path)
+            identity: str | None = warm.earlier.identity
+        elif WARM_START.present and is_there(options):
+            identity = identity_of(options)
+        else:
+            identity = begun.identity
+            if WARM_START.present:
+                progress.say(
+                    f"note: --warm_start={options.source} is not there any more; what is asked for "
+                    f"is finished in {workdir.path}, and needs nothing of it"
+                )
+        options = dataclasses.replace(options, identity=identity)
+        settings = dataclasses.replace(settings, warm=options)
+    check_begun(workdir, asked, options)
+    return settings, warm
+
+
+def _needs_earlier(workdir: Workdir, phases: Sequence[str], options: WarmOptions) -> bool:
+    """Whether a phase is still to be run, or what was carried still to be told, if it can be."""
+    if any(workdir.result(phase) is None for phase in phases):
+        return True
+    return bool(phases) and told_before(workdir) is None and is_there(options)
+
+
+def _summarised(run: Run) -> dict[str, Any]:
+    """The summary; of rows that were carried it tells what it told, where no phase was run."""
+    warm = None
+    if run.settings.warm is not None:
+        warm = told_before(run.workdir) if run.warm is None else run.warm.record()
+    return report.summarise(run.workdir, run.settings, warm)
+
+
 def phase_main(phase: str) -> Callable[[], None]:
     """The main of a single phase."""
 
     def main() -> None:
-        run = open_run()
+        run = open_run(lambda settings: (phase,))
         with processes.stopping_together():
             run_phase(run, phase)
-        summary = report.summarise(run.workdir, run.settings, run.warm and run.warm.record())
+        summary = _summarised(run)
         parts = []
         if "fields" in summary:
             parts = [report.phase_table(summary), report.frequency_table(summary)]
@@ -107,7 +161,7 @@ def pipeline_main() -> None:
         for phase in phases_asked(run.settings):
             run_phase(run, phase)
             run = dataclasses.replace(run, settings=with_chosen(run.settings, run.workdir))
-    summary = report.summarise(run.workdir, run.settings, run.warm and run.warm.record())
+    summary = _summarised(run)
     parts = [
         report.phase_table(summary),
         report.field_table(summary),

@@ -28,6 +28,14 @@ class WarmOptions:
             "row_memory": remembered,
         }
 
+    def given(self) -> dict[str, object]:
+        """The flags as a command line gives them."""
+        return {
+            "warm_start": self.source,
+            "keep_shape": self.keep_shape,
+            "row_memory": self.row_memory,
+        }
+
 
 NO_WARM_START = {"warm_start": None, "keep_shape": None, "row_memory": None}
 """The flags of a run without one; those of older versions have none."""

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.run import earlier_bundle, earlier_run
 from experiments.run.earlier import Earlier, Found
 from experiments.run.earlier_bundle import open_bundle
 from experiments.run.earlier_run import open_run
@@ -211,6 +212,7 @@ class WarmStart:
         reads = max(int(counts[is_value].sum()), 1)
         return {
             "from": self.earlier.path.name,
+            "source": os.path.realpath(self.earlier.path),
             "kind": self.earlier.kind,
             "identity": self.earlier.identity,
             **{kind: int(mask.sum()) for kind, mask in kinds.items()},
@@ -231,11 +233,10 @@ def open_warm_start(
     Raises:
       InputError: it is not there or not finished, or does not fit; the message names what.
     """
-    path = Path(in_file_system(options.source, "--warm_start")).expanduser()
+    path = _place(options)
     if os.path.realpath(path) == os.path.realpath(str(workdir)):
         raise InputError(f"warm_start {path} is this run's own --workdir; use another for it")
-    is_bundle = (path / bundle_format.SUMS).exists() or (path / bundle_format.MANIFEST).exists()
-    earlier: Earlier = (open_bundle if is_bundle else open_run)(path, settings)
+    earlier: Earlier = (open_bundle if _is_bundle(path) else open_run)(path, settings)
     _check_fields(path, prepared.fields, earlier.fields)
     try:
         source = rows_before(prepared.vocabulary.lookup, earlier.lookup, prepared.fields.names)
@@ -248,6 +249,31 @@ def open_warm_start(
         )
     rule, memory = settings.train.row_rule, options.row_memory
     return WarmStart(earlier, settings.model, prepared, rule, memory, source)
+
+
+def is_there(options: WarmOptions) -> bool:
+    """Whether there is anything at all where the earlier model was."""
+    return _place(options).exists()
+
+
+def identity_of(options: WarmOptions) -> str:
+    """What the earlier model is now, by its content. Its data need not be there.
+
+    Raises:
+      InputError: it is no finished run, and no bundle.
+    """
+    path = _place(options)
+    if _is_bundle(path):
+        return earlier_bundle.identity_of(path)
+    return earlier_run.identity_of(path, options.row_memory > 0)
+
+
+def _place(options: WarmOptions) -> Path:
+    return Path(in_file_system(options.source, "--warm_start")).expanduser()
+
+
+def _is_bundle(path: Path) -> bool:
+    return (path / bundle_format.SUMS).exists() or (path / bundle_format.MANIFEST).exists()
 
 
 def _check_fields(path: Path, fields: Fields, before: Fields) -> None:

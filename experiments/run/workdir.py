@@ -88,6 +88,15 @@ class Workdir:
         """
         return self._read(phase, "begun.json")
 
+    def flags_of(self, phase: str) -> dict[str, Any] | None:
+        """The flags of a phase that is finished or begun; None of one that is neither.
+
+        Raises:
+          InputError: the record cannot be read.
+        """
+        result = self.result(phase)
+        return self.begun_with(phase) if result is None else result.get("flags")
+
     def _read(self, phase: str, name: str) -> dict[str, Any] | None:
         path = self.phase_dir(phase) / name
         return read_json(path, run_again(path.parent)) if path.exists() else None
@@ -186,8 +195,7 @@ class Workdir:
         Raises:
           InputError: it was run with others; the message names the phase and the flags.
         """
-        result = self.result(phase)
-        recorded = self.begun_with(phase) if result is None else result["flags"]
+        result, recorded = self.result(phase), self.flags_of(phase)
         if recorded is None:
             return False
         wanted, recorded = json.loads(json.dumps(flags)), {**UNRECORDED, **recorded}

@@ -271,6 +271,76 @@ def test_linear_weights_that_were_kept_are_carried_though_their_rows_were_pruned
     assert found == {"from": "retrain", "moments": True}
 
 
+@pytest.mark.parametrize(
+    "how", [{}, {"row_memory": 0.5}, {"keep_shape": True, "max_bundle_bytes": 12_000}]
+)
+def test_a_finished_run_is_exported_and_told_when_its_source_is_gone(
+    run, command, first, tmp_path, capsys, how
+):
+    """By the flags of any run: the folder, and where to."""
+    source, workdir = tmp_path / "yesterday", tmp_path / "today"
+    shutil.copytree(first, source)
+    given = {"warm_start": source, **how}
+    assert run(runs.pipeline_main, workdir, 2, **given) == 0
+    told = summary_of(workdir)["warm_start"]
+    assert told["source"] == str(source.resolve())
+    shutil.move(source, tmp_path / "moved")
+    out = {"workdir": workdir, "bundle": tmp_path / "bundle", "platforms": "cpu"}
+    assert command(export.main, **out, max_auc_drop=1) == 0
+    # Nor does the same command need it, and tells the same again.
+    capsys.readouterr()
+    assert run(runs.pipeline_main, workdir, 2, **given) == 0
+    assert "yesterday is not there any more" in capsys.readouterr().err
+    assert summary_of(workdir)["warm_start"] == told
+    # What is there has to be the same, wherever it is now.
+    assert command(export.main, **out, max_auc_drop=1, warm_start=tmp_path / "moved") == 0
+    (tmp_path / "moved" / "retrain" / MEMORY).write_bytes(b"other")
+    assert command(export.main, **out, warm_start=tmp_path / "moved") == 2
+    assert "was begun with --warm_start=" in capsys.readouterr().err
+    # A phase that is still to be run needs it.
+    (workdir / "retrain" / "result.json").unlink()
+    assert run(runs.pipeline_main, workdir, 2, **given) == 2
+    assert "is no finished run" in capsys.readouterr().err
+
+
+def test_a_run_of_an_older_version_is_exported_by_what_its_phases_recorded(
+    run, command, first, tmp_path
+):
+    source, workdir = tmp_path / "yesterday", tmp_path / "today"
+    shutil.copytree(first, source)
+    flags = {"warm_start": source, "keep_shape": True}
+    assert run(runs.phase_main("retrain"), workdir, 2, **flags) == 0
+    shutil.rmtree(source)
+    summary = summary_of(workdir)
+    del summary["warm_start"]["source"]
+    (workdir / "summary.json").write_text(json.dumps(summary))
+    out = {"workdir": workdir, "bundle": tmp_path / "bundle", "platforms": "cpu"}
+    assert command(export.main, **out) == 0
+    made = json.loads((tmp_path / "bundle" / bundle_format.MANIFEST).read_text())
+    assert made["metrics"]["test_auc"] == summary["retrain"]["test_auc"]
+
+
+def test_what_was_carried_is_told_by_a_run_that_was_stopped_before_it_told(run, first, tmp_path):
+    workdir = tmp_path / "today"
+    flags = {"warm_start": first, "keep_shape": True}
+    assert run(runs.pipeline_main, workdir, 2, **flags) == 0
+    told = summary_of(workdir)
+    (workdir / "summary.json").unlink()
+    assert run(runs.pipeline_main, workdir, 2, **flags) == 0
+    assert summary_of(workdir)["warm_start"] == told["warm_start"]
+
+
+def test_a_shape_is_kept_again_or_refused_by_name(run, first, tmp_path, capsys):
+    workdir = tmp_path / "today"
+    assert run(runs.pipeline_main, workdir, 2, warm_start=first, keep_shape=True) == 0
+    for flags in ({}, {"warm_start": first}):
+        capsys.readouterr()
+        assert run(runs.pipeline_main, workdir, 2, **flags) == 2
+        (error,) = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error:")]
+        assert f"begun with --warm_start={first.resolve()} " in error and "--keep_shape" in error
+        assert "remove" not in error
+
+
 @pytest.mark.filterwarnings("ignore::optembed_jax.values.unseen.UnseenValues")
 def test_a_bundle_is_taken_up_and_scores_as_it_did(bundle, first, open_run):
     """By its own vocabulary: values that it pruned are new, and read their field's stand-in."""
