@@ -30,11 +30,17 @@ SCORES = "row_scores.safetensors"
 """In the supernet's folder: what a budget chooses rows by."""
 
 _FROM = {
-    "baseline": ("baseline", "retrain", "supernet"),
+    "baseline": ("baseline", "retrain"),
     "supernet": ("supernet", "retrain"),
-    "retrain": ("retrain", "supernet"),
+    "search": ("retrain",),
+    "retrain": ("retrain",),
+    "verify": ("retrain",),
 }
-"""Which of the earlier phases each starts from: the first that is finished."""
+"""Which of the earlier phases each starts from: the first that is finished.
+
+A search has its dimensions. A run that is finished has one for each phase that another goes through
+(of mode none there is only a baseline): all else is of a run that was stopped on its way.
+"""
 
 _OF_PRUNING = ("mode", "mode_threshold", "mode_oov", "mode_linear")
 """Settings by which full tables differ in what their rows mean."""
@@ -84,7 +90,9 @@ class EarlierRun:
             if self._is_finished(earlier):
                 return earlier
         raise InputError(
-            f"warm_start {self.path} has no finished {' or '.join(_FROM[phase])} for the {phase}"
+            f"warm_start {self.path} is not finished: it has no {' or '.join(_FROM[phase])}, which "
+            f"the {phase} of this run begins with; run it to its end, with the flags that it was "
+            "begun with"
         )
 
     def found(self, name: str) -> Found:
@@ -107,10 +115,6 @@ class EarlierRun:
 
     def kept(self) -> tuple[np.ndarray, np.ndarray]:
         """What was retrained."""
-        if not self._is_finished("retrain"):
-            raise InputError(
-                f"keep_shape: {self.path} has no finished retrain to keep the shape of"
-            )
         trained = self._trained("retrain")
         return trained.rows, trained.dims
 

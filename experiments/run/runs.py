@@ -106,7 +106,8 @@ def _begun(
     if options is not None:
         begun = begun_with(workdir, asked)
         if begun is None or _needs_earlier(workdir, phases, options):
-            warm = open_warm_start(options, settings, prepared, workdir.path)
+            left = [p for p in phases if p in asked and workdir.result(p) is None]
+            warm = open_warm_start(options, settings, prepared, workdir.path, left)
             identity: str | None = warm.earlier.identity
         elif WARM_START.present and is_there(options):
             identity = identity_of(options)

@@ -10,6 +10,7 @@ is new.
 import dataclasses
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -226,9 +227,20 @@ class WarmStart:
 
 
 def open_warm_start(
-    options: WarmOptions, settings: Settings, prepared: PreparedData, workdir: Any
+    options: WarmOptions,
+    settings: Settings,
+    prepared: PreparedData,
+    workdir: Any,
+    phases: Sequence[str],
 ) -> WarmStart:
     """An earlier model, checked against the settings and data of this run.
+
+    Args:
+      options: where it is, and what of it counts.
+      settings: of this run.
+      prepared: its data.
+      workdir: its folder.
+      phases: that are to be run: each has to find there what it begins with, before any is run.
 
     Raises:
       InputError: it is not there or not finished, or does not fit; the message names what.
@@ -237,6 +249,8 @@ def open_warm_start(
     if os.path.realpath(path) == os.path.realpath(str(workdir)):
         raise InputError(f"warm_start {path} is this run's own --workdir; use another for it")
     earlier: Earlier = (open_bundle if _is_bundle(path) else open_run)(path, settings)
+    for phase in phases:
+        earlier.model_for(phase)
     _check_fields(path, prepared.fields, earlier.fields)
     try:
         source = rows_before(prepared.vocabulary.lookup, earlier.lookup, prepared.fields.names)

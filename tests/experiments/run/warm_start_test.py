@@ -93,13 +93,13 @@ def bundle(command, first, days):
 def open_run(days, tmp_path):
     with flagsaver.flagsaver():
 
-        def open_run(day, source, **flags):
+        def open_run(day, source, to_run=runs.phases_asked, **flags):
             absl_flags.FLAGS.unparse_flags()
             given = {**SMALL, "table_file": days / f"{day}.csv", "data_dir": days / "data"}
             given |= {"workdir": tmp_path / "opened", "warm_start": source, **flags}
             given = without_none(given)
             absl_flags.FLAGS(["test", *(f"--{name}={value}" for name, value in given.items())])
-            return runs.open_run()
+            return runs.open_run(to_run)
 
         yield open_run
 
@@ -207,7 +207,7 @@ def test_a_value_that_comes_back_after_three_days_is_new_and_told(
     (told,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("user ")]
     assert told.split()[1:4] == ["20", "20", "20"]
     # What came back has no past: only steps of the last day have read it.
-    opened = open_run(1, tmp_path / "4")
+    opened = open_run(1, tmp_path / "4", lambda settings: ("baseline",))
     ids = [opened.prepared.vocabulary.id("user", f"u{number}") for number in range(20)]
     assert (opened.warm.source[ids] == -1).all()
     then, now = (array_file.load(tmp_path / day / "baseline" / MEMORY) for day in "45")
@@ -548,6 +548,56 @@ def test_what_does_not_fit_is_refused_by_name(run, first, tmp_path, capsys, flag
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and told in errors[0]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("phase", "asked", "lacks"),
+    [
+        ("baseline", "pipeline", "no supernet or retrain, which the supernet"),
+        ("baseline", "supernet", "no supernet or retrain, which the supernet"),
+        ("supernet", "pipeline", "no baseline or retrain, which the baseline"),
+        ("supernet", "baseline", "no baseline or retrain, which the baseline"),
+        ("supernet", "retrain", "no retrain, which the retrain"),
+    ],
+)
+def test_a_run_that_is_not_finished_is_refused_before_anything_is_trained(
+    run, days, tmp_path, capsys, phase, asked, lacks
+):
+    """Though every phase leaves a summary."""
+    source = days / f"{phase}_alone"
+    assert run(runs.phase_main(phase), source, 1) == 0
+    main = runs.pipeline_main if asked == "pipeline" else runs.phase_main(asked)
+    capsys.readouterr()
+    assert run(main, tmp_path / "run", 2, warm_start=source) == 2
+    (error,) = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error:")]
+    assert f"{source} is not finished: it has {lacks}" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_its_retraining_no_shape_is_kept_and_nothing_begun(run, first, tmp_path):
+    stopped = tmp_path / "stopped"
+    shutil.copytree(first, stopped)
+    shutil.rmtree(stopped / "retrain")
+    for flags in ({"keep_shape": True}, {}):
+        assert run(runs.pipeline_main, tmp_path / "run", 2, warm_start=stopped, **flags) == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_prunes_nothing_is_finished_with_its_baseline(command, days, tmp_path):
+    plain = {**SMALL, "mode": "none", "data_dir": days / "data"}
+    del plain["row_keep"]
+    one, two = ({"workdir": tmp_path / d, "table_file": days / f"{d}.csv", **plain} for d in "12")
+    assert command(runs.pipeline_main, **one) == 0
+    assert command(runs.pipeline_main, **two, warm_start=tmp_path / "1") == 0
+    found = summary_of(tmp_path / "2")["baseline"]["warm_start"]
+    assert found == {"from": "baseline", "moments": True}
+
+
+@pytest.mark.parametrize("phase", ["tune", "choose", "verify"])
+def test_a_phase_that_no_warm_start_has_is_refused_by_name(run, first, tmp_path, capsys, phase):
+    assert run(runs.phase_main(phase), tmp_path / "run", 2, warm_start=first) == 2
+    (error,) = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error:")]
+    assert phase in error
 
 
 def test_data_that_are_nowhere_any_more_are_told(run, first, tmp_path, capsys):
