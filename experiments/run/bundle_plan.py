@@ -52,8 +52,8 @@ def planned(settings: Settings, prepared: data.PreparedData) -> tuple[Settings, 
     """
     options, model, fields = settings.search_options, settings.model, prepared.fields
     limit = options.max_bundle_bytes
+    is_chosen = _chooses(settings)
     draws_front = model.searches_dims and options.draws_bundles
-    is_chosen = not settings.keeps_shape or (model.has_row_budget and not model.searches_dims)
     if (limit is None and not draws_front) or not is_chosen or model.mode == "none":
         return _with_rates_of_table(settings, fields), None
     if model.learns_thresholds and not model.searches_dims:
@@ -90,6 +90,24 @@ def planned(settings: Settings, prepared: data.PreparedData) -> tuple[Settings, 
         counts = [_rounded(count, fields.num_fields) for count in affordable]
         settings = _with_rates(settings, counts, fields)
     return settings, cost
+
+
+def _chooses(settings: Settings) -> bool:
+    """Whether there is anything to choose by what a bundle costs: of a shape that is kept, rows."""
+    model = settings.model
+    return not settings.keeps_shape or (model.has_row_budget and not model.searches_dims)
+
+
+def left_to_export(settings: Settings) -> str | None:
+    """What to tell where a limit of the bundle says nothing to a run; None where it does."""
+    limit = settings.search_options.max_bundle_bytes
+    if limit is None or _chooses(settings):
+        return None
+    return (
+        f"--keep_shape keeps rows and dimensions whatever --max_bundle_bytes={limit:,} has room "
+        "for (of --mode=feature and a budget of rows it keeps fewer rows): the export keeps to it "
+        "by fewer bits, or refuses"
+    )
 
 
 def _columns(model: ModelConfig) -> list[int]:

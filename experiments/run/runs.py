@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from experiments.run import deterministic, flags, processes, report, report_page
-from experiments.run.bundle_plan import cut_rows, planned
+from experiments.run.bundle_plan import cut_rows, left_to_export, planned
 from experiments.run.choose_phase import limit_of
 from experiments.run.phases import phase_flags, phases_asked, run_phase
 from experiments.run.progress import DataProgress, Progress
@@ -64,6 +64,8 @@ def open_run(to_run: Callable[[Settings], Sequence[str]] = phases_asked) -> Run:
     settings, bundle_cost = planned(asked, prepared)
     if fewer := cut_rows(asked, settings, prepared.fields):
         progress.say(f"note: {fewer}")
+    if unplanned := left_to_export(asked):
+        progress.say(f"note: {unplanned}")
     settings, warm = _begun(settings, prepared, workdir, to_run(settings), progress)
     # Before anything runs, so that a contradiction costs no time.
     if settings.method == OPTEMBED:

@@ -287,7 +287,8 @@ def _place(options: WarmOptions) -> Path:
 
 
 def _is_bundle(path: Path) -> bool:
-    return (path / bundle_format.SUMS).exists() or (path / bundle_format.MANIFEST).exists()
+    """Whether it is a bundle, if perhaps a damaged one: saved states have a manifest, too."""
+    return (path / bundle_format.SUMS).exists() or (path / bundle_format.WEIGHTS).exists()
 
 
 def _check_fields(path: Path, fields: Fields, before: Fields) -> None:

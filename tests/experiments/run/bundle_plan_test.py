@@ -7,6 +7,8 @@ import pytest
 
 from experiments import export
 from experiments.run import cli, runs
+from experiments.run import flags as project_flags
+from experiments.run.bundle_plan import left_to_export
 from optembed_jax.models.parameter_count import rows_in_budget
 
 FLAGS = {
@@ -154,3 +156,29 @@ def test_what_cannot_be_kept_is_refused_before_anything_is_trained(
     (line,) = [line for line in told if not line.startswith("data: ")]
     assert message in line
     assert not (tmp_path / "run" / "baseline").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_left"),
+    [
+        ({"mode": "all"}, True),
+        ({"mode": "embed"}, True),
+        ({"mode": "feature", "mode_threshold": "field"}, True),
+        ({"mode": "feature"}, False),
+        ({"mode": "all", "keep_shape": False}, False),
+        ({"mode": "all", "max_bundle_bytes": None}, False),
+    ],
+)
+def test_a_limit_that_a_kept_shape_cannot_keep_to_is_left_to_the_export_and_told(
+    command, tmp_path, flags, is_left
+):
+    told = []
+    flags = {**FLAGS, "max_bundle_bytes": 12_000, "keep_shape": True, "warm_start": "a", **flags}
+    given = {name: value for name, value in flags.items() if value is not None}
+
+    def ask():
+        told.append(left_to_export(project_flags.settings()))
+
+    assert command(ask, **given) == 0
+    assert (told[0] is not None) == is_left
+    assert not is_left or ("--keep_shape" in told[0] and "--max_bundle_bytes=12,000" in told[0])

@@ -600,6 +600,22 @@ def test_a_phase_that_no_warm_start_has_is_refused_by_name(run, first, tmp_path,
     assert phase in error
 
 
+def test_what_is_neither_a_run_nor_a_bundle_is_called_so(run, first, bundle, tmp_path, capsys):
+    """A saved state has a manifest, as a bundle has; a bundle without its list stays one."""
+    state, damaged = first / "retrain" / "state", tmp_path / "damaged"
+    assert (state / bundle_format.MANIFEST).exists()
+    shutil.copytree(bundle, damaged)
+    (damaged / bundle_format.SUMS).unlink()
+    for source, told in (
+        (state, f"warm_start {state} is no finished run, and no bundle"),
+        (damaged, f"{bundle_format.SUMS} cannot be read"),
+    ):
+        capsys.readouterr()
+        assert run(runs.pipeline_main, tmp_path / "run", 2, warm_start=source) == 2
+        (error,) = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error:")]
+        assert told in error and not (tmp_path / "run").exists()
+
+
 def test_data_that_are_nowhere_any_more_are_told(run, first, tmp_path, capsys):
     """They are looked for in this run's folder of data, and where yesterday's run had them."""
     moved = tmp_path / "yesterday"
