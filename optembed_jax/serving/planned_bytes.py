@@ -31,7 +31,7 @@ from optembed_jax.serving.stored_model import (
     tensors_of,
 )
 from optembed_jax.table.compact import CompactIndex
-from optembed_jax.table.packing import bits_of, is_by_field
+from optembed_jax.table.packing import bits_of, is_by_field, packed_bytes
 
 STORAGE = "int4"
 """That is planned with where none is asked for."""
@@ -41,6 +41,9 @@ _SCALE = 2
 _TOLD, _TOLD_LATER, _TOLD_OF_FIELD = 1024, 340, 64
 """Of what a run tells of itself in manifest and card: flags and metrics where nothing is known of
 them; what the export adds to them; larger numbers of a field and of its ids in sample rows."""
+
+_FEW_ROWS = 100
+"""Of a field, in the model that is made to count what there is beside rows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,16 +119,23 @@ def cost_of(
       told: what the bundle tells of the run, in as many characters; None reckons with some.
     """
     of_values, bits = _value_bytes(encoder), bits_of(storage)
-    narrow, wide = (_Plain.of(config, fields, dim, storage) for dim in (1, config.latent_dim))
+    every = np.full(fields.num_fields, config.latent_dim)
+    narrow, wide = (_Plain.of(config, fields, dims, storage) for dims in (every**0, every))
     of_dim = (wide.network - narrow.network) / max(fields.num_fields * (config.latent_dim - 1), 1)
     names = (*layout.REQUIRED, *layout.OPTIONAL)
     of_run = _TOLD if told is None else _TOLD_LATER
-    fixed = narrow.folder(told) + of_run + (_TOLD_OF_FIELD - of_dim) * fields.num_fields
-    fixed += len(encoder.description.as_json())
+    # The module reads an array for each width: where widths are searched, of as many as there are.
+    dims = np.arange(fields.num_fields) % config.latent_dim + 1 if config.searches_dims else every
+    plain = _Plain.of(config, fields, dims, storage)
+    fixed: float = plain.folder(told) + of_run + _TOLD_OF_FIELD * fields.num_fields
+    fixed += len(encoder.description.as_json()) - of_dim * int(dims.sum())
     fixed += len(layout.format_sums(dict.fromkeys(names, b"")))
     of_linear = _BYTES[Storage.uniform(storage, 1).linear] if config.has_linear_term else 0.0
     of_scale = _SCALE if bits is not None and not is_by_field(storage) else 0
-    of_row = np.full(fields.num_fields, of_scale + of_linear)
+    # A row's codes end with a byte.
+    widths = range(1 if config.searches_dims else config.latent_dim, config.latent_dim + 1)
+    of_end = 0.0 if bits is None else max(packed_bytes(w, bits) - w * bits / 8 for w in widths)
+    of_row = np.full(fields.num_fields, of_scale + of_linear + of_end)
     sizes = np.array(fields.sizes, np.int64)
     if own_ids:
         of_row += of_values
@@ -141,7 +151,7 @@ def cost_of(
 
 @dataclasses.dataclass(frozen=True)
 class _Plain:
-    """A model of ones as it is stored, with one row for each field, of some columns."""
+    """A drawn model as it is stored, with few rows for each field, of some columns each."""
 
     config: ModelConfig
     fields: Fields
@@ -149,13 +159,17 @@ class _Plain:
     stored: StoredModel
 
     @classmethod
-    def of(cls, config: ModelConfig, fields: Fields, dim: int, storage: str) -> "_Plain":
-        few = dataclasses.replace(fields, sizes=(1,) * fields.num_fields)
+    def of(cls, config: ModelConfig, fields: Fields, dims: np.ndarray, storage: str) -> "_Plain":
+        # Numbers of rows stand in module, manifest and card, and seldom two are the same.
+        most = _FEW_ROWS + np.arange(fields.num_fields)
+        few = dataclasses.replace(fields, sizes=tuple(np.minimum(fields.sizes, most).tolist()))
         # Of shapes alone: what is compiled to draw numbers takes some seconds.
         shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), config, few))
-        params, batch_stats = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
-        dims = np.full(few.num_fields, dim, np.int32)
-        small, index = compact(config, params, few, None, dims)
+        rng = np.random.default_rng(0)
+        params, batch_stats = jax.tree.map(
+            lambda leaf: rng.uniform(0.01, 0.03, leaf.shape).astype(leaf.dtype), shapes
+        )
+        small, index = compact(config, params, few, None, dims.astype(np.int32))
         index = dataclasses.replace(index, bags=bags_of(few, config.pooling))
         kernels = kernels_of(served_network(small, batch_stats))
         in_bits = Storage.uniform(storage, few.num_fields, kernels)
@@ -171,10 +185,7 @@ class _Plain:
         nothing = [0.1234] * self.fields.num_fields
         told = told or Provenance(worth=dict.fromkeys(("auc", "logloss", "unseen"), nothing))
         rows = self.fields.num_features
-        # For one platform, since that is quicker; of three a module is some hundred bytes larger.
-        files = content_of(
-            self.config, self.stored, self.index, self.fields, told, rows, PLATFORMS[:1]
-        )
+        files = content_of(self.config, self.stored, self.index, self.fields, told, rows, PLATFORMS)
         of_rows = sum(
             array.nbytes
             for name, array in tensors_of(self.stored, self.index).items()

@@ -10,7 +10,7 @@ from optembed_jax import data
 from optembed_jax.data.prepared import encoder_of
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.params import init_params
-from optembed_jax.serving.bundle_writer import write_bundle
+from optembed_jax.serving.bundle_writer import Provenance, write_bundle
 from optembed_jax.serving.compact_model import compact
 from optembed_jax.serving.network_storage import kernels_of
 from optembed_jax.serving.planned_bytes import STORAGE, cost_of
@@ -78,6 +78,44 @@ def test_it_is_near_what_a_bundle_takes(prepared, tmp_path, model, oov, share):
     numbers = int(((rows + cost.per_dim) * dims).sum()) + cost.beside(rows)
     assert cost.told(numbers) == pytest.approx(expected, abs=16)
     assert 0 <= cost.limit(cost.told(numbers)) - numbers <= 1
+
+
+@pytest.mark.parametrize("dims", [(8, 3, 5), (1, 2, 1), (7, 7, 7), (8, 1, 3)])
+def test_a_search_is_not_promised_more_than_a_bundle_of_any_widths_takes(prepared, tmp_path, dims):
+    """Each width has an array of its own, which makes the module larger; codes end with a byte."""
+    config = ModelConfig(
+        latent_dim=8,
+        mlp_dims=(8,),
+        mode="all",
+        mode_threshold="budget",
+        mode_oov="shared",
+        mode_linear="prune",
+    )
+    worth = dict.fromkeys(("auc", "logloss", "unseen"), [-0.12345] * 3)
+    told = Provenance({"name": "table"}, {"test_auc": 0.12345678901234568}, worth=worth)
+    fields, encoder = prepared.fields, encoder_of(prepared)
+    cost = cost_of(config, fields, encoder, own_ids=True, told=told)
+    kept = np.random.default_rng(1).random(fields.num_features) < 0.3
+    kept[fields.oov_ids] = True
+    params, batch_stats = init_params(jax.random.key(0), config, fields)
+    small, index = compact(config, params, fields, kept, np.array(dims))
+    index, own, _ = with_own_ids(index, fields.names)
+    kernels = dict.fromkeys(kernels_of(served_network(small, batch_stats)), "int8")
+    write_bundle(
+        tmp_path / "b",
+        config,
+        small,
+        batch_stats,
+        index,
+        own,
+        storage=Storage((STORAGE,) * 3, "int8", kernels),
+        encoder=encoder.keep(kept, prepared.counts, 1),
+        provenance=told,
+    )
+    written = sum(file.stat().st_size for file in (tmp_path / "b").iterdir())
+    expected = float(cost.bytes(fields.rows_per_field(kept), np.array(dims)))
+    # The export may tell four metrics more.
+    assert written + 200 <= expected < 1.1 * written + 1500
 
 
 def test_rows_that_a_limit_pays_for(prepared):
