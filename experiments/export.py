@@ -24,7 +24,7 @@ from etils import epath
 from experiments.run import bundle_flags, cli, model_flags, runs
 from experiments.run import flags as project_flags
 from experiments.run.compression_report import against_full
-from experiments.run.exported import Exported, own_storage, served_of
+from experiments.run.exported import TOLD_OF_STORAGE, Exported, own_storage, served_of
 from experiments.run.feature_report import with_saliency, worth_of
 from experiments.run.phases import phases_of
 from experiments.run.sample_rows import write_sample
@@ -49,6 +49,8 @@ from optembed_jax.targets.registry import Target, target_of
 flags.adopt_module_key_flags(project_flags)
 
 CHECKED_ROWS = 2**13
+
+_MEASURES = (metrics.auc, metrics.logloss)
 
 _OF_A_RUN = (
     bundle_flags.STORAGE,
@@ -145,12 +147,8 @@ def _export() -> None:
         )
         print(exported.told(chosen.storage))
         scores = exported.logits(chosen.storage, test_ids)
-        told = {
-            "val_auc_float32": chosen.before,
-            "val_auc_stored": chosen.after,
-            "test_auc_stored": metrics.auc(test_labels, scores, weights),
-            "test_logloss_stored": metrics.logloss(test_labels, scores, weights),
-        }
+        of_test = (measure(test_labels, scores, weights) for measure in _MEASURES)
+        told = dict(zip(TOLD_OF_STORAGE, (chosen.before, chosen.after, *of_test), strict=True))
         provenance = dataclasses.replace(provenance, metrics=recorded | told)
     own = exported.own if chosen is None else chosen.storage
     live = exported.logits(own)

@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from optembed_jax.errors import BudgetError, InputError
 from optembed_jax.serving.stored_model import Storage
 
+_BESIDE_ARRAYS = 2**13
+"""Bytes by which what reads the arrays may differ between storages: seldom more than half of it."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
@@ -47,18 +50,7 @@ def choose(
     if max_bytes is None:
         number = _last(candidates, lambda storage: before - auc_of(storage) <= max_drop)
     else:
-        # Of small models fewer bits are more bytes: of scales, names and what reads them.
-        finest = bytes_of(candidates[0])
-        number = 0
-        if finest > max_bytes:
-            number = _first(candidates, lambda storage: bytes_of(storage) <= max_bytes)
-        if number == len(candidates):
-            least = min(finest, bytes_of(candidates[-1]))
-            raise BudgetError(
-                f"--max_bundle_bytes={max_bytes:,} cannot be kept: what this model keeps takes "
-                f"{least:,} bytes in the fewest bits; raise it, or give it to a run, "
-                "which chooses rows and dimensions by it, or take a smaller --mlp_dims"
-            )
+        number = _within(candidates, bytes_of, max_bytes)
     storage = candidates[number]
     after = auc_of(storage)
     if before - after > max_drop:
@@ -70,6 +62,40 @@ def choose(
     return Chosen(storage, before, after)
 
 
+def _within(
+    candidates: Sequence[Storage], bytes_of: Callable[[Storage], int], max_bytes: int
+) -> int:
+    """The number of the one to take under a limit of bytes.
+
+    Raises:
+      BudgetError: none fits.
+    """
+    sizes: dict[int, int] = {}
+
+    def size(number: int) -> int:
+        if number not in sizes:
+            sizes[number] = bytes_of(candidates[number])
+        return sizes[number]
+
+    last = len(candidates) - 1
+    if size(0) <= max_bytes:
+        return 0
+    if (found := _first(candidates, lambda number: size(number) <= max_bytes)) <= last:
+        return found
+    # Of small models fewer bits are more bytes: of scales, names and what reads them.
+    for number in range(last, 0, -1):
+        if size(number) > min(sizes.values()) + _BESIDE_ARRAYS:
+            break
+    least = min(sizes.values())
+    if least > max_bytes:
+        raise BudgetError(
+            f"--max_bundle_bytes={max_bytes:,} cannot be kept: what this model keeps takes "
+            f"{least:,} bytes in the storage that takes least; raise it, or give it to a run, "
+            "which chooses rows and dimensions by it, or take a smaller --mlp_dims"
+        )
+    return min(number for number, taken in sizes.items() if taken <= max_bytes)
+
+
 def _last(candidates: Sequence[Storage], holds: Callable[[Storage], bool]) -> int:
     """The last that something holds for, taken to hold up to it; the first if it is none."""
     low, high = 0, len(candidates)
@@ -79,10 +105,12 @@ def _last(candidates: Sequence[Storage], holds: Callable[[Storage], bool]) -> in
     return low
 
 
-def _first(candidates: Sequence[Storage], holds: Callable[[Storage], bool]) -> int:
-    """The first that something holds for, taken to hold from there on; their number if none is."""
+def _first(candidates: Sequence[Storage], holds: Callable[[int], bool]) -> int:
+    """The number of the first for which something holds, taken to hold from there on; how many
+    there are if it is none.
+    """
     low, high = -1, len(candidates)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if holds(candidates[middle]) else (middle, high)
+        low, high = (low, middle) if holds(middle) else (middle, high)
     return high

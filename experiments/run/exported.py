@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,25 @@ from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.params import Params
 from optembed_jax.serving import bit_allocation
 from optembed_jax.serving import bundle_format as layout
-from optembed_jax.serving.bundle_writer import Provenance, content_of
+from optembed_jax.serving.bundle_writer import Provenance, content_of, counts_file
+from optembed_jax.serving.forward_module import export_forward
 from optembed_jax.serving.kept_table import KeptTable
 from optembed_jax.serving.network_storage import kernels_of
 from optembed_jax.serving.stored_model import Storage, served_network, store
 from optembed_jax.table.compact import CompactIndex, with_own_ids
 from optembed_jax.table.composed import ComposedIndex
+from optembed_jax.table.sharing import sharing
 from optembed_jax.values.cells import with_slots
 
 BATCH = 2048
 JUDGED_ROWS = 2**14
 """Validation rows on which each storage of each part is tried."""
 
-_UNKNOWN_BYTES = 340  # four more metrics, in manifest and card
+TOLD_OF_STORAGE = ("val_auc_float32", "val_auc_stored", "test_auc_stored", "test_logloss_stored")
+"""Metrics that a bundle in few bits tells besides."""
+
+_WIDEST = 1.2345678901234567e-05
+"""A metric with as many characters as any has."""
 
 _OF_COMPOSED = ("float16", "int8", "int6", "int4", "int3", "int2")
 """What a table of composed rows is stored in as a whole, from the least harm to the least bytes."""
@@ -249,26 +255,45 @@ class Exported:
         return metrics.auc(self.labels, self.logits(storage), self.weights)
 
     def bytes_in(self, storage: Storage, platforms: Sequence[str]) -> int:
-        """Bytes of the folder in a storage, at most: of metrics that are still unknown some."""
+        """Bytes of the folder in a storage, at most: a metric of it may have fewer digits."""
         model = store(self.params, self.batch_stats, self.served.index, storage)
+        of_storage = dict.fromkeys(TOLD_OF_STORAGE, _WIDEST)
+        told = {**self.provenance.metrics, **of_storage}
         files = content_of(
             self.model,
             model,
             self.served.index,
             self.served.fields,
-            self.provenance,
+            dataclasses.replace(self.provenance, metrics=told),
             self.full_rows,
             platforms,
+            self._module_of,
         )
-        return sum(map(len, files.values())) + self._vocabulary_bytes + _UNKNOWN_BYTES
+        files |= self._of_vocabulary
+        return sum(map(len, files.values())) + len(layout.format_sums(files))
 
     @functools.cached_property
-    def _vocabulary_bytes(self) -> int:
-        """Bytes of the files of the vocabulary and of counts, and of the list of all files."""
+    def _of_vocabulary(self) -> dict[str, bytes]:
+        """The files of the vocabulary and of counts, by name."""
         with tempfile.TemporaryDirectory() as folder:
-            files = [Path(folder) / name for name in (layout.ENCODER, layout.VOCABULARY)]
-            self.served.encoder.write(*files)
-            names = (*layout.REQUIRED, *layout.OPTIONAL)
-            of_sums = len(layout.format_sums(dict.fromkeys(names, b"")))
-            of_counts = 0 if self.counts is None else self.counts.nbytes + 2**8
-            return of_sums + of_counts + sum(file.stat().st_size for file in files)
+            places = [Path(folder) / name for name in (layout.ENCODER, layout.VOCABULARY)]
+            self.served.encoder.write(*places)
+            files = {place.name: place.read_bytes() for place in places}
+        return files if self.counts is None else files | {layout.COUNTS: counts_file(self.counts)}
+
+    @functools.cached_property
+    def _module_of(self) -> Callable[..., bytes]:
+        """The forward module, made once of all storages that are served in the same arrays."""
+        made: dict[Any, bytes] = {}
+
+        def module_of(
+            config: ModelConfig, served: Any, described: Any, linear_by_id: bool, platforms: Any
+        ) -> bytes:
+            arrays = sharing([f["dim"] for f in described], [f["storage"] for f in described])
+            shapes = tuple((name, a.shape, str(a.dtype)) for name, a in sorted(served.items()))
+            key = (arrays, shapes, tuple(platforms))
+            if key not in made:
+                made[key] = export_forward(config, served, described, linear_by_id, platforms)
+            return made[key]
+
+        return module_of

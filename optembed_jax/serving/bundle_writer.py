@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -124,7 +124,7 @@ def write_bundle(
             for name in (layout.ENCODER, layout.VOCABULARY):
                 files[name] = (folder / name).read_bytes()
         if counts is not None:
-            files[layout.COUNTS] = safetensors.numpy.save({"counts": counts})
+            files[layout.COUNTS] = counts_file(counts)
         _write(folder, files)
         loaded = _loaded(folder, platforms)
         _compare(loaded, check)
@@ -143,8 +143,12 @@ def content_of(
     provenance: Provenance,
     full_rows: int,
     platforms: Sequence[str] = PLATFORMS,
+    module_of: Callable[..., bytes] = export_forward,
 ) -> dict[str, bytes]:
-    """The files of a bundle but for its vocabulary, by name; arguments as of `write_bundle`."""
+    """The files of a bundle but for its vocabulary, by name; arguments as of `write_bundle`.
+
+    The module is made by ``module_of``, which takes what `export_forward` does.
+    """
     # A bundle computes in float32, however its model was trained.
     config, tensors = config.in_float32, tensors_of(stored, index)
     of_model = {name: v for name, v in config.as_record().items() if name != "compute_dtype"}
@@ -185,12 +189,17 @@ def content_of(
     else:  # By formulas and a library of their own, and in float32 wherever it runs.
         logits = NumpyBundle(pathlib.Path(), manifest, served).logits(ids)
     manifest["samples"] = {"ids": ids.tolist(), "logits": logits.tolist()}
-    module = export_forward(config, served, described, linear_by_id, platforms)
+    module = module_of(config, served, described, linear_by_id, platforms)
     return {
         **_telling(manifest),
         layout.WEIGHTS: safetensors.numpy.save(tensors),
         layout.FORWARD: layout.packed_module(module),
     }
+
+
+def counts_file(counts: np.ndarray) -> bytes:
+    """The file of how many training rows had each id, int64 ``[V]``."""
+    return safetensors.numpy.save({"counts": counts})
 
 
 def refresh_module(

@@ -59,3 +59,36 @@ def test_a_small_model_whose_bytes_rise_as_bits_fall_keeps_the_bits_that_fit():
     assert number(found(15500).storage) == 0
     with pytest.raises(InputError, match=r"takes 15,000 bytes"):
         found(14999)
+
+
+def test_the_least_of_all_storages_is_told_and_taken():
+    """Widths that are stored in two ways take more to read than they save: no end is the least."""
+    sizes = [13_900, 13_884, 13_880, 13_795, 13_890, 13_904]
+
+    def found(max_bytes):
+        return choose(
+            CANDIDATES[:6],
+            auc_of=lambda storage: 0.8,
+            bytes_of=lambda storage: sizes[number(storage)],
+            before=0.8,
+            max_bytes=max_bytes,
+            max_drop=ALLOWED,
+        )
+
+    with pytest.raises(InputError, match=r"takes 13,795 bytes"):
+        found(13_794)
+    for limit in (13_795, 13_880, 13_899):
+        assert sizes[number(found(limit).storage)] <= limit
+
+
+def test_where_bytes_fall_by_far_not_all_storages_are_counted():
+    """A table of millions of rows takes seconds to store."""
+    counted = []
+
+    def bytes_of(storage):
+        counted.append(number(storage))
+        return 10**6 - 50_000 * number(storage)
+
+    with pytest.raises(InputError, match=r"takes 550,000 bytes"):
+        choose(CANDIDATES, lambda storage: 0.8, bytes_of, 0.8, 500_000, ALLOWED)
+    assert len(counted) == len(set(counted)) < 7
