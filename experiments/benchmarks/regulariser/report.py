@@ -12,6 +12,12 @@ from optembed_jax.search.paired_difference import paired_difference
 AGAINST = f"group_lasso+{MAIN}"
 """The family that the others are compared with, seed by seed."""
 
+LASSO_OR_BOTH = (f"group_lasso+{MAIN}", f"elastic_net+{MAIN}")
+"""What ``--tune=rows`` chooses between: the group lasso, alone or with table L2 beside it."""
+
+BESIDE = f"l2_coupled+{MAIN}"
+"""What that choice stands beside."""
+
 FIGURES = (
     "val_auc",
     "val_logloss",
@@ -39,13 +45,15 @@ def summarise(grid: Grid, records: Iterable[Record]) -> dict[str, Any]:
       ``spread`` (None of a single seed). ``best``: those of the rungs chosen, over the grid's
       seeds, with ``at_end``, whether the rung is the ladder's first or last, and ``less``, the
       difference in test AUC from ``AGAINST`` over the seeds that both have, and in logloss.
+      ``either``: of ``LASSO_OR_BOTH`` the one whose rung validated better in the tuning seeds, its
+      ``less`` being the difference from ``BESIDE``.
     """
     finished = Finished(records)
     groups: dict[tuple[Any, ...], dict[int, Record]] = {}
     for (*place, seed), record in finished.by_key.items():
         groups.setdefault(tuple(place), {})[seed] = record
     ladders = [_cell(place, group) for place, group in groups.items()]
-    best = []
+    best, either = [], []
     for keep in (UNPRUNED, *grid.keeps):
         for dataset in grid.datasets:
             chosen = {}
@@ -66,7 +74,21 @@ def summarise(grid: Grid, records: Iterable[Record]) -> dict[str, Any]:
                 if other is not None and name != AGAINST:
                     cell["less"] = _less(group, other[2])
                 best.append(cell)
-    return {"ladders": ladders, "best": best}
+            if chosen.keys() >= {*LASSO_OR_BOTH, BESIDE}:
+                family, rung, group = max(
+                    (chosen[name] for name in LASSO_OR_BOTH),
+                    key=lambda found: _validated(found[2], grid.tuning_seeds),
+                )
+                cell = _cell((dataset, family.name, rung, keep), group)
+                either.append({**cell, "less": _less(group, chosen[BESIDE][2])})
+    return {"ladders": ladders, "best": best, "either": either}
+
+
+def _validated(group: dict[int, Record], seeds: int) -> float:
+    """Mean validation AUC of the first seeds."""
+    return statistics.mean(
+        group[seed].get("val_auc", 0.0) for seed in range(seeds) if seed in group
+    )
 
 
 def _cell(place: tuple[Any, ...], group: dict[int, Record]) -> Cell:
@@ -117,6 +139,12 @@ def tables(grid: Grid, summary: dict[str, Any]) -> str:
         pruned = [cell for cell in best if cell["keep"] != UNPRUNED]
         if pruned:
             parts.append(f"Pruned, each at its own strength:\n\n{_pruned(pruned)}")
+        either = [cell for cell in summary["either"] if cell["dataset"] == dataset]
+        if either:
+            parts.append(
+                "The group lasso with or without table L2, as validation chooses, beside "
+                f"{FAMILIES[BESIDE].title}:\n\n{_either(either)}"
+            )
         parts.append(f"Every strength, unpruned:\n\n{_ladders(grid, ladders, UNPRUNED)}")
         for keep in grid.keeps:
             if any(cell["keep"] == keep for cell in ladders):
@@ -171,6 +199,23 @@ def _pruned(cells: Sequence[Cell]) -> str:
             _figure(cell["test_auc"]),
             _difference(cell, "test_auc"),
             _figure(cell["test_logloss"]),
+            _seeds(cell),
+        ]
+        for cell in cells
+    ]
+    return _markdown(heading, lines)
+
+
+def _either(cells: Sequence[Cell]) -> str:
+    heading = ["kept", "chosen", "strength", "test AUC", "less L2", "logloss, less L2", "seeds"]
+    lines = [
+        [
+            f"{cell['keep']:.0%}",
+            FAMILIES[cell["family"]].title,
+            str(cell["rung"]),
+            _figure(cell["test_auc"]),
+            _difference(cell, "test_auc"),
+            _difference(cell, "test_logloss"),
             _seeds(cell),
         ]
         for cell in cells

@@ -8,7 +8,9 @@ from experiments.benchmarks.regulariser import picture, report
 from experiments.benchmarks.regulariser.plan import KEY, Grid
 from experiments.benchmarks.regulariser.variants import families
 
-NONE, LASSO, L2 = (f"{name}+plateau" for name in ("none", "group_lasso", "l2_coupled"))
+NONE, LASSO, L2, BOTH = (
+    f"{name}+plateau" for name in ("none", "group_lasso", "l2_coupled", "elastic_net")
+)
 GRID = Grid(("flights", "synthetic"), families([NONE, LASSO, L2]), (0.2,), 3)
 SECOND = {family.name: family.rungs[1].name for family in families([LASSO, L2])}
 LAST = families([LASSO])[0].rungs[-1].name
@@ -99,6 +101,28 @@ def test_tables_have_every_figure_and_only_what_was_run(records):
     assert len(widths) > 10 and all(len({line.count("|") for line in t}) == 1 for t in tables)
 
 
+def test_the_lasso_or_both_is_what_validates_better_and_stands_beside_the_l2():
+    grid = Grid(("flights",), families([LASSO, BOTH, L2]), (), 3, 3)
+    names = {family.name: family.rungs[0].name for family in grid.families}
+    aucs = {LASSO: (0.80, 0.70, 0.72), BOTH: (0.70, 0.80, 0.75), L2: (0.9, 0.9, 0.9)}
+    records = [
+        ran("flights", family.name, rung.name, 1.0, seed,
+            aucs[family.name][seed] if rung.name == names[family.name] else 0.5)
+        for family in grid.families for rung in family.rungs for seed in range(3)
+    ]  # fmt: skip
+    summary = report.summarise(grid, records)
+    (cell,) = summary["either"]
+    assert (cell["family"], cell["rung"], cell["keep"]) == (BOTH, names[BOTH], 1.0)
+    gap = figures(records, BOTH, names[BOTH], 1.0, "test_auc") - figures(
+        records, L2, names[L2], 1.0, "test_auc"
+    )
+    assert cell["less"]["test_auc"]["mean"] == pytest.approx(np.mean(gap))
+    text = report.tables(grid, summary)
+    assert f"| 100% | group lasso and table L2, proximal; plateau | {names[BOTH]} |" in text
+    # One of the three alone is no choice.
+    assert not report.summarise(grid, [r for r in records if r["family"] != BOTH])["either"]
+
+
 def test_a_training_that_diverged_is_told_and_not_averaged(records):
     lost = next(
         r for r in records if r["rung"] == SECOND[LASSO] and r["seed"] == 1 and r["keep"] == 1
@@ -117,7 +141,9 @@ def test_a_training_that_diverged_is_told_and_not_averaged(records):
 
 def test_of_nothing_there_is_nothing_to_tell():
     summary = report.summarise(GRID, [])
-    assert summary == {"ladders": [], "best": []} and report.tables(GRID, summary) == ""
+    assert (
+        summary == {"ladders": [], "best": [], "either": []} and report.tables(GRID, summary) == ""
+    )
 
 
 @pytest.mark.parametrize("suffix", ["svg", "png"])
