@@ -162,11 +162,12 @@ class SearchSpace:
           dims: int ``[F]``, such as an earlier search found.
         """
         found = []
-        for mask, rows in enumerate(self.rows):
+        for mask, rows in enumerate(self._paid):
             wanted = np.clip(np.asarray(dims), 1, self.max_dim)
             for part in range(8 * self.max_dim, -1, -1):
                 own = np.maximum(wanted * part // (8 * self.max_dim), 1).astype(np.int32)
-                cost = budget.table_parameters(rows, own, self.multiple)
+                table = budget.table_parameters(rows, own, self.multiple)
+                cost = int(self._beside[mask]) + table
                 if self.limit is None or cost <= self.limit:
                     break
             else:

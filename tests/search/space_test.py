@@ -80,6 +80,15 @@ def test_dimensions_of_an_earlier_search_are_lowered_in_proportion_to_what_the_l
     assert SearchSpace(TWO, 16).near(dims).tolist() == [[8, 16, 4, 1], [8, 16, 4, 2]]
 
 
+def test_they_are_lowered_by_all_that_a_limit_bounds():
+    dims = np.array([8, 16, 4])
+    space = SearchSpace(ONE, 16, 700, per_dim=5, beside=(100,))
+    (found,) = space.near(dims)
+    assert (found <= dims).all() and found.max() > 1
+    assert 100 + 105 * found[0] + 15 * found[1] + 45 * found[2] <= 700
+    assert space.cost(found) <= 700 < space.cost(found + 1)
+
+
 def test_rules_that_agree_are_one_candidate():
     assert SearchSpace(ONE, 16).rule_candidates((None,)).tolist() == [[16, 16, 16]]
     assert len(SearchSpace(ONE, 16).rule_candidates((600,))) <= len(DIMENSION_RULES)
