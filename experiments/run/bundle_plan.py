@@ -1,4 +1,6 @@
-"""How a run keeps to its budget: how many rows, and for --max_bundle_bytes what dimensions cost."""
+"""How a run keeps to its budget: what --max_bundle_bytes leaves to rows and dimensions, planned
+before anything is trained.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.run import flags
+from experiments.run.bundle_rows import parameters
 from experiments.run.report import flags_of
 from experiments.run.search_setup import least_rows
 from experiments.run.settings import Settings
@@ -24,8 +27,14 @@ from optembed_jax.table.topology import rounded
 _OF_AN_ESTIMATE = 0.03
 """By how much a bundle may be larger than is reckoned."""
 
+_LEAST_IN = ("int2_field", STORAGE, "float32")
+"""In which a bundle takes least: of a small table fewer bits are more bytes, of what reads them."""
+
 _METRIC, _WORTH = 0.12345678901234568, -0.12345
 """Numbers whose texts are as long as those of metrics, and of what fields are worth, may be."""
+
+_WIDE_LIMIT = 10**9
+"""Bytes: a limit with as many digits as nearly all have."""
 
 _METRICS = ("auc", "logloss", "calibration")
 
@@ -36,15 +45,36 @@ _CHOOSES_ROWS = ("budget", "random", "pareto")
 """Strategies that can choose rows too."""
 
 
-def planned(settings: Settings, prepared: data.PreparedData) -> tuple[Settings, BundleCost | None]:
-    """The settings with as many rows as the bundle has room for, and what a bundle costs.
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a run keeps to.
+
+    Attributes:
+      settings: of the run.
+      cost: of a bundle; None where tables are counted, or nothing is chosen.
+      mask_columns: at how many columns the bundle is to have room for the rows of each of
+        ``keep_rates``; empty where those say how many rows there are.
+    """
+
+    settings: Settings
+    cost: BundleCost | None = None
+    mask_columns: tuple[int, ...] = ()
+
+
+def planned(settings: Settings, prepared: data.PreparedData, *, is_over: bool = False) -> Plan:
+    """The settings with what a budget leaves open decided, and what a bundle costs.
 
     Where dimensions are searched, rows that were asked for otherwise (``--row_keep``,
-    ``--keep_rates``) stay so, and else the search has several shares of them to choose from, under
-    a limit of the table too; where dimensions are not searched, there are no more rows than the
-    limit pays for, see :func:`cut_rows`. A front without any limit is of bundles too. The cost is
-    None where tables are counted, or nothing is chosen: so where the shape of an earlier run is
-    kept, but for its number of rows.
+    ``--keep_rates``) stay so, as far as there is room for one column each, and else the search has
+    several shares of them to choose from, under a limit of the table too; where dimensions are not
+    searched, there are no more rows than the limit pays for, see :func:`cut_rows`. How many that
+    is, is known when they have scores (``bundle_rows``). A front without any limit is of bundles
+    too.
+
+    Args:
+      settings: as they were asked for.
+      prepared: the data set.
+      is_over: whether the run is finished; then no limit is refused any more.
 
     Raises:
       BudgetError: the limit is below the smallest bundle.
@@ -52,62 +82,93 @@ def planned(settings: Settings, prepared: data.PreparedData) -> tuple[Settings, 
     """
     options, model, fields = settings.search_options, settings.model, prepared.fields
     limit = options.max_bundle_bytes
-    is_chosen = _chooses(settings)
-    draws_front = model.searches_dims and options.draws_bundles
-    if (limit is None and not draws_front) or not is_chosen or model.mode == "none":
-        return _with_rates_of_table(settings, fields), None
+    draws_front = model.searches_dims and options.draws_bundles and not settings.keeps_shape
+    if (limit is None and not draws_front) or model.mode == "none":
+        return Plan(_with_rates_of_table(settings, fields))
     if model.learns_thresholds and not model.searches_dims:
         raise InputError(
             f"mode=feature with mode_threshold={model.mode_threshold} cannot plan for "
             "--max_bundle_bytes; leave it out here, and give it to experiments.export, which keeps "
             "to it by fewer bits"
         )
+    cost = _cost(settings, prepared, STORAGE)
+    if limit is None:
+        return Plan(settings, cost)
+    if not is_over and not (settings.keeps_shape and model.searches_dims):
+        _check(limit, cost, settings, fields)
+    if settings.method != OPTEMBED:  # Its phase ``choose`` plans, see ``rival_plan``.
+        return Plan(settings)
+    if not model.searches_dims:
+        return Plan(dataclasses.replace(settings, model=_with_all_rows(model, fields)), cost)
+    if not _leaves_rows_open(settings) or settings.keeps_shape:
+        return Plan(settings, cost)
+    sizes, columns = np.array(fields.sizes, np.int64), _columns(model)
+    affordable = [cost.affordable_rows(limit, sizes, dim) for dim in columns]
+    counts = [_rounded(count, fields.num_fields) for count in affordable]
+    settings = _with_rates(settings, counts, fields)
+    # The rates are of as many as are different, of which the first have the most columns.
+    return Plan(settings, cost, tuple(columns[: len(settings.search_options.keep_rates)]))
+
+
+def check_shape(settings: Settings, prepared: data.PreparedData, kept: RowsAndDims) -> None:
+    """Refuses a limit that the rows and dimensions of an earlier run cannot keep to in any bits.
+
+    Raises:
+      BudgetError: it is below their smallest bundle, or their table.
+    """
+    limit, of_table = settings.search_options.max_bundle_bytes, settings.search_options.limit
+    taken = parameters(kept.rows, kept.dims, prepared.fields)
+    if of_table is not None and taken > of_table:
+        raise BudgetError(
+            f"a table of at most {of_table:,} parameters cannot be had: with the dimensions of the "
+            f"earlier run, which --keep_shape keeps, {int(kept.rows.sum()):,} rows are {taken:,}; "
+            "raise the limit, or leave out --keep_shape"
+        )
+    if limit is None:
+        return
+    least = min(
+        cost.told(cost.of_rows(kept.rows, kept.dims, prepared.fields))
+        for cost in (_cost(settings, prepared, storage, kept.dims) for storage in _LEAST_IN)
+    )
+    if limit < least:
+        raise BudgetError(
+            f"--max_bundle_bytes={limit:,} cannot be kept: with the dimensions of the earlier run, "
+            f"which --keep_shape keeps, a bundle of {int(kept.rows.sum()):,} rows takes about "
+            f"{least:,} bytes; raise it, or leave out --keep_shape"
+        )
+
+
+def shaped(plan: Plan, prepared: data.PreparedData, dims: np.ndarray) -> Plan:
+    """A plan that reckons with the dimensions int ``[F]`` of an earlier run."""
+    if plan.cost is None:
+        return plan
+    return dataclasses.replace(plan, cost=_cost(plan.settings, prepared, STORAGE, dims))
+
+
+def _cost(
+    settings: Settings,
+    prepared: data.PreparedData,
+    storage: str,
+    dims: np.ndarray | None = None,
+) -> BundleCost:
+    """What a bundle costs, in a storage where none is asked for; ``dims`` as of ``cost_of``."""
+    model, fields, limit = settings.model, prepared.fields, settings.search_options.max_bundle_bytes
     has_own_ids = not model.prunes_rows or model.shares_stand_in
     has_own_ids &= model.mode_linear == "prune" or not model.has_linear_term
     is_told = settings.storage not in (None, "auto")
-    storage = settings.storage if settings.storage is not None and is_told else STORAGE
     cost = cost_of(
         model,
         fields,
         encoder_of(prepared),
         own_ids=has_own_ids,
-        storage=storage,
+        storage=settings.storage if settings.storage is not None and is_told else storage,
         told=provenance_of(_as_it_will_be_told(settings, fields), prepared),
+        dims=dims,
     )
-    if limit is None:
-        return settings, cost
-    if is_told:  # No bits are left to the export to keep to the limit by.
-        cost = dataclasses.replace(cost, fixed=cost.fixed + int(_OF_AN_ESTIMATE * limit))
-    sizes = np.array(fields.sizes, np.int64)
-    _check(limit, cost, settings, fields)
-    if settings.method != OPTEMBED:  # Its phase ``choose`` plans, see ``rival_plan``.
-        return settings, None
-    if not model.searches_dims:
-        count = _rounded(cost.affordable_rows(limit, sizes, model.latent_dim), fields.num_fields)
-        return dataclasses.replace(settings, model=_with_rows(model, count, len(sizes))), cost
-    if _leaves_rows_open(settings):
-        affordable = [cost.affordable_rows(limit, sizes, dim) for dim in _columns(model)]
-        counts = [_rounded(count, fields.num_fields) for count in affordable]
-        settings = _with_rates(settings, counts, fields)
-    return settings, cost
-
-
-def _chooses(settings: Settings) -> bool:
-    """Whether there is anything to choose by what a bundle costs: of a shape that is kept, rows."""
-    model = settings.model
-    return not settings.keeps_shape or (model.has_row_budget and not model.searches_dims)
-
-
-def left_to_export(settings: Settings) -> str | None:
-    """What to tell where a limit of the bundle says nothing to a run; None where it does."""
-    limit = settings.search_options.max_bundle_bytes
-    if limit is None or _chooses(settings):
-        return None
-    return (
-        f"--keep_shape keeps rows and dimensions whatever --max_bundle_bytes={limit:,} has room "
-        "for (of --mode=feature and a budget of rows it keeps fewer rows): the export keeps to it "
-        "by fewer bits, or refuses"
-    )
+    if limit is None or not is_told:
+        return cost
+    # No bits are left to the export to keep to the limit by.
+    return dataclasses.replace(cost, fixed=cost.fixed + int(_OF_AN_ESTIMATE * limit))
 
 
 def _columns(model: ModelConfig) -> list[int]:
@@ -142,23 +203,25 @@ def _with_rates(settings: Settings, counts: Sequence[int], fields: Fields) -> Se
     return dataclasses.replace(settings, search_options=options)
 
 
-def cut_rows(asked: Settings, planned: Settings, fields: Fields) -> str | None:
-    """What to tell where a plan keeps fewer rows than were asked for; None where it does not."""
-    model = asked.model
+def cut_rows(asked: Settings, cost: BundleCost | None, fields: Fields) -> str | None:
+    """What to tell where fewer rows than were asked for will be kept; None where they will not."""
+    model, limit = asked.model, asked.search_options.max_bundle_bytes
     given = [
         f"--{name}={value}"
         for name in ("row_keep", "max_table_bytes")
         if (value := getattr(model, name)) is not None
     ]
-    if planned.model == model or not given:
+    if cost is None or limit is None or model.searches_dims or not given:
         return None
-    wanted, left = (rows_in_budget(each, fields) for each in (model, planned.model))
+    wanted, sizes = rows_in_budget(model, fields), np.array(fields.sizes, np.int64)
+    if wanted == fields.num_features:  # As a plan says it that leaves it to the bytes.
+        return None
+    left = _rounded(cost.affordable_rows(limit, sizes, model.latent_dim), fields.num_fields)
     if left >= wanted:
         return None
     return (
-        f"{' with '.join(given)} asks for {wanted:,} rows, and "
-        f"--max_bundle_bytes={asked.search_options.max_bundle_bytes:,} has room for {left:,}: so "
-        "many are kept"
+        f"{' with '.join(given)} asks for {wanted:,} rows, and --max_bundle_bytes={limit:,} has "
+        f"room for about {left:,}: the best are kept, as many as fit"
     )
 
 
@@ -176,13 +239,18 @@ def provenance_of(settings: Settings, prepared: data.PreparedData) -> Provenance
 
 
 def _as_it_will_be_told(settings: Settings, fields: Fields) -> Settings:
-    """Settings with the budget of rows that a plan adds to them, as wide as it could be.
+    """Settings with the budget of rows that a plan adds to them, as wide as it could be; and the
+    limit itself, so that the least that is told is the least whatever limit is asked for.
 
     A run that goes on, and its export, have been given the plan's own: with it or without, what is
     planned has to be the same.
     """
-    is_planned = settings.method == OPTEMBED and not settings.model.searches_dims
-    if settings.search_options.max_bundle_bytes is None or not is_planned:
+    limit = settings.search_options.max_bundle_bytes
+    if limit is None:
+        return settings
+    wide = dataclasses.replace(settings.search_options, max_bundle_bytes=max(limit, _WIDE_LIMIT))
+    settings = dataclasses.replace(settings, search_options=wide)
+    if settings.method != OPTEMBED or settings.model.searches_dims:
         return settings
     most = 4 * settings.model.latent_dim * 2 * fields.num_features
     model = dataclasses.replace(settings.model, max_table_bytes=most)
@@ -206,7 +274,11 @@ def _check(limit: int, cost: BundleCost, settings: Settings, fields: Fields) -> 
             # Which rows is not known yet: as many of each field as of all.
             rows = np.maximum(sizes * (least_rows(model, options, fields) / sizes.sum()), 1)
     dim = 1 if model.searches_dims else model.latent_dim
-    least = int(np.ceil(cost.bytes(rows, np.full(len(sizes), dim))))
+    dims = np.full(len(sizes), dim)
+    numbers = cost.numbers(rows + cost.vectors, dims)
+    if rival is None and not model.prunes_rows:  # Which are kept is known: all.
+        numbers = cost.of_rows(np.ones(fields.num_features, bool), dims, fields)
+    least = cost.told(numbers)
     if limit < least:
         raise BudgetError(
             f"--max_bundle_bytes={limit:,} cannot be kept: the smallest bundle of this model, of "
@@ -222,10 +294,9 @@ def _rounded(count: int, least: int) -> int:
     return max(count // unit * unit, least)
 
 
-def _with_rows(model: ModelConfig, count: int, num_fields: int) -> ModelConfig:
-    """A model whose budget of bytes pays for so many rows at most."""
-    rows = count + (num_fields if model.mode_oov == "oov" else 0)
-    pays = 4 * model.latent_dim * rows
-    if model.max_table_bytes is not None:
-        pays = min(pays, model.max_table_bytes)
-    return dataclasses.replace(model, max_table_bytes=pays)
+def _with_all_rows(model: ModelConfig, fields: Fields) -> ModelConfig:
+    """A model that may keep all rows, where nothing but the bytes of the bundle says how many."""
+    if model.row_keep is not None or model.max_table_bytes is not None:
+        return model
+    rows = fields.num_features + (fields.num_fields if model.mode_oov == "oov" else 0)
+    return dataclasses.replace(model, max_table_bytes=4 * model.latent_dim * rows)

@@ -10,6 +10,7 @@ import numpy as np
 from etils.epath import Path
 
 from experiments.run import calibration, feature_report, processes
+from experiments.run.bundle_rows import best_rows, told, uniform
 from experiments.run.earlier_run import MEMORY, SCORES
 from experiments.run.phase_devices import PhaseDevices, reader_of
 from experiments.run.phase_fit import fit_phase
@@ -143,8 +144,8 @@ def train_and_record(
         lambda batches: score(batches, final)[:2], sample, prepared.fields, trained, settings.seed
     )
     counted = counts(run, model, trained)
-    told = feature_report.saliency(fitted.scores, scored, prepared.fields)
-    counted["fields"] = feature_report.joined(counted["fields"], worth, told)
+    saliency = feature_report.saliency(fitted.scores, scored, prepared.fields)
+    counted["fields"] = feature_report.joined(counted["fields"], worth, saliency)
     return {
         "val_auc": metrics.auc(*validation),
         "val_calibration": calibrations["validation"],
@@ -234,8 +235,13 @@ def _frozen(
             array_file.save(folder / SCORES, {"scores": scores})
         if model.shares_stand_in:
             scores = stand_in.always_kept(scores, fields)
-        rows = keep_best(scores, rows_in_budget(model, fields))
+        wanted = rows_in_budget(model, fields)
+        if model.searches_dims:  # Which is where a limit of the bundle's bytes is kept to.
+            rows = keep_best(scores, wanted)
+        else:
+            rows = best_rows(run, scores, wanted, uniform(model, fields.num_fields))
+            if fewer := told(run, rows, wanted):
+                run.progress.say(f"{phase.value}  {fewer}")
     if kept is None:
-        dims = np.full(fields.num_fields, model.latent_dim, np.int32)
-        kept = RowsAndDims(rows, dims)
+        kept = RowsAndDims(rows, uniform(model, fields.num_fields))
     return Trained(params, fitted.batch_stats, kept), scored

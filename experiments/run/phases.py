@@ -73,6 +73,7 @@ def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
     max_bundle_bytes, planned = settings.search_options.max_bundle_bytes, {}
     if max_bundle_bytes is not None and settings.storage is not None:
         planned = {"storage": settings.storage}
+    bounded = {"max_bundle_bytes": max_bundle_bytes, **planned}
     if phase == "search":
         options = dataclasses.asdict(settings.search_options)
         begun = {name: loop[name] for name in NO_WARM_START}
@@ -82,14 +83,16 @@ def phase_flags(phase: str, settings: Settings) -> dict[str, Any]:
         retrain = settings.retrain.as_record()
         wish: dict[str, Any] = {"finalists": settings.has_finalists, "method": settings.method}
         if settings.keeps_shape:  # No phase before it has said what the model is.
-            return {**model, **retrain, **loop}
+            return {**model, **retrain, **loop, **bounded}
         if settings.model.searches_dims and settings.method == OPTEMBED:
             wish["pick"] = settings.pick
         seeds = {"verify_seeds": settings.verify_seeds} if phase == "verify" else {}
         return {**retrain, **loop, "retrain_from": settings.retrain_from, **wish, **seeds}
     if phase == "supernet":
-        of_rival = {} if settings.method == OPTEMBED else {"method": settings.method}
-        return {**model, **train, **loop, **of_rival}
+        if settings.method != OPTEMBED:
+            return {**model, **train, **loop, "method": settings.method}
+        # Without a search it is here that rows are cut by the bytes of the bundle.
+        return {**model, **train, **loop, **({} if settings.model.searches_dims else bounded)}
     if phase == "choose":
         limits = {
             name: getattr(settings.search_options, name)

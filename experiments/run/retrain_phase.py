@@ -6,6 +6,7 @@ from typing import Any
 from etils.epath import Path
 
 from experiments.run import processes
+from experiments.run.bundle_rows import begun_shape
 from experiments.run.choose_phase import choice_of
 from experiments.run.earlier_run import MEMORY
 from experiments.run.finalists import (
@@ -35,7 +36,7 @@ def retrain(run: Run, folder: Path) -> dict[str, Any]:
     if run.settings.method != OPTEMBED:
         return retrain_as(run, folder, choice_of(run))
     if run.settings.keeps_shape:
-        return retrain_as(run, folder, run.warm.kept(run.settings.model))
+        return retrain_as(run, folder, begun_shape(run, folder))
     supernet = None if run.settings.model.searches_dims else _supernet(run)
     winner = winner_of(run, "retrain") if supernet is None else supernet.finalist.kept
     if not run.settings.has_finalists:

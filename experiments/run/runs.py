@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from experiments.run import deterministic, flags, processes, report, report_page
-from experiments.run.bundle_plan import cut_rows, left_to_export, planned
+from experiments.run.bundle_plan import check_shape, cut_rows, planned, shaped
+from experiments.run.bundle_rows import kept_shape
 from experiments.run.choose_phase import limit_of
 from experiments.run.phases import phase_flags, phases_asked, run_phase
 from experiments.run.progress import DataProgress, Progress
@@ -60,16 +61,18 @@ def open_run(to_run: Callable[[Settings], Sequence[str]] = phases_asked) -> Run:
     for line in [*prepared.doubts(), *prepared.left_out()]:
         progress.say(f"note: {line}")
     workdir.check_data(settings.dataset, prepared.fingerprint, prepared.options)
-    asked = settings
-    settings, bundle_cost = planned(asked, prepared)
-    if fewer := cut_rows(asked, settings, prepared.fields):
+    is_over = workdir.result("retrain") is not None
+    plan = planned(settings, prepared, is_over=is_over)
+    if fewer := cut_rows(settings, plan.cost, prepared.fields):
         progress.say(f"note: {fewer}")
-    if unplanned := left_to_export(asked):
-        progress.say(f"note: {unplanned}")
-    settings, warm = _begun(settings, prepared, workdir, to_run(settings), progress)
+    settings, warm = _begun(plan.settings, prepared, workdir, to_run(plan.settings), progress)
+    dims = warm.dims() if warm is not None and settings.keeps_shape else None
+    if dims is not None and not is_over:
+        plan = shaped(plan, prepared, dims)
     # Before anything runs, so that a contradiction costs no time.
     if settings.method == OPTEMBED:
-        check_budget(settings.model, settings.search_options, prepared.fields)
+        if not settings.keeps_shape:  # which ``check_shape`` holds to it
+            check_budget(settings.model, settings.search_options, prepared.fields)
     else:
         limit_of(settings, prepared.fields)
     for phase in phases_asked(settings):
@@ -89,7 +92,10 @@ def open_run(to_run: Callable[[Settings], Sequence[str]] = phases_asked) -> Run:
             f"note: {changed} has changed since it was prepared; this run goes on with what it was "
             f"begun with, in {prepared.path}, and another --workdir takes the new content"
         )
-    return Run(settings, prepared, workdir, progress, warm, bundle_cost)
+    run = Run(settings, prepared, workdir, progress, warm, plan.cost, plan.mask_columns)
+    if warm is not None and settings.keeps_shape and not is_over:
+        check_shape(settings, prepared, kept_shape(run))
+    return run
 
 
 def _begun(

@@ -8,10 +8,12 @@ import numpy as np
 from etils.epath import Path
 
 from experiments.run import front, pick, processes
+from experiments.run.bundle_rows import is_bounded
 from experiments.run.pick import Point
 from experiments.run.progress import clock
 from experiments.run.records import append_jsonl, run_again, write_jsonl
 from experiments.run.search_setup import (
+    MASKS,
     Masks,
     fitness_of,
     limit_of,
@@ -38,6 +40,9 @@ def search(run: Run, folder: Path) -> dict[str, Any]:
     settings, fields, options = run.settings, run.prepared.fields, run.settings.search_options
     supernet = supernet_of(run)
     masks = masks_of(run, supernet)
+    if is_bounded(run) and processes.is_first():
+        counts_of = [0 if mask is None else int(mask.sum()) for mask in masks.rows]
+        array_file.save(folder / MASKS, {"rows": np.array(counts_of, np.int64)})
     space = space_of(run, masks, limit_of(run))
     fitness = fitness_of(run, supernet, masks, space, options.fitness)
     earlier = None if run.warm is None else run.warm.dims()

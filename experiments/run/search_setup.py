@@ -6,6 +6,7 @@ import functools
 import jax
 import numpy as np
 
+from experiments.run.bundle_rows import best_rows, is_bounded, uniform
 from experiments.run.earlier_run import SCORES
 from experiments.run.records import run_again
 from experiments.run.search_options import SearchOptions
@@ -35,6 +36,9 @@ from optembed_jax.storage import array_file
 from optembed_jax.table.score import keep_best
 from optembed_jax.table.stand_in import always_kept
 
+MASKS = "masks.safetensors"
+"""In the search's folder: how many rows each mask keeps, where the bundle's bytes bound them."""
+
 FRONT_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
 """Of the largest table: sizes at which a front starts from the simple rules."""
 
@@ -57,19 +61,50 @@ def masks_of(run: Run, supernet: Trained) -> Masks:
     model, options = run.settings.model, run.settings.search_options
     if not model.prunes_rows:
         return Masks((None,), (None,))
-    if not options.keep_rates:
+    if not options.keep_rates and not is_bounded(run):
         return Masks((supernet.rows,), (None,))
+    fields = run.prepared.fields
     if model.learns_thresholds:
-        scores = _margins(model, supernet, run.prepared.fields)
+        scores = _margins(model, supernet, fields)
     else:
         path = run.workdir.phase_dir("supernet") / SCORES
         scores = array_file.load(path, run_again(path.parent))["scores"]
     least = 1
     if model.shares_stand_in:
-        fields = run.prepared.fields
         scores, least = always_kept(scores, fields), fields.num_fields
-    counts = [max(least, round(rate * len(scores))) for rate in options.keep_rates]
-    return Masks(tuple(keep_best(scores, count) for count in counts), options.keep_rates)
+    wanted = [max(least, round(rate * len(scores))) for rate in options.keep_rates]
+    counts = _counts_in_bundle(run, supernet, scores, wanted) if is_bounded(run) else wanted
+    rates: list[float | None] = [None]
+    if options.keep_rates:
+        rates = [
+            rate if count == told else count / len(scores)
+            for rate, told, count in zip(options.keep_rates, wanted, counts, strict=True)
+        ]
+    return Masks(tuple(keep_best(scores, count) for count in counts), tuple(rates))
+
+
+def _counts_in_bundle(
+    run: Run, supernet: Trained, scores: np.ndarray, wanted: list[int]
+) -> list[int]:
+    """How many rows each mask keeps, of so many that were wanted, under a limit of the bundle's
+    bytes: no more than it has room for with one column each, or with as many as were planned.
+
+    A search goes on with those that it was begun with: what a bundle tells of a run is among its
+    bytes, and may be other flags later.
+    """
+    model, num_fields = run.settings.model, run.prepared.fields.num_fields
+    path = run.workdir.phase_dir("search") / MASKS
+    if path.exists():
+        found = array_file.load(path, run_again(path.parent))["rows"]
+        return [int(count) for count in found]
+    if run.mask_columns:  # What was planned reckons with rows like all rows.
+        most = [(len(scores), columns) for columns in run.mask_columns]
+    else:
+        most = [(count, 1) for count in wanted or [int(supernet.rows.sum())]]
+    return [
+        int(best_rows(run, scores, count, uniform(model, num_fields, columns)).sum())
+        for count, columns in most
+    ]
 
 
 def _margins(model: ModelConfig, supernet: Trained, fields: Fields) -> np.ndarray:
@@ -99,8 +134,8 @@ def space_of(run: Run, masks: Masks, limit: int | None) -> SearchSpace:
     ]
     cost = run.bundle_cost
     if cost is not None:
-        counted = np.stack(rows) + beside
-        left = [cost.beside(of_mask) for of_mask in counted]
+        counted, every = np.stack(rows) + beside, np.ones(fields.num_features, bool)
+        left = [cost.beside(every if mask is None else mask, fields) for mask in masks.rows]
         if limit is not None:
             least = min(
                 own + int((of_mask + cost.per_dim).sum())

@@ -52,7 +52,9 @@ class Run:
       workdir: where results are kept.
       progress: tells a person how far it is.
       warm: the ``WarmStart`` that it begins with; None begins from nothing.
-      bundle_cost: what a bundle takes, where the search counts that; None counts tables.
+      bundle_cost: what a bundle takes, where that is counted; None counts tables.
+      mask_columns: at how many columns the bundle is to have room for the rows of each of
+        ``keep_rates``; empty where those say how many rows there are.
     """
 
     settings: Settings
@@ -61,6 +63,7 @@ class Run:
     progress: Progress
     warm: Any = None
     bundle_cost: BundleCost | None = None
+    mask_columns: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ is new.
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,9 @@ from optembed_jax.values.matching import rows_before
 
 _MEASURED_ON = 2**13
 """Training rows that say how a bundle's units vary: to about a hundredth."""
+
+
+Choose = Callable[[np.ndarray, int, np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,11 +149,16 @@ class WarmStart:
             rows.visits is not None,
         )
 
-    def kept(self, model: ModelConfig) -> RowsAndDims:
+    def kept(self, model: ModelConfig, choose: Choose | None = None) -> RowsAndDims:
         """The earlier rows and dimensions in today's vocabulary, as ``--keep_shape`` keeps them.
 
         Rows that were kept stay, as many as the budget pays for; places that are free go to the
         values that are read most. Without a budget there are as many rows as there were.
+
+        Args:
+          model: of this run.
+          choose: the best rows by scores float64 ``[V]``, so many at most, of a table of so many
+            columns in each field; None takes as many as there may be.
         """
         rows_kept, dims = self.earlier.kept()
         fields, counts = self.prepared.fields, self.prepared.counts
@@ -163,7 +171,8 @@ class WarmStart:
             order = counts.astype(np.float64) + was_kept * (counts.max() + 1.0)
             if model.shares_stand_in:
                 order[fields.oov_ids] = np.inf
-            rows = keep_best(order, min(budget, fields.num_features))
+            most = min(budget, fields.num_features)
+            rows = keep_best(order, most) if choose is None else choose(order, most, dims)
         return RowsAndDims(rows, dims)
 
     def dims(self) -> np.ndarray | None:

@@ -5,6 +5,8 @@ DIR/<phase>/begun.json        the flags that the phase was begun with
 DIR/<phase>/versions.json     of Python and the packages, those that it was begun under first
 DIR/<phase>/checkpoints/      states to go on from, until the phase is finished
 DIR/choose/kept.safetensors   the rows and dimensions that a rival keeps
+DIR/retrain/kept.safetensors  those of an earlier run that were begun with, where its shape is kept
+DIR/search/masks.safetensors  how many rows each mask keeps, where the bytes of a bundle say it
 DIR/tune/rungs/<strength>/    the training with a strength: metrics.jsonl, result.json
 DIR/retrain/finalists/        the tables of a short list, until the best of them is known
 DIR/<phase>/metrics.jsonl     a line per epoch or generation
@@ -53,6 +55,10 @@ UNRECORDED = {
     **{"fusion_heads": 1, "table_dtype": "float32"},
 }
 """What older folders of this format do not record, because there was no choice."""
+
+_CUT, _OF_BYTES = ("supernet", "retrain"), ("max_bundle_bytes", "storage")
+"""Phases that rows are cut in by the bytes of a bundle, and the flags of it. Older folders of this
+format record there how many rows that leaves instead, as ``max_table_bytes``."""
 
 UNDER_WAY = "finalists"
 """Where a phase trains several tables of which it keeps one."""
@@ -199,6 +205,8 @@ class Workdir:
         if recorded is None:
             return False
         wanted, recorded = json.loads(json.dumps(flags)), {**UNRECORDED, **recorded}
+        if phase in _CUT and "max_bundle_bytes" not in recorded:
+            wanted = {name: value for name, value in wanted.items() if name not in _OF_BYTES}
         changed = [name for name in wanted if recorded.get(name) != wanted[name]]
         if changed:
             differences = ", ".join(

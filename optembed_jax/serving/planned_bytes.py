@@ -2,12 +2,15 @@
 
 A folder's bytes are nearly linear in what is chosen: a row costs its value in the vocabulary, its
 linear weight and its scale, each number of it some bits, each dimension of a field the kernel that
-reads it, and all else is there in any case. So bytes can be a budget of the search. What is planned
+reads it, and all else is there in any case. So bytes can be a budget of the search. Values differ
+in length, and rows that are kept may not be like others: where it is known which those are, their
+values are deflated as the bundle will have them. What is planned
 where no storage is asked for is 4 bits for a number and 8 for linear weights and kernels; the
 export, which knows the model, then finds the bits that keep a limit exactly, from there up or down.
 """
 
 import dataclasses
+import functools
 import zlib
 
 import jax
@@ -32,6 +35,8 @@ from optembed_jax.serving.stored_model import (
 )
 from optembed_jax.table.compact import CompactIndex
 from optembed_jax.table.packing import bits_of, is_by_field, packed_bytes
+from optembed_jax.values.lookup import Lookup
+from optembed_jax.values.vocabulary_file import write_values
 
 STORAGE = "int4"
 """That is planned with where none is asked for."""
@@ -52,15 +57,20 @@ class BundleCost:
 
     Attributes:
       fixed: of all that is there in any case.
-      of_row: of a row beside its numbers, float64 ``[F]``: value, scale and linear weight.
+      of_row: of a row beside its numbers, float64 ``[F]``: value, scale and linear weight, and the
+        end of its last byte.
       of_number: of each number of a row.
       of_dim: of what reads a dimension of a field: of the network.
+      values: what ``of_row`` has of values, and which they are; None where all are in the bundle.
+      vectors: rows of each field that no mask shows: what pruned ids read.
     """
 
     fixed: int
     of_row: np.ndarray
     of_number: float
     of_dim: float
+    values: "Values | None" = None
+    vectors: int = 0
 
     def bytes(self, rows: np.ndarray, dims: np.ndarray) -> np.ndarray:
         """Bytes float64 ``[...]`` of tables of int ``[..., F]`` rows and dimensions."""
@@ -71,11 +81,27 @@ class BundleCost:
     @property
     def per_dim(self) -> int:
         """What reads a dimension, as so many numbers of rows."""
-        return round(self.of_dim / self.of_number)
+        return int(np.ceil(self.of_dim / self.of_number))
 
-    def beside(self, rows: np.ndarray) -> int:
-        """What rows int ``[F]`` cost beside their dimensions, as numbers of rows."""
-        return int(np.ceil((rows * self.of_row).sum() / self.of_number))
+    def numbers(self, rows: np.ndarray, dims: np.ndarray, more: float = 0.0) -> int:
+        """What tables cost, as numbers of rows: what is reckoned, rounded up.
+
+        Args:
+          rows: of each field, ``[F]``.
+          dims: columns of each field, int ``[F]``.
+          more: bytes besides.
+        """
+        beside = np.ceil(((rows * self.of_row).sum() + more) / self.of_number)
+        return int(beside) + int(np.ceil(((rows + self.per_dim) * dims).sum()))
+
+    def of_rows(self, rows: np.ndarray, dims: np.ndarray, fields: Fields) -> int:
+        """The same of these very rows bool ``[V]``, with their own values."""
+        more = 0.0 if self.values is None else self.values.more(rows)
+        return self.numbers(fields.rows_per_field(rows) + self.vectors, dims, more)
+
+    def beside(self, rows: np.ndarray, fields: Fields) -> int:
+        """What rows bool ``[V]`` cost beside their dimensions, as numbers of rows."""
+        return self.of_rows(rows, np.zeros(fields.num_fields, np.int64), fields)
 
     def limit(self, max_bytes: int) -> int:
         """What a limit of bytes leaves to rows and dimensions, as numbers of rows."""
@@ -98,6 +124,35 @@ class BundleCost:
         return int(max(left, 0.0) // of_row)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Values:
+    """The values of a vocabulary.
+
+    Attributes:
+      lookup: all of them.
+      of_row: bytes of a value of each field, on average over all, float64 ``[F]``.
+    """
+
+    lookup: Lookup
+    of_row: np.ndarray
+
+    def more(self, rows: np.ndarray) -> float:
+        """Bytes that the values of rows bool ``[V]`` take in their file more than so many of all;
+        its header is not among them.
+        """
+        begins = np.cumsum(self.lookup.sizes)[:-1]
+        of_fields = np.split(np.asarray(rows, bool), begins)
+        average = sum(
+            float(own) * int(kept.sum()) for own, kept in zip(self.of_row, of_fields, strict=True)
+        )
+        return len(write_values(self.lookup.keep(of_fields))) - self.header - average
+
+    @functools.cached_property
+    def header(self) -> int:
+        """Bytes of the file without values."""
+        return len(write_values(self.lookup.keep([np.zeros(n, bool) for n in self.lookup.sizes])))
+
+
 def cost_of(
     config: ModelConfig,
     fields: Fields,
@@ -106,6 +161,7 @@ def cost_of(
     own_ids: bool,
     storage: str = STORAGE,
     told: Provenance | None = None,
+    dims: np.ndarray | None = None,
 ) -> BundleCost:
     """What a bundle of a model costs.
 
@@ -117,15 +173,20 @@ def cost_of(
         all values are in it, and a remap.
       storage: of rows; linear weights and kernels as :meth:`Storage.uniform` has them beside it.
       told: what the bundle tells of the run, in as many characters; None reckons with some.
+      dims: columns of each field, int ``[F]``, where they are known; None reckons with those of all
+        fields or, where they are searched, with as many different ones as there can be.
     """
+    # Cells of a request may have more values than any of the data.
+    fields = dataclasses.replace(fields, slots=encoder.slots)
     of_values, bits = _value_bytes(encoder), bits_of(storage)
     every = np.full(fields.num_fields, config.latent_dim)
     narrow, wide = (_Plain.of(config, fields, dims, storage) for dims in (every**0, every))
     of_dim = (wide.network - narrow.network) / max(fields.num_fields * (config.latent_dim - 1), 1)
     names = (*layout.REQUIRED, *layout.OPTIONAL)
     of_run = _TOLD if told is None else _TOLD_LATER
-    # The module reads an array for each width: where widths are searched, of as many as there are.
-    dims = np.arange(fields.num_fields) % config.latent_dim + 1 if config.searches_dims else every
+    if dims is None:  # The module reads an array for each width.
+        cycled = np.arange(fields.num_fields) % config.latent_dim + 1
+        dims = cycled if config.searches_dims else every
     plain = _Plain.of(config, fields, dims, storage)
     fixed: float = plain.folder(told) + of_run + _TOLD_OF_FIELD * fields.num_fields
     fixed += len(encoder.description.as_json()) - of_dim * int(dims.sum())
@@ -137,16 +198,21 @@ def cost_of(
     of_end = 0.0 if bits is None else max(packed_bytes(w, bits) - w * bits / 8 for w in widths)
     of_row = np.full(fields.num_fields, of_scale + of_linear + of_end)
     sizes = np.array(fields.sizes, np.int64)
-    if own_ids:
+    values = Values(encoder.vocabulary.lookup, of_values) if own_ids else None
+    if values is not None:
         of_row += of_values
+        fixed += values.header
     else:
-        fixed += float((sizes * of_values).sum())
+        fixed += len(write_values(encoder.vocabulary.lookup))
         if config.prunes_rows:
             fixed += int(np.where(sizes < 2**8, 1, np.where(sizes < 2**16, 2, 4)) @ sizes)
         if config.has_linear_term and config.mode_linear == "keep":
             fixed, of_row = fixed + of_linear * int(sizes.sum()), of_row - of_linear
     of_number = _BYTES[storage] if bits is None else bits / 8
-    return BundleCost(int(np.ceil(fixed)), of_row, of_number, max(of_dim, 0.0))
+    vectors = 1 if config.prunes_rows and config.mode_oov == "oov" else 0
+    if config.prunes_rows and config.mode_oov == "zero":  # A row of zeros in each field.
+        fixed += float((of_row + config.latent_dim * of_number).sum())
+    return BundleCost(int(np.ceil(fixed)), of_row, of_number, max(of_dim, 0.0), values, vectors)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -249,6 +249,33 @@ def keep_best(scores: np.ndarray, count: int) -> np.ndarray:
     return mask
 
 
+def keep_within(
+    scores: np.ndarray, least: int, most: int, fits: Callable[[np.ndarray], bool]
+) -> np.ndarray:
+    """Mask of the best rows, bool ``[V]``: as many as fit, taken to fit up to some number.
+
+    Args:
+      scores: as of :func:`keep_best`.
+      least: rows that are kept in any case.
+      most: rows that are kept at most, 0..``V``.
+      fits: whether what a mask keeps does; asked some ``log2 V`` times.
+    """
+    order = np.lexsort((_tie_breaks(len(scores)), -scores))
+
+    def best(count: int) -> np.ndarray:
+        mask = np.zeros(len(scores), bool)
+        mask[order[:count]] = True
+        return mask
+
+    low, high = min(least, most), most
+    if fits(best(high)):
+        return best(high)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(best(middle)) else (low, middle)
+    return best(low)
+
+
 def kept_by_frequency(counts: np.ndarray, mask: np.ndarray) -> list[dict[str, object]]:
     """Of the rows seen 0, 1, 2-9, 10-99 and 100+ times, how many are kept.
 

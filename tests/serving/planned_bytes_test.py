@@ -75,8 +75,10 @@ def test_it_is_near_what_a_bundle_takes(prepared, tmp_path, model, oov, share):
     # Room for what a run tells of itself, and that few values are packed less well than many.
     assert 0.95 * written < expected < 1.05 * written + 1500
     # The same in the unit that a search counts in, and back.
-    numbers = int(((rows + cost.per_dim) * dims).sum()) + cost.beside(rows)
-    assert cost.told(numbers) == pytest.approx(expected, abs=16)
+    numbers = int(((rows + cost.per_dim) * dims).sum()) + cost.beside(kept, prepared.fields)
+    assert numbers == cost.of_rows(kept, dims, prepared.fields)
+    assert 0.95 * written < cost.told(numbers) < 1.05 * written + 1500
+    assert cost.told(cost.numbers(rows, dims)) == pytest.approx(expected, abs=16)
     assert 0 <= cost.limit(cost.told(numbers)) - numbers <= 1
 
 

@@ -17,6 +17,7 @@ from optembed_jax.table.score import (
     ROW_SCORES,
     init_scores,
     keep_best,
+    keep_within,
     kept_by_frequency,
     row_scores,
     sum_of_idle_norms,
@@ -146,6 +147,27 @@ def test_the_cut_is_exact_whatever_ties_there_are(keep):
     tied = np.flatnonzero(mask & (scores == scores[mask].min()))
     assert 300 < tied.mean() < 700
     np.testing.assert_array_equal(mask, keep_best(scores, count))
+
+
+def test_as_many_of_the_best_are_kept_as_fit():
+    scores = np.random.default_rng(0).poisson(0.5, 1003).astype(float)
+    sizes = np.random.default_rng(1).integers(1, 9, 1003)
+    asked = []
+
+    def fits(mask):
+        asked.append(mask)
+        return sizes[mask].sum() <= 700
+
+    mask = keep_within(scores, 3, 1003, fits)
+    count = int(mask.sum())
+    np.testing.assert_array_equal(mask, keep_best(scores, count))
+    assert sizes[mask].sum() <= 700 < sizes[keep_best(scores, count + 1)].sum()
+    assert len(asked) < 13
+    # No more than are asked for, and some in any case.
+    np.testing.assert_array_equal(keep_within(scores, 3, 50, fits), keep_best(scores, 50))
+    np.testing.assert_array_equal(
+        keep_within(scores, 3, 50, lambda mask: False), keep_best(scores, 3)
+    )
 
 
 @pytest.mark.parametrize("score", ["norm", "mean_norm"])

@@ -227,7 +227,10 @@ def test_the_shape_is_kept_and_free_places_go_to_new_values(run, first, tmp_path
     assert made["retrain"]["rows_kept"] <= round(0.5 * warm.prepared.fields.num_features) + 1
     # And as many as a bundle has room for, where that is less.
     cost = open_run(2, first, keep_shape=True, max_bundle_bytes=100_000).bundle_cost
-    limit = int(cost.bytes(np.array([5, 2, 2]), np.full(3, 4)))
+    fields, dims = warm.prepared.fields, np.full(3, 4)
+    stand_ins = np.isin(np.arange(fields.num_features), fields.oov_ids)
+    takes = [cost.told(cost.of_rows(rows, dims, fields)) for rows in (stand_ins, kept.rows)]
+    limit = sum(takes) // 2
     tight = open_run(2, first, keep_shape=True, max_bundle_bytes=limit)
     left = tight.warm.kept(tight.settings.model)
     assert 3 < left.rows.sum() < kept.rows.sum() and kept.rows[left.rows].all()

@@ -27,6 +27,17 @@ def test_a_phase_is_finished_only_with_the_flags_it_ran_with(workdir):
         workdir.check_flags("baseline", {"lr": 0.1, "mlp_dims": (8,)})
 
 
+def test_a_folder_that_recorded_rows_in_place_of_bytes_goes_on(workdir):
+    finish(workdir, "supernet", {"lr": 0.1, "max_table_bytes": 400})
+    now = {"lr": 0.1, "max_table_bytes": 400, "max_bundle_bytes": 9000, "storage": "int8"}
+    assert workdir.check_flags("supernet", now)
+    with pytest.raises(InputError, match=r"--max_table_bytes=400 \(now 800\)"):
+        workdir.check_flags("supernet", {**now, "max_table_bytes": 800})
+    finish(workdir, "retrain", {"max_bundle_bytes": 9000})
+    with pytest.raises(InputError, match=r"--max_bundle_bytes=9000 \(now 8000\)"):
+        workdir.check_flags("retrain", {"max_bundle_bytes": 8000})
+
+
 @pytest.mark.parametrize(
     "flag, was, other",
     [
