@@ -13,6 +13,7 @@ from absl.testing import flagsaver
 
 from experiments import export
 from experiments.run import phase_start, report, runs
+from experiments.run.bundle_rows import kept_shape
 from experiments.run.earlier_run import MEMORY, SCORES
 from experiments.run.trained import load_trained
 from optembed_jax.models.forward import forward
@@ -232,7 +233,7 @@ def test_the_shape_is_kept_and_free_places_go_to_new_values(run, first, tmp_path
     takes = [cost.told(cost.of_rows(rows, dims, fields)) for rows in (stand_ins, kept.rows)]
     limit = sum(takes) // 2
     tight = open_run(2, first, keep_shape=True, max_bundle_bytes=limit)
-    left = tight.warm.kept(tight.settings.model)
+    left = kept_shape(tight)
     assert 3 < left.rows.sum() < kept.rows.sum() and kept.rows[left.rows].all()
     # The next day starts from it, with a search or without.
     assert (
