@@ -29,6 +29,7 @@ from experiments.run.feature_report import with_saliency, worth_of
 from experiments.run.phases import phases_of
 from experiments.run.sample_rows import write_sample
 from experiments.run.trained import load_trained, model_in
+from experiments.run.tune_phase import strengths_of
 from experiments.run.warm_record import begun_with
 from experiments.run.workdir import UNRECORDED, Workdir
 from optembed_jax import metrics
@@ -90,7 +91,9 @@ def _export() -> None:
     # Where nothing is said of cells with several values there are none.
     # Its files are where they were, whatever the current folder.
     where = Workdir(workdir).data_flags()
-    project_flags.adopt({"multi": [], **UNRECORDED, **summary["flags"], **where, **warm})
+    # What tuning decided it decides again; a group lasso of 0 would else say that an L2 was tuned.
+    begun_by = {k: v for k, v in summary["flags"].items() if k not in strengths_of(summary)}
+    project_flags.adopt({"multi": [], **UNRECORDED, **begun_by, **where, **warm})
     limit, storage = _limit(summary["flags"])
     # Nothing is trained here, so that what the run began with need not be there any more.
     run = runs.open_run(lambda settings: ())

@@ -106,8 +106,9 @@ def planned(settings: Settings, prepared: data.PreparedData, *, is_over: bool = 
     affordable = [cost.affordable_rows(limit, sizes, dim) for dim in columns]
     counts = [_rounded(count, fields.num_fields) for count in affordable]
     settings = _with_rates(settings, counts, fields)
-    # The rates are of as many as are different, of which the first have the most columns.
-    return Plan(settings, cost, tuple(columns[: len(settings.search_options.keep_rates)]))
+    # Of counts that come to the same the first has the most columns.
+    most = {count: dim for count, dim in reversed([*zip(counts, columns, strict=True)])}
+    return Plan(settings, cost, tuple(most[count] for count in dict.fromkeys(counts)))
 
 
 def check_shape(settings: Settings, prepared: data.PreparedData, kept: RowsAndDims) -> None:

@@ -108,3 +108,11 @@ def with_chosen(settings: Settings, workdir: Workdir) -> Settings:
     if "table_l2" in record:
         chosen["table_l2"] = record["table_l2"]
     return tuned(settings, chosen)
+
+
+def strengths_of(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """The flags that a run's tuning decided, by its summary; none where it did not tune."""
+    record = summary.get("tune")
+    if record is None:
+        return ()
+    return (record["strength"], "table_l2") if "table_l2" in record else (record["strength"],)

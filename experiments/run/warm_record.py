@@ -65,9 +65,10 @@ def check_begun(workdir: Workdir, phases: Sequence[str], now: WarmOptions | None
 def _last_flags(workdir: Workdir, phases: Sequence[str]) -> dict[str, Any] | None:
     """The flags of the last of the phases that is finished or begun; None where none is.
 
-    The last, because a baseline beside a shape that is kept may be of another beginning.
+    The last, because a baseline beside a shape that is kept may be of another beginning. Tuning,
+    which begins with nothing, is not asked.
     """
-    for phase in reversed([phase for phase in AS_TOLD if phase in phases]):
+    for phase in reversed([phase for phase in AS_TOLD if phase in phases and phase != "tune"]):
         flags = workdir.flags_of(phase)
         if flags is not None:
             return flags

@@ -52,7 +52,7 @@ FORMAT = 3
 UNRECORDED = {
     **{"table_optimiser": "adam", "pooling": "mean", "method": "optembed"},
     **{"attention_heads": 2, "attention_units": 32, "compute_dtype": "float32"},
-    **{"fusion_heads": 1, "table_dtype": "float32"},
+    **{"fusion_heads": 1, "table_dtype": "float32", "tune_l2_ladder": []},
 }
 """What older folders of this format do not record, because there was no choice."""
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from optembed_jax.errors import InputError
 from optembed_jax.values.rule import BLANKS, HIVE_MISSING
-from optembed_jax.values.stored import as_stored
+from optembed_jax.values.stored import as_stored, unpacked
 from optembed_jax.values.text import text_of
 
 MARK = "\ufdd0"
@@ -145,6 +145,8 @@ def cell_text(value: Any, weighted: bool = False) -> str | None:
       InputError: it, or an item, is no plain value.
     """
     value = as_stored(value)
+    if hasattr(value, "to_pylist"):
+        value = list(unpacked(value))
     if isinstance(value, np.ndarray) and value.ndim == 1:
         value = value.tolist() if value.dtype.kind in "iubUO" else list(value)
     if hasattr(value, "to_list"):  # what data frames have for lists

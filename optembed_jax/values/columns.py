@@ -8,8 +8,8 @@ import numpy as np
 
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import MARK, Cells, cell_text
-from optembed_jax.values.stored import as_stored
-from optembed_jax.values.text import arrow_time_texts, check_texts, text_of
+from optembed_jax.values.stored import as_stored, unpacked
+from optembed_jax.values.text import check_texts, text_of
 
 
 def shown_names(rows: Mapping[str, Any]) -> str:
@@ -79,55 +79,8 @@ def _without_blanks(rows: Mapping[str, Any]) -> Mapping[str, Any]:
     return dict(zip(names, rows.values(), strict=True))
 
 
-_WITHOUT_TEXT = ("duration", "month_day_nano", "run_end_encoded", "sparse_union", "dense_union")
-"""Kinds of Arrow arrays that are refused, as whole columns of them are."""
-
 _LISTS = ("list", "large_list", "fixed_size_list", "map")
 """Kinds of Arrow arrays whose values are lists, with their views."""
-
-EXTENSIONS = frozenset(("arrow.uuid", "arrow.bool8", "arrow.json", "arrow.opaque"))
-"""Arrow's extension types whose values are what is stored; of others, such as pandas' periods, that
-is a code of its own.
-"""
-
-
-def check_extension(kind: Any) -> None:
-    """Refuses an Arrow type that is another one underneath, whose values are not known here.
-
-    Raises:
-      InputError: naming the type.
-    """
-    name = getattr(kind, "extension_name", None)
-    if name is not None and name not in EXTENSIONS:
-        raise InputError(f"values of the extension type {name} cannot be read as text")
-
-
-def _unpacked(values: Any) -> Sequence[Any]:
-    """The values of an Arrow array, which its own scalars are not."""
-    kind = str(values.type)
-    if kind.startswith("dictionary"):
-        return _looked_up(values)
-    check_extension(values.type)
-    if kind.startswith(_WITHOUT_TEXT):
-        raise InputError(f"values of type {kind} cannot be read as text")
-    if kind.startswith(("timestamp", "time", "date")):  # Python has no nanoseconds
-        return arrow_time_texts(values)
-    if kind not in ("halffloat", "float", "double"):
-        try:
-            return values.to_pylist()
-        except UnicodeDecodeError as error:
-            raise InputError(f"values of type {kind} are no UTF-8 text") from error
-    # Python has one float, which has more digits than 32 bits hold.
-    return values.to_numpy() if hasattr(values, "chunks") else values.to_numpy(zero_copy_only=False)
-
-
-def _looked_up(values: Any) -> list[Any]:
-    """The values of an Arrow array of dictionaries: each chunk has its own."""
-    found: list[Any] = []
-    for chunk in values.chunks if hasattr(values, "chunks") else [values]:
-        held = [*_unpacked(chunk.dictionary), None]
-        found += [held[-1 if place is None else place] for place in chunk.indices.to_pylist()]
-    return found
 
 
 def unmasked(values: np.ma.MaskedArray) -> list[Any]:
@@ -208,7 +161,7 @@ def _texts_of(source: str, values: Sequence[Any], first_row: int) -> list[str | 
     values = as_stored(values)
     if hasattr(values, "to_pylist"):
         try:
-            values = _unpacked(values)
+            values = unpacked(values)
         except InputError as error:
             raise InputError(f"column {source!r}: {error}") from error
     if isinstance(values, np.ma.MaskedArray):

@@ -6,7 +6,7 @@ which of the two it was, and the wrong one would be scored without a word.
 """
 
 import numbers
-from collections.abc import Container, Iterable, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -53,38 +53,61 @@ def check_spellings(
         twins = lookup.twins(field)
         if not twins:
             continue
-        values, row_of = rows[source], None
-        if source in lists:
-            values, row_of = _items(values)
-        typed = _typed_rows(values)
+        parts = _items(rows[source]) if source in lists else [(rows[source], None)]
+        for values, row_of in parts:
+            _check(source, values, row_of, twins, first_row)
+
+
+def _check(
+    source: str,
+    values: Sequence[Any],
+    row_of: Sequence[int] | None,
+    twins: Mapping[str, str],
+    first_row: int,
+) -> None:
+    """As of :func:`check_spellings`; ``row_of`` each value, None where each has its own."""
+    typed = _typed_rows(values)
+    try:
         texts = column_texts(source, values, first_row) if len(typed) else []
-        for place in typed:
-            text = texts[place]
-            if text is not None and text in twins:
-                row = first_row + (place if row_of is None else row_of[place])
-                raise InputError(
-                    f"row {row}: column {source!r} is {text} as a typed value, which "
-                    f"the training data write as {text!r} and as {twins[text]!r}, two values; "
-                    "give it as text"
-                )
+    except InputError:
+        if row_of is None:
+            raise
+        return  # An item that cannot be read is told where it is read, by its row.
+    for place in typed:
+        text = texts[place]
+        if text is not None and text in twins:
+            row = first_row + (place if row_of is None else row_of[place])
+            raise InputError(
+                f"row {row}: column {source!r} is {text} as a typed value, which the training data "
+                f"write as {text!r} and as {twins[text]!r}, two values; give it as text"
+            )
 
 
-def _items(values: Any) -> tuple[Sequence[Any], Sequence[int]]:
-    """The values of lists, without their weights, and the row that each is of."""
+def _items(values: Any, before: int = 0) -> Iterator[tuple[Sequence[Any], Sequence[int]]]:
+    """Some of the values of lists, without their weights, and the row that each is of.
+
+    Args:
+      values: a column.
+      before: rows that stand before it.
+    """
     values = as_stored(values)
-    if hasattr(values, "value_lengths") and not hasattr(values, "chunks"):
-        items, lengths = values.flatten(), values.value_lengths().to_pylist()
-        if not str(items.type).startswith("struct"):
-            row_of = [row for row, length in enumerate(lengths) for _ in range(length or 0)]
-            return items, row_of
+    if hasattr(values, "chunks"):
+        for chunk in values.chunks:
+            yield from _items(chunk, before)
+            before += len(chunk)
+        return
+    if hasattr(values, "value_lengths"):
+        items, lengths = _flattened(values)
+        yield items, [before + row for row, count in enumerate(lengths) for _ in range(count)]
+        return
     if hasattr(values, "to_pylist"):
         values = values.to_pylist()
     found: list[Any] = []
     row_of = []
-    for row, cell in enumerate(values):
+    for row, cell in enumerate(values, before):
         items = as_stored(cell)
         if not isinstance(items, list | tuple | Mapping | Set | np.ndarray):
-            items = [items]
+            items = items.to_pylist() if hasattr(items, "to_pylist") else [items]
         for item in items:
             if isinstance(item, Mapping):
                 item = item.get("value")
@@ -92,7 +115,24 @@ def _items(values: Any) -> tuple[Sequence[Any], Sequence[int]]:
                 item = next(iter(item), None)
             found.append(item)
             row_of.append(row)
-    return found, row_of
+    yield found, row_of
+
+
+def _flattened(lists: Any) -> tuple[Any, list[int]]:
+    """The values of an Arrow array of lists or maps, without weights, and how many each has."""
+    if not str(lists.type).startswith("map"):
+        items = lists.flatten()
+        has_weights = str(items.type).startswith("struct")
+        lengths = [count or 0 for count in lists.value_lengths().to_pylist()]
+        return items.field("value") if has_weights else items, lengths
+    ends = lists.offsets.to_pylist()  # pyarrow flattens no maps
+    spans = [
+        range(start, end if is_there else start)
+        for start, end, is_there in zip(
+            ends[:-1], ends[1:], lists.is_valid().to_pylist(), strict=True
+        )
+    ]
+    return lists.keys.take([place for span in spans for place in span]), list(map(len, spans))
 
 
 def _typed_rows(values: Any) -> Sequence[int]:

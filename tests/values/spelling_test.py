@@ -87,6 +87,20 @@ def test_items_that_are_texts_or_integers_pass(lookup, values):
     check_spellings([(1, "b")], lookup, {"b": values}, 0, {"b"})
 
 
+def test_items_of_narrow_floats_are_known_by_their_own_texts():
+    fields = [texts_of(["0.1", "0.10"])]
+    lookup = lookup_of(fields, [3], [Rule()])
+    pairs = pa.list_(pa.struct({"value": pa.float32(), "weight": pa.float32()}))
+    for column in (
+        pa.array([[0.5], [0.1]], pa.list_(pa.float32())),
+        pa.array([[], [{"value": 0.1, "weight": 1.0}]], pairs),
+        pa.array([[(0.5, 1.0)], [(0.1, 1.0)]], pa.map_(pa.float32(), pa.float32())),
+    ):
+        for values in (column, pa.chunked_array([column[:1], column[1:]])):
+            with pytest.raises(InputError, match=r"row 6: column 'b' is 0\.1 as a typed"):
+                check_spellings([(0, "b")], lookup, {"b": values}, 5, {"b"})
+
+
 def test_lists_are_refused_so_on_every_way(tmp_path, monkeypatch):
     cells = [["12"], ["12.0", "7"], ["7"]] * 30
     table = pa.table({"a": cells, "click": [number % 2 for number in range(90)]})

@@ -12,7 +12,7 @@ import pytest
 
 from optembed_jax.data.request_columns import raw_columns
 from optembed_jax.errors import InputError
-from optembed_jax.values.cells import MARK, Cells
+from optembed_jax.values.cells import MARK, WEIGHT_MARK, Cells, cell_text
 from optembed_jax.values.columns import cell_column_texts, column_texts
 from optembed_jax.values.stored import as_stored
 
@@ -62,6 +62,14 @@ COLUMNS = {
         pl.Series([MOMENT]).dt.replace_time_zone("America/New_York"),
         ["2024-03-01 11:00:00Z"],
     ),
+    "polars nanoseconds of a zone": (
+        pl.Series(NANOSECOND).dt.replace_time_zone("UTC"),
+        ["2024-03-02 14:30:00.000000001Z"],
+    ),
+    "polars times of day": (
+        pl.Series([1_000_000_001, None]).cast(pl.Time),
+        ["00:00:01.000000001", None],
+    ),
     "polars integers": (pl.Series([2**64 - 1, None], dtype=pl.UInt64), [str(2**64 - 1), None]),
     "polars decimals": (pl.Series([decimal.Decimal("1.50")]), ["1.5"]),
     "polars categories": (pl.Series(["a", None], dtype=pl.Categorical), ["a", None]),
@@ -94,6 +102,31 @@ def test_so_are_those_of_the_items_of_lists(values):
     cells = Cells(None, 4)
     assert cell_column_texts("a", values, 0, cells) == texts
     assert raw_columns({"a": values}, ["a"], 0, {"a": cells})["a"].to_pylist() == texts
+
+
+def test_times_and_weights_within_lists_keep_their_types():
+    moments = pl.Series([NANOSECOND.tolist(), None]).cast(pl.List(pl.Datetime("ns")))
+    pairs = pl.Series(
+        [[{"value": 0.1, "weight": 0.5}]],
+        dtype=pl.List(pl.Struct({"value": pl.Float32, "weight": pl.Float32})),
+    )
+    text = "2024-03-02 14:30:00.000000001"
+    for values, weighted, texts in (
+        (moments, False, [f"{MARK}{text}", None]),
+        ([pl.Series(NANOSECOND), None], False, [f"{MARK}{text}", None]),
+        ([pa.array([0.1], pa.float32()), None], False, [f"{MARK}0.1", None]),
+        (pairs, True, [f"{MARK}0.1{WEIGHT_MARK}0.5"]),
+    ):
+        cells = Cells(None, 4, weighted)
+        assert cell_column_texts("a", values, 0, cells) == texts
+        assert raw_columns({"a": values}, ["a"], 0, {"a": cells})["a"].to_pylist() == texts
+
+
+def test_a_view_of_bytes_is_one_text():
+    assert as_stored(memoryview(b"ab")) == b"ab"
+    assert cell_text(memoryview(b"ab")) == "ab"
+    cells = Cells("|", 4)
+    assert cell_column_texts("a", [memoryview(b"ab|c"), b"d"], 0, cells) == ["ab|c", "d"]
 
 
 def test_periods_are_refused_by_column_and_not_read_as_their_codes():

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 
 from optembed_jax.data.raw.missing import null_where
 from optembed_jax.errors import InputError
-from optembed_jax.values.columns import check_extension, unmasked
-from optembed_jax.values.stored import as_stored
+from optembed_jax.values.columns import unmasked
+from optembed_jax.values.stored import as_stored, check_extension
 from optembed_jax.values.text import arrow_time_texts, check_texts, text_of
 
 

@@ -9,6 +9,7 @@ import pytest
 from absl import flags as absl_flags
 from absl.testing import flagsaver
 
+from experiments import export
 from experiments.run import phase_fit, runs
 from experiments.run.phases import run_phase
 from experiments.run.tune_phase import best_of, with_chosen
@@ -141,6 +142,18 @@ def test_the_l2_is_tried_beside_the_best_group_lasso(start, tuned_run, tmp_path,
     again = {**given, "table_l2": 0.02, "group_lasso": 0.5}
     assert start(runs.pipeline_main, workdir=tmp_path / "run", **again) == 0
     assert summary_of(tmp_path / "run") == summary
+
+
+def test_a_run_that_tuned_before_there_was_an_l2_beside_goes_on(start, tuned_run, tmp_path):
+    workdir = shutil.copytree(tuned_run[0], tmp_path / "run")
+    for file in (workdir / "tune" / "result.json", workdir / "summary.json"):
+        record = json.loads(file.read_text())
+        assert record["flags"].pop("tune_l2_ladder") == []
+        file.write_text(json.dumps(record))
+    written = (workdir / "baseline" / "result.json").stat().st_mtime_ns
+    assert start(runs.pipeline_main, workdir=workdir, **TUNED) == 0
+    assert (workdir / "baseline" / "result.json").stat().st_mtime_ns == written
+    assert start(export.main, workdir=workdir, bundle=tmp_path / "bundle") == 0
 
 
 def test_other_decays_are_tuned_by_their_l2(opened):
