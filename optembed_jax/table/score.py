@@ -256,7 +256,7 @@ def keep_within(
 
     Args:
       scores: as of :func:`keep_best`.
-      least: rows that are kept in any case.
+      least: rows that are kept in any case, whether they fit or not.
       most: rows that are kept at most, 0..``V``.
       fits: whether what a mask keeps does; asked some ``log2 V`` times.
     """
