@@ -239,11 +239,15 @@ def named_candidates(summary: Summary, scored: Scored) -> list[Point]:
 
 
 def _name_of(finalist: Mapping[str, Any]) -> str:
-    """The simple rules that it is of, and whether it is the winner."""
+    """The simple rules that it is of, and whether it is the winner; of many names the first two,
+    since a name as long as its axes leaves them no room.
+    """
     own = [] if finalist["rules"] else [finalist["name"]]
     if finalist["name"] == "search":
         own = [WINNER]
-    return " = ".join([*own, *finalist["rules"]])
+    names = [*own, *finalist["rules"]]
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return " = ".join(names[:2]) + more
 
 
 def _marker_of(finalist: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from small_run import SEARCHED
 
 from experiments import report as report_main
 from experiments.run import size_figure
+from experiments.run.figure_svg import styled, svg_of
 from experiments.run.report_page import Recorded, _scored, page_of, recorded
 from experiments.run.runs import pipeline_main
 from experiments.run.workdir import Workdir
@@ -253,6 +254,23 @@ def test_a_rule_that_was_asked_for_is_no_winner():
     summary = {"search": {"strategy": "log_v", "dims": {"a": 1, "b": 1}, "mask": 0}}
     (rule,) = size_figure.named_candidates(summary, scored)
     assert rule.name == "log_v"
+
+
+def test_of_many_names_the_first_two_are_shown():
+    """One model may be all that a short list has, and a name of all leaves no room for the axes."""
+    one = {"val_auc": 0.7, "table_parameters": 10}
+    rules = ["uniform", "log_v", "inverse_log_v", "corner"]
+    finalist = {**one, "name": "search", "rules": rules, "dims": {"a": 1, "b": 1}}
+    summary = {
+        "retrain": {**one, "kept": "search", "finalists": [finalist]},
+        "search": {"dims": finalist["dims"], "mask": 0},
+    }
+    scored = size_figure.Scored(np.array([[8, 0.6]]), np.array([[1, 1]]), np.array([0]))
+    (trained,) = size_figure.trained_points(summary)
+    assert trained.name == "retrain: winner of the search = uniform and 3 more"
+    with styled():
+        text = svg_of(size_figure.auc_against_bytes(summary, scored), "a", "b")
+    assert text.count("uniform and 3 more") == 2 and "corner" not in text
 
 
 def test_a_supernet_on_the_short_list_is_shown_once():
