@@ -70,7 +70,8 @@ def test_a_linen_module_with_a_linear_term_comes_to_a_bundle_too(command, tmp_pa
 def test_a_strength_is_tuned_and_a_search_verified_with_it(command, tmp_path, capsys):
     names = {"data_dir": tmp_path / "data", "workdir": tmp_path / "run"}
     own = {"model": "outside_backbones:NnxAttention", "max_table_parameters": 190}
-    asked = {"tune": "rows", "tune_ladder": "1e-4,1e-2", "tune_epochs": 1, "verify_seeds": 1}
+    asked = {"tune": "rows", "tune_ladder": "1e-4,3e-4,1e-3,3e-3,1e-2", "tune_l2_ladder": ""}
+    asked |= {"tune_epochs": 1, "verify_seeds": 1}
     assert command(runs.pipeline_main, **names, **FLAGS, **own, **asked) == 0, (
         capsys.readouterr().err
     )
