@@ -106,9 +106,11 @@ def planned(settings: Settings, prepared: data.PreparedData, *, is_over: bool = 
     affordable = [cost.affordable_rows(limit, sizes, dim) for dim in columns]
     counts = [_rounded(count, fields.num_fields) for count in affordable]
     settings = _with_rates(settings, counts, fields)
-    # Of counts that come to the same the first has the most columns.
-    most = {count: dim for count, dim in reversed([*zip(counts, columns, strict=True)])}
-    return Plan(settings, cost, tuple(most[count] for count in dict.fromkeys(counts)))
+    # Of counts that come to the same, as all that there are, the first has the most columns.
+    most: dict[int, int] = {}
+    for count, dim in zip(counts, columns, strict=True):
+        most.setdefault(min(count, fields.num_features), dim)
+    return Plan(settings, cost, tuple(most.values()))
 
 
 def check_shape(settings: Settings, prepared: data.PreparedData, kept: RowsAndDims) -> None:
