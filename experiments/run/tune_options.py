@@ -42,16 +42,14 @@ class TuneOptions:
     epochs: int = 20
 
     def __post_init__(self) -> None:
-        rises = list(self.ladder) == sorted(set(self.ladder))
-        if len(self.ladder) < 2 or not rises or not all(map(math.isfinite, self.ladder)):
+        if len(self.ladder) < 2 or not _rises(self.ladder):
             raise InputError(
                 "tune_ladder must be two strengths or more, each above the one before, not "
                 f"{','.join(f'{value:g}' for value in self.ladder)}"
             )
         if self.ladder[0] < 0:
             raise InputError(f"tune_ladder must not go below 0, as {self.ladder[0]:g} does")
-        rises = list(self.beside) == sorted(set(self.beside))
-        if not rises or not all(math.isfinite(value) and value > 0 for value in self.beside):
+        if not _rises(self.beside) or min(self.beside, default=1.0) <= 0:
             raise InputError(
                 "tune_l2_ladder must be strengths above 0, each above the one before, not "
                 f"{','.join(f'{value:g}' for value in self.beside)}"
@@ -79,6 +77,11 @@ class TuneOptions:
             "tune_rows": self.rows,
             "tune_epochs": self.epochs,
         }
+
+
+def _rises(ladder: tuple[float, ...]) -> bool:
+    """Whether each strength is finite and above the one before."""
+    return list(ladder) == sorted(set(ladder)) and all(map(math.isfinite, ladder))
 
 
 def strength_of(train: TrainConfig) -> str:

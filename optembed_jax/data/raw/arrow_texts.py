@@ -11,21 +11,21 @@ import pyarrow.compute as pc
 from optembed_jax.data.raw.missing import null_where
 from optembed_jax.errors import InputError
 from optembed_jax.values.columns import unmasked
-from optembed_jax.values.stored import as_stored, check_extension
+from optembed_jax.values.stored import check_extension
 from optembed_jax.values.text import arrow_time_texts, check_texts, text_of
 
 
 def as_array(values: Sequence[Any]) -> pa.Array:
     """Python or NumPy values as a column; what Arrow has no one type for, as the values' texts.
 
+    Args:
+      values: as they are stored, see `values.stored.as_stored`.
+
     Raises:
       InputError: one of them is no plain value.
     """
     if isinstance(values, np.ma.MaskedArray):
         return _texts(unmasked(values))
-    values = as_stored(values)
-    if hasattr(values, "to_pylist"):
-        return in_one(values)
     holds_objects = getattr(values, "dtype", None) in (None, np.dtype(object))
     kinds = set(map(type, values)) if holds_objects else set()
     if kinds & {np.datetime64, np.bool_}:
@@ -54,7 +54,7 @@ def as_array(values: Sequence[Any]) -> pa.Array:
 def in_one(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     """A column without chunks, and without dictionaries where there are several.
 
-    Of dictionaries of 16-bit floats pyarrow 26 makes one of their bits as integers.
+    Of several dictionaries of 16-bit floats pyarrow 26 makes one of other numbers.
     """
     if not isinstance(column, pa.ChunkedArray):
         return column
