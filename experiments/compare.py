@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from absl import flags
 
 from experiments.run import (
+    bundle_flags,
     choose_phase,
     cli,
     comparison,
@@ -60,7 +61,8 @@ def main() -> None:
     comparison_grid.check_asked(methods, shares, seeds, counts)
     settings, of_methods = _settings(methods, counts)
     folder = in_file_system(project_flags.workdir(), "--workdir")
-    given = _given()
+    has_storage = any(":" in word for word in methods) or bundle_flags.STORAGE.present
+    given = _given(has_storage or counts == BYTES)
     comparison.check_folder(folder, {"given": given, "counts": counts})
     progress = Progress()
     prepared = data.prepare(
@@ -99,13 +101,20 @@ def _budgets() -> tuple[str, tuple[float, ...]]:
     return BYTES if flag is both[1] else PARAMETERS, shares
 
 
-def _given() -> tuple[str, ...]:
-    """The flags that all runs are given, as a command line has them."""
+def _given(may_have_codes: bool) -> tuple[str, ...]:
+    """The flags that all runs are given, as a command line has them.
+
+    Args:
+      may_have_codes: whether some bundle may be stored in codes, and trained further in them.
+    """
     project = flags.FLAGS.get_key_flags_for_module(project_flags)
     of_data = flags.FLAGS.get_key_flags_for_module(data_flags)
     found = {flag.name: flag.serialize() for flag in [*project, *of_data] if flag.present}
     # Told in any case, so that a comparison goes on as it was begun, whatever becomes the default.
     found |= {name: f"--{name}={value}" for name, value in training_flags.resolved().items()}
+    if may_have_codes:
+        steps = bundle_flags.FINE_TUNE_STEPS
+        found[steps.name] = f"--{steps.name}={steps.value}"
     return tuple(text for name, text in sorted(found.items()) if name not in _OWN)
 
 

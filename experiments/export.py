@@ -26,6 +26,7 @@ from experiments.run import flags as project_flags
 from experiments.run.compression_report import against_full
 from experiments.run.exported import TOLD_OF_STORAGE, Exported, own_storage, served_of
 from experiments.run.feature_report import with_saliency, worth_of
+from experiments.run.fine_tuning import trained_further
 from experiments.run.phases import phases_of
 from experiments.run.sample_rows import write_sample
 from experiments.run.trained import load_trained, model_in
@@ -57,6 +58,7 @@ _OF_A_RUN = (
     bundle_flags.STORAGE,
     bundle_flags.MAX_AUC_DROP,
     bundle_flags.MAX_BUNDLE_BYTES,
+    bundle_flags.FINE_TUNE_STEPS,
     bundle_flags.PHASE,
     bundle_flags.FULL_IDS,
     bundle_flags.COUNTS,
@@ -144,6 +146,9 @@ def _export() -> None:
         platforms=_platforms(),
     )
     if chosen is not None:
+        steps = bundle_flags.FINE_TUNE_STEPS.value
+        exported, chosen = trained_further(run, exported, chosen, steps)
+        chosen.check(bundle_flags.MAX_AUC_DROP.value)
         print(
             f"validation AUC  float32 {chosen.before:.6f}  stored {chosen.after:.6f}  "
             f"change {chosen.after - chosen.before:+.6f}"
@@ -159,8 +164,8 @@ def _export() -> None:
         bundle = write_bundle(
             folder,
             model,
-            params,
-            trained.batch_stats,
+            exported.params,
+            exported.batch_stats,
             served.index,
             served.fields,
             storage=own,

@@ -18,11 +18,27 @@ class Chosen:
       storage: of all parts.
       before: validation AUC in float32.
       after: validation AUC in this storage.
+      max_bytes: the limit that it was chosen for; None where there was none.
     """
 
     storage: Storage
     before: float
     after: float
+    max_bytes: int | None = None
+
+    def check(self, max_drop: float) -> None:
+        """That it costs no more than ``max_drop`` of validation AUC.
+
+        Raises:
+          InputError: it does.
+        """
+        if self.before - self.after > max_drop:
+            of_bytes = self.max_bytes
+            limit = "the storage" if of_bytes is None else f"--max_bundle_bytes={of_bytes:,}"
+            raise InputError(
+                f"{limit} costs {self.before - self.after:.6f} of validation AUC, more than "
+                f"--max_auc_drop={max_drop}; nothing was written"
+            )
 
 
 def choose(
@@ -33,7 +49,7 @@ def choose(
     max_bytes: int | None,
     max_drop: float,
 ) -> Chosen:
-    """The storage to take.
+    """The storage to take. What it costs may be more than is allowed: see :meth:`Chosen.check`.
 
     Args:
       candidates: from the least harm to the least bytes; at least one.
@@ -45,21 +61,13 @@ def choose(
 
     Raises:
       BudgetError: the smallest folder is larger.
-      InputError: what fits costs more.
     """
     if max_bytes is None:
         number = _last(candidates, lambda storage: before - auc_of(storage) <= max_drop)
     else:
         number = _within(candidates, bytes_of, max_bytes)
     storage = candidates[number]
-    after = auc_of(storage)
-    if before - after > max_drop:
-        limit = "the storage" if max_bytes is None else f"--max_bundle_bytes={max_bytes:,}"
-        raise InputError(
-            f"{limit} costs {before - after:.6f} of validation AUC, more than "
-            f"--max_auc_drop={max_drop}; nothing was written"
-        )
-    return Chosen(storage, before, after)
+    return Chosen(storage, before, auc_of(storage), max_bytes)
 
 
 def _within(

@@ -27,6 +27,14 @@ MAX_BUNDLE_BYTES = flags.DEFINE_integer(
     "4 bits a number or those of --storage, and a --method what it has instead; export keeps to it "
     "exactly, by fewer bits where they do least harm.",
 )
+FINE_TUNE_STEPS = flags.DEFINE_integer(
+    "fine_tune_steps",
+    256,
+    "export: of a storage with codes, train the model so many steps further in it, of the run's "
+    "batch size and a learning rate of .03 of its own, at most twice through the training rows, "
+    "and keep what has the best validation AUC; 0 stores what the run trained.",
+    lower_bound=0,
+)
 PHASE = flags.DEFINE_string(
     "phase",
     None,

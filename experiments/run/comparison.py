@@ -39,10 +39,14 @@ from optembed_jax.errors import InputError, Stopped
 from optembed_jax.rivals.registry import rival_of
 from optembed_jax.serving.bundle_format import MANIFEST
 
-_OF_EXPORT = ("counts", "data_dir", "full_ids", "max_auc_drop", "platforms")
+_OF_EXPORT = ("counts", "data_dir", "fine_tune_steps", "full_ids", "max_auc_drop", "platforms")
 """Of the flags of all runs those that an export is told too."""
 
-_OF_THEN = (f"--table_optimiser={UNRECORDED['table_optimiser']}", "--group_lasso=0.001")
+_OF_THEN = (
+    f"--table_optimiser={UNRECORDED['table_optimiser']}",
+    "--group_lasso=0.001",
+    "--fine_tune_steps=0",
+)
 """What comparisons did not tell their commands while it was the default of all."""
 
 _LOCKS: list[int] = []

@@ -170,12 +170,12 @@ class Exported:
         max_drop: float,
         platforms: Sequence[str],
     ) -> Chosen | None:
-        """The storage to take and what it costs; None for plain float32.
+        """The storage to take and what it costs, maybe too much; None for plain float32.
 
         Where none is asked for it is float32, or the first below it that keeps to a limit of bytes.
 
         Raises:
-          InputError: see :func:`bundle_budget.choose`.
+          BudgetError: see :func:`bundle_budget.choose`.
         """
         if storage in (None, "float32") and max_bytes is None:
             return None
@@ -186,24 +186,33 @@ class Exported:
             candidates += self._allocations()
         return choose(
             candidates,
-            self._auc,
+            self.auc,
             lambda candidate: self.bytes_in(candidate, platforms),
-            self._auc(None),
+            self.auc(None),
             max_bytes,
             max_drop,
         )
 
-    def logits(self, storage: Storage | None, ids: np.ndarray | None = None) -> np.ndarray:
+    def with_numbers(self, params: Params, batch_stats: Any) -> "Exported":
+        """The same model, trained to other numbers."""
+        return dataclasses.replace(self, params=params, batch_stats=batch_stats)
+
+    def logits(
+        self,
+        storage: Storage | None,
+        ids: np.ndarray | None = None,
+        numbers: tuple[Params, Any] | None = None,
+    ) -> np.ndarray:
         """Logits of the validation rows float32 ``[N]`` by the live model in a storage.
 
-        Of other rows where their ``ids`` are given, as the bundle takes them.
+        Of other rows where their ``ids`` are given, as the bundle takes them; of other parameters
+        and batch statistics where they are given.
         """
         ids = self.ids if ids is None else ids
-        params, batch_stats = self.params, self.batch_stats
+        params, batch_stats = numbers or (self.params, self.batch_stats)
         if storage is not None:
             params, batch_stats = store(params, batch_stats, self.served.index, storage).live()
-        index, model = self.served.index, self.model
-        step = jax.jit(lambda p, stats, ids: forward(model, p, stats, ids, index)[0])
+        step = self._forward
         parts = []
         for start in range(0, len(ids), BATCH):
             batch = ids[start : start + BATCH]
@@ -251,8 +260,15 @@ class Exported:
         fields = self.served.fields.num_fields
         return [bit_allocation.storages(choice, fields) for choice in bit_allocation.path(parts)]
 
-    def _auc(self, storage: Storage | None) -> float:
-        return metrics.auc(self.labels, self.logits(storage), self.weights)
+    def auc(self, storage: Storage | None, numbers: tuple[Params, Any] | None = None) -> float:
+        """Validation AUC in a storage; of other numbers as of :meth:`logits`."""
+        return metrics.auc(self.labels, self.logits(storage, numbers=numbers), self.weights)
+
+    @functools.cached_property
+    def _forward(self) -> Callable[..., jax.Array]:
+        """One function for all, which is compiled once for storages that have alike arrays."""
+        index, model = self.served.index, self.model
+        return jax.jit(lambda p, stats, ids: forward(model, p, stats, ids, index)[0])
 
     def bytes_in(self, storage: Storage, platforms: Sequence[str]) -> int:
         """Bytes of the folder in a storage, at most: a metric of it may have fewer digits."""

@@ -23,7 +23,7 @@ from optembed_jax.models.params import Params
 from optembed_jax.serving import network_storage
 from optembed_jax.serving.compact_model import with_norms
 from optembed_jax.serving.stored_model import Storage, StoredModel, served_network, store
-from optembed_jax.table.compact import CompactIndex, CompactTable
+from optembed_jax.table.compact import CompactIndex, CompactTable, restore_linear
 from optembed_jax.table.packing import INT_STORAGES
 from optembed_jax.table.quantize import restore_rows
 
@@ -146,7 +146,7 @@ def measured(
             stored = of(Storage(plain, linear=kind)).table
             arrays = (stored.linear, stored.linear_scale)
             size = sum(array.nbytes for array in arrays if array is not None)
-            table = dataclasses.replace(params.table, linear=_restored_linear(stored, index))
+            table = dataclasses.replace(params.table, linear=restore_linear(stored, index))
             found["linear"].append(Option(kind, int(size), harm(table, network)))
     for name in network_storage.kernels_of(network):
         found[f"kernel/{name}"] = []
@@ -160,15 +160,6 @@ def measured(
             option = Option(kind, size, harm(params.table, model.restored_network()))
             found[f"kernel/{name}"].append(option)
     return found
-
-
-def _restored_linear(stored: CompactTable, index: CompactIndex) -> jax.Array:
-    linear = jnp.asarray(stored.linear).astype(jnp.float32)
-    if stored.linear_scale is None:
-        return linear
-    counts = np.array(index.sizes if index.linear_by_id else index.kept)
-    scale = jnp.repeat(stored.linear_scale.astype(jnp.float32), counts)
-    return linear * scale
 
 
 def _logits_of(

@@ -257,6 +257,22 @@ def quantize_linear(table: CompactTable, index: CompactIndex) -> CompactTable:
     )
 
 
+def restore_linear(table: CompactTable, index: Any) -> jax.Array | None:
+    """All linear weights as float32, of :func:`quantize_linear` or of a 16-bit form.
+
+    Args:
+      table: in any storage.
+      index: of the compact table; where weights have scales, a :class:`CompactIndex`.
+    """
+    if table.linear is None:
+        return None
+    linear = jnp.asarray(table.linear).astype(jnp.float32)
+    if table.linear_scale is None:
+        return linear
+    counts = np.array(index.sizes if index.linear_by_id else index.kept)
+    return linear * jnp.repeat(table.linear_scale.astype(jnp.float32), counts)
+
+
 def _as_small_ints(place: np.ndarray, count: int) -> jax.Array:
     dtype = np.uint8 if count <= 2**8 else np.uint16 if count <= 2**16 else np.int32
     return jax.device_put(place.astype(dtype))

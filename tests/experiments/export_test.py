@@ -358,7 +358,7 @@ def test_refusals_of_flags(made, command, tmp_path, capsys):
 
 def test_quantised_export(made, command, tmp_path, capsys):
     arguments = {"data_dir": made / "data", "workdir": made / "run", "bundle": tmp_path / "b"}
-    status = command(export.main, **arguments, storage="int4", max_auc_drop=0.0)
+    status = command(export.main, **arguments, storage="int4", max_auc_drop=0.0, fine_tune_steps=0)
     assert status == 2
     assert "costs" in refused(capsys)
     assert not (tmp_path / "b").exists()
