@@ -23,6 +23,11 @@ PASSES = 2
 
 _SHARE_OF_LR = 0.03
 
+_NUMBERS_A_STEP = 2**20
+"""Rounding all numbers anew takes longer than a step, so that of a large model it is held for as
+many steps as it has such parts; a row that was not read meanwhile would be rounded as before.
+"""
+
 
 def may_gain(chosen: Chosen) -> bool:
     """Whether a storage rounds enough to train for: it has codes, and not single numbers."""
@@ -50,7 +55,9 @@ def trained_further(
     steps = min(steps, PASSES * -(-rows // batch_size))
     if not steps or not may_gain(chosen):
         return exported, chosen
-    tuning = FineTuning(steps, _SHARE_OF_LR * run.settings.train.lr)
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(exported.params))
+    hold = max(FineTuning.hold, -(-numbers // _NUMBERS_A_STEP))
+    tuning = FineTuning(steps, _SHARE_OF_LR * run.settings.train.lr, hold)
     begun = time.monotonic()
 
     def on_step(step: int, loss: jax.Array) -> None:

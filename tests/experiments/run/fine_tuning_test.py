@@ -105,13 +105,14 @@ def test_a_training_that_helps_nothing_leaves_the_model(exported, monkeypatch):
         assert bundle.manifest["metrics"] == left.manifest["metrics"]
 
 
-def test_steps_are_no_more_than_two_passes(monkeypatch):
+def test_steps_are_no_more_than_two_passes_and_a_large_model_is_rounded_less_often(monkeypatch):
     """Of 1,000 rows in batches of 300 with the rest filled up: four batches a pass."""
     seen = {}
 
     def trained(*args, **options):
         *_, batches, tuning, _ = args
         seen.update(steps=tuning.steps, batches=len(list(batches)), lr=tuning.learning_rate)
+        seen.update(hold=tuning.hold)
 
     monkeypatch.setattr(fine_tuning, "fine_tuned", trained)
     monkeypatch.setattr(fine_tuning, "_batches", lambda *args: iter(range(8)))
@@ -123,8 +124,10 @@ def test_steps_are_no_more_than_two_passes(monkeypatch):
         progress=types.SimpleNamespace(say=lambda text: None),
     )
     served = types.SimpleNamespace(index=None)
-    model = types.SimpleNamespace(model=None, params=None, batch_stats=None, served=served)
     chosen = Chosen(Storage(("int8",)), 0.8, 0.7)
-    for asked, steps in ((5, 5), (8, 8), (256, 8)):
+    # Of 25 M numbers what rounding does is held for longer.
+    for asked, steps, numbers, hold in ((5, 5, 9, 10), (8, 8, 10 * 2**20, 10), (256, 8, 25e6, 24)):
+        params = np.broadcast_to(np.float32(0), (int(numbers),))
+        model = types.SimpleNamespace(model=None, params=params, batch_stats=None, served=served)
         assert fine_tuning.trained_further(run, model, chosen, asked) == (model, chosen)
-        assert seen == {"steps": steps, "batches": steps, "lr": pytest.approx(3e-4)}
+        assert seen == {"steps": steps, "batches": steps, "lr": pytest.approx(3e-4), "hold": hold}
