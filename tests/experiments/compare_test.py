@@ -85,6 +85,9 @@ def test_every_method_keeps_to_its_share_of_the_bytes_or_is_refused(
     found = json.loads((tmp_path / "run" / "compare.json").read_text())["runs"]
     full = found[0]
     assert full["method"] == "full"
+    # Told, so that it goes on as it was begun.
+    given = json.loads((tmp_path / "run" / "plan.json").read_text())["given"]
+    assert "--fine_tune_steps=256" in given
     for record in found[1:]:
         limit = int(record["share"] * full["bundle_bytes"])
         folder = tmp_path / "run" / "cells" / f"{record['method'].replace(':', '-')}"
@@ -132,6 +135,7 @@ def test_killed_and_gone_on_it_comes_to_the_same_table(started, data_dir, tmp_pa
         assert 0 < sizes["frequency"] < sizes["full"]
         tables.append(without_seconds(found))
         assert "frequency" in capsys.readouterr().out
+        assert "fine_tune_steps" not in (tmp_path / folder / "plan.json").read_text()
         assert "frequency" in (tmp_path / folder / "report.html").read_text(encoding="utf-8")
     assert tables[0] == tables[1]
 

@@ -261,11 +261,22 @@ def test_what_an_older_comparison_did_not_tell_was_the_default_of_then(made, tmp
     assert len(made[0]) == before
 
 
+def test_bundles_of_a_comparison_are_all_trained_in_their_bits_or_none(made, tmp_path):
+    run_all(tmp_path, seeds=1, given=("--lr=1",))
+    before = len(made[0])
+    with pytest.raises(InputError, match=r"begun with given .*fine_tune_steps=256"):
+        run_all(tmp_path, given=("--fine_tune_steps=256", "--lr=1"))
+    run_all(tmp_path, seeds=1, given=("--fine_tune_steps=0", "--lr=1"))
+    assert len(made[0]) == before
+
+
 def test_an_export_is_told_again_what_it_asks_for(made, tmp_path):
     given = ("--model=mine:Net", "--nocounts", "--platforms=cpu", "--lr=1", "--data_dir=d")
+    given += ("--fine_tune_steps=0",)
     run_all(tmp_path, seeds=1, shares=(0.1,), methods=("frequency",), given=given)
     for flags in (flags for main, flags in made[0] if main == "export"):
-        assert flags.keys() >= {"model", "nocounts", "platforms", "data_dir"} and "lr" not in flags
+        assert flags.keys() >= {*("model", "nocounts", "platforms", "data_dir", "fine_tune_steps")}
+        assert "lr" not in flags
     assert comparison._told_again(grid(given=("--model=fnn", "--lr=1"))) == []
 
 
