@@ -462,3 +462,43 @@ def test_weights_of_values_need_cells_of_several(tmp_path):
     )
     with pytest.raises(InputError, match="'tags' is named in value_weights and not in multi"):
         data.prepare("table", options, "nowhere")
+
+
+@pytest.mark.parametrize(("separator", "cells"), [
+    ("; ", {"b; ": "b", "a; ": "a", "a; b; ": "ab", " a": "a", "; ": "", "  ": ""}),
+    (" ;", {" ;b": "b", "a ;b": "ab", " ;": "", "b ": "b"}),
+    (" ", {"a ": "a", " b a  ": "ab", " ": ""}),
+])  # fmt: skip
+def test_a_separator_that_ends_in_a_blank_ends_a_cell(tmp_path, separator, cells):
+    path = tmp_path / "clicks.csv"
+    lines = [f"{number % 2},u,{cell}" for cell in cells for number in range(40)]
+    path.write_text("\n".join(["click,user,genres", *lines]) + "\n")
+    options = data.DataOptions(
+        table_file=str(path),
+        label="click",
+        categorical=("user",),
+        multi=("genres",),
+        separator=separator,
+    )
+    prepared = data.prepare("table", options, tmp_path / "out")
+    encoder, nothing = encoder_of(prepared), prepared.fields.num_features
+    place = {value: prepared.vocabulary.id("genres", value) for value in ("a", "b", None)}
+    expected = [[place[value] for value in values or [None]] for values in cells.values()]
+    own = range(prepared.fields.offsets[1] + 1, nothing)
+    known = {prepared.vocabulary.raw(row).value for row in own}
+    assert known == {value for values in cells.values() for value in values or [None]}
+    source = source_of(RawFile(path), encoder.sources, FOUND, cells=encoder.cells)
+    served = [encoder.encode_rows(source.read(block)) for block in source.blocks()]
+    found = np.sort(np.concatenate(served)[:, 1:], axis=1)[::40]
+    assert [sorted(set(row) - {nothing}) for row in found.tolist()] == list(map(sorted, expected))
+    stored = [prepared.arrays(split)[0][:, 1:] for split in SPLITS]
+    stored = np.concatenate(stored)
+    stored = collections.Counter(frozenset(row) - {nothing} for row in stored.tolist())
+    every = collections.Counter()
+    for row in expected:
+        every[frozenset(row)] += 40
+    assert stored == every
+    for count in (1, 100):  # value by value, and by whole columns
+        ids = encoder.encode({"user": ["u"] * count * len(cells), "genres": [*cells] * count})
+        rows = [sorted(set(row) - {nothing}) for row in ids[-len(cells) :, 1:].tolist()]
+        assert rows == list(map(sorted, expected))

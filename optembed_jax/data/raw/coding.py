@@ -86,8 +86,10 @@ def code_rows(
     wanted += [time.source] if time else []
     wanted += [data.group] if data.group is not None else []
     wanted += [data.weight.source] if data.weight is not None else []
+    # A separator may begin or end in a blank: the blanks of such cells go with the splitting.
+    split = {c.source for c in data.columns if c.is_plain and c.cells and c.cells.separator}
     coded = {
-        source: Coded(column.codes, without_blanks(column.values))
+        source: column if source in split else Coded(column.codes, without_blanks(column.values))
         for source, column in columns_lib.code_sources(raw.columns, wanted).items()
     }
     labels, faults = _apply(data.label, coded[data.label.source], np.uint8(255))
