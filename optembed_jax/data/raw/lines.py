@@ -65,14 +65,16 @@ class LineSource:
         """
         row, before = 0, 0
         for number, file in enumerate(self.files):
-            line = 1
+            line, before_file = 1, row
             for content, position in whole_rows(
                 file.path, quoted=False, size=self.block_bytes, encoding=self.encoding
             ):
                 lines = content.removeprefix(BOM if line == 1 else b"").splitlines()
-                yield Block(number, lines, line, row, row + len(lines), before + position)
-                line, row = line + len(lines), row + len(lines)
-            if line == 1 and not self.may_be_empty:
+                # By rows alone: their numbers draw the split, which no blank line may change.
+                end = row + sum(1 for text in lines if text.strip())
+                yield Block(number, lines, line, row, end, before + position)
+                line, row = line + len(lines), end
+            if row == before_file and not self.may_be_empty:
                 raise InputError(f"{file.path} holds no rows")
             before += file.path.stat().st_size
 
@@ -83,10 +85,11 @@ class LineSource:
         columns, good, faults, typed = self.decode(lines, self.wanted)
         path = str(self.files[block.file].path)
         steps = np.array([numbered[place][0] for place in good], np.int64)
+        numbers = np.array(good, np.int64)
         return RawRows(
             columns=columns,
             lines=block.line + steps,
-            rows=block.row + steps,
+            rows=block.row + numbers,
             text=lambda position: _printable(lines[good[position]]),
             rejects=tuple(
                 Reject(path, block.line + numbered[place][0], reason, _printable(lines[place]))

@@ -77,7 +77,7 @@ def source_of(
         # Of a file of rows to score, which may be empty.
         first = whole_rows.first_line(path, layout.encoding, may_be_empty=True)
         source = of_text(file, within, layout.columns, first, numbers)
-    elif _is_json(first := whole_rows.first_line(path, layout.encoding)):
+    elif _is_json(first := _first_line(path, layout.encoding)):
         lines = first_lines(of_lines((), as_json))
         names = json_lines.names_of(lines)
         faults = as_json(lines[:1], ()).faults
@@ -154,7 +154,7 @@ def keys_of(file: RawFile, layout: Layout) -> list[str]:
     """The keys in the beginning of a file of JSON lines; of another form none."""
     if _is_parquet(file.path) or layout.columns:
         return []
-    if not _is_json(whole_rows.first_line(file.path, layout.encoding, may_be_empty=True)):
+    if not _is_json(_first_line(file.path, layout.encoding, may_be_empty=True)):
         return []
     decode = functools.partial(json_lines.decode, cells=_NO_CELLS)
     source = LineSource((file,), (), decode, encoding=layout.encoding, may_be_empty=True)
@@ -173,7 +173,7 @@ def is_empty(file: RawFile, layout: Layout, wanted: Sequence[str]) -> bool:
             return bool(pq.read_metadata(path).num_rows == 0)
     except (pa.ArrowException, OSError):
         return False  # What is wrong with it is told when it is read.
-    first = whole_rows.first_line(path, layout.encoding, may_be_empty=True)
+    first = _first_line(path, layout.encoding, may_be_empty=True)
     has_header = not (layout.columns or _is_json(first) or libffm.is_line(first))
     if has_header and first.strip() and not _has_names(file, layout, first, wanted):
         return False
@@ -266,6 +266,22 @@ def _schema(path: pathlib.Path) -> pa.Schema:
 def _is_parquet(path: pathlib.Path) -> bool:
     with path.open("rb") as stream:
         return stream.read(4) == b"PAR1"
+
+
+def _first_line(path: pathlib.Path, encoding: str, may_be_empty: bool = False) -> bytes:
+    """The line that tells a file's form: the first one, or that below blank lines if no header is.
+
+    Blank lines are no rows of JSON lines and of libffm. In delimited text the first line is a
+    header, and a blank one is a mistake to be told.
+    """
+    first = whole_rows.first_line(path, encoding, may_be_empty)
+    if not first or first.removeprefix(whole_rows.BOM).strip():
+        return first
+    for content, _ in whole_rows.whole_rows(path, quoted=False, size=2**16, encoding=encoding):
+        for line in content.removeprefix(whole_rows.BOM).splitlines(keepends=True):
+            if line.strip():
+                return line if _is_json(line) or libffm.is_line(line) else first
+    return first
 
 
 def _is_json(first: bytes) -> bool:

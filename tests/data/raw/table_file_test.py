@@ -11,7 +11,7 @@ import pytest
 from optembed_jax.data.raw.columns import code
 from optembed_jax.data.raw.files import RawFile
 from optembed_jax.data.raw.layout import FOUND, Layout
-from optembed_jax.data.raw.table_file import is_empty, source_of
+from optembed_jax.data.raw.table_file import is_empty, keys_of, source_of
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells, cell_text
 
@@ -396,3 +396,24 @@ def test_a_header_where_columns_are_given_is_told(tmp_path, rows):
     assert source.read(next(source.blocks())).headerless
     with pytest.raises(InputError, match="no column 'z'; columns names y, city, price"):
         opened(path, Layout(columns=WANTED), names=("z",))
+
+
+@pytest.mark.parametrize("blank", ["\n", " \t\r\n\n", "\ufeff\n"])
+@pytest.mark.parametrize("form", ["json", "ffm"])
+def test_blank_lines_before_the_first_row_are_no_header(tmp_path, blank, form):
+    row, names = ('{"y": 1}\n', ("y",)) if form == "json" else ("1 0:7:1\n", ("label",))
+    path = tmp_path / f"a.{form}"
+    path.write_text(blank + row * 2, encoding="utf-8", newline="")
+    texts, lines, rejects = read(opened(path, names=names), names)
+    first = blank.count("\n") + 1
+    assert texts == [("1",)] * 2 and lines == [first, first + 1] and not rejects
+    assert not is_empty(RawFile(path), FOUND, names)
+    assert keys_of(RawFile(path), FOUND) == (["y"] if form == "json" else [])
+
+
+@pytest.mark.parametrize("content", ["\ny,city\n1,a\n", "\n\n", " \n"])
+def test_a_blank_header_of_delimited_text_is_told(tmp_path, content):
+    path = tmp_path / "a.csv"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"a\.csv"):
+        opened(path, names=("y",))
