@@ -9,7 +9,6 @@ one), its first genre, its year, and the rating's year, month, weekday and hour 
 `users.dat` also gender, age group, occupation and zip code.
 """
 
-import csv
 import functools
 import pathlib
 import re
@@ -22,9 +21,10 @@ import pyarrow.compute as pc
 
 from optembed_jax.data.formats.description import Format
 from optembed_jax.data.options import DataOptions
-from optembed_jax.data.raw.columns import NO_TIME, Column, Label, Time, not_an_integer
+from optembed_jax.data.raw.columns import NO_TIME, Column, Label, Time, code, not_an_integer
 from optembed_jax.data.raw.dialect import Dialect
 from optembed_jax.data.raw.files import RawFile, find_files
+from optembed_jax.data.raw.layout import UTF8
 from optembed_jax.data.raw.sources import RawData
 from optembed_jax.data.raw.text import TextSource
 from optembed_jax.errors import InputError
@@ -32,6 +32,8 @@ from optembed_jax.values.cells import Cells
 from optembed_jax.values.rule import NUMBER, Rule
 
 _COLUMNS = ("userId", "movieId", "rating", "timestamp")
+_MOVIE_COLUMNS = ("movieId", "title", "genres")
+_USER_COLUMNS = ("userId", "gender", "age", "occupation", "zip_code")
 _LIKED = 4.0
 _MOVIE_FIELDS = ("genres", "first_genre", "movie_year")
 _USER_FIELDS = ("gender", "age", "occupation", "zip_code")
@@ -112,9 +114,8 @@ class MovieLens(Format):
         users = ratings.parent / "users.dat"
         with_users = not as_csv and users.is_file()
         facts = {"movies": _movies(movies), "users": _users(users) if with_users else {}}
-        dialect = Dialect(_COLUMNS, "," if as_csv else "::", quoted=as_csv, header=as_csv)
         return RawData(
-            TextSource((RawFile(ratings),), dialect, _COLUMNS),
+            TextSource((RawFile(ratings),), _dialect(ratings, _COLUMNS), _COLUMNS),
             cls.columns_of(used, facts),
             Label("rating", _liked, "a rating from 0.5 to 5"),
             Time("timestamp", _seconds, "seconds since 1970"),
@@ -182,7 +183,7 @@ def _rating(value: str | None) -> float:
 def _movies(path: pathlib.Path) -> dict[str, tuple[str | None, str | None, str | None]]:
     """For each movie its genres, its first genre and its year (the last one in brackets)."""
     movies = {}
-    for movie, title, genres in _read(path, 3):
+    for movie, title, genres in _read(path, _MOVIE_COLUMNS):
         years = re.findall(r"\((\d{4})\)", title)
         known = None if genres in ("", "(no genres listed)") else genres
         first = known.split("|")[0] if known else None
@@ -191,19 +192,35 @@ def _movies(path: pathlib.Path) -> dict[str, tuple[str | None, str | None, str |
 
 
 def _users(path: pathlib.Path) -> dict[str, tuple[str, ...]]:
-    return {row[0]: tuple(row[1:]) for row in _read(path, 5)}
+    return {row[0]: row[1:] for row in _read(path, _USER_COLUMNS)}
 
 
-def _read(path: pathlib.Path, columns: int) -> list[list[str]]:
+def _read(path: pathlib.Path, names: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The rows of a file beside the ratings, read as these are.
+
+    Raises:
+      InputError: it is missing or empty, has another header, or a row that cannot be read.
+    """
     if not path.is_file():
         raise InputError(f"{path} does not exist; it belongs beside the ratings")
-    as_csv = path.suffix == ".csv"
     # The older archives are Latin-1, which reads any byte.
-    text = path.read_text(encoding="utf-8-sig" if as_csv else "latin-1")
-    lines = text.splitlines()
-    rows = list(csv.reader(lines))[1:] if as_csv else [line.split("::") for line in lines]
-    for number, row in enumerate(rows):
-        if len(row) != columns:
-            line = number + 1 + as_csv
-            raise InputError(f"{path} line {line}: {len(row)} columns where {columns} are expected")
+    encoding = UTF8 if path.suffix == ".csv" else "latin-1"
+    source = TextSource((RawFile(path),), _dialect(path, names), names, encoding=encoding)
+    rows: list[tuple[str, ...]] = []
+    for block in source.blocks():
+        found = source.read(block)
+        if found.rejects:
+            raise InputError(str(found.rejects[0]))
+        columns = []
+        for name in names:
+            raw = code(found.columns[name])
+            values = raw.values.to_pylist()
+            columns.append([values[number] or "" for number in raw.codes.tolist()])
+        rows += zip(*columns, strict=True)
     return rows
+
+
+def _dialect(path: pathlib.Path, names: tuple[str, ...]) -> Dialect:
+    """How a file is written, by its name: the newer archives are CSV with a header."""
+    as_csv = ".csv" in path.name
+    return Dialect(names, "," if as_csv else "::", quoted=as_csv, header=as_csv)

@@ -1,4 +1,5 @@
 import datetime
+import gzip
 
 import numpy as np
 import pytest
@@ -166,6 +167,71 @@ def test_movies_belong_beside_the_ratings(tmp_path, ratings):
     (tmp_path / "movies.csv").unlink()
     with pytest.raises(InputError, match=r"movies\.csv does not exist"):
         prepare(tmp_path)
+
+
+MOVIES_CSV = "movieId,title,genres\n1,Toy Story (1995),Animation|Comedy\n2,A (1968),Sci-Fi\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "genres,title,movieId\nDrama|War,Film (1951),1\n",
+            r"movies\.csv line 1: the header should name the columns movieId, title, genres; the "
+            "order differs",
+        ),
+        ("1,Toy Story (1995),Animation\n", r"movies\.csv line 1: .*'movieId' is missing"),
+        ("", r"movies\.csv is empty"),
+        ("movieId,title,genres\n", r"movies\.csv holds no rows"),
+        (
+            MOVIES_CSV.encode() + "3,Café (1990),Drama\n".encode("latin-1"),
+            r"movies\.csv line 4: invalid UTF-8 \(byte 0xe9\) in column 'title'",
+        ),
+        (MOVIES_CSV.encode("utf-16"), r"movies\.csv is UTF-16 text"),
+        (MOVIES_CSV + "\n3,B (1990),Drama\n", r"movies\.csv line 4: an empty line"),
+    ],
+)
+def test_movies_that_cannot_be_read_are_told(tmp_path, ratings, content, message):
+    write_csv(tmp_path, ratings)
+    content = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / "movies.csv").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        prepare(tmp_path)
+
+
+LONG = "x" * 200_000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        MOVIES_CSV.encode(),
+        b"\xef\xbb\xbf" + MOVIES_CSV.replace("\n", "\r\n").encode(),
+        gzip.compress(MOVIES_CSV.encode()),
+        (MOVIES_CSV + "\n\n").encode(),
+        MOVIES_CSV.replace("Toy Story", "Toy\x85 Story\u2028").encode(),
+        MOVIES_CSV.replace("Toy Story", LONG).encode(),
+        MOVIES_CSV.replace("Toy Story (1995)", f'"{LONG}, é\n(1995)"').encode(),
+    ],
+    ids=["plain", "crlf", "gzip", "empty lines", "nel", "long", "quoted"],
+)
+def test_movies_are_read_as_ratings_are(tmp_path, ratings, decode, content):
+    write_csv(tmp_path, ratings)
+    (tmp_path / "movies.csv").write_bytes(content)
+    prepared = prepare(tmp_path, min_count=1, multi=())
+    derived = {"1": DERIVED["1"], "2": DERIVED["2"]}
+    found = {row[1:5] for row in decode(prepared, prepared.arrays("train")[0])}
+    known = {(movie, *derived.get(movie, (None,) * 3)) for movie in MOVIES}
+    assert found == known
+
+
+def test_movies_of_the_older_archives_are_lines_of_latin_1(tmp_path, ratings, decode):
+    write_dat(tmp_path, ratings)
+    path = tmp_path / "movies.dat"
+    path.write_bytes(path.read_bytes().replace(b"Toy Story", b"Toy\x85Story \xe9") + b"\n")
+    prepared = prepare(tmp_path, min_count=1, multi=())
+    found = {row[1:5] for row in decode(prepared, prepared.arrays("train")[0])}
+    assert found == {(movie, *DERIVED[movie]) for movie in MOVIES}
 
 
 def test_the_real_small_data(tmp_path, movielens_dir, check_layout):
