@@ -99,7 +99,9 @@ class TextSource:
         names = read_names(content, self.dialect.delimiter, str(path))
         if first and tuple(names) != self.dialect.columns:
             missing = [name for name in self.dialect.columns if name not in names]
-            detail = f"{missing[0]!r} is missing" if missing else "the order differs"
+            more = [n for n in names if n not in self.dialect.columns or names.count(n) > 1]
+            detail = f"it has {more[0]!r} too much" if more else "the order differs"
+            detail = f"{missing[0]!r} is missing" if missing else detail
             raise InputError(
                 f"{path} line 1: the header should name the columns "
                 f"{', '.join(self.dialect.columns)}; {detail}"

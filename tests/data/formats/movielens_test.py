@@ -199,6 +199,23 @@ def test_movies_that_cannot_be_read_are_told(tmp_path, ratings, content, message
         prepare(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("header", "detail"),
+    [
+        ("userId,movieId,rating,timestamp,device", "it has 'device' too much"),
+        ("userId,movieId,rating,timestamp,rating", "it has 'rating' too much"),
+        ("movieId,userId,rating,timestamp", "the order differs"),
+        ("userId,movieId,stars,timestamp", "'rating' is missing"),
+    ],
+)
+def test_a_header_of_other_columns_says_what_differs(tmp_path, ratings, header, detail):
+    write_csv(tmp_path, ratings)
+    path = tmp_path / "ratings.csv"
+    path.write_text(path.read_text().replace("userId,movieId,rating,timestamp", header, 1))
+    with pytest.raises(InputError, match=rf"ratings\.csv line 1: .*; {detail}$"):
+        prepare(tmp_path)
+
+
 LONG = "x" * 200_000
 
 
