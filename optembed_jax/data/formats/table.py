@@ -1,24 +1,16 @@
 """Any table with a binary label, as one or many files of any form, or split already."""
 
-import datetime
-import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from optembed_jax.data.formats.description import Format
 from optembed_jax.data.options import DataOptions
-from optembed_jax.data.raw import labels
+from optembed_jax.data.raw import labels, times
 from optembed_jax.data.raw.columns import (
-    NO_TIME,
     NUMERIC,
     Column,
     Label,
-    Time,
     Weight,
     not_a_number,
     weights,
@@ -71,7 +63,7 @@ class Table(Format):
         layout, files, wanted = _layout(options), _files(options), _wanted(options)
         time = None
         if options.time_column is not None:
-            time = Time(options.time_column, _times, "a number or an ISO 8601 date")
+            time = times.time_of(options.time_column)
         used = options.used_by(cls.name)
         filled = with_rows(files, layout, wanted)
         for split in dict.fromkeys(file.split for file in files):
@@ -190,28 +182,3 @@ def _cells(used: Mapping[str, Any]) -> dict[str, Cells]:
         name: Cells(used["separator"], used["max_values"], name in weighted)
         for name in used.get("multi") or ()
     }
-
-
-def _times(values: pa.StringArray) -> np.ndarray:
-    """Numbers as they are (their fractions dropped), dates as microseconds."""
-    try:
-        return pc.fill_null(pc.cast(values, pa.int64()), NO_TIME).to_numpy()
-    except pa.ArrowInvalid:
-        return np.array([_time(value) for value in values.to_pylist()], np.int64)
-
-
-def _time(value: str | None) -> int:
-    for read in (int, lambda text: math.floor(float(text)), _microseconds):
-        try:
-            found = read(value or "")
-        except (ValueError, OverflowError):
-            continue
-        return found if NO_TIME < found < 2**63 else NO_TIME
-    return NO_TIME
-
-
-def _microseconds(value: str) -> int:
-    moment = datetime.datetime.fromisoformat(value)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    return round(moment.timestamp() * 1e6)

@@ -26,7 +26,13 @@ from optembed_jax.data.preparing.engine import Engine, OpenEngine
 from optembed_jax.data.preparing.free_memory import give_back
 from optembed_jax.data.preparing.reading import Reading, reading_of
 from optembed_jax.data.preparing.shards import Bucket, RowForm, firsts
-from optembed_jax.data.preparing.tally import RowsRead, check_labels, check_rejects, nothing_read
+from optembed_jax.data.preparing.tally import (
+    RowsRead,
+    check_labels,
+    check_rejects,
+    check_times,
+    nothing_read,
+)
 from optembed_jax.data.progress import Callback, Stage
 from optembed_jax.data.raw.columns import BUCKET
 from optembed_jax.data.raw.sources import RawData, Reject
@@ -157,6 +163,7 @@ def _read(how: Reading, engine: Engine, progress: Callback | None) -> RowsRead:
         for tally in tallies:
             read.add(tally)
             check_rejects(read.rejects, how.options.max_bad_rows)
+            check_times(read, how.data)
             if tally.times is not None:
                 times.take(*tally.times)
             stage.report(tally.position, tally.rows)

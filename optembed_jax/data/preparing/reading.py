@@ -111,6 +111,7 @@ def code_block(how: Reading, block: Block) -> CodedBlock:
         cut=np.array([0 if bag is None else int(bag.cut.sum()) for bag in bags]),
         forms=coded.forms,
         times=times,
+        time_forms=coded.time_forms,
         split=of_split,
     )
     return CodedBlock(coded, split, counts, tally)

@@ -47,6 +47,7 @@ class Tally(NamedTuple):
       cut: values of cells of each field that were left out, int64 ``[F]``.
       forms: as of `RowsRead`.
       times: the distinct times and the rows at each of them, where splits wait for these.
+      time_forms: as of `CodedRows`.
       split: the rest, where splits are known.
     """
 
@@ -59,6 +60,7 @@ class Tally(NamedTuple):
     cut: np.ndarray
     forms: tuple[frozenset[str], ...]
     times: tuple[np.ndarray, np.ndarray] | None
+    time_forms: Mapping[int, str]
     split: SplitTally | None
 
 
@@ -79,6 +81,7 @@ class RowsRead:
       forms: the ways in which the values of each field are written in the files that training rows
         come from; nothing for fields of which that is not asked.
       sizes: values in each block's dictionary of each field, int64 ``[F]`` a block.
+      time_forms: as of `CodedRows`.
       time_limits: where validation and test begin, if the rows are split by time.
     """
 
@@ -92,6 +95,7 @@ class RowsRead:
     cut: np.ndarray
     forms: list[frozenset[str]]
     sizes: list[np.ndarray]
+    time_forms: Mapping[int, str] = dataclasses.field(default_factory=dict)
     time_limits: tuple[int, int] | None = None
 
     def add(self, tally: Tally) -> None:
@@ -102,6 +106,7 @@ class RowsRead:
         self.cut += tally.cut
         self.forms = [a | b for a, b in zip(self.forms, tally.forms, strict=True)]
         self.sizes.append(tally.sizes)
+        self.time_forms = {**self.time_forms, **tally.time_forms, **self.time_forms}
         if tally.split is not None:
             self.add_split(tally.split)
 
@@ -149,6 +154,20 @@ def check_rejects(rejects: list[Reject], allowed: int) -> None:
         f"more than max_bad_rows={allowed} unusable rows; the first is {rejects[0]}; "
         f"the last so far is {rejects[-1]}"
     )
+
+
+def check_times(result: RowsRead, data: RawData) -> None:
+    """Refuses times in more than one form, which have no common order.
+
+    Raises:
+      InputError: naming a row of each of two forms.
+    """
+    if data.time is not None and len(result.time_forms) > 1:
+        one, other, *_ = result.time_forms.values()
+        raise InputError(
+            f"column {data.time.source!r} has times in two forms, which cannot be put in order: "
+            f"{one}; {other}; write all of them in one form"
+        )
 
 
 def check_labels(result: RowsRead, data: RawData, positive: str | None) -> None:

@@ -13,6 +13,7 @@ from optembed_jax.data.raw import columns as columns_lib
 from optembed_jax.data.raw.bags import CodedBag, has_bad_weight, split_cells
 from optembed_jax.data.raw.columns import NUMERIC, Coded, Column, Label, Time
 from optembed_jax.data.raw.sources import RawData, RawRows, Reject
+from optembed_jax.data.raw.times import forms_of_rows
 from optembed_jax.data.raw.writing import canonical_values, forms_of_values, without_blanks
 from optembed_jax.values.cells import EXPECTED_WEIGHTS, MARK, shown_cell
 from optembed_jax.values.rule import MISSING_WORDS
@@ -35,6 +36,7 @@ class CodedRows:
       rejects: the rows of the block that are not here, by line.
       forms: the ways in which each plain field's values are written (`values.rule.forms_of`);
         nothing for other fields, and where they were not asked for.
+      time_forms: of each form of time that the rows have (`Time.forms`), where the first one is.
     """
 
     fields: tuple[Coded | np.ndarray, ...]
@@ -46,6 +48,7 @@ class CodedRows:
     forms: tuple[frozenset[str], ...]
     weights: np.ndarray | None = None
     weightless: int = 0
+    time_forms: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
     def of(self, rows: np.ndarray) -> "CodedRows":
         """Some of the rows, by a mask bool ``[N]`` or by their positions, which may repeat."""
@@ -120,6 +123,9 @@ def code_rows(
         weightless = ~counts if good is None else good & ~counts
         rows = dataclasses.replace(rows, weightless=int(weightless.sum()))
         good = counts if good is None else good & counts
+    if time is not None:
+        found = forms_of_rows(time, coded[time.source], good, raw.lines, file)
+        rows = dataclasses.replace(rows, time_forms=found)
     if with_forms:
         rows = dataclasses.replace(rows, forms=_forms(data, coded, fields, good))
     if data.label.count is not None:

@@ -112,11 +112,14 @@ class Time:
       source: the raw column's name.
       rule: distinct raw values to int64 times, with `NO_TIME` where there is none.
       expected: what the rule wants, for messages.
+      forms: distinct raw values to numbers, uint8, of the forms they are written in, of which all
+        rows must have one and 0 is none; None where the rule has one form.
     """
 
     source: str
     rule: Callable[[pa.StringArray], np.ndarray]
     expected: str
+    forms: Callable[[pa.StringArray], np.ndarray] | None = None
 
 
 NO_TIME = np.iinfo(np.int64).min

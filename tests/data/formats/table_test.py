@@ -1,4 +1,5 @@
 import datetime
+import functools
 import gzip
 import json
 
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from optembed_jax import data
+from optembed_jax.data.formats import table
 from optembed_jax.errors import InputError
 
 
@@ -136,6 +138,53 @@ def test_split_by_date(tmp_path, write_table, columns, prepare):
     prepared = prepare(write_table(as_rows(columns)), split="time", time_column="day")
     assert prepared.num_rows == {"train": 1600, "validation": 200, "test": 200}
     assert prepared.label_rate["test"] == np.mean(columns["clicked"][1800:])
+
+
+@pytest.mark.parametrize("first", [0, 45_000])
+def test_split_by_fractions_of_a_number(write_table, columns, prepare, first):
+    columns["day"] = [f"{first + i / 2000:.4f}" for i in range(2000)]
+    prepared = prepare(write_table(as_rows(columns)), split="time", time_column="day")
+    assert prepared.num_rows == {"train": 1600, "validation": 200, "test": 200}
+    assert prepared.label_rate["test"] == np.mean(columns["clicked"][1800:])
+
+
+@pytest.mark.parametrize("block_bytes", [2**10, 2**24])
+def test_times_in_two_forms_are_refused_by_their_rows(
+    tmp_path, write_table, columns, prepare, monkeypatch, block_bytes
+):
+    columns["day"][1990] = "20240205"
+    path = write_table(as_rows(columns))
+    blocks = functools.partial(table.source_of_parts, block_bytes=block_bytes)
+    monkeypatch.setattr(table, "source_of_parts", blocks)
+    first = columns["day"][0]
+    message = (
+        "column 'day' has times in two forms, which cannot be put in order: "
+        f"{path} line 2 has '{first}', a date; {path} line 1992 has '20240205', a number; write"
+    )
+    with pytest.raises(InputError, match=message):
+        prepare(path, split="time", time_column="day")
+    # Nor in two part files; and where it does not split, any text may stand in the column.
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    days = {"a.csv": columns["day"][:1000], "b.csv": list(range(1000))}
+    for name, own in days.items():
+        part = {key: values[:1000] for key, values in columns.items()} | {"day": own}
+        write_table(as_rows(part)).rename(parts / name)
+    with pytest.raises(InputError, match=r"a\.csv line 2 has '2024.*b\.csv line 2 has '0', a"):
+        prepare(parts, split="time", time_column="day")
+    assert prepare(parts, time_column="day").num_rows["train"] == 1600
+
+
+@pytest.mark.parametrize("time", ["0x10", "1_000", "soon", "nan", "9" * 30])
+def test_times_that_are_none_are_told_by_row(write_table, columns, prepare, time):
+    columns["day"] = [str(i) for i in range(2000)]
+    columns["day"][7] = time
+    path = write_table(as_rows(columns))
+    message = f"line 9: column 'day' is '{time}', expected a number or an ISO 8601 date"
+    with pytest.raises(InputError, match=message):
+        prepare(path, split="time", time_column="day")
+    found = prepare(path, split="time", time_column="day", max_bad_rows=1)
+    assert sum(found.num_rows.values()) == 1999
 
 
 @pytest.mark.parametrize(
