@@ -20,7 +20,13 @@ from optembed_jax.storage.object_store import is_stream
 
 SCHEMA = pa.schema([("probability", pa.float32())])
 _ROWS = 2**17
-_OTHER_FORMS = (".gz", ".zst", ".bz2", ".xz", ".zip", ".json", ".jsonl", ".ndjson", ".orc")
+_OTHER_FORMS = frozenset(
+    [".gz", ".tgz", ".zst", ".bz2", ".xz", ".zip", ".7z", ".tar", ".lz4", ".br", ".snappy"]
+    + [".json", ".jsonl", ".ndjson", ".orc", ".avro", ".feather", ".arrow", ".ipc", ".tfrecord"]
+    + [".xlsx", ".xlsm", ".xls", ".ods", ".npy", ".npz", ".h5", ".hdf5", ".pkl", ".pickle"]
+    + [".safetensors", ".db", ".sqlite", ".sqlite3", ".duckdb", ".xml", ".html", ".yaml", ".yml"]
+)
+"""What names end in that ask for a form that scores are not written in."""
 
 
 @contextlib.contextmanager
