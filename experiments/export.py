@@ -269,4 +269,4 @@ def _platforms() -> list[str]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, goes_on=False)

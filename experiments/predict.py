@@ -241,4 +241,4 @@ def _encoded(files: Sequence[RawFile], encoder: Encoder, layout: Layout) -> Iter
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, goes_on=False)

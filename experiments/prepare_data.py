@@ -66,4 +66,4 @@ def describe(prepared: data.PreparedData) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, goes_on=False)

@@ -323,4 +323,4 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, goes_on=False)

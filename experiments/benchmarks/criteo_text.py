@@ -86,4 +86,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("rows", 5_000_000, "Rows to make.", lower_bound=1)
     flags.DEFINE_string("output", None, "The file to write.", required=True)
     flags.DEFINE_integer("seed", 0, "Seed of the text.")
-    cli.run(main)
+    cli.run(main, goes_on=False)

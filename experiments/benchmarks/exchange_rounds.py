@@ -82,4 +82,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("per_device", 512, "Examples of a device.", lower_bound=1)
     flags.DEFINE_integer("rows", 4_000_000, "Rows of the table, V.", lower_bound=FEWEST_ROWS)
     flags.DEFINE_list("exponents", ["1.1", "0"], "Of Zipf; 0 draws ids evenly.")
-    cli.run(main)
+    cli.run(main, goes_on=False)

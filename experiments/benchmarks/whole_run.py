@@ -207,4 +207,4 @@ if __name__ == "__main__":
     flags.DEFINE_float("kill_at", 0.5, "Share of a phase's time after which it is killed.")
     flags.DEFINE_multi_string("also", [], "Further flags of the phases, such as --epochs=2.")
     flags.DEFINE_bool("kills", True, "Go through it again, killed in each phase.")
-    cli.run(main)
+    cli.run(main, goes_on=False)

@@ -21,20 +21,31 @@ RENAMED_FLAGS = {"rent": "group_lasso", "retrain_rent": "retrain_group_lasso"}
 BUDGET_REFUSED = 4
 """Exit status where no table fits into the budget; 3 is that of ``processes.LOST``."""
 
+TERMINATED = 128 + signal.SIGTERM
+"""Exit status after SIGTERM of a command that does not go on: that of a process it ended."""
+
 _FORMATTED = warnings.formatwarning
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], goes_on: bool = True) -> None:
     """Parse the flags and run ``main``.
 
     Exit status 2 and one line on stderr for an unknown or unreadable flag, a stray argument, or an
     ``InputError``, 4 where no table fits into the budget that was given; 1 for a run that diverged,
     or for which the disk had no room; 3 where another process was lost; 130 for Ctrl-C. After
-    SIGTERM it is 0, since what was done is saved. Once ``main`` has ended, SIGTERM does not change
-    the status any more: the process does nothing but end.
+    SIGTERM it is 0 where what was done is saved, and 143 of a main that would begin anew: what it
+    was to write is not there, and a command behind it must not take an older file for it. Once
+    ``main`` has ended, SIGTERM does not change the status any more: the process does nothing but
+    end.
+
+    Args:
+      main: the command.
+      goes_on: whether the same command goes on where it was stopped.
     """
+    again = "the same command goes on" if goes_on else "nothing was written; start it anew"
+    from_saved = " from what is saved" if goes_on else ""
 
     def guarded(arguments: list[str]) -> None:
         try:
@@ -57,11 +68,14 @@ def run(main: Callable[[], None]) -> None:
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
-            _fail(f"{error}; make room, and the same command goes on", 1)
+            _fail(f"{error}; make room: {again}", 1)
         except Stopped as stopped:
-            print(f"stopped by SIGTERM: {stopped}; the same command goes on", file=sys.stderr)
+            if not goes_on:
+                print(f"stopped by SIGTERM before its end: {again}", file=sys.stderr)
+                sys.exit(TERMINATED)
+            print(f"stopped by SIGTERM: {stopped}; {again}", file=sys.stderr)
         except KeyboardInterrupt:
-            _fail("stopped from the keyboard; the same command goes on from what is saved", 130)
+            _fail(f"stopped from the keyboard; {again}{from_saved}", 130)
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

@@ -38,14 +38,14 @@ SMALL = {
 def command():
     """Runs a main as a command line would, and returns its exit status."""
 
-    def command(main, *arguments, **flags):
+    def command(main, *arguments, goes_on=True, **flags):
         given = [*arguments, *(f"--{name}={value}" for name, value in flags.items())]
         with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
             patch.setattr(sys, "argv", ["main", *given])
             absl_flags.FLAGS.unparse_flags()
             before = signal.getsignal(signal.SIGTERM)
             with pytest.raises(SystemExit) as exit_info:
-                cli.run(main)
+                cli.run(main, goes_on)
             signal.signal(signal.SIGTERM, before)  # This process does not end with the command.
         return exit_info.value.code or 0
 

@@ -6,7 +6,10 @@ import json
 import os
 import pathlib
 import re
+import runpy
 import shutil
+import signal
+import sys
 import types
 import warnings
 
@@ -15,12 +18,15 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from absl import flags as absl_flags
+from absl.testing import flagsaver
 from future_module import from_the_future, put_module
 from small_run import DATA
 
 import optembed_jax
 from experiments import export, predict
 from experiments.run import compression_report, runs, sample_rows
+from experiments.run.progress import Progress
 from experiments.run.search_options import SearchOptions
 from optembed_jax import data
 from optembed_jax.serving.bundle import Bundle
@@ -302,6 +308,22 @@ def test_refuses_rows_cut_off_or_of_other_text(made, command, tmp_path, capsys):
         assert not (tmp_path / "out.csv").exists()
 
 
+def test_sigterm_leaves_the_older_scores_and_is_no_success(made, monkeypatch, tmp_path, capsys):
+    older = tmp_path / "scores.csv"
+    older.write_text("of yesterday")
+    flags = {"bundle": made / "bundle", "input": made / "rows.csv", "output": older}
+    monkeypatch.setattr(Progress, "update", lambda *_: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(sys, "argv", ["predict", *(f"--{k}={v}" for k, v in flags.items())])
+    before = signal.getsignal(signal.SIGTERM)
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
+        absl_flags.FLAGS.unparse_flags()
+        runpy.run_path(predict.__file__, run_name="__main__")
+    signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 143
+    assert capsys.readouterr().err.splitlines()[-1].startswith("stopped by SIGTERM before its end")
+    assert older.read_text() == "of yesterday" and os.listdir(tmp_path) == ["scores.csv"]
+
+
 def test_inputs_links_and_bundles_are_spared(made, command, tmp_path, capsys):
     rows, bundle = tmp_path / "rows.csv", tmp_path / "bundle"
     shutil.copy(made / "rows.csv", rows)
@@ -419,10 +441,13 @@ def test_the_form_of_scores_is_that_of_the_name_given_or_of_what_it_leads_to(
     for name, written in (("a.parquet", "b"), ("c", "d.parquet")):
         assert command(predict.main, **arguments, output=tmp_path / name) == 0
         assert pq.read_table(tmp_path / written).column_names == ["probability"]
-    for name in ("scores.csv.gz", "scores.jsonl"):
+    for name in ("scores.csv.gz", "a.jsonl", "a.feather", "a.ARROW", "a.xlsx", "a.npy"):
         assert command(predict.main, **arguments, output=tmp_path / name) == 2
         assert "scores are written as CSV, or as Parquet" in refused(capsys)
         assert not (tmp_path / name).exists()
+    for name in ("scores", "scores.txt", "of.2024-03-02", "scores.v2"):  # Which ask for no form.
+        assert command(predict.main, **arguments, output=tmp_path / name) == 0
+        assert (tmp_path / name).read_text().startswith('"probability"\n')
     home = {**arguments, "output": "~no_such_user/scores.csv"}
     assert command(predict.main, **home) == 2
     assert "no home folder is known of ~no_such_user" in refused(capsys)

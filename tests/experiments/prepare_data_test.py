@@ -35,6 +35,21 @@ def test_it_tells_what_it_made_and_where_it_is(tmp_path):
     assert "data: reading" in made.stderr and "rows/s" in made.stderr
 
 
+def test_sigterm_is_no_success(tmp_path):
+    flags = ["--dataset=synthetic", "--synthetic_rows=1000000", f"--data_dir={tmp_path / 'out'}"]
+    command = [sys.executable, "-m", "experiments.prepare_data", *flags]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if "rows/s" in line:
+                break
+        process.terminate()
+        said = process.communicate()[1]
+    assert process.returncode == 143, said
+    last = "stopped by SIGTERM before its end: nothing was written; start it anew"
+    assert said.splitlines()[-1] == last and "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("data_dir", "message"),
     [

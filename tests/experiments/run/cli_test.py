@@ -1,3 +1,4 @@
+import errno
 import sys
 import warnings
 
@@ -6,7 +7,7 @@ from absl import flags as absl_flags
 from absl.testing import flagsaver
 
 from experiments.run import cli
-from optembed_jax.errors import BudgetError, DivergedError, InputError
+from optembed_jax.errors import BudgetError, DivergedError, InputError, Stopped
 from optembed_jax.serving.forward_module import ForwardRebuilt
 from optembed_jax.values.cells import CutValues
 
@@ -31,6 +32,23 @@ def test_an_expected_end_is_one_line_and_a_status(command, capsys, error, status
     assert command(raising(error)) == status
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("error", "goes_on", "status", "said"),
+    [
+        (Stopped("step 7 is saved"), True, 0, "step 7 is saved; the same command goes on"),
+        (Stopped("SIGTERM"), False, 143, "before its end: nothing was written; start it anew"),
+        (KeyboardInterrupt(), True, 130, "; the same command goes on from what is saved"),
+        (KeyboardInterrupt(), False, 130, "; nothing was written; start it anew"),
+        (OSError(errno.ENOSPC, "No space left"), True, 1, ": the same command goes on"),
+        (OSError(errno.ENOSPC, "No space left"), False, 1, ": nothing was written; start it anew"),
+    ],
+)
+def test_what_does_not_go_on_has_not_succeeded(command, capsys, error, goes_on, status, said):
+    assert command(raising(error), goes_on=goes_on) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(said)
 
 
 @pytest.mark.parametrize(
