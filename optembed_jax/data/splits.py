@@ -16,6 +16,7 @@ SPLITS = ("train", "validation", "test")
 
 TRAIN, VALIDATION, TEST = range(3)
 _GROUP = 10
+_MOST_UNNAMED = 2**20  # rows that index files may leave out, such as unusable ones
 
 
 def check_split(split: str) -> str:
@@ -166,10 +167,17 @@ def read_split_index(folder: str) -> np.ndarray:
       Split numbers by row number, uint8 ``[N]``; 255 marks a row that no file names.
 
     Raises:
-      InputError: a file is missing, unreadable or names a row twice.
+      InputError: a file is missing, unreadable, names a row twice or one far beyond all others.
     """
     indices = {split: _read_index(folder, split) for split in SPLITS}
-    size = 1 + max(int(index.max(initial=-1)) for index in indices.values())
+    last = {split: int(index.max(initial=-1)) for split, index in indices.items()}
+    size, named = 1 + max(last.values()), sum(map(len, indices.values()))
+    if size > 2 * named + _MOST_UNNAMED:  # before memory is taken for each of them
+        far = max(last, key=lambda split: last[split])
+        raise InputError(
+            f"split_index file {_index_file(folder, far)} names row {last[far]}, but the files "
+            f"name {named:,} rows in all; rows are numbered from 0, one after another"
+        )
     assigned = np.full(size, 255, np.uint8)
     for number, split in enumerate(SPLITS):
         index = indices[split]
@@ -179,6 +187,27 @@ def read_split_index(folder: str) -> np.ndarray:
             raise InputError(f"split_index {folder}: {row} of the {split} index is listed twice")
         assigned[index] = number
     return assigned
+
+
+def check_split_index(folder: str, assigned: np.ndarray, rows: int) -> None:
+    """Refuses index files that name rows which the raw files do not have.
+
+    Args:
+      folder: of the index files.
+      assigned: split numbers by row number, as of `read_split_index`.
+      rows: of the raw files.
+
+    Raises:
+      InputError: naming the first of them and its file.
+    """
+    beyond = np.flatnonzero(assigned[rows:] != 255)
+    if len(beyond):
+        row = rows + int(beyond[0])
+        file = _index_file(folder, SPLITS[assigned[row]])
+        raise InputError(
+            f"split_index file {file} names row {row} (from 0), but the raw files have {rows:,} "
+            "rows; do they belong together?"
+        )
 
 
 def split_index_files(folder: str) -> list[RawFile]:
@@ -213,8 +242,10 @@ def _read_index(folder: str, split: str) -> np.ndarray:
             index = np.load(path, allow_pickle=False)
         else:
             index = np.loadtxt(path, dtype=np.int64, ndmin=1)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(f"split_index file {path} cannot be read: {error}") from error
-    if index.ndim != 1 or index.dtype.kind not in "iu" or (len(index) and index.min() < 0):
+    most = np.iinfo(np.int64).max
+    is_list = index.ndim == 1 and index.dtype.kind in "iu"
+    if not is_list or (len(index) and (index.min() < 0 or index.max() > most)):
         raise InputError(f"split_index file {path} must be a list of row numbers from 0")
     return index.astype(np.int64)

@@ -65,6 +65,12 @@ def test_split_index_of_arrays_and_text(tmp_path):
         ({"train": [0, 0], "valid": [1], "test": [2]}, "listed twice"),
         ({"train": [0, -1], "valid": [1], "test": [2]}, "row numbers from 0"),
         ({"train": [0], "valid": [1]}, r"exactly one test\*"),
+        (
+            {"train": [0], "valid": [10**15], "test": [2]},
+            r"valid\.npy names row 1000000000000000, but the files name 3 rows in all",
+        ),
+        ({"train": np.array([2**64 - 1], np.uint64), "valid": [1], "test": [2]}, "row numbers"),
+        ({"train": [[0]], "valid": [1], "test": [2]}, "row numbers from 0"),
     ],
 )
 def test_bad_split_index_is_refused(tmp_path, files, message):
@@ -72,6 +78,33 @@ def test_bad_split_index_is_refused(tmp_path, files, message):
         np.save(tmp_path / f"{name}.npy", np.array(rows))
     with pytest.raises(InputError, match=message):
         splits.read_split_index(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", ["", "1\nx\n", "1" * 30 + "\n"])
+def test_a_split_index_that_cannot_be_read_is_named(tmp_path, content):
+    for name in ("train.txt", "valid.txt"):
+        (tmp_path / name).write_text("0\n")
+    path = tmp_path / ("test.txt" if content else "test.npy")
+    path.write_text(content)
+    with pytest.raises(InputError, match=rf"split_index file {path} cannot be read"):
+        splits.read_split_index(str(tmp_path))
+
+
+@pytest.mark.parametrize("rows", [5, 6, 10**6])
+def test_a_split_index_of_no_more_rows_than_there_are(tmp_path, rows):
+    assigned = np.array([0, 1, 255, 2, 0], np.uint8)
+    splits.check_split_index(str(tmp_path), assigned, rows)
+    splits.check_split_index(str(tmp_path), np.append(assigned, [255, 255]).astype(np.uint8), 5)
+
+
+def test_rows_of_a_split_index_that_are_not_there_are_named(tmp_path):
+    for name, rows in {"train": [0, 4], "valid": [1], "test": [3]}.items():
+        np.save(tmp_path / f"{name}.npy", np.array(rows))
+    assigned = splits.read_split_index(str(tmp_path))
+    for there, row, name in ((4, 4, "train"), (3, 3, "test"), (1, 1, "valid"), (0, 0, "train")):
+        message = rf"{name}\.npy names row {row} \(from 0\), but the raw files have {there} rows"
+        with pytest.raises(InputError, match=message):
+            splits.check_split_index(str(tmp_path), assigned, there)
 
 
 def test_split_index_never_unpickles(tmp_path):

@@ -167,6 +167,8 @@ def _read(how: Reading, engine: Engine, progress: Callback | None) -> RowsRead:
             if tally.times is not None:
                 times.take(*tally.times)
             stage.report(tally.position, tally.rows)
+    if how.index is not None:
+        splits.check_split_index(str(how.options.split_index), how.index, read.rows_in_all)
     if how.by_time:
         read.time_limits = splits.time_limits(*times.counts())
         for of_split in engine.split(how, read.time_limits):

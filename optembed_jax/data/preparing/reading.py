@@ -103,6 +103,7 @@ def code_block(how: Reading, block: Block) -> CodedBlock:
     bags = [f if isinstance(f, CodedBag) else None for f in coded.fields]
     tally = Tally(
         rows=len(coded.labels),
+        end=block.end,
         position=block.position,
         rejects=coded.rejects,
         weightless=coded.weightless,

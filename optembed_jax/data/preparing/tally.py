@@ -39,6 +39,7 @@ class Tally(NamedTuple):
 
     Attributes:
       rows: how many there are.
+      end: rows of the raw files up to here, usable or not.
       position: of the block, for progress.
       rejects: rows set aside.
       weightless: rows left out because they count nothing.
@@ -52,6 +53,7 @@ class Tally(NamedTuple):
     """
 
     rows: int
+    end: int
     position: int
     rejects: tuple[Reject, ...]
     weightless: int
@@ -81,6 +83,7 @@ class RowsRead:
       forms: the ways in which the values of each field are written in the files that training rows
         come from; nothing for fields of which that is not asked.
       sizes: values in each block's dictionary of each field, int64 ``[F]`` a block.
+      rows_in_all: of the raw files, usable or not.
       time_forms: as of `CodedRows`.
       time_limits: where validation and test begin, if the rows are split by time.
     """
@@ -95,12 +98,14 @@ class RowsRead:
     cut: np.ndarray
     forms: list[frozenset[str]]
     sizes: list[np.ndarray]
+    rows_in_all: int = 0
     time_forms: Mapping[int, str] = dataclasses.field(default_factory=dict)
     time_limits: tuple[int, int] | None = None
 
     def add(self, tally: Tally) -> None:
         """Adds the next block."""
         self.rejects.extend(tally.rejects)
+        self.rows_in_all = tally.end
         self.weightless += tally.weightless
         self.slots = np.maximum(self.slots, tally.slots)
         self.cut += tally.cut
@@ -180,24 +185,37 @@ def check_labels(result: RowsRead, data: RawData, positive: str | None) -> None:
     if result.weightless and data.weight is not None:
         column = data.weight.source
         without = f"; {result.weightless} rows are left out, whose weight in {column!r} is 0"
+    table = _shown_files(data)
     by_file = {file.split: str(file.path) for file in data.source.files if file.split is not None}
     if labels.sum() == 0:
-        raise InputError(f"the table is empty: it has no usable row{without}")
+        raise InputError(f"{table} has no usable row{without}")
     if positive is not None and not labels[:, 1].any():
         raise InputError(
             f"no row has label_positive={positive} in column {data.label.source!r}; it is to be a "
             f"whole cell as it is written{without}"
         )
+    where = [f" ({by_file.get(number, table)})" for number in range(len(SPLITS))]
+    for number in np.flatnonzero(labels.sum(axis=1) == 0).tolist():
+        raise InputError(
+            f"the {SPLITS[number]} split{where[number]} has no rows, all splits together "
+            f"{labels.sum():,}; give more rows (at least 10 where split=random draws them), or "
+            f"another split{without}"
+        )
     for number, name in enumerate(SPLITS):
         zeros, ones = labels[number].tolist()
-        where = f" ({by_file[number]})" if number in by_file else ""
-        if zeros + ones == 0:
-            raise InputError(f"the {name} split{where} has no rows{without}")
         if zeros == 0 or ones == 0:
             what = "its AUC is undefined" if number else "nothing can be learned from it"
             if number == splits.TRAIN and zeros == 0 and result.negatives[1]:
                 what = "draw_negatives left none of the others; draw more of them"
             raise InputError(
-                f"all {zeros + ones} rows of the {name} split{where} have label {int(ones > 0)}: "
-                f"{what}; give more rows, or another split or data_seed{without}"
+                f"all {zeros + ones} rows of the {name} split{where[number]} have label "
+                f"{int(ones > 0)}: {what}; give more rows, or another split or data_seed{without}"
             )
+
+
+def _shown_files(data: RawData) -> str:
+    """What the rows come from, for messages."""
+    files = data.source.files
+    if not files:
+        return "the data set"
+    return f"{files[0].path}" + (f" and {len(files) - 1} more files" if len(files) > 1 else "")

@@ -72,6 +72,19 @@ def test_split_index_files(tmp_path, write_table, rows, decode):
         assert sorted(found) == sorted(fields[row] for row in part)
 
 
+def test_a_split_index_of_more_rows_than_there_are(tmp_path, write_table, rows):
+    write_table([HEADER, *rows[:500]], "train.csv")
+    (tmp_path / "x4").mkdir()
+    for name, part in zip(
+        ("train", "valid", "test"), ((0, 400), (400, 450), (450, 600)), strict=True
+    ):
+        np.save(tmp_path / f"x4/{name}.npy", np.arange(*part))
+    message = r"test\.npy names row 500 \(from 0\), but the raw files have 500 rows"
+    with pytest.raises(InputError, match=message):
+        prepare(tmp_path, split_index=str(tmp_path / "x4"))
+    assert not list(tmp_path.glob("out/avazu/*/*"))
+
+
 def test_split_by_time(tmp_path, write_table, rows):
     write_table([HEADER, *rows], "train.csv")
     prepared = prepare(tmp_path, split="time")

@@ -227,6 +227,15 @@ def test_a_split_with_one_class_is_refused(write_table, columns, prepare, label)
         prepare(**files)
 
 
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_table_of_too_few_rows_is_named(write_table, prepare, count):
+    rows = [["y", "city"], *([i % 2, "c"] for i in range(count))]
+    path = write_table(rows)
+    message = rf"split \({path}\) has no rows, all splits together {count}; give more rows"
+    with pytest.raises(InputError, match=message):
+        prepare(path, label="y", categorical=("city",), numeric=(), data_seed=1)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
