@@ -24,7 +24,9 @@ from optembed_jax.values.rule import Rule
 
 
 def load(path: str | os.PathLike[str]) -> PreparedData:
-    """Loads a prepared folder after comparing every file in it with its checksum.
+    """Loads a prepared folder after comparing every file that is read here with its checksum.
+
+    The two files of tensorflow-datasets' own, which it alone reads, are not looked at.
 
     Raises:
       InputError: there is no prepared data set, or a file of it is missing, cut off or changed;

@@ -22,6 +22,9 @@ from optembed_jax.storage import checksum
 MANIFEST = "prepared.json"
 VOCABULARY = "vocabulary.parquet"
 REJECTS = "rejects.csv"
+OF_TFDS = ("dataset_info.json", "features.json")
+"""What tensorflow-datasets writes last, and reads where it opens the folder; nobody else does."""
+
 FORMAT, FORMAT_WITH_BAGS, FORMAT_WITH_VALUE_WEIGHTS = 2, 3, 4
 """Of a folder without and with fields of several values, and of values with weights; older versions
 of this package wrote and read the former ones."""
@@ -100,8 +103,11 @@ def read_manifest(path: pathlib.Path) -> dict[str, Any]:
         manifest = json.loads(text)
         # Compared as text too: no byte of the file may differ from what was written.
         intact = text == as_text(manifest) and _digest(manifest, "sha256") == manifest["sha256"]
-    except FileNotFoundError as error:
-        raise InputError(f"{path} holds no prepared data set ({file} is missing)") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        what = f"{path} holds no prepared data set ({file} is missing)"
+        # Nobody is told to delete a folder that is something else.
+        advice = _REPAIR.format(path) if _was_prepared(path) else "name the folder of one"
+        raise InputError(f"{what}; {advice}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file} is damaged; {_REPAIR.format(path)}") from error
     if not intact:
@@ -112,6 +118,14 @@ def read_manifest(path: pathlib.Path) -> dict[str, Any]:
             f"{FORMAT_WITH_VALUE_WEIGHTS}; {_REPAIR.format(path)}"
         )
     return manifest
+
+
+def _was_prepared(path: pathlib.Path) -> bool:
+    """Whether a folder is what is left of a prepared one: nothing else, or a file of such."""
+    if not path.is_dir():
+        return False
+    names = {file.name for file in path.iterdir()}
+    return not names or not names.isdisjoint({VOCABULARY, *OF_TFDS})
 
 
 def sources_of(manifest: Mapping[str, Any]) -> tuple[FileIdentity, ...]:

@@ -44,6 +44,23 @@ def test_a_sealed_manifest_is_read_and_any_other_refused(tmp_path):
         manifest.read_manifest(tmp_path)
 
 
+@pytest.mark.parametrize("left", [(), (manifest.VOCABULARY,), ("features.json", "notes.txt")])
+def test_what_is_left_of_a_prepared_folder_is_to_be_deleted(tmp_path, left):
+    for name in left:
+        (tmp_path / name).write_text("")
+    message = rf"prepared\.json is missing\); delete the folder {tmp_path} and prepare the data"
+    with pytest.raises(InputError, match=message):
+        manifest.read_manifest(tmp_path)
+
+
+def test_nobody_is_told_to_delete_what_was_never_prepared(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    for path in (tmp_path, tmp_path / "thesis.tex", tmp_path / "nowhere"):
+        with pytest.raises(InputError, match="holds no prepared data set") as refused:
+            manifest.read_manifest(path)
+        assert str(refused.value).endswith("; name the folder of one")
+
+
 def test_another_format_says_so(tmp_path):
     sealed = manifest.seal(MANIFEST | {"format": 99})
     (tmp_path / manifest.MANIFEST).write_text(manifest.as_text(sealed))
