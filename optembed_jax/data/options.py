@@ -7,6 +7,7 @@ The field names are the names of the flags of `experiments/`. Every data set use
 import dataclasses
 from collections.abc import Sequence
 
+from optembed_jax.data.raw.layout import Layout
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import SPELLED_TAB, Cells
 
@@ -81,6 +82,10 @@ PATH_OPTIONS = (
 """Options that say where raw files are, not what is in them."""
 
 
+_USUAL = {"iso8859-1": "latin-1"}
+"""The usual name of an encoding, where Python's own is another."""
+
+
 @dataclasses.dataclass(frozen=True)
 class DataOptions:
     """How a data set is read, split, and turned into ids.
@@ -121,7 +126,7 @@ class DataOptions:
         are left out. Validation and test keep all rows.
       delimiter: of text files, one character; None finds it in the first line.
       decimal: sign of text files, "." or ",".
-      encoding: of text files.
+      encoding: of text files; its names in Python, such as UTF8 and utf-8, are one.
       columns: names of all columns, of text files without a header.
       data_seed: of the random split, the stored order of rows, and the synthetic data.
       numeric_bins: most bins of a numeric column, at least 2.
@@ -188,6 +193,9 @@ class DataOptions:
             repeated = sorted({name for name in self.multi if self.multi.count(name) > 1})
             if repeated:
                 raise InputError(f"multi names column {repeated[0]!r} twice")
+        # UTF8 and utf-8 are one option: options are compared, and hashed, as they are written.
+        encoding = Layout(encoding=self.encoding).encoding
+        object.__setattr__(self, "encoding", _USUAL.get(encoding, encoding))
         if self.separator in SPELLED_TAB:  # A shell makes it hard to give one.
             object.__setattr__(self, "separator", "\t")
         if self.separator is not None and not self.multi:

@@ -59,3 +59,25 @@ def test_cells_of_several_values_are_said_only_where_there_are_any():
     assert (several["multi"], several["separator"], several["max_values"]) == (["a"], "|", 16)
     with pytest.raises(InputError, match="multi is set, but data set 'flights' does not use it"):
         DataOptions(multi=["a"]).used_by("flights")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("utf-8", "UTF8", "utf_8", "U8"), "utf-8"),
+        (("latin-1", "latin1", "ISO-8859-1", "l1"), "latin-1"),
+        (("cp1252", "windows-1252"), "cp1252"),
+        (("utf-16", "UTF16"), "utf-16"),
+    ],
+)
+def test_an_encoding_of_several_names_is_one_option(names, expected):
+    found = {DataOptions(encoding=name) for name in names}
+    assert found == {DataOptions(encoding=expected)}
+    assert {options.encoding for options in found} == {expected}
+    used = DataOptions(table_file="x", encoding=names[-1]).used_by("table")
+    assert used.get("encoding", "utf-8") == expected
+
+
+def test_an_encoding_that_nobody_knows():
+    with pytest.raises(InputError, match="encoding 'klingon' is not known"):
+        DataOptions(encoding="klingon")
