@@ -78,6 +78,8 @@ def prepare(
         if used.get(option) is not None:
             used[option] = paths[option] = part_files.absolute(str(used[option]))
     options = dataclasses.replace(options, **paths)
+    if not str(data_dir).strip():  # The path of nothing is the current folder.
+        raise InputError("data_dir must be a folder, not an empty text; '.' is the current one")
     root = pathlib.Path(data_dir).expanduser()
     if fingerprint is not None:
         known = _with_fingerprint(fingerprint, root / name, used)

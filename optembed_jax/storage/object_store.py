@@ -62,8 +62,12 @@ def in_file_system(text: epath.PathLike, what: str) -> Path:
     """A path that a person named, of something that is read as a file.
 
     Raises:
-      InputError: it is in a bucket; ``what`` is said of it.
+      InputError: it is in a bucket, or an empty text; ``what`` is said of it.
     """
+    if not os.fspath(text).strip():  # The path of nothing is the current folder.
+        raise InputError(
+            f"{what} is empty; name a path ('.' is the current folder), or leave it out"
+        )
     if "://" in os.fspath(text):
         raise InputError(
             f"{what}={os.fspath(text)}: this is read from a file system only; copy it there, such "

@@ -210,6 +210,14 @@ def test_a_manifest_that_was_edited_is_refused(copy):
         data.load(copy)
 
 
+@pytest.mark.parametrize("data_dir", ["", "  "])
+def test_the_current_folder_is_not_meant_by_nothing(tmp_path, monkeypatch, data_dir):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="data_dir must be a folder, not an empty text"):
+        data.prepare("synthetic", SMALL, data_dir)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_is_none(tmp_path):
     with pytest.raises(InputError, match="holds no prepared data set"):
         data.load(tmp_path)

@@ -55,6 +55,8 @@ def test_sigterm_is_no_success(tmp_path):
     [
         ("gs://bucket/data", "--data_dir=gs://bucket/data: this is read from a file system only"),
         ("~no_such_user/data", "no home folder is known of ~no_such_user"),
+        ("", "--data_dir is empty; name a path"),
+        (" ", "--data_dir is empty; name a path"),
     ],
 )
 def test_a_data_dir_that_cannot_be_is_told(

@@ -134,5 +134,8 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch):
 
 def test_what_is_read_as_files_says_how_to_get_it_out_of_a_bucket(tmp_path):
     assert object_store.in_file_system(tmp_path, "--data_dir") == tmp_path
+    for empty in ("", " "):
+        with pytest.raises(InputError, match="--data_dir is empty; name a path"):
+            object_store.in_file_system(empty, "--data_dir")
     with pytest.raises(InputError, match=r"^--data_dir=gs://b/x: .* rsync .*gs://b/x DIR`$"):
         object_store.in_file_system("gs://b/x", "--data_dir")
