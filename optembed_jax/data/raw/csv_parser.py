@@ -5,13 +5,14 @@ the rows have to be looked at one by one (`dialect`).
 """
 
 import re
+from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from optembed_jax.data.raw import packing
-from optembed_jax.data.raw.dialect import Dialect, rows_of
+from optembed_jax.data.raw.dialect import Dialect
 from optembed_jax.values.rule import BLANKS, HIVE_MISSING
 
 _PIECE = 2**20  # what pyarrow parses at once: it should stay in the cache; no row may be longer
@@ -29,16 +30,16 @@ def parse_in_order(
       wanted: the columns to decode; those of hashes become `packing.EIGHT_BYTES`.
       numbers: those of them that stay text, whatever they look like.
     """
+    if _has_lone_returns(content):  # There pyarrow ends a row too.
+        return None
     try:
         table = _parse_typed(content, dialect, wanted, numbers)
     except pa.ArrowInvalid:
         return None
     if len(dialect.columns) > 1 and (
-        _may_have_empty_row(content, table) or (dialect.header and _may_have_header(table))
+        _may_have_empty_row(content, table)
+        or (dialect.header and bool(pc.any(may_be_header(table)).as_py()))
     ):
-        return None
-    # pyarrow ends a row at a lone "\r" too.
-    if _has_lone_returns(content) and table.num_rows != sum(1 for _ in rows_of(content, dialect)):
         return None
     return table
 
@@ -76,7 +77,11 @@ def _hashes(content: bytes, dialect: Dialect) -> set[str]:
 
 
 def parse(
-    content: bytes, dialect: Dialect, types: dict[str, pa.DataType], piece: int = _PIECE
+    content: bytes,
+    dialect: Dialect,
+    types: dict[str, pa.DataType],
+    piece: int = _PIECE,
+    set_aside: Callable[[pacsv.InvalidRow], str] | None = None,
 ) -> pa.Table:
     """The columns of text.
 
@@ -85,6 +90,7 @@ def parse(
       dialect: how they are written.
       types: of the columns to decode.
       piece: bytes to parse at once; no row may be longer.
+      set_aside: is given each row of too few or too many columns, and says "skip".
 
     Raises:
       pa.ArrowInvalid: the text is not in order.
@@ -105,6 +111,7 @@ def parse(
             quote_char='"' if dialect.quoted else False,
             newlines_in_values=dialect.quoted,
             ignore_empty_lines=False,
+            invalid_row_handler=set_aside,
         ),
         pacsv.ConvertOptions(
             column_types=types,
@@ -126,6 +133,18 @@ def columns_of(table: pa.Table) -> dict[str, pa.ChunkedArray]:
     }
 
 
+def not_utf8(column: pa.ChunkedArray) -> Iterator[tuple[int, int]]:
+    """Yields the places of binary cells that are no UTF-8, and the first byte that is none."""
+    try:
+        column.cast(pa.string())
+    except pa.ArrowInvalid:
+        for place, cell in enumerate(column.to_pylist()):
+            try:
+                (cell or b"").decode()
+            except UnicodeDecodeError as error:
+                yield place, cell[error.start]
+
+
 def without_blanks_around_quotes(content: bytes, delimiter: str) -> bytes:
     """The text without the blanks that stand around cells in quotes, which are no part of them.
 
@@ -139,7 +158,7 @@ def without_blanks_around_quotes(content: bytes, delimiter: str) -> bytes:
     if re.search(padded, content) is None:
         return content
     # Cell by cell, so that what looks like one in quotes is none.
-    in_quotes = rb'%b("(?:[^"]|"")*")%b(?=%b|\r?\n|\Z)' % (blank, blank, end)
+    in_quotes = rb'%b("[^"]*+(?:""[^"]*+)*+")%b(?=%b|\r?\n|\Z)' % (blank, blank, end)
     cell = rb"(\A|%b|\r?\n)(?:%b|([^%b\r\n]*))" % (end, in_quotes, end)
     return re.sub(cell, rb"\1\2\3", content)
 
@@ -156,8 +175,8 @@ def _may_have_empty_row(content: bytes, table: pa.Table) -> bool:
     return content.startswith((b"\n", b"\r\n")) or b"\n\n" in content or b"\n\r\n" in content
 
 
-def _may_have_header(table: pa.Table) -> bool:
-    """Whether the columns' names may stand in a row once more, as where files were put together."""
+def may_be_header(table: pa.Table) -> pa.ChunkedArray:
+    """Where the columns' names may stand in a row once more, bool ``[N]``."""
     found: pa.ChunkedArray | bool = True
     for name, column in columns_of(table).items():
         if column.type == packing.EIGHT_BYTES:
@@ -166,5 +185,5 @@ def _may_have_header(table: pa.Table) -> bool:
             same = pc.match_substring(column, name)
         found = pc.and_kleene(found, same)
         if not pc.any(found).as_py():
-            return False
-    return True
+            break
+    return found

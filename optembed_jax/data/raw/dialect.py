@@ -1,16 +1,13 @@
-"""The dialect of a delimited text: how it is written, and its rows one by one.
-
-Row by row is slow, and says why a row cannot be decoded; `csv_parser` reads whole blocks at once.
-"""
+"""The dialect of a delimited text: how it is written, its header, and rows that cannot be rows."""
 
 import csv
 import dataclasses
+import functools
 import io
-import itertools
-from collections.abc import Iterator
+import re
 
-from optembed_jax.data.raw.whole_rows import BOM
 from optembed_jax.errors import InputError
+from optembed_jax.values.rule import BLANKS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,50 +28,27 @@ class Dialect:
     header: bool
 
 
-def read_names(content: bytes, delimiter: str, path: str = "the file") -> list[str]:
-    """The column names in the first line of a text, without the blanks around them.
+def read_names(row: bytes, delimiter: str, path: str = "the file") -> list[str]:
+    """The column names in the first row of a text, without the blanks around them.
 
     Raises:
-      InputError: the line is not UTF-8, or not one line; ``path`` is named.
+      InputError: the row is not UTF-8, or lines end in it; ``path`` is named.
     """
     try:
-        line = content.removeprefix(BOM).split(b"\n", 1)[0].rstrip(b"\r").decode()
+        text = _body(row).decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: the header is not UTF-8 text: {error}") from error
-    if "\r" in line:
+    if "\r" in text and _has_return(row, delimiter):
         raise InputError(
             f"{path}: the first line has a carriage return within it: line ends are mixed; write "
             "the file with one kind of line end"
         )
-    names = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+    lines = io.StringIO(text, newline="")
+    try:
+        names = next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), [])
+    except csv.Error as error:
+        raise InputError(f"{path}: the header cannot be read: {error}") from error
     return [name.strip() for name in names]
-
-
-def rows_of(content: bytes, dialect: Dialect) -> Iterator[tuple[int, bytes]]:
-    """Yields each row's line number within the block, from 0, and its raw text."""
-    if not dialect.quoted:
-        yield from enumerate(_lines(content))
-        return
-    held, first, inside = b"", 0, 0
-    for number, raw in enumerate(_lines(content)):
-        if not held:
-            first = number
-        held += raw
-        inside = (inside + raw.count(b'"')) % 2
-        if not inside:
-            yield first, held
-            held = b""
-    if held:
-        yield first, held
-
-
-def _lines(content: bytes) -> Iterator[bytes]:
-    return iter(io.BytesIO(content))
-
-
-def row_text(content: bytes, dialect: Dialect, position: int) -> str:
-    """A row by its position, from 0, as it may be shown."""
-    return printable(next(itertools.islice(rows_of(content, dialect), position, None))[1])
 
 
 def printable(raw: bytes) -> str:
@@ -82,39 +56,43 @@ def printable(raw: bytes) -> str:
     return raw.rstrip(b"\r\n").decode("utf-8", "backslashreplace")
 
 
-def fault_of(raw: bytes, dialect: Dialect) -> str | None:
-    """Why a row cannot be decoded; None if it can."""
-    text = raw.removesuffix(b"\n").removesuffix(b"\r")
-    try:
-        decoded = text.decode()
-    except UnicodeDecodeError as error:
-        place = text[: error.start].count(dialect.delimiter.encode())
-        name = dialect.columns[min(place, len(dialect.columns) - 1)]
-        return f"invalid UTF-8 (byte 0x{text[error.start]:02x}) in column {name!r}"
-    if not text and len(dialect.columns) > 1:
+def line_fault(raw: bytes, dialect: Dialect) -> str | None:
+    """Why a row is none, whatever its cells are; None if it may be one."""
+    body = _body(raw)
+    if not body and len(dialect.columns) > 1:
         return f"an empty line where {len(dialect.columns)} columns are expected"
-    if dialect.quoted:
-        try:
-            text_rows = csv.reader(
-                io.StringIO(decoded, newline=""), delimiter=dialect.delimiter, strict=True
-            )
-            found = next(text_rows, [""])
-            if next(text_rows, None) is not None or decoded.endswith("\r"):
-                return "a carriage return within the row"
-        except csv.Error as error:
-            if "\r" in decoded and "new-line" in str(error):
-                return "a carriage return within the row"
-            return f"quotes that do not match ({error})"
-    else:
-        if "\r" in decoded:
-            return "a carriage return within the row"
-        found = decoded.split(dialect.delimiter)
-    if len(found) != len(dialect.columns):
-        return f"{len(found)} columns where {len(dialect.columns)} are expected"
-    if (
-        dialect.header
-        and len(found) > 1
-        and tuple(cell.strip() for cell in found) == dialect.columns
-    ):
-        return "the names of the columns once more, as where several files were put together"
+    if b"\r" in body and _has_return(raw, dialect.delimiter if dialect.quoted else None):
+        return "a carriage return within the row"
     return None
+
+
+def is_header(raw: bytes, dialect: Dialect) -> bool:
+    """Whether a row names the columns of a text of several, as where files were put together."""
+    if not dialect.header or len(dialect.columns) == 1:
+        return False
+    try:
+        return tuple(read_names(raw, dialect.delimiter)) == dialect.columns
+    except InputError:
+        return False
+
+
+def _body(raw: bytes) -> bytes:
+    return raw.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _has_return(raw: bytes, delimiter: str | None) -> bool:
+    """Whether a carriage return stands in a row outside quotes, if there are any."""
+    body = _body(raw)
+    return b"\r" in (body if delimiter is None else cells_in_quotes(delimiter).sub(rb"\1", body))
+
+
+@functools.cache
+def cells_in_quotes(delimiters: str) -> re.Pattern[bytes]:
+    """Finds cells in quotes in a row without fault, with what stands before each (group 1).
+
+    Args:
+      delimiters: one or more, of which each may stand between cells.
+    """
+    between = re.escape(delimiters.encode())
+    blanks = bytes(set(BLANKS.encode()) - set(delimiters.encode()))
+    return re.compile(rb'(\A|[%b])[%b]*"[^"]*+(?:""[^"]*+)*+"' % (between, blanks))

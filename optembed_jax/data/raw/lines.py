@@ -67,7 +67,7 @@ class LineSource:
         for number, file in enumerate(self.files):
             line, before_file = 1, row
             for content, position in whole_rows(
-                file.path, quoted=False, size=self.block_bytes, encoding=self.encoding
+                file.path, size=self.block_bytes, encoding=self.encoding
             ):
                 lines = content.removeprefix(BOM if line == 1 else b"").splitlines()
                 # By rows alone: their numbers draw the split, which no blank line may change.

@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from optembed_jax.data.raw import json_lines, libffm, text, whole_rows
+from optembed_jax.data.raw import json_lines, libffm, quoted_rows, text, whole_rows
 from optembed_jax.data.raw.columnar import check_columns
-from optembed_jax.data.raw.dialect import Dialect, read_names
+from optembed_jax.data.raw.dialect import Dialect, cells_in_quotes, read_names
 from optembed_jax.data.raw.files import RawFile
 from optembed_jax.data.raw.joined import Joined, Partitioned
 from optembed_jax.data.raw.layout import Layout
@@ -26,6 +26,7 @@ from optembed_jax.data.raw.sources import Source
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells
 
+_DELIMITERS = "\t,;|"
 _JSON_ARRAY = re.compile(rb"\[\s*(?:\{|$)")
 
 _NO_CELLS: Mapping[str, Cells] = types.MappingProxyType({})
@@ -75,7 +76,7 @@ def source_of(
     elif layout.columns:
         within, further = _divided(file, wanted, layout.columns)
         # Of a file of rows to score, which may be empty.
-        first = whole_rows.first_line(path, layout.encoding, may_be_empty=True)
+        first = _first_row(path, layout, may_be_empty=True)
         source = of_text(file, within, layout.columns, first, numbers)
     elif _is_json(first := _first_line(path, layout.encoding)):
         lines = first_lines(of_lines((), as_json))
@@ -99,6 +100,7 @@ def source_of(
         libffm.check_names(within, lines, str(path), may_lack=may_be_empty)
         source = of_lines(within, as_libffm, block_bytes=block_bytes)
     else:
+        first = _first_row(path, layout)
         delimiter = layout.delimiter or _delimiter(path, first, layout.decimal)
         columns = read_names(first, delimiter, str(path))
         within, further = _divided(file, wanted, columns)
@@ -174,10 +176,12 @@ def is_empty(file: RawFile, layout: Layout, wanted: Sequence[str]) -> bool:
     except (pa.ArrowException, OSError):
         return False  # What is wrong with it is told when it is read.
     first = _first_line(path, layout.encoding, may_be_empty=True)
-    has_header = not (layout.columns or _is_json(first) or libffm.is_line(first))
-    if has_header and first.strip() and not _has_names(file, layout, first, wanted):
+    if layout.columns or _is_json(first) or libffm.is_line(first):
+        return whole_rows.is_empty(path, layout.encoding, header=0)
+    first = _first_row(path, layout, may_be_empty=True)
+    if first.strip() and not _has_names(file, layout, first, wanted):
         return False
-    return whole_rows.is_empty(path, layout.encoding, has_header)
+    return whole_rows.is_empty(path, layout.encoding, header=first.count(b"\n"))
 
 
 def _has_names(file: RawFile, layout: Layout, first: bytes, wanted: Sequence[str]) -> bool:
@@ -207,7 +211,8 @@ def _text_source(
         if columns.count(name) != 1:
             what = "no" if name not in columns else "more than one"
             where = "columns names" if layout.columns else "its header has"
-            raise InputError(f"{path} has {what} column {name!r}; {where} {', '.join(columns)}")
+            found = " ".join(", ".join(columns).split())  # Names may have line ends.
+            raise InputError(f"{path} has {what} column {name!r}; {where} {found}")
     delimiter = layout.delimiter or _delimiter(path, first, layout.decimal)
     if layout.columns and _is_header(first, delimiter, columns):
         raise InputError(
@@ -232,6 +237,12 @@ def _text_source(
         encoding=layout.encoding,
         with_comma=with_comma,
     )
+
+
+def _first_row(path: pathlib.Path, layout: Layout, may_be_empty: bool = False) -> bytes:
+    """The first row, which has several lines where a cell in quotes has."""
+    delimiters = (layout.delimiter or _DELIMITERS).encode()
+    return quoted_rows.first_row(path, delimiters, layout.encoding, may_be_empty)
 
 
 def _is_header(first: bytes, delimiter: str, columns: Sequence[str]) -> bool:
@@ -277,7 +288,7 @@ def _first_line(path: pathlib.Path, encoding: str, may_be_empty: bool = False) -
     first = whole_rows.first_line(path, encoding, may_be_empty)
     if not first or first.removeprefix(whole_rows.BOM).strip():
         return first
-    for content, _ in whole_rows.whole_rows(path, quoted=False, size=2**16, encoding=encoding):
+    for content, _ in whole_rows.whole_rows(path, size=2**16, encoding=encoding):
         for line in content.removeprefix(whole_rows.BOM).splitlines(keepends=True):
             if line.strip():
                 return line if _is_json(line) or libffm.is_line(line) else first
@@ -292,9 +303,10 @@ def _delimiter(path: pathlib.Path, first: bytes, decimal: str) -> str:
     name = path.name.removesuffix(".gz").removesuffix(".zst").lower()
     if name.endswith((".tsv", ".tab")):
         return "\t"
+    first = cells_in_quotes(_DELIMITERS).sub(rb"\1", first)
     if name.endswith(".csv") and b"," in first and decimal != ",":
         return ","
-    candidates = "\t;|" if decimal == "," else "\t,;|"
+    candidates = "\t;|" if decimal == "," else _DELIMITERS
     if decimal == "," and not any(first.count(sign.encode()) for sign in candidates):
         return ","  # Then numbers stand in quotes.
     return max(candidates, key=lambda delimiter: first.count(delimiter.encode()))

@@ -1,38 +1,40 @@
 """Delimited text in blocks of whole rows; a bad row is found by its line number.
 
-A block is parsed by pyarrow at full speed. Only when that fails are its lines looked at one by one,
-to find those that are to blame; the rest of the block is then parsed again.
+A block is parsed by pyarrow at full speed. Only when that fails are its rows looked at one by one,
+to find those that are to blame; the rest of the block is then parsed again, by pyarrow too, so that
+a row that is bad changes nothing about others.
 """
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pacsv
 
 from optembed_jax.data.raw.csv_parser import (
     columns_of,
+    may_be_header,
+    not_utf8,
     parse,
     parse_in_order,
     without_blanks_around_quotes,
 )
 from optembed_jax.data.raw.decimal_comma import with_points
-from optembed_jax.data.raw.dialect import (
-    Dialect,
-    fault_of,
-    printable,
-    read_names,
-    row_text,
-    rows_of,
-)
+from optembed_jax.data.raw.dialect import Dialect, is_header, line_fault, printable, read_names
 from optembed_jax.data.raw.files import RawFile
 from optembed_jax.data.raw.layout import UTF8
+from optembed_jax.data.raw.quoted_rows import quoted_rows
+from optembed_jax.data.raw.quoting import Rows, line_rows
 from optembed_jax.data.raw.sources import Block, RawRows, Reject
-from optembed_jax.data.raw.whole_rows import BOM, whole_rows
+from optembed_jax.data.raw.whole_rows import whole_rows
 from optembed_jax.errors import InputError
 
 BLOCK_BYTES = 16 * 2**20
+
+_HEADER_AGAIN = "the names of the columns once more, as where several files were put together"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,32 +73,38 @@ class TextSource:
         row, before = 0, 0
         for number, file in enumerate(self.files):
             line, empty = 1, True
-            texts = whole_rows(
-                file.path,
-                self.dialect.quoted,
-                self.block_bytes,
-                keep_empty=len(self.dialect.columns) == 1,
-                encoding=self.encoding,
-            )
-            for content, position in texts:
-                if line == 1:
-                    content = content.removeprefix(BOM)
-                    if self._starts_with_header(content, file.path, first=number == 0):
-                        content = content[content.index(b"\n") + 1 :]
-                        line += 1
-                lines = _count_lines(content)
-                if content:
+            for rows, position in self._rows_of(file.path):
+                if line == 1 and self._begins_with_header(rows, file.path, first=number == 0):
+                    body = rows.without_first()
+                    line += rows.lines - body.lines
+                    rows = body
+                if rows.content:
                     empty = False
-                    yield Block(number, content, line, row, row + lines, before + position)
-                line, row = line + lines, row + lines
+                    end = row + len(rows)
+                    yield Block(number, rows, line, row, end, before + position)
+                    line, row = line + rows.lines, end
             if empty and not self.may_be_empty:
                 raise InputError(f"{file.path} holds no rows")
             before += file.path.stat().st_size
 
-    def _starts_with_header(self, content: bytes, path: pathlib.Path, first: bool) -> bool:
+    def _rows_of(self, path: pathlib.Path) -> Iterator[tuple[Rows, int]]:
+        keep_empty = len(self.dialect.columns) == 1
+        if self.dialect.quoted:
+            delimiter = self.dialect.delimiter.encode()
+            yield from quoted_rows(path, delimiter, self.block_bytes, keep_empty, self.encoding)
+            return
+        for content, position in whole_rows(path, self.block_bytes, keep_empty, self.encoding):
+            yield line_rows(content), position
+
+    def _begins_with_header(self, rows: Rows, path: pathlib.Path, first: bool) -> bool:
         if not self.dialect.header:
             return False
-        names = read_names(content, self.dialect.delimiter, str(path))
+        fault = next((fault for fault in rows.faults if not fault.row), None)
+        if fault is not None:
+            if first:
+                raise InputError(f"{path} line {fault.line + 1}, in the header: {fault.reason}")
+            return False
+        names = read_names(rows.texts(1)[0], self.dialect.delimiter, str(path))
         if first and tuple(names) != self.dialect.columns:
             missing = [name for name in self.dialect.columns if name not in names]
             more = [n for n in names if n not in self.dialect.columns or names.count(n) > 1]
@@ -116,54 +124,91 @@ class TextSource:
         return with_points(rows, self.with_comma, str(self.files[block.file].path))
 
     def _read(self, block: Block) -> RawRows:
-        if self.dialect.quoted:
-            content = without_blanks_around_quotes(block.content, self.dialect.delimiter)
-            block = dataclasses.replace(block, content=content)
-        table = parse_in_order(block.content, self.dialect, self.wanted, self.with_comma)
-        if table is None:
-            return self._read_carefully(block)
-        steps = np.arange(table.num_rows, dtype=np.int64)
-        return RawRows(
-            columns=columns_of(table),
-            lines=block.line + steps,
-            rows=block.row + steps,
-            text=lambda position: row_text(block.content, self.dialect, position),
-            headerless=not self.dialect.header,
-        )
+        rows: Rows = block.content
+        if not rows.faults:
+            content = self._normal(rows.content)
+            table = parse_in_order(content, self.dialect, self._decoded, self.with_comma)
+            if table is not None and table.num_rows == len(rows):
+                good = np.arange(len(rows))
+                return self._raw_rows(block, columns_of(table), good, rows.texts, ())
+        return self._read_carefully(block)
+
+    @property
+    def _decoded(self) -> tuple[str, ...]:
+        """The columns to decode; pyarrow would take none for all."""
+        return self.wanted or self.dialect.columns[:1]
+
+    def _normal(self, content: bytes) -> bytes:
+        if not self.dialect.quoted:
+            return content
+        return without_blanks_around_quotes(content, self.dialect.delimiter)
 
     def _read_carefully(self, block: Block) -> RawRows:
-        path = str(self.files[block.file].path)
-        good: list[tuple[int, bytes]] = []
-        rejects = []
-        for offset, raw in rows_of(block.content, self.dialect):
-            reason = fault_of(raw, self.dialect)
-            if reason is None:
-                good.append((offset, raw))
-            else:
-                rejects.append(Reject(path, block.line + offset, reason, printable(raw)))
-        try:
-            content = b"".join(raw for _, raw in good)
-            types = dict.fromkeys(self.wanted, pa.string())
-            table = parse(content, self.dialect, types, piece=len(content) + 1)
-        except pa.ArrowInvalid as error:
-            last = block.line + block.content.count(b"\n")
-            raise InputError(f"{path} lines {block.line} to {last}: {error}") from error
-        if table.num_rows != len(good):
-            raise InputError(
-                f"{path} near line {block.line}: {len(good)} rows were read as {table.num_rows}; "
-                "is a quote missing?"
+        """Finds the rows that are to blame; pyarrow reads the others as it reads all elsewhere."""
+        rows: Rows = block.content
+        texts, dialect, path = rows.texts(), self.dialect, str(self.files[block.file].path)
+        lines = block.line + rows.first_lines
+        faults = {fault.row: fault.reason for fault in rows.faults}
+        places = {fault.row: block.line + fault.line for fault in rows.faults}
+        for row, text in enumerate(texts):
+            if row not in faults and (reason := line_fault(text, dialect)):
+                faults[row] = reason
+        left = [row for row in range(len(texts)) if row not in faults]
+
+        def set_aside(row: pacsv.InvalidRow) -> str:
+            faults[left[row.number - 1]] = (
+                f"{row.actual_columns} columns where {row.expected_columns} are expected"
             )
-        offsets = np.array([offset for offset, _ in good], np.int64)
-        return RawRows(
-            columns=columns_of(table),
-            lines=block.line + offsets,
-            rows=block.row + offsets,
-            text=lambda position: printable(good[position][1]),
-            rejects=tuple(rejects),
-            headerless=not self.dialect.header,
+            return "skip"
+
+        content = self._normal(b"".join(texts[row] for row in left))
+        types = dict.fromkeys(self._decoded, pa.binary())
+        try:
+            table = parse(content, dialect, types, len(content) + 1, set_aside)
+        except pa.ArrowInvalid as error:
+            last = block.line + rows.lines - 1
+            raise InputError(f"{path} lines {block.line} to {last}: {error}") from error
+        left = [row for row in left if row not in faults]
+        if table.num_rows != len(left):
+            raise InputError(
+                f"{path} near line {block.line}: {len(left)} rows were read as {table.num_rows}"
+            )
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            for place, byte in not_utf8(column):
+                faults.setdefault(
+                    left[place], f"invalid UTF-8 (byte 0x{byte:02x}) in column {name!r}"
+                )
+        for place in np.flatnonzero(may_be_header(table).to_numpy()).tolist():
+            if is_header(texts[left[place]], dialect):
+                faults.setdefault(left[place], _HEADER_AGAIN)
+        good = np.array([row not in faults for row in left], bool)
+        rejects = tuple(
+            Reject(path, places.get(row, int(lines[row])), reason, printable(texts[row]))
+            for row, reason in sorted(faults.items())
+        )
+        return self._raw_rows(
+            block,
+            columns_of(table.filter(pa.array(good))),
+            np.array(left, np.int64)[good],
+            lambda: texts,
+            rejects,
         )
 
-
-def _count_lines(content: bytes) -> int:
-    # Several times as fast as `bytes.count`, and other threads go on meanwhile.
-    return int(np.count_nonzero(np.frombuffer(content, np.uint8) == ord("\n")))
+    def _raw_rows(
+        self,
+        block: Block,
+        columns: dict[str, pa.ChunkedArray],
+        good: np.ndarray,
+        texts: Callable[[], list[bytes]],
+        rejects: tuple[Reject, ...],
+    ) -> RawRows:
+        """The rows of a block that are good, by their numbers in it."""
+        cached = functools.cache(texts)  # A row is shown only where something is wrong with it.
+        return RawRows(
+            columns=columns,
+            lines=block.line + block.content.first_lines[good],
+            rows=block.row + good,
+            text=lambda position: printable(cached()[good[position]]),
+            rejects=rejects,
+            headerless=not self.dialect.header,
+        )

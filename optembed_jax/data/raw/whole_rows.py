@@ -1,4 +1,7 @@
-"""Text files, plain or compressed by gzip or Zstandard, cut into texts of whole rows in UTF-8."""
+"""Text files, plain or compressed by gzip or Zstandard, cut into texts of whole rows in UTF-8.
+
+Here a row is a line; where cells may stand in quotes `quoted_rows` cuts.
+"""
 
 import codecs
 import io
@@ -15,6 +18,12 @@ from optembed_jax.errors import InputError
 BOM = b"\xef\xbb\xbf"
 """What some programs put before UTF-8 text."""
 
+LONGEST_ROW = 256 * 2**20
+"""Bytes; a row that is longer is none."""
+
+NO_END = f"no row ends within {LONGEST_ROW >> 20} MB"
+"""What is told then."""
+
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -24,12 +33,10 @@ _OTHERS = {
     b"BZh91AY&SY": "compressed by bzip2; unpack it (gzip can stay as it is)",
 }
 _BEGINNING = 2**16  # bytes that show how lines end
-_LONGEST_ROW = 256 * 2**20
 
 
 def whole_rows(
     path: pathlib.Path,
-    quoted: bool,
     size: int,
     keep_empty: bool = False,
     encoding: str = UTF8,
@@ -46,11 +53,8 @@ def whole_rows(
       InputError: an empty file, a damaged one, or no row that ends.
     """
     rest = b""
-    pieces = _pieces(path, size, encoding)
-    if encoding != UTF8:
-        pieces = _decoded(path, pieces, encoding)
-    for piece, position in _with_line_feeds(path, pieces):
-        content, rest = _cut(rest, piece, quoted)
+    for piece, position in text_of(path, size, encoding):
+        content, rest = _cut(rest, piece)
         is_empty = content in (b"\n", b"\r\n")
         if not keep_empty and (is_empty or content.endswith((b"\n\n", b"\n\r\n"))):
             # Empty lines wait for what follows: at the very end of a file they are no rows.
@@ -59,11 +63,8 @@ def whole_rows(
             content, rest = content[:end], content[end:] + rest
         if content:
             yield content, position
-        elif len(rest) > _LONGEST_ROW:
-            raise InputError(
-                f"{path}: no row ends within {_LONGEST_ROW >> 20} MB; is it a text file, "
-                "and is every quote closed?"
-            )
+        elif len(rest) > LONGEST_ROW:
+            raise InputError(f"{path}: {NO_END}; is it a text file?")
     rest = rest if keep_empty else rest.rstrip(b"\r\n")
     if rest:
         yield rest + b"\n", path.stat().st_size
@@ -77,11 +78,44 @@ def first_line(path: pathlib.Path, encoding: str = UTF8, may_be_empty: bool = Fa
     """
     if may_be_empty and not path.stat().st_size:
         return b""
-    for content, _ in whole_rows(path, quoted=False, size=2**16, encoding=encoding):
+    for content, _ in whole_rows(path, size=2**16, encoding=encoding):
         return content.split(b"\n", 1)[0] + b"\n"
     if may_be_empty:
         return b""
     raise InputError(f"{path} is empty")
+
+
+def text_of(path: pathlib.Path, size: int, encoding: str) -> Iterator[tuple[bytes, int]]:
+    """The text of a file in pieces, in UTF-8, without a byte order mark.
+
+    Args:
+      path: of the file.
+      size: about how many bytes a piece has.
+      encoding: of the text.
+
+    Yields:
+      The piece, and the bytes of the file consumed up to there.
+
+    Raises:
+      InputError: an empty file, or a damaged one.
+    """
+    pieces = _pieces(path, size, encoding)
+    if encoding != UTF8:
+        pieces = _decoded(path, pieces, encoding)
+    yield from _without_mark(_with_line_feeds(path, pieces))
+
+
+def _without_mark(pieces: Iterator[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
+    begin = b""
+    for piece, position in pieces:
+        begin += piece
+        if len(begin) >= len(BOM) or not BOM.startswith(begin):
+            yield begin.removeprefix(BOM), position
+            break
+    else:
+        if begin and begin != BOM:
+            yield begin, position
+    yield from pieces
 
 
 def _pieces(path: pathlib.Path, size: int, encoding: str) -> Iterator[tuple[bytes, int]]:
@@ -130,8 +164,8 @@ def _decoded(
         raise InputError(f"{path} is no {encoding} text, near byte {position}: {error}") from error
 
 
-def is_empty(path: pathlib.Path, encoding: str = UTF8, header: bool = True) -> bool:
-    """Whether a text file has no row, below its first line where that is a header.
+def is_empty(path: pathlib.Path, encoding: str = UTF8, header: int = 1) -> bool:
+    """Whether a text file has no row below the lines of its header.
 
     Raises:
       InputError: it is damaged.
@@ -139,7 +173,7 @@ def is_empty(path: pathlib.Path, encoding: str = UTF8, header: bool = True) -> b
     if not path.stat().st_size:
         return True
     lines = 0
-    for content, _ in whole_rows(path, quoted=False, size=2**16, encoding=encoding):
+    for content, _ in whole_rows(path, size=2**16, encoding=encoding):
         lines += content.count(b"\n")
         if lines > header:
             return False
@@ -196,25 +230,9 @@ def _unzip(path: pathlib.Path, stream: io.BufferedReader, size: int) -> Iterator
         raise InputError(f"{path} is gzip that ends too early: it is cut off")
 
 
-def _cut(rest: bytes, piece: bytes, quoted: bool) -> tuple[bytes, bytes]:
-    """Whole rows, and the beginning of a row that is not whole, of two texts together."""
-    if quoted:
-        text = rest + piece
-        end = _last_row_end(text)
-        return text[:end], text[end:]
+def _cut(rest: bytes, piece: bytes) -> tuple[bytes, bytes]:
+    """Whole lines, and the beginning of a line that is not whole, of two texts together."""
     end = piece.rfind(b"\n") + 1
     if not end:
         return b"", rest + piece
     return b"".join((rest, memoryview(piece)[:end])), piece[end:]
-
-
-def _last_row_end(text: bytes) -> int:
-    """The position after the last line end that stands outside quotes; 0 if there is none."""
-    end = text.rfind(b"\n") + 1
-    inside = text.count(b'"', 0, end) % 2
-    while end and inside:
-        before = text.rfind(b'"', 0, end)
-        earlier = text.rfind(b"\n", 0, before) + 1
-        inside = (inside + text.count(b'"', earlier, end)) % 2
-        end = earlier
-    return end

@@ -754,3 +754,23 @@ def test_a_part_of_json_lines_may_lack_a_key_that_others_have(tmp_path, prepare)
         prepare(parts, **how | {"categorical": ("user", "town")})
     with pytest.raises(InputError, match="has no column 'city'"):
         prepare(parts / "0.jsonl", **how)
+
+
+def test_rows_of_several_lines_count_as_one_row(tmp_path, write_table, columns, prepare):
+    """The split goes by a row's number, whatever form, files and lines the rows stand in."""
+    notes = [("plain", "l1\nl2", 'say "hi"\n\n', '5" pipe')[i * 7 % 4] for i in range(2_000)]
+    columns["note"] = notes
+    quoted = ['"{}"'.format(note.replace('"', '""')) if "\n" in note else note for note in notes]
+    rows = as_rows(columns | {"note": quoted})
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    parts = [write_table(part, f"{n}.csv") for n, part in enumerate((rows[:777], rows[777:]))]
+    parts[1].write_text(",".join(rows[0]) + "\n" + parts[1].read_text())
+    files = [tmp_path / "a.parquet", write_table(rows, "a.csv"), ",".join(map(str, parts))]
+    prepared = [prepare(file, categorical=("city", "note")) for file in files]
+    assert len({one.fingerprint for one in prepared}) == 1
+    assert {tuple(one.num_rows.values()) for one in prepared} == {(1600, 200, 200)}
+    # A row that is set aside has a number too, and takes none from the others.
+    bad = write_table([*rows[:1000], ["1", "x"], *rows[1000:-1]], "b.csv")
+    one = prepare(bad, categorical=("city", "note"), max_bad_rows=1)
+    assert one.rejected == 1 and sum(one.num_rows.values()) == 1999
+    assert one.num_rows["validation"] in (199, 200) and one.num_rows["test"] in (199, 200)

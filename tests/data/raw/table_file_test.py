@@ -1,6 +1,8 @@
 """The same rows in every form that a table's file may have."""
 
+import csv
 import gzip
+import io
 import json
 
 import numpy as np
@@ -141,6 +143,7 @@ def test_zstandard_that_is_cut_off_is_named(tmp_path, rows, cut):
 
 def test_text_of_another_encoding_is_named(tmp_path, rows):
     path = tmp_path / "a.csv"
+    path.write_bytes(as_text(rows).encode("utf-16"))
     path.write_bytes(as_text(rows).encode("utf-16"))
     with pytest.raises(InputError, match="is UTF-16 text; give encoding=utf-16"):
         opened(path)
@@ -417,3 +420,32 @@ def test_a_blank_header_of_delimited_text_is_told(tmp_path, content):
     path.write_text(content)
     with pytest.raises(InputError, match=r"a\.csv"):
         opened(path, names=("y",))
+
+
+def test_names_may_have_line_ends_and_delimiters(tmp_path):
+    path = tmp_path / "a.csv"
+    for header in (
+        'y,city,price,"no\nte"',
+        '"no\r\nte",city,y,price',
+        '"x, ""z"",\n",y,city,price',
+    ):
+        names = next(csv.reader(io.StringIO(header, newline="")))
+        cells = {"y": "1", "city": "Rome", "price": "2"}
+        row = ",".join(cells.get(name, '5" x') for name in names)
+        for sign, hidden in ((",", ","), (";", ",")):
+            text = header if sign == "," else header.replace(", ", "\0").replace(",\n", "\1")
+            text = text.replace(",", sign).replace("\0", hidden + " ").replace("\1", hidden + "\n")
+            path.write_text(f"{text}\n{row.replace(',', sign)}\n", newline="")
+            texts, lines, rejects = read(opened(path))
+            assert texts == [("1", "Rome", "2")] and not rejects
+            assert lines == [header.count("\n") + 2]
+            assert not is_empty(RawFile(path), FOUND, WANTED)
+            path.write_text(f"{text}\n\n", newline="")
+            assert is_empty(RawFile(path), FOUND, WANTED)
+
+
+def test_a_header_whose_quote_has_no_end_is_told(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('y,city,price,"note\n' + "1,Rome,2,x\n" * 200_000)
+    with pytest.raises(InputError, match=r"a\.csv line 1, in the header: a quote opens here"):
+        read(opened(path))

@@ -1,5 +1,8 @@
 import bz2
+import csv
+import dataclasses
 import gzip
+import io
 import lzma
 import tracemalloc
 
@@ -8,6 +11,7 @@ import pytest
 
 from optembed_jax.data.raw.dialect import Dialect
 from optembed_jax.data.raw.files import RawFile
+from optembed_jax.data.raw.quoting import BEHIND, UNCLOSED
 from optembed_jax.data.raw.text import TextSource
 from optembed_jax.errors import InputError
 
@@ -127,11 +131,15 @@ def test_bad_rows_among_quoted_ones(source_of):
     assert lines[:2] == [2, 5]
 
 
-def test_an_unclosed_quote_is_reported(source_of):
-    content = b'y,a,b\n1,x,z\n0,"never,closed\n1,q,r\n'
-    rows, _, _, rejects = read_all(source_of(content, dialect=QUOTED, block_bytes=1_000))
-    assert rows == [("1", "x", "z")]
-    assert [r.line for r in rejects] == [3] and "quotes" in rejects[0].reason
+@pytest.mark.parametrize("block_bytes", [1, 20, 1_000])
+@pytest.mark.parametrize("bad", ['0,"never,closed', '0,x,"never closed', '"0,x,y', '0,x,"'])
+def test_an_unclosed_quote_takes_no_other_row_away(source_of, block_bytes, bad):
+    content = f'y,a,b\n1,x,z\n{bad}\n1,q,"r\ns"\n1,5" x,t\n'.encode()
+    source = source_of(content, dialect=QUOTED, block_bytes=block_bytes)
+    rows, lines, numbers, (reject,) = read_all(source)
+    assert rows == [("1", "x", "z"), ("1", "q", "r\ns"), ("1", '5" x', "t")]
+    assert lines == [2, 4, 6] and numbers == [0, 2, 3]
+    assert reject.line == 3 and "none closes it" in reject.reason and reject.text == bad
 
 
 def test_headers(source_of):
@@ -325,3 +333,112 @@ def test_a_carriage_return_within_a_row_is_told_by_its_line(tmp_path, rows, line
     (block,) = source.blocks()
     found = source.read(block)
     assert found.columns["name"].to_pylist() == ["a\rb", "c\r\nd"] and not found.rejects
+
+
+MIXED = [
+    '1,5" pipe,z',
+    '0,"l1\n\n""l2""",z',
+    "1,caf\xe9,z",
+    '0,{},"q, r"'.format("x" * 200_000),
+    '1,6" pipe,"z"',
+]
+BAD = {
+    "0,short": "2 columns where 3 are expected",
+    "0,a,b,c": "4 columns where 3 are expected",
+    "": "an empty line where 3 columns are expected",
+    "y,a,b": "the names of the columns once more, as where several files were put together",
+    "0,x\ry,z": "a carriage return within the row",
+    r'0,"x\"y",z': BEHIND,
+    r'0,"{\"k\":\"v\"}",z': BEHIND,
+    '0,"a"b,z': BEHIND,
+    '0,"a" b,z': BEHIND,
+    '0,"a""b" "c",z': BEHIND,
+    '0,z,"x': UNCLOSED,
+    '0,z,"x\\""': UNCLOSED,
+}
+
+
+@pytest.fixture
+def long_cells():
+    """Python's csv module reads cells of any length."""
+    before = csv.field_size_limit(10**6)
+    yield
+    csv.field_size_limit(before)
+
+
+@pytest.mark.parametrize("block_bytes", [1, 300, 10_000_000])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_bad_row_changes_nothing_about_others(source_of, long_cells, block_bytes, end):
+    """What is good is what Python's csv module makes of it, whatever stands around it."""
+    lines, expected, told = ["y,a,b"], [], []
+    for number, bad in enumerate([None, *BAD, None]):
+        for good in MIXED[: 5 if number < 2 else 3]:
+            good = good.replace("\n", end)
+            (row,) = csv.reader(io.StringIO(good, newline=""), strict=True)
+            place = sum(line.count("\n") + 1 for line in lines) + 1
+            expected.append((tuple(row), place, len(expected) + len(told)))
+            lines.append(good)
+        if bad is not None:
+            place = sum(line.count("\n") + 1 for line in lines) + 1
+            told.append((place, BAD[bad], bad))
+            lines.append(bad)
+    content = "".join(line + end for line in lines).encode()
+    source = source_of(content, dialect=QUOTED, block_bytes=block_bytes)
+    rows, places, numbers, rejects = read_all(source)
+    assert list(zip(rows, places, numbers, strict=True)) == expected
+    assert [(reject.line, reject.reason, reject.text) for reject in rejects] == told
+
+
+@pytest.mark.parametrize("around", ["", "0,short\n"])
+def test_bytes_that_are_no_text_matter_in_columns_that_are_read(source_of, around):
+    content = f"y,a,b\n1,x,z\n{around}".encode() + b"1,\xe9,z\n0,\xc3\xa9,z\n"
+    rows, _, _, rejects = read_all(source_of(content, dialect=QUOTED, wanted=("y", "b")))
+    assert rows == [("1", "z"), ("1", "z"), ("0", "z")] and len(rejects) == bool(around)
+    rows, _, _, rejects = read_all(source_of(content, dialect=QUOTED, wanted=("a", "y")))
+    assert rows == [("x", "1"), ("\xe9", "0")]
+    assert rejects[-1].reason == "invalid UTF-8 (byte 0xe9) in column 'a'"
+    assert rejects[-1].text == "1,\\xe9,z"
+
+
+@pytest.mark.parametrize("bad", ["", "0,short\n"])
+def test_a_row_is_shown_as_it_stands_in_the_file(source_of, bad):
+    content = f'y,a,b\n{bad}1,5" pipe,z\n0, "l1\nl2" ,z\n1,6" pipe,z\n0,p,q\n'
+    source = source_of(content.encode(), dialect=QUOTED, block_bytes=1_000)
+    raw = source.read(next(iter(source.blocks())))
+    shown = ['1,5" pipe,z', '0, "l1\nl2" ,z', '1,6" pipe,z', "0,p,q"]
+    assert [raw.text(position) for position in range(4)] == shown
+
+
+def test_a_header_of_several_lines(source_of):
+    dialect = Dialect(("no\nte", "a"), ",", quoted=True, header=True)
+    content = b'"no\nte",a\nx,1\n"y\nz",2\nw,3,4\n'
+    for block_bytes in (1, 1_000):
+        source = source_of(content, content, dialect=dialect, block_bytes=block_bytes)
+        rows, lines, numbers, rejects = read_all(source)
+        assert rows == [("x", "1"), ("y\nz", "2")] * 2
+        assert lines == [3, 4] * 2 and numbers == [0, 1, 3, 4]
+        assert [reject.line for reject in rejects] == [6, 6]
+    with pytest.raises(InputError, match=r"0\.txt line 2, in the header: a quote opens here"):
+        read_all(source_of(b'"no\nte","a\nx,1\n', dialect=dialect))
+    with pytest.raises(InputError, match=r"line 1, in the header: text stands behind"):
+        read_all(source_of(b'"no"te,a\nx,1\n', dialect=dialect))
+
+
+def test_rows_are_numbered_whatever_lines_they_have(source_of):
+    parts = [b'y,a,b\n1,"x\ny",z\n0,p,q\n', b'y,a,b\n1,"\n\n",z\nshort\n1,r,s\n']
+    whole = parts[0] + parts[1].split(b"\n", 1)[1]
+    for block_bytes in (1, 1_000):
+        numbers = [
+            read_all(source_of(*files, dialect=QUOTED, block_bytes=block_bytes))[2]
+            for files in (parts, [whole])
+        ]
+        assert numbers == [[0, 1, 2, 4]] * 2
+        ends = [block.end for block in source_of(*parts, dialect=QUOTED).blocks()]
+        assert ends[-1] == 5
+
+
+def test_no_column_of_a_text_may_be_wanted(source_of):
+    source = source_of(b"y,a,b\n1,2,3\n0\n4,5,6\n", dialect=QUOTED)
+    source = dataclasses.replace(source, wanted=())
+    (block,) = source.blocks()
+    assert source.read(block).lines.tolist() == [2, 4]

@@ -1,0 +1,247 @@
+r"""Where rows end in text whose cells may stand in double quotes.
+
+A cell is in quotes where a quote is the first thing in it, but for blanks: then it may hold
+delimiters and line ends, and a quote within it is doubled. Anywhere else a quote is a character
+like any other (``5" pipe``). pyarrow reads rows so too, but takes two mistakes without a word: text
+behind a closing quote (``"a"b``, or ``"a\"b"`` of those who escape by a backslash), and a quote
+that is never closed. Here they are faults of the row up to the end of that line: with the next line
+a new row begins, so that no mistake takes rows away that are in order.
+"""
+
+import bisect
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from optembed_jax.values.rule import BLANKS
+
+UNCLOSED = 'a quote opens here and none closes it; close it, or double each quote that is text ("")'
+BEHIND = (
+    "text stands behind a closing quote; each quote within a cell in quotes has to be doubled "
+    '(""), not marked by a backslash'
+)
+_QUOTE, _LINE_FEED = b'"\n'
+_STEPS = 8  # over blanks, before they are looked for in another way
+
+
+class Fault(NamedTuple):
+    """A row whose quotes do not match.
+
+    Attributes:
+      row: its number in the text, from 0.
+      line: the line in which the quote opens, from 0.
+      reason: what is wrong.
+    """
+
+    row: int
+    line: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Text of whole rows.
+
+    Attributes:
+      content: the text; its last row has a line end.
+      lines: how many lines it has.
+      first: the line that each row begins with, from 0, int64 ``[N]``; None where each line is one.
+      faults: of quotes that do not match, in order.
+    """
+
+    content: bytes
+    lines: int
+    first: np.ndarray | None = None
+    faults: tuple[Fault, ...] = ()
+
+    def __len__(self) -> int:
+        return self.lines if self.first is None else len(self.first)
+
+    @property
+    def first_lines(self) -> np.ndarray:
+        """The line that each row begins with, from 0, int64 ``[N]``."""
+        return np.arange(self.lines) if self.first is None else self.first
+
+    def texts(self, most: int | None = None) -> list[bytes]:
+        """The rows one by one; only the first ones where it is said how many at most."""
+        first = self.first_lines[: None if most is None else most + 1]
+        lines = np.append(first, self.lines)[: None if most is None else most + 1]
+        ends = np.flatnonzero(np.frombuffer(self.content, np.uint8) == _LINE_FEED) + 1
+        begins = np.append(0, ends)[lines].tolist()
+        return [self.content[a:b] for a, b in itertools.pairwise(begins)]
+
+    def without_first(self) -> "Rows":
+        """The same without the first row."""
+        lines = self.lines if len(self) == 1 else int(self.first_lines[1])
+        begin = 0
+        for _ in range(lines):
+            begin = self.content.index(b"\n", begin) + 1
+        first = None if self.first is None else self.first[1:] - lines
+        faults = tuple(
+            Fault(fault.row - 1, fault.line - lines, fault.reason)
+            for fault in self.faults
+            if fault.row
+        )
+        return Rows(self.content[begin:], self.lines - lines, first, faults)
+
+
+def line_rows(content: bytes) -> Rows:
+    """Text in which each line is a row."""
+    # Several times as fast as `bytes.count`, and other threads go on meanwhile.
+    ends = np.frombuffer(content, np.uint8) == _LINE_FEED
+    return Rows(content, int(np.count_nonzero(ends)))
+
+
+def whole(text: bytes, delimiters: bytes, *, is_end: bool, keep_empty: bool) -> tuple[Rows, int]:
+    """The rows of a text that are whole.
+
+    Args:
+      text: begins with a row; where it is the end of a file, its last row has a line end.
+      delimiters: what may stand between cells, a byte each.
+      is_end: whether nothing follows.
+      keep_empty: whether empty lines at the end are rows whatever follows.
+
+    Returns:
+      The rows, whose content is the beginning of the text, and the position of a quote that has
+      no end in the text; its length where there is none.
+    """
+    if b'"' not in text:
+        end = text.rfind(b"\n") + 1
+        return line_rows(_trimmed(text[:end], keep_empty or is_end)), len(text)
+    found = _marks(text, delimiters, is_end)
+    ends = np.flatnonzero(np.frombuffer(text, np.uint8) == _LINE_FEED)
+    ends = ends[: np.searchsorted(ends, found.stop)]
+    outside = np.searchsorted(found.marks, ends) % 2 == 0
+    row_ends = np.flatnonzero(outside)
+    if not len(row_ends):
+        return Rows(b"", 0), found.stop
+    content = _trimmed(text[: ends[row_ends[-1]] + 1], keep_empty or is_end)
+    lines = int(np.searchsorted(ends, len(content)))
+    row_ends = row_ends[row_ends < lines]
+    first = None
+    if len(row_ends) < lines:
+        first = np.concatenate([[0], row_ends[:-1] + 1])
+    faults = []
+    for position, reason in found.faults:
+        line = int(np.searchsorted(ends, position))
+        faults.append(Fault(int(np.searchsorted(row_ends, line)), line, reason))
+    return Rows(content, lines, first, tuple(faults)), found.stop
+
+
+def _trimmed(content: bytes, keep_empty: bool) -> bytes:
+    """Rows without empty lines at their end: at the very end of a file they are no rows."""
+    is_empty = content in (b"\n", b"\r\n")
+    if keep_empty or not (is_empty or content.endswith((b"\n\n", b"\n\r\n"))):
+        return content
+    body = len(content.rstrip(b"\r\n"))
+    return content[: content.index(b"\n", body) + 1] if body else b""
+
+
+class _Marks(NamedTuple):
+    """What the quotes of a text mean.
+
+    Attributes:
+      marks: where cells in quotes begin and end, by turns, int64.
+      stop: where a quote stands of which the text does not tell the end.
+      faults: positions of quotes that do not match, and why.
+    """
+
+    marks: np.ndarray
+    stop: int
+    faults: Sequence[tuple[int, str]]
+
+
+def _marks(text: bytes, delimiters: bytes, is_end: bool) -> _Marks:
+    # A line begins before the text; what lies behind it stands in none of the sets below.
+    data = np.frombuffer(b"\n%b\x00" % text, np.uint8)
+    quotes = np.flatnonzero(data == _QUOTE)
+    blanks = _set_of(bytes(set(BLANKS.encode()) - set(delimiters)))
+    begins = _set_of(delimiters + b"\n")
+    # A carriage return that is no part of a line end is told as that.
+    ends = _set_of(delimiters + b"\r\n")
+    # Behind the last quote the text may end before it is told whether it closes a cell.
+    is_told = is_end or text[quotes[-1] :].strip(b" \t") != b""
+    known = len(quotes) - (not is_told)
+    known -= known % 2
+    # Where no quote is text by itself, they begin and end cells, or halves of a cell, by turns.
+    if (
+        (known == len(quotes) or not is_end)
+        and _all_beside(data, quotes[0::2], -1, begins, blanks)
+        and _all_beside(data, quotes[1:known:2], 1, ends, blanks)
+    ):
+        stop = int(quotes[known]) - 1 if known < len(quotes) else len(text)
+        return _Marks(quotes[:known] - 1, stop, ())
+    opens = begins[data[_beyond(data, quotes, -1, blanks)]].tolist()
+    closes = ends[data[_beyond(data, quotes, 1, blanks)]].tolist()
+    return _one_by_one(text, (quotes - 1).tolist(), opens, closes, is_end, is_told)
+
+
+def _all_beside(
+    data: np.ndarray, quotes: np.ndarray, step: int, borders: np.ndarray, blanks: np.ndarray
+) -> bool:
+    """Whether beside each quote, at most blanks between, is a border, or at once another quote."""
+    beside = data[quotes + step]
+    far = ~borders[beside] & (beside != _QUOTE)
+    if not far.any():
+        return True
+    return bool(borders[data[_beyond(data, quotes[far], step, blanks)]].all())
+
+
+def _one_by_one(
+    text: bytes,
+    places: list[int],
+    opens: list[bool],
+    closes: list[bool],
+    is_end: bool,
+    is_told: bool,
+) -> _Marks:
+    """What the quotes mean, from the first to the last."""
+    marks, faults = list[int](), list[tuple[int, str]]()
+    at, last = 0, len(places) - 1
+    while at <= last:
+        if not opens[at]:
+            at += 1
+            continue
+        end = at + 1
+        while end < last and places[end + 1] == places[end] + 1:
+            end += 2
+        is_open = end > last or (end == last and not is_told)
+        if not is_open and closes[end]:
+            marks += places[at], places[end]
+            at = end + 1
+            continue
+        line_end = text.find(b"\n", places[at])
+        if line_end < 0 or (is_open and not is_end):
+            return _Marks(np.array(marks, np.int64), places[at], faults)
+        # Of a line further down it is another cell's.
+        is_open = is_open or places[end] > line_end
+        faults.append((places[at], UNCLOSED if is_open else BEHIND))
+        at = bisect.bisect_left(places, line_end, at)
+    return _Marks(np.array(marks, np.int64), len(text), faults)
+
+
+def _set_of(members: bytes) -> np.ndarray:
+    found = np.zeros(256, bool)
+    found[list(members)] = True
+    return found
+
+
+def _beyond(data: np.ndarray, places: np.ndarray, step: int, blanks: np.ndarray) -> np.ndarray:
+    """The first places before (-1) or behind (1) others that are not blank."""
+    found = places + step
+    left = np.flatnonzero(blanks[data[found]])
+    for _ in range(_STEPS):
+        if not len(left):
+            return found
+        found[left] += step
+        left = left[blanks[data[found[left]]]]
+    if len(left):  # A long run of blanks: not step by step.
+        solid = np.flatnonzero(~blanks[data])
+        if step > 0:
+            found[left] = solid[np.searchsorted(solid, found[left])]
+        else:
+            found[left] = solid[np.searchsorted(solid, found[left], "right") - 1]
+    return found
