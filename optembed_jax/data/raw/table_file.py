@@ -27,6 +27,7 @@ from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells
 
 _DELIMITERS = "\t,;|"
+_NUMBER = re.compile(r"-?\d+([.,]\d+)?")
 _JSON_ARRAY = re.compile(rb"\[\s*(?:\{|$)")
 
 _NO_CELLS: Mapping[str, Cells] = types.MappingProxyType({})
@@ -212,7 +213,9 @@ def _text_source(
             what = "no" if name not in columns else "more than one"
             where = "columns names" if layout.columns else "its header has"
             found = " ".join(", ".join(columns).split())  # Names may have line ends.
-            raise InputError(f"{path} has {what} column {name!r}; {where} {found}")
+            raise InputError(
+                f"{path} has {what} column {name!r}; {where} {found}{_hint(layout, columns, name)}"
+            )
     delimiter = layout.delimiter or _delimiter(path, first, layout.decimal)
     if layout.columns and _is_header(first, delimiter, columns):
         raise InputError(
@@ -237,6 +240,20 @@ def _text_source(
         encoding=layout.encoding,
         with_comma=with_comma,
     )
+
+
+def _hint(layout: Layout, columns: Sequence[str], name: str) -> str:
+    """What may be the matter where a name is not in a header."""
+    if layout.columns or name in columns:
+        return ""
+    hint = ""
+    if any(_NUMBER.fullmatch(found) for found in columns):
+        hint += "; if that is a row, and the file has no header, give columns, the names of all"
+    if layout.delimiter is None and (
+        len(columns) == 1 or any(sign in found for found in columns for sign in _DELIMITERS)
+    ):
+        hint += "; if something else stands between the names, give delimiter"
+    return hint
 
 
 def _first_row(path: pathlib.Path, layout: Layout, may_be_empty: bool = False) -> bytes:
