@@ -7,6 +7,7 @@ import codecs
 import io
 import itertools
 import pathlib
+import re
 import zlib
 from collections.abc import Iterator
 
@@ -25,7 +26,7 @@ NO_END = f"no row ends within {LONGEST_ROW >> 20} MB"
 """What is told then."""
 
 _GZIP = b"\x1f\x8b"
-_ZSTD = b"\x28\xb5\x2f\xfd"
+_ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")  # a frame, or one to skip
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _OTHERS = {
     b"PK\x03\x04": "a zip archive; unpack it (gzip can stay as it is)",
@@ -127,17 +128,25 @@ def _pieces(path: pathlib.Path, size: int, encoding: str) -> Iterator[tuple[byte
         for magic, what in _OTHERS.items():
             if begin.startswith(magic):
                 raise InputError(f"{path} is {what}")
-        if begin.startswith(_UTF16) and encoding == UTF8:
-            raise InputError(f"{path} is UTF-16 text; give encoding=utf-16, or save it as UTF-8")
         stream.seek(0)
         if begin.startswith(_GZIP):
-            yield from _unzip(path, stream, size)
+            pieces = _unzip(path, stream, size)
+        elif _ZSTD.match(begin):
+            pieces = _unzstd(path, size)
+        else:
+            _check_width(path, begin, encoding)
+            while piece := stream.read(size):
+                yield piece, stream.tell()
             return
-        if begin.startswith(_ZSTD):
-            yield from _unzstd(path, size)
-            return
-        while piece := stream.read(size):
-            yield piece, stream.tell()
+        for number, (piece, position) in enumerate(pieces):
+            if not number:
+                _check_width(path, piece, encoding)
+            yield piece, position
+
+
+def _check_width(path: pathlib.Path, begin: bytes, encoding: str) -> None:
+    if begin.startswith(_UTF16) and encoding == UTF8:
+        raise InputError(f"{path} is UTF-16 text; give encoding=utf-16, or save it as UTF-8")
 
 
 def _unzstd(path: pathlib.Path, size: int) -> Iterator[tuple[bytes, int]]:

@@ -133,6 +133,17 @@ def test_numbers_with_a_point_are_refused_where_the_sign_is_a_comma(tmp_path):
     ]
 
 
+def test_frames_of_zstandard_to_skip_are_skipped(tmp_path, rows):
+    """RFC 8878, 3.1.2: a magic number of sixteen, the length in four bytes, and anything."""
+    skipped = [bytes([0x50 + n, 0x2A, 0x4D, 0x18, n, 0, 0, 0]) + b"?" * n for n in (0, 5, 15)]
+    content = as_text(rows).encode()
+    path = tmp_path / "a.csv.zst"
+    for begin in (*skipped, b"".join(skipped)):
+        path.write_bytes(begin + zstd(content) + skipped[1] + zstd(b"1,Rome,2\n"))
+        texts, _, rejects = read(opened(path))
+        assert len(texts) == 401 and texts[-1] == ("1", "Rome", "2") and not rejects
+
+
 @pytest.mark.parametrize("cut", [10, -1])
 def test_zstandard_that_is_cut_off_is_named(tmp_path, rows, cut):
     path = tmp_path / "a.csv.zst"
@@ -144,9 +155,10 @@ def test_zstandard_that_is_cut_off_is_named(tmp_path, rows, cut):
 def test_text_of_another_encoding_is_named(tmp_path, rows):
     path = tmp_path / "a.csv"
     path.write_bytes(as_text(rows).encode("utf-16"))
-    path.write_bytes(as_text(rows).encode("utf-16"))
-    with pytest.raises(InputError, match="is UTF-16 text; give encoding=utf-16"):
-        opened(path)
+    for pack in (bytes, gzip.compress, zstd):
+        path.write_bytes(pack(as_text(rows).encode("utf-16")))
+        with pytest.raises(InputError, match="is UTF-16 text; give encoding=utf-16"):
+            opened(path)
     path.write_bytes(as_text(rows).encode("cp1252"))
     with pytest.raises(InputError, match="is no ascii text, near byte"):
         read(opened(path, Layout(encoding="ascii")))
