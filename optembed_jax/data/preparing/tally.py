@@ -188,7 +188,9 @@ def check_labels(result: RowsRead, data: RawData, positive: str | None) -> None:
     table = _shown_files(data)
     by_file = {file.split: str(file.path) for file in data.source.files if file.split is not None}
     if labels.sum() == 0:
-        raise InputError(f"{table} has no usable row{without}")
+        count = len(result.rejects)
+        aside = f"; {count} rows are set aside, the first is {result.rejects[0]}" if count else ""
+        raise InputError(f"{table} has no usable row{aside}{without}")
     if positive is not None and not labels[:, 1].any():
         raise InputError(
             f"no row has label_positive={positive} in column {data.label.source!r}; it is to be a "

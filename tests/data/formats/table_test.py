@@ -774,3 +774,10 @@ def test_rows_of_several_lines_count_as_one_row(tmp_path, write_table, columns, 
     one = prepare(bad, categorical=("city", "note"), max_bad_rows=1)
     assert one.rejected == 1 and sum(one.num_rows.values()) == 1999
     assert one.num_rows["validation"] in (199, 200) and one.num_rows["test"] in (199, 200)
+
+
+def test_a_table_of_bad_rows_alone_is_told_by_the_first(write_table, columns, prepare):
+    rows = as_rows(columns)
+    file = write_table([rows[0], *([*row[1:], ""] for row in rows[1:50])], "a.csv")
+    with pytest.raises(InputError, match=r"no usable row; 49 rows are set aside, .* line 2: col"):
+        prepare(file, max_bad_rows=100)
