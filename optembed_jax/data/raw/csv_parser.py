@@ -17,6 +17,7 @@ from optembed_jax.values.rule import BLANKS, HIVE_MISSING
 
 _PIECE = 2**20  # what pyarrow parses at once: it should stay in the cache; no row may be longer
 _SAMPLE_ROWS = 64
+_SHOWN = bytes(range(128)) + b"?" * 128
 
 
 def parse_in_order(
@@ -90,7 +91,8 @@ def parse(
       dialect: how they are written.
       types: of the columns to decode.
       piece: bytes to parse at once; no row may be longer.
-      set_aside: is given each row of too few or too many columns, and says "skip".
+      set_aside: is given each row of too few or too many columns, which has to be UTF-8, and says
+        "skip".
 
     Raises:
       pa.ArrowInvalid: the text is not in order.
@@ -121,6 +123,28 @@ def parse(
             quoted_strings_can_be_null=True,
         ),
     )
+
+
+def ragged_rows(content: bytes, dialect: Dialect) -> dict[int, int]:
+    """The places of rows, from 0, that have too few or too many columns, and how many they have.
+
+    Args:
+      content: whole rows, without a header.
+      dialect: how they are written.
+
+    Raises:
+      pa.ArrowInvalid: pyarrow cannot read them as rows.
+    """
+    found = dict[int, int]()
+
+    def set_aside(row: pacsv.InvalidRow) -> str:
+        found[row.number - 1] = row.actual_columns
+        return "skip"
+
+    # pyarrow fails where it cannot show a row; what is no ASCII parts no cells.
+    content = content.translate(_SHOWN)
+    parse(content, dialect, {dialect.columns[0]: pa.binary()}, len(content) + 1, set_aside)
+    return found
 
 
 def columns_of(table: pa.Table) -> dict[str, pa.ChunkedArray]:

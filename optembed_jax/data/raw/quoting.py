@@ -174,9 +174,15 @@ def _marks(text: bytes, delimiters: bytes, is_end: bool) -> _Marks:
     ):
         stop = int(quotes[known]) - 1 if known < len(quotes) else len(text)
         return _Marks(quotes[:known] - 1, stop, ())
-    opens = begins[data[_beyond(data, quotes, -1, blanks)]].tolist()
-    closes = ends[data[_beyond(data, quotes, 1, blanks)]].tolist()
-    return _one_by_one(text, (quotes - 1).tolist(), opens, closes, is_end, is_told)
+    opens = begins[data[_beyond(data, quotes, -1, blanks)]]
+    closes = ends[data[_beyond(data, quotes, 1, blanks)]]
+    found = _by_runs(quotes - 1, opens, closes, is_end, is_told)
+    if found is not None:
+        marks, open_at = found
+        return _Marks(marks, len(text) if open_at is None else open_at, ())
+    return _one_by_one(
+        text, (quotes - 1).tolist(), opens.tolist(), closes.tolist(), is_end, is_told
+    )
 
 
 def _all_beside(
@@ -188,6 +194,32 @@ def _all_beside(
     if not far.any():
         return True
     return bool(borders[data[_beyond(data, quotes[far], step, blanks)]].all())
+
+
+def _by_runs(
+    places: np.ndarray, opens: np.ndarray, closes: np.ndarray, is_end: bool, is_told: bool
+) -> tuple[np.ndarray, int | None] | None:
+    """Marks, and the place of a quote without an end; None where quotes do not match.
+
+    What quotes side by side do depends on their number and on where they stand alone: an odd number
+    goes in and out of quotes where a cell may begin, and only out elsewhere; an even one is a whole
+    cell, doubled quotes within one, or text, and changes nothing.
+    """
+    starts = np.flatnonzero(np.diff(places, prepend=-2) != 1)
+    lasts = np.append(starts[1:], len(places)) - 1
+    may_open, odd = opens[starts], (lasts - starts) % 2 == 0
+    turns = np.cumsum(may_open & odd)
+    turns -= np.maximum.accumulate(np.where(~may_open & odd, turns, 0))  # since it was surely out
+    inside = np.append(False, turns[:-1] % 2 == 1)
+    begin = may_open & ~inside
+    end = np.where(odd, inside, begin)
+    end[-1] &= is_told
+    if (end & ~closes[lasts]).any():
+        return None
+    marks = np.sort(np.concatenate([places[starts[begin]], places[lasts[end]]]))
+    if len(marks) % 2 == 0:
+        return marks, None
+    return None if is_end else (marks[:-1], int(marks[-1]))
 
 
 def _one_by_one(

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pacsv
 
 from optembed_jax.data.raw.csv_parser import (
     columns_of,
@@ -20,6 +19,7 @@ from optembed_jax.data.raw.csv_parser import (
     not_utf8,
     parse,
     parse_in_order,
+    ragged_rows,
     without_blanks_around_quotes,
 )
 from optembed_jax.data.raw.decimal_comma import with_points
@@ -154,21 +154,17 @@ class TextSource:
             if row not in faults and (reason := line_fault(text, dialect)):
                 faults[row] = reason
         left = [row for row in range(len(texts)) if row not in faults]
-
-        def set_aside(row: pacsv.InvalidRow) -> str:
-            faults[left[row.number - 1]] = (
-                f"{row.actual_columns} columns where {row.expected_columns} are expected"
-            )
-            return "skip"
-
-        content = self._normal(b"".join(texts[row] for row in left))
-        types = dict.fromkeys(self._decoded, pa.binary())
         try:
-            table = parse(content, dialect, types, len(content) + 1, set_aside)
+            content = self._normal(b"".join(texts[row] for row in left))
+            for place, count in ragged_rows(content, dialect).items():
+                faults[left[place]] = f"{count} columns where {len(dialect.columns)} are expected"
+            left = [row for row in left if row not in faults]
+            content = self._normal(b"".join(texts[row] for row in left))
+            types = dict.fromkeys(self._decoded, pa.binary())
+            table = parse(content, dialect, types, len(content) + 1)
         except pa.ArrowInvalid as error:
             last = block.line + rows.lines - 1
             raise InputError(f"{path} lines {block.line} to {last}: {error}") from error
-        left = [row for row in left if row not in faults]
         if table.num_rows != len(left):
             raise InputError(
                 f"{path} near line {block.line}: {len(left)} rows were read as {table.num_rows}"

@@ -400,6 +400,17 @@ def test_bytes_that_are_no_text_matter_in_columns_that_are_read(source_of, aroun
     assert rejects[-1].text == "1,\\xe9,z"
 
 
+def test_a_row_of_too_few_columns_may_be_no_text(source_of):
+    """pyarrow cannot show such a row to whom it asks what to do with it."""
+    content = b"y,a,b\n1,\xff\n1,x,z\n\xff,\xff,\xff,\xff\n"
+    rows, lines, _, rejects = read_all(source_of(content, dialect=QUOTED, block_bytes=1_000))
+    assert rows == [("1", "x", "z")] and lines == [3]
+    assert [(reject.line, reject.reason, reject.text) for reject in rejects] == [
+        (2, "2 columns where 3 are expected", "1,\\xff"),
+        (4, "4 columns where 3 are expected", ",".join(["\\xff"] * 4)),
+    ]
+
+
 @pytest.mark.parametrize("bad", ["", "0,short\n"])
 def test_a_row_is_shown_as_it_stands_in_the_file(source_of, bad):
     content = f'y,a,b\n{bad}1,5" pipe,z\n0, "l1\nl2" ,z\n1,6" pipe,z\n0,p,q\n'
