@@ -42,6 +42,7 @@ def quoted_rows(
         if length < wait:
             continue
         text = b"".join(held)
+        held, piece = [], b""  # They are not needed beside the text.
         rows, stop = whole(text, delimiters, is_end=False, keep_empty=keep_empty)
         if rows.content:
             yield rows, position
@@ -59,7 +60,8 @@ def quoted_rows(
     if rest:
         text = rest if rest.endswith(b"\n") else rest + b"\n"
         rows, _ = whole(text, delimiters, is_end=True, keep_empty=True)
-        yield rows, path.stat().st_size
+        for part in rows.parts(size):  # Many, where a quote had no end.
+            yield part, path.stat().st_size
 
 
 def first_row(
@@ -77,7 +79,7 @@ def first_row(
             text += piece
             rows, _ = whole(text, delimiters, is_end=False, keep_empty=True)
             if rows.content:
-                return rows.texts()[0]
+                return rows.between(0, 1).content
             if len(text) > _LONGEST_HEADER:
                 break
     if not (text or may_be_empty):

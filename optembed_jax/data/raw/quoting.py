@@ -11,7 +11,7 @@ a new row begins, so that no mistake takes rows away that are in order.
 import bisect
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -65,27 +65,39 @@ class Rows:
         """The line that each row begins with, from 0, int64 ``[N]``."""
         return np.arange(self.lines) if self.first is None else self.first
 
-    def texts(self, most: int | None = None) -> list[bytes]:
-        """The rows one by one; only the first ones where it is said how many at most."""
-        first = self.first_lines[: None if most is None else most + 1]
-        lines = np.append(first, self.lines)[: None if most is None else most + 1]
-        ends = np.flatnonzero(np.frombuffer(self.content, np.uint8) == _LINE_FEED) + 1
-        begins = np.append(0, ends)[lines].tolist()
-        return [self.content[a:b] for a, b in itertools.pairwise(begins)]
+    def texts(self) -> list[bytes]:
+        """The rows one by one."""
+        return [self.content[a:b] for a, b in itertools.pairwise(self._borders().tolist())]
 
-    def without_first(self) -> "Rows":
-        """The same without the first row."""
-        lines = self.lines if len(self) == 1 else int(self.first_lines[1])
+    def parts(self, size: int) -> Iterator["Rows"]:
+        """The same in texts of about so many bytes, each of a row at least."""
+        borders = self._borders()
         begin = 0
-        for _ in range(lines):
-            begin = self.content.index(b"\n", begin) + 1
-        first = None if self.first is None else self.first[1:] - lines
-        faults = tuple(
-            Fault(fault.row - 1, fault.line - lines, fault.reason)
-            for fault in self.faults
-            if fault.row
+        while begin < len(self):
+            end = int(np.searchsorted(borders, borders[begin] + size, "right")) - 1
+            end = min(max(end, begin + 1), len(self))
+            yield self.between(begin, end, borders)
+            begin = end
+
+    def between(self, begin: int, end: int, borders: np.ndarray | None = None) -> "Rows":
+        """The rows from one up to another; where all begin may be given, if it is known."""
+        borders = self._borders() if borders is None else borders
+        line, line_end = np.append(self.first_lines, self.lines)[[begin, end]].tolist()
+        return Rows(
+            self.content[borders[begin] : borders[end]],
+            line_end - line,
+            None if self.first is None else self.first[begin:end] - line,
+            tuple(
+                Fault(fault.row - begin, fault.line - line, fault.reason)
+                for fault in self.faults
+                if begin <= fault.row < end
+            ),
         )
-        return Rows(self.content[begin:], self.lines - lines, first, faults)
+
+    def _borders(self) -> np.ndarray:
+        """Where each row begins in the text, and where the last ends, ``[N + 1]``."""
+        ends = np.flatnonzero(np.frombuffer(self.content, np.uint8) == _LINE_FEED) + 1
+        return np.append(0, ends)[np.append(self.first_lines, self.lines)]
 
 
 def line_rows(content: bytes) -> Rows:

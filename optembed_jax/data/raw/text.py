@@ -75,7 +75,7 @@ class TextSource:
             line, empty = 1, True
             for rows, position in self._rows_of(file.path):
                 if line == 1 and self._begins_with_header(rows, file.path, first=number == 0):
-                    body = rows.without_first()
+                    body = rows.between(1, len(rows))
                     line += rows.lines - body.lines
                     rows = body
                 if rows.content:
@@ -104,7 +104,7 @@ class TextSource:
             if first:
                 raise InputError(f"{path} line {fault.line + 1}, in the header: {fault.reason}")
             return False
-        names = read_names(rows.texts(1)[0], self.dialect.delimiter, str(path))
+        names = read_names(rows.between(0, 1).content, self.dialect.delimiter, str(path))
         if first and tuple(names) != self.dialect.columns:
             missing = [name for name in self.dialect.columns if name not in names]
             more = [n for n in names if n not in self.dialect.columns or names.count(n) > 1]

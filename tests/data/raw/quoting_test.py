@@ -103,10 +103,19 @@ def test_one_row_for_each_fault():
     rows, _ = whole(text, b",", is_end=True, keep_empty=True)
     assert rows.faults == (Fault(0, 1, BEHIND), Fault(2, 3, BEHIND), Fault(3, 4, UNCLOSED))
     assert rows.texts() == [b'a,"x\ny","p"q\n', b'b,5" z\n', b'c,"\\"d\\""\n', b'e,"f\n']
-    rest = rows.without_first()
+    rest = rows.between(1, 4)
     assert rest.faults == (Fault(1, 1, BEHIND), Fault(2, 2, UNCLOSED)) and rest.lines == 3
     assert rest.texts() == rows.texts()[1:] and rest.first_lines.tolist() == [0, 1, 2]
-    assert rows.texts(1) == rows.texts()[:1] and rows.texts(2) == rows.texts()[:2]
+    for size in (1, 12, 20, 1_000):
+        parts = list(rows.parts(size))
+        assert [text for part in parts for text in part.texts()] == rows.texts()
+        assert sum(len(part.faults) for part in parts) == 3
+        assert [part.lines for part in parts] == [part.content.count(b"\n") for part in parts]
+        assert all(len(part.content) <= max(size, 13) for part in parts)
+    parts = list(rows.parts(13))
+    assert [len(part) for part in parts] == [1, 1, 1, 1] and parts[2].faults == (
+        Fault(0, 0, BEHIND),
+    )
 
 
 def test_a_quote_without_an_end_is_waited_for():
@@ -120,7 +129,8 @@ def test_lines_that_are_rows():
     assert len(rows) == rows.lines == 3 and rows.first is None
     assert rows.texts() == [b"a\r\n", b'"b\n', b"\n"]
     assert len(line_rows(b"")) == 0 and line_rows(b"").texts() == []
-    assert not line_rows(b"a\n").without_first().content
+    assert not line_rows(b"a\n").between(1, 1).content
+    assert [part.texts() for part in rows.parts(4)] == [[b"a\r\n"], [b'"b\n', b"\n"]]
 
 
 @pytest.mark.parametrize("keep", [True, False])
