@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from optembed_jax.data.raw import json_lines, libffm, quoted_rows, text, whole_rows
+from optembed_jax.data.raw import header, json_lines, libffm, text, whole_rows
 from optembed_jax.data.raw.columnar import check_columns
-from optembed_jax.data.raw.dialect import Dialect, cells_in_quotes, read_names
+from optembed_jax.data.raw.dialect import Dialect, read_names
 from optembed_jax.data.raw.files import RawFile
 from optembed_jax.data.raw.joined import Joined, Partitioned
 from optembed_jax.data.raw.layout import Layout
@@ -26,8 +26,6 @@ from optembed_jax.data.raw.sources import Source
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells
 
-_DELIMITERS = "\t,;|"
-_NUMBER = re.compile(r"-?\d+([.,]\d+)?")
 _JSON_ARRAY = re.compile(rb"\[\s*(?:\{|$)")
 
 _NO_CELLS: Mapping[str, Cells] = types.MappingProxyType({})
@@ -77,7 +75,7 @@ def source_of(
     elif layout.columns:
         within, further = _divided(file, wanted, layout.columns)
         # Of a file of rows to score, which may be empty.
-        first = _first_row(path, layout, may_be_empty=True)
+        first = header.first_row(path, layout, may_be_empty=True)
         source = of_text(file, within, layout.columns, first, numbers)
     elif _is_json(first := _first_line(path, layout.encoding)):
         lines = first_lines(of_lines((), as_json))
@@ -101,8 +99,8 @@ def source_of(
         libffm.check_names(within, lines, str(path), may_lack=may_be_empty)
         source = of_lines(within, as_libffm, block_bytes=block_bytes)
     else:
-        first = _first_row(path, layout)
-        delimiter = layout.delimiter or _delimiter(path, first, layout.decimal)
+        first = header.first_row(path, layout)
+        delimiter = header.delimiter_of(path, first, layout)
         columns = read_names(first, delimiter, str(path))
         within, further = _divided(file, wanted, columns)
         source = of_text(file, within, columns, first, numbers)
@@ -179,7 +177,7 @@ def is_empty(file: RawFile, layout: Layout, wanted: Sequence[str]) -> bool:
     first = _first_line(path, layout.encoding, may_be_empty=True)
     if layout.columns or _is_json(first) or libffm.is_line(first):
         return whole_rows.is_empty(path, layout.encoding, header=0)
-    first = _first_row(path, layout, may_be_empty=True)
+    first = header.first_row(path, layout, may_be_empty=True)
     if first.strip() and not _has_names(file, layout, first, wanted):
         return False
     return whole_rows.is_empty(path, layout.encoding, header=first.count(b"\n"))
@@ -187,7 +185,7 @@ def is_empty(file: RawFile, layout: Layout, wanted: Sequence[str]) -> bool:
 
 def _has_names(file: RawFile, layout: Layout, first: bytes, wanted: Sequence[str]) -> bool:
     """Whether a first line, and the names of folders, name all columns that are wanted."""
-    delimiter = layout.delimiter or _delimiter(file.path, first, layout.decimal)
+    delimiter = header.delimiter_of(file.path, first, layout)
     try:
         names = {*read_names(first, delimiter), *(name for name, _ in file.partition)}
     except InputError:
@@ -213,11 +211,10 @@ def _text_source(
             what = "no" if name not in columns else "more than one"
             where = "columns names" if layout.columns else "its header has"
             found = " ".join(", ".join(columns).split())  # Names may have line ends.
-            raise InputError(
-                f"{path} has {what} column {name!r}; {where} {found}{_hint(layout, columns, name)}"
-            )
-    delimiter = layout.delimiter or _delimiter(path, first, layout.decimal)
-    if layout.columns and _is_header(first, delimiter, columns):
+            hint = header.hint(columns, layout) if name not in columns else ""
+            raise InputError(f"{path} has {what} column {name!r}; {where} {found}{hint}")
+    delimiter = header.delimiter_of(path, first, layout)
+    if layout.columns and header.names_all(first, delimiter, columns):
         raise InputError(
             f"{path} line 1 names the columns; leave out columns, which is for files without a "
             "header, or remove the line"
@@ -240,34 +237,6 @@ def _text_source(
         encoding=layout.encoding,
         with_comma=with_comma,
     )
-
-
-def _hint(layout: Layout, columns: Sequence[str], name: str) -> str:
-    """What may be the matter where a name is not in a header."""
-    if layout.columns or name in columns:
-        return ""
-    hint = ""
-    if any(_NUMBER.fullmatch(found) for found in columns):
-        hint += "; if that is a row, and the file has no header, give columns, the names of all"
-    if layout.delimiter is None and (
-        len(columns) == 1 or any(sign in found for found in columns for sign in _DELIMITERS)
-    ):
-        hint += "; if something else stands between the names, give delimiter"
-    return hint
-
-
-def _first_row(path: pathlib.Path, layout: Layout, may_be_empty: bool = False) -> bytes:
-    """The first row, which has several lines where a cell in quotes has."""
-    delimiters = (layout.delimiter or _DELIMITERS).encode()
-    return quoted_rows.first_row(path, delimiters, layout.encoding, may_be_empty)
-
-
-def _is_header(first: bytes, delimiter: str, columns: Sequence[str]) -> bool:
-    """Whether a first line has the names of all columns for cells, in any order."""
-    try:
-        return sorted(read_names(first, delimiter)) == sorted(columns)
-    except InputError:  # bytes that are no text, which are told by their row
-        return False
 
 
 def _divided(
@@ -314,16 +283,3 @@ def _first_line(path: pathlib.Path, encoding: str, may_be_empty: bool = False) -
 
 def _is_json(first: bytes) -> bool:
     return first.removeprefix(whole_rows.BOM).lstrip().startswith(b"{")
-
-
-def _delimiter(path: pathlib.Path, first: bytes, decimal: str) -> str:
-    name = path.name.removesuffix(".gz").removesuffix(".zst").lower()
-    if name.endswith((".tsv", ".tab")):
-        return "\t"
-    first = cells_in_quotes(_DELIMITERS).sub(rb"\1", first)
-    if name.endswith(".csv") and b"," in first and decimal != ",":
-        return ","
-    candidates = "\t;|" if decimal == "," else _DELIMITERS
-    if decimal == "," and not any(first.count(sign.encode()) for sign in candidates):
-        return ","  # Then numbers stand in quotes.
-    return max(candidates, key=lambda delimiter: first.count(delimiter.encode()))

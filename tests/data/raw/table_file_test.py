@@ -456,24 +456,6 @@ def test_names_may_have_line_ends_and_delimiters(tmp_path):
             assert is_empty(RawFile(path), FOUND, WANTED)
 
 
-def test_what_may_be_wrong_with_a_header_is_told(tmp_path):
-    path = tmp_path / "a.csv"
-    no_header = "is a row, and the file has no header, give columns"
-    no_sign = "something else stands between the names, give delimiter"
-    for text, told, given in (
-        ("u12,i24,8.90,0\n", [no_header], {}),
-        ("u^i^y\n1^2^3\n", [no_sign], {}),
-        ("u;i,y\n1;2,3\n", [no_sign], {}),
-        ("u12^i24^8.90^0\n", [no_sign], {}),
-        ("u,i,y\n1,2,3\n", [], {}),
-        ("u,i,y\n1,2,3\n", [], {"delimiter": "^"}),
-    ):
-        path.write_text(text)
-        with pytest.raises(InputError, match="has no column 'city'; its header has") as error:
-            opened(path, Layout(**given), names=("city",))
-        assert [hint for hint in (no_header, no_sign) if hint in str(error.value)] == told
-
-
 def test_a_header_whose_quote_has_no_end_is_told(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('y,city,price,"note\n' + "1,Rome,2,x\n" * 200_000)
