@@ -18,13 +18,16 @@ that training never read come last, in the whole table or, with the last score, 
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.row_axis import PER_ROW, WithRows
 from optembed_jax.method.threshold import by_block, row_norm
@@ -241,11 +244,16 @@ def keep_best(scores: np.ndarray, count: int) -> np.ndarray:
     fixed: by row number, the first fields would get them all.
 
     Args:
-      scores: float ``[V]``, finite.
+      scores: numbers ``[V]`` of any dtype, higher is better: compared as float64. Infinities are
+        kept before, or after, all other rows.
       count: rows to keep, 0..``V``.
+
+    Raises:
+      InputError: scores that are no numbers or not ``[V]``, or another count.
     """
-    mask = np.zeros(len(scores), bool)
-    mask[np.lexsort((_tie_breaks(len(scores)), -scores))[:count]] = True
+    order = _best_first(scores)
+    mask = np.zeros(len(order), bool)
+    mask[order[: _checked_count(count, len(order))]] = True
     return mask
 
 
@@ -260,10 +268,11 @@ def keep_within(
       most: rows that are kept at most, 0..``V``.
       fits: whether what a mask keeps does; asked some ``log2 V`` times.
     """
-    order = np.lexsort((_tie_breaks(len(scores)), -scores))
+    order = _best_first(scores)
+    most = _checked_count(most, len(order))
 
     def best(count: int) -> np.ndarray:
-        mask = np.zeros(len(scores), bool)
+        mask = np.zeros(len(order), bool)
         mask[order[:count]] = True
         return mask
 
@@ -305,6 +314,33 @@ def _share_of_field_below(reads: np.ndarray, fields: Fields) -> np.ndarray:
         order = np.lexsort((-ties[block], reads[block]))
         share[offset + order] = (np.arange(size) + 0.5) / size
     return share
+
+
+def _best_first(scores: Any) -> np.ndarray:
+    """All rows, that of the highest score first, int64 ``[V]``."""
+    try:
+        numbers = np.asarray(scores, np.float64)  # Unsigned ones would wrap when negated.
+    except (TypeError, ValueError) as error:
+        raise InputError(f"scores must be numbers [V], one of each row: {error}") from error
+    if numbers.ndim != 1:
+        raise InputError(f"scores have shape {list(numbers.shape)}; one of each row is wanted, [V]")
+    unknown = np.flatnonzero(np.isnan(numbers))
+    if len(unknown):
+        raise InputError(
+            f"the score of row {unknown[0]:,} is not a number, as are {len(unknown):,} of "
+            f"{len(numbers):,}; a number is wanted of each"
+        )
+    return np.lexsort((_tie_breaks(len(numbers)), -numbers))
+
+
+def _checked_count(count: Any, rows: int) -> int:
+    try:
+        number = operator.index(count)
+    except TypeError as error:
+        raise InputError(f"rows to keep must be an integer in 0..{rows}, not {count!r}") from error
+    if not 0 <= number <= rows:
+        raise InputError(f"rows to keep must be in 0..{rows}, not {number}")
+    return number
 
 
 def _tie_breaks(rows: int) -> np.ndarray:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from optembed_jax.errors import InputError
 from optembed_jax.fields import Fields
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.selection import Selection
@@ -147,6 +148,36 @@ def test_the_cut_is_exact_whatever_ties_there_are(keep):
     tied = np.flatnonzero(mask & (scores == scores[mask].min()))
     assert 300 < tied.mean() < 700
     np.testing.assert_array_equal(mask, keep_best(scores, count))
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, np.uint32, np.uint64, np.int64, np.float16, np.float32, np.float64]
+)
+def test_scores_of_every_dtype_keep_the_best(dtype):
+    mask = keep_best(np.array([100, 3, 0, 50, 0, 7], dtype), 2)
+    assert mask.tolist() == [True, False, False, True, False, False]
+
+
+def test_scores_that_are_no_array_or_at_an_end_of_their_dtype():
+    assert keep_best([1, 3, 2], 1).tolist() == [False, True, False]
+    assert keep_best(np.array([False, True, False]), 1).tolist() == [False, True, False]
+    least = np.array([np.iinfo(np.int64).min, 5, 9])
+    assert keep_best(least, 2).tolist() == [False, True, True]
+    assert keep_best([0.0, np.inf, -np.inf], 2).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("count", [-1, 4, 0.5, 2.0, None, "2"])
+def test_a_count_that_no_rows_have_is_refused(count):
+    with pytest.raises(InputError, match=r"rows to keep must be .*0\.\.3, not "):
+        keep_best(np.arange(3.0), count)
+
+
+@pytest.mark.parametrize("scores", [[0.0, np.nan], ["a", "b"], np.ones((2, 2)), 3.0, [[1], [1, 2]]])
+def test_scores_that_put_rows_in_no_order_are_refused(scores):
+    with pytest.raises(InputError, match="score"):
+        keep_best(scores, 1)
+    with pytest.raises(InputError, match="score"):
+        keep_within(scores, 0, 1, lambda mask: True)
 
 
 def test_as_many_of_the_best_are_kept_as_fit():
