@@ -105,7 +105,17 @@ def view_of(config: ModelConfig, params: Params, selection: Selection) -> RowVie
       config: the model.
       params: its parameters, the table whole.
       selection: the part of the table to read.
+
+    Raises:
+      InputError: a frozen mask with ``mode_oov=shared``, or thresholds that the model has not.
     """
+    if selection.rows is not None and config.shares_stand_in:
+        # Which row is a field's OOV row a selection does not know: zeros would be read.
+        raise InputError(
+            "mode_oov=shared with a row mask: pruned ids are to read their field's OOV row, which "
+            "a Selection cannot tell; compact(...) or keep(...) the model, or let "
+            "table.stand_in.folded put those rows in their places and read it by Selection()"
+        )
     return RowView(
         thresholds=_learned(config, params) if selection.learned else None,
         mask=selection.rows,
@@ -119,7 +129,11 @@ def view_of(config: ModelConfig, params: Params, selection: Selection) -> RowVie
 def _learned(config: ModelConfig, params: Params) -> jax.Array:
     """The thresholds by which rows are learned."""
     if params.thresholds is None:
-        raise ValueError(f"mode {config.mode!r} has no thresholds to learn rows from")
+        raise InputError(
+            f"Selection(learned=True) reads thresholds, and a model of mode={config.mode}, "
+            f"mode_threshold={config.mode_threshold} has none; use mode all or feature, with "
+            "thresholds per field or feature"
+        )
     return params.thresholds
 
 

@@ -114,7 +114,7 @@ def cut(
     own = counts if weights is None else weights
     shares = np.where(is_reader | ~often[fields.field_of_row], own, 0)
     has_any = np.bincount(fields.field_of_row, shares, minlength=fields.num_fields) > 0
-    return _folded(_with_means(table, fields, shares, has_any), fields, kept, prunes_linear)
+    return folded(_with_means(table, fields, shares, has_any), fields, kept, prunes_linear)
 
 
 def _with_means(table: Table, fields: Fields, weights: np.ndarray, chosen: np.ndarray) -> Table:
@@ -136,7 +136,22 @@ def _with_means(table: Table, fields: Fields, weights: np.ndarray, chosen: np.nd
     return dataclasses.replace(table, rows=with_means(table.rows), linear=linear)
 
 
-def _folded(table: Table, fields: Fields, kept: np.ndarray, prunes_linear: bool) -> Table:
+def folded(table: Table, fields: Fields, rows: np.ndarray, prunes_linear: bool) -> Table:
+    """A table with the OOV row of each field in the place of those of its rows that are pruned.
+
+    Without a mask, it gives what ``mode_oov=shared`` promises with one.
+
+    Args:
+      table: full.
+      fields: its fields.
+      rows: bool ``[V]``, rows kept, the OOV rows among them.
+      prunes_linear: whether pruned values read the OOV row's linear weight too.
+
+    Raises:
+      InputError: an OOV row is not kept.
+    """
+    kept = np.asarray(rows) != 0
+    check_kept(kept, fields)
     pruned = np.flatnonzero(~kept)
     source = fields.oov_ids[fields.field_of_row[pruned]]
 

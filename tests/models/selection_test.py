@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import jax
@@ -13,6 +14,8 @@ from optembed_jax.models.forward import embed, forward
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.params import init_params
 from optembed_jax.models.selection import Selection, check_table
+from optembed_jax.serving.compact_model import compact
+from optembed_jax.table.stand_in import folded
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -114,12 +117,6 @@ def test_the_default_selection_reads_the_whole_table(fields, draw_ids, randomise
     np.testing.assert_allclose(linear, expected, rtol=1e-6)
 
 
-def test_modes_without_thresholds_cannot_learn_rows(fields, draw_ids, randomise):
-    config, params, _ = make(fields, randomise, mode="embed")
-    with pytest.raises(ValueError, match="mode 'embed' has no thresholds"):
-        embed(config, params, jnp.asarray(draw_ids(fields, 2)), Selection(learned=True))
-
-
 @pytest.mark.parametrize("shape", [(12, 8), (12,)])
 def test_a_table_of_another_width_than_the_models_is_refused(shape, fields, draw_ids):
     config = ModelConfig(model="fnn", latent_dim=4, mlp_dims=(3,))
@@ -142,3 +139,40 @@ def test_a_table_with_other_rows_than_the_fields_is_refused(rows):
         check_table(config, short, fields)
     with pytest.raises(InputError, match=r"rows of shape .* and the model latent_dim 4"):
         check_table(config, Table(jnp.zeros((9, 3))), fields)
+
+
+@pytest.mark.parametrize("linear_mode", ["keep", "prune"])
+def test_a_frozen_mask_under_shared_is_refused_and_a_folded_table_reads_as_promised(
+    fields, draw_ids, randomise, linear_mode
+):
+    config, params, stats = make(
+        fields, randomise, model="deepfm", mode_oov="shared", mode_linear=linear_mode
+    )
+    rows = np.random.default_rng(0).random(fields.num_features) < 0.4
+    rows[fields.oov_ids] = True
+    ids = draw_ids(fields, 40)
+    with pytest.raises(InputError, match="mode_oov=shared with a row mask"):
+        forward(config, params, stats, ids, Selection(jnp.asarray(rows)))
+    with pytest.raises(InputError, match="mode_oov=shared with a row mask"):
+        jax.jit(lambda rows: forward(config, params, stats, ids, Selection(rows)))(rows)
+    prunes = linear_mode == "prune"
+    table = folded(params.table, fields, rows, prunes)
+    source = np.where(rows, np.arange(len(rows)), fields.oov_ids[fields.field_of_row])
+    read, linear = embed(config, params.replace(table=table), ids, Selection())
+    np.testing.assert_array_equal(read, np.asarray(params.table.rows)[source[ids]])
+    weights = np.asarray(params.table.linear)[source[ids] if prunes else ids].sum(axis=1)
+    np.testing.assert_allclose(linear, weights, rtol=1e-5)
+    small, index = compact(config, params, fields, rows)
+    expected, _ = forward(config, small, stats, ids, index)
+    found, _ = forward(config, params.replace(table=table), stats, ids, Selection())
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    # Nothing is pruned in the mode that prunes no rows, and nothing has to be shared.
+    plain = dataclasses.replace(config, mode="embed")
+    logits, _ = forward(plain, params, stats, ids, Selection(jnp.ones(len(rows), bool)))
+    np.testing.assert_array_equal(logits, forward(plain, params, stats, ids, Selection())[0])
+
+
+def test_rows_are_not_learned_where_the_model_has_no_thresholds(fields, draw_ids, randomise):
+    config, params, stats = make(fields, randomise, model="fm", mode="embed")
+    with pytest.raises(InputError, match=r"learned=True.* mode=embed, .*has none"):
+        forward(config, params, stats, draw_ids(fields, 4), Selection(learned=True))
