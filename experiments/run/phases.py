@@ -162,7 +162,11 @@ def run_phase(run: Run, phase: str) -> None:
         run.settings.data_dir,
     )
     trained_under.note(folder)
-    record = _PHASES[phase](run, folder)
+    try:
+        record = _PHASES[phase](run, folder)
+    except InputError:
+        run.workdir.withdraw(phase)
+        raise
     record["versions"] = trained_under.noted(folder)
     record["seconds"] = round(time.monotonic() - started, 3)
     run.workdir.finish(phase, flags, record)

@@ -63,6 +63,11 @@ format record there how many rows that leaves instead, as ``max_table_bytes``.""
 UNDER_WAY = "finalists"
 """Where a phase trains several tables of which it keeps one."""
 
+_BEFORE_WORK = frozenset(
+    ["begun.json", "versions.json", "begun_on.json", "masks.safetensors", "initial"]
+)
+"""What a phase notes before it trains, scores or chooses anything."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
@@ -273,6 +278,19 @@ class Workdir:
             folder.mkdir(parents=True)
             write_json(folder / "begun.json", dict(flags))
 
+    def withdraw(self, phase: str) -> None:
+        """Forget a phase that was refused before it did anything: other flags may begin it then.
+
+        One that has trained or scored is left as it is. Nor does the folder belong to a data set
+        any more, where no phase is left in it.
+        """
+        folder = self.phase_dir(phase)
+        if not processes.is_first() or not folder.exists() or _has_work(folder):
+            return
+        folder.rmtree()
+        if not any(self.phase_dir(each).exists() for each in PHASES):
+            (self.path / "data.json").unlink(missing_ok=True)
+
     def finish(self, phase: str, flags: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         """Record the outcome of a phase; from here on it is finished."""
         write_json(self.phase_dir(phase) / "result.json", {"flags": dict(flags), **record})
@@ -298,6 +316,15 @@ class Workdir:
                 f"`python -m experiments.{phase}` with the same flags first"
             )
         return result
+
+
+def _has_work(place: Path) -> bool:
+    """Whether there is more in a phase's folder than what it notes first, and empty files."""
+    if place.name in _BEFORE_WORK:
+        return False
+    if place.is_dir():
+        return any(_has_work(Path(each)) for each in place.iterdir())
+    return bool(place.read_bytes())
 
 
 def _as_flag(value: Any) -> str:

@@ -71,6 +71,35 @@ def test_a_phase_under_way_is_not_finished_and_goes_on_only_with_its_flags(workd
     assert (folder / "metrics.jsonl").read_text() == '{"generation": 0}\n'
 
 
+def test_a_phase_refused_before_any_work_leaves_nothing(workdir):
+    folder = workdir.start("retrain", {"pick": "99"}, "flights", "print")
+    for name in ("versions.json", "begun_on.json"):
+        write_json(folder / name, {})
+    (folder / "metrics.jsonl").touch()
+    (folder / "checkpoints").mkdir()
+    workdir.withdraw("retrain")
+    assert not workdir.check_flags("retrain", {"pick": "1"})
+    assert list(workdir.path.iterdir()) == []
+    workdir.check_data("avazu", "another")  # Nor is it of a data set.
+    workdir.withdraw("retrain")  # Nothing is there.
+
+
+@pytest.mark.parametrize("left", ["metrics.jsonl", "checkpoints/1/array", "finalists/a/state/b"])
+def test_a_phase_refused_amid_its_work_stays_begun(workdir, left):
+    finish(workdir, "supernet", {})
+    folder = workdir.start("search", {"top_k": 3}, "flights", "print")
+    (folder / left).parent.mkdir(parents=True, exist_ok=True)
+    (folder / left).write_text("work")
+    workdir.withdraw("search")
+    with pytest.raises(InputError, match=r"search .* is begun with --top_k=3 \(now 4\)"):
+        workdir.check_flags("search", {"top_k": 4})
+    shutil.rmtree(folder)
+    workdir.start("search", {"top_k": 3}, "flights", "print")
+    workdir.withdraw("search")
+    # What is finished stays, and with it whose data they are.
+    assert sorted(path.name for path in workdir.path.iterdir()) == ["data.json", "supernet"]
+
+
 def test_what_does_not_say_how_it_was_begun_is_begun_anew(workdir):
     folder = workdir.start("search", {}, "flights", "print")
     append_jsonl(folder / "metrics.jsonl", {"generation": 0})
