@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments.run.trained import Trained
 from optembed_jax.fields import Fields
+from optembed_jax.search.budget import BYTES_PER_PARAMETER
 from optembed_jax.table.score import ScoreState
 from optembed_jax.training.feature_worth import feature_worth
 from optembed_jax.training.prediction import Batches
@@ -84,11 +85,18 @@ def joined(
     return [
         {
             **dict(field),
-            "bytes": 4 * field["rows_kept"] * field["dim"],
+            "bytes": BYTES_PER_PARAMETER * parameters_of(field),
             **{name: value for part in parts for name, value in part[number].items()},
         }
         for number, field in enumerate(fields)
     ]
+
+
+def parameters_of(field: Mapping[str, Any]) -> int:
+    """Numbers of the table that a phase recorded of a field; of an older version's, as they were
+    before tables kept single numbers.
+    """
+    return int(field.get("parameters", field["rows_kept"] * field["dim"]))
 
 
 def with_saliency(

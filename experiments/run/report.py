@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from experiments.run import front, trained_under
-from experiments.run.feature_report import with_saliency
+from experiments.run.feature_report import parameters_of, with_saliency
 from experiments.run.records import write_json
 from experiments.run.settings import Settings
 from experiments.run.workdir import AS_TOLD, Workdir
@@ -107,7 +107,7 @@ def phase_lines(summary: dict[str, Any]) -> list[list[str]]:
                 *([_figure(result.get("test_gauc"))] if grouped else []),
                 f"{result['test_logloss']:.4f}" if "test_logloss" in result else "-",
                 f"{result['test_calibration']:.2f}" if "test_calibration" in result else "-",
-                f"{result['rows_kept']:,}",
+                f"{result.get('rows_stored', result['rows_kept']):,}",
                 f"{table:,}",
                 f"{100 * table / full:.1f} %" if full else "-",
                 f"{result['total_parameters']:,}",
@@ -122,11 +122,14 @@ def _figure(value: float | None) -> str:
 
 
 def field_table(summary: dict[str, Any], width: int = 20) -> str:
-    """A line per field: rows, rows kept, dimension, and a bar of the parameters kept."""
+    """A line per field: rows, rows kept, dimension, and a bar of the parameters kept.
+
+    Where fields share rows, a last line says so.
+    """
     largest = summary["flags"]["latent_dim"]
     lines = [["field", "rows", "rows kept", "dim", "kept of the field"]]
     for field in summary["fields"]:
-        share = field["rows_kept"] * field["dim"] / (field["rows"] * largest)
+        share = parameters_of(field) / (field["rows"] * largest)
         bar = "#" * round(share * width)
         lines.append(
             [
@@ -137,7 +140,25 @@ def field_table(summary: dict[str, Any], width: int = 20) -> str:
                 f"{bar:<{width}} {100 * share:5.1f} %",
             ]
         )
-    return aligned(lines)
+    return "\n".join([aligned(lines), *filter(None, [shared_rows(summary)])])
+
+
+def shared_rows(summary: dict[str, Any]) -> str:
+    """What keeps the figures of fields from adding up to the table's, where fields share rows."""
+    last = _last_with_fields(summary)
+    if not last.get("shares_rows"):
+        return ""
+    stored = last.get("rows_stored", last["rows_kept"])
+    return (
+        f"fields share rows: the table has {stored:,} of {last['table_parameters']:,} parameters, "
+        "and one counts in each field whose values read it"
+    )
+
+
+def _last_with_fields(summary: dict[str, Any]) -> dict[str, Any]:
+    """The record of the phase that the fields are of."""
+    phases = [summary[phase] for phase in AS_TOLD if "rows_kept" in summary.get(phase, {})]
+    return phases[-1] if phases else {}
 
 
 def feature_table(summary: dict[str, Any]) -> str:

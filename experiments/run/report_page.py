@@ -168,6 +168,7 @@ def _figures(run: Recorded) -> list[tuple[str, str, str, Figure | None, str]]:
     summary = run.summary
     bands = report.frequency_bands(summary)
     features = report.feature_lines(summary)
+    shared = report.shared_rows(summary)
     return [
         (
             "learning",
@@ -196,7 +197,7 @@ def _figures(run: Recorded) -> list[tuple[str, str, str, Figure | None, str]]:
             "Dimensions and rows of each field",
             "What the last phase keeps. The first row of a field stands for values without a row.",
             report_figures.fields(summary),
-            "",
+            f'<p class="muted">{escape(shared)}</p>' if shared else "",
         ),
         (
             "frequency",
@@ -241,13 +242,14 @@ def _tiles(summary: Mapping[str, Any]) -> str:
     full, last = summary.get("baseline"), summary[phases[-1]]
     size = BYTES_PER_PARAMETER * last["table_parameters"]
     of_rows = "" if full is None else f"of {full['rows_kept']:,}"
+    rows = last.get("rows_stored", last["rows_kept"])
     tiles = [
         (f"test {name}", f"{last[key]:.4f}", _against(full, last, key))
         for name, key in (("AUC", "test_auc"), ("logloss", "test_logloss"))
     ]
     tiles += [
         ("table, float32", _bytes(size), _times(full, last)),
-        ("rows kept", f"{last['rows_kept']:,}", of_rows),
+        ("rows kept", f"{rows:,}", of_rows),
     ]
     seconds = sum(summary[phase].get("seconds", 0) for phase in PHASES if phase in summary)
     tiles.append(("all phases", f"{seconds:,.0f} s", "as the clock went"))

@@ -211,7 +211,12 @@ def counts(run: Run, model: ModelConfig, trained: Trained) -> dict[str, Any]:
         linear=kept.linear_weights(model, fields) if has_linear else 0,
     )
     per_field = zip(
-        fields.names, fields.sizes, kept.rows_per_field(fields), trained.dims, strict=True
+        fields.names,
+        fields.sizes,
+        kept.rows_per_field(fields),
+        trained.dims,
+        kept.numbers_per_field(fields),
+        strict=True,
     )
     return {
         "table_parameters": count.table,
@@ -220,10 +225,15 @@ def counts(run: Run, model: ModelConfig, trained: Trained) -> dict[str, Any]:
         "network_parameters": count.network,
         "total_parameters": count.total,
         "rows_kept": int(trained.rows.sum()),
+        **({} if kept.stored_rows == trained.rows.sum() else {"rows_stored": kept.stored_rows}),
+        **({"shares_rows": True} if kept.shares_rows else {}),
         "rows_by_frequency": kept_by_frequency(run.prepared.counts, trained.rows),
         "fields": [
-            {"name": name, "rows": rows, "rows_kept": int(kept), "dim": int(dim)}
-            for name, rows, kept, dim in per_field
+            {
+                **{"name": name, "rows": rows, "rows_kept": int(own), "dim": int(dim)},
+                "parameters": int(numbers),
+            }
+            for name, rows, own, dim, numbers in per_field
         ],
     }
 

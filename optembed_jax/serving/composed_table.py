@@ -65,6 +65,20 @@ class ComposedTable:
         del fields
         return rows_read(self.composition)
 
+    def numbers_per_field(self, fields: Fields) -> np.ndarray:
+        """``D`` of each stored row that its values read."""
+        return self.rows_per_field(fields) * self.dim
+
+    @property
+    def stored_rows(self) -> int:
+        """``R``."""
+        return self.composition.rows
+
+    @property
+    def shares_rows(self) -> bool:
+        """Whether values of several fields may read a row."""
+        return self.composition.crosses_fields
+
     def arrays(self) -> dict[str, np.ndarray]:
         """A line about it, as bytes, and two numbers."""
         line = json.dumps(self.composition.described()).encode()

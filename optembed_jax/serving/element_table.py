@@ -53,6 +53,8 @@ class ElementTable:
     storage = ELEMENTS
     """Zeros take a bit."""
 
+    shares_rows = False
+
     @property
     def rows(self) -> np.ndarray:
         """Rows with a number, bool ``[V]``; the others read zeros."""
@@ -76,6 +78,16 @@ class ElementTable:
     def rows_per_field(self, fields: Fields) -> np.ndarray:
         """Rows with a number."""
         return fields.rows_per_field(self.rows)
+
+    def numbers_per_field(self, fields: Fields) -> np.ndarray:
+        """Kept numbers of its rows."""
+        of_rows = self.elements.sum(axis=1)
+        return np.bincount(fields.field_of_row, of_rows, fields.num_fields).astype(np.int64)
+
+    @property
+    def stored_rows(self) -> int:
+        """Rows with a number."""
+        return int(self.rows.sum())
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The mask in bits."""

@@ -76,6 +76,19 @@ class KeptTable(Protocol):
     def rows_per_field(self, fields: Fields) -> np.ndarray:
         """Rows that are stored for each field, int ``[F]``; what fields share counts for each."""
 
+    def numbers_per_field(self, fields: Fields) -> np.ndarray:
+        """Numbers that are stored for each field, int64 ``[F]``; in all :meth:`numbers`, but where
+        fields share rows.
+        """
+
+    @property
+    def stored_rows(self) -> int:
+        """Rows that are stored, of all fields."""
+
+    @property
+    def shares_rows(self) -> bool:
+        """Whether a row may be read by values of several fields."""
+
     def arrays(self) -> dict[str, np.ndarray]:
         """All that makes it again, with the fields: the inverse of ``from_arrays``."""
 
@@ -104,7 +117,7 @@ class RowsAndDims:
     rows: np.ndarray
     dims: np.ndarray
 
-    storage = "float32"
+    storage, shares_rows = "float32", False
 
     def numbers(self, fields: Fields) -> int:
         """``sum_f rows_f * d_f``."""
@@ -117,6 +130,15 @@ class RowsAndDims:
     def rows_per_field(self, fields: Fields) -> np.ndarray:
         """Kept rows."""
         return fields.rows_per_field(self.rows)
+
+    def numbers_per_field(self, fields: Fields) -> np.ndarray:
+        """``rows_f * d_f``."""
+        return fields.rows_per_field(self.rows) * np.asarray(self.dims, np.int64)
+
+    @property
+    def stored_rows(self) -> int:
+        """Kept rows."""
+        return int(self.rows.sum())
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Rows and dims."""

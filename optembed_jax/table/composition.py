@@ -7,7 +7,7 @@ it where a pruned table stores the place of each value.
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -34,6 +34,10 @@ class Composition(Protocol):
     def signs(self) -> np.ndarray | None:
         """What each id multiplies its product with, int8 ``[V]`` of 1 and -1; None: nothing."""
 
+    @property
+    def crosses_fields(self) -> bool:
+        """Whether values of several fields may read the same row."""
+
     def described(self) -> dict[str, Any]:
         """What makes it again of the fields' sizes, as JSON has it; see :func:`composition_of`."""
 
@@ -51,6 +55,8 @@ class Hashed:
     sizes: tuple[int, ...]
     rows: int
     seed: int
+
+    crosses_fields: ClassVar[bool] = True
 
     @property
     def places(self) -> np.ndarray:
@@ -107,6 +113,8 @@ class QuotientRemainder:
 
     sizes: tuple[int, ...]
     remainders: tuple[int, ...]
+
+    crosses_fields: ClassVar[bool] = False
 
     @property
     def rows_per_field(self) -> tuple[int, ...]:

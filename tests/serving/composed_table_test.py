@@ -200,3 +200,21 @@ def test_a_bundle_that_says_otherwise_is_refused(tmp_path):
         for loader in (Bundle, NumpyBundle):
             with pytest.raises(BundleError, match=message):
                 loader.load(folder)
+
+
+@pytest.mark.parametrize("by", ["hash", "qr"])
+def test_numbers_of_fields_add_up_where_no_row_is_shared(by):
+    kept = ComposedTable(BY[by], 4, 0)
+    found = kept.numbers_per_field(PLAIN)
+    ends = np.cumsum(PLAIN.sizes)
+    own = [
+        np.unique(BY[by].places[:, end - size : end])
+        for end, size in zip(ends, PLAIN.sizes, strict=True)
+    ]
+    np.testing.assert_array_equal(found, [4 * (rows < BY[by].rows).sum() for rows in own])
+    crosses = len(np.intersect1d(own[0], own[1][own[1] < BY[by].rows])) > 0
+    assert kept.shares_rows == crosses == (by == "hash")
+    if by == "qr":
+        assert found.sum() == kept.numbers(PLAIN) == 4 * kept.stored_rows
+    else:
+        assert kept.stored_rows == 9

@@ -139,3 +139,12 @@ def test_a_mask_comes_back_from_its_bits():
     assert back.numbers(FIELDS) == MASK.sum() and not back.rows[3]
     assert back.linear_weights(MODEL, FIELDS) == 27
     assert back.rows_per_field(FIELDS).sum() == MASK.any(axis=1).sum()
+
+
+def test_numbers_of_fields_are_those_of_their_rows():
+    fields = Fields(("a", "b", "c"), (3, 2, 1))
+    elements = np.zeros((6, 4), bool)
+    elements[0, :3] = elements[2, 1] = elements[4] = True
+    kept = ElementTable(elements, 3)
+    assert kept.numbers_per_field(fields).tolist() == [4, 4, 0]
+    assert kept.numbers(fields) == 8 and kept.stored_rows == 3 and not kept.shares_rows

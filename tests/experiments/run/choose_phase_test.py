@@ -30,8 +30,14 @@ def test_a_rival_ends_in_a_bundle_that_serves(command, data_dir, tmp_path, capsy
     assert ("supernet" in summary) == (RIVALS[method].layer is not None)
     assert summary["retrain"]["table_parameters"] == summary["choose"]["table_parameters"] <= 200
     assert summary["choose"]["limit"] == 200
-    if RIVALS[method].kept is RowsAndDims:  # In other forms fields share rows, or keep parts.
-        assert sum(f["rows_kept"] * f["dim"] for f in summary["fields"]) <= 200
+    kept, fields = summary["retrain"], summary["fields"]
+    assert kept.get("shares_rows", False) == (method == "hash")
+    if method != "hash":
+        assert sum(f["parameters"] for f in fields) == kept["table_parameters"]
+        assert kept.get("rows_stored", kept["rows_kept"]) == sum(f["rows_kept"] for f in fields)
+    assert [f["bytes"] for f in fields] == [4 * f["parameters"] for f in fields]
+    if RIVALS[method].kept is RowsAndDims:
+        assert all(f["parameters"] == f["rows_kept"] * f["dim"] for f in fields)
     # Again, it finds everything finished.
     assert command(runs.pipeline_main, **names, **FLAGS, method=method) == 0
 

@@ -69,6 +69,8 @@ def test_saliency_is_shared_by_the_fields(fields):
 def test_parts_are_joined_and_saliency_comes_from_the_supernet():
     (joined,) = feature_report.joined([{"name": "a", **FIELD}], [{"val_unseen": 0.5}], [{}])
     assert joined == {"name": "a", **FIELD, "bytes": 24, "val_unseen": 0.5}
+    (of_numbers,) = feature_report.joined([{"name": "a", **FIELD, "parameters": 5}], [{}])
+    assert of_numbers["bytes"] == 20  # Of single numbers: not 3 rows of 2.
     supernet = [{"name": "b"}, {"name": "a", "saliency": 0.75}]
     assert feature_report.with_saliency([joined], supernet) == [{**joined, "saliency": 0.75}]
     assert feature_report.with_saliency([joined], []) == [joined]

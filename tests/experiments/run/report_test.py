@@ -60,6 +60,23 @@ def test_fields_show_the_share_that_is_kept():
     assert hour.split() == ["hour", "200", "0", "8", "0.0", "%"]
 
 
+def test_fields_of_single_numbers_show_what_is_kept_of_them():
+    fields = [{**field, "parameters": 320} for field in SUMMARY["fields"]]
+    user, hour = report.field_table({**SUMMARY, "fields": fields}, width=8).splitlines()[2:]
+    assert user.split()[-2:] == ["5.0", "%"] and hour.split()[-2:] == ["20.0", "%"]
+
+
+def test_rows_that_fields_share_are_told():
+    search = SUMMARY["search"] | {"rows_kept": 1000, "rows_stored": 250, "shares_rows": True}
+    summary = {**SUMMARY, "search": search}
+    assert report.field_table(summary).splitlines()[-1] == (
+        "fields share rows: the table has 250 of 2,000 parameters, and one counts in each field "
+        "whose values read it"
+    )
+    assert report.phase_table(summary).splitlines()[-1].split()[5] == "250"
+    assert report.shared_rows(SUMMARY) == ""
+
+
 def test_people_see_how_often_the_kept_rows_were_seen():
     heading, _, none, some, many = report.frequency_table(SUMMARY).splitlines()
     assert heading.split() == ["seen", "in", "training", "rows", "rows", "kept", "share", "kept"]
