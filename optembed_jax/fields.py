@@ -24,6 +24,7 @@ too: it is int32 ``[B, S + W]``, behind the ids the bits of float32 weights, slo
 
 import dataclasses
 import functools
+import operator
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,8 @@ class Fields:
       weighted: whether the values of each field have weights, ``F``; empty: of none.
 
     Raises:
-      InputError: no field, unequal lengths, a repeated name, a block without a row, or a field
-        without a slot.
+      InputError: no field, unequal lengths, a repeated name, a block without a row, a field
+        without a slot, or numbers that are no integers.
     """
 
     names: tuple[str, ...]
@@ -59,6 +60,8 @@ class Fields:
         if len(set(self.names)) != len(self.names):
             repeated = sorted({name for name in self.names if self.names.count(name) > 1})
             raise InputError(f"field names must differ; repeated: {', '.join(repeated)}")
+        _check_integers("sizes", self.sizes)
+        _check_integers("slots", self.slots)
         for name, size in zip(self.names, self.sizes, strict=True):
             if size < 1:
                 raise InputError(f"field {name!r} has {size} rows; its OOV row alone makes 1")
@@ -130,8 +133,12 @@ class Fields:
         return np.repeat(np.arange(self.num_fields, dtype=np.int32), self.sizes)
 
     def rows_per_field(self, row_mask: np.ndarray) -> np.ndarray:
-        """Rows kept in each field, int64 ``[F]``, of a row mask ``[V]`` (boolean or 0/1)."""
-        kept = np.asarray(row_mask) != 0
+        """Rows kept in each field, int64 ``[F]``, of a row mask ``[V]`` (boolean or 0/1).
+
+        Raises:
+          InputError: it is none.
+        """
+        kept = mask_array(row_mask, self.num_features)
         return np.bincount(self.field_of_row[kept], minlength=self.num_fields)
 
     def keep(self, rows: np.ndarray) -> tuple["Fields", np.ndarray]:
@@ -145,11 +152,14 @@ class Fields:
         Returns:
           The smaller fields, and the number of each row among theirs, int32 ``[V]``; of a row that
           is not kept, ``V`` of the smaller fields, behind the last.
+
+        Raises:
+          InputError: the mask is none.
         """
         kept = self.rows_per_field(rows)
         sizes = tuple(max(int(count), 1) for count in kept)
         small = dataclasses.replace(self, sizes=sizes)
-        mask = np.asarray(rows) != 0
+        mask = mask_array(rows, self.num_features)
         place = np.full(self.num_features, small.num_features, np.int32)
         first = small.offsets - np.concatenate([[0], np.cumsum(kept)[:-1]])
         place[mask] = np.arange(mask.sum()) + first[self.field_of_row[mask]]
@@ -208,3 +218,75 @@ def id_array(ids: Any, width: int) -> np.ndarray:
     if not np.issubdtype(array.dtype, np.integer):
         raise InputError(f"ids are {array.dtype}, expected integers")
     return array
+
+
+def mask_array(rows: Any, count: int) -> np.ndarray:
+    """A row mask as bool ``[V]``.
+
+    Args:
+      rows: bool ``[V]``, or zeros and ones.
+      count: ``V``.
+
+    Raises:
+      InputError: another shape, or other numbers, such as those of the rows themselves.
+    """
+    mask = _array(rows, "the row mask")
+    if mask.shape != (count,):
+        raise InputError(
+            f"the row mask has shape {list(mask.shape)}, and the table {count:,} rows: bool "
+            f"[{count}] is wanted, whether each is kept"
+        )
+    if mask.dtype == bool:
+        return mask
+    if mask.dtype.kind not in "iuf" or not ((mask == 0) | (mask == 1)).all():
+        raise InputError(
+            f"the row mask is {mask.dtype} with other values than 0 and 1: bool [{count}] is "
+            "wanted, whether each row is kept, not which rows"
+        )
+    return mask != 0
+
+
+def dims_array(dims: Any, fields: int, width: int) -> np.ndarray:
+    """Dimensions as integers ``[..., F]``.
+
+    Args:
+      dims: integers ``[..., F]``, each in 0..``D``.
+      fields: ``F``.
+      width: ``D``.
+
+    Raises:
+      InputError: another shape, no integers, or one outside its range.
+    """
+    array = integer_array(dims, "dims")
+    if not array.ndim or array.shape[-1] != fields:
+        raise InputError(f"dims have shape {list(array.shape)}, and there are {fields} fields")
+    if array.size and (array.min() < 0 or array.max() > width):
+        raise InputError(f"dims must be in 0..{width}, not {array.min()}..{array.max()}")
+    return array
+
+
+def integer_array(values: Any, what: str) -> np.ndarray:
+    """Values as an array of integers, of any shape.
+
+    Raises:
+      InputError: they are not; ``what`` they are is named, in the plural.
+    """
+    array = _array(values, what)
+    if array.dtype.kind not in "iu":
+        raise InputError(f"{what} must be integers, not {array.dtype}")
+    return array
+
+
+def _array(values: Any, what: str) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # lists of several lengths
+        raise InputError(f"{what} cannot be an array: {error}") from error
+
+
+def _check_integers(name: str, values: tuple[int, ...]) -> None:
+    for value in values:
+        try:
+            operator.index(value)
+        except TypeError as error:
+            raise InputError(f"{name} of fields must be integers, not {value!r}") from error

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optembed_jax.errors import InputError
-from optembed_jax.fields import Fields
+from optembed_jax.fields import Fields, dims_array, mask_array
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=6))
@@ -88,3 +88,31 @@ def test_ids_have_to_lie_in_their_fields_blocks(fields):
     with pytest.raises(InputError, match="float64, expected integers"):
         fields.check_ids(places * 1.0)
     assert fields.check_ids(np.zeros((0, 3), np.int64)).shape == (0, 3)
+
+
+def test_masks_and_dims_are_what_they_say():
+    assert mask_array([0, 1, 1], 3).tolist() == [False, True, True]
+    assert mask_array(np.zeros(0, bool), 0).shape == (0,)
+    assert dims_array([[0, 4]], 2, 4).tolist() == [[0, 4]]
+    assert dims_array(np.zeros((0, 2), int), 2, 4).shape == (0, 2)
+    for mask in ([0, 1, 2], [True, False], np.nan, ["a", "b", "c"], [[1], [1, 2], []]):
+        with pytest.raises(InputError, match="the row mask"):
+            mask_array(mask, 3)
+    for dims in ([1.7, 2], [np.nan, 2], [5, 1], [-1, 1], [1], 3, [True, True], [[1], [1, 2]]):
+        with pytest.raises(InputError, match="dims"):
+            dims_array(dims, 2, 4)
+
+
+@pytest.mark.parametrize("rows", [np.ones(3), np.arange(6), np.ones((6, 1), bool)])
+def test_rows_of_fields_are_counted_of_masks_alone(rows):
+    fields = Fields(("a", "b"), (4, 2))
+    for count in (fields.rows_per_field, fields.keep):
+        with pytest.raises(InputError, match="the row mask"):
+            count(rows)
+
+
+@pytest.mark.parametrize("sizes", [(2.5,), ("2",), (None,)])
+def test_sizes_are_integers(sizes):
+    with pytest.raises(InputError, match="sizes of fields must be integers, not"):
+        Fields(("a",), sizes)
+    assert Fields(("a",), (np.int64(2),)).num_features == 2

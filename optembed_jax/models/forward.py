@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import ScopeParamShapeError
 
 from optembed_jax.errors import InputError
 from optembed_jax.exchange.batch_axis import BatchAxis
@@ -12,7 +13,7 @@ from optembed_jax.models.layers import Embedded
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.network import logits_of
 from optembed_jax.models.params import Params
-from optembed_jax.models.selection import Embeds, Selection
+from optembed_jax.models.selection import Embeds, Selection, check_selection
 
 
 def embed(
@@ -37,17 +38,31 @@ def embed(
     return selection.embed(config, params, ids)
 
 
-def _check_rows(params: Params, selection: Embeds, ids: Any) -> None:
-    if not isinstance(selection, Selection) or not np.size(ids):
+def _check_ids(params: Params, selection: Embeds, ids: Any) -> None:
+    """Refuse ids that are none of what is read; of traced ones what is known of them."""
+    shape, (first, end) = jnp.shape(ids), selection.id_blocks(params)
+    if len(shape) != 2 or (selection.bags is None and len(end) > 1 and shape[1] != len(end)):
+        fields = len(end) if selection.bags is None and len(end) > 1 else "F"
+        raise InputError(f"ids have shape {list(shape)}, expected [B, {fields}]")
+    dtype = ids.dtype if hasattr(ids, "dtype") else np.asarray(ids).dtype
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise InputError(f"ids are {dtype}, expected integers")
+    if selection.bags is not None or isinstance(ids, jax.core.Tracer) or not np.size(ids):
         return
-    rows = jnp.shape(params.table.rows)[0]
     # By NumPy: within a traced function JAX would trace them, known as they are.
     known = np.asarray(ids)
-    low, high = int(known.min()), int(known.max())
-    if low < 0 or high >= rows:
+    wrong = (known < first) | (known >= end)
+    if wrong.any() and len(end) == 1:
         raise InputError(
-            f"ids from {low} to {high} are not all rows of the table, which has {rows}; those of "
-            "fields with several values need Selection(bags=bags_of(fields, pooling))"
+            f"ids from {known.min()} to {known.max()} are not all rows of the table, which has "
+            f"{end[0]}; those of fields with several values need "
+            "Selection(bags=bags_of(fields, pooling))"
+        )
+    if wrong.any():
+        row, field = np.argwhere(wrong)[0]
+        raise InputError(
+            f"row {row}: id {known[row, field]} is not one of field {field} of what is read "
+            f"({first[field]}..{end[field] - 1})"
         )
 
 
@@ -79,18 +94,27 @@ def forward(
 
     Raises:
       InputError: ids are no rows of the table, as slots without a value are where the selection
-        does not say that there are bags. Not under ``jit``, where they are not known.
+        does not say that there are bags, or none of their field of a compact table; a mask or dims
+        that are not of the table; a network of other fields. Under ``jit`` by shapes and types
+        alone, for nothing else is known.
     """
-    if selection.bags is None and not isinstance(ids, jax.core.Tracer):
-        _check_rows(params, selection, ids)
+    _check_ids(params, selection, ids)
+    if isinstance(selection, Selection):  # Others were made of a table that was checked.
+        check_selection(config, params, selection, ids)
     embedded, linear = embed(config, params, ids, selection)
-    return logits_of(
-        config,
-        params.network,
-        batch_stats,
-        embedded,
-        linear,
-        train=train,
-        dropout_key=dropout_key,
-        batch_axis=batch_axis,
-    )
+    try:
+        return logits_of(
+            config,
+            params.network,
+            batch_stats,
+            embedded,
+            linear,
+            train=train,
+            dropout_key=dropout_key,
+            batch_axis=batch_axis,
+        )
+    except ScopeParamShapeError as error:
+        raise InputError(
+            f"the network is not of the {jnp.shape(ids)[1]} columns of the ids, or not of the "
+            f"config: {error}"
+        ) from error

@@ -18,9 +18,10 @@ from typing import Any, Protocol
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optembed_jax.errors import InputError
-from optembed_jax.fields import Fields
+from optembed_jax.fields import Fields, dims_array, mask_array
 from optembed_jax.method.bag import Bags
 from optembed_jax.method.row_axis import PER_ROW, WithRows
 from optembed_jax.models.layers import Embedded
@@ -35,6 +36,11 @@ class Embeds(Protocol):
     @property
     def bags(self) -> Bags | None:
         """How slots are pooled to fields; None where each field has one value."""
+
+    def id_blocks(self, params: Params) -> tuple[np.ndarray, np.ndarray]:
+        """The first id of each field and the end of them, int64 ``[F]``; ``[1]`` where all fields
+        read by all ids.
+        """
 
     def embed(
         self, config: ModelConfig, params: Params, ids: jax.Array
@@ -71,6 +77,10 @@ class Selection(WithRows):
     dims: jax.Array | None = None
     learned: bool = flax.struct.field(pytree_node=False, default=False)
     bags: Bags | None = flax.struct.field(pytree_node=False, default=None)
+
+    def id_blocks(self, params: Params) -> tuple[np.ndarray, np.ndarray]:
+        """All rows, for all fields: which are whose a selection does not know."""
+        return np.zeros(1, np.int64), np.array([len(params.table.rows)])
 
     def asks(self, config: ModelConfig, params: Params, ids: jax.Array) -> tuple[Ask, ...]:
         """What ids ask of the only stack."""
@@ -124,6 +134,51 @@ def view_of(config: ModelConfig, params: Params, selection: Selection) -> RowVie
         order=config.norm,
         prunes_linear=config.mode_linear == "prune",
     )
+
+
+def check_selection(config: ModelConfig, params: Params, selection: Selection, ids: Any) -> None:
+    """Refuse a mask, dims or linear weights that are not of the table.
+
+    Of what is traced its shape and type are known, and nothing else is asked for.
+
+    Args:
+      config: the model.
+      params: its parameters, the table whole.
+      selection: the part of the table to read.
+      ids: ``[B, F]``, of bags ``[B, S]``.
+
+    Raises:
+      InputError: they are not.
+    """
+    check_width(config, params.table)
+    count, width = jnp.shape(params.table.rows)
+    linear = params.table.linear
+    if linear is not None and jnp.shape(linear) != (count,):
+        raise InputError(
+            f"the table has linear weights of shape {list(jnp.shape(linear))} for {count:,} rows: "
+            f"[{count}] is wanted"
+        )
+    if selection.rows is not None:
+        mask_array(_known(selection.rows), count)
+    if selection.dims is not None:
+        bags, batch = selection.bags, jnp.shape(ids)[0]
+        fields = jnp.shape(ids)[1] if bags is None else len(bags.slots)
+        dims = dims_array(_known(selection.dims), fields, width)
+        if dims.shape not in ((fields,), (1, fields), (batch, fields)):
+            raise InputError(
+                f"dims have shape {list(dims.shape)}: [{fields}], or one line for each of {batch} "
+                "examples, is wanted"
+            )
+
+
+def _known(array: Any) -> Any:
+    """An array, or zeros in the place of one that is traced; of a mask its shape and type alone,
+    which say all.
+    """
+    is_mask = getattr(array, "dtype", None) == np.dtype(bool)
+    if isinstance(array, jax.core.Tracer) or is_mask:
+        return np.broadcast_to(np.zeros((), array.dtype), array.shape)
+    return array
 
 
 def _learned(config: ModelConfig, params: Params) -> jax.Array:

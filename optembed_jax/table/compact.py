@@ -117,6 +117,12 @@ class CompactIndex:
         """First id of each field, ``F``."""
         return (0, *itertools.accumulate(self.sizes[:-1]))
 
+    def id_blocks(self, params: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Of each field its own ids."""
+        del params
+        end = np.cumsum(self.sizes)
+        return end - self.sizes, end
+
     def embed(self, config: Any, params: Any, ids: jax.Array) -> tuple[Ragged, jax.Array | None]:
         """What the backbone reads, see :func:`lookup`."""
         del config
@@ -134,10 +140,10 @@ def compact_table(
       cutting: what is kept.
 
     Raises:
-      InputError: a mask or dims that do not fit the table.
+      InputError: a mask or dims that do not fit the table, or parts of it that do not fit the rest.
     """
     values = np.asarray(table.rows)
-    mask, widths = cutting.kept(values.shape, fields)
+    mask, widths = cutting.kept(table, fields)
     oov = np.zeros((fields.num_fields, values.shape[1]), np.float32)
     if table.oov is not None:
         oov = np.asarray(table.oov)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optembed_jax.fields import Fields
 from optembed_jax.method.bag import Bags, bags_of
@@ -45,6 +46,12 @@ class Composed:
 
     learned: ClassVar[bool] = False
     """No thresholds are left to learn."""
+
+    def id_blocks(self, params: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Of each field its own ids."""
+        del params
+        end = np.cumsum(self.sizes)
+        return end - self.sizes, end
 
     def asks(self, config: Any, params: Any, ids: jax.Array) -> tuple[Ask, ...]:
         """What ids int32 ``[B, F]`` ask of the only stack; those of ``V`` and above nothing."""

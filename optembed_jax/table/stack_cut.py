@@ -34,7 +34,7 @@ def keep_in_stacks(table: Table, fields: Fields, cutting: Cutting) -> tuple[Stac
     Raises:
       InputError: a mask or dims that do not fit the table.
     """
-    mask, widths = cutting.kept(table.rows.shape, fields)
+    mask, widths = cutting.kept(table, fields)
     kept = fields.rows_per_field(mask)
     # A field is left if something of it can be read.
     widths = np.where((kept > 0) | (table.oov is not None), widths, 0)

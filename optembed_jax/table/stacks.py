@@ -107,6 +107,12 @@ class StackReading:
         """The fields that have columns, as they follow one another in what the backbone reads."""
         return tuple(field for stack in self.stacks if stack.dims for field in stack.columns)
 
+    def id_blocks(self, params: Any) -> tuple[np.ndarray, np.ndarray]:
+        """All places, for each field: which are whose is not kept."""
+        del params
+        fields = len(self.dims)
+        return np.zeros(fields, np.int64), np.full(fields, self.places.shape[0])
+
     def asks(self, config: Any, params: Any, ids: jax.Array) -> tuple[Ask, ...]:
         """What ids int32 ``[B, F]`` ask of each stack; those of ``V`` and above nothing."""
         del config, params

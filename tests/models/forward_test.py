@@ -12,6 +12,7 @@ from optembed_jax.models.forward import forward
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.params import init_params
 from optembed_jax.models.selection import Selection
+from optembed_jax.serving.compact_model import compact, keep
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -75,3 +76,72 @@ def test_ids_of_bags_are_refused_by_a_selection_that_knows_of_none(model):
     assert np.isfinite(logits).all()
     with pytest.raises(InputError, match="ids from -1 to"):
         forward(config, params, stats, np.array([[-1, 4]]), Selection())
+
+
+@pytest.fixture
+def made(fields, randomise):
+    config = ModelConfig("deepfm", D, (6,), mode="embed")
+    return config, *randomise(shapes_of_params(config, fields))
+
+
+def test_a_mask_that_is_none_of_the_table_is_refused(made, fields):
+    ids = np.tile(fields.oov_ids, (5, 1))
+    for rows, message in [
+        (jnp.arange(5), r"mask has shape \[5\], and the table 12 rows: bool \[12\] is wanted"),
+        (jnp.arange(12), "mask is int32 with other values than 0 and 1"),
+        (np.full(12, np.nan), "mask is float64 with other values"),
+        (jnp.ones((12, 1), bool), r"shape \[12, 1\]"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            forward(*made, ids, Selection(rows))
+    with pytest.raises(InputError, match=r"mask has shape \[5\]"):
+        jax.jit(lambda rows: forward(*made, ids, Selection(rows)))(jnp.ones(5, bool))
+    by_numbers, _ = forward(*made, ids, Selection(jnp.arange(12) % 2))
+    by_mask, _ = forward(*made, ids, Selection(jnp.arange(12) % 2 == 1))
+    np.testing.assert_array_equal(by_numbers, by_mask)
+
+
+def test_dims_that_no_table_has_are_refused(made, fields):
+    ids = np.tile(fields.oov_ids, (5, 1))
+    for dims, message in [
+        ([1, 2, D + 1], "dims must be in 0..4, not 1..5"),
+        ([-1, 2, 3], "dims must be in 0..4, not -1..3"),
+        ([1.7, 2, 3], "dims must be integers, not float"),
+        ([1, 2], r"dims have shape \[2\], and there are 3 fields"),
+        (np.ones((4, 3), int), r"dims have shape \[4, 3\]: \[3\], or one line for each of 5"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            forward(*made, ids, Selection(dims=jnp.asarray(dims)))
+    for dims in ([0, 0, 0], [D, D, D], np.full((5, 3), D)):  # The ends are dims.
+        forward(*made, ids, Selection(dims=jnp.asarray(dims)))
+
+
+def test_ids_that_no_model_of_these_fields_reads_are_refused(made, fields):
+    config, params, stats = made
+    ids = np.tile(fields.oov_ids, (5, 1))
+    with pytest.raises(InputError, match="ids are float64, expected integers"):
+        forward(*made, ids.astype(float), Selection())
+    with pytest.raises(InputError, match=r"ids have shape \[3\]"):
+        forward(*made, ids[0], Selection())
+    with pytest.raises(InputError, match="the network is not of the 2 columns of the ids"):
+        forward(*made, ids[:, :2], Selection())
+    rows = np.isin(np.arange(12), fields.oov_ids)
+    small, index = compact(config, params, fields, rows)
+    trained, reading = keep(config, params, fields, rows)
+    whole, _ = forward(config, small, stats, ids, index)
+    np.testing.assert_allclose(forward(config, trained, stats, ids, reading)[0], whole, atol=1e-5)
+    with pytest.raises(InputError, match=r"row 0: id 12 is not one of field 1 .*\(5\.\.8\)"):
+        forward(config, small, stats, ids + np.array([0, 7, 0]), index)
+    with pytest.raises(InputError, match=r"row 0: id 16 is not one of field 2 .*\(0\.\.11\)"):
+        forward(config, trained, stats, ids + np.array([0, 0, 7]), reading)
+    for own in ((small, index), (trained, reading)):
+        with pytest.raises(InputError, match=r"ids have shape \[5, 2\], expected \[B, 3\]"):
+            forward(config, own[0], stats, ids[:, :2], own[1])
+
+
+@pytest.mark.parametrize("shape", [(12, 1), (11,), (13,)])
+def test_linear_weights_of_another_number_than_the_rows_are_refused(made, fields, shape):
+    config, params, stats = made
+    table = params.table.replace(linear=jnp.ones(shape))
+    with pytest.raises(InputError, match=r"linear weights of shape .*: \[12\] is wanted"):
+        forward(config, params.replace(table=table), stats, fields.oov_ids[None], Selection())
