@@ -8,6 +8,8 @@ trained with the field, not of a model trained without it; beside it stands
 
 import numpy as np
 
+from optembed_jax.errors import InputError
+from optembed_jax.fields import integer_array
 from optembed_jax.fitness.validation_fitness import ValidationFitness
 from optembed_jax.search.scorer import checked
 from optembed_jax.search.successive_halving import Fitness
@@ -26,9 +28,12 @@ def field_importance(fitness: Fitness, dims: np.ndarray) -> np.ndarray:
       float64 ``[F]``, in units of the fitness; below 0 where the field does harm.
 
     Raises:
-      InputError: the fitness gives something else than a finite number for each candidate.
+      InputError: dims that are no integers ``[F]``, or that the fitness refuses; or the fitness
+        gives something else than a finite number for each candidate.
     """
-    whole = np.asarray(dims, np.int32)
+    whole = integer_array(dims, "dims").astype(np.int32)
+    if whole.ndim != 1:
+        raise InputError(f"dims have shape {list(whole.shape)}: one of each field is wanted, [F]")
     without = np.where(np.eye(len(whole), dtype=bool), 0, whole).astype(np.int32)
     if not isinstance(fitness, ValidationFitness) or fitness.without_linear is None:
         found = checked(fitness)(np.concatenate([whole[None], without]))

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optembed_jax.errors import DivergedError
+from optembed_jax.errors import DivergedError, InputError
+from optembed_jax.fields import dims_array
 from optembed_jax.fitness.candidate_logits import (
     Affines,
     Bank,
@@ -72,7 +73,15 @@ class Scorer:
     bags: Bags | None
 
     def __call__(self, num_rows: int, dims: np.ndarray) -> np.ndarray:
-        """Fitness float64 ``[C]`` on the first ``num_rows`` rows."""
+        """Fitness float64 ``[C]`` on the first ``num_rows`` rows.
+
+        Raises:
+          InputError: candidates that are not ``[C, F]`` of integers in 0..``D``.
+        """
+        fields = self.ids.shape[1] if self.bags is None else len(self.bags.slots)
+        dims = dims_array(dims, fields, self.model.latent_dim)
+        if dims.ndim != 2:
+            raise InputError(f"candidates have shape {list(dims.shape)}, not [C, {fields}]")
         starts = range(0, len(dims), self.steps)
         passes = [self._score(num_rows, dims[start : start + self.steps]) for start in starts]
         fitness = np.concatenate([np.zeros((0,)), *passes])

@@ -14,14 +14,19 @@ import jax
 import numpy as np
 
 from optembed_jax.errors import InputError
-from optembed_jax.fields import Fields
+from optembed_jax.fields import Fields, mask_array
 from optembed_jax.fitness.candidate_logits import GROUP
 from optembed_jax.fitness.split_scorer import MEASURES, Scorer
-from optembed_jax.fitness.validation_parts import part_sizes, stratified_order
+from optembed_jax.fitness.validation_parts import (
+    checked_labels,
+    checked_weights,
+    part_sizes,
+    stratified_order,
+)
 from optembed_jax.method.bag import Bags
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.params import Params
-from optembed_jax.models.selection import check_table
+from optembed_jax.models.selection import Selection, check_selection, check_table, view_of
 from optembed_jax.search.successive_halving import Fitness
 
 LEAST_PARTIAL = 16_384
@@ -89,7 +94,7 @@ def make_fitness(
       params: of the supernet.
       batch_stats: of the supernet.
       rows: bool ``[V]``, the frozen row mask; None keeps every row.
-      ids: int32 ``[N, F]``, the validation split.
+      ids: int32 ``[N, F]``, the validation split; a row at least.
       labels: 0/1 ``[N]``, with both classes.
       weights: float32 ``[N]``, above 0, how much each row counts; None counts all alike.
       measure: ``auc``, with the batch statistics as they are, or ``logloss``, recalibrated for
@@ -102,10 +107,12 @@ def make_fitness(
       bags: how slots of ``ids`` are pooled to fields; None where each field has one value.
       fields: of the ids, which are checked by them, as is the table; None takes both as they are.
 
-    The function raises ``DivergedError`` when the supernet's logits are not numbers.
+    The function raises ``DivergedError`` when the supernet's logits are not numbers, and
+    ``InputError`` where candidates are not ``[C, F]`` of integers in 0..``D``.
 
     Raises:
-      InputError: an unknown measure, ids or a table that are not of ``fields``, or a logloss of a
+      InputError: an unknown measure, ids or a table that are not of ``fields``, no rows, labels or
+        weights of another number or kind, a mask that is not of the table, or a logloss of a
         backbone of one's own with batch statistics, which only its own code can take anew.
     """
     if measure not in MEASURES:
@@ -118,16 +125,24 @@ def make_fitness(
     if fields is not None:
         check_table(model, params.table, fields)
         ids = fields.check_ids(ids)
+    labels = checked_labels(labels, len(ids))
+    weights = checked_weights(weights, len(ids))
+    mask = None
+    if rows is not None:
+        mask = jax.device_put(mask_array(rows, len(params.table.rows)))
+    selection = Selection(rows=mask, bags=bags)
+    check_selection(model, params, selection, ids)
+    view_of(model, params, selection)  # Which refuses what it cannot see.
     order = stratified_order(labels)
     sizes = part_sizes(len(ids), least_part)
     scorer = Scorer(
         model=model,
         params=params,
         batch_stats=batch_stats,
-        rows=None if rows is None else jax.device_put(rows),
+        rows=mask,
         ids=ids[order],
-        is_positive=np.asarray(labels)[order] != 0,
-        weights=None if weights is None else np.asarray(weights, np.float32)[order],
+        is_positive=labels[order] != 0,
+        weights=None if weights is None else weights[order],
         measure=measure,
         steps=-(-candidates_per_pass // GROUP) * GROUP,
         batch_size=batch_size or default_batch_size(model, sizes[0]),

@@ -1,6 +1,48 @@
 """Parts of the validation rows that candidates are judged by before all of them are read."""
 
+from typing import Any
+
 import numpy as np
+
+from optembed_jax.errors import InputError
+
+
+def checked_labels(labels: Any, rows: int) -> np.ndarray:
+    """The labels of some rows, 0/1 ``[N]``.
+
+    Raises:
+      InputError: there is no row, another number of labels, or one that is neither 0 nor 1.
+    """
+    found = np.asarray(labels)
+    if not rows:
+        raise InputError("there are no validation rows to score candidates on")
+    if found.shape != (rows,):
+        raise InputError(
+            f"labels have shape {list(found.shape)} for {rows:,} rows: [{rows}] is wanted"
+        )
+    wrong = np.flatnonzero((found != 0) & (found != 1))
+    if len(wrong):
+        raise InputError(f"row {wrong[0]}: label {found[wrong[0]]} is neither 0 nor 1")
+    return found
+
+
+def checked_weights(weights: Any, rows: int) -> np.ndarray | None:
+    """How much each row counts, float32 ``[N]``; None where all count alike.
+
+    Raises:
+      InputError: another number of weights, or one that is not a finite number above 0.
+    """
+    if weights is None:
+        return None
+    found = np.asarray(weights, np.float32)
+    if found.shape != (rows,):
+        raise InputError(
+            f"weights have shape {list(found.shape)} for {rows:,} rows: [{rows}] is wanted"
+        )
+    wrong = np.flatnonzero(~(np.isfinite(found) & (found > 0)))
+    if len(wrong):
+        raise InputError(f"row {wrong[0]}: weight {found[wrong[0]]} is not a number above 0")
+    return found
 
 
 def part_sizes(num_rows: int, least_part: int) -> tuple[int, ...]:

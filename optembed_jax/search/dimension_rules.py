@@ -13,6 +13,7 @@ None is safe on every data set, which is why a search starts from all of them.
 
 import numpy as np
 
+from optembed_jax.errors import InputError
 from optembed_jax.search.budget import check_limit, padded, table_parameters
 
 DIMENSION_RULES = ("uniform", "log_v", "inverse_log_v", "corner")
@@ -37,8 +38,12 @@ def rule_dims(
       int32 ``[F]``.
 
     Raises:
-      InputError: the limit is below the smallest table.
+      InputError: no such rule, no column to give, or a limit below the smallest table.
     """
+    if rule not in DIMENSION_RULES:
+        raise InputError(f"a rule is one of {', '.join(DIMENSION_RULES)}, not {rule!r}")
+    if max_dim < 1:
+        raise InputError(f"a rule gives each field a dimension from 1, and max_dim={max_dim}")
     if limit is None:
         return np.full(len(rows), max_dim, np.int32)
     if rule != "corner":
@@ -97,6 +102,4 @@ def _shape(rule: str, rows: np.ndarray) -> np.ndarray:
         return np.ones(len(rows))
     if rule == "log_v":
         return size
-    if rule == "inverse_log_v":
-        return 1.0 / size
-    raise ValueError(f"no rule {rule!r}; there are {', '.join(DIMENSION_RULES)}")
+    return 1.0 / size  # inverse_log_v

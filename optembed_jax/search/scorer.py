@@ -3,6 +3,7 @@
 import numpy as np
 
 from optembed_jax.errors import InputError
+from optembed_jax.fields import integer_array
 from optembed_jax.search.score_cache import ScoreCache
 from optembed_jax.search.successive_halving import Fitness, successive_halving
 
@@ -26,7 +27,11 @@ class Scorer:
         return self.cache.known(candidates)
 
     def __call__(self, candidates: np.ndarray) -> np.ndarray:
-        """Fitness float64 ``[C]`` of candidates int32 ``[C, G]`` on all rows."""
+        """Fitness float64 ``[C]`` of candidates int32 ``[C, G]`` on all rows.
+
+        Raises:
+          InputError: candidates of another shape, or no integers.
+        """
         return self._ask(candidates, self._fitness)
 
     def successive_halving(self, candidates: np.ndarray, keep: int = 1) -> np.ndarray:
@@ -44,14 +49,21 @@ class Scorer:
         """
         if self._partial is None:
             return self(candidates)
-        candidates = np.asarray(candidates, np.int32)
+        candidates = self._genes(candidates)
         new = _distinct(candidates[np.isnan(self.cache.lookup_partial(candidates))])
         if len(new):
             self.cache = self.cache.extend(new, partial=self._partial(new))
         return self.cache.lookup_partial(candidates)
 
+    def _genes(self, candidates: np.ndarray) -> np.ndarray:
+        """Candidates int32 ``[C, G]``, which are integers: they are not rounded to be."""
+        found, genes = integer_array(candidates, "candidates"), self.cache.dims.shape[1]
+        if found.ndim != 2 or found.shape[1] != genes:
+            raise InputError(f"candidates have shape {list(found.shape)}, not [C, {genes}]")
+        return found.astype(np.int32, copy=False)
+
     def _ask(self, candidates: np.ndarray, ask: Fitness) -> np.ndarray:
-        candidates = np.asarray(candidates, np.int32)
+        candidates = self._genes(candidates)
         new = _distinct(candidates[np.isnan(self.cache.lookup(candidates))])
         if len(new):
             self.cache = self.cache.extend(new, ask(new))

@@ -38,6 +38,9 @@ class Evolution:
     seeds: np.ndarray
     halving: bool = True
 
+    def __post_init__(self) -> None:
+        self.space.check(self.seeds)
+
     def __call__(self, key: jax.Array, population: Population, score: Scorer) -> Population:
         """The best ``top_k`` of the population and its offspring."""
         if len(population):
@@ -109,6 +112,9 @@ class ParetoEvolution:
 
     orders_by_fitness: ClassVar[bool] = False
     """By rank, and within a rank the least crowded first."""
+
+    def __post_init__(self) -> None:
+        self.space.check(self.seeds)
 
     def __call__(self, key: jax.Array, population: Population, score: Scorer) -> Population:
         """The best and least crowded ``2 * top_k`` of the population and its offspring."""

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from optembed_jax.errors import InputError
+from optembed_jax.fields import integer_array
 from optembed_jax.search import budget
 from optembed_jax.search.dimension_rules import DIMENSION_RULES, rule_dims
 from optembed_jax.search.host_random import generator
@@ -30,7 +31,8 @@ class SearchSpace:
       beside: what each mask costs beside its dimensions, in parameters, ``M``; empty: nothing.
 
     Raises:
-      InputError: the limit is below the smallest table of every mask.
+      InputError: rows of another shape, no dimension to choose, or a limit below the smallest
+        table of every mask.
     """
 
     rows: np.ndarray
@@ -41,8 +43,13 @@ class SearchSpace:
     beside: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.rows.ndim != 2 or not self.rows.size:
-            raise ValueError(f"rows must be [M, F], not {self.rows.shape}")
+        if np.ndim(self.rows) != 2 or not np.size(self.rows):
+            raise InputError(
+                f"a search space has rows [M, F], a line for each of M masks, not "
+                f"{list(np.shape(self.rows))}; of one mask rows[None]"
+            )
+        if self.max_dim < 1:
+            raise InputError(f"a search space has dimensions from 1, and max_dim={self.max_dim}")
         if self.multiple < 1:
             raise InputError(f"dimensions cannot be padded to a multiple of {self.multiple}")
         if self.limit is not None:
@@ -109,6 +116,35 @@ class SearchSpace:
         table = budget.table_parameters(self._paid, full, self.multiple)
         most = int((self._beside + table).max())
         return int(self._least.min()), most if self.limit is None else min(most, self.limit)
+
+    def check(self, candidates: np.ndarray) -> None:
+        """Refuse candidates that are not in it.
+
+        Args:
+          candidates: int ``[n, G]``.
+
+        Raises:
+          InputError: another shape, no integers, a gene outside 1..its limit, or one over the
+            space's limit.
+        """
+        found = integer_array(candidates, "candidates")
+        if found.ndim != 2 or found.shape[1] != len(self.limits):
+            raise InputError(
+                f"candidates have shape {list(found.shape)}, not [n, {len(self.limits)}]"
+            )
+        outside = ((found < 1) | (found > self.limits)).any(axis=1)
+        if outside.any():
+            raise InputError(
+                f"candidate {found[np.argmax(outside)].tolist()} is not in the search space: its "
+                f"genes go from 1 to {self.limits.tolist()}"
+            )
+        over = np.zeros(0, bool) if self.limit is None else self.cost(found) > self.limit
+        if over.any():
+            first = found[np.argmax(over)]
+            raise InputError(
+                f"candidate {first.tolist()} costs {int(self.cost(first)):,}, and the search "
+                f"space has a limit of {self.limit:,}; lower it, as SearchSpace.repair does"
+            )
 
     def repair(self, key: jax.Array, candidates: np.ndarray) -> np.ndarray:
         """Candidates ``[C, G]`` within the limit: dimensions are lowered at random.

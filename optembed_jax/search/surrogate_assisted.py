@@ -36,12 +36,18 @@ class SurrogateAssistedEvolution:
       seeds: int32 ``[S, G]``, candidates of the first generation; the rest of it is random. All of
         it is scored on all rows.
       pool: at least 1.
+
+    Raises:
+      InputError: seeds that are not in the space.
     """
 
     space: SearchSpace
     config: SearchConfig
     seeds: np.ndarray
     pool: int = 10
+
+    def __post_init__(self) -> None:
+        self.space.check(self.seeds)
 
     def __call__(self, key: jax.Array, population: Population, score: Scorer) -> Population:
         """The best ``top_k`` of the population and of what was scored."""

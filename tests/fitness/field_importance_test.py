@@ -84,3 +84,9 @@ def test_a_function_of_ones_own_is_asked_by_dimensions_alone():
 def test_a_fitness_without_numbers_is_refused():
     with pytest.raises(InputError, match="not finite"):
         field_importance(lambda dims: np.full(len(dims), np.nan), np.array([1, 2]))
+
+
+@pytest.mark.parametrize("dims", [[1.7, 2.0], [[1, 2]], 3, [np.nan, 1]])
+def test_dims_that_are_none_are_refused(dims):
+    with pytest.raises(InputError, match="dims"):
+        field_importance(lambda dims: dims @ np.array([1.0, 10.0]), dims)

@@ -273,3 +273,49 @@ def test_fields_of_several_values_are_pooled(randomise, draw_bags, name, measure
         for own in CANDIDATES
     ]
     np.testing.assert_allclose(scores, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("labels", np.ones(36), r"labels have shape \[36\] for 37 rows: \[37\] is wanted"),
+        ("labels", np.arange(37.0), "row 2: label 2.0 is neither 0 nor 1"),
+        ("labels", np.full(37, np.nan), "row 0: label nan is neither"),
+        ("weights", np.ones((37, 1)), r"weights have shape \[37, 1\]"),
+        ("weights", np.zeros(37), "row 0: weight 0.0 is not a number above 0"),
+        ("rows", np.arange(12), "the row mask is int64 with other values"),
+        ("rows", np.ones(11, bool), r"the row mask has shape \[11\]"),
+    ],
+)
+def test_what_is_no_split_or_mask_is_refused(fields, randomise, split, name, value, message):
+    made = make(fields, randomise, "fnn")
+    given = {"rows": None, "ids": split[0], "labels": split[1], name: value}
+    with pytest.raises(InputError, match=message):
+        make_fitness(*made, **given, fields=fields)
+
+
+def test_no_rows_and_a_mask_that_nothing_can_honour_are_refused(fields, randomise, split):
+    made = make(fields, randomise, "fnn")
+    for given in ({}, {"fields": fields}):
+        with pytest.raises(InputError, match="no validation rows"):
+            make_fitness(*made, None, split[0][:0], split[1][:0], **given)
+    shared = make(fields, randomise, "fnn", mode_oov="shared")
+    with pytest.raises(InputError, match="mode_oov=shared with a row mask"):
+        make_fitness(*shared, np.ones(12, bool), *split)
+
+
+@pytest.mark.parametrize(
+    "candidates",
+    [[[1, 2, D + 1]], [[1, 2, -1]], [[1.0, 2.0, 3.0]], [[1, 2]], [1, 2, 3], [[[1, 2, 3]]], 3],
+)
+def test_what_is_no_candidate_is_refused(fields, randomise, split, candidates):
+    fitness = make_fitness(*make(fields, randomise, "fnn"), None, *split)
+    with pytest.raises(InputError, match=r"dims|candidates"):
+        fitness(np.array(candidates))
+
+
+def test_candidates_may_be_a_list_and_nobody(fields, randomise, split):
+    fitness = make_fitness(*make(fields, randomise, "fnn"), None, *split)
+    expected = fitness(CANDIDATES)
+    np.testing.assert_array_equal(fitness(CANDIDATES.tolist()), expected)
+    assert fitness(CANDIDATES[:0]).shape == (0,)

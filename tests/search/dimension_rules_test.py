@@ -73,5 +73,14 @@ def test_a_limit_that_no_table_meets():
 
 
 def test_an_unknown_rule():
-    with pytest.raises(ValueError, match="no rule 'square'; there are uniform"):
+    with pytest.raises(InputError, match=r"a rule is one of uniform, .*, not 'square'"):
         rule_dims("square", ROWS, 16, 5000)
+
+
+@pytest.mark.parametrize("limit", [None, 5000])
+def test_no_column_to_give(limit):
+    with pytest.raises(InputError, match="max_dim=0"):
+        rule_dims("uniform", ROWS, 0, limit)
+    with pytest.raises(InputError, match="not 'foo'"):
+        rule_dims("foo", ROWS, 4, limit)
+    assert rule_dims("uniform", ROWS, 1, limit).tolist() == [1] * 4

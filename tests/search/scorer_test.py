@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 from searching import Judge
 
+from optembed_jax.errors import InputError
 from optembed_jax.fitness.validation_fitness import ValidationFitness
 from optembed_jax.search.score_cache import ScoreCache
 from optembed_jax.search.scorer import Scorer
@@ -46,3 +48,18 @@ def test_with_few_rows_a_partial_evaluation_is_the_fitness():
         assert scorer.partial(np.array([[1], [4]])).tolist() == [-4, -1]
         assert scorer.cache.fitness.tolist() == [-4, -1]
         assert np.isnan(scorer.cache.partial).all() and not part.asked
+
+
+@pytest.mark.parametrize(
+    ("candidates", "message"),
+    [
+        ([[1.7, 2, 3]], "candidates must be integers, not float64"),
+        ([[1, 2]], r"candidates have shape \[1, 2\], not \[C, 3\]"),
+        ([1, 2, 3], r"candidates have shape \[3\], not"),
+    ],
+)
+def test_what_is_no_candidate_is_not_made_one(candidates, message):
+    scorer = Scorer(Judge([5, 5, 5]), ScoreCache.empty(3))
+    for ask in (scorer, scorer.partial, scorer.successive_halving):
+        with pytest.raises(InputError, match=message):
+            ask(np.array(candidates))

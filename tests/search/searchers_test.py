@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from searching import ROWS, SMALL, Judge, nobody, run
 
+from optembed_jax.errors import InputError
 from optembed_jax.fitness.validation_fitness import ValidationFitness
 from optembed_jax.search import searchers
 from optembed_jax.search.loop import SearchConfig, SearchState, evolve
@@ -234,3 +235,10 @@ def test_masks_are_searched_with_the_dimensions(kind):
     last = run(kind(space, config, rules), judge, 3, config)[-1]
     assert last.population.winner.tolist() == [6, 4, 2]
     assert (space.parameters(last.cache.dims) <= 400).all()
+
+
+@pytest.mark.parametrize("kind", [Evolution, SurrogateAssistedEvolution, ParetoEvolution])
+def test_a_seed_over_the_limit_is_refused_and_never_wins(kind):
+    space = SearchSpace(ROWS, 8, 500)
+    with pytest.raises(InputError, match=r"candidate \[8, 8, 8, 8\] costs .* limit of 500"):
+        kind(space, SMALL, np.full((1, 4), 8, np.int32))

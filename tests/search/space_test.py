@@ -142,3 +142,28 @@ def test_a_dimension_may_cost_more_than_its_rows_and_a_mask_more_than_its_dimens
     assert (SearchSpace(TWO, 16).cost(candidates) == space.parameters(candidates)).all()
     with pytest.raises(InputError, match="below the smallest table"):
         SearchSpace(ONE, 16, 400 + int(ONE.sum()) + 20, per_dim=7, beside=(400,))
+
+
+@pytest.mark.parametrize("rows", [np.ones(3, int), np.ones((0, 3), int), np.ones((1, 1, 3), int)])
+def test_rows_of_another_shape_are_refused(rows):
+    with pytest.raises(InputError, match=r"rows \[M, F\], a line for each of M masks, not \["):
+        SearchSpace(rows, 16)
+    with pytest.raises(InputError, match="max_dim=0"):
+        SearchSpace(ONE, 0)
+
+
+def test_candidates_that_are_not_in_the_space_are_refused():
+    one, two = SearchSpace(ONE, 16, 500), SearchSpace(TWO, 16)
+    one.check(np.array([[4, 2, 2]]))  # 400 + 20 + 80: all of the limit.
+    one.check(np.zeros((0, 3), int))
+    two.check(np.array([[16, 16, 16, 2]]))
+    for space, candidates, message in (
+        (one, [[4, 2, 3]], r"candidate \[4, 2, 3\] costs 540, and the search space has a .* 500"),
+        (one, [[1, 1, 1], [17, 1, 1]], r"candidate \[17, 1, 1\] is not in the search space"),
+        (one, [[0, 1, 1]], "go from 1"),
+        (two, [[1, 1, 1, 3]], r"from 1 to \[16, 16, 16, 2\]"),
+        (one, [[1, 1]], r"shape \[1, 2\], not \[n, 3\]"),
+        (one, [[1.0, 1, 1]], "integers"),
+    ):
+        with pytest.raises(InputError, match=message):
+            space.check(np.array(candidates))

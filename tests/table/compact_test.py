@@ -14,6 +14,7 @@ from optembed_jax.table.compact import (
     with_own_ids,
 )
 from optembed_jax.table.cutting import Cutting
+from optembed_jax.table.stack_cut import keep_in_stacks
 
 D = 3
 MASK = np.array([1, 0, 1, 1, 0, 0, 0, 0, 0, 1, 1, 1], bool)  # 3 of 5, 0 of 4, 3 of 3
@@ -222,3 +223,34 @@ def test_refuses_what_does_not_fit(fields, table, rows, dims, message):
 def test_refuses_a_table_of_other_fields(table):
     with pytest.raises(InputError, match="has 12 rows, the fields 2"):
         compact_table(table, Fields(("a",), (2,)), Cutting(None, None, prunes_linear=False))
+
+
+@pytest.mark.parametrize(
+    ("rows", "dims"),
+    [
+        (np.arange(12), None),
+        (np.full(12, np.nan), None),
+        (None, [1.7, 2, 3]),
+        (None, [np.nan, 2, 3]),
+        (None, [[1, 2, 3]]),
+        (None, 3),
+    ],
+)
+def test_masks_and_dims_that_are_none_are_refused(fields, table, rows, dims):
+    with pytest.raises(InputError, match=r"the row mask|dims"):
+        compact_table(table, fields, Cutting(rows, dims, prunes_linear=False))
+
+
+@pytest.mark.parametrize(
+    ("part", "shape"), [("linear", 11), ("linear", 13), ("linear", (12, 1)), ("oov", (5, 1))]
+)
+def test_parts_of_a_table_that_do_not_fit_it_are_refused(fields, table, part, shape):
+    table = table.replace(**{part: jnp.ones(shape)})
+    for cut in (compact_table, keep_in_stacks):
+        with pytest.raises(InputError, match=r"the table has .* of shape \["):
+            cut(table, fields, Cutting(prunes_linear=False))
+
+
+def test_a_pooling_that_there_is_not():
+    with pytest.raises(InputError, match="pooling must be one of mean, sum, not 'max'"):
+        Cutting(prunes_linear=False, pooling="max")
