@@ -1,6 +1,7 @@
 """Parameters: all that is trained of a model, and how it begins."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import flax.struct
@@ -39,6 +40,41 @@ class Params(WithRows):
             of_thresholds: Any = rows
             return dataclasses.replace(counted, thresholds=of_thresholds)
         return counted
+
+
+def check_network(config: ModelConfig, params: Params, fields: Fields) -> None:
+    """Refuse a full model whose network or thresholds are not of the config and the fields.
+
+    Raises:
+      InputError: they are not; the message names an array.
+    """
+    wanted = _shapes(config, fields)
+    for part in ("thresholds", "network"):
+        found, own = getattr(params, part), getattr(wanted, part)
+        if part == "thresholds" and found is None:
+            continue  # Frozen before.
+        shapes, leaves = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (own, found))
+        for path in sorted({*shapes, *leaves}, key=jax.tree_util.keystr):
+            has, asked = (tree[path].shape if path in tree else None for tree in (leaves, shapes))
+            if has != asked:
+                raise InputError(
+                    f"{part}{jax.tree_util.keystr(path)} has shape {_told(has)}, and "
+                    f"{config.model_name} of {fields.num_fields} fields {_told(asked)}: the "
+                    "parameters are of other fields, or of another config"
+                )
+
+
+def _told(shape: tuple[int, ...] | None) -> str:
+    return "none" if shape is None else str(list(shape))
+
+
+@functools.lru_cache(maxsize=8)
+def _shapes(config: ModelConfig, fields: Fields) -> Params:
+    """Shapes of full parameters, without making them."""
+    made: Params = jax.eval_shape(
+        lambda key: init_params(key, config, fields)[0], jax.random.key(0)
+    )
+    return made
 
 
 def init_params(

@@ -22,7 +22,7 @@ from optembed_jax.models.dcn import fold_idle
 from optembed_jax.models.finalmlp import STREAMS, gate_of
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.own_backbone import OWN
-from optembed_jax.models.params import Params
+from optembed_jax.models.params import Params, check_network
 from optembed_jax.models.selection import check_table
 from optembed_jax.models.whole_batch import EPSILON
 from optembed_jax.serving.kept_network import shrink, write_back
@@ -61,11 +61,13 @@ def compact(
       The parameters, with a :class:`CompactTable` and the smaller network, and the index.
 
     Raises:
-      InputError: a table, a mask or dims that do not fit, or parameters that are compact already.
+      InputError: a table, a network, a mask or dims that do not fit, or parameters that are compact
+        already.
     """
     if not isinstance(params.table, Table):
         raise InputError("the parameters are compact already")
     check_table(config, params.table, fields)
+    check_network(config, params, fields)
     table, index = compact_table(params.table, fields, _cutting(config, rows, dims))
     network = shrink(config, params.network, index.dims, index.fields_with_columns)
     return Params(table=table, thresholds=None, network=network), index
@@ -102,9 +104,10 @@ def keep(
       The parameters, and how ids read them.
 
     Raises:
-      InputError: a table, a mask or dims that do not fit.
+      InputError: a table, a network, a mask or dims that do not fit.
     """
     check_table(config, params.table, fields)
+    check_network(config, params, fields)
     table, reading = keep_in_stacks(params.table, fields, _cutting(config, rows, dims))
     network = shrink(config, params.network, reading.dims, reading.order)
     return Params(table=table, thresholds=None, network=network), reading

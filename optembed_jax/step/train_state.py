@@ -70,9 +70,9 @@ def init_state(
       gather_scores: gather ``model.budget_score``, by which rows are to be chosen.
 
     Raises:
-      InputError: the start's table has not a row for each feature, or full rows of another width
-        than ``latent_dim``; or norms are to be averaged that
-        a sparse sweep of ``l2_coupled`` passes over.
+      InputError: the start's table has not a row, or linear weight, for each feature, full rows of
+        another width than ``latent_dim``, or other numbers than finite float32; or
+        norms are to be averaged that a sparse sweep of ``l2_coupled`` passes over.
     """
     init_key, step_key = jax.random.split(key)
     # Copies, because training donates the state's buffers and the start may serve again.
@@ -81,9 +81,15 @@ def init_state(
         if start is None
         else jax.tree.map(jnp.copy, start)
     )
+    is_full = next(iter(params.table.stacks), None) is params.table
     _check_rows(params.table, fields)
-    if next(iter(params.table.stacks), None) is params.table:  # A full one: rows of one width.
+    if is_full:  # Rows of one width, and all linear weights.
         check_width(model, params.table)
+        if model.has_linear_term and params.table.linear is None:
+            raise InputError(
+                f"the table that training starts from has no linear weights, and "
+                f"{model.model_name} reads one of each feature: [{fields.num_features}] is wanted"
+            )
     table_state, scores = init_table_state(train, params.table, fields), None
     opt_state = (table_state, *make_optimisers(train).init(params))
     kept = tuple(in_dtype(stack, train.table_dtype) for stack in params.table.stacks)
@@ -118,10 +124,23 @@ def _check_rows(table: Any, fields: Fields) -> None:
     for stack, own in zip(table.stacks, table.fields_of_stacks(fields), strict=True):
         wanted = own.num_features
         for array, what in ((stack.rows, "rows"), (stack.linear, "linear weights")):
-            if array is not None and (array.ndim == 0 or len(array) < wanted):
+            if array is None:
+                continue
+            # A stack of single numbers has them in the place of rows.
+            axes = (1,) if what == "linear weights" else (1, 2)
+            if array.ndim not in axes or len(array) < wanted:
                 raise InputError(
                     f"the table that training starts from has {what} of shape "
                     f"{list(array.shape)} for {wanted:,} features"
+                )
+            if array.dtype != jnp.float32:
+                raise InputError(
+                    f"the table that training starts from has {what} of {array.dtype}: float32 is "
+                    "wanted"
+                )
+            if not isinstance(array, jax.core.Tracer) and not bool(jnp.isfinite(array).all()):
+                raise InputError(
+                    f"the table that training starts from has {what} that are not finite"
                 )
 
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from optembed_jax.errors import InputError
 from optembed_jax.exchange.batch_axis import BatchAxis, draw, mean_of
 from optembed_jax.exchange.row_shards import RowShards
 from optembed_jax.method.dimension import sample_dims
@@ -109,7 +110,11 @@ def train_step(
     Returns:
       The state after the step, and the loss: mean binary cross-entropy, ``sum(w l) / sum(w)`` over
       the whole batch, plus, in the supernet, ``alpha * sum(exp(-t))``.
+
+    Raises:
+      InputError: labels or weights of another number than the examples.
     """
+    _check_of_examples(ids, labels=labels, weights=weights)
     train = train.at(state.lr_scale)
     dims_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
     reading = train_selection(phase, model, dims_key, ids.shape, frozen, batch_axis)
@@ -162,6 +167,17 @@ def train_step(
         rounds=rounds_after(state.rounds, read.rounds),
     )
     return new_state, loss
+
+
+def _check_of_examples(ids: Any, **each: Any) -> None:
+    """Refuse what is not one number for each example, which would count for all of them."""
+    batch = jnp.shape(ids)[0]
+    for name, values in each.items():
+        if values is not None and jnp.shape(values) != (batch,):
+            raise InputError(
+                f"{name} have shape {list(jnp.shape(values))} for a batch of {batch} examples: "
+                f"[{batch}] is wanted"
+            )
 
 
 def eval_step(

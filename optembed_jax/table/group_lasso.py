@@ -110,10 +110,10 @@ def group_lasso(
         def of_table(path: Any, value: jax.Array, gradient: jax.Array, *memory: Any) -> Any:
             visits, mu, nu, columns = memory
             read = _rows_with_gradient(gradient) if is_read is None else is_read
-            if read.shape != value.shape[:1]:
+            if read.shape != value.shape[:1] or read.dtype != bool:
                 raise InputError(
-                    f"group_lasso: is_read has shape {list(read.shape)}, and the table"
-                    f"{_at(path)} {value.shape[0]} rows"
+                    f"group_lasso: is_read is {read.dtype} of shape {list(read.shape)}, and the "
+                    f"table{_at(path)} has {value.shape[0]} rows: bool [{value.shape[0]}] is wanted"
                 )
             visits = visits + read.astype(jnp.int32)
             before = MomentRows(value, mu, nu, columns)

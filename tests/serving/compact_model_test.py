@@ -290,3 +290,18 @@ def test_pruned_values_share_the_stand_in_of_unseen_ones(randomise, draw_ids, mo
         )
     with pytest.raises(InputError, match="OOV row of field 'user'"):
         keep(config, params, fields, rows & (np.arange(42) > 0), dims)
+
+
+@pytest.mark.parametrize("model", ["fnn", "ipnn", "autoint", "dcn"])
+def test_fields_of_another_number_whose_rows_fit_are_refused(model, make):
+    config = config_of(model)
+    params, _ = make(config)
+    others = Fields((*FIELDS.names[:-1], "x", "y"), (*FIELDS.sizes[:-1], 1, FIELDS.sizes[-1] - 1))
+    assert others.num_features == V
+    for cut in (compact, keep):
+        with pytest.raises(InputError, match="the parameters are of other fields"):
+            cut(config, params, others)
+    by_field = config_of("fm", mode="all")
+    params, _ = make(by_field)
+    with pytest.raises(InputError, match=r"thresholds has shape .*, and fm of"):
+        compact(by_field, params, others)

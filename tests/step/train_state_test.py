@@ -8,6 +8,7 @@ import pytest
 
 from optembed_jax.errors import InputError
 from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
 from optembed_jax.models.selection import Selection
 from optembed_jax.step.optimisers import TrainConfig
 from optembed_jax.step.train_state import (
@@ -166,3 +167,23 @@ def test_a_rate_that_stays_costs_nothing(fields):
     train = TrainConfig(row_decay="group_lasso", table_update="sparse")
     state = init_state(jax.random.key(0), MODEL, train, fields)
     assert with_lr_scale(state, 1.0, train=train) is state
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("linear", lambda v: jnp.ones((v, 1)), r"linear weights of shape \[12, 1\]"),
+        ("linear", lambda v: None, "has no linear weights, and deepfm reads one of each"),
+        ("rows", lambda v: jnp.ones((v, 4), jnp.int32), "rows of int32: float32 is wanted"),
+        ("rows", lambda v: jnp.ones((v, 4), jnp.float16), "rows of float16: float32 is wanted"),
+        ("rows", lambda v: jnp.full((v, 4), jnp.nan), "rows that are not finite"),
+        ("linear", lambda v: jnp.full(v, jnp.inf), "linear weights that are not finite"),
+    ],
+)
+def test_a_start_of_other_numbers_is_refused(fields, part, value, message):
+    model, train = ModelConfig("deepfm", 4, (3,)), TrainConfig()
+    params, stats = init_params(jax.random.key(0), model, fields)
+    table = params.table.replace(**{part: value(fields.num_features)})
+    start = params.replace(table=table), stats
+    with pytest.raises(InputError, match=message):
+        init_state(jax.random.key(1), model, train, fields, start=start)

@@ -8,6 +8,7 @@ import optax
 import pytest
 from param_shapes import shapes_of_params
 
+from optembed_jax.errors import InputError
 from optembed_jax.exchange.batch_axis import BatchAxis
 from optembed_jax.fields import Fields
 from optembed_jax.models.forward import forward
@@ -465,3 +466,24 @@ def test_steps_for_an_accelerator_are_those_for_a_cpu(fields, randomise, draw_cl
         trained[device] = state.params, state.opt_state
     for one, other in zip(*map(jax.tree.leaves, trained.values()), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"labels": jnp.ones(1)}, r"labels have shape \[1\] for a batch of 6 examples"),
+        ({"labels": jnp.float32(1)}, r"labels have shape \[\] for"),
+        ({"labels": jnp.ones((6, 1))}, r"labels have shape \[6, 1\] for"),
+        ({"weights": jnp.ones(1)}, r"weights have shape \[1\] for .*: \[6\] is wanted"),
+    ],
+)
+def test_a_label_or_weight_for_all_examples_is_refused(fields, given, message):
+    model, train = ModelConfig("fm", 4, (), mode="none"), TrainConfig()
+    state = init_state(jax.random.key(0), model, train, fields)
+    ids = jnp.tile(jnp.asarray(fields.oov_ids), (6, 1))
+    given = {"labels": jnp.ones(6), **given}
+    how = {"phase": Phase.BASELINE, "model": model, "train": train}
+    with pytest.raises(InputError, match=message):
+        train_step(state, ids, frozen=Selection(), **given, **how)
+    with pytest.raises(InputError, match=message):
+        jax.jit(lambda given: train_step(state, ids, frozen=Selection(), **given, **how))(given)

@@ -141,5 +141,15 @@ def test_what_is_no_table_is_refused_by_name():
         lasso.init(jnp.arange(3))
     with pytest.raises(InputError, match="needs the params"):
         lasso.update(table, lasso.init(table))
-    with pytest.raises(InputError, match=r"is_read has shape \[4\], and the table 3 rows"):
+    with pytest.raises(InputError, match=r"is_read is bool of shape \[4\], and the table has 3"):
         lasso.update(table, lasso.init(table), table, is_read=jnp.ones(4, bool))
+
+
+@pytest.mark.parametrize("is_read", [jnp.arange(3), jnp.ones(3), jnp.ones((3, 1), bool)])
+def test_rows_by_number_are_no_mask_of_those_read(is_read):
+    lasso, table = group_lasso(0.1), jnp.ones((3, 2))
+    state = lasso.init(table)
+    with pytest.raises(InputError, match=r"and the table has 3 rows: bool \[3\] is wanted"):
+        lasso.update(table, state, table, is_read=is_read)
+    _, after = lasso.update(table, state, table, is_read=jnp.array([True, False, True]))
+    assert after.visits.tolist() == [1, 0, 1]
