@@ -283,12 +283,26 @@ def _check(limit: int, cost: BundleCost, settings: Settings, fields: Fields) -> 
         numbers = cost.of_rows(np.ones(fields.num_features, bool), dims, fields)
     least = cost.told(numbers)
     if limit < least:
+        kept = f"{int(rows.sum()):,} rows in {len(sizes)} fields with {_columns_told(dim)}"
         raise BudgetError(
             f"--max_bundle_bytes={limit:,} cannot be kept: the smallest bundle of this model, of "
-            f"{int(rows.sum()):,} rows in {len(sizes)} fields with {dim} columns each, takes about "
+            f"{kept if rows.any() else 'its network and vocabulary alone'}, takes about "
             f"{least:,} bytes, {cost.fixed:,} of them for all that is neither rows nor columns; "
-            "raise it, or lower --mlp_dims, --latent_dim or --row_keep"
+            f"raise it, or lower {_may_be_lowered(model)}"
         )
+
+
+def _columns_told(dim: int) -> str:
+    return "one column each" if dim == 1 else f"{dim} columns each"
+
+
+def _may_be_lowered(model: ModelConfig) -> str:
+    """The flags that a smaller bundle can be had by, of those that this model takes."""
+    return (
+        "--mlp_dims, --latent_dim or --row_keep"
+        if model.has_row_budget
+        else ("--mlp_dims or --latent_dim")
+    )
 
 
 def _rounded(count: int, least: int) -> int:

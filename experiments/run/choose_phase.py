@@ -23,13 +23,14 @@ from experiments.run.trained import (
     counts,
     load_trained,
 )
-from optembed_jax.errors import InputError
+from optembed_jax.errors import BudgetError, InputError
 from optembed_jax.fields import Fields
 from optembed_jax.method.threshold import by_block, row_norm
 from optembed_jax.models.between import layer_of
 from optembed_jax.models.parameter_count import rows_in_budget
 from optembed_jax.rivals.registry import rival_of
 from optembed_jax.rivals.rival import Relaxed, Task, check
+from optembed_jax.search.budget import BYTES_PER_PARAMETER
 from optembed_jax.serving.kept_table import KeptTable
 from optembed_jax.storage import array_file
 
@@ -98,8 +99,9 @@ def limit_of(settings: Settings, fields: Fields) -> int:
     """Numbers that a rival's table may keep; under a limit of the bundle's bytes the most it could.
 
     Raises:
-      InputError: no budget is given where none follows from the share of the rows, or it pays for
-        less than a row; or the rival does not take what cells of the fields hold.
+      BudgetError: it is below the rival's smallest table.
+      InputError: no budget is given where none follows from the share of the rows; or the rival
+        does not take what cells of the fields hold.
     """
     rival = rival_of(settings.method)
     several = [n for n, slots in zip(fields.names, fields.slots, strict=True) if slots > 1]
@@ -116,11 +118,33 @@ def limit_of(settings: Settings, fields: Fields) -> int:
         limit = settings.search_options.limit
         if limit is None:
             raise InputError(
-                f"method={settings.method} chooses dimensions and needs a budget: "
+                f"--method={settings.method} keeps what a budget pays for, and needs a budget: "
                 "--max_table_parameters, --max_table_bytes or --max_bundle_bytes"
             )
+        if rival is not None:
+            _check_least(settings, rival.least(fields, settings.model.latent_dim), limit)
         return limit
     return rows_in_budget(settings.model, fields) * settings.model.latent_dim
+
+
+def _check_least(settings: Settings, least: int, limit: int) -> None:
+    """Refuse a budget below a rival's smallest table, by the flags that gave it.
+
+    Raises:
+      BudgetError: it is.
+    """
+    if limit >= least:
+        return
+    given = [
+        f"--{name}={value}"
+        for name in ("max_table_parameters", "max_table_bytes")
+        if (value := getattr(settings.search_options, name)) is not None
+    ]
+    raise BudgetError(
+        f"{' with '.join(given)} cannot be kept by --method={settings.method}: its smallest table "
+        f"of these fields is {least:,} parameters ({BYTES_PER_PARAMETER * least:,} bytes); raise "
+        "it to that at least"
+    )
 
 
 def choice_of(run: Run) -> KeptTable:

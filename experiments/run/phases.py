@@ -21,7 +21,7 @@ from experiments.run.settings import Settings
 from experiments.run.trained import OF_PRUNING, Run
 from experiments.run.warm_options import NO_WARM_START
 from optembed_jax.errors import InputError
-from optembed_jax.rivals.registry import OPTEMBED, rival_of
+from optembed_jax.rivals.registry import OPTEMBED, RIVALS, rival_of
 
 OF_THE_LOOP = (
     *("batch_size", "epochs", "patience", "early_stop_by", "early_stop_errors", "init_output"),
@@ -129,7 +129,12 @@ def run_phase(run: Run, phase: str) -> None:
     if phase not in phases_asked(run.settings):
         if phase == "verify":
             raise InputError("say over how many seeds to verify: --verify_seeds=N")
-        if rival is not None or phase == "choose":
+        if phase == "choose" and rival is None:
+            raise InputError(
+                f"method {run.settings.method!r} has no choose phase, in the place of which it has "
+                f"supernet and search; say which method chooses: --method={'|'.join(RIVALS)}"
+            )
+        if rival is not None:
             raise InputError(f"method {run.settings.method!r} has no {phase} phase")
         raise InputError(f"mode {run.settings.model.mode!r} has no {phase} phase")
     if phase != "tune" and run.settings.tune is not None:

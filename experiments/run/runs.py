@@ -69,16 +69,18 @@ def open_run(to_run: Callable[[Settings], Sequence[str]] = phases_asked) -> Run:
     dims = warm.dims() if warm is not None and settings.keeps_shape else None
     if dims is not None and not is_over:
         plan = shaped(plan, prepared, dims)
-    # Before anything runs, so that a contradiction costs no time.
-    if settings.method == OPTEMBED:
-        if not settings.keeps_shape:  # which ``check_shape`` holds to it
-            check_budget(settings.model, settings.search_options, prepared.fields)
-    else:
-        limit_of(settings, prepared.fields)
+    # Before anything runs, so that a contradiction costs no time; what a folder was begun with
+    # first, which says more than what is wrong with flags that are not its own.
+    asked = settings
     for phase in phases_asked(settings):
         if not workdir.check_flags(phase, phase_flags(phase, settings)):
             workdir.check_later(phase)
         settings = with_chosen(settings, workdir)
+    if asked.method == OPTEMBED:
+        if not asked.keeps_shape:  # which ``check_shape`` holds to it
+            check_budget(asked.model, asked.search_options, prepared.fields)
+    else:
+        limit_of(asked, prepared.fields)
     rows = prepared.num_rows
     progress.say(
         f"{settings.dataset}  {rows['train']:,} training, {rows['validation']:,} validation and "

@@ -93,15 +93,27 @@ def rows_in_budget(model: ModelConfig, fields: Fields) -> int:
         count = min(count, (model.max_table_bytes - oov_bytes) // row_bytes)
         if model.shares_stand_in and count < fields.num_fields:
             raise BudgetError(
-                f"max_table_bytes={model.max_table_bytes} pays for {max(count, 0)} rows of "
+                f"{_limit_told(model.max_table_bytes)} pays for {max(count, 0)} rows of "
                 f"{row_bytes} bytes, and each of the {fields.num_fields} fields needs one for "
-                "values without a row; raise it"
+                f"values without a row: {row_bytes * fields.num_fields:,} bytes "
+                f"({model.latent_dim * fields.num_fields:,} parameters); raise it"
+            )
+        if count < 1:
+            raise BudgetError(
+                f"{_limit_told(model.max_table_bytes)} pays for no row: the smallest table takes "
+                f"{oov_bytes + row_bytes:,} bytes ({(oov_bytes + row_bytes) // 4:,} parameters); "
+                "raise it"
             )
     if model.shares_stand_in:
         count = max(count, fields.num_fields)
     if count < 1:
         raise BudgetError(
-            f"row_keep={keep}, max_table_bytes={model.max_table_bytes} leave none of the "
-            f"{fields.num_features:,} rows of {4 * model.latent_dim} bytes; raise them"
+            f"row_keep={keep} leaves none of the {fields.num_features:,} rows; raise it to "
+            f"{1 / fields.num_features:.2g} at least"
         )
     return count
+
+
+def _limit_told(max_bytes: int) -> str:
+    """A limit of the table in both units: it may have been given in either."""
+    return f"a table of at most {max_bytes:,} bytes ({max_bytes // 4:,} parameters)"

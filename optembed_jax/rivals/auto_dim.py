@@ -32,6 +32,7 @@ import numpy as np
 
 from optembed_jax.errors import BudgetError
 from optembed_jax.exchange.batch_axis import BatchAxis, mean_of
+from optembed_jax.fields import Fields
 from optembed_jax.models.layers import xavier_uniform
 from optembed_jax.models.whole_batch import EPSILON, MOMENTUM
 from optembed_jax.rivals.rival import Rival, Task, all_rows
@@ -166,4 +167,9 @@ def layer(latent_dim: int) -> Mixture:
     return Mixture(candidates_of(latent_dim))
 
 
-AUTO_DIM = Rival("autodim", "embed", choose, layer=layer)
+def least(fields: Fields, latent_dim: int) -> int:
+    """Numbers of the smallest table: the first candidate of every field."""
+    return fields.num_features * candidates_of(latent_dim)[0]
+
+
+AUTO_DIM = Rival("autodim", "embed", choose, layer=layer, least=least)

@@ -15,7 +15,7 @@ fields (FM, IPNN) it would.
 
 import numpy as np
 
-from optembed_jax.rivals.rival import Rival, Task, all_rows
+from optembed_jax.rivals.rival import Rival, Task, a_column_each, all_rows
 from optembed_jax.search.dimension_rules import dims_in_proportion
 from optembed_jax.serving.kept_table import RowsAndDims
 
@@ -33,4 +33,4 @@ def popularity(rows: np.ndarray) -> np.ndarray:
     return (1.0 / np.asarray(rows, np.float64)) ** TEMPERATURE
 
 
-MIXED_DIMENSIONS = Rival("mde", "embed", choose)
+MIXED_DIMENSIONS = Rival("mde", "embed", choose, least=a_column_each)

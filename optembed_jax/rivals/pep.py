@@ -91,5 +91,6 @@ PEP = Rival(
     choose,
     kept=ElementTable,
     layer=lambda latent_dim: SoftThreshold(),
+    least=lambda fields, latent_dim: 1,
     takes_several=False,
 )

@@ -23,6 +23,7 @@ import math
 import numpy as np
 
 from optembed_jax.errors import BudgetError
+from optembed_jax.fields import Fields
 from optembed_jax.rivals.rival import Rival, Task
 from optembed_jax.serving.composed_table import ComposedTable
 from optembed_jax.table.composition import QuotientRemainder
@@ -64,4 +65,9 @@ def choose(task: Task) -> ComposedTable:
     return ComposedTable(best, task.latent_dim, task.seed)
 
 
-QUOTIENT_REMAINDER = Rival("qr", "embed", choose, kept=ComposedTable)
+def least(fields: Fields, latent_dim: int) -> int:
+    """Numbers of the smallest tables that tell all values apart."""
+    return latent_dim * min(option.rows for option in options(fields.sizes))
+
+
+QUOTIENT_REMAINDER = Rival("qr", "embed", choose, kept=ComposedTable, least=least)

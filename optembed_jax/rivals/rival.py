@@ -56,6 +56,18 @@ class Task:
     relaxed: Callable[[], Relaxed] = _nothing_trained
 
 
+def one_row(fields: Fields, latent_dim: int) -> int:
+    """Numbers of the smallest table that keeps whole rows: one."""
+    del fields
+    return latent_dim
+
+
+def a_column_each(fields: Fields, latent_dim: int) -> int:
+    """Numbers of the smallest table that keeps every row: one column."""
+    del latent_dim
+    return fields.num_features
+
+
 @dataclasses.dataclass(frozen=True)
 class Rival:
     """A way to make a table smaller.
@@ -70,6 +82,8 @@ class Rival:
       layer: makes what it trains between table and backbone (``models.between``) before it
         decides, of ``D``; None of one that trains nothing.
       takes_several: whether fields may have several values in a cell.
+      least: of the fields and ``D``, numbers of its smallest table, which no training makes
+        smaller.
     """
 
     name: str
@@ -79,6 +93,7 @@ class Rival:
     kept: Any = RowsAndDims
     layer: Callable[[int], nn.Module] | None = None
     takes_several: bool = True
+    least: Callable[[Fields, int], int] = one_row
 
     @property
     def carries(self) -> bool:

@@ -12,7 +12,7 @@ Departures: none.
 
 import numpy as np
 
-from optembed_jax.rivals.rival import Rival, Task, all_rows
+from optembed_jax.rivals.rival import Rival, Task, a_column_each, all_rows
 from optembed_jax.search.dimension_rules import rule_dims
 from optembed_jax.serving.kept_table import RowsAndDims
 
@@ -24,4 +24,4 @@ def choose(task: Task) -> RowsAndDims:
     )
 
 
-UNIFORM = Rival("uniform", "embed", choose)
+UNIFORM = Rival("uniform", "embed", choose, least=a_column_each)

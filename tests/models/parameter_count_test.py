@@ -86,9 +86,17 @@ def test_without_a_budget_no_row_is_counted_out(fields):
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"row_keep": 0.01}, {"max_table_bytes": 15}, {"max_table_bytes": 63, "mode_oov": "oov"}],
+    ("options", "message"),
+    [
+        ({"row_keep": 0.01}, r"row_keep=0.01 leaves none of the 12 rows; raise it to 0.083"),
+        (
+            {"max_table_bytes": 15},
+            r"15 bytes \(3 parameters\) pays for no row: .* 16 bytes \(4 par",
+        ),
+        # Three fields' vectors, and a row.
+        ({"max_table_bytes": 63, "mode_oov": "oov"}, r"the smallest table takes 64 bytes \(16 par"),
+    ],
 )
-def test_a_budget_for_less_than_a_row_is_refused(fields, options):
-    with pytest.raises(BudgetError, match="leave none of the 12 rows of 16 bytes; raise them"):
+def test_a_budget_for_less_than_a_row_is_refused(fields, options, message):
+    with pytest.raises(BudgetError, match=message):
         budget(fields, **options)

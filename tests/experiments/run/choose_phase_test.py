@@ -108,3 +108,34 @@ def test_a_rival_that_prunes_rows_read_alone_refuses_cells_of_several_values():
     several = Fields(("a", "tags"), (5, 4), (1, 3))
     with pytest.raises(InputError, match=r"--method=pep .* field 'tags' has several values"):
         choose_phase.limit_of(types.SimpleNamespace(method="pep"), several)
+
+
+LEAST = {"uniform": 93, "mde": 93, "autodim": 93, "hash": 4, "qr": 144, "magnitude": 12}
+"""Of three fields of 31 values and 4 columns: a column of each row, or a row, or of each field 12
+quotients and remainders, or its row for values without one.
+"""
+
+
+@pytest.mark.parametrize("method", LEAST)
+def test_a_budget_that_no_training_changes_is_refused_before_any(
+    command, data_dir, tmp_path, capsys, method
+):
+    names = {"data_dir": data_dir, "workdir": tmp_path / "run", **FLAGS, "method": method}
+    least = LEAST[method]
+    names["max_table_parameters"] = least - 1
+    assert command(runs.pipeline_main, **names) == 4
+    error = capsys.readouterr().err
+    assert f"{least:,} parameters" in error and "fewer rows" not in error
+    assert "max_table_bytes" not in error
+    if method != "magnitude":
+        assert f"--max_table_parameters={least - 1} cannot be kept by --method={method}" in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("method", ["hash", "mde", "pep"])
+def test_advice_names_flags_that_the_method_takes(command, data_dir, tmp_path, capsys, method):
+    names = {"data_dir": data_dir, "workdir": tmp_path / "run", **SMALL, "method": method}
+    assert command(runs.pipeline_main, **names, max_bundle_bytes=100) == 4
+    error = capsys.readouterr().err
+    assert "raise it, or lower --mlp_dims or --latent_dim" in error and "row_keep" not in error
+    assert " 0 rows" not in error and "1 columns" not in error
