@@ -60,8 +60,10 @@ class Fields:
         if len(set(self.names)) != len(self.names):
             repeated = sorted({name for name in self.names if self.names.count(name) > 1})
             raise InputError(f"field names must differ; repeated: {', '.join(repeated)}")
-        _check_integers("sizes", self.sizes)
-        _check_integers("slots", self.slots)
+        for value in self.sizes:
+            check_integer("every size of a field", value)
+        for value in self.slots:
+            check_integer("every number of slots", value)
         for name, size in zip(self.names, self.sizes, strict=True):
             if size < 1:
                 raise InputError(f"field {name!r} has {size} rows; its OOV row alone makes 1")
@@ -284,9 +286,9 @@ def _array(values: Any, what: str) -> np.ndarray:
         raise InputError(f"{what} cannot be an array: {error}") from error
 
 
-def _check_integers(name: str, values: tuple[int, ...]) -> None:
-    for value in values:
-        try:
-            operator.index(value)
-        except TypeError as error:
-            raise InputError(f"{name} of fields must be integers, not {value!r}") from error
+def check_integer(what: str, value: Any) -> None:
+    """Raises InputError, which says ``what`` must be one, unless a value is an integer."""
+    try:
+        operator.index(value)
+    except TypeError as error:
+        raise InputError(f"{what} must be an integer, not {value!r}") from error

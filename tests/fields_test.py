@@ -113,6 +113,6 @@ def test_rows_of_fields_are_counted_of_masks_alone(rows):
 
 @pytest.mark.parametrize("sizes", [(2.5,), ("2",), (None,)])
 def test_sizes_are_integers(sizes):
-    with pytest.raises(InputError, match="sizes of fields must be integers, not"):
+    with pytest.raises(InputError, match="every size of a field must be an integer, not"):
         Fields(("a",), sizes)
     assert Fields(("a",), (np.int64(2),)).num_features == 2

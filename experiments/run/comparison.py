@@ -77,10 +77,24 @@ def check_folder(folder: Path, of_all_runs: Mapping[str, Any]) -> None:
             found["given"] = asked
     changed = [name for name in wanted if found.get(name) != wanted[name]]
     if changed:
+        was, asks = _differences(found.get(changed[0]), wanted[changed[0]])
         raise InputError(
-            f"{folder} was begun with {changed[0]} {found.get(changed[0])}, and the flags ask "
-            f"for {wanted[changed[0]]}; use another --workdir"
+            f"{folder} was begun with {changed[0]} {was}, and the flags ask for {asks}; use "
+            "another --workdir"
         )
+
+
+def _differences(before: Any, now: Any) -> tuple[Any, Any]:
+    """What was and what is asked for, of two lists of flags only those that differ."""
+    if not all(isinstance(each, list) for each in (before, now)):
+        return before, now
+    gone, come = ([t for t in a if t not in b] for a, b in ((before, now), (now, before)))
+    if not gone and not come:  # Another order.
+        return before, now
+    of_gone, of_come = ({str(text).partition("=")[0] for text in texts} for texts in (gone, come))
+    was = [*map(str, gone), *(f"no {name}" for name in sorted(of_come - of_gone))]
+    asks = [*map(str, come), *(f"no {name}" for name in sorted(of_gone - of_come))]
+    return ", ".join(was), ", ".join(asks)
 
 
 def begin(folder: Path, grid: Grid) -> None:

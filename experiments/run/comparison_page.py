@@ -54,8 +54,9 @@ def page_of(summary: Mapping[str, Any], grid: Grid, dataset: str) -> str:
         ", ".join(f"{name} {version}" for name, version in versions.items())
         for versions in summary["versions"]
     )
+    seeds = "1 seed" if grid.seeds == 1 else f"{grid.seeds} seeds"
     return page(
-        f"{len(grid.methods)} methods on {dataset}, {grid.seeds} seeds",
+        f"{len(grid.methods)} methods on {dataset}, {seeds}",
         [
             f'<p class="muted">{_TOLD[grid.counts]}</p>',
             *(_verdict(line) for line in summary["verdict"]),

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from optembed_jax.errors import InputError
+from optembed_jax.fields import check_integer
 from optembed_jax.method.bag import POOLINGS
 from optembed_jax.models import MODEL_NAMES, MODELS_OF_PRODUCTS, MODELS_WITH_LINEAR_TERM
 from optembed_jax.models.backbone_name import (
@@ -19,6 +20,8 @@ from optembed_jax.table.score import ROW_SCORES
 MODES = ("all", "feature", "embed", "none")
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
+
+_UNITS = ("attention_heads", "attention_units", "fusion_heads")
 
 DEFAULT_ROW_KEEP, DEFAULT_ROW_SCORE = 0.2, "taylor"
 """Of a budget that does not say; how they were chosen is in docs/row_pruning.md."""
@@ -97,6 +100,11 @@ class ModelConfig:
         _one_of("compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
         if self.has_own_backbone and self.compute_dtype != "float32":
             check_takes_dtype(self.model, self.compute_dtype)
+        for name in ("latent_dim", "cross_layers", *_UNITS, "max_table_bytes"):
+            if (value := getattr(self, name)) is not None:
+                check_integer(name, value)
+        for width in self.mlp_dims:
+            check_integer("every width in mlp_dims", width)
         if self.latent_dim < 1:
             raise InputError(f"latent_dim must be at least 1, not {self.latent_dim}")
         if any(width < 1 for width in self.mlp_dims):
@@ -105,7 +113,7 @@ class ModelConfig:
             raise InputError(f"dropout must be in [0, 1), not {self.dropout}")
         if self.cross_layers is not None and self.cross_layers < 1:
             raise InputError(f"cross_layers must be at least 1, not {self.cross_layers}")
-        for name in ("attention_heads", "attention_units", "fusion_heads"):
+        for name in _UNITS:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.model == "finalmlp" and not self.mlp_dims:

@@ -11,12 +11,20 @@ _COMPOSED = (
     "Rows are shared: each value reads one of them, or a product of two, as its id says; the rows "
     "of a field, below, are those that its values read."
 )
+_RARE = " Rare values were pruned first, so rows about them are scored from the other fields."
 _MODES = {
     "all": "rows and dimensions pruned (OptEmbed)",
     "feature": "rows pruned (OptEmbed-E)",
     "embed": "dimensions pruned (OptEmbed-D)",
     "none": "nothing pruned (the base model)",
 }
+_OTHER_METHODS = {
+    "all": "rows and dimensions pruned",
+    "feature": "rows pruned",
+    "embed": "dimensions chosen",
+    "none": "nothing pruned",
+}
+"""Of what is no table of OptEmbed: its flags say whose it is."""
 
 
 def render(manifest: Mapping[str, Any]) -> str:
@@ -28,7 +36,7 @@ def render(manifest: Mapping[str, Any]) -> str:
     lines = [
         f"# {model['model']} on {dataset}",
         "",
-        f"A click-through-rate model with a compact embedding table: {_MODES[model['mode']]}.",
+        f"A click-through-rate model with a compact embedding table: {_how(manifest)}.",
         f"It has {rows:,} rows of a table of {manifest['full_rows']:,}. They take "
         f"{size['rows']:,} bytes ({storages}), against {size['full_table']:,} of the full table in "
         "float32; "
@@ -59,12 +67,25 @@ def render(manifest: Mapping[str, Any]) -> str:
         "## Limits",
         "",
         "The probabilities are those of the training data's time and place; the metrics were "
-        "measured once, on one split. Rare values were pruned first, so rows about them are scored "
-        "from the other fields.",
+        f"measured once, on one split.{_RARE if model['mode'] in ('all', 'feature') else ''}",
         "",
         "Checksums: `sha256sum -c SHA256SUMS`. Versions and flags are in manifest.json.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _how(manifest: Mapping[str, Any]) -> str:
+    """How the table is smaller than the full one, and by which method where it is not OptEmbed."""
+    method, mode = manifest.get("flags", {}).get("method", "optembed"), manifest["model"]["mode"]
+    if COMPOSITION in manifest:
+        what = "values share rows"
+    elif any(field["storage"] == ELEMENTS for field in manifest["fields"]):
+        what = "single numbers pruned"
+    elif method == "optembed":
+        return _MODES[mode]
+    else:
+        what = _OTHER_METHODS[mode]
+    return what if method == "optembed" else f"{what} (the method {method})"
 
 
 def _cells(manifest: Mapping[str, Any]) -> list[str]:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from optembed_jax.errors import InputError
@@ -39,3 +40,13 @@ def test_bad_settings_are_refused(options, complaint):
 def test_modes_say_what_is_pruned(mode, rows, dims):
     config = ModelConfig(mode=mode)
     assert (config.prunes_rows, config.searches_dims) == (rows, dims)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"latent_dim": 4.0}, {"mlp_dims": (8, 4.0)}, {"cross_layers": 1.5}, {"attention_heads": "2"}],
+)
+def test_sizes_are_integers(given):
+    with pytest.raises(InputError, match="must be an integer, not"):
+        ModelConfig(**given)
+    assert ModelConfig(latent_dim=np.int64(4)).latent_dim == 4

@@ -1,6 +1,7 @@
 import pytest
 
 from optembed_jax.serving.model_card import render
+from optembed_jax.table.elements import ELEMENTS
 
 MANIFEST = {
     "model": {"model": "dcn", "mode": "all"},
@@ -88,3 +89,21 @@ def test_nothing_recorded():
 def test_names_with_line_ends_stay_in_their_row():
     fields = [{"name": "a\nb", "rows": 1, "dim": 1, "storage": "int4"}]
     assert "| a b | 1 | 1 | int4 | 3 |\n" in render({**MANIFEST, "fields": fields})
+
+
+@pytest.mark.parametrize(
+    ("mode", "method", "more", "words"),
+    [
+        ("embed", "pep", {"storage": ELEMENTS}, "single numbers pruned (the method pep)"),
+        ("embed", "mde", {}, "dimensions chosen (the method mde)"),
+        ("feature", "magnitude", {}, "rows pruned (the method magnitude)"),
+        ("embed", "optembed", {}, "dimensions pruned (OptEmbed-D)"),
+    ],
+)
+def test_other_methods_are_not_told_as_optembed(mode, method, more, words):
+    fields = [{**field, "numbers": 3, **more} for field in MANIFEST["fields"]]
+    model, flags = {"model": "fm", "mode": mode}, {"method": method}
+    card = render({**MANIFEST, "model": model, "fields": fields, "flags": flags})
+    assert f"embedding table: {words}." in card
+    assert ("OptEmbed" in card.split("## Use")[0]) == (method == "optembed")
+    assert ("Rare values were pruned" in card) == (mode == "feature")

@@ -158,7 +158,8 @@ def test_a_folder_of_other_runs_is_refused_and_one_may_grow(made, tmp_path):
     assert not [
         f for _, f in made[0][before:] if (f.get("method"), f.get("seed")) == ("optembed", "0")
     ]
-    with pytest.raises(InputError, match=r"begun with given .* for \['--lr=1'\]; use another"):
+    asked = r"begun with given --dataset=synthetic, no --lr, and .* for --lr=1, no --dataset; use"
+    with pytest.raises(InputError, match=asked):
         run_all(tmp_path, given=("--lr=1",))
 
 
@@ -242,7 +243,11 @@ def test_a_comparison_of_other_data_is_refused(made, tmp_path):
 def test_a_comparison_from_before_there_were_two_defaults_goes_on_with_its_own(made, tmp_path):
     run_all(tmp_path, seeds=1, given=("--lr=1", "--width=2"))
     now = ("--lr=1", "--table_optimiser=rowwise_adam", "--width=2")
-    with pytest.raises(InputError, match=r"begun with given .*rowwise_adam"):
+    # What differs is named, and nothing else.
+    with pytest.raises(
+        InputError,
+        match=r"begun with given no --table_optimiser, .* for --table_optimiser=rowwise_adam; use",
+    ):
         run_all(tmp_path, given=now)
     before = len(made[0])
     run_all(tmp_path, seeds=1, given=("--lr=1", "--table_optimiser=adam", "--width=2"))
