@@ -71,11 +71,13 @@ def open_run(to_run: Callable[[Settings], Sequence[str]] = phases_asked) -> Run:
         plan = shaped(plan, prepared, dims)
     # Before anything runs, so that a contradiction costs no time; what a folder was begun with
     # first, which says more than what is wrong with flags that are not its own.
-    asked = settings
+    asked, unfinished = settings, []
     for phase in phases_asked(settings):
         if not workdir.check_flags(phase, phase_flags(phase, settings)):
-            workdir.check_later(phase)
+            unfinished.append(phase)
         settings = with_chosen(settings, workdir)
+    for phase in unfinished:
+        workdir.check_later(phase)
     if asked.method == OPTEMBED:
         if not asked.keeps_shape:  # which ``check_shape`` holds to it
             check_budget(asked.model, asked.search_options, prepared.fields)

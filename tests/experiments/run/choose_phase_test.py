@@ -1,12 +1,13 @@
 """Every rival from the command line to a bundle that serves; what contradicts it is refused."""
 
 import json
+import shutil
 import types
 
 import numpy as np
 import pyarrow.csv
 import pytest
-from small_run import SMALL
+from small_run import SEARCHED, SMALL
 
 from experiments import export
 from experiments.run import choose_phase, runs
@@ -139,3 +140,28 @@ def test_advice_names_flags_that_the_method_takes(command, data_dir, tmp_path, c
     error = capsys.readouterr().err
     assert "raise it, or lower --mlp_dims or --latent_dim" in error and "row_keep" not in error
     assert " 0 rows" not in error and "1 columns" not in error
+
+
+def test_a_folder_of_another_method_is_told_before_what_the_flags_lack(
+    command, small_run, small_data, tmp_path, capsys
+):
+    folder = shutil.copytree(small_run, tmp_path / "run")
+    names = {"data_dir": small_data, "workdir": folder, **SMALL}
+    for method, more in (("pep", {}), ("mde", {"max_table_parameters": 200})):
+        assert command(runs.pipeline_main, **names, **more, method=method) == 2
+        assert f"--method=optembed (now {method})" in capsys.readouterr().err
+
+
+def test_choose_without_a_method_that_chooses_says_which_do(command, data_dir, tmp_path, capsys):
+    names = {"data_dir": data_dir, "workdir": tmp_path / "run", **SMALL}
+    assert command(runs.phase_main("choose"), **names) == 2
+    assert "--method=frequency|magnitude|" in capsys.readouterr().err
+
+
+def test_a_pick_that_is_refused_can_be_corrected(command, small_data, tmp_path, capsys):
+    searched = {**SEARCHED, "search": "pareto", "finalists": 0}
+    names = {"data_dir": small_data, "workdir": tmp_path / "run", **searched}
+    assert command(runs.pipeline_main, **names, pick="99") == 2
+    assert "--pick=99: the front has points" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "retrain").exists()
+    assert command(runs.pipeline_main, **names, pick="0") == 0
