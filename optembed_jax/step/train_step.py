@@ -21,7 +21,7 @@ from optembed_jax.method.dimension import sample_dims
 from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.network import logits_of
 from optembed_jax.models.params import Params
-from optembed_jax.models.selection import Embeds, Reading, Selection
+from optembed_jax.models.selection import Embeds, Reading, Selection, check_selection
 from optembed_jax.step import batch_read
 from optembed_jax.step.optimisers import TrainConfig, make_optimisers
 from optembed_jax.step.stack_read import Setup
@@ -112,12 +112,14 @@ def train_step(
       the whole batch, plus, in the supernet, ``alpha * sum(exp(-t))``.
 
     Raises:
-      InputError: labels or weights of another number than the examples.
+      InputError: labels or weights of another number than the examples, or a ``Selection`` that is
+        not of the table, as far as that is known without its numbers.
     """
     _check_of_examples(ids, labels=labels, weights=weights)
     train = train.at(state.lr_scale)
     dims_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
     reading = train_selection(phase, model, dims_key, ids.shape, frozen, batch_axis)
+    _check_reading(model, state.params, reading, ids, shards)
     read = read_table(state, model, reading, ids, Setup(train, batch_axis, shards))
 
     def loss_of(given: Any, network: Any) -> tuple[jax.Array, Any]:
@@ -169,6 +171,14 @@ def train_step(
     return new_state, loss
 
 
+def _check_reading(
+    model: ModelConfig, params: Params, reading: Embeds, ids: Any, shards: RowShards | None
+) -> None:
+    """Refuse a mask or dims that are not of the table; of a shard that cannot be said."""
+    if isinstance(reading, Selection) and shards is None:
+        check_selection(model, params, reading, ids)
+
+
 def _check_of_examples(ids: Any, **each: Any) -> None:
     """Refuse what is not one number for each example, which would count for all of them."""
     batch = jnp.shape(ids)[0]
@@ -196,5 +206,6 @@ def eval_step(
     ``batch_axis`` and ``shards`` as in :func:`train_step`; of this device's examples.
     """
     reading = eval_selection(phase, model, frozen)
+    _check_reading(model, params, reading, ids, shards)
     embedded, linear = embed_up_to_date(model, params, reading, ids, batch_axis, shards)
     return logits_of(model, params.network, batch_stats, embedded, linear)[0]

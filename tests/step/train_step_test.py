@@ -487,3 +487,24 @@ def test_a_label_or_weight_for_all_examples_is_refused(fields, given, message):
         train_step(state, ids, frozen=Selection(), **given, **how)
     with pytest.raises(InputError, match=message):
         jax.jit(lambda given: train_step(state, ids, frozen=Selection(), **given, **how))(given)
+
+
+@pytest.mark.parametrize(
+    ("frozen", "message"),
+    [
+        (Selection(jnp.arange(5)), r"the row mask has shape \[5\]"),
+        (Selection(dims=jnp.array([1, 2])), r"dims have shape \[2\], and there are 3 fields"),
+        (Selection(dims=jnp.array([1.5, 2, 3])), "dims must be integers"),
+    ],
+)
+def test_a_selection_of_another_table_is_refused(fields, frozen, message):
+    model, train = ModelConfig("fm", 4, (), mode="embed"), TrainConfig()
+    state = init_state(jax.random.key(0), model, train, fields)
+    ids = jnp.tile(jnp.asarray(fields.oov_ids), (6, 1))
+    how = {"phase": Phase.RETRAIN, "model": model}
+    with pytest.raises(InputError, match=message):
+        jax.jit(lambda frozen: train_step(state, ids, jnp.ones(6), frozen, train=train, **how))(
+            frozen
+        )
+    with pytest.raises(InputError, match=message):
+        eval_step(state.params, state.batch_stats, ids, frozen, **how)
