@@ -43,7 +43,9 @@ def letter_by_letter(text, delimiter):
             state = "blank"
         elif state == "blank" and letter == b'"':
             state, opened = "quoted", at
-        elif state == "closed" and letter not in b" \t\r":
+        elif state == "closed" and letter == b"\r":
+            state = "text"  # Told as what it is, where it is no line end.
+        elif state == "closed" and letter not in b" \t":
             fault = UNCLOSED if b"\n" in text[opened:closed] else BEHIND
         elif state == "blank" and letter not in b" \t":
             state = "text"
@@ -84,6 +86,7 @@ def test_any_text_in_any_pieces_is_read_letter_by_letter(delimiter):
     rng = np.random.default_rng(0)
     for seed in range(600):
         few = b'"' * int(rng.integers(1, 4)) + b'x\n" ' + delimiter * 2 + b"\t" * (seed % 2)
+        few += b"\r" * (seed % 3)
         text = bytes(rng.choice(list(few), rng.integers(1, 40)).astype(np.uint8)) + b"x\n"
         expected = letter_by_letter(text, delimiter)
         for size in (1, 2, 7, 100):
