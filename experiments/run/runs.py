@@ -71,13 +71,11 @@ def open_run(to_run: Callable[[Settings], Sequence[str]] = phases_asked) -> Run:
         plan = shaped(plan, prepared, dims)
     # Before anything runs, so that a contradiction costs no time; what a folder was begun with
     # first, which says more than what is wrong with flags that are not its own.
-    asked, unfinished = settings, []
+    asked = settings
     for phase in phases_asked(settings):
         if not workdir.check_flags(phase, phase_flags(phase, settings)):
-            unfinished.append(phase)
+            workdir.check_later(phase)
         settings = with_chosen(settings, workdir)
-    for phase in unfinished:
-        workdir.check_later(phase)
     if asked.method == OPTEMBED:
         if not asked.keeps_shape:  # which ``check_shape`` holds to it
             check_budget(asked.model, asked.search_options, prepared.fields)

@@ -127,7 +127,7 @@ def test_so_does_a_search_under_a_budget_of_the_table(command, data_dir, tmp_pat
     ("flags", "message"),
     [
         ({"mode": "feature", "max_bundle_bytes": 5_000}, f"{LEAST} with 8 columns each"),
-        ({"mode": "all", "max_bundle_bytes": 5_000}, f"{LEAST} with 1 columns each"),
+        ({"mode": "all", "max_bundle_bytes": 5_000}, f"{LEAST} with one column each"),
         ({"mode": "embed", "max_bundle_bytes": 12_000}, "--max_bundle_bytes=12,000 cannot be kept"),
         ({"mode": "all", "max_bundle_bytes": 0}, "max_bundle_bytes must be at least 1"),
         ({"max_bundle_bytes": 20_000, "max_table_bytes": 400}, "holds no padded table"),
