@@ -194,7 +194,9 @@ def picture(summary: dict[str, Any]) -> str:
         axes.legend()
     axes.grid(alpha=0.3)
     file = io.BytesIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
+    # Names within the picture are drawn at random without it.
+    with matplotlib.rc_context({"svg.hashsalt": "compare"}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue().decode()
 
 

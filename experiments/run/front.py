@@ -94,7 +94,9 @@ def _picture(front: Sequence[Point], rules: Sequence[Point]) -> str:
     axes.legend()
     axes.grid(alpha=0.3)
     file = io.BytesIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
+    # Names within the picture are drawn at random without it.
+    with matplotlib.rc_context({"svg.hashsalt": "front"}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue().decode()
 
 
