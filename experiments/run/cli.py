@@ -44,7 +44,7 @@ def run(main: Callable[[], None], goes_on: bool = True) -> None:
       main: the command.
       goes_on: whether the same command goes on where it was stopped.
     """
-    again = "the same command goes on" if goes_on else "nothing was written; start it anew"
+    again = "the same command goes on" if goes_on else "start it anew: it may have written nothing"
     from_saved = " from what is saved" if goes_on else ""
 
     def guarded(arguments: list[str]) -> None:

@@ -47,6 +47,7 @@ _OF_THEN = (
     "--group_lasso=0.001",
     "--fine_tune_steps=0",
 )
+_FINE_TUNED = "--fine_tune_steps"
 """What comparisons did not tell their commands while it was the default of all."""
 
 _LOCKS: list[int] = []
@@ -70,18 +71,35 @@ def check_folder(folder: Path, of_all_runs: Mapping[str, Any]) -> None:
     before = {"counts": PARAMETERS, "data": wanted.get("data")}  # What was not recorded always.
     found = {**before, **read_json(plan, "use another --workdir")}
     given, asked = found.get("given"), wanted.get("given", [])
+    advice = "use another --workdir"
     if isinstance(given, list) and all(isinstance(text, str) for text in given):
-        told, known = ({text.partition("=")[0] for text in texts} for texts in (given, asked))
-        untold = [text for text in _OF_THEN if text.partition("=")[0] in known - told]
-        if sorted([*given, *untold]) == sorted(asked):
+        told, known = (set(map(_name_of, texts)) for texts in (given, asked))
+        untold = {_name_of(text): text for text in _OF_THEN if _name_of(text) in known - told}
+        if not _has_codes(found):  # Whatever is asked for is of no bundle that there is.
+            untold |= {_name_of(t): t for t in asked if _name_of(t) in {*untold} & {_FINE_TUNED}}
+        if sorted([*given, *untold.values()]) == sorted(asked):
             found["given"] = asked
+        elif sorted([*given, *untold.values()]) == sorted(
+            untold.get(_name_of(text), text) for text in asked
+        ):
+            advice = f"give {' '.join(untold.values())} to go on with it, or {advice}"
     changed = [name for name in wanted if found.get(name) != wanted[name]]
     if changed:
         was, asks = _differences(found.get(changed[0]), wanted[changed[0]])
         raise InputError(
-            f"{folder} was begun with {changed[0]} {was}, and the flags ask for {asks}; use "
-            "another --workdir"
+            f"{folder} was begun with {changed[0]} {was}, and the flags ask for {asks}; {advice}"
         )
+
+
+def _name_of(flag: str) -> str:
+    return flag.partition("=")[0]
+
+
+def _has_codes(plan: Mapping[str, Any]) -> bool:
+    """Whether bundles of a comparison may be stored in codes."""
+    given = [*plan.get("methods", []), *plan.get("given", [])]
+    is_stored = any(":" in text or _name_of(text) == "--storage" for text in given)
+    return is_stored or plan.get("counts") == BYTES
 
 
 def _differences(before: Any, now: Any) -> tuple[Any, Any]:

@@ -324,7 +324,7 @@ def _has_work(place: Path) -> bool:
         return False
     if place.is_dir():
         return any(_has_work(Path(each)) for each in place.iterdir())
-    return bool(place.read_bytes())
+    return bool(place.stat().length)
 
 
 def _as_flag(value: Any) -> str:

@@ -23,7 +23,7 @@ from optembed_jax.data.manifest import (
     sources_of,
     verify_files,
 )
-from optembed_jax.data.options import PATH_OPTIONS, DataOptions
+from optembed_jax.data.options import PATH_OPTIONS, DataOptions, usual_encoding
 from optembed_jax.data.prepared import PreparedData
 from optembed_jax.data.preparing.builder import BlockConfig, builder_of
 from optembed_jax.data.preparing.engines import EngineOptions, engine_of
@@ -162,6 +162,8 @@ def _with_fingerprint(
 
 def _asks_for(used: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
     """Whether options are those that data were made with, or lead to files that are not there."""
+    if isinstance(name := made.get("encoding"), str):  # Of an older version, as it was spelled.
+        made = {**made, "encoding": usual_encoding(name)}
     return used.keys() == made.keys() and all(
         made[option] == value or (option in PATH_OPTIONS and value is not None and _is_gone(value))
         for option, value in used.items()

@@ -86,6 +86,16 @@ _USUAL = {"iso8859-1": "latin-1"}
 """The usual name of an encoding, where Python's own is another."""
 
 
+def usual_encoding(name: str) -> str:
+    """The one name of an encoding.
+
+    Raises:
+      InputError: there is no such encoding.
+    """
+    found = Layout(encoding=name).encoding
+    return _USUAL.get(found, found)
+
+
 @dataclasses.dataclass(frozen=True)
 class DataOptions:
     """How a data set is read, split, and turned into ids.
@@ -194,8 +204,7 @@ class DataOptions:
             if repeated:
                 raise InputError(f"multi names column {repeated[0]!r} twice")
         # UTF8 and utf-8 are one option: options are compared, and hashed, as they are written.
-        encoding = Layout(encoding=self.encoding).encoding
-        object.__setattr__(self, "encoding", _USUAL.get(encoding, encoding))
+        object.__setattr__(self, "encoding", usual_encoding(self.encoding))
         if self.separator in SPELLED_TAB:  # A shell makes it hard to give one.
             object.__setattr__(self, "separator", "\t")
         if self.separator is not None and not self.multi:

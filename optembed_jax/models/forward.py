@@ -41,8 +41,10 @@ def embed(
 def _check_ids(params: Params, selection: Embeds, ids: Any) -> None:
     """Refuse ids that are none of what is read; of traced ones what is known of them."""
     shape, (first, end) = jnp.shape(ids), selection.id_blocks(params)
-    if len(shape) != 2 or (selection.bags is None and len(end) > 1 and shape[1] != len(end)):
-        fields = len(end) if selection.bags is None and len(end) > 1 else "F"
+    has_blocks = not isinstance(selection, Selection)
+    by_field = has_blocks and selection.bags is None
+    if len(shape) != 2 or (by_field and shape[1] != len(end)):
+        fields = len(end) if by_field else "F"
         raise InputError(f"ids have shape {list(shape)}, expected [B, {fields}]")
     dtype = ids.dtype if hasattr(ids, "dtype") else np.asarray(ids).dtype
     if not jnp.issubdtype(dtype, jnp.integer):
@@ -52,7 +54,7 @@ def _check_ids(params: Params, selection: Embeds, ids: Any) -> None:
     # By NumPy: within a traced function JAX would trace them, known as they are.
     known = np.asarray(ids)
     wrong = (known < first) | (known >= end)
-    if wrong.any() and len(end) == 1:
+    if wrong.any() and not has_blocks:
         raise InputError(
             f"ids from {known.min()} to {known.max()} are not all rows of the table, which has "
             f"{end[0]}; those of fields with several values need "

@@ -51,8 +51,8 @@ def check_network(config: ModelConfig, params: Params, fields: Fields) -> None:
     wanted = _shapes(config, fields)
     for part in ("thresholds", "network"):
         found, own = getattr(params, part), getattr(wanted, part)
-        if part == "thresholds" and found is None:
-            continue  # Frozen before.
+        if part == "thresholds" and (found is None or own is None):
+            continue  # Frozen before, or by who cuts them off.
         shapes, leaves = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (own, found))
         for path in sorted({*shapes, *leaves}, key=jax.tree_util.keystr):
             has, asked = (tree[path].shape if path in tree else None for tree in (leaves, shapes))

@@ -127,6 +127,8 @@ class SearchSpace:
           InputError: another shape, no integers, a gene outside 1..its limit, or one over the
             space's limit.
         """
+        if not np.size(candidates):
+            return  # None, as the seeds of a search may be.
         found = integer_array(candidates, "candidates")
         if found.ndim != 2 or found.shape[1] != len(self.limits):
             raise InputError(

@@ -114,7 +114,9 @@ class StackReading:
         return np.zeros(fields, np.int64), np.full(fields, self.places.shape[0])
 
     def asks(self, config: Any, params: Any, ids: jax.Array) -> tuple[Ask, ...]:
-        """What ids int32 ``[B, F]`` ask of each stack; those of ``V`` and above nothing."""
+        """What ids int32 ``[B, F]`` ask of each stack; within a step padding, ``V`` and above, asks
+        nothing.
+        """
         del config, params
         ids = ids if self.bags is None else self.bags.ids(ids)
         places = self.places.at[ids].get(mode="fill", fill_value=NOWHERE)

@@ -14,6 +14,7 @@ import pytest
 
 from optembed_jax import data
 from optembed_jax.data import catalog
+from optembed_jax.data import options as options_module
 from optembed_jax.errors import InputError
 
 SMALL = data.DataOptions(synthetic_rows=3_000, synthetic_field_size=50)
@@ -265,6 +266,29 @@ def test_raw_files_that_changed_are_prepared_beside(tmp_path, raw_dir):
     file.unlink()  # the raw text may be deleted once it is prepared
     assert data.prepare("criteo_display", options, tmp_path / "out").path == second.path
     assert len(list((tmp_path / "out" / "criteo_display").iterdir())) == 2
+
+
+def test_data_of_an_older_spelling_of_an_encoding_are_found_by_their_fingerprint(
+    tmp_path, monkeypatch
+):
+    """Options were recorded as they were spelled, and runs name the fingerprint of those."""
+    (file := tmp_path / "log.csv").write_bytes(
+        "\n".join(["y,u", *(f"{n % 2},\xfc{n % 7}" for n in range(200))]).encode("cp1252")
+    )
+
+    def prepared(**options):
+        asked = data.DataOptions(
+            table_file=str(file), label="y", categorical=("u",), encoding="windows-1252"
+        )
+        return data.prepare("table", asked, tmp_path / "out", **options)
+
+    with monkeypatch.context() as older:
+        older.setattr(options_module, "usual_encoding", lambda name: name)
+        first = prepared()
+    assert first.options["encoding"] == "windows-1252"
+    assert prepared(fingerprint=first.fingerprint).path == first.path
+    anew = prepared()
+    assert anew.options["encoding"] == "cp1252" and anew.path != first.path
 
 
 def test_a_further_part_in_raw_dir_is_noticed(tmp_path, criteo_rows, write_table):

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from optembed_jax.data import DATASETS
-from optembed_jax.data.options import USED_BY, DataOptions
+from optembed_jax.data.options import USED_BY, DataOptions, usual_encoding
 from optembed_jax.errors import InputError
 
 
@@ -81,3 +81,9 @@ def test_an_encoding_of_several_names_is_one_option(names, expected):
 def test_an_encoding_that_nobody_knows():
     with pytest.raises(InputError, match="encoding 'klingon' is not known"):
         DataOptions(encoding="klingon")
+
+
+def test_the_one_name_of_an_encoding_is_that_of_each_spelling():
+    assert usual_encoding("ISO-8859-1") == "latin-1" and usual_encoding("UTF8") == "utf-8"
+    with pytest.raises(InputError, match="no-such"):
+        usual_encoding("no-such")

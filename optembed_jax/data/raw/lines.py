@@ -10,7 +10,7 @@ import pyarrow as pa
 from optembed_jax.data.raw.files import RawFile
 from optembed_jax.data.raw.layout import UTF8
 from optembed_jax.data.raw.sources import Block, RawRows, Reject
-from optembed_jax.data.raw.whole_rows import BOM, whole_rows
+from optembed_jax.data.raw.whole_rows import whole_rows
 from optembed_jax.errors import InputError
 
 BLOCK_BYTES = 16 * 2**20
@@ -69,7 +69,7 @@ class LineSource:
             for content, position in whole_rows(
                 file.path, size=self.block_bytes, encoding=self.encoding
             ):
-                lines = content.removeprefix(BOM if line == 1 else b"").splitlines()
+                lines = content.splitlines()
                 # By rows alone: their numbers draw the split, which no blank line may change.
                 end = row + sum(1 for text in lines if text.strip())
                 yield Block(number, lines, line, row, end, before + position)

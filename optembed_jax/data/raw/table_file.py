@@ -91,7 +91,7 @@ def source_of(
                     f"{', '.join(names)}"
                 )
         source = of_lines(within, as_json, block_bytes=block_bytes)
-    elif _JSON_ARRAY.match(first.removeprefix(whole_rows.BOM).strip()):
+    elif _JSON_ARRAY.match(first.strip()):
         raise InputError(f"{path} is a JSON array; JSON lines are needed, an object on each line")
     elif libffm.is_line(first):
         within, further = _divided(file, wanted, ())
@@ -272,14 +272,14 @@ def _first_line(path: pathlib.Path, encoding: str, may_be_empty: bool = False) -
     header, and a blank one is a mistake to be told.
     """
     first = whole_rows.first_line(path, encoding, may_be_empty)
-    if not first or first.removeprefix(whole_rows.BOM).strip():
+    if not first or first.strip():
         return first
     for content, _ in whole_rows.whole_rows(path, size=2**16, encoding=encoding):
-        for line in content.removeprefix(whole_rows.BOM).splitlines(keepends=True):
+        for line in content.splitlines(keepends=True):
             if line.strip():
                 return line if _is_json(line) or libffm.is_line(line) else first
     return first
 
 
 def _is_json(first: bytes) -> bool:
-    return first.removeprefix(whole_rows.BOM).lstrip().startswith(b"{")
+    return first.lstrip().startswith(b"{")

@@ -38,11 +38,21 @@ def test_an_expected_end_is_one_line_and_a_status(command, capsys, error, status
     ("error", "goes_on", "status", "said"),
     [
         (Stopped("step 7 is saved"), True, 0, "step 7 is saved; the same command goes on"),
-        (Stopped("SIGTERM"), False, 143, "before its end: nothing was written; start it anew"),
+        (
+            Stopped("SIGTERM"),
+            False,
+            143,
+            "before its end: start it anew: it may have written nothing",
+        ),
         (KeyboardInterrupt(), True, 130, "; the same command goes on from what is saved"),
-        (KeyboardInterrupt(), False, 130, "; nothing was written; start it anew"),
+        (KeyboardInterrupt(), False, 130, "; start it anew: it may have written nothing"),
         (OSError(errno.ENOSPC, "No space left"), True, 1, ": the same command goes on"),
-        (OSError(errno.ENOSPC, "No space left"), False, 1, ": nothing was written; start it anew"),
+        (
+            OSError(errno.ENOSPC, "No space left"),
+            False,
+            1,
+            ": start it anew: it may have written nothing",
+        ),
     ],
 )
 def test_what_does_not_go_on_has_not_succeeded(command, capsys, error, goes_on, status, said):

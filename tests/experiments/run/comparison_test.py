@@ -246,7 +246,7 @@ def test_a_comparison_from_before_there_were_two_defaults_goes_on_with_its_own(m
     # What differs is named, and nothing else.
     with pytest.raises(
         InputError,
-        match=r"begun with given no --table_optimiser, .* for --table_optimiser=rowwise_adam; use",
+        match=r"given no --table_optimiser, .* for --table_optimiser=rowwise_adam; give --table_opt",
     ):
         run_all(tmp_path, given=now)
     before = len(made[0])
@@ -267,12 +267,18 @@ def test_what_an_older_comparison_did_not_tell_was_the_default_of_then(made, tmp
 
 
 def test_bundles_of_a_comparison_are_all_trained_in_their_bits_or_none(made, tmp_path):
-    run_all(tmp_path, seeds=1, given=("--lr=1",))
-    before = len(made[0])
-    with pytest.raises(InputError, match=r"begun with given .*fine_tune_steps=256"):
-        run_all(tmp_path, given=("--fine_tune_steps=256", "--lr=1"))
-    run_all(tmp_path, seeds=1, given=("--fine_tune_steps=0", "--lr=1"))
+    run_all(tmp_path, seeds=1, methods=("frequency:int8",), given=("--lr=1",))
+    before, now = len(made[0]), ("--fine_tune_steps=256", "--lr=1")
+    with pytest.raises(InputError, match="give --fine_tune_steps=0 to go on with it, or use ano"):
+        run_all(tmp_path, methods=("frequency:int8",), given=now)
+    with pytest.raises(InputError, match=r"for .*--lr=2.*; use another --workdir"):
+        run_all(tmp_path, methods=("frequency:int8",), given=("--fine_tune_steps=256", "--lr=2"))
+    run_all(tmp_path, seeds=1, methods=("frequency:int8",), given=("--fine_tune_steps=0", "--lr=1"))
     assert len(made[0]) == before
+    # Where no bundle was in codes so far, one may be now.
+    run_all(tmp_path / "floats", seeds=1, methods=("frequency",), given=("--lr=1",))
+    run_all(tmp_path / "floats", seeds=1, methods=("frequency", "frequency:int8"), given=now)
+    assert json.loads((tmp_path / "floats" / "plan.json").read_text())["given"] == list(now)
 
 
 def test_an_export_is_told_again_what_it_asks_for(made, tmp_path):
