@@ -246,7 +246,7 @@ def test_a_comparison_from_before_there_were_two_defaults_goes_on_with_its_own(m
     # What differs is named, and nothing else.
     with pytest.raises(
         InputError,
-        match=r"given no --table_optimiser, .* for --table_optimiser=rowwise_adam; give --table_opt",
+        match=r"given no --table_optimiser, .* for --table_optimiser=rowwise_adam; give --table_o",
     ):
         run_all(tmp_path, given=now)
     before = len(made[0])
