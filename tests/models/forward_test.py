@@ -145,3 +145,15 @@ def test_linear_weights_of_another_number_than_the_rows_are_refused(made, fields
     table = params.table.replace(linear=jnp.ones(shape))
     with pytest.raises(InputError, match=r"linear weights of shape .*: \[12\] is wanted"):
         forward(config, params.replace(table=table), stats, fields.oov_ids[None], Selection())
+
+
+def test_a_compact_table_of_one_field_has_ids_of_one_column():
+    one = Fields(("a",), (5,))
+    config = ModelConfig(model="fnn", latent_dim=D, mlp_dims=(3,))
+    params, stats = init_params(jax.random.key(0), config, one)
+    small, index = compact(config, params, one, np.arange(5) < 3)
+    assert forward(config, small, stats, np.array([[0], [4]]), index)[0].shape == (2,)
+    with pytest.raises(InputError, match=r"ids have shape \[1, 2\], expected \[B, 1\]"):
+        forward(config, small, stats, np.array([[0, 1]]), index)
+    with pytest.raises(InputError, match=r"row 1: id 7 is not one of field 0 .*\(0\.\.4\)"):
+        forward(config, small, stats, np.array([[0], [7]]), index)

@@ -167,3 +167,9 @@ def test_candidates_that_are_not_in_the_space_are_refused():
     ):
         with pytest.raises(InputError, match=message):
             space.check(np.array(candidates))
+
+
+def test_no_candidates_are_in_every_space():
+    space = SearchSpace(np.array([[4, 6]]), 3)
+    space.check(np.zeros((0, 2)))
+    space.check(np.array([]))

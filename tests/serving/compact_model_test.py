@@ -305,3 +305,10 @@ def test_fields_of_another_number_whose_rows_fit_are_refused(model, make):
     params, _ = make(by_field)
     with pytest.raises(InputError, match=r"thresholds has shape .*, and fm of"):
         compact(by_field, params, others)
+
+
+def test_thresholds_that_a_config_has_no_use_for_are_cut_off(make):
+    params, _ = make(config_of("fnn", mode="all"))
+    assert params.thresholds is not None
+    small, _ = compact(config_of("fnn", mode="none"), params, FIELDS, np.arange(V) % 2 == 0)
+    assert small.thresholds is None
