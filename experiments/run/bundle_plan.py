@@ -298,11 +298,9 @@ def _columns_told(dim: int) -> str:
 
 def _may_be_lowered(model: ModelConfig) -> str:
     """The flags that a smaller bundle can be had by, of those that this model takes."""
-    return (
-        "--mlp_dims, --latent_dim or --row_keep"
-        if model.has_row_budget
-        else ("--mlp_dims or --latent_dim")
-    )
+    if model.has_row_budget:
+        return "--mlp_dims, --latent_dim or --row_keep"
+    return "--mlp_dims or --latent_dim"
 
 
 def _rounded(count: int, least: int) -> int:

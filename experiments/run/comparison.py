@@ -75,13 +75,13 @@ def check_folder(folder: Path, of_all_runs: Mapping[str, Any]) -> None:
     if isinstance(given, list) and all(isinstance(text, str) for text in given):
         told, known = (set(map(_name_of, texts)) for texts in (given, asked))
         untold = {_name_of(text): text for text in _OF_THEN if _name_of(text) in known - told}
-        if not _has_codes(found):  # Whatever is asked for is of no bundle that there is.
-            untold |= {_name_of(t): t for t in asked if _name_of(t) in {*untold} & {_FINE_TUNED}}
-        if sorted([*given, *untold.values()]) == sorted(asked):
+        if _FINE_TUNED in untold and not _has_codes(found):
+            # Whatever is asked for is of no bundle that there is.
+            untold[_FINE_TUNED] = next(t for t in asked if _name_of(t) == _FINE_TUNED)
+        begun = sorted([*given, *untold.values()])
+        if begun == sorted(asked):
             found["given"] = asked
-        elif sorted([*given, *untold.values()]) == sorted(
-            untold.get(_name_of(text), text) for text in asked
-        ):
+        elif begun == sorted(untold.get(_name_of(text), text) for text in asked):
             advice = f"give {' '.join(untold.values())} to go on with it, or {advice}"
     changed = [name for name in wanted if found.get(name) != wanted[name]]
     if changed:
@@ -109,7 +109,7 @@ def _differences(before: Any, now: Any) -> tuple[Any, Any]:
     gone, come = ([t for t in a if t not in b] for a, b in ((before, now), (now, before)))
     if not gone and not come:  # Another order.
         return before, now
-    of_gone, of_come = ({str(text).partition("=")[0] for text in texts} for texts in (gone, come))
+    of_gone, of_come = ({_name_of(str(text)) for text in texts} for texts in (gone, come))
     was = [*map(str, gone), *(f"no {name}" for name in sorted(of_come - of_gone))]
     asks = [*map(str, come), *(f"no {name}" for name in sorted(of_gone - of_come))]
     return ", ".join(was), ", ".join(asks)

@@ -193,10 +193,6 @@ class Exported:
             max_drop,
         )
 
-    def with_numbers(self, params: Params, batch_stats: Any) -> "Exported":
-        """The same model, trained to other numbers."""
-        return dataclasses.replace(self, params=params, batch_stats=batch_stats)
-
     def logits(
         self,
         storage: Storage | None,

@@ -93,7 +93,7 @@ def trained_further(
         f"fine-tuning  {took}  validation AUC as stored {chosen.after:.6f}, after step "
         f"{found.step} {found.metric:.6f}"
     )
-    better = exported.with_numbers(found.params, found.batch_stats)
+    better = dataclasses.replace(exported, params=found.params, batch_stats=found.batch_stats)
     return better, dataclasses.replace(chosen, after=found.metric)
 
 
