@@ -124,12 +124,12 @@ def _count(blocks: Iterable[tuple[pa.Array, np.ndarray, np.ndarray | slice]]) ->
         counts.append(count)
         positions.append(chosen)
     unified = _code(chunks)
-    totals = np.zeros((len(counts[0]) if counts else 1, len(unified.values)), np.int64)
+    every = np.concatenate(counts, axis=1) if counts else np.zeros((1, 0), np.int32)
+    # Values that mean the same have one place. Sums of integers below 2^53 are exact in float64.
+    sums = [np.bincount(unified.codes, count, len(unified.values)) for count in every]
+    totals = np.stack(sums).astype(np.int64)
     ends = np.cumsum([len(chunk) for chunk in chunks])
     found = np.split(unified.codes, ends[:-1])
-    for places, count in zip(found, counts, strict=True):
-        for total, occurrences in zip(totals, count, strict=True):
-            np.add.at(total, places, occurrences)  # values that mean the same have one place
     return _Part(unified.values, totals[0], totals[-1], list(zip(positions, found, strict=True)))
 
 

@@ -150,8 +150,7 @@ def code(column: pa.Array | pa.ChunkedArray) -> Coded:
     if pa.types.is_dictionary(column.type):
         return _code_of_dictionary(column)
     if column.type == packing.EIGHT_BYTES:
-        packed = code(packing.view(column))
-        return Coded(packed.codes, packing.unpack(packed.values))
+        return _unpacked(code(packing.view(column)))
     encoded = column.dictionary_encode(null_encoding="encode")
     if isinstance(encoded, pa.DictionaryArray):
         return Coded(encoded.indices.to_numpy(), encoded.dictionary)
@@ -164,18 +163,25 @@ def code(column: pa.Array | pa.ChunkedArray) -> Coded:
 
 def _code_of_dictionary(column: pa.DictionaryArray) -> Coded:
     """Of what its dictionary holds only the values that are there are coded."""
-    # In 64 bits, since the place of null is one more than an index type may hold.
-    indices = column.indices.cast(pa.int64())
-    place_of = indices.fill_null(len(column.dictionary)).to_numpy(zero_copy_only=False)
-    values = column.dictionary
-    if column.indices.null_count:
+    indices, values = column.indices, column.dictionary
+    if indices.null_count:
+        if indices.type.bit_width < 32:  # the place of null is one more than such may hold
+            indices = indices.cast(pa.int32())
+        indices = indices.fill_null(len(values))
         values = pa.concat_arrays([values, pa.nulls(1, values.type)])
+    place_of = indices.to_numpy()
     is_there = np.zeros(len(values), bool)
     is_there[place_of] = True
-    found = code(values.filter(pa.array(is_there)))
-    code_of = np.zeros(len(values), np.int32)
+    values = values if is_there.all() else values.filter(pa.array(is_there))
+    keys = packing.pack(values) if len(values) else None
+    found = code(values) if keys is None else _unpacked(code(keys))
+    code_of = np.zeros(len(is_there), np.int32)
     code_of[is_there] = found.codes
     return Coded(code_of[place_of], found.values)
+
+
+def _unpacked(packed: Coded) -> Coded:
+    return Coded(packed.codes, packing.unpack(packed.values))
 
 
 def recode(raw: Coded, transform: Transform | None) -> Coded:

@@ -24,6 +24,7 @@ BEHIND = (
     '(""), not marked by a backslash'
 )
 _QUOTE, _LINE_FEED = b'"\n'
+_COUNTED = 2**17  # bytes that are compared at once
 _STEPS = 8  # over blanks, before they are looked for in another way
 
 
@@ -102,9 +103,11 @@ class Rows:
 
 def line_rows(content: bytes) -> Rows:
     """Text in which each line is a row."""
-    # Several times as fast as `bytes.count`, and other threads go on meanwhile.
-    ends = np.frombuffer(content, np.uint8) == _LINE_FEED
-    return Rows(content, int(np.count_nonzero(ends)))
+    # Several times as fast as `bytes.count`, and other threads go on meanwhile; piece by piece,
+    # so that what is compared stays in the cache.
+    data = np.frombuffer(content, np.uint8)
+    pieces = (data[start : start + _COUNTED] for start in range(0, len(data), _COUNTED))
+    return Rows(content, sum(int(np.count_nonzero(piece == _LINE_FEED)) for piece in pieces))
 
 
 def whole(text: bytes, delimiters: bytes, *, is_end: bool, keep_empty: bool) -> tuple[Rows, int]:

@@ -131,6 +131,8 @@ def test_lines_that_are_rows():
     rows = line_rows(b'a\r\n"b\n\n')
     assert len(rows) == rows.lines == 3 and rows.first is None
     assert rows.texts() == [b"a\r\n", b'"b\n', b"\n"]
+    many = b"ab\n" * 100_001  # more than are compared at once, which is no multiple of a line
+    assert line_rows(many).lines == 100_001
     assert len(line_rows(b"")) == 0 and line_rows(b"").texts() == []
     assert not line_rows(b"a\n").between(1, 1).content
     assert [part.texts() for part in rows.parts(4)] == [[b"a\r\n"], [b'"b\n', b"\n"]]

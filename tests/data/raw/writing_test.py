@@ -1,0 +1,29 @@
+import pyarrow as pa
+import pytest
+
+from optembed_jax.data.raw.writing import without_blanks
+from optembed_jax.values import rule
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [],
+        [None],
+        ["a", "b c", None, "é"],  # blanks within
+        [" a", "a ", "\ta\t", " ", "\t \t", "", None, "a"],
+        ["a\nb", "\x01", "\x1fa", "a\r"],  # other small bytes are no blanks
+        ["\u3000a", "\xa0"],  # nor are blanks of other kinds
+    ],
+)
+def test_arrays_lose_the_blanks_that_single_texts_lose(texts):
+    expected = [rule.without_blanks(text) for text in texts]
+    whole = pa.array(["  before ", *texts, " behind"], pa.string())
+    for values in (pa.array(texts, pa.string()), whole.slice(1, len(texts))):
+        found = without_blanks(values).to_pylist()
+        assert [text or None for text in found] == [text or None for text in expected]
+
+
+def test_what_stands_beside_a_slice_does_not_count():
+    values = pa.array([" a", "b", "c", " d"]).slice(1, 2)
+    assert without_blanks(values) is values
