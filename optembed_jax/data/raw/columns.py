@@ -127,11 +127,12 @@ NO_TIME = np.iinfo(np.int64).min
 
 @dataclasses.dataclass(frozen=True)
 class Coded:
-    """A column as distinct values and their numbers.
+    """A column as its values and, for each row, the number of its value.
 
     Attributes:
       codes: int32 ``[N]``, positions in `values`.
-      values: the distinct values, of which one may be null (missing).
+      values: null for missing; of texts that are not in a dictionary each is here once, others may
+        be here twice, as those may that became equal when they lost their blanks.
     """
 
     codes: np.ndarray
@@ -162,7 +163,11 @@ def code(column: pa.Array | pa.ChunkedArray) -> Coded:
 
 
 def _code_of_dictionary(column: pa.DictionaryArray) -> Coded:
-    """Of what its dictionary holds only the values that are there are coded."""
+    """The values of its dictionary that are there, as they stand in it.
+
+    Whether one is there twice is not asked: that takes half as long as all the rest of coding, and
+    vocabularies are merged by value.
+    """
     indices, values = column.indices, column.dictionary
     if indices.null_count:
         if indices.type.bit_width < 32:  # the place of null is one more than such may hold
@@ -172,12 +177,10 @@ def _code_of_dictionary(column: pa.DictionaryArray) -> Coded:
     place_of = indices.to_numpy()
     is_there = np.zeros(len(values), bool)
     is_there[place_of] = True
-    values = values if is_there.all() else values.filter(pa.array(is_there))
-    keys = packing.pack(values) if len(values) else None
-    found = code(values) if keys is None else _unpacked(code(keys))
-    code_of = np.zeros(len(is_there), np.int32)
-    code_of[is_there] = found.codes
-    return Coded(code_of[place_of], found.values)
+    if is_there.all():
+        return Coded(np.asarray(place_of, np.int32), values)
+    code_of = np.cumsum(is_there, dtype=np.int32) - np.int32(1)
+    return Coded(code_of[place_of], values.filter(pa.array(is_there)))
 
 
 def _unpacked(packed: Coded) -> Coded:

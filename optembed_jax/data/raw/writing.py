@@ -32,6 +32,7 @@ _MAY_CHANGE = {
 _IS_BLANK = np.isin(np.arange(256), list(BLANKS.encode()))
 _LAST_BLANK = max(BLANKS.encode())
 _WORDS = pa.array(sorted(MISSING_WORDS))
+_LONGEST_WORD = max(map(len, MISSING_WORDS))  # of ASCII
 
 
 def without_blanks(values: pa.Array) -> pa.Array:
@@ -65,13 +66,13 @@ def canonical_values(values: pa.Array, rule: Rule) -> pa.Array:
     values = without_blanks(values)
     if rule.is_plain:
         return values
-    change = pc.is_in(values, value_set=_WORDS) if rule.words else None
+    change = _are_words(values) if rule.words else None
     if rule.kind != TEXT:
         written = pc.match_substring_regex(values, _MAY_CHANGE[rule.kind])
         change = written if change is None else pc.or_kleene(change, written)
-    change = pc.fill_null(change, False)
-    if not pc.any(change).as_py():
+    if change is None or not pc.any(change).as_py():
         return values
+    change = pc.fill_null(change, False)
     made = pa.array(map(rule.canonical, values.filter(change).to_pylist()), pa.string())
     return pc.replace_with_mask(values, change, made)
 
@@ -85,10 +86,21 @@ def forms_of_values(values: pa.Array) -> frozenset[str]:
     values = without_blanks(values)
     found = forms_of(values.slice(0, _SAMPLE).to_pylist())
     if "other" in found:  # nothing but the ways of writing a missing value still counts
-        words = pc.is_in(values, value_set=_WORDS)
-        found = forms_of(values.filter(words).to_pylist(), found)
+        words = _are_words(values)
+        found = forms_of([] if words is None else values.filter(words).to_pylist(), found)
         return found | {"empty"} if values.null_count else found
     whole = pc.match_substring_regex(values, _PLAIN_WHOLE)
     if "whole" in found:  # the usual case, and nothing new
         values = values.filter(pc.fill_null(pc.invert(whole), True))
     return forms_of(values.to_pylist(), found)
+
+
+def _are_words(values: pa.Array) -> pa.BooleanArray | None:
+    """Which texts are a word for a missing value; None where all are longer than any of these."""
+    if not len(values):
+        return None
+    _, offsets, _ = values.buffers()
+    lengths = np.diff(np.frombuffer(offsets, np.int32)[values.offset :][: len(values) + 1])
+    if not ((lengths > 0) & (lengths <= _LONGEST_WORD)).any():
+        return None
+    return pc.is_in(values, value_set=_WORDS)

@@ -1,7 +1,7 @@
 import pyarrow as pa
 import pytest
 
-from optembed_jax.data.raw.writing import without_blanks
+from optembed_jax.data.raw.writing import canonical_values, forms_of_values, without_blanks
 from optembed_jax.values import rule
 
 
@@ -27,3 +27,19 @@ def test_arrays_lose_the_blanks_that_single_texts_lose(texts):
 def test_what_stands_beside_a_slice_does_not_count():
     values = pa.array([" a", "b", "c", " d"]).slice(1, 2)
     assert without_blanks(values) is values
+
+
+@pytest.mark.parametrize("words", [[], ["NULL"], ["<null>"], [r"\N"]])
+def test_words_are_found_among_texts_of_any_length(words):
+    texts = [*[f"{number:08x}" for number in range(90)], None, "seven77", *words, "é"]
+    whole = pa.array(["NaN", *texts, "nan"])
+    values = whole.slice(1, len(texts))
+    assert forms_of_values(values) == rule.forms_of(texts)
+    read = canonical_values(values, rule.Rule(words=True)).to_pylist()
+    assert read == [None if text in words else text for text in texts]
+
+
+def test_nothing_has_no_words():
+    empty = pa.array([], pa.string())
+    assert canonical_values(empty, rule.Rule(words=True)).to_pylist() == []
+    assert forms_of_values(empty) == frozenset()
