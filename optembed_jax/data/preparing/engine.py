@@ -20,7 +20,10 @@ from optembed_jax.values.rule import Rule
 
 
 class Engine(Protocol):
-    """One preparation: the stages are asked for once, in this order."""
+    """One preparation: the stages are asked for once, in this order.
+
+    Vocabularies (`merged`) may still be asked for by another thread while shards are written.
+    """
 
     def code(self, how: Reading) -> Generator[Tally, None, None]:
         """Reads all blocks and keeps them; their tallies in order.

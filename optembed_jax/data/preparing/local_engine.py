@@ -106,12 +106,14 @@ class LocalEngine:
 
     def write(self, how: Encoding, buckets: Sequence[Bucket]) -> Iterator[manifest.Shard]:
         """Writes each bucket's file as a shard, and deletes it."""
-        self._spill.clear()
+        self._spill.clear_coded()
         give_back()
 
         def work(bucket: Bucket) -> manifest.Shard:
             path = self._bucket(bucket.place)
-            rows = np.fromfile(path, np.int32).reshape(-1, how.form.width)
+            # Mapped: what stands in the page cache needs no memory of its own. None maps nothing.
+            content = np.memmap(path, np.int32, "r") if path.stat().st_size else np.empty(0, int)
+            rows = content.reshape(-1, how.form.width)
             path.unlink()
             target = self._folder / bucket.name
             return write_bucket(target, bucket, rows, how.form, how.options.data_seed)

@@ -15,6 +15,7 @@ import dataclasses
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -148,8 +149,11 @@ def _build(
     )
     binned, unseen = _encode(encoding, engine, len(read.sizes), progress)
     give_back()
-    write_vocabulary(folder / manifest.VOCABULARY, _vocabulary(engine, layout, numeric, binned))
-    shards = _write(encoding, engine, shard_name, progress)
+    vocabulary = _vocabulary(engine, layout, numeric, binned)
+    with ThreadPoolExecutor(1) as beside:  # of many values it takes half as long as all shards
+        written = beside.submit(write_vocabulary, folder / manifest.VOCABULARY, vocabulary)
+        shards = _write(encoding, engine, shard_name, progress)
+        written.result()
     weights = read.weights if form.weighted else None
     counted = (read.labels, read.rejects, read.cut, weights, read.weightless, read.negatives)
     return Built(layout, edges, rules, unseen, shards, *counted)

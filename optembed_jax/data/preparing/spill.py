@@ -249,10 +249,10 @@ class Spill:
         for stream in self._places.values():
             stream.close()
 
-    def clear(self) -> None:
-        """Deletes what is kept by field."""
+    def clear_coded(self) -> None:
+        """Deletes what is kept by field, but for the vocabularies."""
         self.close()
-        for kind in ("values", "counts", "places", "merged"):
+        for kind in ("values", "counts", "places"):
             for path in self.folder.glob(f"{kind}-*"):
                 path.unlink()
 
