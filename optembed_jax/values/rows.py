@@ -1,6 +1,8 @@
 """Raw rows to ids in plain Python and NumPy: the quickest way for few rows, and for texts."""
 
+import collections
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -26,7 +28,7 @@ from optembed_jax.values.numbers import number_of
 from optembed_jax.values.rule import Rule, without_blanks
 from optembed_jax.values.spelling import check_spellings
 from optembed_jax.values.steps import Step, of_each
-from optembed_jax.values.table import texts_of
+from optembed_jax.values.table import texts_of_all
 from optembed_jax.values.text import check_texts
 
 
@@ -124,7 +126,7 @@ class RowEncoder:
                 found = bins.find(np.array(numbers, np.float64))
                 ids[number] = found if codes is None else found[codes]
         try:
-            texts = texts_of(read.texts)
+            texts = texts_of_all(read.texts)
         except InputError:
             for source in self._as_they_are:
                 check_utf8(source, columns[source], first_row)
@@ -178,7 +180,7 @@ class RowEncoder:
         """Adds the texts of a field that is not numeric to those that were read."""
         field = self.fields[number]
         if field.is_plain:
-            read.texts += column
+            read.texts.append(column)
             read.sizes.append(len(column))
             return
         values, codes = _distinct(column, field, first_row)
@@ -203,7 +205,7 @@ class RowEncoder:
                 cells_read = [own[: field.slots] for own in cells_read]
             read.lengths[number] = [len(own) for own in cells_read]
             values = [value for own in cells_read for value in own]
-        read.texts += [value or "" for value in values]
+        read.texts.append([value or "" for value in values])
         read.sizes.append(len(values))
         if codes is not None:
             read.codes[number] = codes
@@ -243,7 +245,7 @@ class _Read:
     """The texts of the fields that are not numeric, one field after the other.
 
     Attributes:
-      texts: of all, the missing one is "".
+      texts: of each, the missing one is "".
       sizes: how many texts each of these fields has.
       codes: by number of the field, for each row which of the field's texts it has, int64 ``[N]``;
         of fields that are not here each row has its own.
@@ -251,7 +253,7 @@ class _Read:
       weights: by number of the field, those of the values.
     """
 
-    texts: list[str] = dataclasses.field(default_factory=list)
+    texts: list[list[str]] = dataclasses.field(default_factory=list)
     sizes: list[int] = dataclasses.field(default_factory=list)
     codes: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
     lengths: dict[int, list[int]] = dataclasses.field(default_factory=dict)
@@ -272,15 +274,17 @@ def _distinct(
     Raises:
       InputError: a value has no UTF-8 form.
     """
-    number_of_value = {} if len(column) < _FEW else dict.fromkeys(column, 0)
-    values = [value or None for value in number_of_value or column]
+    distinct = column
+    codes: np.ndarray | None = None
+    if len(column) >= _FEW:
+        # One look at each value: one that is new gets the next number.
+        number_of_value = collections.defaultdict[str, int](itertools.count().__next__)
+        codes = np.fromiter(map(number_of_value.__getitem__, column), np.int64, len(column))
+        distinct = list(number_of_value)
+    values = [value or None for value in distinct]
     if check_texts(values) is not None:
         check_utf8(field.source, column, first_row)
-    if not number_of_value:
-        return values, None
-    number_of_value.update(zip(number_of_value, range(len(values)), strict=True))
-    codes = map(number_of_value.__getitem__, column)
-    return values, np.fromiter(codes, np.int64, len(column))
+    return values, codes
 
 
 _Made = TypeVar("_Made")

@@ -67,23 +67,33 @@ def texts_of(values: list[str]) -> Texts:
     Raises:
       InputError: one of them has no UTF-8 form.
     """
-    separated = "\0".join(values)
+    return texts_of_all([values])
+
+
+def texts_of_all(lists: Sequence[list[str]]) -> Texts:
+    """Texts of several lists of Python strings, one list after the other.
+
+    Raises:
+      InputError: one of them has no UTF-8 form.
+    """
+    separated = "\0".join(["\0".join(values) for values in lists if values])
+    count = sum(map(len, lists))
     try:
         data = separated.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"a value is no text: {error}") from error
-    starts = np.zeros(len(values) + 1, np.int64)
+    starts = np.zeros(count + 1, np.int64)
     # One search for what stands between them, where asking each for its length takes as long as
     # all the rest.
     between = np.flatnonzero(np.frombuffer(data, np.uint8) == 0)
-    if len(between) == len(values) - 1:
+    if len(between) == count - 1:
         data = data.translate(None, b"\0")
         starts[1:-1] = between - np.arange(len(between))
         starts[-1] = len(data)
     else:  # There are none, or one holds the separator.
-        encoded = [value.encode() for value in values]
+        encoded = [value.encode() for values in lists for value in values]
         data = b"".join(encoded)
-        np.cumsum(np.fromiter(map(len, encoded), np.int64, len(values)), out=starts[1:])
+        np.cumsum(np.fromiter(map(len, encoded), np.int64, count), out=starts[1:])
     return Texts(np.frombuffer(data + bytes(_PAD), np.uint8), starts)
 
 
