@@ -111,9 +111,7 @@ class LocalEngine:
 
         def work(bucket: Bucket) -> manifest.Shard:
             path = self._bucket(bucket.place)
-            # Mapped: what stands in the page cache needs no memory of its own. None maps nothing.
-            content = np.memmap(path, np.int32, "r") if path.stat().st_size else np.empty(0, int)
-            rows = content.reshape(-1, how.form.width)
+            rows = np.fromfile(path, np.int32).reshape(-1, how.form.width)
             path.unlink()
             target = self._folder / bucket.name
             return write_bucket(target, bucket, rows, how.form, how.options.data_seed)
@@ -134,7 +132,7 @@ def open_local(folder: pathlib.Path, scratch: pathlib.Path, threads: int) -> Ite
     Args:
       folder: gets the shards.
       scratch: where blocks wait; an existing folder.
-      threads: that work at once.
+      threads: that work at once; one more writes the vocabulary while they write shards.
     """
     with contextlib.closing(Spill(scratch)) as spill:
         yield LocalEngine(folder, spill, threads)

@@ -3,17 +3,20 @@
 1. *Reading.* Blocks of raw text are decoded and coded by workers (`reading.py`) and kept, small.
 2. *Vocabulary.* The blocks' dictionaries are merged, field by field (`merge.py`).
 3. *Encoding.* Every block becomes rows of ids, scattered at random over buckets (`encoding.py`).
-4. *Writing.* Every bucket is shuffled in memory and written as one shard (`shards.py`).
+4. *Writing.* Every bucket is shuffled in memory and written as one shard (`shards.py`), and the
+   vocabulary beside them.
 
 An engine (`engine.py`) says where blocks are kept and which processes work. Of this process, memory
-holds a few blocks, or the vocabulary of two fields, or a few buckets: never all rows, nor the whole
-vocabulary. The result depends on data, options and seed alone, not on timing, nor on the engine.
+holds a few blocks, or the vocabulary of two fields, or a few buckets with that of one: never all
+rows, nor the whole vocabulary. The result depends on data, options and seed alone, not on timing,
+nor on the engine.
 """
 
 import contextlib
 import dataclasses
 import pathlib
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -150,10 +153,8 @@ def _build(
     binned, unseen = _encode(encoding, engine, len(read.sizes), progress)
     give_back()
     vocabulary = _vocabulary(engine, layout, numeric, binned)
-    with ThreadPoolExecutor(1) as beside:  # of many values it takes half as long as all shards
-        written = beside.submit(write_vocabulary, folder / manifest.VOCABULARY, vocabulary)
-        shards = _write(encoding, engine, shard_name, progress)
-        written.result()
+    with _written_beside(folder / manifest.VOCABULARY, vocabulary) as check:
+        shards = _write(encoding, engine, shard_name, progress, check)
     weights = read.weights if form.weighted else None
     counted = (read.labels, read.rejects, read.cut, weights, read.weightless, read.negatives)
     return Built(layout, edges, rules, unseen, shards, *counted)
@@ -227,6 +228,38 @@ def _vocabulary(
             yield FieldVocabulary(name, values), counts
 
 
+@contextlib.contextmanager
+def _written_beside(
+    path: pathlib.Path, fields: Iterator[tuple[FieldVocabulary, np.ndarray]]
+) -> Iterator[Callable[[], None]]:
+    """Writes a vocabulary meanwhile: of many values it takes half as long as all shards.
+
+    Gives a function that raises what has kept it from being written by then. Where anything else is
+    raised meanwhile, no further field is written.
+    """
+    stopped = threading.Event()
+
+    def until_stopped() -> Iterator[tuple[FieldVocabulary, np.ndarray]]:
+        for field in fields:
+            if stopped.is_set():
+                return
+            yield field
+
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(write_vocabulary, path, until_stopped())
+
+        def check() -> None:
+            if written.done():
+                written.result()
+
+        try:
+            yield check
+            written.result()
+        except BaseException:
+            stopped.set()
+            raise
+
+
 def _bucket_numbers(rows: np.ndarray, width: int) -> list[int]:
     """Buckets of each split: of `BUCKET_BYTES`, or of more where there would be too many files.
 
@@ -262,8 +295,9 @@ def _write(
     engine: Engine,
     shard_name: Callable[[str, int, int], str],
     progress: Callback | None,
+    check: Callable[[], None],
 ) -> dict[str, list[manifest.Shard]]:
-    """Has every bucket written as a shard."""
+    """Has every bucket written as a shard; ``check`` is called after each."""
     first = firsts(how.buckets).tolist()
     buckets = [
         Bucket(first[split] + number, split, number, shard_name(SPLITS[split], number, count))
@@ -276,4 +310,5 @@ def _write(
         if shard.rows:
             shards[SPLITS[bucket.split]].append(shard)
         stage.report(bucket.place + 1, shard.rows)
+        check()
     return shards

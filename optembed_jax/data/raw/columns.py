@@ -1,8 +1,9 @@
 """Fields and labels described by the raw column they come from, and the coding of raw values.
 
 A value is looked at once, not once per row: a raw column is first reduced to its distinct values
-and, for each row, the number of its value (a "coded" column); checks and transformations then work
-on the distinct values only. Preparation and serving share this code.
+(of which some may be there twice, see `Coded`) and, for each row, the number of its value (a
+"coded" column); checks and transformations then work on these only. Preparation and serving share
+this code.
 """
 
 import dataclasses
@@ -131,8 +132,8 @@ class Coded:
 
     Attributes:
       codes: int32 ``[N]``, positions in `values`.
-      values: null for missing; of texts that are not in a dictionary each is here once, others may
-        be here twice, as those may that became equal when they lost their blanks.
+      values: null for missing. One is here once in general; twice where a dictionary had it twice,
+        where two became equal (blanks, faults), or where nobody asked (`uncoded`).
     """
 
     codes: np.ndarray

@@ -1,6 +1,8 @@
 """Random tables through the whole preparation, against the description of what it should give."""
 
 import tempfile
+import threading
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +15,7 @@ from optembed_jax import data
 from optembed_jax.data import splits
 from optembed_jax.data.preparing import merge, pipeline
 from optembed_jax.data.raw import text
-from optembed_jax.data.vocabulary import layout_of
+from optembed_jax.data.vocabulary import FieldVocabulary, layout_of
 from optembed_jax.errors import InputError
 
 
@@ -166,6 +168,42 @@ def test_stored_order_is_shuffled(tmp_path):
     order = np.array([int(prepared.vocabulary.raw(int(i)).value) for i in ids[:, 0]])
     assert abs(np.corrcoef(np.arange(len(order)), order)[0, 1]) < 0.03
     assert (np.diff(order) == 0).mean() < 0.02
+
+
+def test_a_vocabulary_that_cannot_be_written_is_told_before_the_next_shard(tmp_path):
+    def no_fields():
+        raise OSError("the disk is full")
+        yield
+
+    calls = 0
+    with (
+        pytest.raises(OSError, match="the disk is full"),
+        pipeline._written_beside(tmp_path / "v.parquet", no_fields()) as check,
+    ):
+        while calls < 10_000:
+            time.sleep(0.001)
+            calls += 1
+            check()
+    assert calls < 10_000
+
+
+def test_a_shard_that_cannot_be_written_ends_the_vocabulary(tmp_path):
+    asked, stop = [], threading.Event()
+
+    def fields():
+        for number in range(1_000):
+            stop.wait(10)
+            asked.append(number)
+            yield FieldVocabulary(f"f{number}", pa.array(["a"])), np.array([0, 1])
+
+    with (
+        pytest.raises(OSError, match="no room"),
+        pipeline._written_beside(tmp_path / "v.parquet", fields()) as check,
+    ):
+        check()
+        threading.Timer(0.1, stop.set).start()
+        raise OSError("no room")
+    assert len(asked) <= 1
 
 
 def test_too_many_ids_are_refused():
