@@ -113,19 +113,16 @@ class PreparedData:
             if column.is_plain and self._rules.get(column.name, Rule()).kind == TEXT
         ]
         lines = []
-        if plain:
-            # Read for this alone: training does not need it.
-            lookup = vocabulary.read_vocabulary(
-                self.path / VOCABULARY, self.fields, self._edges, self._rules
-            ).lookup
-            for number in plain:
-                twins = lookup.twins(number)
-                lines += [
-                    f"field {self.columns[number].name!r}: {len(twins):,} of its values are "
-                    f"written in two ways, such as {one!r} and {other!r}, and are two values each; "
-                    "write the column in one way if they mean the same"
-                    for one, other in [*twins.items()][:1]
-                ]
+        for number in plain:
+            # Read for this alone, field by field: training does not need it.
+            field = vocabulary.read_field(self.path / VOCABULARY, self.fields, number)
+            twins = Vocabulary.of([field]).lookup.twins(0)
+            lines += [
+                f"field {self.columns[number].name!r}: {len(twins):,} of its values are "
+                f"written in two ways, such as {one!r} and {other!r}, and are two values each; "
+                "write the column in one way if they mean the same"
+                for one, other in [*twins.items()][:1]
+            ]
         for column, slots in zip(self.columns, self.fields.slots, strict=True):
             cells = column.cells
             if slots == 1 and cells is not None and cells.separator and cells.max_values > 1:

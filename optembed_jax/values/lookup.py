@@ -162,7 +162,7 @@ class Lookup:
             may_be = (last == ord("0")) | np.isin(first, list(b"TF")) & (lengths < 6)
             may_be |= (fifth == ord("-")) & (lengths > 10)
             found = texts.strings(np.flatnonzero(may_be & (lengths > 0)))
-            typed = {_typed_text(text): text for text in found if _typed_text(text) != text}
+            typed = {typed: text for text in found if (typed := _typed_text(text)) != text}
             has_row = np.zeros(0, bool)
             if typed:  # Seldom: the table is made at first use.
                 number = np.full(len(typed), field, np.int64)

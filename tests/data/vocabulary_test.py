@@ -59,6 +59,18 @@ def test_written_and_read(made, tmp_path):
     assert [found.raw(row) for row in range(9)] == [made.raw(row) for row in range(9)]
 
 
+@pytest.mark.parametrize("group", [1, 2, 3, 100])
+def test_a_field_is_read_alone_whatever_the_row_groups(made, tmp_path, group):
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "v.parquet"
+    write(path, made, np.zeros(9, np.int64))
+    pq.write_table(pq.read_table(path), path, row_group_size=group)
+    for number, field in enumerate(made.fields[:2]):
+        found = vocabulary.read_field(path, made.layout, number)
+        assert found.name == field.name and found.values.equals(field.values)
+
+
 def test_the_file_is_readable_without_this_package(made, tmp_path):
     import pyarrow.parquet as pq
 
