@@ -318,12 +318,12 @@ def read_field(path: pathlib.Path, layout: Fields, number: int) -> FieldVocabula
     """Reads the values of one field that is not numeric, as texts of which each is a value."""
     start = int(layout.offsets[number]) + 1
     size = layout.sizes[number] - 1
+    if not size:
+        return FieldVocabulary(layout.names[number], pa.array([], pa.string()))
     with pq.ParquetFile(path) as file:
         groups = range(file.num_row_groups)
         ends = np.cumsum([file.metadata.row_group(group).num_rows for group in groups])
         first, last = np.searchsorted(ends, [start, start + size - 1], side="right").tolist()
-        if not size:
-            return FieldVocabulary(layout.names[number], pa.array([], pa.string()))
         read = file.read_row_groups(range(first, last + 1), columns=["value"])["value"]
         before = int(ends[first - 1]) if first else 0
     values = pa.concat_arrays(read.slice(start - before, size).chunks)

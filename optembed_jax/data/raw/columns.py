@@ -152,7 +152,8 @@ def code(column: pa.Array | pa.ChunkedArray) -> Coded:
     if pa.types.is_dictionary(column.type):
         return _code_of_dictionary(column)
     if column.type == packing.EIGHT_BYTES:
-        return _unpacked(code(packing.view(column)))
+        packed = code(packing.view(column))
+        return Coded(packed.codes, packing.unpack(packed.values))
     encoded = column.dictionary_encode(null_encoding="encode")
     if isinstance(encoded, pa.DictionaryArray):
         return Coded(encoded.indices.to_numpy(), encoded.dictionary)
@@ -182,10 +183,6 @@ def _code_of_dictionary(column: pa.DictionaryArray) -> Coded:
         return Coded(np.asarray(place_of, np.int32), values)
     code_of = np.cumsum(is_there, dtype=np.int32) - np.int32(1)
     return Coded(code_of[place_of], values.filter(pa.array(is_there)))
-
-
-def _unpacked(packed: Coded) -> Coded:
-    return Coded(packed.codes, packing.unpack(packed.values))
 
 
 def recode(raw: Coded, transform: Transform | None) -> Coded:
