@@ -33,7 +33,7 @@ _LOG_ROWS = flags.DEFINE_integer(
 _SMALL_ROWS = flags.DEFINE_integer(
     "small_log_rows", 1_000, "Rows of the log of about 10,000 features.", lower_bound=100
 )
-_LOG_EPOCHS = flags.DEFINE_integer("log_epochs", 3, "Most epochs of each phase of the click log.")
+_LOG_EPOCHS = flags.DEFINE_integer("log_epochs", 12, "Most epochs of each phase of the click log.")
 _FILE_ROWS = flags.DEFINE_integer("file_rows", 300_000, "Rows of the file that predict scores.")
 _DROP = flags.DEFINE_float("bits_drop", 2e-4, "Validation AUC that fewer bits may cost.")
 
