@@ -8,7 +8,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from optembed_jax.errors import InputError
-from optembed_jax.values.rule import BINARY, BLANKS, BOOLEAN, MISSING_WORDS, MOMENT, NUMBER, Rule
+from optembed_jax.values.rule import (
+    BINARY,
+    BOOLEAN,
+    IS_BLANK,
+    LONGEST_WORD,
+    MISSING_WORDS,
+    MOMENT,
+    NUMBER,
+    Rule,
+)
 from optembed_jax.values.table import Texts, TextTable, joined, texts_of
 
 
@@ -101,7 +110,7 @@ class Lookup:
 
     def _places_by_rule(self, texts: Texts, field: np.ndarray, blank: np.ndarray) -> np.ndarray:
         found = np.full(len(texts), -1, np.int64)
-        is_word = self._reads_words[field] & (texts.lengths <= _LONGEST_WORD)
+        is_word = self._reads_words[field] & (texts.lengths <= LONGEST_WORD)
         rows = np.flatnonzero(is_word)
         if len(rows):
             is_word[rows] = _WORDS.find(texts.take(rows), np.zeros(len(rows), np.int64)) >= 0
@@ -232,12 +241,10 @@ def _have_sign(texts: Texts) -> np.ndarray:
 def _have_blanks(texts: Texts, rows: np.ndarray) -> np.ndarray:
     """Which of some texts begin or end with a blank, bool of the length of their numbers."""
     begin, end = texts.starts[rows], texts.starts[rows + 1]
-    found = _IS_BLANK[texts.data[begin]] | _IS_BLANK[texts.data[end - 1]]
+    found = IS_BLANK[texts.data[begin]] | IS_BLANK[texts.data[end - 1]]
     return found & (end > begin)
 
 
-_IS_BLANK = np.isin(np.arange(256), np.frombuffer(BLANKS.encode(), np.uint8))
-_LONGEST_WORD = max(map(len, MISSING_WORDS))
 _WORDS = TextTable(texts_of(sorted(MISSING_WORDS)), np.array([0, len(MISSING_WORDS)]))
 
 

@@ -12,6 +12,8 @@ import dataclasses
 import re
 from collections.abc import Iterable
 
+import numpy as np
+
 from optembed_jax.errors import InputError
 from optembed_jax.values.text import TIME, text_of, time_text
 
@@ -26,6 +28,9 @@ MISSING_WORDS = frozenset(
 )
 """Texts that tools write for a missing value, and nobody for anything else."""
 
+LONGEST_WORD = max(map(len, MISSING_WORDS))
+"""Bytes of the longest of them; all are of ASCII."""
+
 MAYBE_MISSING = frozenset(("NA", "N/A", "n/a", "None", "none", "?", "-"))
 """Texts that are often written for a missing value, and that some columns have as values."""
 
@@ -36,6 +41,9 @@ _OTHER, _EMPTY, _FLOAT = "other", "empty", "float"
 _WAY_BESIDE_DAYS = " s"  # a blank, seconds and no zone
 BLANKS = " \t"
 """What is no part of a text where it stands around it."""
+
+IS_BLANK = np.isin(np.arange(256), list(BLANKS.encode()))
+"""The same by bytes, bool ``[256]``."""
 
 
 @dataclasses.dataclass(frozen=True)

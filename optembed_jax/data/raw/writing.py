@@ -12,6 +12,8 @@ from optembed_jax.values.rule import (
     BINARY,
     BLANKS,
     BOOLEAN,
+    IS_BLANK,
+    LONGEST_WORD,
     MISSING_WORDS,
     MOMENT,
     NUMBER,
@@ -29,10 +31,8 @@ _MAY_CHANGE = {
     BOOLEAN: r"[0-9.A-Z]",
     MOMENT: r"[^0-9-]",
 }
-_IS_BLANK = np.isin(np.arange(256), list(BLANKS.encode()))
 _LAST_BLANK = max(BLANKS.encode())
 _WORDS = pa.array(sorted(MISSING_WORDS))
-_LONGEST_WORD = max(map(len, MISSING_WORDS))  # of ASCII
 
 
 def without_blanks(values: pa.Array) -> pa.Array:
@@ -50,7 +50,7 @@ def without_blanks(values: pa.Array) -> pa.Array:
         return values  # the usual case, several times as fast as a look at each value
     begin, end = ends[:-1], ends[1:]
     there = end > begin
-    if not (_IS_BLANK[letters[begin[there]]].any() or _IS_BLANK[letters[end[there] - 1]].any()):
+    if not (IS_BLANK[letters[begin[there]]].any() or IS_BLANK[letters[end[there] - 1]].any()):
         return values
     trimmed = pc.utf8_trim(values, BLANKS)
     return null_where(trimmed, pc.equal(trimmed, ""))
@@ -101,6 +101,6 @@ def _are_words(values: pa.Array) -> pa.BooleanArray | None:
         return None
     _, offsets, _ = values.buffers()
     lengths = np.diff(np.frombuffer(offsets, np.int32)[values.offset :][: len(values) + 1])
-    if not ((lengths > 0) & (lengths <= _LONGEST_WORD)).any():
+    if not ((lengths > 0) & (lengths <= LONGEST_WORD)).any():
         return None
     return pc.is_in(values, value_set=_WORDS)
