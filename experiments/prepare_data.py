@@ -3,18 +3,18 @@
 python -m experiments.prepare_data --dataset=criteo_display --raw_dir=DIR --data_dir=DIR
 
 The other mains do this by themselves, on this machine, when the data set is not prepared yet; what
-was prepared on a cluster (--engine=ray) they find as what was prepared here.
+was prepared on a cluster (--engine=ray) they find as what was prepared here. Their flags are taken
+and left alone, so that one flagfile serves all.
 """
 
 from absl import flags
 
 from experiments.run import cli, data_flags
-from experiments.run import flags as project_flags
 from experiments.run.progress import DataProgress, Progress
 from optembed_jax import data
 from optembed_jax.storage.object_store import in_file_system
 
-flags.adopt_module_key_flags(project_flags)
+flags.adopt_module_key_flags(data_flags)
 # Of this main alone: with the others, which prepare only what is not prepared yet, they would say
 # nothing most of the time.
 _ENGINE = data.EngineOptions()
@@ -66,4 +66,4 @@ def describe(prepared: data.PreparedData) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main, goes_on=False)
+    cli.run(main, goes_on=False, also_taken="experiments.run.flags")

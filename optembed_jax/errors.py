@@ -31,3 +31,7 @@ class Stopped(BaseException):
     Not an ``Exception``, as with ``KeyboardInterrupt``: nothing on the way may take it for a
     failure of its own and go on.
     """
+
+
+class Told(UserWarning):
+    """A warning that is meant for the person at the keyboard: a command shows its message alone."""

@@ -1,6 +1,8 @@
 """How every main starts and fails: a person's mistake is one line and exit status 2."""
 
 import errno
+import functools
+import importlib
 import signal
 import sys
 import warnings
@@ -10,10 +12,15 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from experiments.run import preemption, processes
-from optembed_jax.errors import BudgetError, CheckpointError, DivergedError, InputError, Stopped
-from optembed_jax.serving.forward_module import ForwardRebuilt
-from optembed_jax.values.cells import CutValues
+from experiments.run import preemption
+from optembed_jax.errors import (
+    BudgetError,
+    CheckpointError,
+    DivergedError,
+    InputError,
+    Stopped,
+    Told,
+)
 
 RENAMED_FLAGS = {"rent": "group_lasso", "retrain_rent": "retrain_group_lasso"}
 """Flags of earlier versions, and what they are called now."""
@@ -29,7 +36,7 @@ _FORMATTED = warnings.formatwarning
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def run(main: Callable[[], None], goes_on: bool = True) -> None:
+def run(main: Callable[[], None], goes_on: bool = True, also_taken: str | None = None) -> None:
     """Parse the flags and run ``main``.
 
     Exit status 2 and one line on stderr for an unknown or unreadable flag, a stray argument, or an
@@ -43,6 +50,8 @@ def run(main: Callable[[], None], goes_on: bool = True) -> None:
     Args:
       main: the command.
       goes_on: whether the same command goes on where it was stopped.
+      also_taken: a module whose flags are taken, too, and imported only where one is given: of
+        commands that do not read them, so that one flagfile serves all.
     """
     again = "the same command goes on" if goes_on else "start it anew: it may have written nothing"
     from_saved = " from what is saved" if goes_on else ""
@@ -57,8 +66,8 @@ def run(main: Callable[[], None], goes_on: bool = True) -> None:
             if len(arguments) > 1:
                 raise InputError(f"{arguments[1]!r} is not a flag; flags look like --name=value")
             warnings.formatwarning = _warning_line
-            with preemption.handled(), processes.lost_peers_told():
-                main()
+            with preemption.handled():
+                _run_beside_others(main)
         except BudgetError as error:
             _fail(error, BUDGET_REFUSED)
         except InputError as error:
@@ -79,7 +88,19 @@ def run(main: Callable[[], None], goes_on: bool = True) -> None:
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=functools.partial(_parse, also_taken=also_taken))
+
+
+def _run_beside_others(main: Callable[[], None]) -> None:
+    """Run a main that may be one of several processes; one without JAX is not."""
+    try:
+        main()
+    except Exception as error:
+        if "jax" in sys.modules:
+            from experiments.run import processes  # Not above: it imports JAX.
+
+            processes.end_if_a_peer_is_lost(error)
+        raise
 
 
 def _warning_line(
@@ -90,7 +111,7 @@ def _warning_line(
     line: str | None = None,
 ) -> str:
     """A warning meant for people is one line without the source that it came from."""
-    if issubclass(category, ForwardRebuilt | CutValues):
+    if issubclass(category, Told):
         return f"warning: {message}\n"
     return _FORMATTED(message, category, filename, lineno, line)
 
@@ -119,9 +140,11 @@ def _leave_out_late_answers() -> None:
     sys.unraisablehook = on_unraisable
 
 
-def _parse(arguments: list[str]) -> list[str]:
+def _parse(arguments: list[str], also_taken: str | None) -> list[str]:
     try:
-        return app.parse_flags_with_usage(arguments) if _asks_help(arguments) else _read(arguments)
+        if _asks_help(arguments):
+            return app.parse_flags_with_usage(arguments)
+        return _read(arguments, also_taken)
     except flags.UnrecognizedFlagError as error:
         new = RENAMED_FLAGS.get(error.flagname)
         _fail(error if new is None else f"--{error.flagname} is called --{new} now", 2)
@@ -133,7 +156,11 @@ def _asks_help(arguments: list[str]) -> bool:
     return any(argument.lstrip("-").startswith("help") for argument in arguments[1:])
 
 
-def _read(arguments: list[str]) -> list[str]:
+def _read(arguments: list[str], also_taken: str | None) -> list[str]:
+    if also_taken is not None:
+        arguments = flags.FLAGS(arguments, known_only=True)
+        if len(arguments) > 1:
+            importlib.import_module(also_taken)
     found = flags.FLAGS(arguments)
     for name in flags.FLAGS:
         value = flags.FLAGS[name].value

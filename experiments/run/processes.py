@@ -136,24 +136,24 @@ def agreed_now(said: bool) -> bool:
     return bool(multihost_utils.process_allgather(said).any())
 
 
-@contextlib.contextmanager
-def lost_peers_told() -> Iterator[None]:
-    """Within it, a collective whose other end is gone ends this process: status 3, one line."""
-    try:
-        yield
-    except Exception as error:  # Gloo, Orbax and the service raise many kinds.
-        if jax.process_count() == 1 or not any(sign in str(error) for sign in _SIGNS):
-            raise
-        cause = " ".join(str(error).split())[:300]
-        print(
-            f"error: process {jax.process_index()} of {jax.process_count()} cannot go on; most "
-            "likely another one is gone. Start all of them again with the same command: the run "
-            f"goes on from its last checkpoint. ({cause})",
-            file=sys.stderr,
-            flush=True,
-        )
-        # The usual exit would wait for the others.
-        os._exit(LOST)
+def end_if_a_peer_is_lost(error: Exception) -> None:
+    """End this process, status 3 and one line, where a collective's other end is gone.
+
+    Args:
+      error: what ended the main; Gloo, Orbax and the service raise many kinds.
+    """
+    if jax.process_count() == 1 or not any(sign in str(error) for sign in _SIGNS):
+        return
+    cause = " ".join(str(error).split())[:300]
+    print(
+        f"error: process {jax.process_index()} of {jax.process_count()} cannot go on; most "
+        "likely another one is gone. Start all of them again with the same command: the run "
+        f"goes on from its last checkpoint. ({cause})",
+        file=sys.stderr,
+        flush=True,
+    )
+    # The usual exit would wait for the others.
+    os._exit(LOST)
 
 
 def _is_tpu_pod() -> bool:

@@ -3,12 +3,14 @@
 import sys
 import time
 from collections.abc import Callable
-from typing import TextIO
-
-import jax
+from typing import TYPE_CHECKING, TextIO
 
 from optembed_jax import data
-from optembed_jax.training.resume import Epoch
+
+if TYPE_CHECKING:  # Preparing data shows progress, too, and takes no JAX.
+    import jax
+
+    from optembed_jax.training.resume import Epoch
 
 
 def clock(seconds: float) -> str:
@@ -64,7 +66,7 @@ class TrainingProgress:
         self._first: int | None = None
         self._started = time.monotonic()
 
-    def on_step(self, step: int, steps: int, loss: jax.Array) -> None:
+    def on_step(self, step: int, steps: int, loss: "jax.Array") -> None:
         """Show the step, the rate, the loss and the time to the end of the epoch."""
         if self._first is None or step == 1:
             # An epoch that goes on begins later; its first step may have compiled.
@@ -83,7 +85,7 @@ class TrainingProgress:
 
         self._progress.update(line)
 
-    def on_epoch(self, epoch: Epoch) -> None:
+    def on_epoch(self, epoch: "Epoch") -> None:
         """Leave a line about the epoch."""
         self._epoch = epoch.number + 1
         self._progress.say(

@@ -15,7 +15,7 @@ import numpy as np
 from flax import traverse_util
 from jax import export
 
-from optembed_jax.errors import InputError
+from optembed_jax.errors import InputError, Told
 from optembed_jax.fields import Fields
 from optembed_jax.method.bag import bags_of
 from optembed_jax.models.forward import forward
@@ -38,7 +38,7 @@ class ModuleRefused(Exception):
     """JAX does not take the module, or it was not made for this platform; the message says why."""
 
 
-class ForwardRebuilt(UserWarning):
+class ForwardRebuilt(Told):
     """A bundle's module is of no use here, and its forward pass was built from its weights."""
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from optembed_jax.errors import InputError
+from optembed_jax.errors import InputError, Told
 from optembed_jax.values.rule import BLANKS, HIVE_MISSING
 from optembed_jax.values.stored import as_stored, unpacked
 from optembed_jax.values.text import text_of
@@ -120,7 +120,7 @@ class Cells:
         return [part for part in found if part]
 
 
-class CutValues(UserWarning):
+class CutValues(Told):
     """A cell has more values than a model reads."""
 
 

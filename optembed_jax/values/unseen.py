@@ -12,13 +12,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from optembed_jax.errors import Told
+
 _FAR = 2.0  # times as many as expected, or so many times fewer with a row
 _MORE = 0.01  # and a hundredth of the rows more
 _CHANCE = 0.01
 _WINDOW = 100_000
 
 
-class UnseenValues(UserWarning):
+class UnseenValues(Told):
     """Far more values of a field have no row than in the training data."""
 
 

@@ -35,6 +35,32 @@ def test_it_tells_what_it_made_and_where_it_is(tmp_path):
     assert "data: reading" in made.stderr and "rows/s" in made.stderr
 
 
+def test_flags_of_a_run_are_taken_and_no_others(tmp_path):
+    """One flagfile serves all mains; what nobody knows is refused before anything is done."""
+    file = tmp_path / "a.flags"
+    file.write_text("--dataset=synthetic\n--model=fnn\n--synthetic_rows=300\n--notensorboard\n")
+    flags = ["--latent_dim", "4", f"--flagfile={file}", f"--data_dir={tmp_path / 'out'}"]
+    for wrong, said in [
+        ("--no_such_flag=1", "Unknown command line flag 'no_such_flag'"),
+        ("--latent_dim=many", "--latent_dim"),
+        ("--lr=nan", "flag --lr=nan: a number is needed"),
+        ("--rent=1", "--rent is called --group_lasso now"),
+        ("stray", "'stray' is not a flag"),
+    ]:
+        refused = run(*flags, wrong)
+        assert refused.returncode == 2 and not (tmp_path / "out").exists()
+        (line,) = refused.stderr.splitlines()
+        assert line.startswith("error: ") and said in line
+    made = run(*flags, "--synthetic_rows=400")
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.startswith("synthetic: ") and "320 rows" in made.stdout
+
+
+def test_help_is_of_its_own_flags():
+    said = run("--help").stdout
+    assert "--engine:" in said and "--table_file:" in said and "--latent_dim" not in said
+
+
 def test_sigterm_is_no_success(tmp_path):
     flags = ["--dataset=synthetic", "--synthetic_rows=1000000", f"--data_dir={tmp_path / 'out'}"]
     command = [sys.executable, "-m", "experiments.prepare_data", *flags]
