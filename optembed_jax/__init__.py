@@ -7,6 +7,7 @@ its memory, and where JAX is not installed ``optembed_jax.numpy_bundle`` serves 
 """
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -149,11 +150,13 @@ __all__ = sorted(_HOMES)
 if not TYPE_CHECKING:  # To a type checker every name would be there.
 
     def __getattr__(name: str) -> Any:
-        """A public name, imported; asked only for names that are not there yet."""
+        """A public name, or a folder such as ``data``, imported; asked where it is not there yet."""
         if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            if name.startswith("_") or importlib.util.find_spec(f"{__name__}.{name}") is None:
+                raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return importlib.import_module(f"{__name__}.{name}")
         try:
-            found = getattr(importlib.import_module(f"optembed_jax.{_HOMES[name]}"), name)
+            found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
         except ModuleNotFoundError as error:
             raise ImportError(
                 f"optembed_jax.{name} needs a package that is not installed: {error}; "

@@ -46,6 +46,7 @@ def loaded(code):
     [
         "import optembed_jax; dir(optembed_jax); optembed_jax.Fields",
         "from optembed_jax.data import prepare, Reader",
+        "import optembed_jax as oe; oe.data.prepare, oe.errors.InputError",
         "import optembed_jax.numpy_bundle",
         "import experiments.prepare_data",
     ],

@@ -32,6 +32,7 @@ def loader_of(kind: str) -> Callable[[str], Any]:
         return NumpyBundle.load
     import jax
     import jax.numpy as jnp
+    import scipy.linalg  # noqa: F401  Which JAX imports when any exported module is first called.
 
     from optembed_jax.bundle import Bundle
 
