@@ -150,7 +150,7 @@ __all__ = sorted(_HOMES)
 if not TYPE_CHECKING:  # To a type checker every name would be there.
 
     def __getattr__(name: str) -> Any:
-        """A public name, or a folder such as ``data``, imported; asked where it is not there yet."""
+        """A public name, or a folder such as ``data``, imported where it is not there yet."""
         if name not in _HOMES:
             if name.startswith("_") or importlib.util.find_spec(f"{__name__}.{name}") is None:
                 raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
