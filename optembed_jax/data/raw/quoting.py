@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from optembed_jax.data.raw.quoted_lines import lines_are_rows
 from optembed_jax.values.rule import BLANKS
 
 UNCLOSED = 'a quote opens here and none closes it; close it, or double each quote that is text ("")'
@@ -123,9 +124,11 @@ def whole(text: bytes, delimiters: bytes, *, is_end: bool, keep_empty: bool) -> 
       The rows, whose content is the beginning of the text, and the position of a quote that has
       no end in the text; its length where there is none.
     """
-    if b'"' not in text:
-        end = text.rfind(b"\n") + 1
-        return line_rows(_trimmed(text[:end], keep_empty or is_end)), len(text)
+    end = text.rfind(b"\n") + 1
+    if b'"' not in text or (end and lines_are_rows(text, end, delimiters)):
+        rest = text[end:]  # It begins with a row, too.
+        stop = end + (_marks(rest, delimiters, is_end).stop if b'"' in rest else len(rest))
+        return line_rows(_trimmed(text[:end], keep_empty or is_end)), stop
     found = _marks(text, delimiters, is_end)
     ends = np.flatnonzero(np.frombuffer(text, np.uint8) == _LINE_FEED)
     ends = ends[: np.searchsorted(ends, found.stop)]
