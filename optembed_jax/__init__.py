@@ -2,12 +2,13 @@
 
 Everything here is a pure function over arrays or a frozen dataclass, so that it composes with
 ``jit``, ``vmap``, ``grad`` and ``pmap`` in a notebook. The data layer is ``optembed_jax.data``.
-A name is imported when it is first asked for: preparing data takes no JAX, which would be half of
-its memory, and where JAX is not installed ``optembed_jax.numpy_bundle`` serves all the same.
+Names are imported when one is asked for: data are prepared without JAX, which would take a second
+and a quarter of the memory, and without JAX ``optembed_jax.numpy_bundle`` serves all the same.
 """
 
 import importlib
 import importlib.util
+import threading
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -145,27 +146,120 @@ _OFFERED = {
 }
 _HOMES = {name: module for module, names in _OFFERED.items() for name in names}
 
-__all__ = sorted(_HOMES)
+__all__ = [
+    "DIMENSION_RULES",
+    "Bags",
+    "CompactIndex",
+    "CompactTable",
+    "Cutting",
+    "DivergedError",
+    "Epoch",
+    "Evolution",
+    "Fields",
+    "Fitted",
+    "Generation",
+    "GivenCandidates",
+    "GroupLassoState",
+    "InputError",
+    "ModelConfig",
+    "ParameterCount",
+    "Params",
+    "ParetoEvolution",
+    "Phase",
+    "Population",
+    "RandomSearch",
+    "ScoreCache",
+    "Scorer",
+    "SearchConfig",
+    "SearchSpace",
+    "SearchState",
+    "Searcher",
+    "Selection",
+    "SurrogateAssistedEvolution",
+    "Table",
+    "TrainConfig",
+    "TrainState",
+    "ValidationFitness",
+    "auc",
+    "auc_on_device",
+    "bags_of",
+    "calibration",
+    "compact",
+    "compact_table",
+    "count_parameters",
+    "crossover",
+    "embed",
+    "eval_step",
+    "evolve",
+    "expand",
+    "field_importance",
+    "fit",
+    "forward",
+    "front",
+    "group_lasso",
+    "init_params",
+    "init_state",
+    "init_table",
+    "keep",
+    "keep_best",
+    "linear_term",
+    "logloss",
+    "logloss_on_device",
+    "long_tail_gradient",
+    "long_tail_step",
+    "make_fitness",
+    "mutate",
+    "parameters_kept",
+    "predict",
+    "prefix_mask",
+    "regulariser",
+    "row_mask",
+    "row_norm",
+    "rule_dims",
+    "sample_dims",
+    "select",
+    "successive_halving",
+    "table_parameters",
+    "table_row_mask",
+    "train_step",
+]
+
+# What takes no JAX, and what the library itself asks for here. Of everything else all is imported
+# at once, so that what is there does not depend on what was asked for before.
+_LIGHT = ("data", "errors", "fields", "metrics", "numpy_bundle", "storage", "values")
+# Flax's modules import each other in circles: two threads that begin at two of them break it.
+_lock = threading.RLock()
 
 if not TYPE_CHECKING:  # To a type checker every name would be there.
 
     def __getattr__(name: str) -> Any:
         """A public name, or a folder such as ``data``, imported where it is not there yet."""
-        if name not in _HOMES:
-            if name.startswith("_") or importlib.util.find_spec(f"{__name__}.{name}") is None:
-                raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-            return importlib.import_module(f"{__name__}.{name}")
+        home = _HOMES.get(name)
+        if home is None and (
+            name.startswith("_")
+            or not name.isidentifier()
+            or importlib.util.find_spec(f"{__name__}.{name}") is None
+        ):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
-            found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+            if home not in (None, *_LIGHT) or (home is None and name not in _LIGHT):
+                _import_all()
+            found = importlib.import_module(f"{__name__}.{home or name}")
         except ModuleNotFoundError as error:
             raise ImportError(
                 f"optembed_jax.{name} needs a package that is not installed: {error}; "
                 "`pip install optembed-jax` installs all of them, and without them bundles are "
                 "served by optembed_jax.numpy_bundle"
             ) from error
-        globals()[name] = found
-        return found
+        return found if home is None else getattr(found, name)
+
+    def _import_all() -> None:
+        with _lock:
+            for name, module in _HOMES.items():
+                found = importlib.import_module(f"{__name__}.{module}")
+                globals()[name] = getattr(found, name)
 
     def __dir__() -> list[str]:
         """What there is, imported or not."""
-        return sorted({*globals(), *__all__})
+        names = {*globals(), *__all__} if importlib.util.find_spec("jax") else globals()
+        return sorted(names)

@@ -31,6 +31,7 @@ BUDGET_REFUSED = 4
 TERMINATED = 128 + signal.SIGTERM
 """Exit status after SIGTERM of a command that does not go on: that of a process it ended."""
 
+_HELP, _HELP_OF_ALL = frozenset({"help", "helpshort"}), frozenset({"helpfull", "helpxml"})
 _FORMATTED = warnings.formatwarning
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -141,10 +142,13 @@ def _leave_out_late_answers() -> None:
 
 
 def _parse(arguments: list[str], also_taken: str | None) -> list[str]:
+    asked = {a.lstrip("-").partition("=")[0] for a in arguments[1:] if a.startswith("-")}
     try:
-        if _asks_help(arguments):
+        if also_taken is not None and (asked & _HELP_OF_ALL or _are_left(arguments, asked)):
+            importlib.import_module(also_taken)
+        if asked & {*_HELP, *_HELP_OF_ALL}:
             return app.parse_flags_with_usage(arguments)
-        return _read(arguments, also_taken)
+        return _read(arguments)
     except flags.UnrecognizedFlagError as error:
         new = RENAMED_FLAGS.get(error.flagname)
         _fail(error if new is None else f"--{error.flagname} is called --{new} now", 2)
@@ -152,15 +156,16 @@ def _parse(arguments: list[str], also_taken: str | None) -> list[str]:
         _fail(error, 2)
 
 
-def _asks_help(arguments: list[str]) -> bool:
-    return any(argument.lstrip("-").startswith("help") for argument in arguments[1:])
+def _are_left(arguments: list[str], asked: set[str]) -> bool:
+    """Whether there is more than flags that are known, and their values; nothing stays parsed."""
+    if asked & _HELP:
+        return False
+    left = flags.FLAGS(arguments, known_only=True)
+    flags.FLAGS.unparse_flags()
+    return len(left) > 1
 
 
-def _read(arguments: list[str], also_taken: str | None) -> list[str]:
-    if also_taken is not None:
-        arguments = flags.FLAGS(arguments, known_only=True)
-        if len(arguments) > 1:
-            importlib.import_module(also_taken)
+def _read(arguments: list[str]) -> list[str]:
     found = flags.FLAGS(arguments)
     for name in flags.FLAGS:
         value = flags.FLAGS[name].value

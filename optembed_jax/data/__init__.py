@@ -10,17 +10,21 @@ May import: ``errors``, ``fields``, ``values``, ``storage``, ``data.raw``, ``dat
 ``data.preparing``.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from optembed_jax.data.catalog import changed_file, prepare
 from optembed_jax.data.formats.registry import DATASETS
 from optembed_jax.data.loading import load
 from optembed_jax.data.options import DataOptions
-from optembed_jax.data.prefetch import prefetch_to_device
 from optembed_jax.data.prepared import PreparedData
 from optembed_jax.data.preparing.engines import EngineOptions
 from optembed_jax.data.progress import Progress
 from optembed_jax.data.reader import Batch, Reader
 from optembed_jax.data.row_source import BlockSource, RowSource
 from optembed_jax.data.vocabulary import FieldVocabulary, RawValue, Vocabulary
+
+if TYPE_CHECKING:
+    from optembed_jax.data.prefetch import prefetch_to_device
 
 __all__ = [
     "DATASETS",
@@ -40,3 +44,12 @@ __all__ = [
     "prefetch_to_device",
     "prepare",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs JAX, imported when it is asked for."""
+    if name != "prefetch_to_device":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from optembed_jax.data.prefetch import prefetch_to_device
+
+    return prefetch_to_device

@@ -2,23 +2,21 @@
 
 import collections
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import jax
 import numpy as np
 
 from optembed_jax.data.reader import Batch
 from optembed_jax.errors import InputError
-
-if TYPE_CHECKING:
-    import jax
 
 
 def prefetch_to_device(
     batches: Iterable[Batch],
     *,
     size: int = 2,
-    devices: "Sequence[jax.Device] | None" = None,
-    sharding: "jax.sharding.Sharding | None" = None,
+    devices: Sequence[jax.Device] | None = None,
+    sharding: jax.sharding.Sharding | None = None,
 ) -> Iterator[Batch]:
     """Gives batches whose arrays are on devices, `size` of them under way at any time.
 
@@ -32,8 +30,6 @@ def prefetch_to_device(
     Raises:
       InputError: a batch does not divide among the devices, or both layouts are given.
     """
-    import jax  # Not above: who prepares data imports this module, and needs no JAX.
-
     if size < 1:
         raise InputError(f"prefetch size must be at least 1, got {size}")
     if devices is not None:
@@ -49,13 +45,11 @@ def prefetch_to_device(
     yield from waiting
 
 
-def _put(array: np.ndarray, devices: "Sequence[jax.Device] | None", sharding: Any) -> Any:
+def _put(array: np.ndarray, devices: Sequence[jax.Device] | None, sharding: Any) -> Any:
     if devices is not None:
         if len(array) % len(devices):
             raise InputError(
                 f"a batch of {len(array)} rows does not divide among {len(devices)} devices"
             )
         array = array.reshape(len(devices), -1, *array.shape[1:])
-    import jax
-
     return jax.device_put(array, sharding)

@@ -62,6 +62,7 @@ def measure(bundle: str, rows: Mapping[str, list[str]], load: Callable[[str], An
     begun, begun_cpu = time.perf_counter(), time.process_time()
     loaded = load(bundle)
     seconds, cpu = time.perf_counter() - begun, time.process_time() - begun_cpu
+    memory_loaded = resident_bytes() - before
     loaded.predict(requests[0])
     loaded.predict(batches[0])
     memory = resident_bytes() - before
@@ -78,6 +79,7 @@ def measure(bundle: str, rows: Mapping[str, list[str]], load: Callable[[str], An
     return {
         "load_seconds": seconds,
         "load_cpu_seconds": cpu,
+        "memory_loaded": memory_loaded,
         "memory": memory,
         "one_row_ms": 1e3 * statistics.median(one),
         "raw_rows_per_second": BATCH / statistics.median(many),

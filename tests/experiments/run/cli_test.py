@@ -6,10 +6,11 @@ import pytest
 from absl import flags as absl_flags
 from absl.testing import flagsaver
 
-from experiments.run import cli
+from experiments.run import cli, processes
 from optembed_jax.errors import BudgetError, DivergedError, InputError, Stopped
 from optembed_jax.serving.forward_module import ForwardRebuilt
 from optembed_jax.values.cells import CutValues
+from optembed_jax.values.unseen import UnseenValues
 
 
 def raising(error):
@@ -80,7 +81,7 @@ def test_an_unusable_argument_is_named(command, capsys, argument, named):
     assert line.startswith("error: ") and named in line
 
 
-@pytest.mark.parametrize("category", [CutValues, ForwardRebuilt])
+@pytest.mark.parametrize("category", [CutValues, ForwardRebuilt, UnseenValues])
 def test_a_warning_meant_for_people_is_one_line(command, category):
     assert command(lambda: None) == 0
     said = warnings.formatwarning(category("what it is"), category, "file.py", 1)
@@ -98,6 +99,53 @@ def test_a_defect_of_the_program_keeps_its_traceback(monkeypatch):
     with flagsaver.flagsaver(), pytest.raises(ZeroDivisionError):
         absl_flags.FLAGS.unparse_flags()
         cli.run(raising(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize("with_jax", [True, False])
+def test_what_ended_a_main_may_be_that_another_process_is_gone(command, monkeypatch, with_jax):
+    asked = []
+    monkeypatch.setattr(processes, "end_if_a_peer_is_lost", asked.append)
+    if not with_jax:
+        monkeypatch.delitem(sys.modules, "jax")
+    error = InputError("no answer")
+    assert command(raising(error)) == 2
+    assert asked == [error] * with_jax
+
+
+@pytest.mark.parametrize(
+    ("given", "known", "status"),
+    [
+        (["--own=3"], False, 0),
+        (["--own=3", "--of_others=x", "--own=4"], True, 0),
+        (["--of_others", "x", "--own", "4"], True, 0),
+        (["--of_others", "--own=3", "4"], True, 2),  # which it was given as a value
+        (["--named", "help", "--of_others=x"], True, 0),
+        (["--own=many", "--of_others=x"], False, 2),
+        (["--undefok=of_others", "--of_others", "4"], True, 0),
+        (["--undefok=no_such", "--no_such=4"], False, 0),
+        (["--no_such=4"], True, 2),
+        (["stray"], True, 2),
+    ],
+)
+def test_flags_of_others_are_looked_up_where_one_is_given(monkeypatch, given, known, status):
+    own = absl_flags.FlagValues()
+    absl_flags.DEFINE_integer("own", 0, "Its own.", flag_values=own)
+    absl_flags.DEFINE_string("named", "", "Its own, too.", flag_values=own)
+    absl_flags.DEFINE_string("undefok", "", "As absl has it.", flag_values=own)
+    read = []
+
+    def look_up(module):
+        read.append(module)
+        absl_flags.DEFINE_string("of_others", "", "Not its own.", flag_values=own)
+
+    monkeypatch.setattr(cli.flags, "FLAGS", own)
+    monkeypatch.setattr(cli.importlib, "import_module", look_up)
+    try:
+        left = cli._parse(["main", *given], "others")
+        found = 2 if len(left) > 1 else 0
+    except SystemExit as ended:
+        found = ended.code
+    assert (read == ["others"]) == known and found == status
 
 
 def test_a_flag_of_an_earlier_version_is_refused_by_its_new_name(capsys, monkeypatch):
