@@ -2,10 +2,8 @@
 
 import dataclasses
 import functools
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,7 +20,12 @@ from optembed_jax.models.model_config import ModelConfig
 from optembed_jax.models.params import Params
 from optembed_jax.serving import bit_allocation
 from optembed_jax.serving import bundle_format as layout
-from optembed_jax.serving.bundle_writer import Provenance, content_of, counts_file
+from optembed_jax.serving.bundle_writer import (
+    Provenance,
+    content_of,
+    counts_file,
+    encoder_files,
+)
 from optembed_jax.serving.forward_module import export_forward
 from optembed_jax.serving.kept_table import KeptTable
 from optembed_jax.serving.network_storage import kernels_of
@@ -287,10 +290,7 @@ class Exported:
     @functools.cached_property
     def _of_vocabulary(self) -> dict[str, bytes]:
         """The files of the vocabulary and of counts, by name."""
-        with tempfile.TemporaryDirectory() as folder:
-            places = [Path(folder) / name for name in (layout.ENCODER, layout.VOCABULARY)]
-            self.served.encoder.write(*places)
-            files = {place.name: place.read_bytes() for place in places}
+        files = encoder_files(self.served.encoder)
         return files if self.counts is None else files | {layout.COUNTS: counts_file(self.counts)}
 
     @functools.cached_property

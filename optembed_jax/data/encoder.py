@@ -6,7 +6,6 @@ how its fields are made travel.
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,8 +25,11 @@ from optembed_jax.fields import Fields
 from optembed_jax.values.cells import Cells, tell_cut
 from optembed_jax.values.columns import check_cells, columns_by_name
 from optembed_jax.values.description import Description, describe_field, read_description
+from optembed_jax.values.lookup import Lookup
+from optembed_jax.values.lookup_tables import read_tables, with_one_for_all, write_tables
 from optembed_jax.values.rows import RowEncoder
 from optembed_jax.values.spelling import check_spellings
+from optembed_jax.values.table import texts_of
 from optembed_jax.values.unseen import Expected, expected_shares
 from optembed_jax.values.vocabulary_file import read_values, write_values
 
@@ -198,23 +200,60 @@ class Encoder:
         inner = fields.offsets[1:]
         lookup = self.vocabulary.lookup.keep(np.split(np.asarray(rows, bool), inner))
         expected = expected_of(self.columns, fields, counts, min_count, rows)
+        return dataclasses.replace(self.of(lookup), expected=expected)
+
+    def of(self, lookup: Lookup) -> "Encoder":
+        """The encoder of fewer values, of whose shares of new rows nothing is known.
+
+        In tables all texts that have no row are one: it is shorter, and all ids are as they were.
+        """
+        asked: dict[str, dict[int, list[int]]] = {}
+        for number, column in enumerate(self.columns):
+            if column.step[:1] == ("lookup",):
+                name, place = str(column.step[1]), int(column.step[2])
+                asked.setdefault(name, {}).setdefault(place, []).append(number)
+
+        def have_row(numbers: list[int], texts: list[str]) -> np.ndarray:
+            of_texts = texts_of(texts)
+            every = [lookup.places(of_texts, np.full(len(texts), n, np.int64)) for n in numbers]
+            return np.any(every, axis=0)
+
+        facts = dict(self.facts)
+        for name, places in asked.items():
+            # Of a cell of several values each counts by itself.
+            asks = {
+                place: functools.partial(have_row, numbers)
+                for place, numbers in places.items()
+                if not any(self.columns[number].cells for number in numbers)
+            }
+            facts[name] = with_one_for_all(facts[name], asks)
         vocabulary = Vocabulary(self.vocabulary.names, lookup)
-        return dataclasses.replace(self, vocabulary=vocabulary, expected=expected)
+        return dataclasses.replace(self, vocabulary=vocabulary, facts=facts)
 
-    def write(self, description: pathlib.Path, vocabulary: pathlib.Path) -> None:
-        """Write two files: JSON that says how fields are made, safetensors with their values."""
-        description.write_bytes(self.description.as_json())
-        vocabulary.write_bytes(write_values(self.vocabulary.lookup))
+    def written(self) -> tuple[bytes, bytes, bytes | None]:
+        """Three files: JSON that says how fields are made, their values, and the tables that values
+        are looked up in; None where there are none.
+        """
+        return self.description.as_json(), write_values(self.vocabulary.lookup), self.tables_file
+
+    @functools.cached_property
+    def tables_file(self) -> bytes | None:
+        """The last of the files of :meth:`written`."""
+        tables = self.description.tables
+        return write_tables(tables) if tables else None
 
 
-def read_encoder(description: bytes, vocabulary: bytes, fields: Fields) -> Encoder:
-    """Read the content of the two files that :meth:`Encoder.write` wrote.
+def read_encoder(
+    description: bytes, vocabulary: bytes, fields: Fields, tables: bytes | None = None
+) -> Encoder:
+    """Read the files that :meth:`Encoder.written` gave.
 
     Raises:
       InputError: a file is damaged, of a data set that this package does not know, or of other
         fields.
     """
-    described = read_description(description, fields.names)
+    looked_up_in = None if tables is None else read_tables(tables)
+    described = read_description(description, fields.names, looked_up_in)
     values = read_values(vocabulary, fields.sizes, described.rules, described.bins)
     try:
         made = DATASETS[described.dataset].columns_of(described.options, described.facts)

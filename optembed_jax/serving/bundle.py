@@ -215,7 +215,8 @@ def _read_encoder(path: pathlib.Path, files: Mapping[str, bytes], fields: Fields
     if layout.VOCABULARY not in files:
         return None
     try:
-        return read_encoder(files[layout.ENCODER], files[layout.VOCABULARY], fields)
+        described, values = files[layout.ENCODER], files[layout.VOCABULARY]
+        return read_encoder(described, values, fields, files.get(layout.TABLES))
     except InputError as error:
         raise BundleError(
             f"{path / layout.ENCODER} and {layout.VOCABULARY} cannot be used: {error}"

@@ -8,6 +8,7 @@ A bundle is a folder that is complete in itself::
     forward.jax_export.xz  ids to logits, a serialised jax.export module, compressed
     vocabulary.safetensors  raw values, in the order of their ids (absent where only ids are served)
     encoder.json         how raw columns become fields (absent likewise)
+    tables.safetensors.xz  what fields look values up in (absent where none does)
     counts.safetensors   training rows that had each id (only where asked for)
     README.md            the model card
 
@@ -49,11 +50,12 @@ WEIGHTS = "weights.safetensors"
 FORWARD = "forward.jax_export.xz"
 VOCABULARY = "vocabulary.safetensors"
 ENCODER = "encoder.json"
+TABLES = "tables.safetensors.xz"
 COUNTS = "counts.safetensors"
 CARD = "README.md"
 
 REQUIRED = (MANIFEST, WEIGHTS, FORWARD, CARD)
-OPTIONAL = (VOCABULARY, ENCODER, COUNTS)
+OPTIONAL = (VOCABULARY, ENCODER, TABLES, COUNTS)
 
 _OLD = ("vocabulary.parquet", "forward.jax_export")  # of version 1
 
@@ -195,6 +197,8 @@ def read_manifest(path: pathlib.Path, files: Mapping[str, bytes]) -> dict[str, A
         )
     if (VOCABULARY in files) != (ENCODER in files):
         raise BundleError(f"{path} has one of {VOCABULARY} and {ENCODER}, which belong together")
+    if TABLES in files and ENCODER not in files:
+        raise BundleError(f"{path} has {TABLES}, but no {ENCODER} that says what they are for")
     return manifest
 
 

@@ -120,9 +120,7 @@ def write_bundle(
     files = content_of(config, stored, index, fields, provenance or Provenance(), rows, platforms)
     with replaced(target) as folder:
         if encoder is not None:
-            encoder.write(folder / layout.ENCODER, folder / layout.VOCABULARY)
-            for name in (layout.ENCODER, layout.VOCABULARY):
-                files[name] = (folder / name).read_bytes()
+            files |= encoder_files(encoder)
         if counts is not None:
             files[layout.COUNTS] = counts_file(counts)
         _write(folder, files)
@@ -195,6 +193,13 @@ def content_of(
         layout.WEIGHTS: safetensors.numpy.save(tensors),
         layout.FORWARD: layout.packed_module(module),
     }
+
+
+def encoder_files(encoder: Encoder) -> dict[str, bytes]:
+    """The files by which raw columns become ids, by name."""
+    names = (layout.ENCODER, layout.VOCABULARY, layout.TABLES)
+    files = zip(names, encoder.written(), strict=True)
+    return {name: content for name, content in files if content is not None}
 
 
 def counts_file(counts: np.ndarray) -> bytes:

@@ -24,6 +24,7 @@ from optembed_jax.serving.numpy_bags import bags_of
 from optembed_jax.serving.numpy_table import NumpyTable
 from optembed_jax.values.columns import as_columns, columns_by_name
 from optembed_jax.values.description import read_description
+from optembed_jax.values.lookup_tables import read_tables
 from optembed_jax.values.rows import RowEncoder
 from optembed_jax.values.unseen import Expected, Watch, unseen_rows
 from optembed_jax.values.vocabulary_file import read_values
@@ -158,7 +159,8 @@ def _read_encoder(
         return None, None
     names, sizes = zip(*((f["name"], f["ids"]) for f in manifest["fields"]), strict=True)
     try:
-        described = read_description(files[layout.ENCODER], names)
+        tables = read_tables(files[layout.TABLES]) if layout.TABLES in files else None
+        described = read_description(files[layout.ENCODER], names, tables)
         lookup = read_values(files[layout.VOCABULARY], sizes, described.rules, described.bins)
     except InputError as error:
         raise BundleError(

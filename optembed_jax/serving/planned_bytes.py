@@ -129,23 +129,30 @@ class Values:
     """The values of a vocabulary.
 
     Attributes:
-      lookup: all of them.
+      encoder: with all of them.
       of_row: bytes of a value of each field, on average over all, float64 ``[F]``.
     """
 
-    lookup: Lookup
+    encoder: Encoder
     of_row: np.ndarray
 
     def more(self, rows: np.ndarray) -> float:
         """Bytes that the values of rows bool ``[V]`` take in their file more than so many of all;
-        its header is not among them.
+        its header is not among them. Tables that values are looked up in take less than of all.
         """
         begins = np.cumsum(self.lookup.sizes)[:-1]
         of_fields = np.split(np.asarray(rows, bool), begins)
         average = sum(
             float(own) * int(kept.sum()) for own, kept in zip(self.of_row, of_fields, strict=True)
         )
-        return len(write_values(self.lookup.keep(of_fields))) - self.header - average
+        kept = self.lookup.keep(of_fields)
+        tables = _table_bytes(self.encoder.of(kept)) - _table_bytes(self.encoder)
+        return len(write_values(kept)) - self.header - average + tables
+
+    @property
+    def lookup(self) -> Lookup:
+        """The values."""
+        return self.encoder.vocabulary.lookup
 
     @functools.cached_property
     def header(self) -> int:
@@ -189,7 +196,7 @@ def cost_of(
         dims = cycled if config.searches_dims else every
     plain = _Plain.of(config, fields, dims, storage)
     fixed: float = plain.folder(told) + of_run + _TOLD_OF_FIELD * fields.num_fields
-    fixed += len(encoder.description.as_json()) - of_dim * int(dims.sum())
+    fixed += len(encoder.description.as_json()) + _table_bytes(encoder) - of_dim * int(dims.sum())
     fixed += len(layout.format_sums(dict.fromkeys(names, b"")))
     of_linear = _BYTES[Storage.uniform(storage, 1).linear] if config.has_linear_term else 0.0
     of_scale = _SCALE if bits is not None and not is_by_field(storage) else 0
@@ -198,7 +205,7 @@ def cost_of(
     of_end = 0.0 if bits is None else max(packed_bytes(w, bits) - w * bits / 8 for w in widths)
     of_row = np.full(fields.num_fields, of_scale + of_linear + of_end)
     sizes = np.array(fields.sizes, np.int64)
-    values = Values(encoder.vocabulary.lookup, of_values) if own_ids else None
+    values = Values(encoder, of_values) if own_ids else None
     if values is not None:
         of_row += of_values
         fixed += values.header
@@ -258,6 +265,10 @@ class _Plain:
             if name.split("/")[0] in ("rows", "scale", "linear")
         )
         return sum(map(len, files.values())) - of_rows
+
+
+def _table_bytes(encoder: Encoder) -> int:
+    return 0 if encoder.tables_file is None else len(encoder.tables_file)
 
 
 def _value_bytes(encoder: Encoder) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from optembed_jax.errors import InputError
 from optembed_jax.values.cells import Cells
 from optembed_jax.values.lookup import Bins
+from optembed_jax.values.lookup_tables import LookupTable
 from optembed_jax.values.rows import RowField
 from optembed_jax.values.rule import Rule
 from optembed_jax.values.steps import make_step
@@ -37,12 +38,20 @@ class Description:
     fields: Sequence[Mapping[str, Any]]
     expected: Expected
 
+    @property
+    def tables(self) -> dict[str, LookupTable]:
+        """The facts that fields look values up in, by name, but for empty ones."""
+        steps = [field.get("step") or [""] for field in self.fields]
+        named = dict.fromkeys(step[1] for step in steps if step[0] == "lookup")
+        return {name: self.facts[name] for name in named if self.facts[name]}
+
     def as_json(self) -> bytes:
-        """The file's content."""
+        """The file's content, without :attr:`tables`."""
+        tables = self.tables
         written = {
             "dataset": self.dataset,
             "options": dict(self.options),
-            "facts": dict(self.facts),
+            "facts": {name: fact for name, fact in self.facts.items() if name not in tables},
             "fields": [{k: v for k, v in field.items() if v is not None} for field in self.fields],
             "expected": {
                 "rows": self.expected.rows,
@@ -95,12 +104,15 @@ class Description:
         return tuple(made)
 
 
-def read_description(content: bytes, names: Sequence[str]) -> Description:
+def read_description(
+    content: bytes, names: Sequence[str], tables: Mapping[str, LookupTable] | None = None
+) -> Description:
     """What `Description.as_json` wrote.
 
     Args:
       content: of the file.
       names: of the fields that it has to be about, in order.
+      tables: that fields look values up in; None where the file has them, as it once had.
 
     Raises:
       InputError: it is no such file, or is about other fields.
@@ -118,7 +130,7 @@ def read_description(content: bytes, names: Sequence[str]) -> Description:
         found = Description(
             dataset=written["dataset"],
             options=written["options"],
-            facts=written["facts"],
+            facts={**written["facts"], **(tables or {})},
             fields=written["fields"],
             expected=Expected(tuple(names), shares, rows),
         )
@@ -129,7 +141,10 @@ def read_description(content: bytes, names: Sequence[str]) -> Description:
             texts = [field["source"], field.get("expected", "")]
             if not all(isinstance(text, str) for text in texts):
                 raise ValueError(f"field {field['name']!r} is described by other than texts")
+        if tables is not None and set(tables) != set(found.tables):
+            raise ValueError(f"its tables are {sorted(found.tables)}, not {sorted(tables)}")
         _ = (
+            found.tables,
             found.slots,
             found.rules,
             found.bins,

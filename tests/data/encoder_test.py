@@ -54,16 +54,16 @@ def test_every_value_gets_the_id_of_its_own_field(prepared, raw):
     np.testing.assert_array_equal(encoder.encode(raw), expected(prepared, raw))
 
 
-def written(encoder, folder):
+def written(encoder):
     """The content of an encoder's two files."""
-    paths = folder / "encoder.json", folder / "vocabulary.safetensors"
-    encoder.write(*paths)
-    return [path.read_bytes() for path in paths]
+    described, values, tables = encoder.written()
+    assert tables is None  # There is nothing to look up.
+    return described, values
 
 
 def test_what_was_written_encodes_the_same(prepared, raw, tmp_path):
     encoder = encoder_of(prepared)
-    described, values = written(encoder, tmp_path)
+    described, values = written(encoder)
     again = read_encoder(described, values, prepared.fields)
     np.testing.assert_array_equal(again.encode(raw), expected(prepared, raw))
     np.testing.assert_allclose(again.expected.shares, encoder.expected.shares, atol=1e-6)
@@ -110,7 +110,7 @@ def test_rows_that_cannot_be_used(prepared, raw):
 
 
 def test_damaged_descriptions(prepared, tmp_path):
-    described, values = written(encoder_of(prepared), tmp_path)
+    described, values = written(encoder_of(prepared))
     names, sizes = prepared.fields.names, prepared.fields.sizes
     with pytest.raises(InputError, match="holds other than its"):
         read_encoder(described, values, Fields(names, (*sizes[:-1], sizes[-1] + 1)))
@@ -151,9 +151,7 @@ def test_what_is_kept_is_written_and_read(prepared, raw, tmp_path):
     full = encoder.encode(raw)
     expected = place[np.where(kept[full], full, prepared.fields.oov_ids)]
     np.testing.assert_array_equal(small.encode(raw), expected)
-    files = tmp_path / "encoder.json", tmp_path / "v.safetensors"
-    small.write(*files)
-    read = read_encoder(*(file.read_bytes() for file in files), small.vocabulary.layout)
+    read = read_encoder(*written(small), small.vocabulary.layout)
     np.testing.assert_array_equal(read.encode(raw), expected)
 
 

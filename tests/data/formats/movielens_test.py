@@ -1,12 +1,17 @@
+import dataclasses
 import datetime
 import gzip
+import json
 
 import numpy as np
 import pytest
 
 from optembed_jax import data
+from optembed_jax.data.encoder import read_encoder
+from optembed_jax.data.prepared import encoder_of
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.errors import InputError
+from optembed_jax.values.lookup_tables import read_tables, write_tables
 
 MOVIES = {
     "1": ("Toy Story (1995)", "Animation|Comedy"),
@@ -266,3 +271,48 @@ def test_movies_that_changed_are_not_silently_reused(tmp_path, ratings):
     movies.write_text(movies.read_text().replace("Sci-Fi", "Drama"))
     assert data.changed_file(before) == movies
     assert prepare(tmp_path).fingerprint != before.fingerprint
+
+
+def read_fields(encoder):
+    layout = encoder.vocabulary.layout
+    return dataclasses.replace(layout, slots=encoder.slots)
+
+
+@pytest.mark.parametrize("multi", [(), ("genres",)])
+@pytest.mark.parametrize("layout", ["csv", "dat"])
+def test_what_is_kept_of_a_vocabulary_reads_shorter_tables_alike(tmp_path, ratings, layout, multi):
+    (write_csv if layout == "csv" else write_dat)(tmp_path, ratings)
+    prepared = prepare(tmp_path, multi=multi, min_count=1)
+    encoder, fields = encoder_of(prepared), prepared.fields
+    draw = np.random.default_rng(0)
+    raw = {
+        "userId": [*(user for user, *_ in ratings[:60]), "77", None],
+        "movieId": [*(movie for _, movie, *_ in ratings[:60]), "99", "3"],
+        "timestamp": [second for *_, second in ratings[:62]],
+    }
+    full, looked_up = encoder.encode(raw), [f for f, c in enumerate(encoder.columns) if c.step]
+    assert len(looked_up) >= 3
+    for share in (0.0, 0.3, 0.6, 1.0):
+        kept = draw.random(fields.num_features) < share
+        small = encoder.keep(kept, prepared.counts, 1)
+        kept[fields.oov_ids] = True
+        place = np.append(np.cumsum(kept) - 1, kept.sum())  # behind all: no value in a slot
+        known = np.append(kept, True)[full]
+        stand_in = np.append(fields.oov_ids[fields.field_of_row], fields.num_features)
+        expected = place[np.where(known, full, stand_in[full])]
+        np.testing.assert_array_equal(small.encode(raw), expected)
+        described, values, tables = small.written()
+        assert b"Toy" not in described and b"Animation" not in described and tables is not None
+        read = read_encoder(described, values, read_fields(small), tables)
+        np.testing.assert_array_equal(read.encode(raw), expected)
+        np.testing.assert_array_equal(read.rows.encode(raw), expected)
+        with pytest.raises(InputError, match="it does not say how fields are made"):
+            read_encoder(described, values, read_fields(small))
+        # As bundles had them once.
+        whole = json.loads(described)
+        whole["facts"] |= {name: dict(table) for name, table in read_tables(tables).items()}
+        again = read_encoder(json.dumps(whole).encode(), values, read_fields(small))
+        np.testing.assert_array_equal(again.encode(raw), expected)
+        more = write_tables({**read_tables(tables), "x": {"1": ("a",)}})
+        with pytest.raises(InputError, match=r"its tables are .*, not .*'x'"):
+            read_encoder(described, values, read_fields(small), more)
