@@ -143,8 +143,10 @@ def read_description(
                 raise ValueError(f"field {field['name']!r} is described by other than texts")
         if tables is not None and set(tables) != set(found.tables):
             raise ValueError(f"its tables are {sorted(found.tables)}, not {sorted(tables)}")
+        for step in (field.get("step") or [""] for field in found.fields):
+            if step[0] == "lookup":
+                _check_places(found.facts[step[1]], step[2])
         _ = (
-            found.tables,
             found.slots,
             found.rules,
             found.bins,
@@ -185,6 +187,12 @@ def describe_field(
         "places": None if bins is None else bins.places.tolist(),
         "cells": None if cells is None else _described(cells),
     }
+
+
+def _check_places(table: LookupTable, place: int) -> None:
+    """That each row of a table has a place."""
+    if type(place) is not int or not 0 <= place < min(map(len, table.values()), default=place + 1):
+        raise ValueError(f"a table has no place {place!r}")
 
 
 def _described(cells: Cells) -> dict[str, Any]:

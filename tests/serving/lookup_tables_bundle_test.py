@@ -1,0 +1,151 @@
+"""Bundles whose fields look values up in tables: what is stored of them, read, and refused."""
+
+import json
+import random
+
+import jax
+import numpy as np
+import pytest
+
+from optembed_jax import data
+from optembed_jax.data.prepared import encoder_of
+from optembed_jax.models.model_config import ModelConfig
+from optembed_jax.models.params import init_params
+from optembed_jax.serving.bundle import Bundle
+from optembed_jax.serving.bundle_format import ENCODER, TABLES, VOCABULARY, BundleError, format_sums
+from optembed_jax.serving.bundle_writer import write_bundle
+from optembed_jax.serving.compact_model import compact
+from optembed_jax.serving.numpy_bundle import NumpyBundle
+from optembed_jax.table.compact import with_own_ids
+from optembed_jax.values.lookup_tables import read_tables, write_tables
+
+LOADERS = {"jax": Bundle, "numpy": NumpyBundle}
+RAW = {
+    "userId": ["1", "7", "3", "x"],
+    "movieId": ["1", "3", "12", "99"],
+    "timestamp": ["978300000", "978300001", "0", "1"],
+}
+
+
+@pytest.fixture(scope="module", params=["", "genres"])
+def bundle(tmp_path_factory, request):
+    """A bundle with half of the values of ratings of made films, and the scores of some rows."""
+    folder = tmp_path_factory.mktemp("films")
+    rng = np.random.default_rng(0)
+    rated = rng.integers(1, (15, 31), (300, 2)).tolist()
+    ratings = [
+        f"{user},{film},{1 + row % 9 / 2},{978300000 + row * 9_999}\n"
+        for row, (user, film) in enumerate(rated)
+    ]
+    (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "".join(ratings))
+    genres = ["Drama", "Crime|Drama", "Comedy", "(no genres listed)", "War|Drama|Comedy"]
+    films = [f"{film},Film {film} ({1950 + film % 9}),{genres[film % 5]}\n" for film in range(31)]
+    (folder / "movies.csv").write_text("movieId,title,genres\n" + "".join(films))
+    multi = tuple(filter(None, [request.param]))
+    slots = {"max_values": 3} if multi else {}
+    options = data.DataOptions(raw_dir=str(folder), multi=multi, min_count=1, **slots)
+    prepared = data.prepare("movielens", options, folder / "data")
+    config = ModelConfig(
+        model="deepfm", latent_dim=4, mlp_dims=(6,), mode_oov="shared", mode_linear="prune"
+    )
+    fields = prepared.fields
+    params, batch_stats = init_params(jax.random.key(0), config, fields)
+    params = jax.tree.map(lambda x: x + rng.normal(0, 0.3, x.shape).astype(np.float32), params)
+    rows = rng.random(fields.num_features) < 0.5
+    rows[fields.oov_ids] = True
+    dims = np.full(fields.num_fields, 3)
+    small, index = compact(config, params, fields, rows, dims)
+    own, kept, new_ids = with_own_ids(index, fields.names)
+    is_kept = new_ids != kept.oov_ids[fields.field_of_row]
+    encoder = encoder_of(prepared).keep(is_kept, prepared.counts, 1)
+    made = write_bundle(
+        folder / "bundle",
+        config,
+        small,
+        batch_stats,
+        own,
+        kept,
+        encoder=encoder,
+        full_rows=fields.num_features,
+    )
+    ids = new_ids[encoder_of(prepared).encode(RAW).clip(max=fields.num_features - 1)]
+    files = {path.name: path.read_bytes() for path in (folder / "bundle").iterdir()}
+    return files, made.predict(RAW), None if multi else made.predict(ids)
+
+
+@pytest.fixture
+def load(bundle, tmp_path):
+    """Loads the bundle with some files changed, or removed where None; checksums as told."""
+
+    def load(loader, changed=(), resealed=True):
+        files = {**bundle[0], **dict(changed)}
+        files = {name: content for name, content in files.items() if content is not None}
+        if resealed:
+            files["SHA256SUMS"] = format_sums({n: c for n, c in files.items() if n != "SHA256SUMS"})
+        for path in tmp_path.iterdir():
+            path.unlink()
+        for name, content in files.items():
+            (tmp_path / name).write_bytes(content)
+        return LOADERS[loader].load(tmp_path)
+
+    return load
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_tables_are_read_as_they_were(bundle, load, loader):
+    files, scores, of_ids = bundle
+    assert b"Drama" not in files[ENCODER] and set(read_tables(files[TABLES])) == {"movies"}
+    found = load(loader).predict(RAW)
+    np.testing.assert_allclose(found, scores, atol=1e-6)
+    if of_ids is not None:
+        np.testing.assert_allclose(found, of_ids, atol=1e-6)
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_tables_may_stand_where_they_once_did(bundle, load, loader):
+    files, scores, _ = bundle
+    described = json.loads(files[ENCODER])
+    described["facts"] |= read_tables(files[TABLES])
+    changed = {ENCODER: json.dumps(described).encode(), TABLES: None}
+    np.testing.assert_allclose(load(loader, changed).predict(RAW), scores, atol=1e-6)
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_what_does_not_belong_together_is_refused(bundle, load, loader):
+    tables = read_tables(bundle[0][TABLES])
+    for changed, told in [
+        ({TABLES: None}, "does not say how fields are made"),
+        ({TABLES: write_tables({"films": tables["movies"]})}, "does not say how fields are made"),
+        ({TABLES: write_tables({**tables, "x": {"1": ("a",)}})}, "its tables are"),
+        ({TABLES: b"no tables"}, "its tables cannot be read"),
+        ({ENCODER: None, VOCABULARY: None}, f"{TABLES}, but no {ENCODER}"),
+    ]:
+        with pytest.raises(BundleError, match=told):
+            load(loader, changed)
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_damaged_tables_are_refused(bundle, load, loader):
+    """Under the old checksum always; under a new one no other error comes of it."""
+    rng = random.Random(0)
+    content = bundle[0][TABLES]
+    for _ in range(50):
+        damaged = bytearray(content)
+        damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+        with pytest.raises(BundleError, match="its checksum differs"):
+            load(loader, {TABLES: bytes(damaged)}, resealed=False)
+        try:
+            load(loader, {TABLES: bytes(damaged)})
+        except BundleError as error:
+            assert "its tables" in str(error)
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_tables_that_lie_are_refused_or_read_another_row(bundle, load, loader):
+    """Places that are not there are told when the bundle is loaded, not by a request."""
+    table = read_tables(bundle[0][TABLES])["movies"]
+    fewer = {key: row[:1] for key, row in table.items()}
+    with pytest.raises(BundleError):
+        load(loader, {TABLES: write_tables({"movies": fewer})})
+    turned = dict(zip(table, reversed(table.values()), strict=True))
+    assert load(loader, {TABLES: write_tables({"movies": turned})}).predict(RAW).shape == (4,)
