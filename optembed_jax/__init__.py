@@ -224,10 +224,11 @@ __all__ = [
     "train_step",
 ]
 
-# What takes no JAX, and what the library itself asks for here. Of everything else all is imported
-# at once, so that what is there does not depend on what was asked for before.
-_LIGHT = ("data", "errors", "fields", "metrics", "numpy_bundle", "storage", "values")
-# Flax's modules import each other in circles: two threads that begin at two of them break it.
+# What takes no JAX. Of everything else all is imported at once, so that what is there does not
+# depend on what was asked for before.
+_LIGHT = ("data", "errors", "fields", "numpy_bundle", "storage", "values")
+# Flax's modules import each other in circles: two threads that begin at two of them break it. What
+# is imported within asks for no name here (a test sees to it), or two would wait for each other.
 _lock = threading.RLock()
 
 if not TYPE_CHECKING:  # To a type checker every name would be there.
@@ -242,9 +243,10 @@ if not TYPE_CHECKING:  # To a type checker every name would be there.
         ):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
-            if home not in (None, *_LIGHT) or (home is None and name not in _LIGHT):
-                _import_all()
-            found = importlib.import_module(f"{__name__}.{home or name}")
+            with _lock:
+                if (home or name) not in _LIGHT:
+                    _import_all()
+                found = importlib.import_module(f"{__name__}.{home or name}")
         except ModuleNotFoundError as error:
             raise ImportError(
                 f"optembed_jax.{name} needs a package that is not installed: {error}; "
@@ -254,10 +256,8 @@ if not TYPE_CHECKING:  # To a type checker every name would be there.
         return found if home is None else getattr(found, name)
 
     def _import_all() -> None:
-        with _lock:
-            for name, module in _HOMES.items():
-                found = importlib.import_module(f"{__name__}.{module}")
-                globals()[name] = getattr(found, name)
+        for name, module in _HOMES.items():
+            globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
 
     def __dir__() -> list[str]:
         """What there is, imported or not."""

@@ -49,6 +49,16 @@ def may_import(district):
     return {n if n.startswith("optembed_jax") else f"optembed_jax.{n}" for n in names}
 
 
+def test_the_library_asks_its_top_for_no_name():
+    """It imports what is asked for under a lock: two threads would wait for each other."""
+    for module, file in FILES.items():
+        if module.startswith("optembed_jax."):
+            tree = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+            tops = [n for n in tree if isinstance(n, ast.ImportFrom) and n.module == PACKAGES[0]]
+            names = {alias.name for node in tops for alias in node.names}
+            assert names <= {"__version__"}, f"{module} imports {names} of the top"
+
+
 def test_there_are_districts():
     assert {"optembed_jax.table", "optembed_jax.data.formats", "experiments.run"} <= set(DISTRICTS)
 

@@ -90,7 +90,7 @@ def test_threads_that_ask_at_once_get_what_they_ask_for():
     code = """
 import threading
 import optembed_jax as oe
-names, found = ["init_params", "Table", "fit", "make_fitness", "Phase", "compact"], {}
+names, found = ["init_params", "Table", "data", "fit", "search", "Phase", "metrics"], {}
 together = threading.Barrier(len(names))
 def ask(name):
     together.wait()

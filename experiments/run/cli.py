@@ -142,8 +142,11 @@ def _leave_out_late_answers() -> None:
 
 
 def _parse(arguments: list[str], also_taken: str | None) -> list[str]:
-    asked = {a.lstrip("-").partition("=")[0] for a in arguments[1:] if a.startswith("-")}
     try:
+        if also_taken is not None:
+            # Once: what is read of a pipe is not there a second time.
+            arguments = [arguments[0], *flags.FLAGS.read_flags_from_files(arguments[1:])]
+        asked = {a.lstrip("-").partition("=")[0] for a in arguments[1:] if a.startswith("-")}
         if also_taken is not None and (asked & _HELP_OF_ALL or _are_left(arguments, asked)):
             importlib.import_module(also_taken)
         if asked & {*_HELP, *_HELP_OF_ALL}:

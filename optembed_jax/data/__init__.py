@@ -53,3 +53,8 @@ def __getattr__(name: str) -> Any:
     from optembed_jax.data.prefetch import prefetch_to_device
 
     return prefetch_to_device
+
+
+def __dir__() -> list[str]:
+    """What there is, imported or not."""
+    return sorted({*globals(), *__all__})

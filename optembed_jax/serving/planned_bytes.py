@@ -130,7 +130,8 @@ class Values:
 
     Attributes:
       encoder: with all of them.
-      of_row: bytes of a value of each field, on average over all, float64 ``[F]``.
+      of_row: bytes of a value of each field, on average over all, float64 ``[F]``; of one that is
+        looked up, of the table too.
     """
 
     encoder: Encoder
@@ -138,7 +139,7 @@ class Values:
 
     def more(self, rows: np.ndarray) -> float:
         """Bytes that the values of rows bool ``[V]`` take in their file more than so many of all;
-        its header is not among them. Tables that values are looked up in take less than of all.
+        its header is not among them. Tables that values are looked up in are, in their file.
         """
         begins = np.cumsum(self.lookup.sizes)[:-1]
         of_fields = np.split(np.asarray(rows, bool), begins)
@@ -146,13 +147,19 @@ class Values:
             float(own) * int(kept.sum()) for own, kept in zip(self.of_row, of_fields, strict=True)
         )
         kept = self.lookup.keep(of_fields)
-        tables = _table_bytes(self.encoder.of(kept)) - _table_bytes(self.encoder)
+        tables = _table_bytes(self.encoder.of(kept)) - self.tables
         return len(write_values(kept)) - self.header - average + tables
 
     @property
     def lookup(self) -> Lookup:
         """The values."""
         return self.encoder.vocabulary.lookup
+
+    @functools.cached_property
+    def tables(self) -> int:
+        """Bytes of the tables of no value."""
+        nothing = [np.zeros(n, bool) for n in self.lookup.sizes]
+        return _table_bytes(self.encoder.of(self.lookup.keep(nothing)))
 
     @functools.cached_property
     def header(self) -> int:
@@ -196,7 +203,7 @@ def cost_of(
         dims = cycled if config.searches_dims else every
     plain = _Plain.of(config, fields, dims, storage)
     fixed: float = plain.folder(told) + of_run + _TOLD_OF_FIELD * fields.num_fields
-    fixed += len(encoder.description.as_json()) + _table_bytes(encoder) - of_dim * int(dims.sum())
+    fixed += len(encoder.description.as_json()) - of_dim * int(dims.sum())
     fixed += len(layout.format_sums(dict.fromkeys(names, b"")))
     of_linear = _BYTES[Storage.uniform(storage, 1).linear] if config.has_linear_term else 0.0
     of_scale = _SCALE if bits is not None and not is_by_field(storage) else 0
@@ -207,9 +214,14 @@ def cost_of(
     sizes = np.array(fields.sizes, np.int64)
     values = Values(encoder, of_values) if own_ids else None
     if values is not None:
+        looked_up = sizes * [column.step[:1] == ("lookup",) for column in encoder.columns]
+        of_values += (
+            (_table_bytes(encoder) - values.tables) * (looked_up > 0) / max(int(looked_up.sum()), 1)
+        )
         of_row += of_values
-        fixed += values.header
+        fixed += values.header + values.tables
     else:
+        fixed += _table_bytes(encoder)
         fixed += len(write_values(encoder.vocabulary.lookup))
         if config.prunes_rows:
             fixed += int(np.where(sizes < 2**8, 1, np.where(sizes < 2**16, 2, 4)) @ sizes)

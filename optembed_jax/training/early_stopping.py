@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from optembed_jax import metrics
+import optembed_jax.metrics as metrics
 from optembed_jax.errors import InputError
 
 CRITERIA = ("auc", "logloss")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from optembed_jax import metrics
+import optembed_jax.metrics as metrics
 from optembed_jax.training.prediction import Batch, Batches
 
 

@@ -155,6 +155,7 @@ def read_description(
     except (
         ValueError,
         KeyError,
+        IndexError,
         TypeError,
         AttributeError,
         RecursionError,
@@ -190,9 +191,12 @@ def describe_field(
 
 
 def _check_places(table: LookupTable, place: int) -> None:
-    """That each row of a table has a place."""
+    """That each row of a table has texts, and a place."""
     if type(place) is not int or not 0 <= place < min(map(len, table.values()), default=place + 1):
         raise ValueError(f"a table has no place {place!r}")
+    for key, row in table.items():
+        if type(row) not in (list, tuple) or not all(isinstance(v, str | None) for v in row):
+            raise ValueError(f"a table has other than texts of {key!r}")
 
 
 def _described(cells: Cells) -> dict[str, Any]:

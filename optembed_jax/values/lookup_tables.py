@@ -20,7 +20,8 @@ from optembed_jax.errors import InputError
 
 LookupTable = Mapping[str, Sequence[str | None]]
 
-_LARGEST = 2**28  # bytes, unpacked
+_LARGEST = 2**25  # bytes, unpacked: a hundred times the films of MovieLens 25M
+_MOST = 2**22  # keys, codes and texts of all tables
 _MOST_DIGITS = 18
 _KINDS = {"U8": "<u1", "U16": "<u2", "U32": "<u4", "U64": "<u8"}
 
@@ -30,6 +31,9 @@ def write_tables(tables: Mapping[str, LookupTable]) -> bytes:
 
     Args:
       tables: each with at least one place, as many for every key.
+
+    Raises:
+      InputError: there is more in them than `read_tables` takes.
     """
     arrays = {}
     for name, table in tables.items():
@@ -47,7 +51,10 @@ def write_tables(tables: Mapping[str, LookupTable]) -> bytes:
             code_of |= {text: code for code, text in enumerate(texts, start=1)}
             arrays[f"{name}/{place}/codes"] = _narrow(np.array([code_of[v] for v in column]))
             arrays |= _texts(f"{name}/{place}", texts)
-    return lzma.compress(safetensors.numpy.save(arrays), preset=9)
+    content = safetensors.numpy.save(arrays)
+    if _count(arrays) > _MOST or len(content) > _LARGEST:
+        raise InputError(f"tables of {_count(arrays)} keys and values are too large for a bundle")
+    return lzma.compress(content, preset=6)
 
 
 def read_tables(content: bytes) -> dict[str, dict[str, tuple[str | None, ...]]]:
@@ -62,6 +69,8 @@ def read_tables(content: bytes) -> dict[str, dict[str, tuple[str | None, ...]]]:
         if not unpacker.eof or unpacker.unused_data:
             raise ValueError("it is cut off, or has more behind")
         arrays = {name: _array(entry) for name, entry in safetensors.deserialize(packed)}
+        if _count(arrays) > _MOST:
+            raise ValueError(f"it holds {_count(arrays)} keys and values")
         tables = {}
         for name in sorted({name.partition("/")[0] for name in arrays}):
             keys, columns = _keys(arrays, name), list[list[str | None]]()
@@ -100,6 +109,11 @@ def with_one_for_all(
         key: [instead.get(place, {}).get(text, text) for place, text in enumerate(row)]
         for key, row in table.items()
     }
+
+
+def _count(arrays: Mapping[str, np.ndarray]) -> int:
+    """Of what objects are made: keys, codes and texts."""
+    return sum(len(own) for name, own in arrays.items() if not name.endswith("/texts"))
 
 
 def _is_number(key: str) -> bool:

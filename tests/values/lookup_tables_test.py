@@ -112,11 +112,24 @@ def test_damaged_files_are_refused():
             read_tables(broken)
 
 
-def test_no_more_is_unpacked_than_any_table_has(monkeypatch):
-    content = write_tables({"films": FILMS})
-    monkeypatch.setattr("optembed_jax.values.lookup_tables._LARGEST", 100)
-    with pytest.raises(InputError, match="its tables cannot be read"):
-        read_tables(content)
+def test_no_more_is_unpacked_than_any_table_has():
+    bomb = lzma.compress(bytes(2**25 + 1))
+    assert len(bomb) < 10_000
+    with pytest.raises(InputError, match="it is cut off, or has more behind"):
+        read_tables(bomb)
+    arrays = arrays_of({"films": {str(n): ("a",) for n in range(9)}})
+    arrays["films/numbers"] = np.ones(2**22, np.uint8)
+    many = lzma.compress(safetensors.numpy.save(arrays))
+    assert len(many) < 10_000
+    with pytest.raises(InputError, match=r"it holds [0-9]+ keys and values"):
+        read_tables(many)
+
+
+def test_no_more_is_written_than_is_read(monkeypatch):
+    monkeypatch.setattr("optembed_jax.values.lookup_tables._MOST", 10)
+    assert read_tables(write_tables({"one": {"1": ("a",), "2": ("b",)}}))
+    with pytest.raises(InputError, match="tables of 22 keys and values are too large"):
+        write_tables({"films": FILMS})
 
 
 def test_texts_without_a_row_become_one():

@@ -191,8 +191,8 @@ def _movies(path: pathlib.Path) -> dict[str, tuple[str | None, str | None, str |
     return movies
 
 
-def _users(path: pathlib.Path) -> dict[str, tuple[str, ...]]:
-    return {row[0]: row[1:] for row in _read(path, _USER_COLUMNS)}
+def _users(path: pathlib.Path) -> dict[str, tuple[str | None, ...]]:
+    return {row[0]: tuple(v or None for v in row[1:]) for row in _read(path, _USER_COLUMNS)}
 
 
 def _read(path: pathlib.Path, names: tuple[str, ...]) -> list[tuple[str, ...]]:
