@@ -214,6 +214,7 @@ def cost_of(
     sizes = np.array(fields.sizes, np.int64)
     values = Values(encoder, of_values) if own_ids else None
     if values is not None:
+        # In place: `values` has them too.
         looked_up = sizes * [column.step[:1] == ("lookup",) for column in encoder.columns]
         of_values += (
             (_table_bytes(encoder) - values.tables) * (looked_up > 0) / max(int(looked_up.sum()), 1)
