@@ -129,10 +129,8 @@ def open_bundle(path: Path, settings: Settings) -> EarlierBundle:
         )
     taken_up.check_whole_rows(path, content)
     fields = fields_of(manifest["fields"])
-    described, values, tables = map(
-        content.files.get, (bundle_format.ENCODER, bundle_format.VOCABULARY, bundle_format.TABLES)
-    )
-    assert described is not None and values is not None  # or the content would not have been read
-    encoder = read_encoder(described, values, fields, tables)
+    files = content.files
+    described, values = files[bundle_format.ENCODER], files[bundle_format.VOCABULARY]
+    encoder = read_encoder(described, values, fields, files.get(bundle_format.TABLES))
     key = jax.random.fold_in(jax.random.key(settings.seed), len(fields.names))
     return EarlierBundle(path, settings.model, content, encoder, key)

@@ -31,6 +31,7 @@ from numpy.typing import DTypeLike
 
 from optembed_jax.errors import InputError
 from optembed_jax.table.elements import ELEMENTS
+from optembed_jax.values.xz import unpacked
 
 FORMAT = "optembed-bundle"
 FORMAT_VERSION = 6
@@ -157,14 +158,10 @@ def read_module(path: pathlib.Path, files: Mapping[str, bytes]) -> bytes:
     Raises:
       BundleError: it cannot be unpacked.
     """
-    unpacker = lzma.LZMADecompressor()
     try:
-        module = unpacker.decompress(files[FORWARD], _LARGEST_MODULE)
-    except lzma.LZMAError as error:
+        return unpacked(files[FORWARD], _LARGEST_MODULE)
+    except ValueError as error:
         raise BundleError(f"{path / FORWARD} cannot be unpacked: {error}") from error
-    if not unpacker.eof or unpacker.unused_data:
-        raise BundleError(f"{path / FORWARD} cannot be unpacked: it is cut off, or has more behind")
-    return module
 
 
 def read_manifest(path: pathlib.Path, files: Mapping[str, bytes]) -> dict[str, Any]:

@@ -158,13 +158,16 @@ class Values:
     @functools.cached_property
     def tables(self) -> int:
         """Bytes of the tables of no value."""
-        nothing = [np.zeros(n, bool) for n in self.lookup.sizes]
-        return _table_bytes(self.encoder.of(self.lookup.keep(nothing)))
+        return _table_bytes(self._of_none)
 
     @functools.cached_property
     def header(self) -> int:
         """Bytes of the file without values."""
-        return len(write_values(self.lookup.keep([np.zeros(n, bool) for n in self.lookup.sizes])))
+        return len(write_values(self._of_none.vocabulary.lookup))
+
+    @functools.cached_property
+    def _of_none(self) -> Encoder:
+        return self.encoder.of(self.lookup.keep([np.zeros(n, bool) for n in self.lookup.sizes]))
 
 
 def cost_of(

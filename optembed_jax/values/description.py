@@ -41,9 +41,13 @@ class Description:
     @property
     def tables(self) -> dict[str, LookupTable]:
         """The facts that fields look values up in, by name, but for empty ones."""
-        steps = [field.get("step") or [""] for field in self.fields]
-        named = dict.fromkeys(step[1] for step in steps if step[0] == "lookup")
+        named = dict.fromkeys(step[1] for step in self._lookups)
         return {name: self.facts[name] for name in named if self.facts[name]}
+
+    @property
+    def _lookups(self) -> list[Sequence[Any]]:
+        steps = [field.get("step") or [""] for field in self.fields]
+        return [step for step in steps if step[0] == "lookup"]
 
     def as_json(self) -> bytes:
         """The file's content, without :attr:`tables`."""
@@ -143,9 +147,8 @@ def read_description(
                 raise ValueError(f"field {field['name']!r} is described by other than texts")
         if tables is not None and set(tables) != set(found.tables):
             raise ValueError(f"its tables are {sorted(found.tables)}, not {sorted(tables)}")
-        for step in (field.get("step") or [""] for field in found.fields):
-            if step[0] == "lookup":
-                _check_places(found.facts[step[1]], step[2])
+        for step in found._lookups:
+            _check_places(found.facts[step[1]], step[2])
         _ = (
             found.slots,
             found.rules,

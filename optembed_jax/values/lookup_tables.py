@@ -17,6 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from optembed_jax.errors import InputError
+from optembed_jax.values.xz import unpacked
 
 LookupTable = Mapping[str, Sequence[str | None]]
 
@@ -64,10 +65,7 @@ def read_tables(content: bytes) -> dict[str, dict[str, tuple[str | None, ...]]]:
       InputError: it is no such file.
     """
     try:
-        unpacker = lzma.LZMADecompressor(memlimit=_LARGEST)
-        packed = unpacker.decompress(content, _LARGEST)
-        if not unpacker.eof or unpacker.unused_data:
-            raise ValueError("it is cut off, or has more behind")
+        packed = unpacked(content, _LARGEST, memory=_LARGEST)
         arrays = {name: _array(entry) for name, entry in safetensors.deserialize(packed)}
         if _count(arrays) > _MOST:
             raise ValueError(f"it holds {_count(arrays)} keys and values")
@@ -81,7 +79,7 @@ def read_tables(content: bytes) -> dict[str, dict[str, tuple[str | None, ...]]]:
             tables[name] = dict(zip(keys, zip(*columns, strict=True), strict=True))
         if arrays:
             raise ValueError(f"it holds {min(arrays)!r}")
-    except (lzma.LZMAError, safetensors.SafetensorError, ValueError, KeyError) as error:
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise InputError(f"its tables cannot be read: {error}") from error
     return tables
 

@@ -7,22 +7,16 @@ import re
 import sys
 import zlib
 
-import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from optembed_jax import data
-from optembed_jax.data.prepared import encoder_of
-from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.models.params import init_params
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.bundle_format import FORMAT_VERSION, BundleError, format_sums
-from optembed_jax.serving.bundle_writer import write_bundle
-from optembed_jax.serving.compact_model import compact
 from optembed_jax.serving.numpy_bundle import NumpyBundle
 from optembed_jax.serving.stored_model import Storage
-from optembed_jax.table.compact import with_own_ids
+from tests.support import bundles
 
 LOADERS = {"jax": Bundle, "numpy": NumpyBundle}
 # What a bundle tells about itself and nothing follows from.
@@ -41,29 +35,8 @@ def files(tmp_path_factory):
         table_file=str(folder / "rows.csv"), label="click", categorical=["user"], numeric=["age"]
     )
     prepared = data.prepare("table", options, folder / "data")
-    config = ModelConfig(
-        model="deepfm", latent_dim=4, mlp_dims=(6,), mode_oov="shared", mode_linear="prune"
-    )
-    fields = prepared.fields
-    params, batch_stats = init_params(jax.random.key(0), config, fields)
-    params = jax.tree.map(lambda x: x + rng.normal(0, 0.3, x.shape).astype(np.float32), params)
-    rows = rng.random(fields.num_features) < 0.5
-    rows[fields.oov_ids] = True
-    small, index = compact(config, params, fields, rows, np.array([3, 2]))
-    own, kept, new_ids = with_own_ids(index, fields.names)
-    write_bundle(
-        folder / "bundle",
-        config,
-        small,
-        batch_stats,
-        own,
-        kept,
-        storage=Storage(("float32", "int4"), "int8", {"mlp/Dense_0/kernel": "int6"}),
-        encoder=encoder_of(prepared).keep(
-            new_ids != kept.oov_ids[fields.field_of_row], prepared.counts, 1
-        ),
-        full_rows=fields.num_features,
-    )
+    storage = Storage(("float32", "int4"), "int8", {"mlp/Dense_0/kernel": "int6"})
+    bundles.make_half(folder / "bundle", prepared, rng, np.array([3, 2]), storage)
     return {path.name: path.read_bytes() for path in (folder / "bundle").iterdir()}
 
 

@@ -4,22 +4,18 @@ import json
 import random
 from typing import NamedTuple
 
-import jax
 import numpy as np
 import pytest
 
 from optembed_jax import data
 from optembed_jax.data.prepared import encoder_of
 from optembed_jax.models.model_config import ModelConfig
-from optembed_jax.models.params import init_params
 from optembed_jax.serving.bundle import Bundle
 from optembed_jax.serving.bundle_format import ENCODER, TABLES, VOCABULARY, BundleError, format_sums
-from optembed_jax.serving.bundle_writer import write_bundle
-from optembed_jax.serving.compact_model import compact
 from optembed_jax.serving.numpy_bundle import NumpyBundle
 from optembed_jax.serving.planned_bytes import cost_of
-from optembed_jax.table.compact import with_own_ids
 from optembed_jax.values.lookup_tables import read_tables, write_tables
+from tests.support import bundles
 
 LOADERS = {"jax": Bundle, "numpy": NumpyBundle}
 RAW = {
@@ -54,28 +50,9 @@ def bundle(tmp_path_factory, request):
     slots = {"max_values": 3} if multi else {}
     options = data.DataOptions(raw_dir=str(folder), multi=multi, min_count=1, **slots)
     prepared = data.prepare("movielens", options, folder / "data")
-    config = ModelConfig(
-        model="deepfm", latent_dim=4, mlp_dims=(6,), mode_oov="shared", mode_linear="prune"
-    )
     fields = prepared.fields
-    params, batch_stats = init_params(jax.random.key(0), config, fields)
-    params = jax.tree.map(lambda x: x + rng.normal(0, 0.3, x.shape).astype(np.float32), params)
-    rows = rng.random(fields.num_features) < 0.5
-    rows[fields.oov_ids] = True
-    dims = np.full(fields.num_fields, 3)
-    small, index = compact(config, params, fields, rows, dims)
-    own, kept, new_ids = with_own_ids(index, fields.names)
-    is_kept = new_ids != kept.oov_ids[fields.field_of_row]
-    encoder = encoder_of(prepared).keep(is_kept, prepared.counts, 1)
-    made = write_bundle(
-        folder / "bundle",
-        config,
-        small,
-        batch_stats,
-        own,
-        kept,
-        encoder=encoder,
-        full_rows=fields.num_features,
+    made, new_ids = bundles.make_half(
+        folder / "bundle", prepared, rng, np.full(fields.num_fields, 3)
     )
     ids = new_ids[encoder_of(prepared).encode(RAW).clip(max=fields.num_features - 1)]
     files = {path.name: path.read_bytes() for path in (folder / "bundle").iterdir()}

@@ -92,6 +92,33 @@ def prepared_cells(folder):
     return data.prepare("table", options, folder / "data")
 
 
+def make_half(path, prepared, rng, dims, storage=None):
+    """Writes a drawn deepfm with half of the values; and the ids that the data set's have in it."""
+    config = ModelConfig(
+        model="deepfm", latent_dim=4, mlp_dims=(6,), mode_oov="shared", mode_linear="prune"
+    )
+    fields = prepared.fields
+    params, batch_stats = init_params(jax.random.key(0), config, fields)
+    params = jax.tree.map(lambda x: x + rng.normal(0, 0.3, x.shape).astype(np.float32), params)
+    rows = rng.random(fields.num_features) < 0.5
+    rows[fields.oov_ids] = True
+    small, index = compact(config, params, fields, rows, dims)
+    own, kept, new_ids = with_own_ids(index, fields.names)
+    is_kept = new_ids != kept.oov_ids[fields.field_of_row]
+    bundle = write_bundle(
+        path,
+        config,
+        small,
+        batch_stats,
+        own,
+        kept,
+        storage=storage,
+        encoder=encoder_of(prepared).keep(is_kept, prepared.counts, 1),
+        full_rows=fields.num_features,
+    )
+    return bundle, new_ids
+
+
 def make_cells(path, prepared, backbone, storage, pooling, mode_linear):
     """A bundle of random weights of such a table, with ids of the prepared data."""
     config = ModelConfig(

@@ -6,7 +6,7 @@ takes several times as long, most of it for memory.
 
 import numpy as np
 
-_QUOTE, _LINE_FEED = b'"\n'
+QUOTE, LINE_FEED = b'"\n'
 _PIECE = 2**17  # bytes that are looked at at once, so that all of it stays in the cache
 
 
@@ -19,13 +19,13 @@ def lines_are_rows(text: bytes, end: int, delimiters: bytes) -> bool:
       delimiters: what may stand between cells, a byte each.
     """
     # Two quotes side by side: one in a cell, or the end of one half of it and the next one's begin.
-    before, behind = _set_of(delimiters + b'\n"'), _set_of(delimiters + b'\r\n"')
+    before, behind = set_of(delimiters + b'\n"'), set_of(delimiters + b'\r\n"')
     data = np.frombuffer(text, np.uint8, end)
     is_open = 0
     for start in range(0, end, _PIECE):
         piece = data[start : start + _PIECE]
-        quotes = np.flatnonzero(piece == _QUOTE)
-        within = np.searchsorted(quotes, np.flatnonzero(piece == _LINE_FEED))
+        quotes = np.flatnonzero(piece == QUOTE)
+        within = np.searchsorted(quotes, np.flatnonzero(piece == LINE_FEED))
         if ((within + is_open) % 2).any():
             return False
         quotes += start
@@ -38,7 +38,8 @@ def lines_are_rows(text: bytes, end: int, delimiters: bytes) -> bool:
     return True
 
 
-def _set_of(members: bytes) -> np.ndarray:
+def set_of(members: bytes) -> np.ndarray:
+    """Which bytes are among some, bool ``[256]``."""
     found = np.zeros(256, bool)
     found[list(members)] = True
     return found

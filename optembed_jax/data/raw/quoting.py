@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from optembed_jax.data.raw.quoted_lines import lines_are_rows
+from optembed_jax.data.raw.quoted_lines import LINE_FEED, QUOTE, lines_are_rows, set_of
 from optembed_jax.values.rule import BLANKS
 
 UNCLOSED = 'a quote opens here and none closes it; close it, or double each quote that is text ("")'
@@ -24,7 +24,6 @@ BEHIND = (
     "text stands behind a closing quote; each quote within a cell in quotes has to be doubled "
     '(""), not marked by a backslash'
 )
-_QUOTE, _LINE_FEED = b'"\n'
 _COUNTED = 2**17  # bytes that are compared at once
 _STEPS = 8  # over blanks, before they are looked for in another way
 
@@ -98,7 +97,7 @@ class Rows:
 
     def _borders(self) -> np.ndarray:
         """Where each row begins in the text, and where the last ends, ``[N + 1]``."""
-        ends = np.flatnonzero(np.frombuffer(self.content, np.uint8) == _LINE_FEED) + 1
+        ends = np.flatnonzero(np.frombuffer(self.content, np.uint8) == LINE_FEED) + 1
         return np.append(0, ends)[np.append(self.first_lines, self.lines)]
 
 
@@ -108,7 +107,7 @@ def line_rows(content: bytes) -> Rows:
     # so that what is compared stays in the cache.
     data = np.frombuffer(content, np.uint8)
     pieces = (data[start : start + _COUNTED] for start in range(0, len(data), _COUNTED))
-    return Rows(content, sum(int(np.count_nonzero(piece == _LINE_FEED)) for piece in pieces))
+    return Rows(content, sum(int(np.count_nonzero(piece == LINE_FEED)) for piece in pieces))
 
 
 def whole(text: bytes, delimiters: bytes, *, is_end: bool, keep_empty: bool) -> tuple[Rows, int]:
@@ -130,7 +129,7 @@ def whole(text: bytes, delimiters: bytes, *, is_end: bool, keep_empty: bool) -> 
         stop = end + (_marks(rest, delimiters, is_end).stop if b'"' in rest else len(rest))
         return line_rows(_trimmed(text[:end], keep_empty or is_end)), stop
     found = _marks(text, delimiters, is_end)
-    ends = np.flatnonzero(np.frombuffer(text, np.uint8) == _LINE_FEED)
+    ends = np.flatnonzero(np.frombuffer(text, np.uint8) == LINE_FEED)
     ends = ends[: np.searchsorted(ends, found.stop)]
     outside = np.searchsorted(found.marks, ends) % 2 == 0
     row_ends = np.flatnonzero(outside)
@@ -175,11 +174,11 @@ class _Marks(NamedTuple):
 def _marks(text: bytes, delimiters: bytes, is_end: bool) -> _Marks:
     # A line begins before the text; what lies behind it stands in none of the sets below.
     data = np.frombuffer(b"\n%b\x00" % text, np.uint8)
-    quotes = np.flatnonzero(data == _QUOTE)
-    blanks = _set_of(bytes(set(BLANKS.encode()) - set(delimiters)))
-    begins = _set_of(delimiters + b"\n")
+    quotes = np.flatnonzero(data == QUOTE)
+    blanks = set_of(bytes(set(BLANKS.encode()) - set(delimiters)))
+    begins = set_of(delimiters + b"\n")
     # A carriage return that is no part of a line end is told as that.
-    ends = _set_of(delimiters + b"\r\n")
+    ends = set_of(delimiters + b"\r\n")
     # Behind the last quote the text may end before it is told whether it closes a cell.
     is_told = is_end or text[quotes[-1] :].strip(b" \t") != b""
     known = len(quotes) - (not is_told)
@@ -208,7 +207,7 @@ def _all_beside(
 ) -> bool:
     """Whether beside each quote, at most blanks between, is a border, or at once another quote."""
     beside = data[quotes + step]
-    far = ~borders[beside] & (beside != _QUOTE)
+    far = ~borders[beside] & (beside != QUOTE)
     if not far.any():
         return True
     return bool(borders[data[_beyond(data, quotes[far], step, blanks)]].all())
@@ -271,12 +270,6 @@ def _one_by_one(
         faults.append((places[at], UNCLOSED if is_open else BEHIND))
         at = bisect.bisect_left(places, line_end, at)
     return _Marks(np.array(marks, np.int64), len(text), faults)
-
-
-def _set_of(members: bytes) -> np.ndarray:
-    found = np.zeros(256, bool)
-    found[list(members)] = True
-    return found
 
 
 def _beyond(data: np.ndarray, places: np.ndarray, step: int, blanks: np.ndarray) -> np.ndarray:
