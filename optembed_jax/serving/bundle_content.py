@@ -34,17 +34,22 @@ class Content:
     types: dict[str, str]
     files: Mapping[str, bytes]
 
-    def served(self, of_bfloat16: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
+    def served(
+        self,
+        of_bfloat16: Callable[[np.ndarray], np.ndarray],
+        held: Callable[[int], int] = packing.in_bytes,
+    ) -> dict[str, np.ndarray]:
         """The arrays that are served, see :func:`served`.
 
         Args:
           of_bfloat16: makes numbers of the bits of bfloat16, uint16.
+          held: bits of a code in memory, by those that it is stored in.
         """
         tensors = {
             name: of_bfloat16(array) if self.types[name] == "BF16" else array
             for name, array in self.tensors.items()
         }
-        return served(self.manifest, tensors)
+        return served(self.manifest, tensors, held)
 
 
 def network_of(
@@ -59,11 +64,15 @@ def network_of(
     )
 
 
-def served(manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays that are served: kernels are float32, rows of codes int8, others as they are; and
-    rows of fields that share an array (``table.sharing``) joined, as ``rows/n`` of array ``n``.
-    Where rows are composed there is one array, ``rows/0``, and ``places`` and ``signs`` say what
-    ids read of it.
+def served(
+    manifest: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    held: Callable[[int], int] = packing.in_bytes,
+) -> dict[str, np.ndarray]:
+    """The arrays that are served: kernels are float32, rows of codes in ``held`` bits, others as
+    they are; and rows of fields that share an array (``table.sharing``) joined, as ``rows/n`` of
+    array ``n``. Where rows are composed there is one array, ``rows/0``, with codes int8, and
+    ``places`` and ``signs`` say what ids read of it.
 
     Unpacked once, when a bundle is loaded, and not at each request.
     """
@@ -81,11 +90,12 @@ def served(manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> di
         bits = packing.bits_of(field["storage"])
         if bits is not None:
             name = f"rows/{number}"
-            found[name] = packing.unpack(found[name], bits, field["dim"])
+            found[name] = packing.held(found[name], bits, field["dim"], held(bits))
         if field["storage"] == ELEMENTS:
             kept = found.pop(f"elements/{number}")
             found[f"rows/{number}"] = unpack(found[f"rows/{number}"], kept, field["dim"])
-    arrays = sharing(*zip(*((f["dim"], f["storage"]) for f in manifest["fields"]), strict=True))
+    fields = zip(*((f["dim"], f["storage"]) for f in manifest["fields"]), strict=True)
+    arrays = sharing(*fields, held=held)
     return join(arrays, found) | network
 
 

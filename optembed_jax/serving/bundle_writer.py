@@ -37,6 +37,7 @@ from optembed_jax.serving.stored_model import (
 )
 from optembed_jax.storage.versions import versions
 from optembed_jax.storage.whole_folder import replaced
+from optembed_jax.table import packing
 from optembed_jax.table.compact import CompactIndex
 from optembed_jax.table.composed import ComposedIndex
 
@@ -185,7 +186,8 @@ def content_of(
             score = jax.jit(build_forward(config, described, linear_by_id))
             logits = np.asarray(score(served, ids))
     else:  # By formulas and a library of their own, and in float32 wherever it runs.
-        logits = NumpyBundle(pathlib.Path(), manifest, served).logits(ids)
+        packed = bundle_content.served(manifest, tensors, packing.in_few_bits)
+        logits = NumpyBundle(pathlib.Path(), manifest, packed).logits(ids)
     manifest["samples"] = {"ids": ids.tolist(), "logits": logits.tolist()}
     module = module_of(config, served, described, linear_by_id, platforms)
     return {

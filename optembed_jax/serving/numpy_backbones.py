@@ -14,28 +14,36 @@ import numpy as np
 from optembed_jax.errors import InputError
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Read:
     """What a batch reads of a table.
 
     Attributes:
-      count: examples, ``N``.
-      parts: float32 ``[N, k, d]`` of each run of neighbours that have ``d`` columns each, in the
-        order of the fields.
+      flat: float32 ``[N, sum(dims)]``, field by field.
+      runs: of each run of neighbours that have ``d`` columns each: how many, and ``d``; fields
+        without columns are in none.
       linear: the linear term float32 ``[N]``; None for a backbone without.
-      num_fields: ``F``, those without columns too, which are in no part.
+      num_fields: ``F``, those without columns too.
     """
 
-    count: int
-    parts: Sequence[np.ndarray]
+    flat: np.ndarray
+    runs: Sequence[tuple[int, int]]
     linear: np.ndarray | None
     num_fields: int
 
+    @property
+    def count(self) -> int:
+        """Examples, ``N``."""
+        return len(self.flat)
+
     @functools.cached_property
-    def flat(self) -> np.ndarray:
-        """Float32 ``[N, sum(dims)]``, field by field."""
-        flat = (part.reshape(self.count, -1) for part in self.parts)
-        return np.concatenate([np.zeros((self.count, 0), np.float32), *flat], axis=1)
+    def parts(self) -> list[np.ndarray]:
+        """Float32 ``[N, k, d]`` of each run, views of ``flat``."""
+        ends = itertools.accumulate(k * d for k, d in self.runs)
+        return [
+            self.flat[:, end - k * d : end].reshape(self.count, k, d)
+            for (k, d), end in zip(self.runs, ends, strict=True)
+        ]
 
     @property
     def padded(self) -> np.ndarray:
@@ -223,7 +231,8 @@ def _fm(read: Read) -> np.ndarray:
     total = np.zeros((read.count, width), np.float32)
     for rows in read.parts:
         total[:, : rows.shape[2]] += rows[:, 0] if rows.shape[1] == 1 else rows.sum(axis=1)
-    return 0.5 * (np.square(total).sum(axis=1) - np.square(read.flat).sum(axis=1))
+    each = np.einsum("nc,nc->n", read.flat, read.flat)  # No array of all squares.
+    return 0.5 * (np.square(total).sum(axis=1) - each)
 
 
 def _products(read: Read) -> np.ndarray:

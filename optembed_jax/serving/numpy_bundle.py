@@ -22,6 +22,7 @@ from optembed_jax.serving.freed_memory import give_back
 from optembed_jax.serving.numpy_backbones import backbone_of
 from optembed_jax.serving.numpy_bags import bags_of
 from optembed_jax.serving.numpy_table import NumpyTable
+from optembed_jax.table import packing
 from optembed_jax.values.columns import as_columns, columns_by_name
 from optembed_jax.values.description import read_description
 from optembed_jax.values.lookup_tables import read_tables
@@ -63,7 +64,9 @@ class NumpyBundle:
         """
         folder = pathlib.Path(path).expanduser()
         content = bundle_content.read_content(folder)
-        tensors = content.served(lambda bits: (bits.astype(np.uint32) << 16).view(np.float32))
+        tensors = content.served(
+            lambda bits: (bits.astype(np.uint32) << 16).view(np.float32), packing.in_few_bits
+        )
         encoder = _read_encoder(folder, content.files, content.manifest)
         try:
             bundle = cls(folder, content.manifest, tensors, *encoder)
@@ -101,7 +104,7 @@ class NumpyBundle:
         return ids
 
     def predict(
-        self, rows: np.ndarray | Mapping[str, Sequence[Any]], *, batch_size: int = 512
+        self, rows: np.ndarray | Mapping[str, Sequence[Any]], *, batch_size: int = 128
     ) -> np.ndarray:
         """Click probabilities float32 ``[N]``.
 
@@ -118,7 +121,7 @@ class NumpyBundle:
         return request.probabilities(self._logits(rows, batch_size, stacklevel=4))
 
     def logits(
-        self, rows: np.ndarray | Mapping[str, Sequence[Any]], *, batch_size: int = 512
+        self, rows: np.ndarray | Mapping[str, Sequence[Any]], *, batch_size: int = 128
     ) -> np.ndarray:
         """Logits float32 ``[N]``; arguments as of :meth:`predict`."""
         return self._logits(rows, batch_size, stacklevel=4)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from optembed_jax.serving.numpy_backbones import Read
 from optembed_jax.serving.numpy_bags import NumpyBags
-from optembed_jax.table import sharing
+from optembed_jax.serving.numpy_rows import rows_of
+from optembed_jax.table import packing, sharing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +46,7 @@ class NumpyTable:
 
     Args:
       manifest: of the bundle.
-      tensors: as they are served, by name.
+      tensors: as they are served, by name, codes ``packing.in_few_bits``.
       bags: the slots of its fields.
     """
 
@@ -61,13 +63,17 @@ class NumpyTable:
             for slot, field in enumerate(bags.of_slot.tolist())
             if f"remap/{field}" in tensors
         }
-        arrays = sharing.sharing(*zip(*((f["dim"], f["storage"]) for f in fields), strict=True))
+        kinds = [(field["dim"], field["storage"]) for field in fields]
+        arrays = sharing.sharing(*zip(*kinds, strict=True), held=packing.in_few_bits)
         self._arrays = [_Array.of(fields, rows, bags) for fields in arrays]
         # Brought into the arrays' order at once: what an array reads is a slice then.
         nothing = np.zeros(0, np.int64)
         self._order = np.concatenate([nothing, *(array.slots for array in self._arrays)])
         self._array_starts = np.concatenate([nothing, *(a.starts for a in self._arrays)])
-        self._runs = sharing.runs(arrays)
+        dims = [dim for dim, _ in kinds]
+        self._runs = [(len(list(run)), dim) for dim, run in itertools.groupby(filter(None, dims))]
+        self._width = sum(dims)
+        self._unit, self._units = _in_field_order(arrays, dims)
         self._every = np.arange(len(rows))
         if "places" in tensors:
             # One line more, of ones: what is read where a value has no further factor.
@@ -77,24 +83,39 @@ class NumpyTable:
             self._stored = [(_with_ones(stored), scale)]
             if "linear" in tensors:
                 self._stored.append((_with_ones(tensors["linear"]), None))
+        else:
+            self._rows_of = [
+                rows_of(tensors[f"rows/{number}"], kinds[own[0]][1], kinds[own[0]][0])
+                for number, own in enumerate(arrays)
+            ]
 
     def read(self, ids: np.ndarray, weights: np.ndarray | None) -> Read:
         """What a batch reads: int64 ``[N, S]`` and weights as of :meth:`NumpyBags.split`."""
         if "places" in self._tensors:
-            parts, linear = self._composed(ids, weights)
+            rows, linear = self._composed(ids, weights)
+            flat = _side_by_side(rows)
         else:
             places = self._places(ids)
-            at, end, read = places.take(self._order, axis=1) + self._array_starts, 0, []
-            for number, array in enumerate(self._arrays):
-                begin, end = end, end + len(array.slots)
-                read.append(self._rows(number, at[:, begin:end], ids, weights))
-            parts = [read[array][:, begin:end] for array, begin, end in self._runs]
+            flat = self._flat(places, ids, weights)
             linear = self._linear(ids, places, weights) if "linear" in self._tensors else None
-        return Read(len(ids), parts, linear, len(self._every))
+        return Read(flat, self._runs, linear, len(self._every))
+
+    def _flat(self, places: np.ndarray, ids: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+        """The rows of all fields ``[N, sum(dims)]``, of :meth:`_places`."""
+        at, end = places.take(self._order, axis=1) + self._array_starts, 0
+        by_array, column = np.empty((len(ids), self._width), np.float32), 0
+        for number, array in enumerate(self._arrays):
+            begin, end = end, end + len(array.slots)
+            read = _side_by_side(self._rows(number, at[:, begin:end], ids, weights))
+            start, column = column, column + read.shape[1]
+            by_array[:, start:column] = read
+        # At once: a copy for each run of neighbours is what one row would wait for.
+        units = by_array.reshape(len(ids), len(self._units), self._unit)
+        return units.take(self._units, axis=1).reshape(by_array.shape)
 
     def _composed(
         self, ids: np.ndarray, weights: np.ndarray | None
-    ) -> tuple[list[np.ndarray], np.ndarray | None]:
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Rows ``[N, F, D]`` and the linear term ``[N]``, where values read products of rows."""
         # Of what is no value, pooling takes none.
         value = np.minimum(ids, self._bags.offsets[-1] - 1)
@@ -114,7 +135,7 @@ class NumpyTable:
             return self._bags.pooled(whole, ids, weights, self._every)
 
         rows, *linear = itertools.starmap(product, self._stored)
-        return [rows], linear[0].sum(axis=1) if linear else None
+        return rows, linear[0].sum(axis=1) if linear else None
 
     def _places(self, ids: np.ndarray) -> np.ndarray:
         """Where each id's row stands among those of its field, ``[N, F]``, of bags ``[N, S]``; in
@@ -135,8 +156,7 @@ class NumpyTable:
         read: float32 ``[N, k, d]``.
         """
         array = self._arrays[number]
-        stored = self._tensors[f"rows/{number}"].take(at, axis=0)
-        read = stored.astype(np.float32, copy=False)
+        read = self._rows_of[number].take(at)
         scale = self._tensors.get(f"scale/{number}")
         if scale is not None:
             # Of each field, or of each row; one field of one row is the same either way.
@@ -161,6 +181,26 @@ class NumpyTable:
             weights = bags.pooled(weights, ids, of_values, self._every)
         total: np.ndarray = weights.sum(axis=1)
         return total
+
+
+def _in_field_order(arrays: sharing.Sharing, dims: Sequence[int]) -> tuple[int, np.ndarray]:
+    """How columns that stand array by array come into the order of the fields.
+
+    Returns:
+      Columns that move together, and where each such unit of the fields, in their order, stands
+      among those of the arrays, int64.
+    """
+    unit = math.gcd(*dims) or 1
+    fields = [field for own in arrays for field in own]
+    counts = [dims[field] // unit for field in fields]
+    begins = dict(zip(fields, [0, *itertools.accumulate(counts)], strict=False))
+    places = [begins[field] + np.arange(dims[field] // unit) for field in sorted(fields)]
+    return unit, np.concatenate([np.zeros(0, np.int64), *places])
+
+
+def _side_by_side(rows: np.ndarray) -> np.ndarray:
+    """Rows ``[N, k, d]`` as ``[N, k * d]``; there may be none."""
+    return rows.reshape(len(rows), math.prod(rows.shape[1:]))
 
 
 def _with_ones(array: np.ndarray) -> np.ndarray:

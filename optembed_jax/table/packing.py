@@ -28,6 +28,17 @@ def bits_of(storage: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def in_bytes(bits: int) -> int:
+    """Bits of a code in memory where each has a byte of its own, int8."""
+    del bits
+    return 8
+
+
+def in_few_bits(bits: int) -> int:
+    """Bits of a code in memory where several share a byte, none lies across two of them."""
+    return next(held for held in (2, 4, 8) if held >= bits)
+
+
 def code_bits(storage: str) -> int:
     """Bits of a code of one of ``INT_STORAGES``."""
     return int(storage.removeprefix("int").removesuffix("_field"))
@@ -98,6 +109,37 @@ def unpack(packed: np.ndarray, bits: int, dim: int) -> np.ndarray:
     for start in range(0, len(packed), _AT_ONCE):
         numbers[start : start + _AT_ONCE] = _unpacked(packed[start : start + _AT_ONCE], bits, dim)
     return numbers
+
+
+def held(packed: np.ndarray, bits: int, dim: int, wanted: int) -> np.ndarray:
+    """Packed codes in as many bits as they have in memory.
+
+    Args:
+      packed: uint8 ``[K, n]``, of ``bits``.
+      bits: of a code.
+      dim: codes of a row.
+      wanted: what :func:`in_bytes` or :func:`in_few_bits` says of ``bits``.
+
+    Returns:
+      Of 8 bits the numbers int8 ``[K, d]``, of fewer codes as :func:`pack` makes them.
+    """
+    if wanted == 8:
+        return unpack(packed, bits, dim)
+    if wanted == bits:
+        return packed
+    found = np.empty((len(packed), packed_bytes(dim, wanted)), np.uint8)
+    for start in range(0, len(packed), _AT_ONCE):
+        part = _unpacked(packed[start : start + _AT_ONCE], bits, dim)
+        found[start : start + _AT_ONCE] = pack(part, wanted)
+    return found
+
+
+def numbers_of_bytes(bits: int) -> np.ndarray:
+    """The numbers that a byte of packed codes stands for, float32 ``[256, 8 / bits]``; of 2 or 4
+    bits.
+    """
+    codes = np.arange(256)[:, None] >> np.arange(0, 8, bits) & 2**bits - 1
+    return (codes - (2 ** (bits - 1) - 1)).astype(np.float32)
 
 
 def _unpacked(packed: np.ndarray, bits: int, dim: int) -> np.ndarray:

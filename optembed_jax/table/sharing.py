@@ -5,7 +5,7 @@ took four times as long to compile, and one row half as long again to score, as 
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -15,19 +15,26 @@ Sharing = tuple[tuple[int, ...], ...]
 """Of each array the numbers of the fields in it, in order."""
 
 
-def sharing(dims: Sequence[int], storages: Sequence[str]) -> Sharing:
+def sharing(
+    dims: Sequence[int],
+    storages: Sequence[str],
+    *,
+    held: Callable[[int], int] = packing.in_bytes,
+) -> Sharing:
     """The arrays that fields share.
 
     Args:
       dims: columns of each field, ``F``; one without takes no part.
-      storages: what its rows are stored in, ``F``. All codes are int8 when they are served, so that
-        what counts of them is whether each row has a scale.
+      storages: what its rows are stored in, ``F``. What counts of codes is in how many bits they
+        are in memory, and whether each row has a scale.
+      held: bits of a code in memory, by those that it is stored in.
     """
     found: dict[tuple[int, str], list[int]] = {}
     for field, (dim, storage) in enumerate(zip(dims, storages, strict=True)):
         kind = storage
-        if packing.bits_of(storage) is not None:
-            kind = "int_field" if packing.is_by_field(storage) else "int"
+        bits = packing.bits_of(storage)
+        if bits is not None:
+            kind = f"int{held(bits)}{'_field' if packing.is_by_field(storage) else ''}"
         if dim:
             found.setdefault((dim, kind), []).append(field)
     return tuple(map(tuple, found.values()))

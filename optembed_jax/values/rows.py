@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -78,7 +78,7 @@ class RowEncoder:
 
     def __init__(self, fields: Sequence[RowField], lookup: Lookup) -> None:
         self.fields, self.lookup = tuple(fields), lookup
-        self._offsets = np.concatenate([[0], np.cumsum(lookup.sizes)[:-1]]).astype(np.int64)
+        self._offsets = np.concatenate([[0], np.cumsum(lookup.sizes)[:-1]]).astype(np.int32)
         self._plain = [f for f, bins in enumerate(lookup.bins) if bins is None]
         self._sources = tuple(dict.fromkeys(field.source for field in fields))
         self._one_row = np.array(self._plain, np.int64)
@@ -115,7 +115,7 @@ class RowEncoder:
         """
         columns = self._columns(rows, first_row)
         count = len(columns[self._sources[0]])
-        ids = np.empty((len(self.fields), count), np.int64)
+        ids = np.empty((len(self.fields), count), np.int32)
         read = _Read()
         for number, (field, bins) in enumerate(zip(self.fields, self.lookup.bins, strict=True)):
             if bins is None:
@@ -125,25 +125,34 @@ class RowEncoder:
                 numbers = _each(number_of, values, codes, field, first_row)
                 found = bins.find(np.array(numbers, np.float64))
                 ids[number] = found if codes is None else found[codes]
+        places_of: dict[int, np.ndarray] = {}
         try:
-            texts = texts_of_all(read.texts)
+            for begin, end in _groups(read.sizes):
+                places, plain = self._places(read, begin, end), self._plain[begin:end]
+                if not self._has_cells and not read.codes:
+                    ids[plain] = places.reshape(len(plain), count)
+                    continue
+                ends = itertools.accumulate(read.sizes[begin:end])
+                for number, size, last in zip(plain, read.sizes[begin:end], ends, strict=True):
+                    own, codes = places[last - size : last], read.codes.get(number)
+                    if self._has_cells:
+                        places_of[number] = own
+                    else:
+                        ids[number] = own if codes is None else own.take(codes)
         except InputError:
             for source in self._as_they_are:
                 check_utf8(source, columns[source], first_row)
             raise
-        is_one = count == 1 and not self._has_cells
-        of_texts = self._one_row if is_one else np.repeat(self._one_row, read.sizes)
-        places = self.lookup.places(texts, of_texts)
         if self._has_cells:
-            return self._with_cells(ids, places, read, count)
-        if not read.codes:
-            ids[self._plain] = places.reshape(len(self._plain), count)
-        else:
-            ends = np.cumsum(read.sizes).tolist()
-            for number, size, end in zip(self._plain, read.sizes, ends, strict=True):
-                own, codes = places[end - size : end], read.codes.get(number)
-                ids[number] = own if codes is None else own.take(codes)
-        return (ids.T + self._offsets).astype(np.int32)
+            return self._with_cells(ids, places_of, read, count)
+        return ids.T + self._offsets
+
+    def _places(self, read: "_Read", begin: int, end: int) -> np.ndarray:
+        """Where the texts of some of the fields that are not numeric are in their blocks, int64."""
+        texts, sizes = texts_of_all(read.texts[begin:end]), read.sizes[begin:end]
+        field = self._one_row[begin:end]
+        is_one = max(sizes) == min(sizes) == 1
+        return self.lookup.places(texts, field if is_one else np.repeat(field, sizes))
 
     def _columns(self, rows: Mapping[str, Sequence[Any]], first_row: int) -> dict[str, list[str]]:
         """The columns that are needed, each as texts, of which the missing ones are "".
@@ -211,11 +220,11 @@ class RowEncoder:
             read.codes[number] = codes
 
     def _with_cells(
-        self, ids: np.ndarray, places: np.ndarray, read: "_Read", count: int
+        self, ids: np.ndarray, found: Mapping[int, np.ndarray], read: "_Read", count: int
     ) -> np.ndarray:
-        """Ids of fields of which some have several values; in ``ids`` are those of numeric ones."""
-        inner = np.cumsum(read.sizes)[:-1]
-        found = dict(zip(self._plain, np.split(places, inner), strict=True))
+        """Ids of fields of which some have several values; in ``ids`` are those of numeric ones,
+        ``found`` has the places of the others.
+        """
         nothing = int(sum(self.lookup.sizes))
         parts, beside = [], []
         for number, (field, offset) in enumerate(
@@ -258,6 +267,25 @@ class _Read:
     codes: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
     lengths: dict[int, list[int]] = dataclasses.field(default_factory=dict)
     weights: dict[int, list[float]] = dataclasses.field(default_factory=dict)
+
+
+_AT_ONCE = 2**12
+"""Texts: those of all fields of a large batch would take more memory than a small bundle holds."""
+
+
+def _groups(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Where runs of so many texts begin and end, of fields that have ``sizes``; one at least."""
+    if sum(sizes) <= _AT_ONCE:
+        if sizes:
+            yield 0, len(sizes)
+        return
+    begin = total = 0
+    for number, size in enumerate(sizes):
+        if number > begin and total + size > _AT_ONCE:
+            yield begin, number
+            begin, total = number, 0
+        total += size
+    yield begin, len(sizes)
 
 
 _FEW = 16

@@ -18,7 +18,8 @@ from optembed_jax.serving.numpy_bundle import NumpyBundle
 def test_fm_is_the_sum_over_pairs():
     rng = np.random.default_rng(0)
     parts = [rng.normal(size=(5, 2, 3)), rng.normal(size=(5, 1, 2))]
-    read = Read(5, [p.astype(np.float32) for p in parts], np.arange(5, dtype=np.float32), 3)
+    flat = np.concatenate([part.reshape(5, -1) for part in parts], axis=1).astype(np.float32)
+    read = Read(flat, [(2, 3), (1, 2)], np.arange(5, dtype=np.float32), 3)
     fields = [parts[0][:, 0], parts[0][:, 1], np.pad(parts[1][:, 0], ((0, 0), (0, 1)))]
     pairs = [(0, 1), (0, 2), (1, 2)]
     expected = sum((fields[f] * fields[g]).sum(axis=1) for f, g in pairs) + np.arange(5) + 0.5
@@ -32,7 +33,8 @@ def test_nothing_read_is_the_network_of_no_input():
         "network/logit/Dense_0/kernel": np.zeros((0, 1), np.float32),
         "network/logit/Dense_0/bias": np.array([0.25], np.float32),
     }
-    found = backbone_of({"model": "ipnn", "mlp_dims": []}, tensors)(Read(3, [], None, 2))
+    nothing = Read(np.zeros((3, 0), np.float32), [], None, 2)
+    found = backbone_of({"model": "ipnn", "mlp_dims": []}, tensors)(nothing)
     np.testing.assert_array_equal(found, [0.25] * 3)
 
 

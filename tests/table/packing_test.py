@@ -22,6 +22,36 @@ def test_unpacking_gives_the_numbers_that_were_packed(rng, bits, dim):
     np.testing.assert_array_equal(found, numbers)
 
 
+@pytest.mark.parametrize("bits", packing.BITS)
+@pytest.mark.parametrize("dim", [0, 1, 5, 8])
+def test_codes_are_held_in_bytes_or_in_as_many_bits_as_a_byte_has_room_for(
+    rng, monkeypatch, bits, dim
+):
+    monkeypatch.setattr(packing, "_AT_ONCE", 4)  # In pieces, the last one smaller.
+    levels = 2 ** (bits - 1) - 1
+    numbers = rng.integers(-levels, levels + 1, (6, dim)).astype(np.int8)
+    packed = packing.pack(numbers, bits)
+    few = {2: 2, 3: 4, 4: 4, 6: 8, 8: 8}[bits]
+    assert packing.in_few_bits(bits) == few and packing.in_bytes(bits) == 8
+    np.testing.assert_array_equal(packing.held(packed, bits, dim, 8), numbers)
+    found = packing.held(packed, bits, dim, few)
+    if few < 8:
+        np.testing.assert_array_equal(found, packing.pack(numbers, few))
+        assert found.dtype == np.uint8 and (found is packed) == (few == bits)
+    assert len(packing.held(packed[:0], bits, dim, few)) == 0
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_a_byte_stands_for_the_numbers_that_were_packed_into_it(bits):
+    levels = 2 ** (bits - 1) - 1
+    numbers = packing.numbers_of_bytes(bits)
+    assert numbers.dtype == np.float32 and numbers.shape == (256, 8 // bits)
+    are_numbers = (numbers <= levels).all(axis=1)  # One code of each width is no number's.
+    assert are_numbers.sum() == (2 * levels + 1) ** (8 // bits)
+    packed = packing.pack(numbers[are_numbers].astype(np.int8), bits)[:, 0]
+    np.testing.assert_array_equal(packed, np.flatnonzero(are_numbers))
+
+
 def test_bits_lie_one_after_the_other_the_lowest_first():
     # Codes 5 = 101, 2 = 010, 6 = 110: 10|010|101 and 0000000|1.
     packed = packing.pack(np.array([[2, -1, 3]], np.int8), 3)

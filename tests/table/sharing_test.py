@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from optembed_jax.table import sharing
+from optembed_jax.table import packing, sharing
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,12 @@ from optembed_jax.table import sharing
 )
 def test_fields_of_one_width_and_kind_share_an_array(dims, storages, arrays):
     assert sharing.sharing(dims, storages) == arrays
+
+
+def test_codes_that_are_held_in_fewer_bits_share_an_array_with_their_like():
+    storages = ["int8", "int2", "int3", "int2_field", "int6", "int4", "int2", "float32"]
+    arrays = sharing.sharing([4] * 8, storages, held=packing.in_few_bits)
+    assert arrays == ((0, 4), (1, 6), (2, 5), (3,), (7,))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from optembed_jax.data import encoder as encoder_lib
 from optembed_jax.data import request_columns
 from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import InputError
+from optembed_jax.values import rows as rows_lib
 from optembed_jax.values.columns import as_columns, column_texts
 
 NAN = float("nan")
@@ -168,7 +169,9 @@ def test_both_ways_refuse_in_the_same_words(encoder, monkeypatch):
         assert said[0] == said[1], change
 
 
-def test_many_rows_as_few(encoder, monkeypatch):
+@pytest.mark.parametrize("at_once", [1, 500, rows_lib._AT_ONCE])
+def test_many_rows_as_few(encoder, monkeypatch, at_once):
+    monkeypatch.setattr(rows_lib, "_AT_ONCE", at_once)  # A field by itself, some, all.
     rng = np.random.default_rng(1)
     rows = {
         name: [forms[n % len(forms)][int(rng.integers(2))] for n in range(300)]
