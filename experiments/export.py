@@ -77,7 +77,7 @@ def main() -> None:
         return
     if bundle_flags.REFRESH.value:
         _check_unused("--refresh", *_OF_A_RUN, *_OF_A_FORMAT)
-        _refresh(path_of(project_flags.required(bundle_flags.BUNDLE)))
+        _refresh(path_of(bundle_flags.required(bundle_flags.BUNDLE)))
         return
     _check_unused("--format=bundle", *_OF_A_FORMAT)
     _export()
@@ -86,7 +86,7 @@ def main() -> None:
 def _export() -> None:
     """Load the run's last phase, compact it, write and verify the bundle, compare with the full."""
     workdir = project_flags.workdir()
-    place = path_of(project_flags.required(bundle_flags.BUNDLE))
+    place = path_of(bundle_flags.required(bundle_flags.BUNDLE))
     summary = Workdir(workdir).summary()
     begun = begun_with(Workdir(workdir))
     warm = {} if begun is None else begun.given()
@@ -215,8 +215,8 @@ def _limit(planned: Mapping[str, Any]) -> tuple[int | None, str | None]:
 
 def _write_as(target: Target) -> None:
     """Write a bundle in another form, which is tried before it gets its name."""
-    output = in_file_system(project_flags.required(bundle_flags.OUTPUT), "--output").absolute()
-    source = path_of(project_flags.required(bundle_flags.BUNDLE))
+    output = in_file_system(bundle_flags.required(bundle_flags.OUTPUT), "--output").absolute()
+    source = path_of(bundle_flags.required(bundle_flags.BUNDLE))
     if output.is_dir() and not target.is_folder:
         raise InputError(f"--output={output} is a folder, and --format={target.name} a file")
     with fetched(source) as folder:

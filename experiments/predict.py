@@ -7,7 +7,8 @@ of part files or a pattern, whose files are scored in the order of their names, 
 with commas between them; columns are found by name and others are ignored. Values that have no row
 read their field's OOV row; how many they are is told by field at the end, with a warning where they
 are far more than in training, and --max_unseen=SHARE refuses too many. The output has one score for
-each row, in the same order; it is Parquet where its name ends in .parquet, and CSV elsewhere.
+each row, in the same order; it is Parquet where its name ends in .parquet, and CSV elsewhere. The
+flags of a run are taken and left alone, so that one flagfile serves all.
 """
 
 import contextlib
@@ -22,7 +23,6 @@ import numpy as np
 from absl import flags
 
 from experiments.run import bundle_flags, cli, data_flags, training_flags
-from experiments.run import flags as project_flags
 from experiments.run.progress import Progress
 from experiments.run.scores_file import written
 from optembed_jax.data.encoder import Encoder
@@ -37,7 +37,15 @@ from optembed_jax.serving.bundle import Bundle
 from optembed_jax.storage.object_store import fetched, in_file_system, path_of
 from optembed_jax.values.unseen import Expected, unseen_rows
 
-flags.adopt_module_key_flags(project_flags)
+for _name in (
+    "bundle",
+    "input",
+    "output",
+    "max_unseen",
+    "batch_size",
+    *data_flags.names_of(Layout),
+):
+    flags.declare_key_flag(_name)
 
 BLOCK_BYTES = 2**22
 
@@ -57,11 +65,11 @@ class Scored:
 
 def main() -> None:
     """Stream the input through the bundle."""
-    source = in_file_system(project_flags.required(bundle_flags.INPUT), "--input")
-    target = in_file_system(project_flags.required(bundle_flags.OUTPUT), "--output").absolute()
+    source = in_file_system(bundle_flags.required(bundle_flags.INPUT), "--input")
+    target = in_file_system(bundle_flags.required(bundle_flags.OUTPUT), "--output").absolute()
     if training_flags.BATCH_SIZE.value < 1:
         raise InputError(f"--batch_size must be at least 1, not {training_flags.BATCH_SIZE.value}")
-    with fetched(path_of(project_flags.required(bundle_flags.BUNDLE))) as folder:
+    with fetched(path_of(bundle_flags.required(bundle_flags.BUNDLE))) as folder:
         bundle = Bundle.load(folder, warm=(training_flags.BATCH_SIZE.value,))
         progress, started = Progress(), time.monotonic()
         with _as_file(source) as file:
@@ -241,4 +249,4 @@ def _encoded(files: Sequence[RawFile], encoder: Encoder, layout: Layout) -> Iter
 
 
 if __name__ == "__main__":
-    cli.run(main, goes_on=False)
+    cli.run(main, goes_on=False, also_taken="experiments.run.flags")

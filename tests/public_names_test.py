@@ -12,25 +12,27 @@ import optembed_jax
 
 SOURCE = pathlib.Path(optembed_jax.__file__)
 HEAVY = {"jax", "flax", "optax", "orbax", "scipy", "matplotlib"}
+OF_DATA_AND_TRAINING = {"tensorflow_datasets", "array_record", "pandas", "orbax", "matplotlib"}
 
 
-TREE = ast.parse(SOURCE.read_text(encoding="utf-8"))
+def told_to_type_checkers(tree):
+    (block,) = (n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test)[0] == "T")
+    aliases = [(node.module, alias) for node in block.body for alias in node.names]
+    return {alias.asname or alias.name: (module, alias.name) for module, alias in aliases}
 
 
-def told_to_type_checkers():
-    (block,) = (n for n in TREE.body if isinstance(n, ast.If) and ast.unparse(n.test)[0] == "T")
-    return {alias.asname: (node.module, alias.name) for node in block.body for alias in node.names}
-
-
-def test_type_checkers_are_told_what_there_is_at_run_time():
-    told = told_to_type_checkers()
-    assert sorted(told) == sorted(optembed_jax.__all__) and len(told) > 50
+@pytest.mark.parametrize(("package", "least"), [(optembed_jax, 50), (optembed_jax.data, 15)])
+def test_type_checkers_are_told_what_there_is_at_run_time(package, least):
+    tree = ast.parse(pathlib.Path(package.__file__).read_text(encoding="utf-8"))
+    told = told_to_type_checkers(tree)
+    assert sorted(told) == sorted(package.__all__) and len(told) > least
     # They read no list that is computed, and would take a star for nothing.
-    (listed,) = (n for n in TREE.body if ast.unparse(n).startswith("__all__"))
+    (listed,) = (n for n in tree.body if ast.unparse(n).startswith("__all__"))
     assert sorted(ast.literal_eval(listed.value)) == sorted(told)
     for name, (module, named) in told.items():
         assert name == named
-        assert getattr(optembed_jax, name) is getattr(importlib.import_module(module), name)
+        assert getattr(package, name) is getattr(importlib.import_module(module), name)
+    assert set(told) <= set(dir(package))
 
 
 def test_no_name_is_that_of_a_module():
@@ -60,6 +62,11 @@ def test_what_needs_no_jax_does_not_load_it(code):
     assert not loaded(code) & HEAVY
 
 
+@pytest.mark.parametrize("module", ["optembed_jax.bundle", "experiments.predict"])
+def test_a_server_loads_nothing_that_prepares_or_trains(module):
+    assert not loaded(f"import {module}") & OF_DATA_AND_TRAINING
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -68,6 +75,7 @@ def test_what_needs_no_jax_does_not_load_it(code):
         "import optembed_jax as oe; oe.search.loop.evolve, oe.table.stand_in.folded",
         "import optembed_jax as oe; oe.Fields, oe.init_table; oe.models.forward, oe.training.fit",
         "import optembed_jax; optembed_jax.data.prefetch_to_device.__name__",
+        "from optembed_jax.data import *\nassert Reader and prefetch_to_device",
     ],
 )
 def test_what_needs_jax_loads_it_when_it_is_asked_for(code):
@@ -82,8 +90,9 @@ def test_names_are_shown_where_they_can_be_had():
 
 
 @pytest.mark.parametrize("name", ["nothing", "_nothing", "no.thing", ".data", "data ", ""])
-def test_what_is_not_there_is_an_attribute_error(name):
-    assert not hasattr(optembed_jax, name)
+@pytest.mark.parametrize("package", [optembed_jax, optembed_jax.data])
+def test_what_is_not_there_is_an_attribute_error(package, name):
+    assert not hasattr(package, name)
 
 
 def test_threads_that_ask_at_once_get_what_they_ask_for():

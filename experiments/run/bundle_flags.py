@@ -2,6 +2,8 @@
 
 from absl import flags
 
+from optembed_jax.errors import InputError
+
 BUNDLE = flags.DEFINE_string(
     "bundle", None, "Folder of the bundle to write or to serve. May be gs://."
 )
@@ -91,3 +93,10 @@ MAX_UNSEEN = flags.DEFINE_float(
     lower_bound=0.0,
     upper_bound=1.0,
 )
+
+
+def required(flag: flags.FlagHolder[str | None]) -> str:
+    """The value of a flag that a main cannot do without."""
+    if not flag.value:
+        raise InputError(f"--{flag.name} is missing")
+    return flag.value

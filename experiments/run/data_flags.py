@@ -129,10 +129,12 @@ def layout() -> Layout:
     return Layout(**values_of(Layout))
 
 
+def names_of(dataclass: type) -> list[str]:
+    """The attributes of a dataclass that flags are called as."""
+    fields = dataclasses.fields(dataclass)
+    return [field.name for field in fields if field.metadata.get("is_flag", True)]
+
+
 def values_of(dataclass: type) -> dict[str, Any]:
     """What the flags say that are called as the attributes of a dataclass."""
-    return {
-        field.name: flags.FLAGS[field.name].value
-        for field in dataclasses.fields(dataclass)
-        if field.metadata.get("is_flag", True)
-    }
+    return {name: flags.FLAGS[name].value for name in names_of(dataclass)}

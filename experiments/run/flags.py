@@ -138,13 +138,6 @@ def workdir() -> Path:
     return path_of(WORKDIR.value)
 
 
-def required(flag: flags.FlagHolder[str | None]) -> str:
-    """The value of a flag that a main cannot do without."""
-    if not flag.value:
-        raise InputError(f"--{flag.name} is missing")
-    return flag.value
-
-
 def adopt(recorded: Mapping[str, Any]) -> None:
     """Give flags that were not given the values that a run recorded.
 

@@ -10,21 +10,41 @@ May import: ``errors``, ``fields``, ``values``, ``storage``, ``data.raw``, ``dat
 ``data.preparing``.
 """
 
+import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from optembed_jax.data.catalog import changed_file, prepare
-from optembed_jax.data.formats.registry import DATASETS
-from optembed_jax.data.loading import load
-from optembed_jax.data.options import DataOptions
-from optembed_jax.data.prepared import PreparedData
-from optembed_jax.data.preparing.engines import EngineOptions
-from optembed_jax.data.progress import Progress
-from optembed_jax.data.reader import Batch, Reader
-from optembed_jax.data.row_source import BlockSource, RowSource
-from optembed_jax.data.vocabulary import FieldVocabulary, RawValue, Vocabulary
-
 if TYPE_CHECKING:
+    from optembed_jax.data.catalog import changed_file, prepare
+    from optembed_jax.data.formats.registry import DATASETS
+    from optembed_jax.data.loading import load
+    from optembed_jax.data.options import DataOptions
     from optembed_jax.data.prefetch import prefetch_to_device
+    from optembed_jax.data.prepared import PreparedData
+    from optembed_jax.data.preparing.engines import EngineOptions
+    from optembed_jax.data.progress import Progress
+    from optembed_jax.data.reader import Batch, Reader
+    from optembed_jax.data.row_source import BlockSource, RowSource
+    from optembed_jax.data.vocabulary import FieldVocabulary, RawValue, Vocabulary
+
+_HOMES = {
+    "DATASETS": "formats.registry",
+    "Batch": "reader",
+    "BlockSource": "row_source",
+    "DataOptions": "options",
+    "EngineOptions": "preparing.engines",
+    "FieldVocabulary": "vocabulary",
+    "PreparedData": "prepared",
+    "Progress": "progress",
+    "RawValue": "vocabulary",
+    "Reader": "reader",
+    "RowSource": "row_source",
+    "Vocabulary": "vocabulary",
+    "changed_file": "catalog",
+    "load": "loading",
+    "prefetch_to_device": "prefetch",
+    "prepare": "catalog",
+}
 
 __all__ = [
     "DATASETS",
@@ -46,15 +66,23 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """What needs JAX, imported when it is asked for."""
-    if name != "prefetch_to_device":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from optembed_jax.data.prefetch import prefetch_to_device
+if not TYPE_CHECKING:  # To a type checker every name would be there.
 
-    return prefetch_to_device
+    def __getattr__(name: str) -> Any:
+        """A public name, or a module below, imported where it is not there yet: a server of
+        bundles reads no prepared data, and whoever prepares them needs no JAX.
+        """
+        home = _HOMES.get(name)
+        module = f"{__name__}.{home or name}"
+        if home is None and (
+            name.startswith("_")
+            or not name.isidentifier()
+            or importlib.util.find_spec(module) is None
+        ):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = importlib.import_module(module)
+        return found if home is None else getattr(found, name)
 
-
-def __dir__() -> list[str]:
-    """What there is, imported or not."""
-    return sorted({*globals(), *__all__})
+    def __dir__() -> list[str]:
+        """What there is, imported or not."""
+        return sorted({*globals(), *__all__})

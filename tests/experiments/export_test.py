@@ -9,6 +9,7 @@ import re
 import runpy
 import shutil
 import signal
+import subprocess
 import sys
 import types
 import warnings
@@ -306,6 +307,29 @@ def test_refuses_rows_cut_off_or_of_other_text(made, command, tmp_path, capsys):
         assert command(predict.main, **arguments, output=tmp_path / "out.csv") == 2
         assert "cannot be read" in refused(capsys)
         assert not (tmp_path / "out.csv").exists()
+
+
+def test_predict_as_a_person_runs_it_takes_the_flags_of_a_run(made, tmp_path):
+    """One flagfile serves all; --help is of what is read."""
+
+    def run(*flags):
+        line = [sys.executable, "-m", "experiments.predict", *flags]
+        return subprocess.run(line, capture_output=True, text=True, check=False)
+
+    file = tmp_path / "a.flags"
+    file.write_text(f"--bundle={made / 'bundle'}\n--model=fnn\n--lr=0.1\n--batch_size=64\n")
+    flags = [f"--flagfile={file}", f"--input={made / 'rows.csv'}"]
+    flags.append(f"--output={tmp_path / 'scores.csv'}")
+    refused = run(*flags, "--no_such_flag=1")
+    assert refused.returncode == 2 and not (tmp_path / "scores.csv").exists()
+    assert refused.stderr.splitlines() == ["error: Unknown command line flag 'no_such_flag'"]
+    done = run(*flags, "--latent_dim", "4")
+    assert done.returncode == 0, done.stderr
+    found = pyarrow.csv.read_csv(tmp_path / "scores.csv").column(0).to_numpy()
+    expected = Bundle.load(made / "bundle").predict(pyarrow.csv.read_csv(made / "rows.csv"))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    said = run("--help").stdout
+    assert "--max_unseen:" in said and "--decimal:" in said and "--latent_dim" not in said
 
 
 def test_sigterm_leaves_the_older_scores_and_is_no_success(made, monkeypatch, tmp_path, capsys):

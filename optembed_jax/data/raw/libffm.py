@@ -21,7 +21,7 @@ LABEL = "label"
 _VALUE = ":value"
 _LINE = re.compile(rb"[^\s:]+(?:[ \t]+[0-9]{1,9}:[^\s:]+:[^\s:]+)+\s*")
 _NAME = re.compile(r"(?:0|[1-9][0-9]{0,8})(?::value)?")
-_ONES = pa.array(["1", "1.0", "1.00", "1.000", "1.0000"])
+_ONES = ("1", "1.0", "1.00", "1.000", "1.0000")
 
 
 def is_line(line: bytes) -> bool:
@@ -80,7 +80,7 @@ def decode(lines: Sequence[bytes], wanted: Sequence[str], cells: Mapping[str, Ce
     field = pc.cast(parts.take(pa.array(at)), pa.int64()).to_numpy()
     features, values = parts.take(pa.array(at + 1)), parts.take(pa.array(at + 2))
     alone = set(wanted) - cells.keys()
-    is_one = pc.is_in(values, value_set=_ONES).to_numpy(zero_copy_only=False)
+    is_one = pc.is_in(values, value_set=pa.array(_ONES)).to_numpy(zero_copy_only=False)
     columns: dict[str, pa.Array] = {}
     for name in wanted:
         if name == LABEL:

@@ -3,6 +3,8 @@
 What most arrays need, nothing at all, is found out without a look at each value by itself.
 """
 
+import functools
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,7 +34,6 @@ _MAY_CHANGE = {
     MOMENT: r"[^0-9-]",
 }
 _LAST_BLANK = max(BLANKS.encode())
-_WORDS = pa.array(sorted(MISSING_WORDS))
 
 
 def without_blanks(values: pa.Array) -> pa.Array:
@@ -95,6 +96,12 @@ def forms_of_values(values: pa.Array) -> frozenset[str]:
     return forms_of(values.to_pylist(), found)
 
 
+@functools.cache
+def _words() -> pa.Array:
+    # Not when this is imported: the first array of all lets pyarrow import pandas, 30 MB.
+    return pa.array(sorted(MISSING_WORDS))
+
+
 def _are_words(values: pa.Array) -> pa.BooleanArray | None:
     """Which texts are a word for a missing value; None where all are longer than any of these."""
     if not len(values):
@@ -103,4 +110,4 @@ def _are_words(values: pa.Array) -> pa.BooleanArray | None:
     lengths = np.diff(np.frombuffer(offsets, np.int32)[values.offset :][: len(values) + 1])
     if not ((lengths > 0) & (lengths <= LONGEST_WORD)).any():
         return None
-    return pc.is_in(values, value_set=_WORDS)
+    return pc.is_in(values, value_set=_words())
