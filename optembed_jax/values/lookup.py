@@ -169,6 +169,8 @@ class Lookup:
                 texts.data[at] for at in (texts.starts[1:] - 1, starts, starts + 4)
             )
             may_be = (last == ord("0")) | np.isin(first, list(b"TF")) & (lengths < 6)
+            exponent = (texts.data[np.maximum(texts.starts[1:] - back, 0)] for back in (4, 5))
+            may_be |= (lengths > 4) & np.logical_or(*(at == ord("e") for at in exponent))
             may_be |= (fifth == ord("-")) & (lengths > 10)
             found = texts.strings(np.flatnonzero(may_be & (lengths > 0)))
             typed = {typed: text for text in found if (typed := _typed_text(text)) != text}

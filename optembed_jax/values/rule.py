@@ -5,10 +5,13 @@ time at midnight, an empty cell into NaN. Undoing that must not make one value o
 versions may hold 1.1 and 1.10. So a rule holds for a column only where the training files write
 every value of it in one way; where they write it in two ("12" and "12.0"), in a way that could be a
 spelling ("007"), or hold any other text, every text stays a value of its own. Only minus zero and
-zero are one number under any rule of numbers, as they are for whoever compares them.
+zero are one number under any rule of numbers, as they are for whoever compares them. Several files
+that write it in one way each are another matter (`rule_of_files`): what is 12 in one and 12.0 in
+the next was written by two tools.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterable
 
@@ -36,8 +39,8 @@ MAYBE_MISSING = frozenset(("NA", "N/A", "n/a", "None", "none", "?", "-"))
 
 _TRUE, _FALSE = frozenset(("true", "True", "TRUE")), frozenset(("false", "False", "FALSE"))
 _NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.([0-9]+))?")
-_EXPONENT = re.compile(r"-?[1-9](?:\.[0-9]+)?e[+-][0-9]{2,3}")
-_OTHER, _EMPTY, _FLOAT = "other", "empty", "float"
+_EXPONENT = re.compile(r"-?[1-9](?:\.[0-9]*[1-9])?e[+-][0-9]{2,3}")
+_OTHER, _EMPTY, _FLOAT, _DECADE = "other", "empty", "float", "decade "
 _WAY_BESIDE_DAYS = " s"  # a blank, seconds and no zone
 BLANKS = " \t"
 """What is no part of a text where it stands around it."""
@@ -88,7 +91,7 @@ def without_blanks(text: str | None) -> str | None:
 def _number(text: str) -> str:
     found = _NUMBER.fullmatch(text)
     if found is None:
-        return text
+        return (text_of(float(text)) or text) if _is_with_exponent(text) else text
     whole, fraction = found.groups()
     fraction = (fraction or "").rstrip("0")
     if fraction:
@@ -130,7 +133,15 @@ def forms_of(texts: Iterable[str | None], so_far: frozenset[str] = frozenset()) 
         if _OTHER in found and text is not None and text not in MISSING_WORDS:
             continue
         found.add(form_of(text))
+        number = None if text is None else _NUMBER.fullmatch(text)
+        if number is not None:
+            found.update(_decades([_decade(*number.groups(""))]))
     return frozenset(found)
+
+
+def decades_of_whole(lengths: Iterable[int]) -> frozenset[str]:
+    """What `forms_of` finds in whole numbers besides their form, by how many digits they have."""
+    return frozenset(_decades(length - 1 for length in lengths))
 
 
 def form_of(text: str | None) -> str:
@@ -151,17 +162,39 @@ def form_of(text: str | None) -> str:
         if fraction == "0":
             return "bit.0" if text in ("0.0", "1.0") else "whole.0"
         return f"{'zeros' if fraction.endswith('0') else 'digits'} {len(fraction)}"
-    if _is_shortest_float(text):
+    if text in ("inf", "-inf"):
         return _FLOAT
+    if _is_with_exponent(text):
+        decade = int(text.partition("e")[2])
+        if _number(text) == text:
+            return _FLOAT
+        return f"{_FLOAT} {decade}" if any(_decades([decade])) else _OTHER
     moment = TIME.fullmatch(text)
     return _OTHER if moment is None else _form_of_time(moment)
 
 
-def _is_shortest_float(text: str) -> bool:
-    """Whether `text_of` writes a float so, which is too large or too small for digits alone."""
-    if text in ("inf", "-inf"):
-        return True
-    return _EXPONENT.fullmatch(text) is not None and text_of(float(text)) == text
+def _decade(whole: str, fraction: str) -> int:
+    """The exponent of a number's first digit that is none of 0; 0 of zero."""
+    digits = whole.lstrip("-0")
+    if digits:
+        return len(digits) - 1
+    first = fraction.lstrip("0")
+    return len(first) - len(fraction) - 1 if first else 0
+
+
+def _decades(decades: Iterable[int]) -> Iterable[str]:
+    """Names of those of numbers in digits that may also be there with an exponent."""
+    return (f"{_DECADE}{decade}" for decade in decades if decade >= 5 or decade <= -5)
+
+
+def _is_with_exponent(text: str) -> bool:
+    """Whether it is a number as programs write one that is large or small: 1e-05, 1.234567e+06.
+
+    A sign, two digits of an exponent and no needless zeros are what makes it no identifier, and the
+    only such text of its number. Which numbers a program writes so goes by their size: from a
+    million on in 32 bits, below a thousandth in all; so that within a decade all of a column are.
+    """
+    return _EXPONENT.fullmatch(text) is not None and 0 < abs(float(text)) < math.inf
 
 
 def _form_of_time(found: re.Match[str]) -> str:
@@ -187,8 +220,50 @@ def rule_of(forms: Iterable[str]) -> Rule:
     """The rule of a column that is written in these ways; see `forms_of`."""
     forms = frozenset(forms)
     missing = {form for form in forms if form == _EMPTY or form.startswith("word ")}
-    forms = forms - missing - {"maybe"}
-    return Rule(_kind_of(forms), words=len(missing) <= 1)
+    decades = {form for form in forms if form.startswith(_DECADE)}
+    kind = _kind_of(_of_values(forms))
+    if any(f"{_FLOAT} {form.removeprefix(_DECADE)}" in forms for form in decades):
+        kind = TEXT  # One number may be there in digits and with an exponent.
+    return Rule(kind, words=len(missing) <= 1)
+
+
+def rule_of_files(files: Iterable[frozenset[str]]) -> Rule:
+    """The rule of a column that each of several files writes in its own ways.
+
+    Where every file writes it in one way, and they differ by nothing but what tools do to a file
+    (12 or 12.0, true or True or 1, a blank or a T before the hour), they mean the same. A trailing
+    zero besides these may be a part of a version: 1.1 of one file and 1.10 of another are two
+    values, as they are within one.
+
+    Args:
+      files: of each, what :func:`forms_of` found.
+    """
+    parts = list(dict.fromkeys(files))
+    forms = frozenset[str]().union(*parts)
+    whole = rule_of(forms)
+    if len(parts) < 2:
+        return whole
+    kinds = {rule_of(part).kind for part in parts if _of_values(part)}
+    kind = whole.kind if whole.kind != TEXT else _common_kind(kinds, forms)
+    return Rule(kind, words=all(rule_of(part).words for part in parts))
+
+
+def _of_values(forms: frozenset[str]) -> frozenset[str]:
+    """Those that say how values are written."""
+    nothing = ("word ", _DECADE)
+    return frozenset(f for f in forms - {_EMPTY, "maybe"} if not f.startswith(nothing))
+
+
+def _common_kind(kinds: set[str], forms: frozenset[str]) -> str:
+    """That of all files, of each one's; text where they may tell apart what has one number."""
+    if kinds and kinds <= {BOOLEAN, BINARY}:
+        return BOOLEAN if kinds == {BOOLEAN} else BINARY
+    if kinds and kinds <= {NUMBER, BINARY}:
+        return TEXT if any(form.startswith("zeros ") for form in forms) else NUMBER
+    if kinds == {MOMENT}:
+        zones = {bool(form.split("|")[0][len("time  s") :]) for form in forms if "|" in form}
+        return MOMENT if len(zones) < 2 else TEXT
+    return TEXT
 
 
 def _kind_of(forms: frozenset[str]) -> str:
@@ -200,7 +275,7 @@ def _kind_of(forms: frozenset[str]) -> str:
         return MOMENT if _is_one_way_of_times(forms) else TEXT
     if any(form == "day" or form.startswith(("boolean ", "time ")) for form in forms):
         return TEXT
-    if not _is_one_way_of_numbers(forms - {_FLOAT}):  # what no rule writes in another way
+    if not _is_one_way_of_numbers(frozenset(f for f in forms if not f.startswith(_FLOAT))):
         return TEXT
     return BINARY if forms in ({"bit"}, {"bit.0"}) else NUMBER
 
@@ -218,12 +293,20 @@ def _is_one_way_of_numbers(forms: frozenset[str]) -> bool:
     return not plain and len(lengths) == 1
 
 
+def _are_summer_and_winter(ways: set[str]) -> bool:
+    """Whether these are of one place whose clocks change, which has each moment once."""
+    zones = {way[2:] for way in ways}
+    hours = [int(zone[:3]) for zone in zones if re.fullmatch(r"[+-]\d\d:?\d\d", zone)]
+    is_one_way = len({way[:2] for way in ways}) == 1 and len({zone[3:] for zone in zones}) == 1
+    return is_one_way and len(hours) == len(zones) == 2 and abs(hours[0] - hours[1]) == 1
+
+
 def _is_one_way_of_times(forms: frozenset[str]) -> bool:
     """Whether two texts of one moment cannot both be there."""
     times = [form.removeprefix("time ").split("|") for form in forms - {"day"}]
     ways, hours = {way for way, *_ in times}, {hour for _, hour, *_ in times}
     ends, lengths = {end for *_, end, _ in times}, {length for *_, length in times}
-    if len(ways) > 1:  # another zone, say: a moment might be there twice
+    if len(ways) > 1 and not _are_summer_and_winter(ways):  # a moment might be there twice
         return False
     shortest = not ends & {"zero", "zeros"}
     if times and "day" in forms:  # only as `time_text` writes them: a midnight is the day alone

@@ -106,6 +106,8 @@ def _items(values: Any, before: int = 0) -> Iterator[tuple[Sequence[Any], Sequen
     row_of = []
     for row, cell in enumerate(values, before):
         items = as_stored(cell)
+        if hasattr(items, "to_list"):  # what data frames have for lists
+            items = items.to_list()
         if not isinstance(items, list | tuple | Mapping | Set | np.ndarray):
             items = items.to_pylist() if hasattr(items, "to_pylist") else [items]
         for item in items:
@@ -132,7 +134,10 @@ def _flattened(lists: Any) -> tuple[Any, list[int]]:
             ends[:-1], ends[1:], lists.is_valid().to_pylist(), strict=True
         )
     ]
-    return lists.keys.take([place for span in spans for place in span]), list(map(len, spans))
+    keys = lists.keys
+    if str(keys.type).endswith("_view"):  # which pyarrow 26 takes none of
+        keys = keys.cast("string" if str(keys.type) == "string_view" else "binary")
+    return keys.take([place for span in spans for place in span]), list(map(len, spans))
 
 
 def _typed_rows(values: Any) -> Sequence[int]:

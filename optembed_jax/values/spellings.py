@@ -4,6 +4,7 @@ import re
 
 from optembed_jax.values.rule import BINARY, BOOLEAN, MISSING_WORDS, MOMENT, NUMBER, Rule
 
+_DIGITS = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _SECONDS = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?Z?)")
@@ -17,9 +18,10 @@ _TRUTHS = {
 def spellings(rule: Rule, text: str | None) -> tuple[str, ...]:
     """Texts that a rule reads as a value: its own first, then those that tools write most often.
 
-    A whole number also as a float ("12.0"), a truth in its spellings, a day as its midnight, a
-    moment with a "T", the missing value as ``MISSING_WORDS``. There are more (any number of zeros
-    behind a point): who needs those lets the bundle read its rows.
+    A whole number also as a float ("12.0"), a small one with its exponent ("1e-05"), a truth in its
+    spellings, a day as its midnight, a moment with a "T", the missing value as ``MISSING_WORDS``.
+    There are more (any number of zeros behind a point): who needs those lets the bundle read its
+    rows.
 
     Args:
       rule: of the column.
@@ -37,6 +39,8 @@ def spellings(rule: Rule, text: str | None) -> tuple[str, ...]:
             found.append(f"{text}.0")
         if text == "0":
             found += ("-0", "-0.0")
+        if _DIGITS.fullmatch(text) and rule.canonical(as_float := repr(float(text))) == text:
+            found.append(as_float)  # 1e-05 of 0.00001
     if rule.kind == MOMENT:
         if _DAY.fullmatch(text):
             found += (f"{text} 00:00:00", f"{text}T00:00:00")

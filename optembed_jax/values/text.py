@@ -63,7 +63,7 @@ def _of_float(value: Any, shortest: Callable[[Any], str] | None = None) -> str |
     if "e+" in text and abs(number) < _EXACT:  # NumPy's, from a million on in 32 bits.
         return format(decimal.Decimal(text), "f")
     if "e-" not in text:
-        return text
+        return text.removesuffix(".0")  # of whole numbers from 2**53 to 1e16
     written = format(decimal.Decimal(text), "f")  # as files write it
     return written if len(written) <= _LONGEST_FRACTION else text
 
@@ -88,6 +88,8 @@ def _refuse(value: Any) -> str | None:
 def _of_decimal(value: decimal.Decimal) -> str | None:
     if value.is_nan():
         return None
+    if value.is_infinite():
+        return _of_float(value)
     text = format(value, "f")
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text
@@ -112,7 +114,9 @@ def _of_datetime64(value: np.datetime64) -> str | None:
         return None
     if np.datetime_data(value)[0] == "h":  # which are written without minutes, as no time is
         value = value.astype("M8[m]")
-    return time_text(str(value))
+    text = str(value)
+    # In picoseconds and less there are more digits than a time has.
+    return time_text(text.rstrip("0").rstrip(".") if "." in text else text)
 
 
 def _of_integer(value: Any) -> str:

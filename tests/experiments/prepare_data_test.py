@@ -131,8 +131,11 @@ def test_new_values_of_later_files_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
-        (["12", "12.0"], "1 of its values are written in two ways, such as '12' and '12.0'"),
-        (["True", "true"], "1 of its values are written in two ways, such as 'true' and 'True'"),
+        (["1.5", "1.50"], "1 of its values are written in two ways, such as '1.5' and '1.50'"),
+        (["12", "12.0", "x"], "1 of its values are written in two ways, such as '12' and '12.0'"),
+        (["True", "true", "x"], "1 of its values are written in two ways, such as 'true' and"),
+        (["12", "12.0"], ""),
+        (["True", "true"], ""),
         (["1.5", "12"], ""),
         (["a/b", "b/a"], "no cell holds more than one value; is separator='|' what stands"),
         (["a|b", "b/a"], ""),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from optembed_jax.data.raw.arrow_texts import as_strings
 from optembed_jax.data.raw.writing import canonical_values, forms_of_values
 from optembed_jax.errors import InputError
-from optembed_jax.values.rule import KINDS, MISSING_WORDS, Rule, forms_of, rule_of
+from optembed_jax.values.rule import KINDS, MISSING_WORDS, Rule, forms_of, rule_of, rule_of_files
 
 # What a training file holds, what it is taken for, and how its values are written then.
 COLUMNS = {
@@ -27,11 +27,20 @@ COLUMNS = {
     "a plus": (["+7", "12"], "text", ["+7", "12"]),
     "hexadecimal": (["05db9164", "12345678"], "text", ["05db9164", "12345678"]),
     "exponents": (["1e5", "12"], "text", ["1e5", "12"]),
-    "exponents of C": (["1e+05", "12"], "text", ["1e+05", "12"]),
+    "exponents of C": (["1e+05", "-1.2345e+06", "12"], "number", ["100000", "-1234500", "12"]),
     "exponents of Java": (["1.0E20", "12.0"], "text", ["1.0E20", "12.0"]),
     "exponents with zeros": (["1.0e+20", "12.0"], "text", ["1.0e+20", "12.0"]),
-    "exponents of small floats": (["1e-05", "12.0"], "text", ["1e-05", "12.0"]),
+    "exponents of small floats": (["1e-05", "12.0"], "number", ["0.00001", "12"]),
+    "exponents of 32 bits": (["1.234567e+06", "0.5"], "number", ["1234567", "0.5"]),
+    "exponents of fixed length": (["1.20e+06", "1.25e+06"], "text", ["1.20e+06", "1.25e+06"]),
     "exponents beyond floats": (["1e+999", "12"], "text", ["1e+999", "12"]),
+    "exponents below floats": (["1e-999", "12"], "text", ["1e-999", "12"]),
+    "exponents and words": (["1e-05", "a"], "text", ["1e-05", "a"]),
+    "an exponent beside its digits": (["1e-05", "0.00001"], "text", ["1e-05", "0.00001"]),
+    "an exponent beside other digits": (["1e-05", "0.0001"], "number", ["0.00001", "0.0001"]),
+    "exponents from 32 bits on": (["1.5e+06", "999999.0"], "number", ["1500000", "999999"]),
+    "exponents within a decade": (["1.5e+06", "1600000"], "text", ["1.5e+06", "1600000"]),
+    "exponents of few digits": (["1e+04", "2e-04"], "text", ["1e+04", "2e-04"]),
     "large floats": (["12", "1e+20", "-1.5e-50"], "number", ["12", "1e+20", "-1.5e-50"]),
     "large floats with zeros": (["12.0", "1e+20"], "number", ["12", "1e+20"]),
     "large floats alone": (["1e+20", "5e-324"], "number", ["1e+20", "5e-324"]),
@@ -52,6 +61,22 @@ COLUMNS = {
     "ISO times": (["2024-03-02T14:30:00"], "time", ["2024-03-02 14:30:00"]),
     "days and midnights": (["2024-03-02", "2024-03-02 00:00:00"], "text", None),
     "two zones": (["2024-03-02T14:30:00Z", "2024-03-02T15:30:00+01:00"], "text", None),
+    "summer and winter": (
+        ["2024-03-30 05:00:00+01:00", "2024-04-01 05:00:00+02:00"],
+        "time",
+        ["2024-03-30 04:00:00Z", "2024-04-01 03:00:00Z"],
+    ),
+    "zones that are no summer and winter": (
+        ["2024-03-30 05:00:00+01:00", "2024-04-01 05:00:00+03:00"],
+        "text",
+        None,
+    ),
+    "summer, winter and another way": (
+        ["2024-03-30 05:00:00+01:00", "2024-04-01T05:00:00+02:00"],
+        "text",
+        None,
+    ),
+    "three zones": ([f"2024-03-30 05:00+0{n}:00" for n in range(3)], "text", None),
     "one zone": (["2024-03-02T15:30:00+01:00"], "time", ["2024-03-02 14:30:00Z"]),
     "fractions": (["2024-03-02 14:30:00.120000", "2024-03-02 14:30:00"], "time", None),
     "days and times": (
@@ -124,6 +149,8 @@ CELLS = st.one_of(
     st.decimals(-3, 3, places=2).map(str),
     st.sampled_from(["True", "true", "FALSE", "NULL", "nan", "NA", "007", "x", "", "1e3", "-0"]),
     st.sampled_from(["1e+16", "1e+20", "1.5e-50", "inf", "-inf", "10000000000000000", "1e-05"]),
+    st.sampled_from(["1e+06", "1000000", "1000000.0", "2e+06", "0.00001", "2e-05", "-1.5e-05"]),
+    st.integers(10**5, 10**7).map(str) | st.integers(10**5, 10**7).map(lambda n: f"{n / 10:e}"),
     st.sampled_from(
         ["2024-03-02", "2024-03-02 00:00:00", "2024-03-02T00:00:00", "2024-03-02 00:00"]
     ),
@@ -183,11 +210,10 @@ def test_a_column_of_times_is_read_as_times_however_they_are_written(moments, zo
         assert [rule.canonical(text) for text in written] == texts
 
 
-# Floats between these are whole numbers that have a fraction in text: "9007199254740992.0".
-FLOATS = st.floats(allow_nan=False).filter(lambda x: not 2**53 <= abs(x) < 1e16)
-
-
-@given(st.lists(FLOATS, min_size=1) | st.lists(st.floats(allow_nan=False, width=16), min_size=1))
+@given(
+    st.lists(st.floats(allow_nan=False), min_size=1)
+    | st.lists(st.floats(allow_nan=False, width=16), min_size=1)
+)
 def test_a_column_of_floats_is_read_as_numbers_however_large_they_are(floats):
     texts = as_strings(pa.array(floats)).to_pylist()
     rule = rule_of(forms_of(texts))
@@ -209,6 +235,64 @@ def test_ways_of_parts_are_those_of_the_whole():
         whole = forms_of([*one[0], *other[0]])
         assert rule_of(forms_of(one[0]) | forms_of(other[0])) == rule_of(whole)
         assert rule_of(forms_of(other[0], forms_of(one[0]))) == rule_of(whole)
+
+
+# What each of several files holds, and how the column of all of them is read.
+FILES = {
+    "floats of a missing cell": ([["12", "13"], ["12.0", None]], Rule("number", words=True)),
+    "Parquet beside pandas' CSV": ([["12", "0.5"], ["12.0", "0.5"]], Rule("number", words=True)),
+    "an exponent of one, digits of another": (
+        [["0.00001", "1"], ["1e-05", "1.0"]],
+        Rule("number", words=True),
+    ),
+    "bits beside numbers": ([["0", "1"], ["12.0"]], Rule("number", words=True)),
+    "Python's and JSON's truths": ([["True"], ["true", "false"]], Rule("boolean", words=True)),
+    "truths and bits": ([["True", "False"], ["0", "1"]], Rule("binary", words=True)),
+    "bits and bits as floats": ([["1", "0"], ["1.0"]], Rule("binary", words=True)),
+    "blank and T": (
+        [["2024-03-02 06:00:00"], ["2024-03-02T06:00:00"], ["2024-03-02"]],
+        Rule("time", words=True),
+    ),
+    "zones": (
+        [["2024-03-02T14:30:00Z"], ["2024-03-02T15:30:00+01:00"]],
+        Rule("time", words=True),
+    ),
+    "a zone and none": ([["2024-03-02T14:30:00Z"], ["2024-03-02T14:30:00"]], Rule("text", True)),
+    "ways of missing values": ([["a", None], ["b", "NULL"]], Rule("text", words=True)),
+    "two of them in one file": ([["a", None, "NULL"], ["b", "NULL"]], Rule("text", words=False)),
+    "versions": ([["1.8", "1.9"], ["1.10", "1.11"]], Rule("text", words=True)),
+    "prices of two lengths": ([["1.50", "2.25"], ["1.5", "2"]], Rule("text", words=True)),
+    "two ways within one file": ([["12", "12.0"], ["13"]], Rule("text", words=True)),
+    "words in one file": ([["12"], ["x"]], Rule("text", words=True)),
+    "numbers and truths": ([["12"], ["true"]], Rule("text", words=True)),
+    "numbers and days": ([["12"], ["2024-03-02"]], Rule("text", words=True)),
+    "a file that says nothing": ([["12"], [None], ["NA"], []], Rule("number", words=True)),
+    "files that say nothing": ([[None], ["NULL"]], Rule("text", words=True)),
+    "no file": ([], Rule("text", words=True)),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_files_that_write_a_column_in_one_way_each_mean_the_same(case):
+    files, rule = FILES[case]
+    assert rule_of_files(map(forms_of, files)) == rule
+    assert rule_of_files(map(forms_of, files[::-1])) == rule
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_files_of_one_way_are_one_file(column):
+    texts, kind, _ = COLUMNS[column]
+    assert rule_of_files([forms_of(texts)] * 3) == Rule(kind, words=True)
+
+
+@given(st.lists(st.lists(CELLS | MOMENTS, max_size=4, unique=True), max_size=3))
+def test_no_file_tells_apart_what_is_one_value_of_all(files):
+    files = [[cell.strip(" \t") or None for cell in cells] for cells in files]
+    rule = rule_of_files(map(forms_of, files))
+    for texts in files:
+        alike = {"-0": "0", "-0.0": "0.0", "-0.00": "0.00"} if rule.kind != "text" else {}
+        written = {rule.canonical(text) for text in texts}
+        assert len(written) == len({alike.get(text, text) for text in texts})
 
 
 def test_other_kinds_are_refused():

@@ -2,6 +2,7 @@ import datetime
 import decimal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -69,6 +70,8 @@ def test_texts_integers_and_what_has_one_spelling_pass(lookup, values):
         [["x"], {12.0: 0.5}], pa.array([[1.5], [7.0, 12.0]]), pa.array([[7.0], None, [12.0]])[1:],
         pa.array([[7.0], [12.0]], pa.list_(pa.float32(), 1)), pa.chunked_array([[[1.5]], [[12.0]]]),
         pa.array([[], [{"value": 12.0, "weight": 2.0}]]), ["x", 12.0],
+        ["x", pd.Series([12.0])], ["x", pd.Series([7, 12], dtype="Int64").astype("Float32")],
+        ["x", pd.Index([decimal.Decimal(12)])], ["x", pd.Series([12.0]).astype("category")],
     ],
 )  # fmt: skip
 def test_so_is_an_item_of_a_list(lookup, values):
@@ -81,6 +84,8 @@ def test_so_is_an_item_of_a_list(lookup, values):
     [
         [["12", "12.0"], [12]], [None, []], pa.array([["12"], None]), pa.array([[12]]),
         [[("12", 12.0)], {"12": 1.5}], pa.array([[{"value": "12", "weight": 12.0}]]), ["12|12.0"],
+        [pd.Series(["12", "12.0"]), pd.Series([12])],
+        pa.array([[("12", 12.0)]], pa.map_(pa.string_view(), pa.float32())),
     ],
 )  # fmt: skip
 def test_items_that_are_texts_or_integers_pass(lookup, values):

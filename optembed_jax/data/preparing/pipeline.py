@@ -43,7 +43,7 @@ from optembed_jax.data.raw.sources import RawData, Reject
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.data.vocabulary import FieldVocabulary, layout_of, write_vocabulary
 from optembed_jax.fields import Fields
-from optembed_jax.values.rule import Rule, rule_of
+from optembed_jax.values.rule import Rule, rule_of_files
 
 BUCKET_BYTES = 64 * 2**20
 _MOST_BUCKETS = 500  # they are open at the same time
@@ -127,7 +127,7 @@ def _build(
         for field, sample in read.samples.items()
     }
     rules = {
-        field: column.rule or rule_of(read.forms[field])
+        field: column.rule or rule_of_files(forms[field] for forms in read.forms.values())
         for field, column in enumerate(data.columns)
         if column.is_plain
     }

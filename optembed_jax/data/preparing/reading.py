@@ -102,6 +102,7 @@ def code_block(how: Reading, block: Block) -> CodedBlock:
         times = np.unique(coded.times, return_counts=True)
     bags = [f if isinstance(f, CodedBag) else None for f in coded.fields]
     tally = Tally(
+        file=block.file,
         rows=len(coded.labels),
         end=block.end,
         position=block.position,

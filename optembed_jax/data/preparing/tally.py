@@ -38,6 +38,7 @@ class Tally(NamedTuple):
     """What is known of a block's rows when they are coded.
 
     Attributes:
+      file: the number of theirs.
       rows: how many there are.
       end: rows of the raw files up to here, usable or not.
       position: of the block, for progress.
@@ -46,12 +47,14 @@ class Tally(NamedTuple):
       sizes: values in the dictionary of each field, int64 ``[F]``; 0 of numeric ones.
       slots: the most values of a cell of each field, int64 ``[F]``.
       cut: values of cells of each field that were left out, int64 ``[F]``.
-      forms: as of `RowsRead`.
+      forms: the ways in which the values of each field are written in a file that training rows
+        come from; nothing for fields of which that is not asked.
       times: the distinct times and the rows at each of them, where splits wait for these.
       time_forms: as of `CodedRows`.
       split: the rest, where splits are known.
     """
 
+    file: int
     rows: int
     end: int
     position: int
@@ -80,8 +83,7 @@ class RowsRead:
       negatives: training rows with label 0, or what they weigh: those drawn, and all, float64 [2].
       slots: the most values of a cell of each field; 1 where it is no field of several.
       cut: values of cells of each field that were left out, int64 ``[F]``.
-      forms: the ways in which the values of each field are written in the files that training rows
-        come from; nothing for fields of which that is not asked.
+      forms: by number of the file, as of `Tally`.
       sizes: values in each block's dictionary of each field, int64 ``[F]`` a block.
       rows_in_all: of the raw files, usable or not.
       time_forms: as of `CodedRows`.
@@ -96,7 +98,7 @@ class RowsRead:
     negatives: np.ndarray
     slots: np.ndarray
     cut: np.ndarray
-    forms: list[frozenset[str]]
+    forms: dict[int, tuple[frozenset[str], ...]]
     sizes: list[np.ndarray]
     rows_in_all: int = 0
     time_forms: Mapping[int, str] = dataclasses.field(default_factory=dict)
@@ -109,7 +111,9 @@ class RowsRead:
         self.weightless += tally.weightless
         self.slots = np.maximum(self.slots, tally.slots)
         self.cut += tally.cut
-        self.forms = [a | b for a, b in zip(self.forms, tally.forms, strict=True)]
+        so_far = self.forms.get(tally.file, tally.forms)
+        of_file = (a | b for a, b in zip(so_far, tally.forms, strict=True))
+        self.forms[tally.file] = tuple(of_file)
         self.sizes.append(tally.sizes)
         self.time_forms = {**self.time_forms, **tally.time_forms, **self.time_forms}
         if tally.split is not None:
@@ -138,7 +142,7 @@ def nothing_read(data: RawData, options: DataOptions) -> RowsRead:
         negatives=np.zeros(2),
         slots=np.ones(fields, np.int64),
         cut=np.zeros(fields, np.int64),
-        forms=[frozenset[str]()] * fields,
+        forms={},
         sizes=[],
     )
 

@@ -16,7 +16,9 @@ from optembed_jax.data.raw.sources import RawData, RawRows, Reject
 from optembed_jax.data.raw.times import forms_of_rows
 from optembed_jax.data.raw.writing import canonical_values, forms_of_values, without_blanks
 from optembed_jax.values.cells import EXPECTED_WEIGHTS, MARK, shown_cell
-from optembed_jax.values.rule import MISSING_WORDS
+from optembed_jax.values.rule import MISSING_WORDS, NUMBER, Rule
+
+_NUMBERS = Rule(NUMBER)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,17 +202,26 @@ def _no_forms(data: RawData) -> tuple[frozenset[str], ...]:
 def _hashes(raw: Coded) -> np.ndarray:
     """Of each row's value, int64 ``[N]``: in 64 bits two of a million meet once in 37 million.
 
-    Rows without a value are in no group, nor are those with a word for that, such as NULL.
+    Rows without a value are in no group, nor are those with a word for that, such as NULL. A whole
+    number is one group however a file writes it (12 and 12.0).
     """
     of_value = [
         0
         if value is None or value in MISSING_WORDS
         else int.from_bytes(
-            hashlib.blake2b(value.encode(), digest_size=8).digest(), "little", signed=True
+            hashlib.blake2b(_group_text(value).encode(), digest_size=8).digest(),
+            "little",
+            signed=True,
         )
         for value in raw.values.to_pylist()
     ]
     return np.array(of_value, np.int64)[raw.codes] if of_value else np.zeros(0, np.int64)
+
+
+def _group_text(text: str) -> str:
+    number = _NUMBERS.canonical(text)
+    # A fraction stays as it is: 1.1 and 1.10 may be two.
+    return text if number is None or "." in number else number
 
 
 def code_fields(

@@ -52,7 +52,10 @@ def cell_texts(name: str, column: pa.Array, weighted: bool = False) -> pa.Array:
       InputError: naming the column: its values have no texts.
     """
     if weighted and is_list_of_pairs(column.type):
-        lengths, *parts = _pairs(column)
+        try:
+            lengths, *parts = _pairs(column)
+        except InputError as error:
+            raise InputError(f"column {name!r}: {error}") from error
         texts = pc.binary_join_element_wise(
             *(_item_texts(name, part) for part in parts), WEIGHT_MARK
         )
@@ -80,10 +83,17 @@ def _pairs(column: pa.Array) -> tuple[np.ndarray, pa.Array, pa.Array]:
         lengths = np.where(column.is_valid(), np.diff(offsets), 0)
         before = np.cumsum(lengths) - lengths
         places = pa.array(np.arange(lengths.sum()) + np.repeat(offsets[:-1] - before, lengths))
-        return lengths, column.keys.take(places), column.items.take(places)
+        return lengths, _taken(column.keys, places), _taken(column.items, places)
     items = column.flatten()
     parts = [pc.struct_field(items, items.type.get_field_index(n)) for n in ("value", "weight")]
     return _lengths(column), *parts
+
+
+def _taken(items: pa.Array, places: pa.Array) -> pa.Array:
+    """Some items, of views as well, which pyarrow 26 takes none of."""
+    if pa.types.is_string_view(items.type) or pa.types.is_binary_view(items.type):
+        items = as_strings(items)
+    return items.take(places)
 
 
 def _item_texts(name: str, items: pa.Array) -> pa.Array:

@@ -21,6 +21,7 @@ from optembed_jax.values.rule import (
     NUMBER,
     TEXT,
     Rule,
+    decades_of_whole,
     forms_of,
 )
 
@@ -28,7 +29,7 @@ _SAMPLE = 64
 _PLAIN_WHOLE = r"^(?:0|-?[1-9][0-9]*)$"
 # A text that none of these patterns finds is its own canonical text, but for missing words.
 _MAY_CHANGE = {
-    NUMBER: r"\.[0-9]*0$|\.0+$|^-0",
+    NUMBER: r"\.[0-9]*0$|\.0+$|^-0|e",
     BINARY: r"\.|[a-zA-Z]|^-0",
     BOOLEAN: r"[0-9.A-Z]",
     MOMENT: r"[^0-9-]",
@@ -91,7 +92,9 @@ def forms_of_values(values: pa.Array) -> frozenset[str]:
         found = forms_of([] if words is None else values.filter(words).to_pylist(), found)
         return found | {"empty"} if values.null_count else found
     whole = pc.match_substring_regex(values, _PLAIN_WHOLE)
-    if "whole" in found:  # the usual case, and nothing new
+    if "whole" in found:  # the usual case, and nothing new but how many digits they have
+        digits = pc.utf8_ltrim(values.filter(whole), "-")
+        found |= decades_of_whole(pc.unique(pc.binary_length(digits)).to_pylist())
         values = values.filter(pc.fill_null(pc.invert(whole), True))
     return forms_of(values.to_pylist(), found)
 

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -128,16 +129,18 @@ def big_table(tmp_path):
     )
 
 
+def in_blocks_of(size, original=text.TextSource.__init__):
+    def made(self, *args, **kwargs):
+        original(self, *args, **(kwargs | {"block_bytes": size}))
+
+    return made
+
+
 def test_blocks_threads_and_partial_merges_do_not_change_the_result(
     tmp_path, big_table, monkeypatch
 ):
     reference = data.prepare("table", big_table, tmp_path / "a")
-    original = text.TextSource.__init__
-
-    def in_small_blocks(self, *args, **kwargs):
-        original(self, *args, **(kwargs | {"block_bytes": 20_000}))
-
-    monkeypatch.setattr(text.TextSource, "__init__", in_small_blocks)
+    monkeypatch.setattr(text.TextSource, "__init__", in_blocks_of(20_000))
     monkeypatch.setattr(merge, "VALUES_AT_ONCE", 400)
     other = data.prepare("table", big_table, tmp_path / "b", engine=data.EngineOptions(workers=5))
     assert other.fingerprint == reference.fingerprint
@@ -209,3 +212,37 @@ def test_a_shard_that_cannot_be_written_ends_the_vocabulary(tmp_path):
 def test_too_many_ids_are_refused():
     with pytest.raises(InputError, match="more than int32 ids can number"):
         layout_of(["a"], [2**31])
+
+
+NUMBERS = [str(number) for number in range(1, 11)]
+
+
+@pytest.mark.parametrize(
+    ("parts", "values"),
+    [
+        ([NUMBERS, [*(f"{n}.0" for n in NUMBERS), ""]], [None, *NUMBERS]),
+        ([[*(f"{n}.0" for n in NUMBERS), ""], NUMBERS], [None, *NUMBERS]),
+        ([["True", "False"], ["true", "false"]], ["false", "true"]),
+        ([["x", "NULL"], ["x", ""]], [None, "x"]),
+        # Versions of one length in each file are not those of another.
+        ([["1.8", "1.9"], ["1.10", "1.11"]], ["1.10", "1.11", "1.8", "1.9"]),
+        ([["12", "12.0"], ["13"]], ["12", "12.0", "13"]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_values_of_parts_that_are_written_in_one_way_each_are_the_same(
+    tmp_path, monkeypatch, parts, values, kind
+):
+    monkeypatch.setattr(text.TextSource, "__init__", in_blocks_of(200))  # Several of each file.
+    for number, cells in enumerate(parts):
+        rows = [cells[row % len(cells)] for row in range(100)]
+        table = pa.table({"y": [str(row % 2) for row in range(100)], "user": rows})
+        if number and kind == "parquet":  # Of texts: a file of types is one way of its own.
+            pq.write_table(table, tmp_path / f"{number}.parquet")
+        else:
+            csv.write_csv(table, tmp_path / f"{number}.csv")
+    files = ",".join(map(str, sorted(tmp_path.iterdir())))
+    options = data.DataOptions(table_file=files, label="y", categorical=("user",), min_count=1)
+    prepared = data.prepare("table", options, tmp_path / "out")
+    (field,) = prepared.vocabulary.fields
+    assert set(field.values.to_pylist()) == set(values)

@@ -91,6 +91,7 @@ OF_PAIR = pa.struct([("value", pa.string()), ("weight", pa.float32())])
     "kind",
     [
         pa.map_(pa.large_string(), pa.float32()),
+        pa.map_(pa.string_view(), pa.float32()),
         pa.list_(OF_PAIR),
         pa.list_(pa.struct([*OF_PAIR][::-1])),
         pa.large_list(OF_PAIR),

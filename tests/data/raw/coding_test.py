@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 
@@ -76,3 +78,15 @@ def test_ways_of_writing_are_those_of_good_rows():
     assert rule_of(coded.forms[1]) == Rule("number", words=True)
     good = coding.code_rows(DATA, rows(c=["1", "1.0", "2", "2"]), "file", with_time=False)
     assert rule_of(good.forms[1]).kind == "text"
+
+
+def test_a_group_is_one_however_its_number_is_written():
+    grouped = dataclasses.replace(DATA, group="c")
+
+    def groups(*cells):
+        return coding.code_rows(grouped, rows(c=[*cells]), "file", with_time=False).groups.tolist()
+
+    first, *others = groups("12", "12.0", "12.00", "13")
+    assert others[:2] == [first] * 2 and others[2] != first
+    assert len({*groups("1.1", "1.10", "007", "7")}) == 4
+    assert groups("NULL", None, "nan", "x")[:3] == [0] * 3
