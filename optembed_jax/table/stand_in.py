@@ -4,7 +4,7 @@ That is the field's OOV row (the first of its block): values never seen read it,
 ``min_count``, and with ``mode_oov=shared`` those that are pruned as well. Where hardly a row of the
 training data reads it, training leaves it at its initial values, which say nothing but the seed:
 then it becomes the mean of the field, weighted by how often each row was read, or by what the rows
-weigh that did. A departure from the
+weigh that did; and where some hundred rows read it, it lies between the two. A departure from the
 paper, which does not say what a new value reads.
 """
 
@@ -19,6 +19,13 @@ from optembed_jax.method.embedding import Table
 
 SELDOM = 30
 """Training rows; with fewer, an epoch moves a row less than its initial values are apart."""
+
+OFTEN = 1000
+"""Training rows; with as many, what a stand-in has learned is left as it is."""
+
+_MEAN_COUNTS = 100
+"""Rows beyond SELDOM that count as much as the mean of the field. With 64 reads of a stand-in the
+score of a new user varied more by the seed (.049) than that of any known one (.044)."""
 
 
 def always_kept(scores: np.ndarray, fields: Fields) -> np.ndarray:
@@ -63,7 +70,9 @@ def reckoned(
     is_shared: bool = False,
     weights: np.ndarray | None = None,
 ) -> Table:
-    """A trained table with the mean of its field in each stand-in that was seldom read.
+    """A trained table whose stand-ins are drawn to the mean of their field, if hardly read at all.
+
+    Of ``n`` reads beyond ``SELDOM`` the row counts ``n / (n + 100)``, below that nothing.
 
     Args:
       table: trained, full, up to date.
@@ -77,10 +86,12 @@ def reckoned(
       The table; the same object where nothing is to be changed.
     """
     kept = np.ones(fields.num_features, bool) if rows is None else np.asarray(rows) != 0
-    seldom = reads(counts, fields, kept if is_shared else None) < SELDOM
+    read = reads(counts, fields, kept if is_shared else None)
+    beyond = np.maximum(read - SELDOM, 0)
     shares = np.where(kept, counts if weights is None else weights, 0)
     has_others = np.bincount(fields.field_of_row, shares, minlength=fields.num_fields) > 0
-    return _with_means(table, fields, shares, seldom & kept[fields.oov_ids] & has_others)
+    chosen = (read < OFTEN) & kept[fields.oov_ids] & has_others
+    return _with_means(table, fields, shares, chosen, beyond / (beyond + _MEAN_COUNTS))
 
 
 def cut(
@@ -117,8 +128,14 @@ def cut(
     return folded(_with_means(table, fields, shares, has_any), fields, kept, prunes_linear)
 
 
-def _with_means(table: Table, fields: Fields, weights: np.ndarray, chosen: np.ndarray) -> Table:
-    """The weighted means of some fields in their first rows."""
+def _with_means(
+    table: Table,
+    fields: Fields,
+    weights: np.ndarray,
+    chosen: np.ndarray,
+    own: np.ndarray | None = None,
+) -> Table:
+    """The weighted means of some fields in their first rows; these count ``own``, ``[F]``."""
     if not chosen.any():
         return table
     numbers = np.flatnonzero(chosen)
@@ -129,7 +146,9 @@ def _with_means(table: Table, fields: Fields, weights: np.ndarray, chosen: np.nd
         for number in numbers:
             block = slice(fields.offsets[number], fields.offsets[number] + fields.sizes[number])
             weight = weights[block].astype(np.float64)
-            means.append(weight @ np.asarray(whole[block], np.float64) / weight.sum())
+            rows = np.asarray(whole[block], np.float64)
+            mean, share = weight @ rows / weight.sum(), 0.0 if own is None else own[number]
+            means.append(share * rows[0] + (1 - share) * mean)
         return _written(whole, places, np.stack(means).astype(np.float32))
 
     linear = None if table.linear is None else with_means(table.linear)

@@ -30,9 +30,28 @@ def test_a_stand_in_that_nothing_read_is_the_mean_of_its_field(table):
     expected = (10 * table.rows[1] + 30 * table.rows[2] + 60 * table.rows[3]) / 100
     np.testing.assert_allclose(found.rows[0], expected, rtol=1e-6)
     np.testing.assert_allclose(found.linear[0], np.average(table.linear[:4], weights=COUNTS[:4]))
-    # Of the item's fifty rows were read; of the hour's nothing was, so that there is no mean.
-    np.testing.assert_array_equal(found.rows[1:], table.rows[1:])
+    # Of the hour nothing was read, so that there is no mean.
+    np.testing.assert_array_equal(
+        np.delete(found.rows, [0, 4], 0), np.delete(table.rows, [0, 4], 0)
+    )
     assert table.rows[0] is not found.rows[0]
+
+
+@pytest.mark.parametrize(
+    ("count", "share"), [(0, 0), (29, 0), (30, 0), (50, 1 / 6), (130, 0.5), (999, 0.9065)]
+)
+def test_the_oftener_it_was_read_the_more_it_counts_beside_the_mean(table, count, share):
+    counts = np.where(np.arange(9) == 4, count, COUNTS)
+    found = stand_in.reckoned(table, FIELDS, counts)
+    mean = np.average(table.rows[4:7], axis=0, weights=counts[4:7])
+    expected = share * table.rows[4] + (1 - share) * mean
+    np.testing.assert_allclose(found.rows[4], expected, rtol=1e-3)
+    np.testing.assert_array_equal(found.rows[5:], table.rows[5:])
+
+
+def test_one_that_was_often_read_stays(table):
+    counts = np.where(np.isin(np.arange(9), FIELDS.oov_ids), stand_in.OFTEN, COUNTS)
+    assert stand_in.reckoned(table, FIELDS, counts) is table
 
 
 def test_does_not_depend_on_what_it_was(table):
@@ -42,13 +61,15 @@ def test_does_not_depend_on_what_it_was(table):
 
 
 def test_pruned_values_that_read_it_have_trained_it(table):
-    assert stand_in.reckoned(table, FIELDS, COUNTS, KEPT, is_shared=True) is table
+    counts = 20 * COUNTS
+    assert stand_in.reckoned(table, FIELDS, counts, KEPT, is_shared=True) is table
     alone = stand_in.reckoned(table, FIELDS, COUNTS, KEPT)
     np.testing.assert_array_equal(alone.rows[0], table.rows[1])  # The only kept row with counts.
 
 
 def test_a_pruned_stand_in_stays_as_it_is(table):
-    assert stand_in.reckoned(table, FIELDS, COUNTS, KEPT & (np.arange(9) > 0)) is table
+    counts = np.where(np.arange(9) == 4, stand_in.OFTEN, COUNTS)
+    assert stand_in.reckoned(table, FIELDS, counts, KEPT & (np.arange(9) > 0)) is table
 
 
 def test_arrays_on_devices_are_changed_there(table):
@@ -84,7 +105,9 @@ def test_means_go_by_what_the_rows_weigh(table):
     found = stand_in.reckoned(table, FIELDS, COUNTS, weights=weights)
     expected = np.average(table.rows[:4], axis=0, weights=weights[:4])
     np.testing.assert_allclose(found.rows[0], expected, rtol=1e-6)
-    np.testing.assert_array_equal(found.rows[1:], table.rows[1:])
+    np.testing.assert_array_equal(
+        np.delete(found.rows, [0, 4], 0), np.delete(table.rows, [0, 4], 0)
+    )
     found = stand_in.cut(table, FIELDS, COUNTS, KEPT, prunes_linear=True, weights=weights)
     of_user = np.average(table.rows[[2, 3]], axis=0, weights=weights[[2, 3]])
     np.testing.assert_allclose(found.rows[[0, 2, 3]], np.tile(of_user, (3, 1)), rtol=1e-6)
