@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from absl import flags
 
 from experiments.run import bundle_flags, cli, data_flags, training_flags
@@ -71,6 +72,7 @@ def main() -> None:
         raise InputError(f"--batch_size must be at least 1, not {training_flags.BATCH_SIZE.value}")
     with fetched(path_of(bundle_flags.required(bundle_flags.BUNDLE))) as folder:
         bundle = Bundle.load(folder, warm=(training_flags.BATCH_SIZE.value,))
+        pa.array([""])  # The first array of all lets pyarrow import pandas: not a rate of rows.
         progress, started = Progress(), time.monotonic()
         with _as_file(source) as file:
             found = score_file(

@@ -8,8 +8,9 @@ and a quarter of the memory, and without JAX ``optembed_jax.numpy_bundle`` serve
 
 import importlib
 import importlib.util
-import threading
 from typing import TYPE_CHECKING, Any
+
+from optembed_jax.lazy_names import asked_for
 
 __version__ = "0.1.0"
 
@@ -92,7 +93,6 @@ if TYPE_CHECKING:
     from optembed_jax.training.prediction import predict as predict
     from optembed_jax.training.resume import Epoch as Epoch
 
-# Our own lines, not a library's: those who serve without JAX have NumPy and safetensors alone.
 _OFFERED = {
     "errors": ("DivergedError", "InputError"),
     "fields": ("Fields",),
@@ -227,37 +227,17 @@ __all__ = [
 # What takes no JAX. Of everything else all is imported at once, so that what is there does not
 # depend on what was asked for before.
 _LIGHT = ("data", "errors", "fields", "numpy_bundle", "storage", "values")
-# Flax's modules import each other in circles: two threads that begin at two of them break it. What
-# is imported within asks for no name here (a test sees to it), or two would wait for each other.
-_lock = threading.RLock()
 
 if not TYPE_CHECKING:  # To a type checker every name would be there.
 
     def __getattr__(name: str) -> Any:
         """A public name, or a folder such as ``data``, imported where it is not there yet."""
-        home = _HOMES.get(name)
-        if home is None and (
-            name.startswith("_")
-            or not name.isidentifier()
-            or importlib.util.find_spec(f"{__name__}.{name}") is None
-        ):
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        try:
-            with _lock:
-                if (home or name) not in _LIGHT:
-                    _import_all()
-                found = importlib.import_module(f"{__name__}.{home or name}")
-        except ModuleNotFoundError as error:
-            raise ImportError(
-                f"optembed_jax.{name} needs a package that is not installed: {error}; "
-                "`pip install optembed-jax` installs all of them, and without them bundles are "
-                "served by optembed_jax.numpy_bundle"
-            ) from error
-        return found if home is None else getattr(found, name)
+        return asked_for(__name__, _HOMES, name, _import_others)
 
-    def _import_all() -> None:
-        for name, module in _HOMES.items():
-            globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    def _import_others(module: str) -> None:
+        if module not in _LIGHT:
+            for name, home in _HOMES.items():
+                globals()[name] = getattr(importlib.import_module(f"{__name__}.{home}"), name)
 
     def __dir__() -> list[str]:
         """What there is, imported or not."""

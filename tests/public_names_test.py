@@ -95,18 +95,37 @@ def test_what_is_not_there_is_an_attribute_error(package, name):
     assert not hasattr(package, name)
 
 
-def test_threads_that_ask_at_once_get_what_they_ask_for():
-    code = """
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["init_params", "Table", "data", "fit", "search", "Phase", "metrics"],
+        ["data.Reader", "data.prepare", "fit", "Fields", "data.raw", "data.prefetch_to_device"],
+    ],
+)
+def test_threads_that_ask_at_once_get_what_they_ask_for(names):
+    code = (
+        f"names = {names}"
+        + """
+import functools
+import sys
 import threading
 import optembed_jax as oe
-names, found = ["init_params", "Table", "data", "fit", "search", "Phase", "metrics"], {}
-together = threading.Barrier(len(names))
+sys.setswitchinterval(1e-6)
+found, together = {}, threading.Barrier(len(names))
 def ask(name):
     together.wait()
-    found[name] = getattr(oe, name)
+    found[name] = functools.reduce(getattr, name.split("."), oe)
 threads = [threading.Thread(target=ask, args=(name,)) for name in names]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 assert found.keys() == set(names), found
 """
-    assert "flax" in loaded(code)
+    )
+    assert {"flax", "jax"} <= loaded(code + "\nimport jax; jax.jit(lambda x: x)(1)")
+
+
+@pytest.mark.parametrize("name", ["data.Reader", "fit"])
+def test_a_package_that_is_missing_is_told_with_what_to_do(name):
+    code = "import sys; sys.modules['pyarrow'] = sys.modules['jax'] = None\nimport optembed_jax\n"
+    code += f"try: optembed_jax.{name}\nexcept ImportError as error: told = str(error)\n"
+    loaded(code + "assert 'needs a package that is not installed' in told and 'pip' in told, told")

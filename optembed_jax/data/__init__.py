@@ -6,13 +6,13 @@ describes the data sets, their options and the prepared form.
 
 Offers the prepared form with its vocabulary and encoder, and the reader; ``raw``, ``formats`` and
 ``preparing`` lie below.
-May import: ``errors``, ``fields``, ``values``, ``storage``, ``data.raw``, ``data.formats``,
-``data.preparing``.
+May import: ``errors``, ``lazy_names``, ``fields``, ``values``, ``storage``, ``data.raw``,
+``data.formats``, ``data.preparing``.
 """
 
-import importlib
-import importlib.util
 from typing import TYPE_CHECKING, Any
+
+from optembed_jax.lazy_names import asked_for
 
 if TYPE_CHECKING:
     from optembed_jax.data.catalog import changed_file, prepare
@@ -72,16 +72,7 @@ if not TYPE_CHECKING:  # To a type checker every name would be there.
         """A public name, or a module below, imported where it is not there yet: a server of
         bundles reads no prepared data, and whoever prepares them needs no JAX.
         """
-        home = _HOMES.get(name)
-        module = f"{__name__}.{home or name}"
-        if home is None and (
-            name.startswith("_")
-            or not name.isidentifier()
-            or importlib.util.find_spec(module) is None
-        ):
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = importlib.import_module(module)
-        return found if home is None else getattr(found, name)
+        return asked_for(__name__, _HOMES, name)
 
     def __dir__() -> list[str]:
         """What there is, imported or not."""

@@ -30,6 +30,9 @@ from optembed_jax.values.rows import RowEncoder
 from optembed_jax.values.unseen import Expected, Watch, unseen_rows
 from optembed_jax.values.vocabulary_file import read_values
 
+_AT_ONCE = 2**12
+"""Texts that are looked up at a time, so that this takes less memory than a small bundle holds."""
+
 
 class NumpyBundle:
     """A loaded bundle; make one with :meth:`load`.
@@ -179,6 +182,6 @@ def _read_encoder(
     if described.weighted != weighted:
         raise BundleError(f"{path / layout.ENCODER}: values of other fields have weights")
     try:
-        return RowEncoder(described.row_fields(), lookup), described.expected
+        return RowEncoder(described.row_fields(), lookup, _AT_ONCE), described.expected
     except InputError as error:
         return error, described.expected

@@ -72,8 +72,16 @@ class NumpyTable:
         self._array_starts = np.concatenate([nothing, *(a.starts for a in self._arrays)])
         dims = [dim for dim, _ in kinds]
         self._runs = [(len(list(run)), dim) for dim, run in itertools.groupby(filter(None, dims))]
-        self._width = sum(dims)
-        self._unit, self._units = _in_field_order(arrays, dims)
+        self._width, self._unit = sum(dims), math.gcd(*dims) or 1
+        ends = list(itertools.accumulate(dims))
+        places = np.arange(self._width // self._unit)
+        # Of each array the places of its columns among those of all fields, so many at a time.
+        self._units = [
+            np.concatenate(
+                [places[(ends[f] - dims[f]) // self._unit : ends[f] // self._unit] for f in own]
+            )
+            for own in arrays
+        ]
         self._every = np.arange(len(rows))
         if "places" in tensors:
             # One line more, of ones: what is read where a value has no further factor.
@@ -103,15 +111,15 @@ class NumpyTable:
     def _flat(self, places: np.ndarray, ids: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
         """The rows of all fields ``[N, sum(dims)]``, of :meth:`_places`."""
         at, end = places.take(self._order, axis=1) + self._array_starts, 0
-        by_array, column = np.empty((len(ids), self._width), np.float32), 0
-        for number, array in enumerate(self._arrays):
+        flat = np.empty((len(ids), self._width // self._unit, self._unit), np.float32)
+        for number, (array, units) in enumerate(zip(self._arrays, self._units, strict=True)):
             begin, end = end, end + len(array.slots)
-            read = _side_by_side(self._rows(number, at[:, begin:end], ids, weights))
-            start, column = column, column + read.shape[1]
-            by_array[:, start:column] = read
-        # At once: a copy for each run of neighbours is what one row would wait for.
-        units = by_array.reshape(len(ids), len(self._units), self._unit)
-        return units.take(self._units, axis=1).reshape(by_array.shape)
+            read = self._rows(number, at[:, begin:end], ids, weights)
+            if len(self._arrays) == 1:
+                return _side_by_side(read)
+            # At once: a copy for each run of neighbours is what one row would wait for.
+            flat[:, units] = read.reshape(len(ids), len(units), self._unit)
+        return _side_by_side(flat)
 
     def _composed(
         self, ids: np.ndarray, weights: np.ndarray | None
@@ -181,21 +189,6 @@ class NumpyTable:
             weights = bags.pooled(weights, ids, of_values, self._every)
         total: np.ndarray = weights.sum(axis=1)
         return total
-
-
-def _in_field_order(arrays: sharing.Sharing, dims: Sequence[int]) -> tuple[int, np.ndarray]:
-    """How columns that stand array by array come into the order of the fields.
-
-    Returns:
-      Columns that move together, and where each such unit of the fields, in their order, stands
-      among those of the arrays, int64.
-    """
-    unit = math.gcd(*dims) or 1
-    fields = [field for own in arrays for field in own]
-    counts = [dims[field] // unit for field in fields]
-    begins = dict(zip(fields, [0, *itertools.accumulate(counts)], strict=False))
-    places = [begins[field] + np.arange(dims[field] // unit) for field in sorted(fields)]
-    return unit, np.concatenate([np.zeros(0, np.int64), *places])
 
 
 def _side_by_side(rows: np.ndarray) -> np.ndarray:

@@ -74,10 +74,13 @@ class RowEncoder:
     Attributes:
       fields: the ``F`` fields.
       lookup: their values.
+      at_once: texts that are looked up at a time, or more where one field has more: those of all
+        fields of a large batch take tens of megabytes; of 2**12 some hundred kilobytes, in a sixth
+        more time.
     """
 
-    def __init__(self, fields: Sequence[RowField], lookup: Lookup) -> None:
-        self.fields, self.lookup = tuple(fields), lookup
+    def __init__(self, fields: Sequence[RowField], lookup: Lookup, at_once: int = 2**15) -> None:
+        self.fields, self.lookup, self.at_once = tuple(fields), lookup, at_once
         self._offsets = np.concatenate([[0], np.cumsum(lookup.sizes)[:-1]]).astype(np.int32)
         self._plain = [f for f, bins in enumerate(lookup.bins) if bins is None]
         self._sources = tuple(dict.fromkeys(field.source for field in fields))
@@ -127,7 +130,7 @@ class RowEncoder:
                 ids[number] = found if codes is None else found[codes]
         places_of: dict[int, np.ndarray] = {}
         try:
-            for begin, end in _groups(read.sizes):
+            for begin, end in _groups(read.sizes, self.at_once):
                 places, plain = self._places(read, begin, end), self._plain[begin:end]
                 if not self._has_cells and not read.codes:
                     ids[plain] = places.reshape(len(plain), count)
@@ -256,7 +259,7 @@ class _Read:
     Attributes:
       texts: of each, the missing one is "".
       sizes: how many texts each of these fields has.
-      codes: by number of the field, for each row which of the field's texts it has, int64 ``[N]``;
+      codes: by number of the field, for each row which of the field's texts it has, int32 ``[N]``;
         of fields that are not here each row has its own.
       lengths: by number of the field, how many values each cell has.
       weights: by number of the field, those of the values.
@@ -269,19 +272,15 @@ class _Read:
     weights: dict[int, list[float]] = dataclasses.field(default_factory=dict)
 
 
-_AT_ONCE = 2**12
-"""Texts: those of all fields of a large batch would take more memory than a small bundle holds."""
-
-
-def _groups(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Where runs of so many texts begin and end, of fields that have ``sizes``; one at least."""
-    if sum(sizes) <= _AT_ONCE:
+def _groups(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Where runs of fields begin and end that have at most so many texts; one field at least."""
+    if sum(sizes) <= most:
         if sizes:
             yield 0, len(sizes)
         return
     begin = total = 0
     for number, size in enumerate(sizes):
-        if number > begin and total + size > _AT_ONCE:
+        if number > begin and total + size > most:
             yield begin, number
             begin, total = number, 0
         total += size
@@ -307,7 +306,7 @@ def _distinct(
     if len(column) >= _FEW:
         # One look at each value: one that is new gets the next number.
         number_of_value = collections.defaultdict[str, int](itertools.count().__next__)
-        codes = np.fromiter(map(number_of_value.__getitem__, column), np.int64, len(column))
+        codes = np.fromiter(map(number_of_value.__getitem__, column), np.int32, len(column))
         distinct = list(number_of_value)
     values = [value or None for value in distinct]
     if check_texts(values) is not None:

@@ -16,7 +16,7 @@ from optembed_jax.errors import InputError
 
 _PAD = 8  # bytes behind the last text, so that eight can be read at any place
 _ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0xD6E8FEB86659FD93)
-_AT_ONCE = 2**13  # texts: what is made of them stays in the cache
+_AT_ONCE = 2**14  # texts: what is made of them stays in the cache
 _LONGEST_BUCKET = 64  # of an honest hash of 2**31 texts: about 13
 _NARROW = 22  # bits of a text's number up to which 32 hold it with ten bits of its hash
 
@@ -141,7 +141,7 @@ class TextTable:
         self.texts, self.first = texts, np.asarray(first, np.int64)
         count = len(texts)
         bits = max(count.bit_length(), 1)
-        # One bit less: twice as many in each bucket are found as quickly, and half as many begin.
+        # One bit less: half as many buckets, and with twice as many texts in each hardly slower.
         of_bucket = max(bits - 1, 1)
         low, self._shift = np.uint64((1 << bits) - 1), np.uint64(64 - of_bucket)
         keys = np.arange(count, dtype=np.uint64)

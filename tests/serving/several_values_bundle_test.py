@@ -31,7 +31,6 @@ from optembed_jax.serving.numpy_bundle import NumpyBundle
 from optembed_jax.serving.stored_model import Storage, served_network
 from optembed_jax.targets import interop
 from optembed_jax.targets.registry import TARGETS
-from optembed_jax.values import rows as rows_lib
 from optembed_jax.values.cells import with_slots
 
 GENRES = ("war", "sci", "art", "doc", "fun", "kid")
@@ -137,7 +136,7 @@ def test_every_way_of_serving_gives_the_live_models_scores(
     many = {name: column * 20 for name, column in rows.items()}
     np.testing.assert_allclose(bundle.logits(many), np.tile(expected, 20), rtol=2e-5, atol=2e-5)
     together = bundle.encode(many)
-    monkeypatch.setattr(rows_lib, "_AT_ONCE", 150)  # What is looked up at a time: a field or two.
+    monkeypatch.setattr(plain._encoder, "at_once", 150)  # Texts of a field or two.
     np.testing.assert_array_equal(plain.encode(many), together)
 
 

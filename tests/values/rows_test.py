@@ -12,8 +12,8 @@ from optembed_jax.data import encoder as encoder_lib
 from optembed_jax.data import request_columns
 from optembed_jax.data.prepared import encoder_of
 from optembed_jax.errors import InputError
-from optembed_jax.values import rows as rows_lib
 from optembed_jax.values.columns import as_columns, column_texts
+from optembed_jax.values.rows import RowEncoder
 
 NAN = float("nan")
 DAYS = [f"2024-03-{day:02}" for day in range(1, 6)]
@@ -169,9 +169,7 @@ def test_both_ways_refuse_in_the_same_words(encoder, monkeypatch):
         assert said[0] == said[1], change
 
 
-@pytest.mark.parametrize("at_once", [1, 500, rows_lib._AT_ONCE])
-def test_many_rows_as_few(encoder, monkeypatch, at_once):
-    monkeypatch.setattr(rows_lib, "_AT_ONCE", at_once)  # A field by itself, some, all.
+def test_many_rows_as_few(encoder, monkeypatch):
     rng = np.random.default_rng(1)
     rows = {
         name: [forms[n % len(forms)][int(rng.integers(2))] for n in range(300)]
@@ -183,6 +181,9 @@ def test_many_rows_as_few(encoder, monkeypatch, at_once):
     monkeypatch.setattr(request_columns, "_SOME_TEXTS", 0)
     by_columns = encoder.encode(rows)
     np.testing.assert_array_equal(encoder.rows.encode(rows), by_columns)
+    for at_once in (1, 500):  # Of one field at a time, of some.
+        some = RowEncoder(encoder.rows.fields, encoder.rows.lookup, at_once)
+        np.testing.assert_array_equal(some.encode(rows), by_columns)
     monkeypatch.setattr(encoder_lib, "_SEVERAL_ROWS", 0)
     np.testing.assert_array_equal(encoder.encode(rows), by_columns)
 
