@@ -165,13 +165,13 @@ class Lookup:
             texts = self.field_texts(field)
             starts, lengths = texts.starts[:-1], texts.lengths
             # Few texts can be another spelling; these three bytes are there in any case.
-            last, first, fifth = (
-                texts.data[at] for at in (texts.starts[1:] - 1, starts, starts + 4)
+            last, first, third, fifth = (
+                texts.data[at] for at in (texts.starts[1:] - 1, starts, starts + 2, starts + 4)
             )
             may_be = (last == ord("0")) | np.isin(first, list(b"TF")) & (lengths < 6)
             exponent = (texts.data[np.maximum(texts.starts[1:] - back, 0)] for back in (4, 5))
             may_be |= (lengths > 4) & np.logical_or(*(at == ord("e") for at in exponent))
-            may_be |= (fifth == ord("-")) & (lengths > 10)
+            may_be |= (fifth == ord("-")) & (lengths > 10) | (third == ord(":")) & (lengths > 4)
             found = texts.strings(np.flatnonzero(may_be & (lengths > 0)))
             typed = {typed: text for text in found if (typed := _typed_text(text)) != text}
             has_row = np.zeros(0, bool)

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from optembed_jax.errors import InputError
-from optembed_jax.values.text import TIME, text_of, time_text
+from optembed_jax.values.text import CLOCK, TIME, text_of, time_text
 
 TEXT, NUMBER, BINARY, BOOLEAN, MOMENT = "text", "number", "binary", "boolean", "time"
 KINDS = (TEXT, NUMBER, BINARY, BOOLEAN, MOMENT)
@@ -56,7 +56,7 @@ class Rule:
     Attributes:
       kind: "text" (every text is a value), "number" (12, 12.0 and 12.00 are one), "binary" (as a
         number; true and false are 1 and 0), "boolean" (true, True and 1 are one) or "time" (a day
-        and its midnight are one, as are 14:30 and 14:30:00.000).
+        and its midnight are one, as are 14:30 and 14:30:00.000, of a day or of any).
       words: whether `MISSING_WORDS` are the missing value.
     """
 
@@ -169,7 +169,10 @@ def form_of(text: str | None) -> str:
         if _number(text) == text:
             return _FLOAT
         return f"{_FLOAT} {decade}" if any(_decades([decade])) else _OTHER
-    moment = TIME.fullmatch(text)
+    moment, clock = TIME.fullmatch(text), CLOCK.fullmatch(text)
+    if clock is not None:
+        _, seconds, fraction = clock.groups()
+        return _form_of_clock(f"c{'s' if seconds else 'm'}", clock[0], fraction)
     return _OTHER if moment is None else _form_of_time(moment)
 
 
@@ -202,8 +205,11 @@ def _form_of_time(found: re.Match[str]) -> str:
     if minutes is None:
         return _OTHER if zone else "day"
     clock = f"{minutes}{seconds or ''}{fraction or ''}"
-    hour = "later" if clock.strip("0:") else "midnight"
-    way = f"{between}{'s' if seconds else 'm'}{zone or ''}"
+    return _form_of_clock(f"{between}{'s' if seconds else 'm'}{zone or ''}", clock, fraction)
+
+
+def _form_of_clock(way: str, clock: str, fraction: str | None) -> str:
+    hour = "later" if clock.strip("0:.") else "midnight"
     return f"time {way}|{hour}|{_end_of(fraction)}|{len(fraction or '')}"
 
 

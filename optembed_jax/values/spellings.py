@@ -3,6 +3,7 @@
 import re
 
 from optembed_jax.values.rule import BINARY, BOOLEAN, MISSING_WORDS, MOMENT, NUMBER, Rule
+from optembed_jax.values.text import CLOCK
 
 _DIGITS = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)")
@@ -19,9 +20,9 @@ def spellings(rule: Rule, text: str | None) -> tuple[str, ...]:
     """Texts that a rule reads as a value: its own first, then those that tools write most often.
 
     A whole number also as a float ("12.0"), a small one with its exponent ("1e-05"), a truth in its
-    spellings, a day as its midnight, a moment with a "T", the missing value as ``MISSING_WORDS``.
-    There are more (any number of zeros behind a point): who needs those lets the bundle read its
-    rows.
+    spellings, a day as its midnight, a moment with a "T", a time of day without its seconds, the
+    missing value as ``MISSING_WORDS``. There are more (any number of zeros behind a point): who
+    needs those lets the bundle read its rows.
 
     Args:
       rule: of the column.
@@ -44,6 +45,8 @@ def spellings(rule: Rule, text: str | None) -> tuple[str, ...]:
     if rule.kind == MOMENT:
         if _DAY.fullmatch(text):
             found += (f"{text} 00:00:00", f"{text}T00:00:00")
+        elif CLOCK.fullmatch(text) and text.endswith(":00"):
+            found.append(text.removesuffix(":00"))
         elif _SECONDS.fullmatch(text):
             found.append(text.replace(" ", "T"))
     return tuple(dict.fromkeys(found))

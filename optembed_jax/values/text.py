@@ -214,15 +214,19 @@ TIME = re.compile(
 """A date, or a date and a time: day, what stands between, minutes, seconds, fraction, zone."""
 
 
+CLOCK = re.compile(r"([0-2]\d:[0-5]\d)(?:(:[0-5]\d)(?:\.(\d{1,9}))?)?", re.ASCII)
+"""A time of day: minutes, seconds, fraction."""
+
+
 def time_text(text: str) -> str:
-    """The one text of a date or time in ISO 8601; any other text as it is.
+    """The one text of a date or time in ISO 8601, or of a time of day; any other text as it is.
 
     Midnight is the day alone, "2024-03-02"; other times are "2024-03-02 14:30:00", with the digits
     of a fraction that are needed. A time of a known zone is that of UTC, with "Z" behind it.
     """
     found = TIME.fullmatch(text)
     if found is None:
-        return text
+        return _clock_text(text)
     day, _, minutes, seconds, fraction, zone = found.groups()
     if zone is not None:
         if minutes is None:
@@ -239,3 +243,13 @@ def time_text(text: str) -> str:
     if zone is None:
         return day if clock == "00:00:00" else f"{day} {clock}"
     return f"{day} {clock}Z"
+
+
+def _clock_text(text: str) -> str:
+    """As Python writes a time of day, "14:30:00", with the digits of a fraction that are needed."""
+    found = CLOCK.fullmatch(text)
+    if found is None:
+        return text
+    minutes, seconds, fraction = found.groups("")
+    fraction = fraction.rstrip("0")
+    return f"{minutes}{seconds or ':00'}{'.' if fraction else ''}{fraction}"

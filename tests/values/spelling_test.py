@@ -17,8 +17,10 @@ from optembed_jax.values.spelling import check_spellings
 from optembed_jax.values.table import texts_of
 
 TEXTS = ["12", "12.0", "1.10", "1.1", "7", "8.0", "true", "True", "FALSE", "2024-03-02",
-         "2024-03-02T00:00:00", "2024-03-03 00:00:00", "x0", ""]  # fmt: skip
-TWINS = {"12": "12.0", "1.1": "1.10", "true": "True", "2024-03-02": "2024-03-02T00:00:00"}
+         "2024-03-02T00:00:00", "2024-03-03 00:00:00", "x0", "", "06:00", "06:00:00", "1e-05",
+         "0.00001", "1e+100", "1e-1", "e"]  # fmt: skip
+TWINS = {"12": "12.0", "1.1": "1.10", "true": "True", "2024-03-02": "2024-03-02T00:00:00",
+         "06:00:00": "06:00", "0.00001": "1e-05"}  # fmt: skip
 
 
 @pytest.fixture
@@ -40,6 +42,7 @@ def test_twins_are_the_texts_with_another_spelling(lookup):
         ["x", datetime.datetime(2024, 3, 2)], ["x", datetime.date(2024, 3, 2)],
         np.array([7.0, 12.0]), np.array(["2024-03-01", "2024-03-02"], "M8[s]"),
         pa.array([7.0, 12.0]), pa.chunked_array([[7.0, 12.0]]),
+        ["x", datetime.time(6)], [7.5, 1e-5], pa.array([7.5, 1e-5], pa.float32()),
         pa.array([7.0, 12.0]).dictionary_encode(), np.ma.array([12.0, 12.0], mask=[True, False]),
     ],
 )  # fmt: skip

@@ -154,7 +154,9 @@ def test_a_moment_comes_back_from_its_text(moment):
     assert found == moment and time_text(text) == text
 
 
-@pytest.mark.parametrize("text", ["2024-3-2", "x", "14:30", "2024-03-02Z", "2024-03-02 25", "12"])
+@pytest.mark.parametrize(
+    "text", ["2024-3-2", "x", "14:60", "2024-03-02Z", "2024-03-02 25", "12", "1:30"]
+)
 def test_other_texts_stay(text):
     assert time_text(text) == text
 
@@ -169,3 +171,16 @@ def test_other_texts_stay(text):
 )
 def test_a_local_time_is_that_of_utc_and_its_distance(utc, zone, local):
     assert local_time_text(utc, *zone) == local
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("14:30", datetime.time(14, 30)),
+        ("14:30:01", datetime.time(14, 30, 1)),
+        ("00:00:00.000", datetime.time(0)),
+        ("01:02:03.500000", datetime.time(1, 2, 3, 500_000)),
+    ],
+)
+def test_a_time_of_day_is_written_as_its_value_is(text, value):
+    assert time_text(text) == text_of(value) == time_text(time_text(text))
