@@ -5,8 +5,9 @@ floats depend on it.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import NamedTuple
+import functools
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from optembed_jax.data.raw.columns import NUMERIC
 from optembed_jax.data.raw.sources import RawData, Reject
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.errors import InputError
+
+_Forms = TypeVar("_Forms", bound=Hashable)
 
 
 class SplitTally(NamedTuple):
@@ -113,7 +116,7 @@ class RowsRead:
         self.cut += tally.cut
         so_far = self.forms.get(tally.file, tally.forms)
         of_file = (a | b for a, b in zip(so_far, tally.forms, strict=True))
-        self.forms[tally.file] = tuple(of_file)
+        self.forms[tally.file] = _one_of(tuple(map(_one_of, of_file)))
         self.sizes.append(tally.sizes)
         self.time_forms = {**self.time_forms, **tally.time_forms, **self.time_forms}
         if tally.split is not None:
@@ -127,6 +130,12 @@ class RowsRead:
             self.weights += tally.weights
         for field, numbers in tally.numbers.items():
             self.samples[field].take(numbers)
+
+
+@functools.lru_cache(4096)
+def _one_of(forms: _Forms) -> _Forms:
+    """Equal ones as one object: of thousands of part files most are written alike."""
+    return forms
 
 
 def nothing_read(data: RawData, options: DataOptions) -> RowsRead:
