@@ -104,8 +104,8 @@ class PreparedData:
     def doubts(self) -> list[str]:
         """What may have been meant otherwise, a line each.
 
-        Values that are written in two ways, each of which got a row, as where one part file has 12
-        and another 12.0; and cells that a separator divides nowhere.
+        Values that are written in two ways, each of which got a row, as where a file has both 12
+        and 12.0; and cells that a separator divides nowhere.
         """
         plain = [
             number

@@ -11,6 +11,7 @@ the next was written by two tools.
 """
 
 import dataclasses
+import decimal
 import math
 import re
 from collections.abc import Iterable
@@ -39,7 +40,7 @@ MAYBE_MISSING = frozenset(("NA", "N/A", "n/a", "None", "none", "?", "-"))
 
 _TRUE, _FALSE = frozenset(("true", "True", "TRUE")), frozenset(("false", "False", "FALSE"))
 _NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.([0-9]+))?")
-_EXPONENT = re.compile(r"-?[1-9](?:\.[0-9]*[1-9])?e[+-][0-9]{2,3}")
+_EXPONENT = re.compile(r"-?[1-9](?:\.[0-9]*[1-9])?e[+-]([0-9]{1,3})")
 _OTHER, _EMPTY, _FLOAT, _DECADE = "other", "empty", "float", "decade "
 _WAY_BESIDE_DAYS = " s"  # a blank, seconds and no zone
 BLANKS = " \t"
@@ -132,9 +133,11 @@ def forms_of(texts: Iterable[str | None], so_far: frozenset[str] = frozenset()) 
     for text in map(without_blanks, texts):
         if _OTHER in found and text is not None and text not in MISSING_WORDS:
             continue
-        found.add(form_of(text))
         number = None if text is None else _NUMBER.fullmatch(text)
-        if number is not None:
+        if number is None:
+            found.add(form_of(text))
+        else:
+            found.add(_form_of_number(number))
             found.update(_decades([_decade(*number.groups(""))]))
     return frozenset(found)
 
@@ -154,26 +157,33 @@ def form_of(text: str | None) -> str:
         return "maybe"
     if text in _TRUE or text in _FALSE:
         return f"boolean {'lower' if text.islower() else 'upper' if text.isupper() else 'title'}"
-    found = _NUMBER.fullmatch(text)
-    if found is not None:
-        fraction = found[2]
-        if fraction is None:
-            return "bit" if text in ("0", "1") else "whole"
-        if fraction == "0":
-            return "bit.0" if text in ("0.0", "1.0") else "whole.0"
-        return f"{'zeros' if fraction.endswith('0') else 'digits'} {len(fraction)}"
+    number = _NUMBER.fullmatch(text)
+    if number is not None:
+        return _form_of_number(number)
     if text in ("inf", "-inf"):
         return _FLOAT
     if _is_with_exponent(text):
         decade = int(text.partition("e")[2])
         if _number(text) == text:
             return _FLOAT
-        return f"{_FLOAT} {decade}" if any(_decades([decade])) else _OTHER
+        if not any(_decades([decade])):
+            return _OTHER
+        # Some programs write 1e-7, some 1e-07.
+        return f"{_FLOAT} {decade}{' short' if text[-2] in '+-' else ''}"
     moment, clock = TIME.fullmatch(text), CLOCK.fullmatch(text)
     if clock is not None:
         _, seconds, fraction = clock.groups()
         return _form_of_clock(f"c{'s' if seconds else 'm'}", clock[0], fraction)
     return _OTHER if moment is None else _form_of_time(moment)
+
+
+def _form_of_number(found: re.Match[str]) -> str:
+    whole, fraction = found.groups()
+    if fraction is None:
+        return "bit" if whole in ("0", "1") else "whole"
+    if fraction == "0":
+        return "bit.0" if whole in ("0", "1") else "whole.0"
+    return f"{'zeros' if fraction.endswith('0') else 'digits'} {len(fraction)}"
 
 
 def _decade(whole: str, fraction: str) -> int:
@@ -187,17 +197,21 @@ def _decade(whole: str, fraction: str) -> int:
 
 def _decades(decades: Iterable[int]) -> Iterable[str]:
     """Names of those of numbers in digits that may also be there with an exponent."""
-    return (f"{_DECADE}{decade}" for decade in decades if decade >= 5 or decade <= -5)
+    return (f"{_DECADE}{decade}" for decade in decades if decade >= 5 or decade <= -4)
 
 
 def _is_with_exponent(text: str) -> bool:
     """Whether it is a number as programs write one that is large or small: 1e-05, 1.234567e+06.
 
-    A sign, two digits of an exponent and no needless zeros are what makes it no identifier, and the
-    only such text of its number. Which numbers a program writes so goes by their size: from a
-    million on in 32 bits, below a thousandth in all; so that within a decade all of a column are.
+    A sign and no needless zeros are what makes it no identifier, and as many digits as tell its
+    float from others no second text of that. Which numbers a program writes so goes by their size:
+    from a million on in 32 bits, below a thousandth in all; within a decade all of a column are.
     """
-    return _EXPONENT.fullmatch(text) is not None and 0 < abs(float(text)) < math.inf
+    if _EXPONENT.fullmatch(text) is None:
+        return False
+    number = float(text)
+    is_float = 0 < abs(number) < math.inf
+    return is_float and decimal.Decimal(text) == decimal.Decimal(repr(number))
 
 
 def _form_of_time(found: re.Match[str]) -> str:
@@ -228,8 +242,10 @@ def rule_of(forms: Iterable[str]) -> Rule:
     missing = {form for form in forms if form == _EMPTY or form.startswith("word ")}
     decades = {form for form in forms if form.startswith(_DECADE)}
     kind = _kind_of(_of_values(forms))
-    if any(f"{_FLOAT} {form.removeprefix(_DECADE)}" in forms for form in decades):
-        kind = TEXT  # One number may be there in digits and with an exponent.
+    short = {form.removesuffix(" short") for form in forms if form.endswith(" short")}
+    in_digits = {f"{_FLOAT} {form.removeprefix(_DECADE)}" for form in decades}
+    if in_digits & (forms | short) or short & forms:
+        kind = TEXT  # One number may be there in digits and with an exponent, or with two.
     return Rule(kind, words=len(missing) <= 1)
 
 
@@ -299,20 +315,12 @@ def _is_one_way_of_numbers(forms: frozenset[str]) -> bool:
     return not plain and len(lengths) == 1
 
 
-def _are_summer_and_winter(ways: set[str]) -> bool:
-    """Whether these are of one place whose clocks change, which has each moment once."""
-    zones = {way[2:] for way in ways}
-    hours = [int(zone[:3]) for zone in zones if re.fullmatch(r"[+-]\d\d:?\d\d", zone)]
-    is_one_way = len({way[:2] for way in ways}) == 1 and len({zone[3:] for zone in zones}) == 1
-    return is_one_way and len(hours) == len(zones) == 2 and abs(hours[0] - hours[1]) == 1
-
-
 def _is_one_way_of_times(forms: frozenset[str]) -> bool:
     """Whether two texts of one moment cannot both be there."""
     times = [form.removeprefix("time ").split("|") for form in forms - {"day"}]
     ways, hours = {way for way, *_ in times}, {hour for _, hour, *_ in times}
     ends, lengths = {end for *_, end, _ in times}, {length for *_, length in times}
-    if len(ways) > 1 and not _are_summer_and_winter(ways):  # a moment might be there twice
+    if len(ways) > 1:  # another zone, say: a moment might be there twice
         return False
     shortest = not ends & {"zero", "zeros"}
     if times and "day" in forms:  # only as `time_text` writes them: a midnight is the day alone

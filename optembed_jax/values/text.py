@@ -60,7 +60,7 @@ def _of_float(value: Any, shortest: Callable[[Any], str] | None = None) -> str |
         text = shortest(value)
     else:
         text = str(value) if isinstance(value, np.floating) else repr(number)
-    if "e+" in text and abs(number) < _EXACT:  # NumPy's, from a million on in 32 bits.
+    if "e+" in text and abs(number) < 1e16:  # NumPy's, from a million on in 32 bits.
         return format(decimal.Decimal(text), "f")
     if "e-" not in text:
         return text.removesuffix(".0")  # of whole numbers from 2**53 to 1e16

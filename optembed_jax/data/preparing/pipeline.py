@@ -126,11 +126,7 @@ def _build(
         field: _numeric_vocabulary(data.columns[field].name, sample, options.numeric_bins)
         for field, sample in read.samples.items()
     }
-    rules = {
-        field: column.rule or rule_of_files(forms[field] for forms in read.forms.values())
-        for field, column in enumerate(data.columns)
-        if column.is_plain
-    }
+    rules = _rules(data, read)
     sizes = _merge(data, options, engine, numeric, rules, progress)
     give_back()
     layout = layout_of(
@@ -158,6 +154,22 @@ def _build(
     weights = read.weights if form.weighted else None
     counted = (read.labels, read.rejects, read.cut, weights, read.weightless, read.negatives)
     return Built(layout, edges, rules, unseen, shards, *counted)
+
+
+def _rules(data: RawData, read: RowsRead) -> dict[int, Rule]:
+    """How the values of each plain field are read."""
+    of_folders = {name for file in data.source.files for name, _ in file.partition}
+    rules = {}
+    for field, column in enumerate(data.columns):
+        if not column.is_plain:
+            continue
+        ways = [forms[field] for forms in read.forms.values()]
+        if (
+            column.source in of_folders
+        ):  # One value in each file: all names are one's who made them.
+            ways = [frozenset[str]().union(*ways)]
+        rules[field] = column.rule or rule_of_files(ways)
+    return rules
 
 
 def _read(how: Reading, engine: Engine, progress: Callback | None) -> RowsRead:

@@ -219,6 +219,8 @@ def _hashes(raw: Coded) -> np.ndarray:
 
 
 def _group_text(text: str) -> str:
+    if not text.endswith("0") and "e" not in text:
+        return text
     number = _NUMBERS.canonical(text)
     # A fraction stays as it is: 1.1 and 1.10 may be two.
     return text if number is None or "." in number else number

@@ -246,3 +246,24 @@ def test_values_of_parts_that_are_written_in_one_way_each_are_the_same(
     prepared = data.prepare("table", options, tmp_path / "out")
     (field,) = prepared.vocabulary.fields
     assert set(field.values.to_pylist()) == set(values)
+
+
+@pytest.mark.parametrize(
+    ("names", "values"),
+    [
+        (["1", "1.0", "2.0"], ["1", "1.0", "2.0"]),
+        (["True", "true", "0"], ["0", "True", "true"]),
+        (["1.0", "2.0"], ["1", "2"]),
+    ],
+)
+def test_names_of_folders_are_one_column_of_one_writer(tmp_path, names, values):
+    for name in names:
+        folder = tmp_path / "in" / f"v={name}"
+        folder.mkdir(parents=True)
+        rows = "".join(f"{row % 2},u{row % 3}\n" for row in range(40))
+        (folder / "rows.csv").write_text("y,u\n" + rows)
+    options = data.DataOptions(
+        table_file=str(tmp_path / "in"), label="y", categorical=("v",), min_count=1
+    )
+    prepared = data.prepare("table", options, tmp_path / "out")
+    assert sorted(prepared.vocabulary.fields[0].values.to_pylist()) == values
