@@ -11,9 +11,9 @@ from typing import Any
 
 # One for all packages. Flax's modules import each other in circles, and tensorflow_datasets puts a
 # function of its own in the place of __import__ while it is imported: two threads that begin at two
-# of them break either, for good, and still do by statements (import optembed_jax.training.fit), which
-# know no lock of ours. What is imported within asks for no name in turn (a test sees to
-# it), or two would wait for each other.
+# of them break either, for good, and still do by statements such as import optembed_jax.training,
+# which know no lock of ours. What is imported within asks for no name in turn (a test sees to it),
+# or two would wait for each other.
 _lock = threading.RLock()
 
 
