@@ -164,9 +164,7 @@ def _rules(data: RawData, read: RowsRead) -> dict[int, Rule]:
         if not column.is_plain:
             continue
         ways = [forms[field] for forms in read.forms.values()]
-        if (
-            column.source in of_folders
-        ):  # One value in each file: all names are one's who made them.
+        if column.source in of_folders:  # A value for each file, all by who named the folders.
             ways = [frozenset[str]().union(*ways)]
         rules[field] = column.rule or rule_of_files(ways)
     return rules
