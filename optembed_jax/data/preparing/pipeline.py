@@ -43,7 +43,8 @@ from optembed_jax.data.raw.sources import RawData, Reject
 from optembed_jax.data.splits import SPLITS
 from optembed_jax.data.vocabulary import FieldVocabulary, layout_of, write_vocabulary
 from optembed_jax.fields import Fields
-from optembed_jax.values.rule import Rule, rule_of_files
+from optembed_jax.values.forms import rule_of_files
+from optembed_jax.values.rule import Rule
 
 BUCKET_BYTES = 64 * 2**20
 _MOST_BUCKETS = 500  # they are open at the same time

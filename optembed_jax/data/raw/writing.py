@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from optembed_jax.data.raw.missing import null_where
+from optembed_jax.values.forms import decades_of_whole, forms_of
 from optembed_jax.values.rule import (
     BINARY,
     BLANKS,
@@ -21,8 +22,6 @@ from optembed_jax.values.rule import (
     NUMBER,
     TEXT,
     Rule,
-    decades_of_whole,
-    forms_of,
 )
 
 _SAMPLE = 64
@@ -80,7 +79,7 @@ def canonical_values(values: pa.Array, rule: Rule) -> pa.Array:
 
 
 def forms_of_values(values: pa.Array) -> frozenset[str]:
-    """The ways in which texts are written; see `optembed_jax.values.rule.forms_of`.
+    """The ways in which texts are written; see `optembed_jax.values.forms.forms_of`.
 
     Args:
       values: distinct texts, null where missing.

@@ -13,8 +13,9 @@ from optembed_jax.data.raw.arrow_texts import as_array, as_strings
 from optembed_jax.data.raw.writing import forms_of_values
 from optembed_jax.data.request_columns import raw_columns
 from optembed_jax.errors import InputError
+from optembed_jax.values.forms import rule_of
 from optembed_jax.values.rows import column_texts
-from optembed_jax.values.rule import Rule, rule_of
+from optembed_jax.values.rule import Rule
 from optembed_jax.values.text import text_of
 
 

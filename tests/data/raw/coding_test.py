@@ -6,7 +6,8 @@ import pyarrow as pa
 from optembed_jax.data.raw import coding, columns, labels
 from optembed_jax.data.raw.columns import NUMERIC, Column, Label, Time
 from optembed_jax.data.raw.sources import RawData, RawRows
-from optembed_jax.values.rule import Rule, rule_of
+from optembed_jax.values.forms import rule_of
+from optembed_jax.values.rule import Rule
 
 COLUMNS = (
     Column("n", "n", NUMERIC, check=columns.not_a_number, expected="a number"),
