@@ -2,7 +2,7 @@ import pyarrow as pa
 import pytest
 
 from optembed_jax.data.raw.writing import canonical_values, forms_of_values, without_blanks
-from optembed_jax.values import rule
+from optembed_jax.values import forms, rule
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_words_are_found_among_texts_of_any_length(words):
     texts = [*[f"{number:08x}" for number in range(90)], None, "seven77", "éééé", *words]
     whole = pa.array(["NaN", *texts, "nan"])
     values = whole.slice(1, len(texts))
-    assert forms_of_values(values) == rule.forms_of(texts)
+    assert forms_of_values(values) == forms.forms_of(texts)
     read = canonical_values(values, rule.Rule(words=True)).to_pylist()
     assert read == [None if text in words else text for text in texts]
 
