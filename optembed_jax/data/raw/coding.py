@@ -36,7 +36,7 @@ class CodedRows:
       weights: how much each row counts, float32 ``[N]``, above 0; None where all count alike.
       weightless: rows of the block that are not here because they count nothing.
       rejects: the rows of the block that are not here, by line.
-      forms: the ways in which each plain field's values are written (`values.rule.forms_of`);
+      forms: the ways in which each plain field's values are written (`values.forms.forms_of`);
         nothing for other fields, and where they were not asked for.
       time_forms: of each form of time that the rows have (`Time.forms`), where the first one is.
     """
