@@ -1,5 +1,6 @@
 """A request's raw columns: by name, and each as the texts of its values. Without pyarrow."""
 
+import contextlib
 import functools
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
@@ -147,10 +148,12 @@ def plain_texts(values: Any) -> list[str] | None:
     """
     if type(values) is not list:
         return None
-    kinds = list(map(type, values))
-    if kinds.count(str) == len(kinds):  # Counting takes two thirds of what making a set takes.
-        return values
-    return [value or "" for value in values] if _USUAL.issuperset(kinds) else None
+    if values and type(values[0]) is str:
+        # Takes texts alone, in half of the time that asking each for its type takes.
+        with contextlib.suppress(TypeError):
+            "".join(values)
+            return values
+    return [value or "" for value in values] if _USUAL.issuperset(map(type, values)) else None
 
 
 _USUAL = frozenset((str, type(None)))
