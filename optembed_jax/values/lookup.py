@@ -169,8 +169,10 @@ class Lookup:
                 texts.data[at] for at in (texts.starts[1:] - 1, starts, starts + 2, starts + 4)
             )
             may_be = (last == ord("0")) | np.isin(first, list(b"TF")) & (lengths < 6)
-            exponent = (texts.data[np.maximum(texts.starts[1:] - back, 0)] for back in (4, 5))
-            may_be |= (lengths > 4) & np.logical_or(*(at == ord("e") for at in exponent))
+            for digits in (1, 2, 3):  # of an exponent, behind a sign
+                at = np.maximum(texts.starts[1:] - digits - 1, 1)
+                is_one = (texts.data[at] == ord("-")) | (texts.data[at] == ord("+"))
+                may_be |= (texts.data[at - 1] == ord("e")) & is_one & (lengths > digits + 2)
             may_be |= (fifth == ord("-")) & (lengths > 10) | (third == ord(":")) & (lengths > 4)
             found = texts.strings(np.flatnonzero(may_be & (lengths > 0)))
             typed = {typed: text for text in found if (typed := _typed_text(text)) != text}
