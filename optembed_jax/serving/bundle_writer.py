@@ -180,31 +180,23 @@ def content_of(
         "versions": versions(*_PACKAGES),
     }
     ids = bundle_samples.draw_samples(described)
-    logits = _logits(config, manifest, tensors, ids)
+    if config.has_own_backbone:  # Nobody has its formulas but itself.
+        served = bundle_content.served(manifest, tensors)
+        with jax.default_matmul_precision("float32"):
+            score = jax.jit(build_forward(config, described, linear_by_id))
+            logits = np.asarray(score(served, ids))
+    else:  # By formulas and a library of their own, and in float32 wherever it runs.
+        packed = bundle_content.served(manifest, tensors, packing.in_few_bits)
+        logits = NumpyBundle(pathlib.Path(), manifest, packed).logits(ids)
+        del packed  # A copy of the whole table, and another follows.
+        served = bundle_content.served(manifest, tensors)
     manifest["samples"] = {"ids": ids.tolist(), "logits": logits.tolist()}
-    served = bundle_content.served(manifest, tensors)
     module = module_of(config, served, described, linear_by_id, platforms)
     return {
         **_telling(manifest),
         layout.WEIGHTS: safetensors.numpy.save(tensors),
         layout.FORWARD: layout.packed_module(module),
     }
-
-
-def _logits(
-    config: ModelConfig,
-    manifest: Mapping[str, Any],
-    tensors: Mapping[str, np.ndarray],
-    ids: np.ndarray,
-) -> np.ndarray:
-    """What the bundle is to give for some ids."""
-    if not config.has_own_backbone:  # By formulas and a library of their own, in float32.
-        packed = bundle_content.served(manifest, tensors, packing.in_few_bits)
-        return NumpyBundle(pathlib.Path(), manifest, packed).logits(ids)
-    served = bundle_content.served(manifest, tensors)
-    with jax.default_matmul_precision("float32"):  # Nobody has its formulas but itself.
-        score = jax.jit(build_forward(config, manifest["fields"], manifest["linear_by_id"]))
-        return np.asarray(score(served, ids))
 
 
 def encoder_files(encoder: Encoder) -> dict[str, bytes]:

@@ -138,8 +138,7 @@ def numbers_of_bytes(bits: int) -> np.ndarray:
     """The numbers that a byte of packed codes stands for, float32 ``[256, 8 / bits]``; of 2 or 4
     bits.
     """
-    codes = np.arange(256)[:, None] >> np.arange(0, 8, bits) & 2**bits - 1
-    return (codes - (2 ** (bits - 1) - 1)).astype(np.float32)
+    return _unpacked(np.arange(256)[:, None], bits, 8 // bits).astype(np.float32)
 
 
 def _unpacked(packed: np.ndarray, bits: int, dim: int) -> np.ndarray:

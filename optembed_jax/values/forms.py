@@ -50,7 +50,7 @@ def forms_of(texts: Iterable[str | None], so_far: frozenset[str] = frozenset()) 
             continue
         number = None if text is None else DIGITS.fullmatch(text)
         if number is None:
-            found.add(form_of(text))
+            found.add(_form_of_other(text))
         else:
             found.add(_form_of_number(number))
             found.update(_decades([_decade(*number.groups(""))]))
@@ -62,8 +62,8 @@ def decades_of_whole(lengths: Iterable[int]) -> frozenset[str]:
     return frozenset(_decades(length - 1 for length in lengths))
 
 
-def form_of(text: str | None) -> str:
-    """The way in which one text is written."""
+def _form_of_other(text: str | None) -> str:
+    """The way in which a text is written that is no number in digits."""
     if text is None:
         return _EMPTY
     if text in MISSING_WORDS:
@@ -72,9 +72,6 @@ def form_of(text: str | None) -> str:
         return "maybe"
     if text in TRUE or text in FALSE:
         return f"boolean {'lower' if text.islower() else 'upper' if text.isupper() else 'title'}"
-    number = DIGITS.fullmatch(text)
-    if number is not None:
-        return _form_of_number(number)
     if text in ("inf", "-inf"):
         return _FLOAT
     if is_with_exponent(text):
@@ -161,14 +158,14 @@ def rule_of_files(files: Iterable[frozenset[str]]) -> Rule:
     Args:
       files: of each, what :func:`forms_of` found.
     """
-    parts = list(dict.fromkeys(files))
-    forms = frozenset[str]().union(*parts)
+    rules = {own: rule_of(own) for own in files}
+    forms = frozenset[str]().union(*rules)
     whole = rule_of(forms)
-    if len(parts) < 2:
+    if len(rules) < 2:
         return whole
-    kinds = {rule_of(part).kind for part in parts if _of_values(part)}
+    kinds = {rule.kind for own, rule in rules.items() if _of_values(own)}
     kind = whole.kind if whole.kind != TEXT else _common_kind(kinds, forms)
-    return Rule(kind, words=all(rule_of(part).words for part in parts))
+    return Rule(kind, words=all(rule.words for rule in rules.values()))
 
 
 def _of_values(forms: frozenset[str]) -> frozenset[str]:

@@ -164,7 +164,7 @@ class Lookup:
         if field not in self._twins:
             texts = self.field_texts(field)
             starts, lengths = texts.starts[:-1], texts.lengths
-            # Few texts can be another spelling; these three bytes are there in any case.
+            # Few texts can be another spelling; these bytes are there in any case.
             last, first, third, fifth = (
                 texts.data[at] for at in (texts.starts[1:] - 1, starts, starts + 2, starts + 4)
             )

@@ -34,7 +34,7 @@ MAYBE_MISSING = frozenset(("NA", "N/A", "n/a", "None", "none", "?", "-"))
 
 TRUE, FALSE = frozenset(("true", "True", "TRUE")), frozenset(("false", "False", "FALSE"))
 DIGITS = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.([0-9]+))?")
-_EXPONENT = re.compile(r"-?[1-9](?:\.[0-9]*[1-9])?e[+-]([0-9]{1,3})")
+_EXPONENT = re.compile(r"-?[1-9](?:\.[0-9]*[1-9])?e[+-][0-9]{1,3}")
 BLANKS = " \t"
 """What is no part of a text where it stands around it."""
 

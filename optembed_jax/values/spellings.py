@@ -2,11 +2,9 @@
 
 import re
 
-from optembed_jax.values.rule import BINARY, BOOLEAN, MISSING_WORDS, MOMENT, NUMBER, Rule
+from optembed_jax.values.rule import BINARY, BOOLEAN, DIGITS, MISSING_WORDS, MOMENT, NUMBER, Rule
 from optembed_jax.values.text import CLOCK
 
-_DIGITS = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
-_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _SECONDS = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?Z?)")
 
@@ -36,11 +34,12 @@ def spellings(rule: Rule, text: str | None) -> tuple[str, ...]:
     if rule.kind in (NUMBER, BINARY):
         if rule.kind == BINARY and text in ("0", "1"):
             found += _TRUTHS[text == "1"]
-        if _WHOLE.fullmatch(text):
+        number = DIGITS.fullmatch(text)
+        if number is not None and number[2] is None:
             found.append(f"{text}.0")
         if text == "0":
             found += ("-0", "-0.0")
-        if _DIGITS.fullmatch(text) and rule.canonical(as_float := repr(float(text))) == text:
+        if number is not None and rule.canonical(as_float := repr(float(text))) == text:
             found.append(as_float)  # 1e-05 of 0.00001
     if rule.kind == MOMENT:
         if _DAY.fullmatch(text):

@@ -90,8 +90,7 @@ def _of_decimal(value: decimal.Decimal) -> str | None:
         return None
     if value.is_infinite():
         return _of_float(value)
-    text = format(value, "f")
-    text = text.rstrip("0").rstrip(".") if "." in text else text
+    text = _without_zeros(format(value, "f"))
     return "0" if text == "-0" else text
 
 
@@ -114,9 +113,13 @@ def _of_datetime64(value: np.datetime64) -> str | None:
         return None
     if np.datetime_data(value)[0] == "h":  # which are written without minutes, as no time is
         value = value.astype("M8[m]")
-    text = str(value)
     # In picoseconds and less there are more digits than a time has.
-    return time_text(text.rstrip("0").rstrip(".") if "." in text else text)
+    return time_text(_without_zeros(str(value)))
+
+
+def _without_zeros(text: str) -> str:
+    """A text without the zeros that end its fraction, and without one of nothing else."""
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _of_integer(value: Any) -> str:
@@ -129,7 +132,7 @@ def _of_integer(value: Any) -> str:
 def _of_time(value: datetime.time) -> str:
     clock = value.replace(tzinfo=None).isoformat()
     zone = value.isoformat()[len(clock) :]
-    return (clock.rstrip("0") if "." in clock else clock) + zone
+    return _without_zeros(clock) + zone
 
 
 def check_texts(texts: Sequence[str | None]) -> int | None:
@@ -155,7 +158,7 @@ def arrow_time_text(text: str | None) -> str | None:
     """The text of a date or time that Arrow wrote with all digits of a fraction."""
     if text is None:
         return None
-    return time_text(text) if "-" in text else text.rstrip("0").rstrip(".") if "." in text else text
+    return time_text(text) if "-" in text else _without_zeros(text)
 
 
 def arrow_time_texts(values: Any) -> list[str | None]:
@@ -238,8 +241,7 @@ def time_text(text: str) -> str:
             except (ValueError, OverflowError):
                 return text
             day, minutes, seconds = shown[:10], shown[11:16], shown[16:19]
-    fraction = (fraction or "").rstrip("0")
-    clock = f"{minutes or '00:00'}{seconds or ':00'}{'.' if fraction else ''}{fraction}"
+    clock = _clock(minutes or "00:00", seconds, fraction)
     if zone is None:
         return day if clock == "00:00:00" else f"{day} {clock}"
     return f"{day} {clock}Z"
@@ -248,8 +250,8 @@ def time_text(text: str) -> str:
 def _clock_text(text: str) -> str:
     """As Python writes a time of day, "14:30:00", with the digits of a fraction that are needed."""
     found = CLOCK.fullmatch(text)
-    if found is None:
-        return text
-    minutes, seconds, fraction = found.groups("")
-    fraction = fraction.rstrip("0")
-    return f"{minutes}{seconds or ':00'}{'.' if fraction else ''}{fraction}"
+    return text if found is None else _clock(*found.groups())
+
+
+def _clock(minutes: str, seconds: str | None, fraction: str | None) -> str:
+    return _without_zeros(f"{minutes}{seconds or ':00'}.{fraction or ''}")
